@@ -1,0 +1,11 @@
+"""The audit's rules, one idea a file; importing this package registers them all in `finding.RULES`.
+
+A rule is a function from a parsed file and the evidence to hits; its docstring is its documentation and its two examples are its test.
+"""
+
+from eai.advise.audit.finding import RULES
+from eai.advise.audit.rules import batching, configs, generation, loading, measuring, quantization, servers, timing
+
+__all__ = ["batching", "configs", "generation", "loading", "measuring", "quantization", "servers", "timing", "ALL"]
+
+ALL = tuple(RULES.values())

@@ -1,0 +1,104 @@
+"""How the model gets onto the device: loaded again and again, or spilled to the host."""
+
+import ast
+from collections.abc import Iterator
+
+from eai import catalog
+from eai.advise.audit import evidence as numbers
+from eai.advise.audit.code import Code
+from eai.advise.audit.configs import Config
+from eai.advise.audit.evidence import Evidence
+from eai.advise.audit.finding import Hit, rule
+from eai.advise.audit.values import Built
+from eai.errors import UserError
+
+
+def _changing_names(loop: ast.AST) -> set[str]:
+    """Names that may differ between the turns of a loop: its targets and whatever is bound inside it."""
+    names = set()
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+    return names
+
+
+def _same_each_turn(load: Built, loop: ast.AST) -> bool:
+    """Whether a load's arguments cannot change between the turns of a loop, and the loop does not end after it."""
+    changing = _changing_names(loop)
+    used = {n.id for a in [*load.node.args, *(k.value for k in load.node.keywords)] for n in ast.walk(a) if isinstance(n, ast.Name)}
+    used |= {n.attr for a in [*load.node.args, *(k.value for k in load.node.keywords)] for n in ast.walk(a) if isinstance(n, ast.Attribute)}
+    owner = {n.id for n in ast.walk(load.node.func) if isinstance(n, ast.Name)}
+    ends = any(isinstance(n, ast.Break | ast.Return) for n in ast.walk(loop))
+    return not ((used | owner) & changing) and not ends
+
+
+@rule(
+    "model-reloaded-in-loop",
+    "python",
+    "The same model loaded in every turn of a loop",
+    hit="""
+from transformers import AutoModelForCausalLM
+for prompt in prompts:
+    model = AutoModelForCausalLM.from_pretrained("org/model")
+    model.generate(**tokenizer(prompt))
+""",
+    miss="""
+from transformers import AutoModelForCausalLM
+for name in names:
+    model = AutoModelForCausalLM.from_pretrained(name)
+""",
+)
+def reloaded(code: Code, evidence: Evidence) -> Iterator[Hit]:
+    """Reading the weights from disk takes longer than generating with them, at idle power; the loop only needs one copy."""
+    for load in code.model_loads:
+        loop = next((x for x in code.loops_around(load.node) if isinstance(x, ast.For | ast.AsyncFor | ast.While)), None)
+        if loop is None or code.trains or not _same_each_turn(load, loop):
+            continue
+        inside = any(loop in code.loops_around(c.node) for c in code.generations)
+        if inside:
+            fix = "load the model once, before the loop"
+            yield Hit(load.node.lineno, "the model is loaded again in each turn of the loop that generates", fix, numbers.reload_each_time())
+
+
+@rule(
+    "cpu-offload",
+    "python",
+    "Weights spilled to the host",
+    hit='from transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("x/y", device_map="auto", offload_folder="off")',
+    miss='from transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("x/y", device_map="auto")',
+)
+def cpu_offload(code: Code, evidence: Evidence) -> Iterator[Hit]:
+    """Offloaded layers cross the PCIe bus for every token, at a fiftieth of the GPU memory's rate: the GPU idles at power. How much is spilled depends
+    on the card; 4-bit weights or a smaller model may avoid it."""
+    if code.trains:
+        return
+    for call in code.calls:
+        if call.kwargs.get("llm_int8_enable_fp32_cpu_offload") is True:
+            yield Hit(call.node.lineno, "llm_int8_enable_fp32_cpu_offload=True runs layers on the CPU", "choose a model or quantization that fits")
+    for load in code.model_loads:
+        memory = load.kwargs.get("max_memory")
+        spills = isinstance(memory, dict) and "cpu" in memory and memory["cpu"] not in (0, "0", "0GB", "0GiB")
+        if {"offload_folder", "offload_state_dict"} & set(load.kwargs) or spills:
+            fix = "choose a quantization that fits (nf4 from about 6 billion parameters), or a smaller model"
+            yield Hit(load.node.lineno, "device_map may spill layers to the CPU or disk", fix)
+
+
+@rule(
+    "bf16-before-ampere",
+    "config",
+    "BF16 on a card that has none",
+    hit="gpu: V100\ndtype: bfloat16\nengine: vllm",
+    miss="gpu: A100\ndtype: bfloat16\nengine: vllm",
+)
+def bf16_before_ampere(config: Config, evidence: Evidence) -> Iterator[Hit]:
+    """Cards before Ampere have no BF16 tensor cores: it is emulated or refused. FP16 runs on their tensor cores."""
+    for mapping in config.mappings:
+        name, dtype = mapping.first("gpu", "gpu_name", "gpu_type", "accelerator"), mapping.first("dtype", "torch_dtype", "precision")
+        try:
+            known = catalog.gpu(name.value) if name is not None and isinstance(name.value, str) else None
+        except UserError:
+            known = None
+        if known is not None and dtype is not None and dtype.value in ("bfloat16", "bf16") and (known.compute_capability or 99) < 8:
+            yield Hit(dtype.line, f"{dtype.value} on {known.name} ({known.architecture})", "dtype: float16")

@@ -1,0 +1,16 @@
+"""From windows and their energies to tables: data frames in, data frames out.
+
+metrics      the formulas: energy per output token, throughput, EOR, TWEOR; the only place of each
+selection    which windows an analysis may use, and the table of what it left out and why
+blocks       one row a configuration and block: the replicates
+summary      one row a configuration, with intervals and gate
+efficiency   EOR and TWEOR with the items' and the blocks' uncertainty together
+comparison   each configuration against its stratum's baseline, paired on block
+interaction  synergy of two factors, crossover batch and model size
+budget       where each energy's uncertainty comes from
+quality      order, drift, temperature, outliers: was the experiment as steady as assumed
+study        tasks, hardware, strategies, distillation, retention
+deployment   Pareto front, deployment matrix and decision rules with their probability
+importers    foreign tables and logs to windows and energies
+simulated    an experiment with planted effects: the known truth of the tests
+"""

@@ -1,0 +1,155 @@
+"""Which windows an analysis may use: one boundary, one basis, gross or net, and the rest counted with its reason.
+
+Two numbers of different boundaries (a GPU's board against a whole machine) or bases (measured against estimated) are two
+quantities, so nothing is ever averaged or compared across them. What is left out stays visible in `Selection.excluded`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from eai import schema, strategies
+from eai.errors import UserError
+
+KEY = list(schema.WINDOW_KEY)
+JOIN = [*KEY, "attempt"]
+CONFIGURATION = list(schema.CONFIGURATION)
+BOUNDARY_ORDER = ("gpu", "cpu_package", "machine")
+RANDOM_TERMS = ("u_statistical_j", "u_granularity_j", "u_aliasing_j", "u_idle_j")
+SYSTEMATIC_TERMS = ("u_offset_j", "u_gain_j")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The windows of one boundary and basis, each with its energy, and what was left out.
+
+    `rows`: window columns plus `energy_j` (all devices of the boundary summed), its uncertainty terms [J], `boundary`, `basis`.
+    `excluded`: configuration_id, status, reason, n; `kind`: gross or net.
+    """
+
+    rows: pd.DataFrame
+    excluded: pd.DataFrame
+    boundary: str
+    basis: str
+    kind: str
+
+
+def select(
+    windows: pd.DataFrame, energies: pd.DataFrame, boundary: str | None = None, basis: str | None = None, net: bool = False
+) -> Selection:
+    """The usable windows with their energies, and the table of the others.
+
+    Boundary and basis default to the best that a usable window has: gpu, else cpu_package, else machine; measured, else estimated,
+    and so on down the registry. Raises UserError where nothing is usable, or not on the boundary or basis asked for.
+    """
+    windows = _last_attempts(windows)
+    usable = windows[windows["status"] == "ok"]
+    not_ok = windows[windows["status"] != "ok"].assign(why=lambda w: w["reason"].replace("", "no reason given"))
+    primary = energies[energies["primary"].astype(bool)].merge(usable[JOIN], on=JOIN)
+    boundary = _choose("boundary", primary, BOUNDARY_ORDER, boundary)
+    primary = primary[primary["boundary"] == boundary]
+    basis = _choose("basis", primary, schema.BASES, basis)
+    kind = "net" if net else "gross"
+    summed = _sum_devices(primary, "net_energy_j" if net else "energy_j")
+    joined = usable.drop(columns="basis", errors="ignore").merge(summed, on=JOIN, how="left")
+    joined["why"] = _why_not(joined, boundary, basis, kind)
+    rows = joined[joined["why"] == ""].drop(columns="why").assign(boundary=boundary, basis=basis)
+    excluded = _count(pd.concat([not_ok, joined[joined["why"] != ""]], ignore_index=True))
+    if rows.empty:
+        raise UserError(
+            f"no usable window ({_say(excluded)})", f"windows of status ok with {kind} {basis} {boundary} energy", "measure again"
+        )
+    return Selection(rows.reset_index(drop=True), excluded, boundary, basis, kind)
+
+
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The table sorted by configuration, strategies in the registry's order (full precision first) and not by alphabet."""
+    known = list(strategies.STRATEGIES)
+    places = {name: known.index(name) if name in known else len(known) for name in table["quantization"].unique()}
+    by = table[CONFIGURATION].assign(place=table["quantization"].map(places))
+    order = by.sort_values([c if c != "quantization" else "place" for c in CONFIGURATION] + ["quantization"], kind="stable").index
+    return table.loc[order].reset_index(drop=True)
+
+
+def _last_attempts(windows: pd.DataFrame) -> pd.DataFrame:
+    """The last attempt of each window key; raises UserError for an empty table or one that lacks key columns."""
+    missing = [c for c in [*JOIN, *CONFIGURATION, "status", "duration_s", "tokens_out"] if c not in windows]
+    if missing:
+        raise UserError(
+            f"windows without {', '.join(missing)}",
+            "the columns of eai/schema.py",
+            "read them with eai.tables or import them with a mapping",
+        )
+    if windows.empty:
+        raise UserError("no windows", "an experiment that has measured at least one", "run `eai run` first")
+    return windows.drop_duplicates(KEY, keep="last").assign(reason=_words(windows, "reason"))
+
+
+def _words(table: pd.DataFrame, name: str) -> pd.Series:
+    """A text column with an empty string for what is missing, also where the column is empty or absent."""
+    column = table[name] if name in table else pd.Series(index=table.index, dtype=object)
+    return column.astype(object).where(column.notna(), "").astype(str)
+
+
+def _choose(name: str, primary: pd.DataFrame, order: tuple[str, ...], asked: str | None) -> str:
+    """The value of `name` to analyze: the one asked for, or the first of `order` that a row of status ok has."""
+    present = set(primary.loc[primary["status"] == "ok", name]) or set(primary[name])
+    if asked is not None and asked not in present:
+        found = ", ".join(sorted(map(str, present))) or "none"
+        raise UserError(f"no usable window with {name} {asked}; found {found}", "", f"ask for another {name} or measure it")
+    return asked or next((value for value in order if value in present), order[0])
+
+
+def _sum_devices(primary: pd.DataFrame, energy: str) -> pd.DataFrame:
+    """One row a window: the energies of its devices summed, and what speaks against using the sum.
+
+    A sum over cards of which one failed would be too low, so the worst card decides. Random terms add in quadrature;
+    offset and gain add linearly, because cards of one kind may err alike.
+    """
+    terms = primary.reindex(columns=[*RANDOM_TERMS, *SYSTEMATIC_TERMS]).astype(float).fillna(0.0)
+    frame = pd.concat([primary[[*JOIN, "device_id", "basis"]], terms], axis=1)
+    frame[list(RANDOM_TERMS)] **= 2
+    frame["energy_j"] = primary[energy].astype(float)
+    frame["not_ok"] = primary["status"].where(primary["status"] != "ok")
+    frame["energy_low_j"] = frame["energy_j"].fillna(-np.inf)
+    frame["twice"] = frame.duplicated([*JOIN, "device_id"])
+    groups = frame.groupby(JOIN, sort=False)
+    summed = groups[["energy_j", *RANDOM_TERMS, *SYSTEMATIC_TERMS]].sum()
+    summed[list(RANDOM_TERMS)] **= 0.5
+    first = groups.agg(energy_basis=("basis", "min"), last_basis=("basis", "max"), energy_low_j=("energy_low_j", "min"))
+    flags = groups.agg(not_ok=("not_ok", "first"), twice=("twice", "any"), n_devices=("device_id", "nunique"))
+    return summed.join(first).join(flags).reset_index()
+
+
+def _why_not(joined: pd.DataFrame, boundary: str, basis: str, kind: str) -> np.ndarray:
+    """Why each window of status ok is not used after all; an empty string where it is."""
+    absent = joined["energy_basis"].isna()
+    other = (joined["energy_basis"] != basis) | (joined["last_basis"] != basis)
+    devices = joined.groupby(["job", "configuration_id"])["n_devices"].transform("max")
+    counts = joined[["tokens_out", "duration_s"]].astype(float)
+    conditions = {
+        f"no {boundary} energy": absent,
+        "two primary energies of one device": joined["twice"].eq(True),
+        "energy not usable": joined["not_ok"].notna(),
+        f"basis is not {basis}": other,
+        f"no {kind} energy": joined["energy_low_j"].eq(-np.inf),
+        f"{kind} energy not above zero": joined["energy_low_j"] <= 0,
+        "energy of a device is missing": joined["n_devices"] < devices,
+        "no output tokens or no duration": ~(counts > 0).all(axis=1),
+    }
+    why = np.select(list(conditions.values()), list(conditions), default="")
+    return np.where(why == "energy not usable", "energy is " + _words(joined, "not_ok"), why)
+
+
+def _count(left_out: pd.DataFrame) -> pd.DataFrame:
+    """The table of what was left out: configuration_id, status, reason and the number of windows."""
+    columns = ["configuration_id", "status", "reason"]
+    frame = left_out.drop(columns="reason").rename(columns={"why": "reason"})
+    return frame.groupby(columns, sort=True).size().rename("n").reset_index()
+
+
+def _say(excluded: pd.DataFrame) -> str:
+    """What was left out in a few words: `3 oom: out of memory, 2 ok: no gpu energy`."""
+    counts = excluded.groupby(["status", "reason"])["n"].sum()
+    return ", ".join(f"{n} {status}: {reason}" for (status, reason), n in counts.items()) or "none at all"

@@ -1,0 +1,98 @@
+"""A simulated experiment with planted effects: the known truth that every analysis is tested against.
+
+Energies are multiplicative: every effect is a factor, blocks share one (the room, the card's temperature) and windows have their
+own noise. Interactions and the course of time can be planted too, and so can nothing at all.
+"""
+
+import hashlib
+import itertools
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from eai import schema
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is planted. Factors multiply the energy per output token; a missing name means 1.
+
+    `base_j_per_token`: energy per output token at all factors 1; `synergy`: factors of pairs (gpu, quantization); `block_sd`,
+    `window_sd`: standard deviations of the logarithm; `power_w`: mean power, which turns energy into time; `drift`: change of the
+    logarithm from the first window of a block to its last; `gain`, `offset_w`: the sensor's error, one for all (one card).
+    """
+
+    gpus: dict[str, float] = field(default_factory=lambda: {"a100": 1.0})
+    models: dict[str, float] = field(default_factory=lambda: {"model-7b": 1.0})
+    quantizations: dict[str, float] = field(default_factory=lambda: {"fp16": 1.0, "int8_pure": 0.8})
+    tasks: dict[str, float] = field(default_factory=lambda: {"generate": 1.0})
+    batches: dict[int, float] = field(default_factory=lambda: {1: 1.0})
+    synergy: dict[tuple[str, str], float] = field(default_factory=dict)
+    base_j_per_token: float = 3.0
+    block_sd: float = 0.03
+    window_sd: float = 0.01
+    power_w: float = 250.0
+    drift: float = 0.0
+    gain: float = 1.0
+    offset_w: float = 0.0
+    boundary: str = "gpu"
+    basis: str = "simulated"
+
+
+def experiment(truth: Truth, blocks: int, rng: np.random.Generator, repeats: int = 1) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The windows and energies tables of an experiment that `truth` would have given, in seeded random order within blocks."""
+    configurations = pd.DataFrame(_configurations(truth))
+    frame = configurations.merge(
+        pd.DataFrame(itertools.product(range(1, blocks + 1), range(1, repeats + 1)), columns=["block", "repeat"]), how="cross"
+    )
+    frame["order"] = frame.assign(u=rng.random(len(frame))).groupby(["job", "block"])["u"].rank(method="first").astype(int)
+    windows_a_block = frame.groupby(["job", "block"])["order"].transform("max")
+    block_effects = rng.normal(0, truth.block_sd, blocks * configurations["job"].nunique())
+    shared = block_effects[frame.groupby(["job", "block"]).ngroup()]
+    noise = rng.normal(0, truth.window_sd, len(frame))
+    course = truth.drift * (frame["order"] - 1) / np.maximum(windows_a_block - 1, 1)
+    per_token = frame.pop("true_j_per_token") * np.exp(shared + noise + course)
+    frame["tokens_out"] = 256 * frame["batch_size"] * 8
+    frame["duration_s"] = per_token * frame["tokens_out"] / truth.power_w
+    frame["attempt"] = [f"{i:08x}" for i in range(len(frame))]
+    frame["energy_j"] = truth.gain * per_token * frame["tokens_out"] + truth.offset_w * frame["duration_s"]
+    return _windows(frame, truth), _energies(frame, truth)
+
+
+def true_ratio(truth: Truth, gpu: str, quantization: str, baseline: str) -> float:
+    """The planted ratio of energies of two strategies on one GPU."""
+    interaction = truth.synergy.get((gpu, quantization), 1.0) / truth.synergy.get((gpu, baseline), 1.0)
+    return truth.quantizations[quantization] / truth.quantizations[baseline] * interaction
+
+
+def _configurations(truth: Truth):
+    """One dictionary a configuration, with its job and true energy per token."""
+    factors = (truth.gpus, truth.models, truth.quantizations, truth.tasks, truth.batches)
+    for gpu, model, quantization, task, batch in itertools.product(*factors):
+        values = (gpu, model, "published", quantization, batch, 512, 256, task, "{}")
+        configuration = dict(zip(schema.CONFIGURATION, values, strict=True))
+        mark = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:12]
+        planted = [f[name] for f, name in zip(factors, (gpu, model, quantization, task, batch), strict=True)]
+        energy = truth.base_j_per_token * float(np.prod(planted)) * truth.synergy.get((gpu, quantization), 1.0)
+        yield {"job": f"{gpu}-{model}", "configuration_id": mark, **configuration, "true_j_per_token": energy}
+
+
+def _windows(frame: pd.DataFrame, truth: Truth) -> pd.DataFrame:
+    """The windows table."""
+    frame = frame.assign(requests=8 * frame["batch_size"], calls=8, tokens_in=512 * 8 * frame["batch_size"], load=1, status="ok", reason="")
+    frame = frame.assign(
+        basis=truth.basis, power_mean_w=frame["energy_j"] / frame["duration_s"], memory_peak_gb=16.0, flags=[[]] * len(frame)
+    )
+    return frame.reindex(columns=[c.name for c in schema.WINDOWS])
+
+
+def _energies(frame: pd.DataFrame, truth: Truth) -> pd.DataFrame:
+    """The energies table; the uncertainty terms are what the planted gain and offset amount to."""
+    frame = frame.assign(
+        device_id="GPU-" + frame["job"], boundary=truth.boundary, method="power", primary=True, basis=truth.basis, status="ok"
+    )
+    frame["u_offset_j"] = abs(truth.offset_w) * frame["duration_s"]
+    frame["u_gain_j"] = abs(truth.gain - 1) * frame["energy_j"]
+    return frame.reindex(columns=[c.name for c in schema.ENERGIES])

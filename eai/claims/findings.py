@@ -1,0 +1,79 @@
+"""What a check says: a verdict, the numbers, one sentence of reason, and the rows it rests on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+MOST_RUNS = 400
+VERDICTS = ("consistent", "inconsistent", "reproduced", "contradicted", "untested")
+COLUMNS = ("id", "source", "claim", "verdict", "reason", "stated", "computed", "rows", "check")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One statement of a check about `positions` (0-based rows) of its table; `name` tells findings of one check apart."""
+
+    check: str
+    claim: str
+    verdict: str
+    reason: str
+    stated: str = ""
+    computed: str = ""
+    positions: tuple[int, ...] = ()
+    name: str = ""
+
+
+def lines(table: str, positions, numbers=None) -> str:
+    """The rows as `table:line,line`, lines counted as an editor does with the header on line 1.
+
+    `numbers` maps positions to line numbers where rows were dropped or stacked; consecutive lines are joined with a dash.
+    """
+    at = np.asarray(positions, dtype=np.int64)
+    found = at + 2 if numbers is None else np.asarray(numbers)[at]
+    if (np.diff(found) <= 0).any():
+        found = np.unique(found)
+    if not len(found):
+        return table
+    breaks = np.flatnonzero(np.diff(found) != 1)
+    first, last = found[np.r_[0, breaks + 1]], found[np.r_[breaks, len(found) - 1]]
+    runs = [str(a) if a == b else f"{a}-{b}" for a, b in zip(first[:MOST_RUNS], last[:MOST_RUNS], strict=True)]
+    return f"{table}:{','.join(runs)}" + (f",... ({len(found):,} lines)" if len(first) > MOST_RUNS else "")
+
+
+def parse_rows(rows: str) -> set[tuple[str, int]]:
+    """The (table, line) pairs behind the text of `lines`, several tables separated by `; `."""
+    out = set()
+    for part in filter(None, rows.split("; ")):
+        table, _, text = part.partition(":")
+        for run in filter(None, text.split(",...")[0].split(",")):
+            first, _, last = run.partition("-")
+            out |= {(table, n) for n in range(int(first), int(last or first) + 1)}
+    return out
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A figure for a sentence: 4 significant digits, `not known` for NaN."""
+    if value is None or not np.isfinite(value):
+        return "not known" if value is None or np.isnan(value) else ("unbounded" if value > 0 else "-unbounded")
+    return f"{value:.{digits}g}" if abs(value) < 1e5 or value != round(value) else f"{value:,.0f}"
+
+
+def to_frame(rows: list[dict]) -> pd.DataFrame:
+    """Findings or verdicts as a data frame with COLUMNS first; empty text where a field does not apply."""
+    frame = pd.DataFrame(rows)
+    for name in COLUMNS:
+        if name not in frame:
+            frame[name] = ""
+    return frame[[*COLUMNS, *(c for c in frame if c not in COLUMNS)]]
+
+
+def counts(frame: pd.DataFrame) -> dict[str, int]:
+    """How many rows have each verdict, all five named."""
+    return {v: int((frame["verdict"] == v).sum()) for v in VERDICTS}
+
+
+def counts_by_source(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a source, one column a verdict: ready to draw as stacked bars."""
+    table = pd.crosstab(frame["source"], frame["verdict"])
+    return table.reindex(columns=list(VERDICTS), fill_value=0).rename_axis(columns=None).reset_index()

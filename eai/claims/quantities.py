@@ -1,0 +1,186 @@
+"""The names and units that the checks work in, and how a table's column names are brought to them.
+
+A table keeps its own columns; here `accuracy_pct` becomes `accuracy`, `Energy (Wh)` becomes `energy_wh`, `latency_ms` seconds.
+"""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One physical quantity: its name with unit, whether more is better (None: neither), and whether it is measured with noise."""
+
+    name: str
+    higher_is_better: bool | None = None
+    noisy: bool = False
+
+
+_ALL = (
+    Quantity("energy_wh", False, True),
+    Quantity("energy_j", False, True),
+    Quantity("energy_kwh", False),
+    Quantity("energy_j_per_1k_tok", False, True),
+    Quantity("energy_j_per_token", False, True),
+    Quantity("energy_j_per_request", False, True),
+    Quantity("tokens_per_j", True),
+    Quantity("power_w", None, True),
+    Quantity("throughput_tok_s", True, True),
+    Quantity("duration_s", False, True),
+    Quantity("latency_s", False, True),
+    Quantity("tokens_out"),
+    Quantity("output_tokens"),
+    Quantity("input_tokens"),
+    Quantity("batch_size"),
+    Quantity("requests"),
+    Quantity("n_items"),
+    Quantity("n_runs"),
+    Quantity("accuracy", True),
+    Quantity("accuracy_retained_pct", True),
+    Quantity("eor", True),
+    Quantity("tweor", True),
+    Quantity("perplexity", False),
+    Quantity("energy_reduction_pct", True),
+    Quantity("energy_change_pct", False),
+    Quantity("cost_usd", False),
+    Quantity("price_usd_per_kwh"),
+    Quantity("carbon_kg", False),
+    Quantity("carbon_g_per_kwh"),
+    Quantity("pue"),
+    Quantity("tdp_w"),
+    Quantity("idle_power_w"),
+    Quantity("idle_stated_w"),
+    Quantity("memory_gb", False),
+    Quantity("memory_bandwidth_gb_s", True),
+    Quantity("gpu_utilisation_pct"),
+    Quantity("gpu_utilisation"),
+    Quantity("throughput_std_tok_s"),
+    Quantity("power_std_w"),
+    Quantity("energy_std_j_per_1k_tok"),
+    Quantity("params_b"),
+    Quantity("run"),
+    Quantity("x"),
+    Quantity("q"),
+    Quantity("scale"),
+    Quantity("zero_point"),
+    Quantity("q_min"),
+    Quantity("q_max"),
+)
+QUANTITIES = {q.name: q for q in _ALL}
+ENERGIES = ("energy_wh", "energy_j_per_1k_tok", "energy_j_per_token", "energy_j_per_request", "energy_j")
+SPREADS = {"throughput_tok_s": "throughput_std_tok_s", "power_w": "power_std_w", "energy_j_per_1k_tok": "energy_std_j_per_1k_tok"}
+KEYS = (
+    "gpu",
+    "architecture",
+    "model",
+    "weights",
+    "quantization",
+    "precision",
+    "task",
+    "batch_size",
+    "input_tokens",
+    "output_tokens",
+    "params_b",
+    "power_limit_w",
+    "session",
+    "location",
+    "accounting",
+    "best",
+    "reduction_against",
+)
+FACTORS = ("gpu", "model", "quantization", "precision", "task", "batch_size", "input_tokens", "output_tokens", "params_b", "power_limit_w")
+
+# A column in another unit: its name here and what to multiply its values by.
+CONVERSIONS = {
+    "accuracy_pct": ("accuracy", 0.01),
+    "energy_kj": ("energy_j", 1e3),
+    "energy_mj": ("energy_j", 1e-3),
+    "energy_mwh": ("energy_wh", 1e-3),
+    "power_mw": ("power_w", 1e-3),
+    "power_kw": ("power_w", 1e3),
+    "latency_ms": ("latency_s", 1e-3),
+    "duration_ms": ("duration_s", 1e-3),
+    "duration_min": ("duration_s", 60.0),
+    "duration_h": ("duration_s", 3600.0),
+    "carbon_g": ("carbon_kg", 1e-3),
+}
+_UNITS = {
+    "tokens/s": "tok_s",
+    "tok/s": "tok_s",
+    "t/s": "tok_s",
+    "%": "pct",
+    "percent": "pct",
+    "j/token": "j_per_token",
+    "j/tok": "j_per_token",
+}
+_UNITS |= {
+    "j/1k": "j_per_1k_tok",
+    "j/1k tok": "j_per_1k_tok",
+    "j/1k tokens": "j_per_1k_tok",
+    "j/request": "j_per_request",
+    "$": "usd",
+    "kgco2": "kg",
+}
+_WORDS = {
+    "device": "gpu",
+    "hardware": "gpu",
+    "platform": "gpu",
+    "card": "gpu",
+    "gpu_name": "gpu",
+    "model_name": "model",
+    "quantisation": "quantization",
+    "quant": "quantization",
+    "config": "quantization",
+    "method": "quantization",
+    "strategy": "quantization",
+    "benchmark": "task",
+    "dataset": "task",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "score": "accuracy",
+    "acc": "accuracy",
+    "score_pct": "accuracy_pct",
+    "acc_pct": "accuracy_pct",
+    "throughput": "throughput_tok_s",
+    "tok_s": "throughput_tok_s",
+    "tokens_per_s": "throughput_tok_s",
+    "tokens_per_second": "throughput_tok_s",
+    "power": "power_w",
+    "avg_power_w": "power_w",
+    "power_mean_w": "power_w",
+    "mean_power_w": "power_w",
+    "time_s": "duration_s",
+    "runtime_s": "duration_s",
+    "inference_time_s": "duration_s",
+    "j_per_token": "energy_j_per_token",
+    "j_per_1k_tok": "energy_j_per_1k_tok",
+    "energy_per_token_j": "energy_j_per_token",
+    "energy_per_1k_tokens_j": "energy_j_per_1k_tok",
+    "j_per_request": "energy_j_per_request",
+    "energy_reduction": "energy_reduction_pct",
+    "reduction_pct": "energy_reduction_pct",
+    "energy_saving_pct": "energy_reduction_pct",
+    "tdp": "tdp_w",
+    "cost": "cost_usd",
+    "items": "n_items",
+    "n": "n_runs",
+    "runs": "n_runs",
+}
+
+
+def plain_name(column: str) -> str:
+    """The registered name for a printed column header: `Energy (Wh)` is `energy_wh`, `Tokens/s` is `throughput_tok_s`.
+
+    A header that means nothing here comes back in snake case and is ignored by the checks.
+    """
+    text = str(column).strip().lower().removeprefix("\ufeff")
+    unit = ""
+    if match := re.fullmatch(r"(.*?)\s*[\[(]([^\])]*)[\])]\s*", text):
+        text, unit = match[1], match[2].strip()
+    elif text.endswith("%"):
+        text, unit = text[:-1], "%"
+    text = _UNITS.get(text.strip(), text)
+    words = re.sub(r"[^a-z0-9.]+", "_", text).strip("_")
+    if unit:
+        words += "_" + re.sub(r"[^a-z0-9]+", "_", _UNITS.get(unit, unit)).strip("_")
+    return _WORDS.get(words, words)

@@ -1,0 +1,178 @@
+"""Tables that follow a closed formula: products of one number per row and one per column, closer than measurement allows.
+
+Measured energies scatter. If the logs of a table are a sum of one number per level of each factor (model, strategy, GPU, batch...)
+to within less than the noise of a single measurement, then ratios are constant to more digits than were measured.
+"""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from eai.claims.findings import Finding
+from eai.claims.quantities import ENERGIES, SPREADS
+from eai.claims.tabular import Table
+
+CELL_SD = 0.014  # log scale; ratios of two configurations then scatter by 2 %, less than over the models of any published campaign
+MOST_ROWS = 2000
+MOST_PAIRS = 200
+LEAST_MATCHED = 4
+
+
+def _noise(table: Table, column: str) -> float:
+    """The least scatter of a cell's log: the source's own standard deviation over sqrt(n) where it prints one, else CELL_SD."""
+    spread = SPREADS.get(column)
+    if spread and table.has(spread):
+        cv = table.column(spread) / table.column(column)
+        n = np.where(np.isfinite(table.column("n_runs")), table.column("n_runs"), 1.0)
+        own = np.nanmedian(cv / np.sqrt(np.maximum(n, 1.0)))
+        if np.isfinite(own) and own > 0:
+            return float(min(own, CELL_SD))
+    return CELL_SD
+
+
+def _cells(table: Table, column: str, factors: list[str]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """One row a configuration (levels of the factors), the mean log value, and the first position of each."""
+    x, h = table.column(column), table.step(column)
+    use = np.flatnonzero((x > 0) & (h < CELL_SD / 3 * np.abs(x)))
+    frame = table.keys[factors].iloc[use].astype(object).assign(_y=np.log(x[use]), _at=use)
+    grouped = frame.groupby(factors, sort=False, dropna=False)
+    cells = grouped.agg(_y=("_y", "mean"), _at=("_at", "first"), _n=("_y", "size"), _sd=("_y", "std")).reset_index()
+    return cells[factors], cells, cells["_at"].to_numpy()
+
+
+def _residual(levels: pd.DataFrame, y: np.ndarray) -> tuple[float, int]:
+    """Residual sum of squares and degrees of freedom of y on the main effects of the factors."""
+    design = np.column_stack(
+        [np.ones(len(y)), *(np.eye(len(u))[c][:, 1:] for c, u in (pd.factorize(levels[f]) for f in levels) if len(u) > 1)]
+    )
+    beta, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    return float(np.sum((y - design @ beta) ** 2)), len(y) - int(rank)
+
+
+def structure(table: Table, alpha: float) -> list[Finding]:
+    """The findings of `_one_place` on each place that the rows come from: a table printed together is judged together."""
+    if not table.has("location") or table.keys["location"].nunique() == 1:
+        return _one_place(table, alpha)
+    place = table.keys["location"].cat.codes.to_numpy()
+    parts = [np.flatnonzero(place == c) for c in np.unique(place)]
+    parts = [p for p in parts if len(p) >= LEAST_MATCHED]
+    found = []
+    for rows in parts:
+        part = table.take(np.isin(np.arange(len(table)), rows))
+        found += [
+            replace(f, positions=tuple(int(rows[p]) for p in f.positions), name=f"{f.name}:{rows[0]}")
+            for f in _one_place(part, alpha / len(parts))
+        ]
+    return found
+
+
+def _one_place(table: Table, alpha: float) -> list[Finding]:
+    """Quantities whose table is a product of its margins, as a whole or between two levels of one factor.
+
+    The interaction's sum of squares over the noise variance of a cell is at least chi-square with the interaction's degrees of
+    freedom; its lower tail, Bonferroni over the tests made, must be above `alpha`. Columns printed too coarsely to tell are left out.
+    """
+    columns = [c for c in (*ENERGIES, "throughput_tok_s", "power_w", "duration_s") if table.has(c)]
+    found = []
+    for column in columns:
+        factors = [f for f in table.factors() if f not in ("params_b",) or not table.has("model")]
+        varied = [f for f in factors if table.keys[f].nunique() > 1]
+        if len(varied) < 2 or len(table) > 50 * MOST_ROWS:
+            continue
+        levels, cells, at = _cells(table, column, varied)
+        if not LEAST_MATCHED <= len(cells) <= MOST_ROWS:
+            continue
+        share = alpha / len(columns) / 2
+        whole = _whole(table, column, levels, cells, at, share)
+        found += whole or _pairs(table, column, levels, cells, at, share)
+    return found
+
+
+def _whole(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame, at: np.ndarray, alpha: float) -> list[Finding]:
+    noise = _noise(table, column)
+    squares, df = _residual(levels, cells["_y"].to_numpy())
+    if df < 1:
+        return []
+    p = float(stats.chi2.cdf(squares / noise**2, df))
+    sd = np.sqrt(squares / df)
+    claim = f"{column} was measured, with the scatter of a measurement"
+    over = ", ".join(levels)
+    rows = tuple(map(int, at))
+    if p >= alpha:
+        return []
+    reason = (
+        f"{len(cells)} figures of {column} are a product of one number per level of {over}: residual "
+        f"{_percent(sd)} with {df} degrees of freedom, where {_percent(noise)} a cell is the least to "
+        f"expect (p = {p:.1g})"
+    )
+    return [Finding("structure", claim, "inconsistent", reason + _ratios(levels, cells), _percent(noise), _percent(sd), rows, column)]
+
+
+def _ratios(levels: pd.DataFrame, cells: pd.DataFrame) -> str:
+    """The nearly constant changes behind a small product table, for the reader; empty for a large one."""
+    for factor in ("quantization", "model", "gpu"):
+        if factor in levels and 2 <= levels[factor].nunique() <= 6 and levels.shape[1] == 2:
+            other = next(f for f in levels if f != factor)
+            wide = cells.pivot_table(index=other, columns=factor, values="_y", sort=False)
+            first = wide.columns[0]
+            parts = [
+                f"{c} {', '.join(f'{100 * (np.exp(v) - 1):.1f}' for v in (wide[c] - wide[first]).dropna())} %" for c in wide.columns[1:]
+            ]
+            return f"; changes against {first}, by {other}: {'; '.join(parts)}"
+    return ""
+
+
+def _pairs(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame, at: np.ndarray, alpha: float) -> list[Finding]:
+    """Two levels of a factor whose ratio is constant over everything else, where the table as a whole is no product."""
+    tests = []
+    for factor in levels:
+        rest = [f for f in levels if f != factor]
+        wide = cells.pivot_table(index=rest, columns=factor, values="_y", sort=False, dropna=False)
+        place = cells.pivot_table(index=rest, columns=factor, values="_at", sort=False, dropna=False)
+        for a, b in list(combinations(wide.columns, 2))[:MOST_PAIRS]:
+            d = (wide[a] - wide[b]).dropna()
+            if len(d) >= LEAST_MATCHED:
+                rows = place.loc[d.index, [a, b]].to_numpy().ravel()
+                tests.append((factor, a, b, d.to_numpy(), rows))
+    claim = f"ratios of {column} scatter as measured ratios do"
+    noise = _noise(table, column) * np.sqrt(2)
+    found = []
+    for factor, a, b, d, rows in tests:
+        p = float(stats.chi2.cdf(np.sum((d - d.mean()) ** 2) / noise**2, len(d) - 1))
+        if p < alpha / len(tests):
+            reason = (
+                f"{factor} {a} over {b}: the ratio of {column} is {np.exp(d.mean()):.4f} in all {len(d)} matched "
+                f"pairs, to {_percent(d.std(ddof=1))}, where {_percent(noise)} is the least to expect (p = "
+                f"{p:.1g})"
+            )
+            found.append(
+                Finding(
+                    "structure",
+                    claim,
+                    "inconsistent",
+                    reason,
+                    _percent(noise),
+                    _percent(d.std(ddof=1)),
+                    tuple(map(int, rows)),
+                    f"{column}:{factor}:{a}:{b}",
+                )
+            )
+    if found or not tests:
+        return found
+    return [
+        Finding(
+            "structure",
+            claim,
+            "consistent",
+            f"{len(tests)} ratios of {column} scatter by more than {_percent(noise)} or too little to tell",
+            positions=tuple(map(int, at)),
+            name=column,
+        )
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"

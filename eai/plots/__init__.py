@@ -1,0 +1,32 @@
+"""Figures: `(table, ax) -> artists`; nothing is read, nothing is computed that a table does not hold.
+
+style     palette, labels from the registry, watermark, caption, deterministic save
+costs     cost per token and throughput by strategy and batch, with intervals
+ratios    forest plot of ratios to the baseline
+traces    power over time, where power was sensed
+study     heatmap, batch scaling, Pareto front, retention, synergy, uncertainty budget
+"""
+
+from eai.plots.costs import cost, throughput
+from eai.plots.ratios import forest
+from eai.plots.study import batch_scaling, budget, heatmap, pareto, retention, synergy
+from eai.plots.style import caption, figure, save, watermark
+from eai.plots.traces import power_traces, sensed
+
+__all__ = [
+    "batch_scaling",
+    "budget",
+    "caption",
+    "cost",
+    "figure",
+    "forest",
+    "heatmap",
+    "pareto",
+    "power_traces",
+    "retention",
+    "save",
+    "sensed",
+    "synergy",
+    "throughput",
+    "watermark",
+]

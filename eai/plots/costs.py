@@ -1,0 +1,84 @@
+"""Cost per token and throughput by strategy and batch size: points with intervals, never bars without."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from eai.plots.style import MARKERS, PALETTE, label, tidy, watermark
+
+SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "batch_size")
+WORDS = {"batch_size": "batch {}", "input_tokens": "{} tok in", "output_tokens": "{} tok out", "weights": "{} weights"}
+LOG_SPAN = 5.0
+
+
+def cost(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
+    """Draw the cost per output token of each strategy, a series for each batch size (and whatever else varies); returns the artists.
+
+    `metric` is a column of the summary; its `_low` and `_high` are drawn where the table has them. A point outside the gate
+    (rejected) is hollow. Without any usable point the axes say so.
+    """
+    return _by_strategy(summary, ax, metric)
+
+
+def throughput(summary: pd.DataFrame, ax: Axes) -> list:
+    """Draw the output tokens per second of each strategy with intervals; returns the artists."""
+    return _by_strategy(summary, ax, "throughput_tok_s")
+
+
+def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str) -> list:
+    """Points with intervals: strategies on x, one series for each combination of what else varies."""
+    table = summary[summary[metric].notna()]
+    tidy(ax)
+    ax.set_ylabel(label(metric))
+    if table.empty:
+        return [ax.text(0.5, 0.5, "no usable window", transform=ax.transAxes, ha="center", color="0.4")]
+    strategies = list(dict.fromkeys(table["quantization"]))
+    groups = list(series(table))
+    artists = []
+    for i, (name, rows) in enumerate(groups):
+        offset = (i - (len(groups) - 1) / 2) * min(0.16, 0.7 / len(groups))
+        x = rows["quantization"].map(strategies.index).to_numpy(float) + offset
+        artists += _points(ax, x, rows, metric, PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], name)
+    ax.set_xticks(
+        range(len(strategies)), strategies, rotation=20 if len(strategies) > 3 else 0, ha="right" if len(strategies) > 3 else "center"
+    )
+    _scale(ax, table[metric])
+    if len(groups) > 1:
+        ax.legend(frameon=False, fontsize="small", ncols=1 + (len(groups) > 6))
+    return artists + watermark(ax, table)
+
+
+def series(table: pd.DataFrame):
+    """Pairs (name, rows): one for each combination of the columns that vary beside the strategy."""
+    varying = [c for c in SERIES if c in table and table[c].nunique() > 1]
+    if not varying:
+        return [("", table)]
+    named = []
+    for key, rows in table.groupby(varying, sort=True):
+        words = [WORDS.get(c, "{}").format(value) for c, value in zip(varying, key, strict=True)]
+        named.append((", ".join(words), rows))
+    return named
+
+
+def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame, metric: str, color: str, marker: str, name: str) -> list:
+    """One series of points; hollow where the gate rejected the configuration."""
+    value = rows[metric].to_numpy(float)
+    low, high = (
+        rows[f"{metric}_{end}"].to_numpy(float) if f"{metric}_{end}" in rows else np.full(len(rows), np.nan) for end in ("low", "high")
+    )
+    known = np.isfinite(low) & np.isfinite(high)
+    error = np.where(known, [value - low, high - value], 0.0)
+    bars = ax.errorbar(x, value, yerr=error, fmt="none", ecolor=color, elinewidth=1, capsize=2)
+    rejected = (rows["gate"] == "rejected").to_numpy() if "gate" in rows else np.zeros(len(rows), bool)
+    face = np.where(rejected, "white", color)
+    points = ax.scatter(x, value, c=face, edgecolors=color, marker=marker, s=22, linewidths=1, zorder=3)
+    ax.scatter([], [], c=color, edgecolors=color, marker=marker, s=22, label=name or None)
+    return [bars, points]
+
+
+def _scale(ax: Axes, values: pd.Series) -> None:
+    """A log axis where the values span more than fivefold, else a linear one from zero: a cut axis exaggerates."""
+    if values.max() / values.min() > LOG_SPAN:
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=0)

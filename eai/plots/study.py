@@ -1,0 +1,130 @@
+"""The study's pictures: heatmap, scaling with batch, Pareto front, retention, synergy, uncertainty budget."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from eai.analyze.budget import TERMS
+from eai.plots.costs import series
+from eai.plots.ratios import names
+from eai.plots.style import FONT_PT, MARKERS, PALETTE, colorbar, label, plain_ticks, tidy, watermark
+
+
+def heatmap(table: pd.DataFrame, ax: Axes, value: str = "energy_j_per_token", basis: pd.DataFrame | None = None) -> list:
+    """Draw a table of rows x columns (analyze.study.heatmap) with the number in every cell; an empty cell was not measured.
+
+    The colour is on a log scale, dark for more. `basis` is the summary that the table came from, for the watermark.
+    """
+    numbers = table.to_numpy(float)
+    norm = matplotlib.colors.LogNorm(np.nanmin(numbers), np.nanmax(numbers)) if np.nanmax(numbers) > np.nanmin(numbers) else None
+    image = ax.imshow(np.ma.masked_invalid(numbers), cmap="cividis_r", norm=norm, aspect="auto")
+    middle = np.sqrt(np.nanmin(numbers) * np.nanmax(numbers))
+    artists = [image]
+    for (i, j), number in np.ndenumerate(numbers):
+        text = f"{number:.3g}" if np.isfinite(number) else "not\nmeasured"
+        color = "0.4" if not np.isfinite(number) else "white" if number > middle else "black"
+        artists.append(ax.text(j, i, text, ha="center", va="center", color=color, fontsize=FONT_PT - 1))
+    ax.set_xticks(range(table.shape[1]), table.columns, rotation=35, ha="right")
+    ax.set_yticks(range(table.shape[0]), table.index)
+    colorbar(ax, image, label(value))
+    return artists + (watermark(ax, basis) if basis is not None else [])
+
+
+def batch_scaling(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
+    """Draw a metric against the batch size, both on log scales, a line with intervals for each strategy (and whatever else varies)."""
+    tidy(ax, grid="both")
+    table = summary.dropna(subset=metric)
+    artists = []
+    for strategy, rows in table.groupby("quantization", sort=False):
+        for name, line in series(rows.drop(columns="batch_size")):
+            line = rows.loc[line.index].sort_values("batch_size")
+            i = len(artists)
+            error = [(line[metric] - line[f"{metric}_low"]).fillna(0), (line[f"{metric}_high"] - line[metric]).fillna(0)]
+            words = ", ".join(filter(None, (strategy, name)))
+            style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4, "linewidth": 1, "capsize": 2}
+            artists.append(ax.errorbar(line["batch_size"], line[metric], yerr=error, label=words, **style))
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(sorted(table["batch_size"].unique()), minor=False)
+    plain_ticks(ax.xaxis)
+    ax.minorticks_off()
+    plain_ticks(ax.yaxis)
+    ax.set_xlabel(label("batch_size"))
+    ax.set_ylabel(label(metric))
+    ax.legend(frameon=False, fontsize="small")
+    return artists + watermark(ax, table)
+
+
+def pareto(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw energy against throughput (analyze.deployment.pareto), each point as dark as its probability of being on the front."""
+    tidy(ax, grid="both")
+    points = ax.scatter(
+        table["throughput_tok_s"], table["energy_j_per_token"], c=table["p_front"], cmap="cividis_r", vmin=0, vmax=1, s=28, zorder=3
+    )
+    points.set_edgecolor("black")
+    ax.set_xlabel(label("throughput_tok_s"))
+    ax.set_ylabel(label("energy_j_per_token"))
+    artists = [points]
+    for row, name in zip(table.to_dict("records"), names(table.assign(options="{}")), strict=True):
+        if row["p_front"] >= 0.05:
+            words = f"{name} ({row['p_front']:.2f})"
+            place = (row["throughput_tok_s"], row["energy_j_per_token"])
+            left = row["throughput_tok_s"] > table["throughput_tok_s"].max() / 2
+            style = {"xytext": (0, 14), "ha": "right" if left else "left", "fontsize": FONT_PT - 1}
+            artists.append(ax.annotate(words, place, textcoords="offset points", **style))
+    colorbar(ax, points, "probability of being on the Pareto front")
+    return artists + watermark(ax, table)
+
+
+def retention(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw the score retained against the energy saved (analyze.study.retention) with both intervals; right and up is better."""
+    tidy(ax, grid="both")
+    artists = [ax.axhline(1.0, color="0.3", linewidth=0.8), ax.axvline(0.0, color="0.3", linewidth=0.8)]
+    for i, (strategy, rows) in enumerate(table.groupby("quantization", sort=False)):
+        x, y = rows["energy_saved"], rows["score_retained"]
+        xerr = [(x - rows["energy_saved_low"]).fillna(0), (rows["energy_saved_high"] - x).fillna(0)]
+        yerr = [(y - rows["score_retained_low"]).fillna(0), (rows["score_retained_high"] - y).fillna(0)]
+        style = {"fmt": MARKERS[i % len(MARKERS)], "color": PALETTE[i % len(PALETTE)], "markersize": 4, "elinewidth": 0.8, "capsize": 2}
+        artists.append(ax.errorbar(x, y, xerr=xerr, yerr=yerr, label=strategy, **style))
+    ax.set_xlabel("energy saved against the baseline [fraction]")
+    ax.set_ylabel("score retained [ratio]")
+    ax.legend(frameon=False, fontsize="small")
+    return artists + watermark(ax, table)
+
+
+def synergy(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw the interaction of each level (analyze.interaction.synergy): 1 means that the two factors just multiply, below 1 it saves more.
+
+    A row that is not testable stands there without a point.
+    """
+    tidy(ax, grid="x")
+    artists = [ax.axvline(1.0, color="0.3", linewidth=0.8)]
+    for y, row in enumerate(table.to_dict("records")):
+        if not np.isfinite(row["synergy_low"]):
+            artists.append(ax.text(1.0, y, " not testable", va="center", color="0.4", fontsize="small"))
+            continue
+        color = {"lower": PALETTE[2], "higher": PALETTE[1]}.get(row["outcome"], "0.45")
+        error = [[row["synergy"] - row["synergy_low"]], [row["synergy_high"] - row["synergy"]]]
+        artists.append(ax.errorbar(row["synergy"], y, xerr=error, fmt="o", color=color, markersize=4, capsize=2))
+    ax.set_yticks(range(len(table)), [f"{r['quantization']} on {r['level']}" for r in table.to_dict("records")])
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    reference = ", ".join(map(str, sorted(set(table["reference"]))))
+    ax.set_xlabel(f"ratio there / ratio at {reference}")
+    return artists
+
+
+def budget(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw the uncertainty budget (analyze.budget.budgets): the relative standard uncertainty of each source, a bar a source."""
+    tidy(ax, grid="x")
+    drawn = [t for t in TERMS if (table[t] > 0).any()]
+    height = 0.8 / max(len(drawn), 1)
+    artists = []
+    for i, term in enumerate(drawn):
+        y = np.arange(len(table)) + (i - (len(drawn) - 1) / 2) * height
+        artists.append(ax.barh(y, 100 * table[term].fillna(0), height=height, color=PALETTE[i], label=term))
+    ax.set_yticks(range(len(table)), names(table))
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.set_xlabel("relative standard uncertainty, k = 1 [%]")
+    ax.legend(frameon=False, fontsize="small")
+    return artists + watermark(ax, table)

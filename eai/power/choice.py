@@ -1,0 +1,52 @@
+"""Which meter to use here, and what each of them can or cannot do on this machine."""
+
+from eai.errors import UserError
+from eai.power import rapl
+from eai.power.estimate import EstimateMeter
+from eai.power.meter import Meter
+from eai.power.rapl import RaplMeter
+
+NAMES = ("nvml", "rapl", "estimate")
+
+
+def _nvml(gpu: str) -> Meter:
+    from eai.power.nvml import NvmlMeter
+
+    return NvmlMeter(gpu=gpu)
+
+
+def _rapl(gpu: str) -> Meter:
+    if error := rapl.refusal():
+        raise error
+    return RaplMeter()
+
+
+def _estimate(gpu: str) -> Meter:
+    return EstimateMeter()
+
+
+MAKERS = {"nvml": _nvml, "rapl": _rapl, "estimate": _estimate}
+
+
+def best_meter(gpu: str = "auto", name: str = "auto") -> tuple[Meter, str]:
+    """The best meter for a GPU slug (`cpu`: the processor; `auto`: a GPU if there is one) and one sentence why.
+
+    `name` forces one of nvml, rapl, estimate. The work decides what is measured: a GPU slug is never answered with a CPU
+    meter, and `cpu` never with NVML. Raises UserError for an unknown name or where the wanted meter cannot be had.
+    """
+    if name not in ("auto", *NAMES):
+        raise UserError(f"meter {name!r}", f"one of auto, {', '.join(NAMES)}", "leave it at auto")
+    if name != "auto":
+        return MAKERS[name](gpu), f"{name} was asked for."
+    order = ["rapl", "estimate"] if gpu == "cpu" else ["nvml"] if gpu != "auto" else list(NAMES)
+    refused = []
+    for candidate in order:
+        try:
+            meter = MAKERS[candidate](gpu)
+        except UserError as error:
+            if len(order) == 1:
+                raise
+            refused.append(f"{candidate}: {error}")
+            continue
+        return meter, f"{candidate} is the best here" + (f"; refused {' '.join(refused)}" if refused else ".")
+    raise UserError("; ".join(refused), "a meter")

@@ -1,0 +1,260 @@
+"""Power logs that others recorded: nvidia-smi's CSV in its variants, two-column CSV, and our own Parquet."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv, parquet
+
+from eai.errors import UserError
+from eai.power.logcolumns import CLOCK, MISSING, NUMBER, Layout, layout
+
+BLOCK_BYTES = 1 << 22
+DAY_S = 86400.0
+INTERLEAVED_SHARE = 0.25
+POWER_FIELDS = ("power_instant_w", "power_usage_w", "power_average_w")
+
+
+@dataclass(frozen=True)
+class LoggedGpu:
+    """The readings of one card: its index or UUID as logged, seconds, watts; `utilization_pct` its highest, None if not logged."""
+
+    index: int | str
+    t_s: np.ndarray
+    power_w: np.ndarray
+    utilization_pct: float | None = None
+
+
+@dataclass(frozen=True)
+class PowerLog:
+    """A log's cards and what was noticed while reading it. `zone` says how its stamps were understood; `missing` counts [N/A]."""
+
+    gpus: tuple[LoggedGpu, ...]
+    power_name: str
+    zone: str
+    missing: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_log(path: str | Path, gpus: int | None = None) -> PowerLog:
+    """The readings of a power log by card; `gpus` says how many cards take turns in a log without an index column.
+
+    Raises UserError for what cannot be integrated: no file, empty, no power or time column, power [N/A] throughout, fewer than two
+    readings, or several cards taking turns without an index.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no file {path}", "a power log", "check the path")
+    if gpus is not None and gpus < 1:
+        raise UserError(f"--gpus {gpus}", "a positive number", "say how many cards the log holds")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty", "a power log", "check that the logger ran")
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    return _read_csv(path, gpus)
+
+
+def _read_parquet(path: Path) -> PowerLog:
+    """Our own samples, long and tidy, one row a reading; read in batches, of which only the power readings are kept."""
+    file = parquet.ParquetFile(path)
+    if not {"t_s", "device_id", "field", "value"} <= set(file.schema_arrow.names):
+        raise UserError(
+            f"{path} has columns {', '.join(file.schema_arrow.names)}", "t_s, device_id, field, value", "pass a CSV or our samples"
+        )
+    parts: dict[str, list] = {}
+    names: dict[str, int] = {}
+    for batch in file.iter_batches(columns=["t_s", "device_id", "field", "value"]):
+        fields = pc.cast(batch["field"], pa.string())
+        for name in pc.unique(fields).to_pylist():
+            if name in POWER_FIELDS:
+                part = batch.filter(pc.equal(fields, name))
+                card = _codes(pc.cast(part["device_id"], pa.string()), names)
+                parts.setdefault(name, []).append((part["t_s"].to_numpy(), part["value"].to_numpy(), card))
+    present = next((f for f in POWER_FIELDS if f in parts), None)
+    if present is None:
+        raise UserError(f"{path} holds no power readings", f"a field among {', '.join(POWER_FIELDS)}", "take samples of a power meter")
+    t_s, power_w, card = (_joined(list(column)) for column in zip(*parts.pop(present), strict=True))
+    found = []
+    for code, name in enumerate(names):
+        mine = slice(None) if (card == code).all() else card == code
+        times, powers = t_s[mine], power_w[mine]
+        if np.any(np.diff(times) < 0):
+            order = np.argsort(times, kind="stable")
+            times, powers = times[order], powers[order]
+        if len(times):
+            found.append(LoggedGpu(name, times, powers))
+    return PowerLog(_enough(found, path), present, "monotonic seconds")
+
+
+def _read_csv(path: Path, gpus: int | None) -> PowerLog:
+    shape = layout(path)
+    t_s, power_w, card, names, utilization, dropped, zone = _columns(path, shape)
+    warnings = [f"{dropped} line(s) were broken and left out"] if dropped else []
+    good = ~np.isnan(power_w) & ~np.isnan(t_s)
+    if not good.any():
+        raise UserError(f"power is [N/A] in every line of {path}", "power readings", "this card has no power sensor: take another meter")
+    missing = int((~good).sum())
+    if missing:
+        warnings.append(f"{missing} of {len(good)} readings are [N/A]")
+    if card is None:
+        card, names = _turns(t_s, gpus, path, warnings), None
+    elif gpus is not None and len(names) != gpus:
+        raise UserError(f"{path} names {len(names)} cards and --gpus says {gpus}", "the same number", "leave --gpus out")
+    found = []
+    for code in range(int(card.max()) + 1):
+        mine = good & (card == code)
+        if mine.all():
+            mine = slice(None)
+        name = names[code] if names is not None else int(code)
+        highest = None if utilization is None or np.isnan(utilization[mine]).all() else float(np.nanmax(utilization[mine]))
+        found.append(LoggedGpu(name, t_s[mine], power_w[mine], highest))
+    return PowerLog(_enough(found, path), shape.power_name, zone, missing, warnings)
+
+
+def _enough(found: list[LoggedGpu], path: Path) -> tuple[LoggedGpu, ...]:
+    short = [g for g in found if len(g.t_s) < 2]
+    if short or not found:
+        which = f" of GPU {short[0].index}" if short and len(found) > 1 else ""
+        raise UserError(f"{path} has {len(short[0].t_s) if short else 0} reading(s){which}", "at least two", "log for longer")
+    return tuple(found)
+
+
+def _turns(t_s: np.ndarray, gpus: int | None, path: Path, warnings: list[str]) -> np.ndarray:
+    """Which card each line belongs to when none says: in turns of `gpus`, or one card if the stamps do not come in bursts."""
+    if gpus is not None:
+        if len(t_s) % gpus:
+            warnings.append(f"{len(t_s)} lines are no whole number of rounds of {gpus} cards: the last round is incomplete")
+        return (np.arange(len(t_s)) % gpus).astype(np.int16)
+    steps = np.diff(t_s)
+    steps = steps[steps >= 0]
+    if len(steps) >= 3 and np.mean(steps < 0.2 * np.quantile(steps, 0.95)) > INTERLEAVED_SHARE:
+        raise UserError(
+            f"the stamps of {path} come in bursts, as of several GPUs without an index column",
+            "one card, or an index or uuid column",
+            "pass --gpus N (1 if it is one card), or add index to the query",
+        )
+    return np.zeros(len(t_s), dtype=np.int16)
+
+
+def _columns(path: Path, shape: Layout):
+    """(t_s, power_w, card codes or None, card names, utilization or None, broken lines, zone), read in blocks to bound the memory."""
+    dropped = 0
+
+    def skip(row) -> str:
+        nonlocal dropped
+        dropped += 1
+        return "skip"
+
+    wanted = [c for c in (shape.time, shape.power, shape.card, shape.utilization) if c]
+    reader = csv.open_csv(
+        _whole_lines(path, shape),
+        csv.ReadOptions(column_names=list(shape.columns), skip_rows=int(shape.has_header), block_size=BLOCK_BYTES, encoding=shape.encoding),
+        csv.ParseOptions(delimiter=shape.delimiter, invalid_row_handler=skip),
+        csv.ConvertOptions(column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted, strings_can_be_null=False),
+    )
+    times, powers, cards, loads, zone = [], [], [], [], ""
+    names: dict[str, int] = {}
+    for block in reader:
+        stamps, zone = _seconds(block[shape.time], shape)
+        times.append(stamps)
+        powers.append(_numbers(block[shape.power]) * shape.power_scale)
+        if shape.card:
+            cards.append(_codes(block[shape.card], names))
+        if shape.utilization:
+            loads.append(_numbers(block[shape.utilization]))
+    if not times:
+        raise UserError(f"{path} has no readings", "a power log", "check that the logger ran")
+    t_s, power_w = _joined(times), _joined(powers)
+    card = _joined(cards) if cards else None
+    utilization = _joined(loads) if loads else None
+    labels = [int(n) if n.isdigit() else n for n in names]
+    header_again = np.isnan(t_s) & np.isnan(power_w)
+    if header_again.any():
+        dropped += int(header_again.sum())
+        t_s, power_w, card, utilization = (None if c is None else c[~header_again] for c in (t_s, power_w, card, utilization))
+    if zone == "time of day":
+        t_s = _unwrap_days(t_s)
+    return t_s, power_w, card, labels, utilization, dropped, zone
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The parts as one array; the list is emptied, so that a long log is in memory once."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
+
+
+def _whole_lines(path: Path, shape: Layout):
+    """The file, without a last line that was cut off: half a number is still a number."""
+    with open(path, "rb") as file:
+        file.seek(-min(2, path.stat().st_size), 2)
+        if b"\n" in file.read():
+            return path
+    content = path.read_bytes()
+    newline = "\n".encode("utf-16-le") if shape.encoding == "utf16" else b"\n"
+    cut = content.rfind(newline)
+    if cut < 0:
+        raise UserError(f"{path} has one line that was cut off", "at least two readings", "log for longer")
+    return pa.BufferReader(content[: cut + len(newline)])
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """Floats of a column of text with or without units; NaN for [N/A] and anything that is no number."""
+    text = pc.ascii_trim_whitespace(column)
+    if not all(NUMBER.match(v) for v in text[:50].to_pylist()):
+        text = pc.ascii_rtrim(text, " mW%")
+    try:
+        return pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        text = pc.ascii_rtrim(text, " mW%")
+        text = pc.if_else(pc.match_substring_regex(text, NUMBER.pattern), text, None)
+        return pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False).astype(float)
+
+
+def _codes(column: pa.Array, names: dict[str, int]) -> np.ndarray:
+    """Small integers for the cards' names, in the order in which they first appear."""
+    encoded = pc.dictionary_encode(pc.ascii_trim_whitespace(column))
+    table = np.array([names.setdefault(name, len(names)) for name in encoded.dictionary.to_pylist()], dtype=np.int16)
+    return table[encoded.indices.to_numpy()]
+
+
+def _seconds(column: pa.Array, shape: Layout) -> tuple[np.ndarray, str]:
+    """Seconds of a time column and how it was understood: numbers, time of day, stamps with a zone, or local stamps."""
+    text = pc.ascii_trim_whitespace(column)
+    first = next((v for v in text[:50].to_pylist() if v and v.lower() not in MISSING), "")
+    if NUMBER.match(first):
+        return _numbers(text) * shape.time_scale, "seconds"
+    if CLOCK.match(first):
+        parts = pc.split_pattern(text, ":")
+        hours, minutes, seconds = (_numbers(pc.list_element(parts, i)) for i in range(3))
+        return hours * 3600 + minutes * 60 + seconds, "time of day"
+    if "/" in first:
+        text = pc.replace_substring(text, "/", "-")
+    zoned = bool(pc.any(pc.match_substring_regex(text[:1], r"(Z|[+-]\d\d:?\d\d)$")).as_py())
+    kind = pa.timestamp("us", tz="UTC") if zoned else pa.timestamp("us")
+    try:
+        stamps = pc.cast(text, kind)
+    except pa.ArrowInvalid:
+        stamps = pa.array(pd.to_datetime(text.to_pandas(), errors="coerce", utc=zoned), type=kind)
+    micros = pc.cast(stamps, pa.int64()).to_numpy(zero_copy_only=False).astype(float)
+    if zoned:
+        return micros / 1e6, "stamps with a time zone"
+    known = micros[~np.isnan(micros)]
+    offset_s = _local_offset_s(known[0] / 1e6) if len(known) else 0.0
+    return micros / 1e6 - offset_s, f"local stamps, read as UTC{offset_s / 3600:+g} h"
+
+
+def _local_offset_s(naive_s: float) -> float:
+    """This machine's offset from UTC [s] at a local time given as if it were UTC."""
+    naive = datetime(1970, 1, 1) + timedelta(seconds=float(naive_s))
+    return naive.astimezone().utcoffset().total_seconds()
+
+
+def _unwrap_days(t_s: np.ndarray) -> np.ndarray:
+    """Times of day that run on past midnight."""
+    jumps = np.concatenate([[0], np.nan_to_num(np.diff(t_s))])
+    return t_s + DAY_S * np.cumsum(jumps < -DAY_S / 2)

@@ -1,0 +1,235 @@
+"""The NVIDIA meter: energy counter at the padded edges, instant power in between, both with what else the driver knows.
+
+The only module that talks to NVML. The binding is a parameter, so a simulated card takes the same path as a real one.
+Limits, clocks and modes of a card are read and recorded, never changed.
+"""
+
+import math
+import os
+
+import pandas as pd
+
+from eai.errors import UserError
+from eai.power import cards, sensor
+from eai.power.cards import ask, text
+from eai.power.clock import Clock
+from eai.power.meter import Device, MeterBase
+from eai.power.spec import DeviceSpec, Spec
+from eai.power.stream import NAN, Row, row, to_stream
+
+FIELDS = (("power_instant_w", "NVML_FI_DEV_POWER_INSTANT"), ("power_average_w", "NVML_FI_DEV_POWER_AVERAGE"))
+PAD_MARGIN_S = 0.010
+CONTEXT_S = 1.0
+
+
+def load_nvml():
+    """The initialized NVML binding. Raises UserError that says why there is none."""
+    try:
+        import pynvml
+    except ImportError:
+        raise UserError("the Python package pynvml is missing", "NVIDIA's binding", "pip install nvidia-ml-py") from None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        raise UserError(f"NVML: {error}", "an NVIDIA GPU with its driver", "run nvidia-smi to see what is wrong") from None
+    return pynvml
+
+
+class Card:
+    """One GPU: which readings it supports, how its sensor behaves, and how to take each reading as rows of a stream."""
+
+    def __init__(self, nvml, uuid: str, handle, clock: Clock):
+        self.nvml, self.uuid, self.handle, self.clock = nvml, uuid, handle, clock
+        self.name = text(nvml.nvmlDeviceGetName(handle))
+        self.driver = text(nvml.nvmlSystemGetDriverVersion())
+        self.vbios = text(ask(nvml, lambda: nvml.nvmlDeviceGetVbiosVersion(handle), ""))
+        self.has_counter = ask(nvml, lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) is not None
+        self.power_field = self._find_power_field()
+        architecture = ask(nvml, lambda: nvml.nvmlDeviceGetArchitecture(handle), 0)
+        self.sensor = sensor.knowledge(self.uuid, self.name, int(architecture), self.driver, self.vbios, self.power_field)
+        self.is_lost = False
+        self._unsupported: set[str] = set()
+
+    def _find_power_field(self) -> str | None:
+        for name, constant in FIELDS:
+            value = ask(self.nvml, lambda c=constant: self._field(getattr(self.nvml, c)))
+            if value is not None and value[0] > 0:
+                return name
+        return "power_usage_w" if ask(self.nvml, lambda: self.nvml.nvmlDeviceGetPowerUsage(self.handle)) else None
+
+    def _field(self, field_id: int) -> tuple[float, float, float]:
+        """(value in W, driver time stamp in us, latency in us) of a power field. Raises NVMLError where unsupported."""
+        value = self.nvml.nvmlDeviceGetFieldValues(self.handle, [field_id])[0]
+        if value.nvmlReturn:
+            raise self.nvml.NVMLError(value.nvmlReturn)
+        return value.value.uiVal / 1e3, float(value.timestamp), float(value.latencyUsec)
+
+    def power(self) -> list[Row]:
+        """The power reading [W]."""
+        if self.power_field == "power_usage_w":
+            return self._reading("power_usage_w", lambda: (self.nvml.nvmlDeviceGetPowerUsage(self.handle) / 1e3, NAN, NAN))
+        if self.power_field is None:
+            return []
+        field_id = getattr(self.nvml, dict(FIELDS)[self.power_field])
+        return self._reading(self.power_field, lambda: self._field(field_id))
+
+    def edge(self) -> list[Row]:
+        """What is read only at the edges: the energy counter [J], violation times [ns], the limit in force, other processes."""
+        nvml, handle = self.nvml, self.handle
+        rows = self._plain("energy_counter_j", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3) if self.has_counter else []
+        for name, policy in (("thermal", nvml.NVML_PERF_POLICY_THERMAL), ("power", nvml.NVML_PERF_POLICY_POWER)):
+            rows += self._plain(f"violation_{name}_ns", lambda p=policy: nvml.nvmlDeviceGetViolationStatus(handle, p).violationTime)
+        rows += self._plain("power_limit_w", lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3)
+        others = cards.other_processes(nvml, handle)
+        return rows + ([] if others is None else [self._row("other_processes", others)])
+
+    def context(self) -> list[Row]:
+        """Temperature, clocks, load, memory and event reasons."""
+        nvml, handle = self.nvml, self.handle
+        reasons = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None) or nvml.nvmlDeviceGetCurrentClocksThrottleReasons
+        return [
+            *self._plain("temperature_c", lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
+            *self._plain("sm_clock_mhz", lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
+            *self._plain("mem_clock_mhz", lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),
+            *self._plain("utilization_pct", lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+            *self._plain("memory_used_bytes", lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used),
+            *self._plain("event_reasons", lambda: reasons(handle)),
+        ]
+
+    def _plain(self, field: str, read) -> list[Row]:
+        return self._reading(field, lambda: (read(), NAN, NAN))
+
+    def _row(self, field: str, value: float, driver_t_us: float = NAN, latency_us: float = NAN) -> Row:
+        return row(self.clock.now_s(), self.uuid, "gpu", field, value, driver_t_us, latency_us)
+
+    def _reading(self, field: str, read) -> list[Row]:
+        """One row, or a row that says what went wrong; what is not supported is not asked for again."""
+        if self.is_lost or field in self._unsupported:
+            return []
+        try:
+            return [self._row(field, *read())]
+        except self.nvml.NVMLError as error:
+            code = int(error.value)
+        if code in (self.nvml.NVML_ERROR_GPU_IS_LOST, self.nvml.NVML_ERROR_UNINITIALIZED, self.nvml.NVML_ERROR_RESET_REQUIRED):
+            self.is_lost = True
+            return [self._row("lost", code)]
+        if code in (self.nvml.NVML_ERROR_NOT_SUPPORTED, self.nvml.NVML_ERROR_FUNCTION_NOT_FOUND, self.nvml.NVML_ERROR_NO_PERMISSION):
+            self._unsupported.add(field)
+            return []
+        return [self._row("error", code)]
+
+    def facts(self) -> dict:
+        """What describes the card and its settings; None where it does not tell."""
+        nvml, handle = self.nvml, self.handle
+        return {
+            "uuid": self.uuid,
+            "name": self.name,
+            "driver": self.driver,
+            "vbios": self.vbios,
+            "power_field": self.power_field,
+            "counter": self.has_counter,
+            "sensor": self.sensor.to_dict(),
+            "power_limit_w": ask(nvml, lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3),
+            "persistence_mode": ask(nvml, lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle))),
+            "ecc_mode": ask(nvml, lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0])),
+        }
+
+
+class NvmlMeter(MeterBase):
+    """Energy of the visible NVIDIA GPUs, one device each. Basis measured, boundary gpu.
+
+    `gpu`: `auto` or a catalog slug for all visible cards, or one card's UUID. `shared` accepts other processes on the card;
+    their energy is then in the number and the windows are flagged.
+    """
+
+    name, basis, boundary = "nvml", "measured", "gpu"
+
+    def __init__(self, nvml=None, gpu: str = "auto", clock: Clock | None = None, shared: bool = False, environ=os.environ):
+        super().__init__(clock)
+        self._nvml, self._shared = nvml or load_nvml(), shared
+        chosen = cards.visible(self._nvml, environ)
+        if gpu.startswith("GPU-"):
+            chosen = [c for c in chosen if c[0] == gpu]
+            if not chosen:
+                raise UserError(f"GPU {gpu} is not visible", "the UUID of a visible GPU", "see nvidia-smi -L")
+        self.cards = [Card(self._nvml, uuid, handle, self.clock) for uuid, handle in chosen]
+        self._sampler = None
+        self._beats = 0
+
+    def devices(self) -> list[Device]:
+        return [Device(c.uuid, c.name, "gpu") for c in self.cards]
+
+    @property
+    def sample_s(self) -> float:
+        """Sampling period [s]: half the shortest update period, so that every update is seen."""
+        return min(c.sensor.update_s for c in self.cards) / 2
+
+    @property
+    def pad_s(self) -> float:
+        """Idle time [s] at each edge: until every sensor has told all it averaged, and the counter has ticked."""
+        tell_s = max(max(c.sensor.update_s + c.sensor.averaging_s, c.sensor.tick_s) for c in self.cards)
+        return tell_s + self.sample_s + PAD_MARGIN_S
+
+    def open(self) -> "NvmlMeter":
+        """Itself. Raises UserError for a card that cannot be measured: MIG, vGPU, other processes, no sensor."""
+        for card in self.cards:
+            if error := cards.refusal(self._nvml, card.uuid, card.handle, self._shared):
+                raise error
+            if card.power_field is None and not card.has_counter:
+                raise UserError(f"GPU {card.uuid} reports neither power nor energy", "a card with a power sensor", "use another card")
+        return super().open()
+
+    def close(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
+        super().close()
+
+    def start(self) -> None:
+        self._beats = 0
+        self._sampler = self.clock.sampler(self._read, self.sample_s)
+        self._sampler.start()
+        self.clock.sleep(self.pad_s)
+        self._edges = [r for card in self.cards for r in card.edge()]
+
+    def stop(self) -> pd.DataFrame:
+        self.clock.sleep(self.pad_s)
+        self._edges += [r for card in self.cards for r in card.edge()]
+        return to_stream([*self._sampler.stop(), *self._edges])
+
+    def _read(self) -> list[Row]:
+        """Power at each beat, the slow-moving rest about once a second: more would cost time and tell nothing."""
+        rows = [r for card in self.cards for r in card.power()]
+        if self._beats % max(math.ceil(CONTEXT_S / self.sample_s), 1) == 0:
+            rows += [r for card in self.cards for r in card.context()]
+        self._beats += 1
+        return rows
+
+    def spec(self, baseline=None, step_time_s=None) -> Spec:
+        idle_w, u_idle_w = (baseline.power_w, baseline.u_power_w) if baseline else ({}, {})
+        devices = tuple(
+            DeviceSpec(
+                c.uuid,
+                "gpu",
+                self.basis,
+                counter_field="energy_counter_j" if c.has_counter else None,
+                power_field=c.power_field,
+                sample_s=self.sample_s,
+                idle_w=idle_w.get(c.uuid),
+                u_idle_w=u_idle_w.get(c.uuid, 0.0),
+                shared=self._shared,
+                **c.sensor.reading(),
+            )
+            for c in self.cards
+        )
+        return Spec(self.boundary, devices, step_time_s)
+
+    def limitations(self) -> list[str]:
+        notes = ["board power of the GPU: host, memory and power supply are not included"]
+        for card in self.cards:
+            notes += [f"{card.name}: {note}" for note in card.sensor.doubts()]
+            if not card.has_counter:
+                notes.append(f"{card.name}: no energy counter, the integral of power stands alone")
+        return notes
+
+    def metadata(self) -> dict:
+        return {"meter": self.name, "sample_s": self.sample_s, "pad_s": self.pad_s, "cards": [c.facts() for c in self.cards]}

@@ -1,0 +1,209 @@
+"""How a card's own sensor behaves, measured with a load that we switch: what no table tells, and what tables get wrong.
+
+Four experiments: random switching shows when the sensor updates; steps from idle show how long it averages; a steady load shows how
+often the counter ticks and how its gain compares with the integral's; a square wave of the sensor's own period, at eight phases, shows
+whether the counter sees all of the time or is fed by the same sampling sensor (then both agree and both are wrong).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eai.errors import UserError
+from eai.power import sensor as sensors
+from eai.power.nvml import Card
+from eai.power.sensor import Sensor
+from eai.power.trace import integrate
+
+FAST_S = 0.005
+PHASES, PERIODS = 8, 40
+COUNTER_S = 1.037
+"""Spacing of counter readings [s]: not faster than 1 Hz, which corrupts some counters, and no multiple of a likely tick."""
+
+FULL_BELOW, FED_ABOVE = 0.15, 0.30
+
+Busy = Callable[[float], None]
+Series = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The sensor as probed, the levels of power [W] it was probed between, and the spread that decided about the counter."""
+
+    sensor: Sensor
+    idle_w: float
+    load_w: float
+    counter_spread: float | None
+
+
+def probe(card: Card, busy: Busy, steady_reads: int = 40, keep: bool = True, seed: int = 0) -> Probe:
+    """What is found out about `card` with `busy(duration_s)`, which loads it for that long and returns when it is done.
+
+    Takes about two minutes. With `keep` the result is remembered for this UUID, driver and VBIOS. Raises UserError where the card has no
+    power reading or the load does not move it.
+    """
+    if card.power_field is None:
+        raise UserError(f"GPU {card.uuid} reports no power", "a card with a power sensor", "its counter alone cannot be probed")
+    rng = np.random.default_rng(seed)
+    update_s = update_period(card, busy, rng)
+    steps, idle_w, load_w = step_response(card, busy, rng)
+    found = replace(card.sensor, update_s=update_s, averaging_s=averaging(steps, update_s), source="probed")
+    spread = None
+    if card.has_counter:
+        found = replace(found, **counter(card, busy, steady_reads, found.update_s))
+        spread = counter_spread(card, busy, found, load_w - idle_w)
+        found = replace(found, full_rate=True if spread < FULL_BELOW else False if spread > FED_ABOVE else None)
+    if keep:
+        sensors.remember(card.uuid, card.driver, card.vbios, found)
+    card.sensor = found
+    return Probe(found, idle_w, load_w, spread)
+
+
+def _watch(card: Card, period_s: float, work: Callable[[], None]) -> Series:
+    """(t_s, power_w) read every `period_s` while `work` runs. Raises UserError if the readings fail."""
+    sampler = card.clock.sampler(card.power, period_s)
+    sampler.start()
+    try:
+        work()
+    finally:
+        rows = sampler.stop()
+    readings = [(r[0], r[4]) for r in rows if r[3] == card.power_field]
+    if len(readings) < 10:
+        raise UserError(
+            f"GPU {card.uuid} gave {len(readings)} power readings while it was probed", "a steady stream", "see nvidia-smi -q -d POWER"
+        )
+    t_s, power_w = np.array(readings).T
+    return t_s, power_w
+
+
+def update_period(card: Card, busy: Busy, rng: np.random.Generator, duration_s: float = 6.0) -> float:
+    """Seconds between updates of the power field, from the times at which it changes under a load switched at random."""
+
+    def work():
+        end_s = card.clock.now_s() + duration_s
+        while card.clock.now_s() < end_s:
+            busy(rng.uniform(0.01, 0.06))
+            card.clock.sleep(rng.uniform(0.01, 0.06))
+
+    t_s, power_w = _watch(card, FAST_S, work)
+    changes_s = t_s[1:][np.diff(power_w) != 0]
+    if len(changes_s) < 10:
+        raise UserError(
+            f"the power of GPU {card.uuid} does not follow the load", "readings that change", "check that the load runs on this card"
+        )
+    gaps_s = np.diff(changes_s)
+    rough_s = float(np.median(gaps_s))
+    periods = np.round(gaps_s / rough_s)
+    return float(gaps_s[periods >= 1].sum() / periods[periods >= 1].sum())
+
+
+def step_response(
+    card: Card, busy: Busy, rng: np.random.Generator, repeats: int = 8, hold_s: float = 2.5
+) -> tuple[list[Series], float, float]:
+    """(responses to a step from idle as (time since the step, share of the rise), idle W, load W)."""
+    responses, lows, highs = [], [], []
+    for _ in range(repeats):
+        card.clock.sleep(hold_s + rng.uniform(0, 0.2))
+        begin_s = card.clock.now_s()
+        before = [r[4] for r in card.power() if r[3] == card.power_field]
+        t_s, power_w = _watch(card, FAST_S, lambda: busy(hold_s))
+        plateau_w = float(np.mean(power_w[t_s > begin_s + 0.8 * hold_s]))
+        lows.append(before[0])
+        highs.append(plateau_w)
+        responses.append((t_s - begin_s, (power_w - before[0]) / (plateau_w - before[0])))
+    idle_w, load_w = float(np.median(lows)), float(np.median(highs))
+    if load_w < 1.2 * idle_w:
+        raise UserError(
+            f"the load moves GPU {card.uuid} from {idle_w:.0f} to {load_w:.0f} W only",
+            "20 % more than idle",
+            "probe it with a heavier load",
+        )
+    return responses, idle_w, load_w
+
+
+def averaging(responses: list[Series], update_s: float) -> float:
+    """Seconds that a reading averages: a boxcar of length a, held for one update T, lags a step by (a + T) / 2 on average.
+
+    The lag is the area between the step and the response, averaged over steps at random phases.
+    """
+    lags_s = [float(np.trapezoid(1 - share, t_s) + (1 - share[0]) * t_s[0]) for t_s, share in responses]
+    return max(2 * float(np.mean(lags_s)) - update_s, 0.1 * update_s)
+
+
+def counter(card: Card, busy: Busy, reads: int, update_s: float) -> dict:
+    """`tick_s`, `gain_ratio`, `u_gain_ratio` from slow counter readings beside the power trace under a steady load.
+
+    Readings of a counter that ticks every T scatter below the line of a constant load by a uniform [0, T] x power: their standard
+    deviation is T P / sqrt(12).
+    """
+    readings: list[tuple[float, float]] = []
+
+    def read_counter():
+        readings.extend((r[0], r[4]) for r in card.edge() if r[3] == "energy_counter_j")
+        return []
+
+    slow = card.clock.sampler(read_counter, COUNTER_S)
+
+    def work():
+        busy(2.0)
+        slow.start()
+        busy(reads * COUNTER_S)
+        slow.stop()
+
+    t_s, power_w = _watch(card, update_s / 2, work)
+    times, joules = np.array(readings).T
+    slope_w, intercept = np.polyfit(times - times[0], joules - joules[0], 1)
+    scatter_j = float(np.std(joules - joules[0] - intercept - slope_w * (times - times[0]), ddof=2))
+    span_s = float(times[-1] - times[0])
+    mean_w = integrate(t_s, power_w, float(times[0]), float(times[-1])) / span_s
+    u_slope_w = scatter_j / np.sqrt(np.sum((times - times.mean()) ** 2))
+    u_mean_w = float(np.std(power_w[t_s > times[0]])) / np.sqrt(span_s / update_s)
+    return {
+        "tick_s": float(np.sqrt(12) * scatter_j / slope_w),
+        "gain_ratio": float(slope_w / mean_w),
+        "u_gain_ratio": float(np.hypot(u_slope_w, u_mean_w) / mean_w),
+    }
+
+
+def counter_spread(card: Card, busy: Busy, found: Sensor, rise_w: float) -> float:
+    """How much the counter's mean power depends on the phase of a square wave of the sensor's own period, as a share of the rise.
+
+    0 for a counter that sees everything (each wave costs the same), up to 1 for one fed by a sensor that looks at a quarter of each period.
+    """
+    clock, period_s = card.clock, found.update_s
+    base_s, means_w = clock.now_s(), []
+    for phase in range(PHASES):
+        clock.sleep(max(found.tick_s, found.update_s) + found.averaging_s + 1.0)
+        clock.sleep((base_s + phase * period_s / PHASES - clock.now_s()) % period_s)
+        begin_s, first = clock.now_s(), _counter_j(card)
+        for k in range(PERIODS):
+            busy(period_s / 2)
+            clock.sleep(begin_s + (k + 1) * period_s - clock.now_s())
+        clock.sleep(1.0)
+        means_w.append((_counter_j(card) - first) / (PERIODS * period_s))
+    return float(np.ptp(means_w) / rise_w)
+
+
+def _counter_j(card: Card) -> float:
+    readings = [r[4] for r in card.edge() if r[3] == "energy_counter_j"]
+    if not readings:
+        raise UserError(f"the energy counter of GPU {card.uuid} stopped answering", "a reading", "see nvidia-smi -q")
+    return readings[0]
+
+
+def torch_load(index: int = 0, size: int = 4096) -> Busy:
+    """`busy(duration_s)` for a real card: matrix products of half precision, waited for one by one so that it ends on time."""
+    import time
+
+    import torch
+
+    a = torch.randn(size, size, device=f"cuda:{index}", dtype=torch.float16)
+
+    def busy(duration_s: float) -> None:
+        end_s = time.monotonic() + duration_s
+        while time.monotonic() < end_s:
+            torch.mm(a, a)
+            torch.cuda.synchronize(index)
+
+    return busy

@@ -1,0 +1,76 @@
+"""A power curve whose energy is known in closed form: what simulated sensors look at and measured energies are judged by."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Piecewise linear power: between `edge_s[i]` and `edge_s[i + 1]` it goes from `left_w[i]` to `right_w[i]`; jumps are allowed.
+
+    Before the first edge and after the last one the power is `idle_w`.
+    """
+
+    edge_s: np.ndarray
+    left_w: np.ndarray
+    right_w: np.ndarray
+    idle_w: float
+
+    def __post_init__(self):
+        steps_j = np.diff(self.edge_s) * (self.left_w + self.right_w) / 2
+        object.__setattr__(self, "_sum_j", np.concatenate([[0.0], np.cumsum(steps_j)]))
+
+    @property
+    def start_s(self) -> float:
+        return float(self.edge_s[0])
+
+    @property
+    def stop_s(self) -> float:
+        return float(self.edge_s[-1])
+
+    @property
+    def energy_j(self) -> float:
+        """Energy of the work [J], from its first edge to its last."""
+        return float(self._sum_j[-1])
+
+    def cumulative_j(self, t_s: np.ndarray | float) -> np.ndarray:
+        """Energy [J] from the first edge until each instant, negative before it: exact, quadratic inside a piece."""
+        t_s = np.asarray(t_s, dtype=float)
+        piece = np.clip(np.searchsorted(self.edge_s, t_s, "right") - 1, 0, len(self.left_w) - 1)
+        since_s = np.clip(t_s - self.edge_s[piece], 0.0, (self.edge_s[piece + 1] - self.edge_s[piece]))
+        slope = (self.right_w[piece] - self.left_w[piece]) / (self.edge_s[piece + 1] - self.edge_s[piece])
+        inside_j = self._sum_j[piece] + since_s * (self.left_w[piece] + slope * since_s / 2)
+        outside_s = np.minimum(t_s - self.edge_s[0], 0.0) + np.maximum(t_s - self.edge_s[-1], 0.0)
+        return inside_j + self.idle_w * outside_s
+
+
+def pieces(start_s: float, parts: list[tuple[float, float, float]], idle_w: float) -> Truth:
+    """A curve from (duration_s, from_w, to_w) parts one after the other."""
+    durations, left, right = (np.array(c, dtype=float) for c in zip(*parts, strict=True))
+    return Truth(start_s + np.concatenate([[0.0], np.cumsum(durations)]), left, right, idle_w)
+
+
+def constant(start_s: float, duration_s: float, power_w: float, idle_w: float) -> Truth:
+    """A step to one power and back."""
+    return pieces(start_s, [(duration_s, power_w, power_w)], idle_w)
+
+
+def ramp(start_s: float, duration_s: float, from_w: float, to_w: float, idle_w: float) -> Truth:
+    """Power that rises or falls linearly, as a card that warms up."""
+    return pieces(start_s, [(duration_s, from_w, to_w)], idle_w)
+
+
+def throttle(start_s: float, duration_s: float, power_w: float, reduced_w: float, share: float, idle_w: float) -> Truth:
+    """A load that is throttled to `reduced_w` for the last `share` of its time."""
+    return pieces(start_s, [(duration_s * (1 - share), power_w, power_w), (duration_s * share, reduced_w, reduced_w)], idle_w)
+
+
+def decode(start_s: float, duration_s: float, step_s: float, busy: float, high_w: float, low_w: float, idle_w: float) -> Truth:
+    """Decode steps: a rectangular wave of period `step_s`, high for the share `busy` of it. The last step is cut at the end."""
+    steps = int(np.ceil(duration_s / step_s - 1e-9))
+    starts = start_s + step_s * np.arange(steps)
+    edges = np.ravel(np.column_stack([starts, starts + busy * step_s]))
+    edges = np.append(edges[edges < start_s + duration_s - 1e-12], start_s + duration_s)
+    power_w = np.where(np.arange(len(edges) - 1) % 2 == 0, high_w, low_w).astype(float)
+    return Truth(edges, power_w, power_w, idle_w)

@@ -1,0 +1,69 @@
+"""One JSON line a job: on what, with what and from which settings the windows were measured.
+
+No host name, user name or path goes in: the line is published with the data.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from eai import __version__
+from eai.paths import ROOT
+
+PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "gguf", "numpy", "pandas", "scipy", "nvidia-ml-py")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of eai, Python and the packages that decide a measurement; None for one that is not installed."""
+    found: dict[str, str | None] = {"eai": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout, with `+changed` if tracked files differ from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changed" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def cpu_name() -> str:
+    """The processor's model name as the kernel prints it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def memory_gb() -> float:
+    """Installed memory in GB (1e9 bytes)."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+
+
+def machine_mark() -> str:
+    """8 hex digits that tell this machine from another without naming it: a hash of its id, processor and core count."""
+    try:
+        machine_id = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        machine_id = platform.node()
+    return hashlib.sha256(f"{machine_id}|{cpu_name()}|{os.cpu_count()}".encode()).hexdigest()[:8]
+
+
+def line(**what: object) -> dict:
+    """The provenance of a job: time, versions, commit and machine, with what the caller adds (settings, meter, model)."""
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "memory_gb": memory_gb(), "os": platform.system(), "kernel": platform.release()}
+    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "versions": versions(), "commit": commit(), "machine": machine} | what

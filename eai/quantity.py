@@ -1,0 +1,72 @@
+"""A number that never travels without its interval and unit, and the budget that interval comes from."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """An estimate with its 95 % interval and unit.
+
+    `low` and `high` are None where no interval can be stated (one block, a count); they are never made up.
+
+    Raises ValueError if the interval does not contain the estimate.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+    def __post_init__(self):
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"an interval needs both ends, found low={self.low} high={self.high}")
+        if self.value is not None and self.low is not None and not self.low <= self.value <= self.high:
+            raise ValueError(f"{self.value} lies outside its own interval [{self.low}, {self.high}]")
+
+    def to_json(self) -> dict:
+        """`{"value", "low", "high", "unit"}`, with None for what is not finite: JSON has no NaN."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+    def __format__(self, spec: str) -> str:
+        """`12.3 [11.9, 12.7] J`; `spec` applies to each of the three numbers."""
+        spec = spec or ".4g"
+        if self.value is None or not math.isfinite(self.value):
+            return "not measured"
+        text = format(self.value, spec)
+        if self.low is not None:
+            text += f" [{self.low:{spec}}, {self.high:{spec}}]"
+        return f"{text} {self.unit}".rstrip()
+
+    def __str__(self) -> str:
+        return format(self, "")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Standard uncertainties (k = 1) of one energy, in joules, by where they come from.
+
+    `gain` is common to everything measured on one card and cancels in a ratio on it; the others do not.
+    """
+
+    statistical: float = 0.0
+    granularity: float = 0.0
+    aliasing: float = 0.0
+    idle: float = 0.0
+    offset: float = 0.0
+    gain: float = 0.0
+
+    def __post_init__(self):
+        for f in fields(self):
+            if not getattr(self, f.name) >= 0:
+                raise ValueError(f"the {f.name} term must be >= 0 J, found {getattr(self, f.name)}")
+
+    @property
+    def within_card(self) -> float:
+        """Combined standard uncertainty [J] of comparisons on one card: everything but the gain."""
+        return math.sqrt(sum(getattr(self, f.name) ** 2 for f in fields(self) if f.name != "gain"))
+
+    @property
+    def absolute(self) -> float:
+        """Combined standard uncertainty [J] against the true energy: the gain included (GUM, eq. 10)."""
+        return math.hypot(self.within_card, self.gain)

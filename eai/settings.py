@@ -1,0 +1,187 @@
+"""Every parameter of a sweep and of one configuration, validated once.
+
+The field names of `Sweep` are the parameters of the measure notebook and the keys of sweep.yaml; papermill passes lists as strings,
+so lists are parsed from strings too.
+"""
+
+import difflib
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from eai import strategies
+from eai.errors import UserError
+from eai.schema import CONFIGURATION
+
+EMBEDDED_MODEL = "embedded/SmolLM2-135M-Instruct"
+OPTION_DEFAULTS = {"kv_cache": True}
+
+
+def _as_list(value: Any) -> Any:
+    """A list from a list, a scalar, or the text of either (YAML, or names separated by commas)."""
+    if isinstance(value, str):
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"'{value}' is not a list") from error
+        value = [part.strip() for part in value.split(",")] if isinstance(parsed, str) else parsed
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _unique(value: list) -> list:
+    if len(set(value)) != len(value):
+        raise ValueError(f"names a value twice: {value}")
+    return value
+
+
+Strings = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)]
+Counts = Annotated[list[Annotated[int, Field(ge=1)]], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class Configuration(BaseModel):
+    """What is measured: one gpu, model, quantization, batch size, length and task. Immutable and hashable by its id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpu: str
+    model: str
+    weights: Literal["published", "random", "random_outliers"] = "published"
+    quantization: str
+    batch_size: int = Field(ge=1)
+    input_tokens: int = Field(ge=1)
+    output_tokens: int = Field(ge=1)
+    task: str = "generate"
+    options: dict[str, Any] = {}
+
+    @field_validator("options")
+    @classmethod
+    def _without_defaults(cls, value: dict) -> dict:
+        """Options at their default are left out, so that a new option does not change the id of old configurations."""
+        return {k: v for k, v in value.items() if k not in OPTION_DEFAULTS or OPTION_DEFAULTS[k] != v}
+
+    @property
+    def configuration_id(self) -> str:
+        """First 12 hex digits of the SHA-256 of the configuration's canonical JSON (sorted keys, no spaces)."""
+        text = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def columns(self) -> dict[str, Any]:
+        """The configuration as the columns of schema.CONFIGURATION, options as canonical JSON."""
+        row = {name: getattr(self, name) for name in CONFIGURATION}
+        return row | {"options": json.dumps(self.options, sort_keys=True, separators=(",", ":"))}
+
+
+class Sweep(BaseModel):
+    """A sweep: the grid of configurations and how each is measured. Its defaults are the embedded run, which needs no GPU and no hub."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+    experiment: str = "embedded"
+    gpus: Strings = ["auto"]
+    models: Strings = [EMBEDDED_MODEL]
+    weights: Literal["published", "random", "random_outliers"] = "published"
+    quantizations: Strings = ["fp32", "bf16", "int8_default", "int8_pure", "nf4_dq"]
+    batch_sizes: Counts = [1, 4]
+    input_tokens: Counts = [64]
+    output_tokens: Counts = [16]
+    tasks: Strings = ["generate"]
+    kv_cache: bool = True
+    blocks: int = Field(3, ge=1)
+    repeats: int = Field(1, ge=1)
+    window_s: float | None = Field(None, gt=0, description="seconds of work a window; None: 10 with a sensor, 2 with the CPU estimate")
+    warmup_cap_s: float | None = Field(None, ge=0, description="longest warm-up before a window, in seconds; None: 60 with a sensor, 1 on a CPU estimate")
+    idle_s: float | None = Field(None, ge=0, description="length of each idle measurement, in seconds; 0: none, and no net energy; None: 5 with a sensor")
+    threads: int = Field(1, ge=0, description="CPU threads of the measured process; 0 leaves the library's choice")
+    seed: int = 0
+    meter: Literal["auto", "nvml", "rapl", "estimate"] = "auto"
+    baseline: str = "auto"
+    trust_remote_code: bool = False
+
+    @field_validator("gpus", "models", "quantizations", "batch_sizes", "input_tokens", "output_tokens", "tasks")
+    @classmethod
+    def _no_value_twice(cls, value: list) -> list:
+        return _unique(value)
+
+    @field_validator("quantizations")
+    @classmethod
+    def _known_strategies(cls, value: list[str]) -> list[str]:
+        for slug in value:
+            strategies.get(slug)
+        return value
+
+    @field_validator("tasks")
+    @classmethod
+    def _known_tasks(cls, value: list[str]) -> list[str]:
+        unknown = [task for task in value if task != "generate"]
+        if unknown:
+            raise ValueError(f"cannot run task '{unknown[0]}'; this version measures 'generate', plain generation of a fixed length")
+        return value
+
+    @field_validator("experiment")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not value or value in (".", "..") or "\0" in value:
+            raise ValueError("needs a folder name")
+        return value
+
+    @field_validator("baseline")
+    @classmethod
+    def _known_baseline(cls, value: str) -> str:
+        return value if value == "auto" else strategies.get(value).slug
+
+    def configurations(self, gpu: str, model: str) -> list[Configuration]:
+        """Every configuration of the job `gpu` x `model`, in the order of the grid."""
+        grid = itertools.product(self.quantizations, self.batch_sizes, self.input_tokens, self.output_tokens, self.tasks)
+        common = {"gpu": gpu, "model": model, "weights": self.weights, "options": {"kv_cache": self.kv_cache}}
+        names = ("quantization", "batch_size", "input_tokens", "output_tokens", "task")
+        return [Configuration(**common, **dict(zip(names, cell, strict=True))) for cell in grid]
+
+    def digest(self) -> str:
+        """8 hex digits that name what the sweep measures; the same settings give the same digits."""
+        text = json.dumps(self.model_dump(exclude={"experiment", "baseline"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> UserError:
+    """The first problem of a pydantic error as one line with the nearest known name."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, model.model_fields, n=1)
+        return UserError(f"unknown parameter '{name}'", f"one of {', '.join(model.model_fields)}", f"did you mean '{near[0]}'?" if near else "")
+    if first["type"] == "value_error":
+        return UserError(f"{name}: {first['ctx']['error']}", do="correct it and run again")
+    return UserError(f"{name} = {first['input']!r}", first["msg"].replace("Input should be ", "a value "), "correct it and run again")
+
+
+def sweep(**parameters: Any) -> Sweep:
+    """A validated sweep. Raises UserError, one line, for an unknown name or a value out of range."""
+    try:
+        return Sweep(**parameters)
+    except ValidationError as error:
+        raise _explain(error, Sweep) from None
+
+
+def sweep_from(namespace: Mapping[str, Any]) -> Sweep:
+    """A validated sweep from the names of a notebook's parameters cell; other names are ignored."""
+    return sweep(**{name: namespace[name] for name in Sweep.model_fields if name in namespace})
+
+
+def read_sweep(path: Path) -> Sweep:
+    """The sweep of a YAML file. Raises UserError if it is missing, not YAML, not a mapping, or not valid."""
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} ({getattr(error, 'strerror', None) or 'not text'})", "a sweep.yaml", "check the path") from None
+    except yaml.YAMLError as error:
+        where = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        raise UserError(f"{path} is not YAML{where}", "keys and values", "see README.md for an example") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds {type(content).__name__}", "a mapping of parameter names to values", "see README.md for an example")
+    return sweep(**content)

@@ -1,0 +1,166 @@
+"""Comparisons of two configurations: ratio with interval, tests, equivalence, and what may be said of them.
+
+The estimand is the ratio of two positive quantities, so everything is a difference of logarithms. Never "the intervals
+overlap, so there is no difference": that has less than half of Welch's power at five blocks. "No difference" is a
+finding only by equivalence (two one-sided tests, Schuirmann 1987, doi:10.1007/BF01068419), and only where the power to
+show it was there; a comparison that cannot be made is "not_testable", never significant.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special, stats
+from statsmodels.stats.multitest import multipletests
+
+from eai.stats.intervals import CONFIDENCE, Interval, combine, t_quantile
+
+ALPHA = 0.05
+MARGIN = 0.03
+MIN_POWER = 0.8
+OUTCOMES = ("lower", "higher", "equivalent", "inconclusive", "not_testable")
+
+
+class Difference(NamedTuple):
+    """The mean difference of logarithms, its standard error and degrees of freedom; NaN where it cannot be made.
+
+    `u` is the part of `se` that is systematic (0 if none): it belongs in every interval and takes part in no averaging.
+    """
+
+    mean: np.ndarray
+    se: np.ndarray
+    df: np.ndarray
+    u: np.ndarray
+    n: np.ndarray
+
+
+def paired(mean_log_ratio, sd_log_ratio, n, u_log=0.0) -> Difference:
+    """The difference of pairs from the moments of their log ratios.
+
+    Not testable (NaN) at n < 2, and where the pairs do not vary at all: constants are copied, not measured.
+    """
+    mean, sd, n, u = np.broadcast_arrays(*(np.asarray(x, float) for x in (mean_log_ratio, sd_log_ratio, n, u_log)))
+    testable = (n >= 2) & (sd > 1e-12)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        se_statistical = np.where(testable, sd / np.sqrt(n), np.nan)
+    se, df = combine(se_statistical, n - 1, u)
+    return Difference(mean, se, df, u, n)
+
+
+def welch(mean_log_a, sd_log_a, n_a, mean_log_b, sd_log_b, n_b, u_log=0.0) -> Difference:
+    """The difference a - b of unpaired logarithms with Welch's standard error and Satterthwaite's degrees of freedom.
+
+    The fallback where no block holds both; not testable (NaN) unless both have two blocks and some spread.
+    """
+    arrays = (mean_log_a, sd_log_a, n_a, mean_log_b, sd_log_b, n_b, u_log)
+    mean_a, sd_a, n_a, mean_b, sd_b, n_b, u = np.broadcast_arrays(*(np.asarray(x, float) for x in arrays))
+    testable = (n_a >= 2) & (n_b >= 2) & (np.hypot(sd_a, sd_b) > 1e-12)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        var_a, var_b = sd_a**2 / n_a, sd_b**2 / n_b
+        df = (var_a + var_b) ** 2 / (var_a**2 / (n_a - 1) + var_b**2 / (n_b - 1))
+        se_statistical = np.where(testable, np.sqrt(var_a + var_b), np.nan)
+    se, df = combine(se_statistical, np.where(testable, df, np.nan), u)
+    return Difference(mean_a - mean_b, se, df, u, np.minimum(n_a, n_b))
+
+
+def ratio_interval(difference: Difference, confidence: float = CONFIDENCE) -> Interval:
+    """The ratio with its interval; the ends are NaN where the comparison is not testable."""
+    half = t_quantile(np.nan_to_num(difference.df), confidence) * difference.se
+    return Interval(np.exp(difference.mean), np.exp(difference.mean - half), np.exp(difference.mean + half))
+
+
+def p_value(difference: Difference) -> np.ndarray:
+    """The two-sided p of "the ratio is 1"; NaN where not testable."""
+    with np.errstate(invalid="ignore"):
+        return 2 * stats.t.sf(np.abs(difference.mean / difference.se), difference.df)
+
+
+def tost_p(difference: Difference, margin: float = MARGIN) -> np.ndarray:
+    """The p of "the ratio lies outside [1/(1+margin), 1+margin]": the larger of two one-sided tests.
+
+    `margin` is a fraction (0.03: within 3 %), symmetric on the log scale so that A/B and B/A get the same answer.
+    """
+    bound = np.log1p(margin)
+    with np.errstate(invalid="ignore"):
+        above = stats.t.sf((difference.mean + bound) / difference.se, difference.df)
+        below = stats.t.cdf((difference.mean - bound) / difference.se, difference.df)
+    return np.maximum(above, below)
+
+
+def tost_power(sd_log, n, margin: float = MARGIN, alpha: float = ALPHA, u_log=0.0, df=None) -> np.ndarray:
+    """The power to show equivalence if the true ratio is 1, for `n` pairs whose log ratios spread by `sd_log`.
+
+    Exact up to quadrature: the normal probability of passing both tests, averaged over the chi-square distribution of
+    the sample variance (the integral behind Owen's Q, Phillips 1990, doi:10.1007/BF01063556). `df` defaults to n - 1.
+    """
+    sd, n, u = np.broadcast_arrays(*(np.asarray(x, float) for x in (sd_log, n, u_log)))
+    df = np.broadcast_to(n - 1 if df is None else np.asarray(df, float), n.shape)
+    power = np.full(sd.shape, np.nan)
+    ok = (n >= 2) & (df > 0) & (sd > 0)
+    power[ok] = _tost_power(sd[ok] / np.sqrt(n[ok]), df[ok], u[ok], np.log1p(margin), alpha)
+    return power[()]
+
+
+def _tost_power(se, df, u, bound, alpha) -> np.ndarray:
+    """`tost_power` of the testable ones: one row of quadrature nodes for each."""
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    quantiles = (nodes + 1) / 2
+    distinct, where = np.unique(df, return_inverse=True)
+    scale = np.sqrt(stats.chi2.ppf(quantiles, distinct[:, None]) / distinct[:, None])[where]
+    combined, df_combined = combine(se[:, None] * scale, df[:, None], u[:, None])
+    critical = t_one_sided(df_combined, alpha)
+    room = np.maximum(bound - critical * combined, 0) / np.hypot(se, u)[:, None]
+    return (special.ndtr(room) - special.ndtr(-room)) @ weights / 2
+
+
+def t_one_sided(df, alpha: float = ALPHA) -> np.ndarray:
+    """The one-sided critical value of Student's t, computed once for each distinct `df` (a quantile is slow)."""
+    distinct, where = np.unique(df, return_inverse=True)
+    return stats.t.isf(alpha, distinct)[where].reshape(np.shape(df))
+
+
+def sign_flip_p(log_ratios, draws: int = 20_000, rng: np.random.Generator | None = None) -> float:
+    """The two-sided p of the sign-flip test on paired log ratios: exact up to 14 pairs, drawn above.
+
+    A check of the t test that assumes symmetry only. It cannot decide below `2 / 2**n`: see `sign_flip_decides`.
+    Raises ValueError above 14 pairs without `rng`.
+    """
+    values = np.asarray(log_ratios, float)
+    if len(values) <= 14:
+        flips = 1 - 2 * ((np.arange(2 ** len(values))[:, None] >> np.arange(len(values))) & 1)
+    elif rng is None:
+        raise ValueError("more than 14 pairs are drawn at random: pass a numpy Generator")
+    else:
+        flips = np.vstack([np.ones(len(values)), rng.choice((-1, 1), size=(draws, len(values)))])
+    means = np.abs(flips @ values)
+    return float(np.mean(means >= means[0] * (1 - 1e-12)))
+
+
+def sign_flip_decides(n: int, family: int = 1, alpha: float = ALPHA) -> bool:
+    """Whether n pairs can be significant at all by sign flips within a family: 2 / 2**n <= alpha / family."""
+    return 2.0 ** (1 - n) <= alpha / family
+
+
+def adjust(p, method: str = "holm") -> np.ndarray:
+    """Adjusted p-values of a family: `holm` for declared comparisons, `fdr_bh` for exploration. NaN takes no part."""
+    p = np.asarray(p, float)
+    adjusted = np.full(p.shape, np.nan)
+    known = np.isfinite(p)
+    if known.any():
+        adjusted[known] = multipletests(p[known], method=method)[1]
+    return adjusted
+
+
+def outcome(difference: Difference, p_adjusted, p_equivalence, power, alpha: float = ALPHA, min_power: float = MIN_POWER) -> np.ndarray:
+    """What may be said of each comparison: one of `OUTCOMES`, as an array of strings.
+
+    A shown direction comes first (a difference can be real and small: the interval says how small); equivalence needs
+    its own test and planned power >= 0.8; what is left is inconclusive, which is not "no difference".
+    """
+    shown = np.asarray(p_adjusted, float) <= alpha
+    equivalent = (np.asarray(p_equivalence, float) <= alpha) & (np.asarray(power, float) >= min_power)
+    testable = np.isfinite(difference.se) & np.isfinite(np.asarray(p_adjusted, float))
+    return np.select(
+        [~testable, shown & (difference.mean < 0), shown & (difference.mean > 0), equivalent],
+        ["not_testable", "lower", "higher", "equivalent"],
+        default="inconclusive",
+    )

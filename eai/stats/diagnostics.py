@@ -1,0 +1,98 @@
+"""What would break the assumptions of the intervals: drift, order and temperature effects, autocorrelation, outliers."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from eai.stats.intervals import t_quantile
+
+
+class Effect(NamedTuple):
+    """A slope with its 95 % interval and p; NaN where it cannot be estimated."""
+
+    slope: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def without_groups(values, *groups, tolerance: float = 1e-12, rounds: int = 200) -> np.ndarray:
+    """The residuals after the means of every grouping are taken out, by alternating projections (exact at once if balanced)."""
+    residuals = pd.Series(np.asarray(values, float))
+    for _ in range(rounds):
+        before = residuals
+        for group in groups:
+            residuals = residuals - residuals.groupby(np.asarray(group)).transform("mean")
+        if np.abs((before - residuals).to_numpy()).max(initial=0.0) <= tolerance:
+            break
+    return residuals.to_numpy()
+
+
+def covariate_effect(log_values, covariate, configuration, block) -> Effect:
+    """The slope of log energy on a covariate (order in the block, temperature [degC]) beside configuration and block effects.
+
+    Ordinary least squares after both groupings are taken out of both sides (Frisch-Waugh-Lovell). The slope is a relative
+    change for one unit of the covariate: 0.001 is 0.1 %.
+    """
+    y, x = (without_groups(v, configuration, block) for v in (log_values, covariate))
+    df = len(y) - len(set(configuration)) - len(set(block)) + 1 - 1
+    if df < 1 or x @ x < 1e-12:
+        return Effect(np.nan, np.nan, np.nan, np.nan, len(y))
+    slope = (x @ y) / (x @ x)
+    se = np.sqrt(np.sum((y - slope * x) ** 2) / df / (x @ x))
+    half = float(t_quantile(df)) * se
+    p = 2 * stats.t.sf(abs(slope) / se, df) if se > 0 else np.nan
+    return Effect(float(slope), float(slope - half), float(slope + half), float(p), len(y))
+
+
+def lag_one(residuals) -> float:
+    """The pooled lag-one autocorrelation along the last axis of an array (series, time)."""
+    r = np.asarray(residuals, float)
+    r = r - r.mean(axis=-1, keepdims=True)
+    return float(np.sum(r[..., 1:] * r[..., :-1]) / np.sum(r**2))
+
+
+def autocorrelation_p(series, rng: np.random.Generator, draws: int = 500) -> float:
+    """The two-sided p of "no order in time" for series (n, time): each is shuffled by itself and the lag-one value compared.
+
+    A permutation test needs no correction for the bias of short series: the shuffled ones have it too.
+    """
+    r = np.atleast_2d(np.asarray(series, float))
+    drawn = np.array([lag_one(rng.permuted(r, axis=1)) for _ in range(draws)])
+    centre = drawn.mean()
+    return float((1 + np.sum(np.abs(drawn - centre) >= abs(lag_one(r) - centre))) / (draws + 1))
+
+
+def outliers(log_values, configuration, block, alpha: float = 0.05, most: int = 10) -> np.ndarray:
+    """Which values stand out: the externally studentized residual of the two-way model, Bonferroni over all values.
+
+    The worst is set aside and the rest looked at again, at most `most` times, so that two do not hide each other (Rosner 1983,
+    doi:10.1080/00401706.1983.10487848). They are reported and never dropped: a slow window may be the truth. Leverage is that of
+    a balanced design.
+    """
+    y, a, b = np.asarray(log_values, float), np.asarray(configuration), np.asarray(block)
+    out = np.zeros(len(y), bool)
+    for _ in range(most):
+        kept = np.flatnonzero(~out)
+        p = _outlier_p(y[kept], a[kept], b[kept])
+        if not len(p) or not np.nanmin(p, initial=1.0) * len(p) <= alpha:
+            break
+        out[kept[np.nanargmin(p)]] = True
+    return out
+
+
+def _outlier_p(y, configuration, block) -> np.ndarray:
+    """The two-sided p of each value's externally studentized residual; NaN where nothing is left to judge by."""
+    residuals = without_groups(y, configuration, block)
+    sizes = [pd.Series(g).groupby(g).transform("size").to_numpy() for g in (configuration, block)]
+    free = 1 - 1 / sizes[0] - 1 / sizes[1] + 1 / max(len(y), 1)
+    df = len(y) - len(set(configuration)) - len(set(block)) + 1 - 1
+    if df < 2 or np.sum(residuals**2) < 1e-20:
+        return np.full(len(y), np.nan)
+    judged = free > 1e-9
+    own = np.where(judged, residuals**2 / np.where(judged, free, 1.0), 0.0)
+    variance = np.maximum(np.sum(residuals**2) - own, 1e-300) / df
+    return np.where(judged, 2 * stats.t.sf(np.sqrt(own / variance), df), np.nan)

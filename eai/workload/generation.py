@@ -1,0 +1,113 @@
+"""Generation of fixed shape: so many sequences, so many tokens in, so many out, greedy, every token counted.
+
+Prompts are stretches of a text of ours (passage.txt), so that activations are those of real prose; each sequence of a batch starts
+elsewhere in it. `min_new_tokens` keeps a model from ending early: energies are compared at equal length.
+"""
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from typing import Any
+
+from eai.errors import UserError
+from eai.workload.models import LoadedModel
+
+STRIDE_TOKENS = 37
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What one call did, counted from its result: sequences, input and output tokens, and how long it took [s]."""
+
+    requests: int
+    tokens_in: int
+    tokens_out: int
+    duration_s: float
+
+
+def passage_tokens(tokenizer: Any) -> list[int]:
+    """The token ids of the prompt text. Raises UserError if the tokenizer makes nothing of it."""
+    ids = tokenizer(files("eai.workload").joinpath("passage.txt").read_text(encoding="utf-8"), add_special_tokens=False)["input_ids"]
+    if len(ids) < 2:
+        raise UserError("the tokenizer turned the prompt text into fewer than two tokens", "a tokenizer for written language")
+    return ids
+
+
+def prompts(ids: list[int], batch_size: int, input_tokens: int) -> list[list[int]]:
+    """`batch_size` prompts of exactly `input_tokens` tokens; sequence i starts 37 i tokens into the text, which repeats if it is short."""
+    repeated = ids * (2 + input_tokens // len(ids))
+    starts = [(i * STRIDE_TOKENS) % len(ids) for i in range(batch_size)]
+    return [repeated[start : start + input_tokens] for start in starts]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A batch of fixed shape on a loaded model; `run()` is one workload call.
+
+    Raises UserError if input and output together exceed the model's context.
+    """
+
+    loaded: LoadedModel
+    batch_size: int
+    input_tokens: int
+    output_tokens: int
+    kv_cache: bool = True
+
+    def __post_init__(self):
+        asked, context = self.input_tokens + self.output_tokens, self.loaded.context_tokens
+        if context and asked > context:
+            raise UserError(f"{self.input_tokens} input + {self.output_tokens} output tokens", f"at most {context}, the model's context", "shorten one")
+
+    @cached_property
+    def _inputs(self) -> dict[str, Any]:
+        import torch
+
+        ids = prompts(passage_tokens(self.loaded.tokenizer), self.batch_size, self.input_tokens)
+        tensor = torch.tensor(ids, device=self.loaded.device)
+        return {"input_ids": tensor, "attention_mask": torch.ones_like(tensor)}
+
+    def _settings(self, new_tokens: int) -> Any:
+        from transformers import GenerationConfig
+
+        eos = self.loaded.model.generation_config.eos_token_id
+        pad = eos[0] if isinstance(eos, list) else eos
+        return GenerationConfig(
+            do_sample=False, min_new_tokens=new_tokens, max_new_tokens=new_tokens, use_cache=self.kv_cache, eos_token_id=eos, pad_token_id=pad
+        )
+
+    def _precision(self) -> Any:
+        """Autocast where the strategy is fp16_mixed, else nothing."""
+        import torch
+
+        return torch.autocast("cuda", torch.float16) if self.loaded.strategy.slug == "fp16_mixed" else nullcontext()
+
+    def _synchronize(self) -> None:
+        if self.loaded.device.startswith("cuda"):
+            import torch
+
+            torch.cuda.synchronize(self.loaded.device)
+
+    def run(self, new_tokens: int | None = None) -> Produced:
+        """One batch, `output_tokens` each unless `new_tokens` says otherwise; ends when the device has finished.
+
+        Raises UserError if the model produced another number of tokens than was asked for.
+        """
+        import torch
+
+        wanted = new_tokens or self.output_tokens
+        self._synchronize()
+        start = time.perf_counter()
+        with torch.inference_mode(), self._precision():
+            result = self.loaded.model.generate(**self._inputs, generation_config=self._settings(wanted))
+        self._synchronize()
+        duration_s = time.perf_counter() - start
+        produced = (result.shape[1] - self.input_tokens) * result.shape[0]
+        if produced != wanted * self.batch_size:
+            raise UserError(f"the model produced {produced} tokens", f"{wanted * self.batch_size}", "this model cannot be measured at a fixed length")
+        return Produced(self.batch_size, self.batch_size * self.input_tokens, produced, duration_s)
+
+    def first_token_s(self, calls: int = 3) -> float:
+        """Time to first token of the whole batch [s]: the median of calls that produce one token."""
+        return sorted(self.run(new_tokens=1).duration_s for _ in range(calls))[calls // 2]

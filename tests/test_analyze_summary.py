@@ -1,0 +1,161 @@
+"""The summary against plain recomputation, planted truth, and input that must not become a number."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from eai import schema
+from eai.analyze.selection import select
+from eai.analyze.simulated import Truth, experiment
+from eai.analyze.summary import gate, summarize
+from eai.errors import UserError
+
+CPU = Truth(gpus={"cpu": 1.0}, quantizations={"fp32": 1.0, "nf4": 0.9}, batches={1: 1.0, 4: 0.3}, boundary="cpu_package", basis="estimated")
+
+
+@pytest.fixture
+def cpu():
+    return experiment(CPU, 4, np.random.default_rng(0), repeats=2)
+
+
+def test_one_row_is_what_plain_arithmetic_gives(cpu):
+    windows, energies = cpu
+    found = summarize(windows, energies).iloc[0]
+    own = windows[windows["configuration_id"] == found["configuration_id"]].merge(energies[["attempt", "energy_j"]], on="attempt")
+    blocks = [rows["energy_j"].sum() / rows["tokens_out"].sum() for _, rows in own.groupby("block")]
+    logs = np.log(blocks)
+    low, high = stats.t.interval(0.95, 3, loc=logs.mean(), scale=stats.sem(logs))
+    assert found["energy_j_per_token"] == pytest.approx(stats.gmean(blocks))
+    assert found["energy_j_per_token_low"] == pytest.approx(np.exp(low))
+    assert found["energy_j_per_token_high"] == pytest.approx(np.exp(high))
+    assert found["energy_cv"] == pytest.approx(stats.variation(blocks, ddof=1))
+    assert found["tokens_per_j"] == pytest.approx(1 / stats.gmean(blocks))
+    assert found["energy_wh"] == pytest.approx(stats.gmean(own.groupby("block")["energy_j"].mean()) / 3600)
+    assert (found["n_blocks"], found["n_windows"]) == (4, 8)
+
+
+def test_columns_values_and_order_are_the_registrys(cpu):
+    found = summarize(*cpu)
+    assert list(found.columns) == [c.name for c in schema.SUMMARY]
+    assert list(found["quantization"]) == ["fp32", "fp32", "nf4", "nf4"]
+    assert schema.problems("summary", found.astype(object).where(found.notna(), None).to_dict("records")) == []
+
+
+def test_the_interval_covers_the_planted_energy():
+    truth = Truth(quantizations={f"int8_t{i}": 1.0 for i in range(1, 401)}, block_sd=0.0, window_sd=0.05)
+    found = summarize(*experiment(truth, 5, np.random.default_rng(1)), baseline="int8_t1")
+    assert np.mean(found["energy_j_per_token_low"].le(3.0) & found["energy_j_per_token_high"].ge(3.0)) == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_absolute_interval_covers_a_sensor_that_is_wrong_and_the_one_within_the_card_does_not():
+    truth = Truth(gain=1.05, block_sd=0.0, window_sd=0.003)
+    found = summarize(*experiment(truth, 6, np.random.default_rng(2))).iloc[0]
+    assert found["energy_j_per_token_low"] > 3.0
+    assert found["energy_j_per_token_abs_low"] < 3.0 < found["energy_j_per_token_abs_high"]
+
+
+def test_gates_stand_at_two_and_five_percent():
+    assert list(gate([0.019, 0.021, 0.049, 0.051, np.nan, np.nan], [5, 5, 5, 5, 1, 0])) == [
+        "ok",
+        "noisy",
+        "noisy",
+        "rejected",
+        "noisy",
+        "rejected",
+    ]
+
+
+def test_a_configuration_without_a_usable_window_keeps_its_row_and_reason(cpu):
+    windows, energies = cpu
+    lost = (windows["quantization"] == "nf4") & (windows["batch_size"] == 4)
+    windows.loc[lost, ["status", "reason"]] = ["oom", "out of memory"]
+    row = summarize(windows, energies).query("quantization == 'nf4' and batch_size == 4").iloc[0]
+    assert (row["n_blocks"], row["gate"], row["reason"]) == (0, "rejected", "8 x oom: out of memory")
+    assert np.isnan(row["energy_j_per_token"]) and np.isnan(row["ratio_to_baseline"])
+
+
+def test_devices_of_one_boundary_are_summed_and_a_failed_card_spoils_the_window():
+    windows, energies = experiment(Truth(), 3, np.random.default_rng(3))
+    both = pd.concat([energies, energies.assign(device_id="GPU-second", energy_j=2 * energies["energy_j"])], ignore_index=True)
+    one, two = summarize(windows, energies), summarize(windows, both)
+    assert two["energy_j_per_token"].to_numpy() == pytest.approx(3 * one["energy_j_per_token"].to_numpy())
+    both.loc[len(both) - 1, "status"] = "disputed"
+    assert list(select(windows, both).excluded["reason"]) == ["energy is disputed"]
+    missing = select(windows, both.iloc[:-1])
+    assert list(missing.excluded["reason"]) == ["energy of a device is missing"]
+
+
+def test_boundaries_and_bases_are_never_mixed():
+    windows, energies = experiment(Truth(), 4, np.random.default_rng(4))
+    other = energies.assign(boundary="machine", device_id="wall", energy_j=10 * energies["energy_j"])
+    alone, beside = summarize(windows, energies), summarize(windows, pd.concat([energies, other], ignore_index=True))
+    pd.testing.assert_frame_equal(alone, beside)
+    energies.loc[0, "basis"] = "estimated"
+    assert select(windows, energies, basis="simulated").excluded["reason"].tolist() == ["basis is not simulated"]
+
+
+@pytest.mark.parametrize("energy_j", [0.0, -3.0, np.nan])
+def test_zero_negative_and_missing_energies_are_left_out_and_counted(energy_j):
+    windows, energies = experiment(Truth(), 4, np.random.default_rng(5))
+    energies.loc[0, "energy_j"] = energy_j
+    selection = select(windows, energies)
+    assert len(selection.rows) == len(windows) - 1
+    assert selection.excluded["n"].tolist() == [1]
+
+
+def test_gross_and_net_are_two_quantities(cpu):
+    windows, energies = cpu
+    energies["net_energy_j"] = energies["energy_j"] / 2
+    gross, net = summarize(windows, energies), summarize(windows, energies, net=True)
+    assert (set(gross["energy_kind"]), set(net["energy_kind"])) == ({"gross"}, {"net"})
+    assert net["energy_j_per_token"].to_numpy() == pytest.approx(gross["energy_j_per_token"].to_numpy() / 2)
+
+
+def test_only_the_last_attempt_of_a_window_counts(cpu):
+    windows, energies = cpu
+    again = windows.iloc[[0]].assign(attempt="ffffffff")
+    redone = energies.iloc[[0]].assign(attempt="ffffffff", energy_j=99.0)
+    found = select(pd.concat([windows, again], ignore_index=True), pd.concat([energies, redone], ignore_index=True))
+    assert len(found.rows) == len(windows) and 99.0 in set(found.rows["energy_j"])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda w, e: (w[:0], e), "no windows"),
+        (lambda w, e: (w, e[:0]), "no usable window"),
+        (lambda w, e: (w.assign(status="invalid", reason="lost samples"), e), "16|32 invalid: lost samples"),
+        (lambda w, e: (w.drop(columns="tokens_out"), e), "tokens_out"),
+        (lambda w, e: (w.assign(tokens_out=0), e), "no output tokens"),
+    ],
+)
+def test_nothing_usable_is_one_clear_line(cpu, change, match):
+    with pytest.raises(UserError, match=match):
+        summarize(*change(*cpu))
+
+
+def test_asking_for_what_was_not_measured_says_what_was(cpu):
+    with pytest.raises(UserError, match="boundary gpu; found cpu_package"):
+        summarize(*cpu, boundary="gpu")
+    with pytest.raises(UserError, match="basis measured; found estimated"):
+        summarize(*cpu, basis="measured")
+
+
+def test_scores_become_eor_and_a_percentage_is_refused(cpu):
+    windows, energies = cpu
+    scores = pd.DataFrame({"configuration_id": windows["configuration_id"].unique()[:2], "score": [0.5, 0.25]})
+    found = summarize(windows, energies, scores=scores).set_index("configuration_id")
+    first = found.loc[scores["configuration_id"][0]]
+    assert first["eor"] == pytest.approx(0.5 / first["energy_wh"])
+    assert found["eor"].notna().sum() == 2
+    with pytest.raises(UserError, match="fraction"):
+        summarize(windows, energies, scores=scores.assign(score=71.8))
+
+
+def test_ten_thousand_configurations_are_summarized_in_seconds():
+    truth = dataclasses.replace(CPU, models={f"m{i}": 1.0 for i in range(500)}, batches={2**i: 1.0 for i in range(10)})
+    windows, energies = experiment(truth, 2, np.random.default_rng(6))
+    assert len(summarize(windows, energies)) == 10_000

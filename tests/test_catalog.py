@@ -1,0 +1,223 @@
+"""The catalog's facts agree with physics and with each other, and every usual name finds them."""
+
+import pytest
+
+from eai import catalog, footprint
+from eai.errors import UserError
+
+STUDY_GPUS = ("A100 PCIe", "RTX 4090", "RTX 3090 Ti", "RTX 4060 Ti", "V100", "L40S")
+ADVISOR_GPUS = (
+    "rtx5090",
+    "rtx4090d",
+    "a800",
+    "a100",
+    "h100",
+    "rtx3090",
+    "v100",
+    "h200",
+    "rtx4090",
+    "rtx3090ti",
+    "rtx4060ti",
+    "l40s",
+    "l4",
+    "t4",
+)
+STUDY_MODELS = (
+    "Qwen2.5-7B-Instruct",
+    "DeepSeek-R1-Distill-Qwen-7B",
+    "Mistral-7B-Instruct-v0.2",
+    "Neural-Chat-7B-v3-3",
+    "Bloomz-7B1",
+    "Yi-6B",
+)
+ADVISOR_MODELS = (
+    "Qwen2-1.5B",
+    "Phi-3-mini-4k",
+    "Yi-1.5-6B",
+    "mistralai/Mistral-7B-Instruct-v0.2",
+    "Qwen/Qwen2-7B",
+    "meta-llama/Llama-3-8B",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+)
+
+
+@pytest.mark.parametrize("name", STUDY_GPUS + ADVISOR_GPUS)
+def test_gpus_of_study_and_advisor_are_known(name):
+    assert catalog.gpu(name).bandwidth_gb_s > 0
+
+
+@pytest.mark.parametrize("name", STUDY_MODELS + ADVISOR_MODELS)
+def test_models_of_study_and_advisor_are_known(name):
+    assert catalog.model(name).params_total > 1e8
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("NVIDIA GeForce RTX 4090 D", "rtx4090d"),
+        ("RTX 4090D", "rtx4090d"),
+        ("rtx4090d", "rtx4090d"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("NVIDIA H100 80GB HBM3", "h100_sxm"),
+        ("NVIDIA H100 PCIe", "h100_pcie"),
+        ("NVIDIA A100-PCIE-40GB", "a100_pcie_40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100_pcie_80gb"),
+        ("Tesla V100-SXM2-16GB", "v100_sxm_16gb"),
+        ("A800-SXM4-80GB", "a800_sxm_80gb"),
+        ("NVIDIA L4", "l4"),
+        ("cpu", "cpu"),
+    ],
+)
+def test_names_of_nvml_and_of_tables_find_the_same_card(name, slug):
+    assert catalog.gpu(name).slug == slug
+
+
+def test_memory_tells_boards_apart_that_share_a_name():
+    name = "NVIDIA GeForce RTX 4060 Ti"
+    assert catalog.gpu(name).memory_gb == 16
+    assert catalog.gpu(name, memory_gb=7.6).slug == "rtx4060ti_8gb"
+
+
+def test_an_unqualified_name_says_what_it_was_taken_for():
+    assert "SXM" in catalog.resolve("gpu", "a100")[1]
+    assert catalog.resolve("gpu", "l40s")[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [
+        ("RTX 4070", "Ada Lovelace"),
+        ("RTX 3060", "Ampere"),
+        ("RTX 5080", "Blackwell"),
+        ("B300", "Blackwell"),
+        ("GH200", "Hopper"),
+        ("A16", "Ampere"),
+    ],
+)
+def test_an_unknown_card_becomes_the_nearest_of_its_architecture_and_says_so(name, architecture):
+    found, remark = catalog.nearest_gpu(name)
+    assert found.architecture == architecture
+    assert "not in the catalog" in remark and name in remark
+    assert catalog.nearest_gpu(found.slug) == (found, "")
+
+
+@pytest.mark.parametrize("call", [catalog.gpu, catalog.nearest_gpu, catalog.model, catalog.task, catalog.region])
+@pytest.mark.parametrize("name", ["banana", "", "  "])
+def test_an_unknown_name_is_one_line_with_suggestions(call, name):
+    with pytest.raises(UserError) as error:
+        call(name)
+    assert "such as" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_misspelt_name_is_suggested():
+    with pytest.raises(UserError, match="qwen2-7b"):
+        catalog.model("Qwen2-7")
+
+
+@pytest.mark.parametrize("model", catalog.models(), ids=lambda m: m.slug)
+def test_stated_parameters_follow_from_the_shapes(model):
+    computed = footprint.parameters(model)
+    assert computed.total == model.params_total
+    assert computed.embedding == model.params_embedding
+    stated = catalog.params_in_name(model.slug)
+    if stated:
+        assert stated == pytest.approx(model.params_total, rel=0.22)
+
+
+@pytest.mark.parametrize("gpu", [g for g in catalog.gpus() if g.slug != "cpu"], ids=lambda g: g.slug)
+def test_peaks_are_dense_and_consistent(gpu):
+    """Ratios fixed by the hardware; a sparse figure (twice as large) in one column breaks them."""
+    assert 1.5 <= gpu.bandwidth_gb_s / gpu.tdp_w <= 12
+    assert gpu.fp32_tflops <= (gpu.tf32_tflops or gpu.fp16_tflops)
+    if gpu.bf16_tflops:
+        assert gpu.bf16_tflops == gpu.fp16_tflops
+        assert gpu.fp16_tflops / gpu.tf32_tflops == pytest.approx(2, rel=0.02)
+    if gpu.int8_tops:
+        geforce = gpu.name.startswith("GeForce")
+        assert gpu.int8_tops / gpu.fp16_tflops == pytest.approx(4 if geforce else 2, rel=0.03)
+    if gpu.fp8_tflops:
+        assert gpu.fp8_tflops / gpu.fp16_tflops == pytest.approx(2, rel=0.03)
+    assert (gpu.bf16_tflops is not None) == (gpu.vendor == "AMD" or gpu.compute_capability >= 8.0)
+
+
+@pytest.mark.parametrize(
+    ("slug", "cores", "boost_ghz"),
+    [
+        ("rtx4090", 16384, 2.52),
+        ("rtx4090d", 14592, 2.52),
+        ("rtx4060ti_16gb", 4352, 2.535),
+        ("rtx3090", 10496, 1.695),
+        ("rtx5090", 21760, 2.407),
+    ],
+)
+def test_fp32_peak_is_cores_times_clock(slug, cores, boost_ghz):
+    assert catalog.gpu(slug).fp32_tflops == pytest.approx(2 * cores * boost_ghz / 1e3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("slug", "bus_bits", "gbit_s_per_pin"),
+    [
+        ("rtx4090", 384, 21),
+        ("rtx3090", 384, 19.5),
+        ("rtx4060ti_16gb", 128, 18),
+        ("rtx5090", 512, 28),
+        ("l4", 192, 12.5),
+        ("t4", 256, 10),
+        ("l40s", 384, 18),
+    ],
+)
+def test_bandwidth_is_bus_width_times_data_rate(slug, bus_bits, gbit_s_per_pin):
+    assert catalog.gpu(slug).bandwidth_gb_s == pytest.approx(bus_bits * gbit_s_per_pin / 8, rel=0.01)
+
+
+def test_every_row_has_a_source_and_every_alias_an_entry():
+    for entry in (*catalog.gpus(), *catalog.models(), *catalog.tasks(), *catalog.regions()):
+        assert entry.source and entry.retrieved
+    known = {"gpu": catalog.gpus(), "model": catalog.models(), "task": catalog.tasks(), "region": catalog.regions()}
+    for row in catalog.tables.read_catalog("aliases").itertuples():
+        slugs = {getattr(e, "slug", None) or e.region for e in known[row.kind]}
+        assert row.slug in slugs, row.alias
+
+
+def test_no_key_means_two_things_without_saying_so():
+    for kind in ("gpu", "model", "task", "region"):
+        shared = {key: found for key, found in catalog._index(kind).items() if len(found) > 1}
+        assert all(all(note for _, note in found) for found in shared.values()), shared
+
+
+def test_electricity_defaults_are_inside_their_ranges():
+    us, cn = catalog.region("US"), catalog.region("China")
+    assert (us.price_usd_per_kwh, us.carbon_g_per_kwh) == (0.12, 390)
+    assert (cn.price_usd_per_kwh, cn.carbon_g_per_kwh) == (0.085, 555)
+    for entry in catalog.regions():
+        if entry.carbon_g_per_kwh_low is not None:
+            assert entry.carbon_g_per_kwh_low < entry.carbon_g_per_kwh < entry.carbon_g_per_kwh_high
+        if entry.price_usd_per_kwh_low is not None:
+            assert entry.price_usd_per_kwh_low < entry.price_usd_per_kwh < entry.price_usd_per_kwh_high
+        assert 0 < entry.carbon_g_per_kwh < 1000
+
+
+def test_tasks_have_the_published_sizes():
+    assert {t.slug: t.items for t in catalog.tasks()} == {
+        "mmlu": 14042,
+        "arc_challenge": 1172,
+        "hellaswag": 10042,
+        "truthfulqa": 817,
+        "gsm8k": 1319,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Foo-7B", 7e9),
+        ("facebook/opt-350m", 350e6),
+        ("bloomz-7b1", 7e9),
+        ("mixtral-8x7b", None),
+        ("gpt2", None),
+        ("Qwen2.5-0.5B-Instruct", 0.5e9),
+        ("llama-3", None),
+    ],
+)
+def test_a_size_is_read_from_a_name(name, expected):
+    assert catalog.params_in_name(name) == expected

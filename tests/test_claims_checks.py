@@ -1,0 +1,328 @@
+"""Each check on a planted fault, whose size is known beforehand, and on the same table without it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from eai.claims import checks, printed, quantities, scores, serial, simulate
+from eai.claims.configuration import same_or_less_specific
+from eai.claims.findings import lines, parse_rows
+from eai.errors import UserError
+
+
+def found(frame, check, **options):
+    """The inconsistent findings of one check on a frame."""
+    result = checks.check_table(frame, **options)
+    return result[(result["check"] == check) & (result["verdict"] == "inconsistent")]
+
+
+def study(seed=3):
+    return simulate.study(np.random.default_rng(seed))
+
+
+def test_the_clean_table_has_no_inconsistency_and_many_checks_ran():
+    result = checks.check_table(study())
+    assert not (result["verdict"] == "inconsistent").any()
+    assert set(result.loc[result["verdict"] == "consistent", "check"]) >= {"derived", "reductions", "physical", "one_value", "scores"}
+
+
+# --- printed precision
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=30), st.integers(0, 5))
+def test_half_step_covers_what_was_rounded_away(numbers, decimals):
+    exact = np.array(numbers) / 7.0
+    shown = np.round(exact, decimals)
+    half = printed.half_steps(shown)
+    # a column may by chance look coarser than it was printed, never finer
+    assert np.all(half >= 0.5 * 10.0**-decimals * (1 - 1e-9)) or np.all(shown == 0)
+
+
+def test_half_step_of_six_digit_figures_grows_with_the_figure():
+    half = printed.half_steps(np.array([13.4304, 1740.34, 939.128]))
+    assert half == pytest.approx([0.5e-4, 0.5e-2, 0.5e-3])
+
+
+def test_unrounded_figures_have_no_step():
+    assert printed.half_steps(np.random.default_rng(0).normal(size=20)).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("Energy (Wh)", "energy_wh"),
+        ("Tokens/s", "throughput_tok_s"),
+        ("Accuracy [%]", "accuracy_pct"),
+        ("\ufeffGPU", "gpu"),
+        ("EOR", "eor"),
+    ],
+)
+def test_headers_are_recognized(header, name):
+    assert quantities.plain_name(header) == name
+
+
+# --- arithmetic
+
+
+def test_a_wrong_eor_is_found_with_its_value():
+    frame = study()
+    frame.loc[5, "eor"] = round(1.1 * frame.loc[5, "accuracy"] / frame.loc[5, "energy_wh"], 6)
+    bad = found(frame, "derived")
+    assert any("derived/eor" in i for i in bad["id"]) and (bad["rows"].str.contains(":7")).all()
+    eor = bad[bad["id"].str.contains("/eor")].iloc[0]
+    assert float(eor["computed"]) == pytest.approx(frame.loc[5, "accuracy"] / frame.loc[5, "energy_wh"], rel=1e-3)
+
+
+def test_percent_taken_for_a_fraction_is_named():
+    frame = study()[["gpu", "model", "quantization", "accuracy", "energy_wh", "eor"]]
+    frame["eor"] = frame["eor"] * 100
+    assert found(frame, "derived")["reason"].str.contains("fraction").all()
+
+
+def test_kwh_from_joules_taken_for_wh_is_named():
+    frame = pd.DataFrame({"energy_j_per_request": [0.98], "requests": [500_000], "energy_kwh": [490.0]})
+    (reason,) = found(frame, "derived")["reason"]
+    assert "3,600" in reason and "Wh" in reason
+
+
+def test_the_sum_of_a_chain_is_checked_down_to_the_cost():
+    # 50 J per 1000 tokens x 200 tokens x 3.6 million requests = 36 MJ = 10 kWh, at 0.12 $/kWh = 1.20 $
+    frame = pd.DataFrame(
+        {"energy_j_per_1k_tok": [50.0], "output_tokens": [200], "requests": [3_600_000], "price_usd_per_kwh": [0.12], "cost_usd": [1.20]}
+    )
+    assert found(frame, "derived").empty
+    (computed,) = found(frame.assign(cost_usd=120.0), "derived")["computed"]
+    assert float(computed) == pytest.approx(1.2)
+
+
+def test_a_wrong_reduction_rests_on_both_rows():
+    frame = study()
+    frame.loc[1, "energy_reduction_pct"] += 5
+    (bad,) = found(frame, "reductions").to_dict("records")
+    assert parse_rows(bad["rows"]) == {("table", 2), ("table", 3)}
+
+
+def test_a_column_that_is_another_quotient_is_named():
+    frame = pd.DataFrame(
+        {"gpu": list("abcde"), "power_w": [280, 320, 350, 165, 250], "throughput_tok_s": [156.8, 142.3, 128.7, 98.4, 118.6]}
+    )
+    frame["eor"] = (frame["power_w"] / frame["throughput_tok_s"]).round(2)
+    (reason,) = found(frame, "mislabelled")["reason"]
+    assert "power_w / throughput_tok_s" in reason and "lower is better" in reason
+    assert found(frame.assign(eor=[1.1, 2.2, 1.3, 2.4, 1.5]), "mislabelled").empty
+
+
+def test_a_marked_winner_that_loses_is_found():
+    frame = pd.DataFrame(
+        {"task": ["a", "a", "b", "b"], "quantization": ["x", "y"] * 2, "energy_wh": [3.0, 2.0, 3.0, 2.0], "best": ["", "yes", "yes", ""]}
+    )
+    (bad,) = found(frame, "ordering").to_dict("records")
+    assert (bad["stated"], bad["computed"]) == ("x", "y")
+
+
+def test_scores_that_no_count_gives_are_found():
+    frame = pd.DataFrame({"accuracy": [0.52, 0.515, 0.5], "n_items": 50, "gpu": "a", "energy_wh": 1.0})
+    (bad,) = found(frame, "countable").to_dict("records")
+    assert parse_rows(bad["rows"]) == {("table", 3)}  # 25.75 of 50
+
+
+# --- physics
+
+
+def limits():
+    return pd.DataFrame({"gpu": ["gpu-a", "gpu-b"], "tdp_w": [300.0, 300.0], "idle_power_w": [50.0, 50.0]})
+
+
+@pytest.mark.parametrize(("power", "name"), [(400.0, "above limit"), (30.0, "below idle")])
+def test_impossible_power_is_found(power, name):
+    frame = pd.DataFrame({"gpu": ["gpu-a", "gpu-b"], "power_w": [power, 200.0], "throughput_tok_s": [10.0, 20.0]})
+    bad = found(frame, "physical", limits=limits())
+    assert len(bad) == 1 and name in bad["id"].iloc[0] and bad["rows"].iloc[0] == "table:2"
+
+
+def test_power_that_energy_and_throughput_imply_is_checked():
+    frame = pd.DataFrame({"gpu": ["gpu-a", "gpu-b"], "energy_j_per_token": [0.1, 4.0], "throughput_tok_s": [100.0, 50.0]})
+    (reason,) = found(frame, "physical", limits=limits())["reason"]
+    assert "10 W" in reason  # 0.1 J x 100 /s, where 50 W is idle
+
+
+def test_a_time_shorter_than_the_energy_allows_is_found():
+    # EOR / TWEOR = 0.0104 / 0.0358 = 0.29 s for 68.74 Wh = 852 kW
+    frame = pd.DataFrame({"gpu": ["gpu-a"], "accuracy": [0.717], "energy_wh": [68.74], "eor": [0.0104], "tweor": [0.0358]})
+    (reason,) = found(frame, "physical", limits=limits())["reason"]
+    assert "0.291 s" in reason and "8.52e+05 W" in reason
+
+
+def test_mixed_fractions_and_percents_are_found():
+    frame = pd.DataFrame({"model": list("abc"), "accuracy": [0.7, 71.0, 0.69], "energy_wh": [1.0, 2.0, 3.0]})
+    assert found(frame, "physical")["rows"].tolist() == ["table:3"]
+
+
+# --- chance
+
+
+def test_one_figure_for_two_configurations_is_found():
+    frame = study()
+    same = frame[frame["task"] == "mmlu"].index
+    frame.loc[same[5], "energy_wh"] = frame.loc[same[0], "energy_wh"]
+    assert not found(frame, "one_value").empty
+
+
+def test_figures_equal_on_two_gpus_are_found():
+    frame = simulate.campaign(np.random.default_rng(1), net=False)
+    twin = frame.assign(gpu="gpu-z", power_w=frame["power_w"] * 1.2)
+    bad = found(pd.concat([frame, twin], ignore_index=True), "one_value")
+    assert bad["reason"].str.contains("differ in gpu").any()
+
+
+def test_two_figures_for_one_configuration_are_found_through_a_shorter_name():
+    frame = pd.DataFrame(
+        {"gpu": ["card", "card_sxm"], "model": ["m-7b", "m-7b-chat"], "quantization": "nf4", "throughput_tok_s": [19.2, 36.4]}
+    )
+    (bad,) = found(frame, "two_values").to_dict("records")
+    assert "19.2 and 36.4" in bad["reason"]
+    assert found(frame.assign(gpu=["rtx4090", "rtx4090d"]), "two_values").empty
+
+
+def test_names_are_less_specific_only_at_a_separator():
+    assert same_or_less_specific("a800", "a800_sxm_80gb") and same_or_less_specific("mistral-7b-v0.2", "mistral-7b")
+    assert not same_or_less_specific("rtx4090", "rtx4090d") and not same_or_less_specific("", "a")
+
+
+def test_two_signs_of_one_comparison_are_found():
+    frame = pd.DataFrame(
+        {
+            "location": ["p", "p", "q", "q"],
+            "gpu": "g",
+            "model": "m",
+            "quantization": ["fp16", "nf4"] * 2,
+            "energy_j_per_1k_tok": [3000.0, 2700.0, 2800.0, 3400.0],
+        }
+    )
+    (reason,) = found(frame, "two_changes")["reason"]
+    assert "-10.0 %" in reason and "+21.4 %" in reason
+
+
+def test_reductions_that_do_not_scatter_over_models_are_found():
+    base = np.array([42.29, 39.65, 55.18, 61.02])
+    rows = [
+        {"model": f"m{i}", "quantization": q, "energy_wh": round(b * f, 2)}
+        for i, b in enumerate(base)
+        for q, f in (("fp32", 1), ("int8", 0.75), ("fp16", 0.84))
+    ]
+    bad = found(pd.DataFrame(rows), "structure")
+    assert "-25.0, -25.0, -25.0, -25.0 %" in bad["reason"].iloc[0]
+
+
+def test_a_closed_formula_is_found_and_a_stated_repeatability_is_respected():
+    grid = [(g, s, b) for g in (1.0, 0.8, 1.3) for s in (1.1, 3.0, 7.6) for b in (1, 4, 8, 16)]
+    frame = pd.DataFrame(
+        [{"gpu": f"g{g}", "params_b": s, "batch_size": b, "throughput_tok_s": g * 120 / s * (1 + 0.25 * np.log(b))} for g, s, b in grid]
+    )
+    assert len(found(frame, "structure")) == 1
+    noisy = frame.assign(throughput_tok_s=frame["throughput_tok_s"] * np.exp(np.random.default_rng(0).normal(0, 0.002, len(frame))))
+    assert len(found(noisy, "structure")) == 1  # 0.2 % is closer than 1.4 %
+    stated = noisy.assign(throughput_std_tok_s=0.006 * noisy["throughput_tok_s"], n_runs=9)
+    assert found(stated, "structure").empty  # 0.6 % / sqrt(9) = 0.2 % is what the source says of itself
+
+
+def test_scores_beyond_binomial_error_are_found():
+    frame = pd.DataFrame(
+        {
+            "gpu": ["a", "b", "a", "b"],
+            "model": ["m", "m", "n", "n"],
+            "task": "mmlu",
+            "accuracy": [0.715, 0.526, 0.718, 0.717],
+            "n_items": 14042,
+            "energy_wh": [1, 2, 3, 4.5],
+        }
+    )
+    (bad,) = found(frame, "scores").to_dict("records")
+    z = (0.715 - 0.526) / np.sqrt(2 * 0.6205 * 0.3795 / 14042)
+    assert f"{z:.0f} standard errors" in bad["reason"]
+
+
+def test_z_of_two_proportions_agrees_with_the_chi_square_of_the_table():
+    counts = np.array([[60, 40], [45, 55]])
+    chi2 = stats.chi2_contingency(counts, correction=False).statistic
+    assert scores.z_of(0.60, 0.45, 100, 100) ** 2 == pytest.approx(chi2)
+
+
+def test_lag_one_of_independent_runs_has_the_stated_mean_and_variance():
+    rng = np.random.default_rng(0)
+    y, group = rng.normal(size=(4000, 10)), np.repeat(np.arange(4000), 10)
+    r, z, n = serial.lag_one(y.ravel(), group)
+    assert n == 4000 and r == pytest.approx(-0.1, abs=4 * np.sqrt(64 / 900 / 4000))
+    each = [serial.lag_one(row, np.zeros(10))[0] for row in y[:1500]]
+    assert np.var(each) == pytest.approx(64 / 900, rel=0.12)
+    assert abs(z) < 4
+
+
+def test_drifting_runs_are_found():
+    frame = simulate.runs(np.random.default_rng(2))
+    frame["energy_j_per_1k_tok"] *= 1 + 0.01 * frame["run"]
+    assert not found(frame, "serial").empty
+
+
+# --- accounting
+
+
+def test_a_net_label_on_gross_figures_is_found():
+    frame = simulate.campaign(np.random.default_rng(0), net=False).assign(accounting="net", idle_stated_w=45.2)
+    (bad,) = found(frame, "accounting").to_dict("records")
+    assert "45.2 W" in bad["reason"] and (bad["stated"], bad["computed"]) == ("net", "gross")
+
+
+def test_a_sign_that_rests_on_the_accounting_is_found_with_both_changes():
+    net = pd.DataFrame(
+        {
+            "quantization": ["fp16", "int8_pure"],
+            "throughput_tok_s": [34.72, 15.47],
+            "power_w": [180.74, 87.96],
+            "energy_j_per_1k_tok": [4716.0, 4568.0],
+            "session": "n",
+        }
+    )
+    gross = pd.DataFrame(
+        {
+            "quantization": ["fp16", "nf4"],
+            "throughput_tok_s": [70.0, 40.0],
+            "power_w": [350.0, 200.0],
+            "energy_j_per_1k_tok": [5000.0, 5000.0],
+            "session": "g",
+        }
+    )
+    frame = pd.concat([net, gross], ignore_index=True).assign(gpu="card", accounting="net")
+    reasons = " | ".join(found(frame, "accounting")["reason"])
+    # gross: 180.74 / 34.72 = 5.2056 J, 87.96 / 15.47 = 5.6858 J: +9.2 %; net as printed: 4568 / 4716: -3.1 %
+    assert "-3.1 %" in reasons and "+9.2 %" in reasons and "must not be compared" in reasons
+
+
+# --- the frame of findings
+
+
+def test_lines_are_joined_and_read_back():
+    assert lines("t", [0, 1, 2, 7]) == "t:2-4,9"
+    assert parse_rows("t:2-4,9; u:5") == {("t", 2), ("t", 3), ("t", 4), ("t", 9), ("u", 5)}
+
+
+def test_a_table_of_nothing_known_says_so():
+    with pytest.raises(UserError, match="no column"):
+        checks.check_table(pd.DataFrame({"foo": [1], "bar": [2]}))
+
+
+def test_two_columns_of_one_meaning_are_refused():
+    with pytest.raises(UserError, match="both mean energy_wh"):
+        checks.check_table(pd.DataFrame({"energy_wh": [1.0], "Energy (Wh)": [2.0]}))
+
+
+@pytest.mark.parametrize(
+    "make", [simulate.study, simulate.runs, lambda r: simulate.campaign(r, True), lambda r: simulate.campaign(r, False)]
+)
+def test_clean_tables_raise_no_alarm(make):
+    """Ten tables of each shape; at 1 % a table, two alarms or more in forty have probability 0.06, so one is let pass."""
+    alarms = sum((checks.check_table(make(np.random.default_rng(seed)))["verdict"] == "inconsistent").any() for seed in range(100, 108))
+    assert alarms == 0

@@ -1,0 +1,88 @@
+"""The notebooks are clean, ordered and parameterized, and their checks can fail."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+
+from eai import paths
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+assert NOTEBOOKS, "no notebooks found: the hygiene tests would pass vacuously"
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def nb(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def tags(cell) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+def code(nb) -> list:
+    return [cell for cell in nb.cells if cell.cell_type == "code"]
+
+
+def parameters(nb) -> str:
+    (cell,) = [cell for cell in code(nb) if "parameters" in tags(cell)]
+    return cell.source
+
+
+def test_it_is_a_valid_notebook(nb):
+    nbformat.validate(nb)
+
+
+def test_opens_with_a_title_in_prose(nb):
+    first = nb.cells[0]
+    assert first.cell_type == "markdown" and first.source.startswith("# ") and len(first.source.split()) > 40
+
+
+def test_says_what_it_asks_reads_and_writes(nb):
+    for word in ("**Question.**", "**Reads**", "**Writes**"):
+        assert word in nb.cells[0].source
+
+
+def test_parameters_are_typed_commented_defaults_papermill_can_set(nb):
+    for line in parameters(nb).splitlines():
+        assert re.fullmatch(r"\w+: \w+ = .+  # .+", line), f"parameter without type or comment: {line}"
+
+
+def test_ran_from_top_to_bottom(nb):
+    counts = [cell.execution_count for cell in code(nb)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_only_checked_cells_keep_output(nb):
+    kept = [cell.id for cell in code(nb) if cell.outputs and "keep_output" not in tags(cell)]
+    assert not kept, f"strip the outputs of cells {kept}"
+
+
+def test_checks_can_fail(nb):
+    """nbval skips any cell without output or execution count, in silence."""
+    checks = [cell for cell in code(nb) if "nbval-check-output" in tags(cell)]
+    assert checks, "no cell is tagged nbval-check-output: nbval would only smoke-test"
+    for cell in checks:
+        assert cell.execution_count is not None and cell.outputs, f"cell {cell.id} would be skipped"
+        assert all(output.output_type == "stream" and output.text.strip() for output in cell.outputs)
+
+
+def test_cells_are_short_and_hold_no_logic(nb):
+    for cell in code(nb):
+        if "parameters" in tags(cell):
+            continue
+        assert len(cell.source.splitlines()) <= 15, f"move code of cell {cell.id} into eai/"
+        tree = ast.parse(cell.source)
+        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.For | ast.While) for node in ast.walk(tree)), cell.id
+
+
+def test_no_path_of_one_machine(nb):
+    for cell in code(nb):
+        assert not re.search(r"""["'](/|\.\./|~)""", cell.source), f"cell {cell.id} has an absolute or parent path"
+
+
+def test_prose_stands_before_the_code(nb):
+    kinds = [cell.cell_type for cell in nb.cells]
+    words = sum(len(cell.source.split()) for cell in nb.cells if cell.cell_type == "markdown")
+    assert kinds.count("markdown") >= 4 and words > 120

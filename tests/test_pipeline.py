@@ -1,0 +1,148 @@
+"""The four notebooks from end to end, against tables recomputed here with plain pandas and textbook formulas."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from eai import notebooks, paths, runs, settings, tables
+from eai.errors import UserError
+
+CELL = ["quantization", "batch_size"]
+WATTS_PER_THREAD = 4.0
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """The sample copied to a folder of its own and analyzed, compared and plotted there."""
+    root = tmp_path_factory.mktemp("pipeline")
+    experiment = root / "sample"
+    shutil.copytree(paths.SAMPLE, experiment)
+    for result in experiment.glob("*.csv"):
+        result.unlink()
+    for name in ("analyze", "compare"):
+        notebooks.execute(name, {"experiment": str(experiment)}, root / "figures")
+    notebooks.execute("plot", {"experiment": str(experiment), "figures_dir": str(root / "figures")}, root / "figures")
+    return root
+
+
+@pytest.fixture(scope="module")
+def by_hand() -> pd.DataFrame:
+    """Joules per output token of each window from the raw readings: CPU seconds x 4 W over tokens, read with json and pandas alone."""
+    (job,) = [path for path in paths.SAMPLE.iterdir() if path.is_dir()]
+    windows = pd.DataFrame([json.loads(line) for line in (job / "windows.jsonl").read_text().splitlines()])
+    samples = pd.concat([pd.read_parquet(path) for path in sorted((job / "samples").glob("*.parquet"))])
+    cpu = samples[samples["field"].isin(["cpu_time_s", "child_cpu_time_s"])]
+    spent_s = cpu.groupby(["attempt", "field"])["value"].agg(lambda v: v.max() - v.min()).groupby("attempt").sum()
+    windows["j_per_token"] = windows["attempt"].map(spent_s) * WATTS_PER_THREAD / windows["tokens_out"]
+    windows["tok_s"] = windows["tokens_out"] / windows["duration_s"]
+    return windows[[*CELL, "block", "j_per_token", "tok_s"]]
+
+
+def log_t(values: pd.Series) -> tuple[float, float, float]:
+    """Geometric mean and 95 % t interval on the log scale, textbook formula."""
+    logs = np.log(values)
+    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
+    return tuple(np.exp([logs.mean(), logs.mean() - half, logs.mean() + half]))
+
+
+def test_summary_is_what_a_reader_would_compute(executed, by_hand):
+    summary = tables.read_result(executed / "sample", "summary").set_index(CELL)
+    assert len(summary) == 10
+    for cell, rows in by_hand.groupby(CELL):
+        found = summary.loc[cell]
+        value, low, high = log_t(rows["j_per_token"])
+        names = ["energy_j_per_token", "energy_j_per_token_low", "energy_j_per_token_high"]
+        assert found[names].tolist() == pytest.approx([value, low, high], rel=1e-6)
+        assert found["throughput_tok_s"] == pytest.approx(log_t(rows["tok_s"])[0], rel=1e-6)
+        assert found["tokens_per_j"] == pytest.approx(1 / value, rel=1e-6)
+        assert found["n_blocks"] == len(rows)
+        cv = rows["j_per_token"].std(ddof=1) / rows["j_per_token"].mean()
+        assert found["gate"] == ("ok" if cv <= 0.02 else "noisy" if cv <= 0.05 else "rejected")
+    assert set(summary["basis"]) == {"estimated"}
+
+
+def test_comparisons_are_paired_t_tests_with_holm(executed, by_hand):
+    comparisons = tables.read_result(executed / "sample", "comparisons").set_index(CELL)
+    wide = np.log(by_hand.pivot_table(index="block", columns=CELL, values="j_per_token"))
+    p = {}
+    for quantization, batch in comparisons.index:
+        difference = wide[quantization, batch] - wide["fp32", batch]
+        test = stats.ttest_rel(wide[quantization, batch], wide["fp32", batch])
+        interval = test.confidence_interval(0.95)
+        found = comparisons.loc[(quantization, batch)]
+        names = ["ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high"]
+        assert found[names].tolist() == pytest.approx(np.exp([difference.mean(), interval.low, interval.high]), rel=1e-6)
+        assert found["p"] == pytest.approx(test.pvalue, rel=1e-6)
+        p[quantization, batch] = test.pvalue
+    ranked = sorted(p, key=p.get)
+    adjusted = np.minimum(1, np.maximum.accumulate([p[cell] * (len(p) - i) for i, cell in enumerate(ranked)]))
+    assert [comparisons.loc[cell, "p_holm"] for cell in ranked] == pytest.approx(adjusted.tolist(), rel=1e-6)
+
+
+def test_figures_are_drawn_and_say_that_energy_is_estimated(executed):
+    drawn = {path.name for path in (executed / "figures").glob("*.svg")}
+    assert drawn == {"cost_per_token.svg", "throughput.svg", "ratios.svg"}
+    assert not (executed / "figures" / "power_traces.svg").exists()
+
+
+def test_figures_are_byte_stable(executed, tmp_path):
+    notebooks.execute("plot", {"experiment": str(executed / "sample"), "figures_dir": str(tmp_path)}, tmp_path)
+    for path in tmp_path.glob("*.svg"):
+        assert path.read_bytes() == (executed / "figures" / path.name).read_bytes()
+
+
+def test_committed_figures_and_tables_come_from_the_sample(executed):
+    for path in (paths.ROOT / "figures" / "sample").glob("*.svg"):
+        assert path.read_bytes() == (executed / "figures" / path.name).read_bytes(), f"run `make figures`: {path.name} is stale"
+    for name in ("summary", "comparisons"):
+        assert (paths.SAMPLE / f"{name}.csv").read_text() == (executed / "sample" / f"{name}.csv").read_text(), "run `make figures`"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_main_job_on_a_tiny_model(tiny_model, scratch):
+    quick = {"window_s": 0.05, "warmup_cap_s": 0.0, "input_tokens": [8], "output_tokens": [4], "meter": "estimate"}
+    sweep = settings.sweep(experiment="tiny", models=[str(tiny_model)], quantizations=["fp32", "nf4", "tf32"], blocks=3, **quick)
+    lines: list[str] = []
+    result = runs.run(sweep, scratch / "out", lines.append)
+    assert result["status_counts"] == {"ok": 12, "unsupported": 6}
+    assert result["rows"] == 6
+    assert {path.name for path in (scratch / "out" / "figures").glob("*.ipynb")} == {"measure.ipynb", "analyze.ipynb", "compare.ipynb", "plot.ipynb"}
+    assert sum(line.startswith("[") for line in lines) == 18
+    table = runs.human_table(result["experiment"])
+    assert "estimated" in table and "nf4" in table
+
+
+def test_papermill_alone_runs_measure(tiny_model, scratch):
+    """The documented command, with lists as the strings papermill passes."""
+    command = [sys.executable, "-W", "ignore", "-m", "papermill", str(paths.NOTEBOOKS / "measure.ipynb"), str(scratch / "out.ipynb"), "--no-progress-bar"]
+    given = {"models": f'["{tiny_model}"]', "quantizations": '["nf4"]', "batch_sizes": "[1,8]", "input_tokens": "[8]", "output_tokens": "[4]"}
+    given |= {"window_s": "0.05", "warmup_cap_s": "0.0", "meter": "estimate", "experiment": "by_papermill"}
+    subprocess.run(command + [part for pair in given.items() for part in ("-p", *pair)], check=True, capture_output=True)
+    windows = tables.read_windows(scratch / "data" / "runs" / "by_papermill")
+    assert sorted(windows["batch_size"].unique()) == [1, 8] and len(windows) == 6
+
+
+def test_a_misspelt_parameter_is_refused_and_named(tmp_path):
+    with pytest.raises(UserError, match="did you mean 'batch_sizes'"):
+        notebooks.execute("measure", {"batch_size": [1]}, tmp_path)
+    with pytest.raises(UserError, match="no notebook"):
+        notebooks.execute("mesure", {}, tmp_path)
+
+
+def test_a_users_error_inside_a_notebook_stays_one_line(tmp_path):
+    with pytest.raises(UserError, match="did not say|no windows|expected") as caught:
+        notebooks.execute("analyze", {"experiment": str(tmp_path / "nothing")}, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "analyze.ipynb").exists()
+
+
+def test_another_error_names_the_executed_notebook(tmp_path):
+    with pytest.raises(notebooks.NotebookFailed, match=r"plot\.ipynb"):
+        notebooks.execute("plot", {"experiment": "sample", "figures_dir": 3}, tmp_path)

@@ -1,0 +1,196 @@
+"""CPU meters: RAPL over a fake powercap tree, the estimate over known CPU times, and the choice between meters."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from eai.errors import UserError
+from eai.power import choice, rapl
+from eai.power.choice import best_meter
+from eai.power.estimate import EstimateMeter, cpu_name, descendants_cpu_s
+from eai.power.rapl import RaplMeter, domains
+from eai.power.virtual import VirtualClock
+from eai.power.window import window
+
+WRAP_UJ = 262_143_328_850
+
+
+def powercap(root, sockets=1, dram=True):
+    """A powercap tree as Linux lays it out, with the domains that must not be counted twice."""
+    for s in range(sockets):
+        layout = {f"intel-rapl:{s}": f"package-{s}", f"intel-rapl:{s}:0": "core", f"intel-rapl:{s}:1": "uncore"}
+        if dram:
+            layout[f"intel-rapl:{s}:2"] = "dram"
+        for folder, name in layout.items():
+            (root / folder).mkdir(parents=True)
+            (root / folder / "name").write_text(name + "\n")
+            (root / folder / "max_energy_range_uj").write_text(f"{WRAP_UJ}\n")
+            (root / folder / "energy_uj").write_text("1000000\n")
+    for folder, name in {f"intel-rapl:{sockets}": "psys", "intel-rapl-mmio:0": "package-0"}.items():
+        (root / folder).mkdir(parents=True)
+        (root / folder / "name").write_text(name + "\n")
+        (root / folder / "max_energy_range_uj").write_text(f"{WRAP_UJ}\n")
+        (root / folder / "energy_uj").write_text("1000000\n")
+    return root
+
+
+class Processor(VirtualClock):
+    """A virtual clock whose passing advances the counters of a powercap tree at a fixed power [W], wrapping as they do."""
+
+    def __init__(self, root, power_w, start_uj=1_000_000):
+        super().__init__()
+        self.root, self.power_w, self.begin_s, self.start_uj = root, power_w, self.now_s(), start_uj
+        self.write()
+
+    def write(self):
+        for domain, power_w in self.power_w.items():
+            counted = self.start_uj + (self._now_s - self.begin_s) * power_w * 1e6
+            (self.root / domain / "energy_uj").write_text(f"{int(counted) % WRAP_UJ}\n")
+
+    def sampler(self, read, period_s):
+        return super().sampler(lambda: self.write() or read(), period_s)
+
+    def sleep(self, duration_s):
+        super().sleep(duration_s)
+        self.write()
+
+
+def test_packages_and_dram_of_each_socket_and_nothing_twice(tmp_path):
+    found = domains(powercap(tmp_path, sockets=2))
+    assert [(d.device_id, d.boundary) for d in found] == [
+        ("cpu-0", "cpu_package"),
+        ("dram-0", "dram"),
+        ("cpu-1", "cpu_package"),
+        ("dram-1", "dram"),
+    ]
+
+
+def test_package_and_dram_energy_are_rows_of_their_own(tmp_path):
+    clock = Processor(powercap(tmp_path), {"intel-rapl:0": 80.0, "intel-rapl:0:2": 12.0})
+    with RaplMeter(tmp_path, clock) as meter, window(meter) as w:
+        clock.sleep(10.0)
+    assert w.status == "ok" and w.basis == "measured" and w.boundary == "cpu_package"
+    assert {e.boundary: e.energy_j for e in w.energies} == pytest.approx({"cpu_package": 800.0, "dram": 120.0})
+    assert w.cpu_energy_j.value == pytest.approx(800.0), "DRAM is not silently added to the package"
+    assert w.gpu_energy_j is None and w.context["power_mean_w"] == pytest.approx(80.0)
+
+
+def test_counters_that_wrap_several_times_lose_nothing(tmp_path):
+    power_w = 400.0
+    clock = Processor(powercap(tmp_path, dram=False), {"intel-rapl:0": power_w}, start_uj=WRAP_UJ - 5_000_000)
+    with RaplMeter(tmp_path, clock) as meter, window(meter) as w:
+        clock.sleep(1500.0)
+    assert power_w * 1500 > 2 * WRAP_UJ / 1e6, "the test must wrap more than twice"
+    assert w.status == "ok" and w.cpu_energy_j.value == pytest.approx(power_w * 1500, rel=1e-3)
+
+
+def test_no_powercap_and_no_permission_say_what_to_do(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"no .*intel-rapl.*modprobe"):
+        RaplMeter(tmp_path).open()
+    powercap(tmp_path)
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(rapl.Domain, "read_j", denied)
+    with pytest.raises(UserError, match=r"permission denied: .*energy_uj.*chmod"):
+        RaplMeter(tmp_path).open()
+
+
+def test_permission_taken_away_while_measuring_is_invalid(tmp_path):
+    clock = Processor(powercap(tmp_path), {"intel-rapl:0": 80.0})
+    with RaplMeter(tmp_path, clock) as meter, window(meter) as w:
+        clock.sleep(3.0)
+        (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
+        clock.power_w = {}
+        clock.sleep(3.0)
+    assert w.status == "invalid" and w.cpu_energy_j is None
+
+
+def test_a_processor_without_dram_counter_says_so(tmp_path):
+    powercap(tmp_path, dram=False)
+    assert any("no DRAM counter" in note for note in RaplMeter(tmp_path).limitations())
+
+
+def test_estimate_is_cpu_time_times_the_stated_watts():
+    clock = VirtualClock()
+    own, children = iter([5.0, 8.0]), iter([1.0, 1.5])
+    with EstimateMeter(4.0, clock, lambda: next(own), lambda: next(children)) as meter, window(meter) as w:
+        clock.sleep(2.0)
+    assert w.basis == "estimated" and w.energies[0].energy_j == pytest.approx(4.0 * (3.0 + 0.5))
+    assert w.context["cpu_threads_busy"] == pytest.approx(3.5 / 2)
+    assert w.gpu_energy_j is None
+
+
+def test_estimate_spans_a_factor_of_two_either_way():
+    clock = VirtualClock()
+    own = iter([0.0, 25.0])
+    with EstimateMeter(4.0, clock, lambda: next(own), lambda: 0.0) as meter, window(meter) as w:
+        clock.sleep(25.0)
+    q = w.cpu_energy_j
+    assert (q.low, q.value, q.high) == (pytest.approx(50.0, rel=0.01), 100.0, pytest.approx(200.0, rel=0.01))
+
+
+def test_estimate_measures_real_cpu_time_of_this_process():
+    with EstimateMeter() as meter, window(meter) as w:
+        before = time.process_time()
+        while time.process_time() - before < 0.2:
+            pass
+    assert w.status == "ok" and w.energies[0].energy_j == pytest.approx(0.8, rel=0.05)
+
+
+def test_running_children_count():
+    child = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        deadline = time.monotonic() + 20
+        while descendants_cpu_s(os.getpid()) < 0.3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert descendants_cpu_s(os.getpid()) >= 0.3
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_process_names_with_brackets_do_not_shift_the_fields(tmp_path):
+    for pid, parent, name in ((10, 1, "python"), (11, 10, "a (b) c"), (12, 11, "x y")):
+        (tmp_path / str(pid)).mkdir()
+        fields = ["S", parent, *[0] * 9, 100, 50, 25, 25]
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) " + " ".join(map(str, fields)))
+    ticks = os.sysconf("SC_CLK_TCK")
+    assert descendants_cpu_s(10, tmp_path) == pytest.approx(2 * 200 / ticks)
+    assert descendants_cpu_s(12, tmp_path) == 0.0
+
+
+def test_cpu_name_where_the_system_tells_and_where_not(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name : Some CPU @ 2 GHz\n")
+    assert cpu_name(tmp_path / "cpuinfo") == "Some CPU @ 2 GHz"
+    assert cpu_name(tmp_path / "none") == os.uname().machine
+
+
+def refuse(gpu):
+    raise UserError("not here", "elsewhere", "go there")
+
+
+def test_the_choice_falls_back_and_says_why(monkeypatch):
+    monkeypatch.setitem(choice.MAKERS, "nvml", refuse)
+    monkeypatch.setitem(choice.MAKERS, "rapl", refuse)
+    meter, why = best_meter()
+    assert meter.name == "estimate" and why.count("not here") == 2 and "\n" not in why
+
+
+def test_a_gpu_is_never_answered_with_a_cpu_meter(monkeypatch):
+    monkeypatch.setitem(choice.MAKERS, "nvml", refuse)
+    with pytest.raises(UserError, match="not here"):
+        best_meter("a100")
+    with pytest.raises(UserError, match="not here"):
+        best_meter("auto", "nvml")
+    with pytest.raises(UserError, match="one of auto, nvml, rapl, estimate"):
+        best_meter("auto", "smi")
+
+
+def test_the_cpu_is_never_answered_with_nvml(monkeypatch):
+    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu: pytest.fail("NVML was asked for a CPU"))
+    assert best_meter("cpu")[0].boundary == "cpu_package"

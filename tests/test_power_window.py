@@ -1,0 +1,119 @@
+"""The context manager, the sampler on real threads, and what importing costs."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import eai
+from eai import power, schema
+from eai.power import choice
+from eai.power.clock import MonotonicClock, next_beat
+from eai.power.estimate import EstimateMeter
+from eai.power.stream import row
+from eai.power.virtual import VirtualClock
+
+
+def meter(cpu_s=(0.0, 3.0)):
+    clock, own = VirtualClock(), iter(cpu_s)
+    return EstimateMeter(4.0, clock, lambda: next(own), lambda: 0.0)
+
+
+def test_users_own_code_in_one_line(monkeypatch):
+    one = meter()
+    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu: one)
+    with eai.window("prefill") as w:
+        one.clock.sleep(2.0)
+    assert w.name == "prefill" and w.cpu_energy_j.value == pytest.approx(12.0) and w.status == "ok"
+
+
+def test_a_meter_that_was_closed_is_opened_and_closed_again():
+    one = meter((0.0, 1.0, 2.0, 3.0))
+    with power.window(one):
+        assert one.is_open
+    assert not one.is_open
+    with pytest.raises(KeyError), power.window(one) as w:
+        raise KeyError("work")
+    assert not one.is_open and w.status == "failed" and w.reason == "KeyError" and w.cpu_energy_j is None
+
+
+def test_a_window_row_fits_the_registry():
+    one = meter()
+    with power.window(one) as w:
+        assert w.status == "running"
+        one.clock.sleep(2.0)
+    assert w.status == "ok"
+    registered = {c.name for c in schema.WINDOWS}
+    assert set(w.to_row()) <= registered
+    assert {"start_s", "stop_s", "meter_spec", "status", "flags", "reason"} <= set(w.to_row())
+    rows = [e.to_row() | dict.fromkeys((*schema.WINDOW_KEY, "attempt")) for e in w.energies]
+    assert schema.problems("energies", rows) == []
+    assert list(w.stream.columns) == [c.name for c in schema.SAMPLES if c.name not in (*schema.WINDOW_KEY, "attempt")]
+
+
+def test_idle_power_is_measured_by_the_same_window_and_its_kind_is_checked():
+    one = meter((0.0, 1.0))
+    baseline = one.idle(4.0, "bare")
+    assert (baseline.kind, baseline.duration_s) == ("bare", pytest.approx(4.0))
+    assert baseline.power_w == {"cpu-process": pytest.approx(4.0 * 1.0 / 4.0)}
+    with pytest.raises(ValueError, match="idle kind"):
+        one.idle(1.0, "cold")
+
+
+def test_net_energy_is_none_without_a_baseline_and_right_with_one():
+    one = meter()
+    with power.window(one) as w:
+        one.clock.sleep(10.0)
+    assert w.energies[0].energy_j == pytest.approx(12.0) and w.energies[0].net_energy_j is None
+    one, baseline = meter(), power.Baseline("context", 5.0, {"cpu-process": 0.5}, {"cpu-process": 0.1})
+    with power.window(one, baseline) as w:
+        one.clock.sleep(10.0)
+    assert w.energies[0].net_energy_j == pytest.approx(12.0 - 5.0) and w.energies[0].u_net_j == pytest.approx(1.0)
+    assert w.energies[0].net().low < 7.0 < w.energies[0].net().high
+
+
+def test_sampler_keeps_its_pace_on_a_real_thread_and_ends():
+    clock = MonotonicClock()
+    sampler = clock.sampler(lambda: [row(clock.now_s(), "d", "gpu", "x", 1.0)], 0.02)
+    before = threading.active_count()
+    sampler.start()
+    time.sleep(0.5)
+    rows = sampler.stop()
+    assert threading.active_count() == before and sampler.stop() == []
+    assert 10 <= len(rows) <= 27, "25 beats of 20 ms in half a second, fewer on a busy machine"
+
+
+def test_a_broken_reader_ends_the_sampler_and_leaves_a_mark():
+    def broken():
+        raise OSError(5, "I/O error")
+
+    sampler = MonotonicClock().sampler(broken, 0.01)
+    sampler.start()
+    time.sleep(0.1)
+    rows = sampler.stop()
+    assert [r[3] for r in rows] == ["sampler_error"] and isinstance(sampler.failure, OSError)
+
+
+@pytest.mark.parametrize(("now_s", "expected"), [(10.0, 10.1), (10.05, 10.1), (10.35, 10.4), (9.0, 10.1)])
+def test_missed_beats_are_skipped_not_made_up_for(now_s, expected):
+    assert next_beat(10.0, 0.1, now_s) == pytest.approx(expected)
+
+
+def test_virtual_samplers_beat_in_the_order_of_time():
+    clock, seen = VirtualClock(0.0), []
+
+    def reader(name):
+        return lambda: seen.append((name, round(clock.now_s(), 3))) or []
+
+    samplers = [clock.sampler(reader("a"), 0.3), clock.sampler(reader("b"), 0.2)]
+    for s in samplers:
+        s.start()
+    clock.sleep(0.65)
+    assert sorted(seen, key=lambda s: s[1]) == seen and [t for n, t in seen if n == "b"] == [0.0, 0.2, 0.4, 0.6]
+
+
+def test_importing_the_meters_loads_no_heavy_library():
+    code = "import sys, eai, eai.power; print(sorted({'torch', 'transformers', 'pynvml', 'lm_eval', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

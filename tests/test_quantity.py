@@ -1,0 +1,47 @@
+"""A quantity keeps its interval and unit; a budget combines its terms as the GUM says."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eai.quantity import Budget, Quantity
+
+terms = st.floats(0, 1e6)
+
+
+def test_json_has_the_four_keys_and_no_nan():
+    assert Quantity(float("nan"), unit="J").to_json() == {"value": None, "low": None, "high": None, "unit": "J"}
+    assert json.loads(json.dumps(Quantity(2.0, 1.0, 3.0, "J").to_json())) == {"value": 2.0, "low": 1.0, "high": 3.0, "unit": "J"}
+
+
+def test_text_shows_interval_and_unit():
+    assert str(Quantity(2.0, 1.0, 3.0, "J")) == "2 [1, 3] J"
+    assert f"{Quantity(2.0, unit='J'):.2f}" == "2.00 J"
+    assert str(Quantity(None, unit="J")) == "not measured"
+
+
+@pytest.mark.parametrize("bad", [(2.0, 3.0, 4.0), (2.0, None, 4.0), (2.0, 1.0, 1.5)])
+def test_an_interval_that_cannot_be_is_refused(bad):
+    with pytest.raises(ValueError):
+        Quantity(*bad)
+
+
+def test_three_four_five():
+    budget = Budget(statistical=3.0, offset=4.0, gain=12.0)
+    assert budget.within_card == 5.0
+    assert budget.absolute == 13.0
+
+
+@given(st.tuples(*[terms] * 6))
+def test_combination_is_the_root_of_the_sum_of_squares(values):
+    budget = Budget(*values)
+    assert math.isclose(budget.absolute, math.sqrt(math.fsum(v * v for v in values)), rel_tol=1e-9, abs_tol=1e-12)
+    assert budget.within_card <= budget.absolute
+
+
+def test_a_negative_term_is_refused():
+    with pytest.raises(ValueError, match="aliasing"):
+        Budget(aliasing=-1.0)

@@ -1,0 +1,73 @@
+"""Diagnostics against statsmodels with dummies, and their error rates on data with nothing in them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+
+from eai.stats import diagnostics as d
+
+
+def planted(rng, slope=0.0, n_configurations=6, n_blocks=5, sd=0.01):
+    frame = pd.DataFrame([(c, b) for b in range(n_blocks) for c in range(n_configurations)], columns=["configuration", "block"])
+    frame["order"] = frame.assign(u=rng.random(len(frame))).groupby("block")["u"].rank()
+    effects = rng.normal(0, 0.5, n_configurations)[frame["configuration"]] + rng.normal(0, 0.05, n_blocks)[frame["block"]]
+    frame["y"] = effects + slope * frame["order"] + rng.normal(0, sd, len(frame))
+    return frame
+
+
+def effect(f):
+    return d.covariate_effect(f["y"], f["order"], f["configuration"], f["block"])
+
+
+def test_a_slope_is_that_of_the_full_linear_model_also_unbalanced():
+    frame = planted(np.random.default_rng(0), 0.004).drop([3, 11, 17]).reset_index(drop=True)
+    expected = smf.ols("y ~ order + C(configuration) + C(block)", frame).fit()
+    found = effect(frame)
+    assert found.slope == pytest.approx(expected.params["order"])
+    assert found.p == pytest.approx(expected.pvalues["order"])
+    assert (found.low, found.high) == pytest.approx(tuple(expected.conf_int().loc["order"]))
+
+
+def test_a_planted_drift_is_found_and_an_absent_one_at_the_stated_rate():
+    rng = np.random.default_rng(1)
+    assert effect(planted(rng, 0.01)).p < 0.001
+    p = [effect(planted(rng)).p for _ in range(400)]
+    assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.03)
+
+
+def test_a_covariate_without_variation_has_no_effect_to_estimate():
+    frame = planted(np.random.default_rng(2)).assign(order=1.0)
+    assert np.isnan(effect(frame).slope)
+
+
+def test_autocorrelation_is_found_and_absent_at_the_stated_rate():
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(6, 10))
+    walk = np.cumsum(noise, axis=1)
+    assert d.autocorrelation_p(walk, rng) < 0.01
+    p = [d.autocorrelation_p(rng.normal(size=(4, 8)), rng, draws=200) for _ in range(200)]
+    assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.04)
+
+
+def test_wild_values_are_named_and_their_neighbours_are_not():
+    frame = planted(np.random.default_rng(4), n_blocks=6)
+    frame.loc[[8, 21], "y"] += [0.2, -0.1]
+    found = d.outliers(frame["y"], frame["configuration"], frame["block"])
+    assert list(np.flatnonzero(found)) == [8, 21]
+
+
+def test_the_first_outlier_is_statsmodels_outlier_test():
+    frame = planted(np.random.default_rng(6))
+    expected = smf.ols("y ~ C(configuration) + C(block)", frame).fit().outlier_test()["unadj_p"]
+    assert d._outlier_p(frame["y"], frame["configuration"], frame["block"]) == pytest.approx(expected.to_numpy())
+
+
+def test_clean_experiments_accuse_somebody_at_the_stated_rate():
+    rng = np.random.default_rng(5)
+    accused = [d.outliers(f["y"], f["configuration"], f["block"]).any() for f in (planted(rng) for _ in range(300))]
+    assert np.mean(accused) == pytest.approx(0.05, abs=0.035)
+
+
+def test_constants_have_no_outliers():
+    assert not d.outliers([1.0] * 6, [0, 1] * 3, [0, 0, 1, 1, 2, 2]).any()

@@ -1,0 +1,167 @@
+"""The store: a kill at any moment loses at most the window in flight, and two writers never mix."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eai import schema, tables
+from eai.errors import UserError
+from eai.store import JobStore, new_attempt
+
+WRITER = """
+import sys
+from tests_store_rows import window, energy, samples
+from eai.store import JobStore
+with JobStore(sys.argv[1]) as store:
+    start = 1 + max([key[0] for key in store.done()], default=0)
+    for block in range(start, start + 500):
+        w = window(block)
+        store.append_window(w, [energy()], samples())
+        store.compact(block)
+        print(block, flush=True)
+"""
+
+
+def window(block: int = 1, **changes) -> dict:
+    row = {c.name: None for c in schema.WINDOWS}
+    row |= {"job": "j", "block": block, "configuration_id": "c" * 12, "repeat": 1, "attempt": new_attempt(), "status": "ok", "basis": "measured"}
+    return row | {"weights": "published", "flags": [], "duration_s": 2.0, "tokens_out": 64} | changes
+
+
+def energy(**changes) -> dict:
+    row = {c.name: None for c in schema.ENERGIES[5:]}
+    return row | {"device_id": "d", "boundary": "gpu", "method": "counter", "primary": True, "energy_j": 10.0, "basis": "measured", "status": "ok"} | changes
+
+
+def samples(n: int = 3) -> pd.DataFrame:
+    frame = pd.DataFrame({"t_s": np.arange(n, dtype=float), "device_id": "d", "boundary": "gpu", "field": "power_instant_w", "value": 5.0})
+    return frame.assign(driver_t_us=np.nan, latency_us=np.nan)
+
+
+@pytest.fixture
+def job(tmp_path):
+    return tmp_path / "experiment" / "job"
+
+
+def test_what_goes_in_comes_out(job):
+    with JobStore(job) as store:
+        w = window()
+        store.append_window(w, [energy(), energy(method="power", primary=False, energy_j=9.5)], samples())
+        assert store.done() == {(1, "c" * 12, 1)}
+    read = tables.read_windows(job.parent)
+    assert read.loc[0, ["attempt", "tokens_out", "duration_s"]].tolist() == [w["attempt"], 64, 2.0]
+    assert tables.read_energies(job.parent)["energy_j"].tolist() == [10.0, 9.5]
+    assert tables.read_samples(job.parent)["value"].tolist() == [5.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("bad", [{"status": "fine"}, {"watts": 3}, {"basis": "guessed"}])
+def test_a_row_that_does_not_fit_the_registry_is_refused(job, bad):
+    with JobStore(job) as store, pytest.raises(UserError, match="registry"):
+        store.append_window(window() | bad, [energy()])
+    with pytest.raises(UserError, match="no windows"):
+        tables.read_windows(job.parent)
+
+
+def test_a_torn_last_line_is_ignored_and_cut_before_the_next_is_written(job):
+    with JobStore(job) as store:
+        store.append_window(window(1), [energy()])
+    path = job / "windows.jsonl"
+    with open(path, "ab") as file:
+        file.write(path.read_bytes()[:40])
+    assert len(tables.read_windows(job.parent)) == 1
+    with JobStore(job) as store:
+        store.append_window(window(2), [energy()])
+    assert tables.read_windows(job.parent)["block"].tolist() == [1, 2]
+
+
+def test_damage_in_the_middle_is_an_error_not_a_shorter_table(job):
+    with JobStore(job) as store:
+        store.append_window(window(1), [energy()])
+        store.append_window(window(2), [energy()])
+    lines = (job / "windows.jsonl").read_text().splitlines()
+    (job / "windows.jsonl").write_text("\n".join([lines[0][:30], lines[1], ""]))
+    with pytest.raises(UserError, match="line 1 is not JSON"):
+        tables.read_windows(job.parent)
+
+
+def test_energies_and_samples_without_their_window_are_not_read(job):
+    """What a kill between the energies and the window leaves behind."""
+    with JobStore(job) as store:
+        store.append_window(window(1), [energy()], samples())
+    orphan = {"job": "j", "block": 2, "configuration_id": "c" * 12, "repeat": 1, "attempt": "deadbeef"} | energy()
+    with open(job / "energies.jsonl", "a") as file:
+        file.write(json.dumps(orphan) + "\n")
+    assert len(tables.read_energies(job.parent)) == 1
+
+
+def test_a_second_attempt_replaces_the_first(job):
+    with JobStore(job) as store:
+        store.append_window(window(1, status="lost"), [energy(energy_j=1.0)])
+        store.append_window(window(1), [energy(energy_j=2.0)])
+    assert tables.read_windows(job.parent)["status"].tolist() == ["ok"]
+    assert tables.read_energies(job.parent)["energy_j"].tolist() == [2.0]
+
+
+def test_compacting_keeps_every_sample_once(job):
+    with JobStore(job) as store:
+        for repeat in (1, 2):
+            store.append_window(window(1, repeat=repeat), [energy()], samples())
+        before = tables.read_samples(job.parent)
+        store.compact(1)
+        after = tables.read_samples(job.parent)
+    assert len(before) == len(after) == 6
+    assert [p.name for p in (job / "samples").iterdir()] == ["0001.parquet"]
+
+
+def test_a_second_writer_is_refused(job):
+    with JobStore(job), pytest.raises(UserError, match="another process"), JobStore(job, wait_s=0.0):
+        pass
+
+
+def test_a_read_only_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"), JobStore(tmp_path / "file" / "job"):
+        pass
+
+
+def test_kill_minus_nine_in_a_loop(job, tmp_path):
+    """Ten writers killed at random moments: every window they announced is there, once, with its energy and samples."""
+    (tmp_path / "tests_store_rows.py").write_text(_rows_module())
+    rng = np.random.default_rng(7)
+    announced: set[int] = set()
+    for _ in range(10):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(job)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        )
+        announced.add(int(process.stdout.readline()))
+        time.sleep(rng.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        announced |= {int(line) for line in process.stdout.read().splitlines() if line.strip()}
+        process.wait()
+        process.stdout.close()
+    windows = tables.read_windows(job.parent)
+    assert announced <= set(windows["block"])
+    assert windows["block"].is_unique
+    assert sorted(windows["block"]) == list(range(1, len(windows) + 1))
+    assert tables.read_energies(job.parent).groupby("attempt").size().eq(1).all()
+    assert len(tables.read_energies(job.parent)) == len(windows)
+    assert tables.read_samples(job.parent).groupby("attempt").size().eq(3).all()
+    assert len(tables.read_samples(job.parent)) == 3 * len(windows)
+
+
+def _rows_module() -> str:
+    """The row builders above as a module that the killed process can import."""
+    import inspect
+
+    head = "import numpy as np\nimport pandas as pd\nfrom eai import schema\nfrom eai.store import new_attempt\n"
+    return head + "\n\n".join(inspect.getsource(f) for f in (window, energy, samples))

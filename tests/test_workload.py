@@ -1,0 +1,177 @@
+"""What runs while we measure is what was asked for: format, length, counts, bytes."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eai import strategies
+from eai.errors import UserError
+from eai.workload import embedded, generation, memory, models, verification
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+QUANTIZED_WEIGHTS = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
+OTHER_WEIGHTS = 128 * 64 + 5 * 64
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model):
+    return {q: models.load(str(tiny_model), q, "cpu") for q in ("fp32", "bf16", "int8_default", "int8_pure", "nf4", "nf4_dq", "fp4", "int8_t3.5")}
+
+
+def test_bytes_of_each_strategy_follow_from_the_shapes(loaded):
+    """Weights counted by hand from the config; rotary buffers (2 x 8 float32) on top; int8 keeps one float32 scale a row."""
+    rows = 2 * (64 + 32 + 32 + 64 + 128 + 128 + 64)
+    rotary = 2 * 8 * 4
+    assert loaded["fp32"].model_bytes == 4 * (QUANTIZED_WEIGHTS + OTHER_WEIGHTS) + rotary
+    assert loaded["bf16"].model_bytes == 2 * (QUANTIZED_WEIGHTS + OTHER_WEIGHTS) + rotary
+    assert loaded["int8_pure"].model_bytes == QUANTIZED_WEIGHTS + 2 * OTHER_WEIGHTS + 4 * rows + rotary
+    assert loaded["nf4_dq"].model_bytes < loaded["int8_pure"].model_bytes
+
+
+@pytest.mark.parametrize(
+    ("slug", "words"),
+    [
+        ("fp32", "Linear(torch.float32)"),
+        ("bf16", "Linear(torch.bfloat16)"),
+        ("int8_default", "threshold 6)"),
+        ("int8_pure", "threshold 0)"),
+        ("int8_t3.5", "threshold 3.5)"),
+        ("nf4", "nf4, double False"),
+        ("nf4_dq", "nf4, double True"),
+        ("fp4", "fp4, double False"),
+    ],
+)
+def test_what_runs_is_recorded(loaded, slug, words):
+    (description,) = loaded[slug].report["linears"]
+    assert words in description
+    assert loaded[slug].report["linears"][description] == 14
+
+
+def test_a_strategy_that_did_not_take_effect_is_an_error(loaded):
+    with pytest.raises(UserError, match="did not take effect"):
+        verification.verify(loaded["bf16"].model, strategies.get("int8_pure"), torch.bfloat16)
+    with pytest.raises(UserError, match="did not take effect"):
+        verification.verify(loaded["int8_default"].model, strategies.get("int8_pure"), torch.bfloat16)
+    with pytest.raises(UserError, match="did not take effect"):
+        verification.verify(loaded["nf4"].model, strategies.get("nf4_dq"), torch.bfloat16)
+
+
+def test_one_layer_left_unquantized_is_an_error(tiny_model):
+    model = models.load(str(tiny_model), "nf4", "cpu").model
+    model.model.layers[0].mlp.up_proj = torch.nn.Linear(64, 128, bias=False, dtype=torch.bfloat16)
+    with pytest.raises(UserError, match="did not take effect"):
+        verification.verify(model, strategies.get("nf4"), torch.bfloat16)
+
+
+def test_parameters_of_another_dtype_are_an_error(loaded):
+    with pytest.raises(UserError, match=r"float32|bfloat16"):
+        verification.verify(loaded["fp32"].model, strategies.get("bf16"), torch.bfloat16)
+
+
+@pytest.mark.parametrize("slug", ["tf32", "fp16_mixed", "fp8", "gptq"])
+def test_what_cannot_run_here_says_so_before_loading(slug):
+    with pytest.raises(models.Unsupported):
+        models.load("no/such-model", slug, "cpu")
+
+
+def test_random_weights_are_refused_until_they_can_be_built():
+    with pytest.raises(models.Unsupported, match="random"):
+        models.load("no/such-model", "fp32", "cpu", weights="random")
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"never opened")
+    with pytest.raises(UserError, match="safetensors"):
+        models.load(str(tmp_path), "fp32", "cpu")
+
+
+def test_a_model_that_is_not_there_is_one_line():
+    with pytest.raises(UserError, match="not a folder"):
+        models.load("./nowhere", "fp32", "cpu")
+    with pytest.raises(UserError, match="cannot load") as caught:
+        models.load("nobody/no-such-model", "fp32", "cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("kv_cache", [True, False])
+def test_tokens_are_counted_from_what_was_produced(loaded, batch_size, kv_cache):
+    produced = generation.Generation(loaded["fp32"], batch_size, 9, 5, kv_cache).run()
+    assert (produced.requests, produced.tokens_in, produced.tokens_out) == (batch_size, 9 * batch_size, 5 * batch_size)
+    assert produced.duration_s > 0
+
+
+def test_the_end_token_does_not_shorten_a_generation(loaded):
+    """A head that always prefers the end token would stop after one without `min_new_tokens`."""
+    model = loaded["fp32"].model
+    with torch.no_grad():
+        before = model.lm_head.weight[2].clone()
+        model.lm_head.weight[2] *= 1000
+        produced = generation.Generation(loaded["fp32"], 2, 4, 6).run()
+        model.lm_head.weight[2] = before
+    assert produced.tokens_out == 12
+
+
+def test_a_model_that_ends_early_is_an_error(loaded, monkeypatch):
+    work = generation.Generation(loaded["fp32"], 2, 4, 6)
+    monkeypatch.setattr(loaded["fp32"].model, "generate", lambda input_ids, **_: torch.zeros(2, 7, dtype=torch.long))
+    with pytest.raises(UserError, match="produced 6 tokens"):
+        work.run()
+
+
+def test_longer_than_the_context_is_refused(loaded):
+    with pytest.raises(UserError, match="at most 256"):
+        generation.Generation(loaded["fp32"], 1, 200, 100)
+
+
+@given(st.lists(st.integers(0, 999), min_size=2, max_size=50), st.integers(1, 9), st.integers(1, 200))
+def test_prompts_have_exactly_the_length_asked_for(ids, batch_size, input_tokens):
+    made = generation.prompts(ids, batch_size, input_tokens)
+    assert [len(prompt) for prompt in made] == [input_tokens] * batch_size
+    assert set().union(*made) <= set(ids)
+
+
+def test_the_same_tokens_come_out_with_and_without_a_cache(loaded):
+    """Greedy decoding does not depend on whether keys and values are kept: the independent check of the option."""
+    outputs = []
+    for use_cache in (True, False):
+        work = generation.Generation(loaded["fp32"], 2, 12, 8, use_cache)
+        with torch.inference_mode():
+            outputs.append(loaded["fp32"].model.generate(**work._inputs, generation_config=work._settings(8)))
+    assert torch.equal(*outputs)
+
+
+def test_peak_memory_sees_an_allocation():
+    memory.reset_peak("cpu")
+    before = memory.peak_gb("cpu")
+    block = torch.ones(60_000_000)
+    peak = memory.peak_gb("cpu")
+    assert peak - before == pytest.approx(0.24, abs=0.03)
+    assert block.sum() > 0
+
+
+def test_the_embedded_model_speaks():
+    """Facts of the model card: 134,515,008 parameters in bf16, and it knows the capital of France."""
+    loaded = models.load("embedded/SmolLM2-135M-Instruct", "bf16", "cpu")
+    assert sum(p.numel() for p in loaded.model.parameters()) == 134_515_008
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    inputs = loaded.tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    with torch.inference_mode():
+        answer = loaded.model.generate(**inputs, max_new_tokens=10, do_sample=False)
+    assert "Paris" in loaded.tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :])
+
+
+def test_a_changed_model_file_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / embedded.GGUF_NAME
+    file.write_bytes(b"something else")
+    monkeypatch.setenv("EAI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedded, "gguf_file", lambda: file)
+    with pytest.raises(UserError, match="SHA-256"):
+        embedded.folder()
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="make install"):
+        embedded.gguf_file()
