@@ -8,6 +8,7 @@ Read it from the bottom up; a module imports only from modules below it (a test 
 
     cli          the commands, each a few lines           doctor      what can be measured on this machine
     runs         the main job: notebooks in a row         notebooks   guarded papermill
+    terminal     answers as text for a terminal
     measure      the protocol: warm-up, windows -> rows   order       the random order of a job's windows
     advise       advice and audits, with evidence         claims      published claims, each with a verdict
     plots        (table, ax) -> artists                   analyze     metrics, summary, comparison tables
@@ -16,8 +17,9 @@ Read it from the bottom up; a module imports only from modules below it (a test 
     tables       the only reader and writer of data/      settings    every parameter, validated once
     footprint    bytes and flops of a configuration       catalog     GPUs, models, tasks, electricity, aliases
     strategies   what each quantization means             provenance  one JSON line a job
-    schema       the registry of columns                  quantity    value, low, high, unit; the uncertainty budget
+    schema, published_columns   the registry of columns   quantity    value, low, high, unit; the uncertainty budget
     errors       the one-line error for bad input         paths       directories
+    published_columns  the registry's part for data/published
 
 `power` knows nothing of models and `workload` nothing of watts: they meet in `measure`.
 Importing `eai` is instant; torch is imported only by the functions that need it. Users' own code is measured by

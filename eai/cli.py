@@ -11,8 +11,14 @@ from typing import Annotated
 import typer
 
 from eai.errors import UserError
+from eai.quantity import Quantity
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Energy of LLM inference, measured so that it can be trusted.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Energy of LLM inference, measured so that it can be trusted.",
+)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 
@@ -23,14 +29,26 @@ def _say(line: str) -> None:
         typer.echo(line, err=True)
 
 
+def _plain(value: object) -> object:
+    """What JSON knows: quantities as their four keys."""
+    return value.to_json() if isinstance(value, Quantity) else value.item()  # the rest are NumPy numbers
+
+
 def _emit(document: dict, as_json: bool, text: str) -> None:
     """The answer on stdout: one JSON document, or text for a person."""
-    typer.echo(json.dumps(document) if as_json else text)
+    typer.echo(json.dumps(document, default=_plain) if as_json else text)
+
+
+def _table(frame) -> list[dict]:
+    """The rows of a data frame, with None for what is missing."""
+    return json.loads(frame.to_json(orient="records"))
 
 
 @app.command()
 def run(
-    sweep_yaml: Annotated[Path | None, typer.Argument(metavar="[SWEEP.yaml]", help="Settings of the sweep; none: the embedded model.")] = None,
+    sweep_yaml: Annotated[
+        Path | None, typer.Argument(metavar="[SWEEP.yaml]", help="Settings of the sweep; none: the embedded model.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for data, notebooks and figures.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be measured, and measure nothing.")] = False,
     as_json: Json = False,
@@ -54,7 +72,9 @@ def run(
 @app.command()
 def notebook(
     name: Annotated[str, typer.Argument(help="measure, analyze, compare, plot ...")],
-    parameter: Annotated[list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="A parameter; lists as YAML: -p batch_sizes=[1,8].")] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="A parameter; lists as YAML: -p batch_sizes=[1,8].")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the executed copy.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -82,6 +102,100 @@ def doctor(as_json: Json = False) -> None:
 
     report = doctor.examine()
     _emit(report, as_json, doctor.to_text(report))
+
+
+@app.command()
+def trace(
+    log: Annotated[Path, typer.Argument(help="nvidia-smi CSV, two-column CSV, or our Parquet samples.")],
+    gpus: Annotated[int | None, typer.Option(help="How many cards take turns in a log without an index column.")] = None,
+    window: Annotated[tuple[float, float] | None, typer.Option(help="Only this part: seconds from the start, or epoch seconds.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Energy of a recorded power log, with its interval and what is wrong with the log."""
+    from eai import terminal
+    from eai.power import logs, logsummary
+
+    answer = logsummary.summarize_trace(logs.read_log(log, gpus), window)
+    _emit(answer, as_json, terminal.trace_text(answer))
+
+
+@app.command()
+def calibrate(
+    wall: Annotated[Path, typer.Option(help="Log of a wall meter, recorded beside the card over idle and load.")],
+    card: Annotated[Path, typer.Option(help="The card's own power log over the same time.")],
+    efficiency: Annotated[float, typer.Option(help="Of the power supply; 1 for a meter in the card's own supply lines.")] = 1.0,
+    u_efficiency: Annotated[float, typer.Option(help="Its standard uncertainty.")] = 0.0,
+    remember: Annotated[bool, typer.Option("--remember", help="Use it for the card in this machine from now on.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The gain of a card's power sensor against a wall meter: shrinks the term that no repetition removes."""
+    from eai.power import calibrate, logs, nvml
+
+    found = calibrate.calibrate(logs.read_log(wall).gpus[0], logs.read_log(card).gpus[0], efficiency, u_efficiency)
+    kept = remember and all([calibrate.apply(each, found) for each in nvml.NvmlMeter().open().cards])
+    text = f"true power = {found.scale:.4f} x the card's reading, +- {196 * found.gain_rel:.2f} % (95 %), {found.bins} means of 10 s"
+    _emit(found.to_dict() | {"remembered": kept}, as_json, text + (", remembered" if kept else ""))
+
+
+@app.command()
+def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")], as_json: Json = False) -> None:
+    """Derive every energy again from the stored raw readings, bit for bit. Exit 1 if a number differs."""
+    from eai import tables, terminal
+    from eai.power.replay import replay
+
+    windows, mismatches = replay(tables.read_windows(experiment), tables.read_energies(experiment), tables.read_samples(experiment))
+    answer = {"experiment": str(tables.experiment_dir(experiment)), "windows": windows, "mismatches": mismatches}
+    _emit(answer, as_json, terminal.mismatches_text(answer))
+    if mismatches:
+        raise typer.Exit(1)
+
+
+@app.command()
+def claims(
+    against: Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Measured experiment to test the claims against.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show the consistent and untested ones too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Every published claim with its computed verdict, and what the checks find in the published tables."""
+    from eai import tables, terminal
+    from eai.claims.verdicts import all_verdicts
+
+    measured = tables.read_result(against, "summary") if against else None
+    found = all_verdicts({name: tables.read_published(name) for name in tables.published_names()}, measured)
+    answer = {"claims": _table(found), "counts": {str(k): int(v) for k, v in found["verdict"].value_counts().items()}}
+    shown = sorted(set(found["verdict"])) if every else ["inconsistent", "contradicted", "reproduced"]
+    _emit(answer, as_json, terminal.findings_text(found, shown))
+
+
+@app.command()
+def check(
+    table: Annotated[Path, typer.Argument(metavar="TABLE.csv")],
+    mapping: Annotated[Path | None, typer.Option(help="JSON or YAML: their column -> our name, where the header does not say it.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The general checks on any table of results. Exit 1 if something in it contradicts itself."""
+    from eai import terminal
+    from eai.claims import foreign
+
+    found = foreign.check_file(table, foreign.read_mapping(mapping) if mapping else None)
+    answer = {"findings": _table(found), "counts": {str(k): int(v) for k, v in found["verdict"].value_counts().items()}}
+    _emit(answer, as_json, terminal.findings_text(found, ["inconsistent"]))
+    if (found["verdict"] == "inconsistent").any():
+        raise typer.Exit(1)
+
+
+@app.command()
+def audit(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH ...", help="Code, notebooks, configurations, or folders.")],
+    as_json: Json = False,
+) -> None:
+    """What is wasteful in inference code and configurations; files are read, never run. Exit 1 on a critical finding."""
+    from eai.advise.audit import report, run
+
+    answer = run.audit(paths)
+    _emit(answer, as_json, report.markdown(answer))
+    if answer["counts"]["critical"]:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -30,7 +30,9 @@ def _cuda() -> dict:
     from eai.workload.device import cuda_name
 
     name = cuda_name()
-    return _check("GPU for the work", name is not None, name or "torch sees no CUDA device", "on a GPU machine install the CUDA build of torch")
+    return _check(
+        "GPU for the work", name is not None, name or "torch sees no CUDA device", "on a GPU machine install the CUDA build of torch"
+    )
 
 
 def _embedded_model() -> dict:
@@ -49,7 +51,12 @@ def _disk() -> dict:
         folder = folder.parent
     free_gb = shutil.disk_usage(folder).free / 1e9
     writable = os.access(folder, os.W_OK)
-    return _check("disk for results", writable and free_gb >= 1, f"{free_gb:.0f} GB free, {'writable' if writable else 'not writable'}", "use --out DIR or set EAI_DATA")
+    return _check(
+        "disk for results",
+        writable and free_gb >= 1,
+        f"{free_gb:.0f} GB free, {'writable' if writable else 'not writable'}",
+        "use --out DIR or set EAI_DATA",
+    )
 
 
 def _quiet() -> dict:
@@ -72,7 +79,9 @@ def to_text(report: dict) -> str:
     for meter in report["meters"]:
         lines.append(f"  {'yes' if meter['usable'] else 'no ':<4}{meter['name']:<10}{meter['basis']:<11}{meter['why']}")
         if meter["usable"] and meter["interval_10s"]:
-            lines.append(f"{'':<16}a 10 s window, 95 %: {_percent(meter['interval_10s'])} of the true energy, {_percent(meter['within_card_10s'])} within one device")
+            lines.append(
+                f"{'':<16}a 10 s window, 95 %: {_percent(meter['interval_10s'])} of the true energy, {_percent(meter['within_card_10s'])} within one device"
+            )
         if meter["do"]:
             lines.append(f"{'':<16}-> {meter['do']}")
     lines.append("around them")

@@ -76,7 +76,8 @@ class Fit:
 class Footprint:
     """Bytes and flops of one configuration; a step is one decode step of the whole batch, at the mean context of the generation.
 
-    `prefill_flops` is of the whole batch; `intensity_flop_per_byte` and the times belong to a decode step; the times are None without a GPU.
+    `prefill_flops` is of the whole batch; `intensity_flop_per_byte` and the times belong to a decode step; the times are None without
+    a GPU.
     """
 
     weight_bytes: float
@@ -209,7 +210,8 @@ def decode_flops(model: Model, context_tokens: float, batch_size: int = 1) -> fl
 
 
 def decode_bytes(model: Model, quantization: str, context_tokens: float, batch_size: int = 1) -> float:
-    """Bytes that one decode step moves: every weight once (of an untied embedding only the rows looked up), the KV cache read, one position written."""
+    """Bytes that one decode step moves: every weight once (of an untied embedding only the rows looked up), the KV cache read, one
+    position written."""
     rows = 0.0 if model.tie_embeddings else (model.vocab - batch_size) * model.hidden * strategies.get(quantization).other_bits / 8
     cache = kv_cache_bytes(model, 1, batch_size, quantization) * (context_tokens + 1)
     return weight_bytes(model, quantization) - max(rows, 0.0) + cache
@@ -226,7 +228,8 @@ def peak_flops(gpu: Gpu, quantization: str) -> float:
 
 
 def roofline_s(flops: float, moved_bytes: float, gpu: Gpu, quantization: str) -> float:
-    """Lower bound of the time [s]: the larger of flops over peak and bytes over bandwidth (Williams et al. 2009, doi:10.1145/1498765.1498785)."""
+    """Lower bound of the time [s]: the larger of flops over peak and bytes over bandwidth (Williams et al. 2009,
+    doi:10.1145/1498765.1498785)."""
     return max(flops / peak_flops(gpu, quantization), moved_bytes / (gpu.bandwidth_gb_s * 1e9))
 
 
@@ -258,7 +261,8 @@ def footprint(
 
 
 def available_gb(gpu: Gpu) -> float:
-    """Memory that a program can use [1e9 bytes]: the board's GiB, less inline ECC on GDDR boards without spare chips, less the CUDA context.
+    """Memory that a program can use [1e9 bytes]: the board's GiB, less inline ECC on GDDR boards without spare chips, less the CUDA
+    context.
 
     Data-centre GDDR6 boards keep a sixteenth for ECC (a 48 GB L40S reports 46,068 MiB); the context and library workspaces take about
     0.75 GB. Raises UserError for a CPU, whose memory the host decides.
@@ -278,11 +282,8 @@ def fit(
     parts = footprint(model, quantization, batch_size, input_tokens, output_tokens)
     available = available_gb(gpu)
     fits = parts.memory_gb <= available
-    return Fit(
-        fits,
-        parts.memory_gb,
-        available,
-        f"{model.slug} in {quantization} at batch {batch_size} needs {parts.memory_gb:.1f} GB (weights {parts.weight_bytes / 1e9:.1f}, "
-        f"KV cache {parts.kv_cache_bytes / 1e9:.1f}, activations {parts.activation_bytes / 1e9:.1f}) and {'fits in' if fits else 'does not fit in'} "
-        f"the {available:.1f} GB usable on {gpu.name}",
-    )
+    by_part = {"weights": parts.weight_bytes, "KV cache": parts.kv_cache_bytes, "activations": parts.activation_bytes}
+    needs = f"{parts.memory_gb:.1f} GB ({', '.join(f'{name} {b / 1e9:.1f}' for name, b in by_part.items())})"
+    verdict = f"{'fits in' if fits else 'does not fit in'} the {available:.1f} GB usable on {gpu.name}"
+    explained = f"{model.slug} in {quantization} at batch {batch_size} needs {needs} and {verdict}"
+    return Fit(fits, parts.memory_gb, available, explained)

@@ -84,13 +84,19 @@ def resolve_gpu(asked: str) -> str:
     if name is None:
         if asked == "auto":
             return "cpu"
-        raise UserError(f"gpu '{asked}' was asked for but torch sees no CUDA device", "a CUDA device", "run `eai doctor`, or set gpus to cpu")
+        raise UserError(
+            f"gpu '{asked}' was asked for but torch sees no CUDA device", "a CUDA device", "run `eai doctor`, or set gpus to cpu"
+        )
     try:
         here = catalog.gpu(name).slug
     except UserError:
         here = slug(name)
     if asked != "auto" and here != asked and catalog.gpu(asked).slug != here:
-        raise UserError(f"gpu '{asked}' was asked for but the card here is {name} ('{here}')", "the card that is here", "set gpus to auto or choose it with CUDA_VISIBLE_DEVICES")
+        raise UserError(
+            f"gpu '{asked}' was asked for but the card here is {name} ('{here}')",
+            "the card that is here",
+            "set gpus to auto or choose it with CUDA_VISIBLE_DEVICES",
+        )
     return here
 
 
@@ -160,14 +166,25 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
     threads = device.set_threads(sweep.threads)
     name = f"{gpu}--{slug(model)}--{device_mark(gpu, meter)}"
     if differing := differing_settings(experiment / name, sweep):
-        raise UserError(f"{experiment / name} was measured with another {', '.join(differing)}", "one protocol an experiment", "choose another experiment name")
+        raise UserError(
+            f"{experiment / name} was measured with another {', '.join(differing)}",
+            "one protocol an experiment",
+            "choose another experiment name",
+        )
     with JobStore(experiment / name) as store, meter:
         done = done_keys(store.directory)
         left = [w for w in plan if w.key not in done]
         say(f"{name}: {len(left)} of {len(plan)} windows to measure; {why}")
         store.append_provenance(
             provenance.line(
-                job=name, gpu=gpu, model=model, threads=threads, settings=sweep.model_dump(exclude={"experiment"}), meter=meter.metadata(), meter_why=why, limitations=meter.limitations()
+                job=name,
+                gpu=gpu,
+                model=model,
+                threads=threads,
+                settings=sweep.model_dump(exclude={"experiment"}),
+                meter=meter.metadata(),
+                meter_why=why,
+                limitations=meter.limitations(),
             )
         )
         job = _Job(sweep, meter, store, Protocol.of(sweep, meter), name, say, len(left))
@@ -238,7 +255,9 @@ class _Job:
         window = empty | {"flags": [], "reason": ""} | row | fixed
         self.store.append_window(window, list(energies), stream)
         self.ended += 1
-        self.say(f"[{self.ended}/{self.total}] block {w.block} {c.quantization} batch {c.batch_size}: {_outcome(window, energies)}; {self._remaining()}")
+        self.say(
+            f"[{self.ended}/{self.total}] block {w.block} {c.quantization} batch {c.batch_size}: {_outcome(window, energies)}; {self._remaining()}"
+        )
 
     def _remaining(self) -> str:
         left_s = (time.monotonic() - self.began_s) / self.ended * (self.total - self.ended)

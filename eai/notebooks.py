@@ -37,7 +37,9 @@ def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
     for key in parameters:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            raise UserError(f"notebook {name} has no parameter '{key}'", f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else "")
+            raise UserError(
+                f"notebook {name} has no parameter '{key}'", f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else ""
+            )
 
 
 def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callable[[str], None] | None = None) -> Path:

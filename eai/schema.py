@@ -5,6 +5,8 @@ A column has one meaning, type and unit wherever it stands. Units are part of th
 
 from dataclasses import dataclass
 
+from eai import published_columns
+
 BASES = ("measured", "estimated", "simulated", "published", "predicted")
 STATUSES = (
     "ok",
@@ -252,6 +254,8 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "samples": SAMPLES,
     "summary": SUMMARY,
     "comparisons": COMPARISONS,
+    "published": _columns(published_columns.PUBLISHED),
+    "claims": _columns(published_columns.CLAIMS),
 }
 
 

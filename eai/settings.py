@@ -95,8 +95,12 @@ class Sweep(BaseModel):
     blocks: int = Field(3, ge=1)
     repeats: int = Field(1, ge=1)
     window_s: float | None = Field(None, gt=0, description="seconds of work a window; None: 10 with a sensor, 2 with the CPU estimate")
-    warmup_cap_s: float | None = Field(None, ge=0, description="longest warm-up before a window, in seconds; None: 60 with a sensor, 1 on a CPU estimate")
-    idle_s: float | None = Field(None, ge=0, description="length of each idle measurement, in seconds; 0: none, and no net energy; None: 5 with a sensor")
+    warmup_cap_s: float | None = Field(
+        None, ge=0, description="longest warm-up before a window, in seconds; None: 60 with a sensor, 1 on a CPU estimate"
+    )
+    idle_s: float | None = Field(
+        None, ge=0, description="length of each idle measurement, in seconds; 0: none, and no net energy; None: 5 with a sensor"
+    )
     threads: int = Field(1, ge=0, description="CPU threads of the measured process; 0 leaves the library's choice")
     seed: int = 0
     meter: Literal["auto", "nvml", "rapl", "estimate"] = "auto"
@@ -154,7 +158,9 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> UserError:
     name = ".".join(str(part) for part in first["loc"]) or "settings"
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, model.model_fields, n=1)
-        return UserError(f"unknown parameter '{name}'", f"one of {', '.join(model.model_fields)}", f"did you mean '{near[0]}'?" if near else "")
+        return UserError(
+            f"unknown parameter '{name}'", f"one of {', '.join(model.model_fields)}", f"did you mean '{near[0]}'?" if near else ""
+        )
     if first["type"] == "value_error":
         return UserError(f"{name}: {first['ctx']['error']}", do="correct it and run again")
     return UserError(f"{name} = {first['input']!r}", first["msg"].replace("Input should be ", "a value "), "correct it and run again")
@@ -178,7 +184,9 @@ def read_sweep(path: Path) -> Sweep:
     try:
         content = yaml.safe_load(Path(path).read_text())
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({getattr(error, 'strerror', None) or 'not text'})", "a sweep.yaml", "check the path") from None
+        raise UserError(
+            f"cannot read {path} ({getattr(error, 'strerror', None) or 'not text'})", "a sweep.yaml", "check the path"
+        ) from None
     except yaml.YAMLError as error:
         where = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
         raise UserError(f"{path} is not YAML{where}", "keys and values", "see README.md for an example") from None

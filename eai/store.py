@@ -64,7 +64,9 @@ class JobStore:
             (self.directory / "samples").mkdir(parents=True, exist_ok=True)
             self._lock = open(self.directory / "writer.lock", "w")  # noqa: SIM115  held until exit
         except OSError as error:
-            raise UserError(f"cannot write to {self.directory} ({error.strerror})", "a writable folder", "choose another with --out") from None
+            raise UserError(
+                f"cannot write to {self.directory} ({error.strerror})", "a writable folder", "choose another with --out"
+            ) from None
         self._take_lock()
         for name in ("windows", "energies", "provenance"):
             _drop_torn_line(self.directory / f"{name}.jsonl")
@@ -78,7 +80,9 @@ class JobStore:
             except OSError:
                 if time.monotonic() >= end_s:
                     self._lock.close()
-                    raise UserError(f"another process is writing to {self.directory}", "one writer a job", "wait for it, or stop it") from None
+                    raise UserError(
+                        f"another process is writing to {self.directory}", "one writer a job", "wait for it, or stop it"
+                    ) from None
                 time.sleep(0.2)
 
     def __exit__(self, *exc) -> None:

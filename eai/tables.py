@@ -44,7 +44,9 @@ def job_dirs(experiment: str | Path) -> list[Path]:
     root = experiment_dir(experiment)
     found = sorted(p.parent for p in root.glob("*/windows.jsonl"))
     if not found:
-        raise UserError(f"no windows under {root}", "an experiment that has measured at least one window", "run `eai run` first or check the name")
+        raise UserError(
+            f"no windows under {root}", "an experiment that has measured at least one window", "run `eai run` first or check the name"
+        )
     return found
 
 
@@ -61,7 +63,9 @@ def read_jsonl(path: Path) -> list[dict]:
         try:
             rows.append(json.loads(line))
         except ValueError:
-            raise UserError(f"{path}, line {number} is not JSON", "one object a line", "restore the file from a copy, or delete that line") from None
+            raise UserError(
+                f"{path}, line {number} is not JSON", "one object a line", "restore the file from a copy, or delete that line"
+            ) from None
     return rows
 
 

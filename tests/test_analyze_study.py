@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 
 from eai.analyze.deployment import decisions, deployment, pareto
+from eai.analyze.efficiency import eor_ratio
 from eai.analyze.selection import select
 from eai.analyze.simulated import Truth, experiment
 from eai.analyze.study import contrast, heatmap, retention, strategies
 from eai.analyze.summary import summarize
 from eai.errors import UserError
+from eai.stats.intervals import log_t_interval
 
 STUDY = Truth(
     gpus={"a100": 0.6, "l40s": 0.75, "rtx4090": 0.8, "rtx3090ti": 1.0, "rtx4060ti": 0.9, "v100": 1.4},
@@ -98,6 +100,21 @@ def test_eor_has_an_interval_that_items_dominate():
     assert row["eor"] == pytest.approx(0.7 / row["energy_wh"])
     assert row["eor_high"] / row["eor_low"] >= (row["score_high"] / row["score_low"]) > 1.2
     assert row["tweor_low"] < row["tweor"] < row["tweor_high"]
+
+
+def test_the_ratio_of_two_eors_on_the_same_items_covers_the_truth():
+    """Scores 0.6 and 0.5 with shared items, energy ratio 0.8: the EOR ratio is 1.2 / 0.8 = 1.5."""
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(1_500):
+        ability = rng.random(200)
+        first, second = ability < 0.6, np.where(rng.random(200) < 0.8, ability < 0.5, rng.random(200) < 0.5)
+        energy = log_t_interval(np.exp(rng.normal(np.log(0.8), 0.03, 5)))
+        _, low, high = eor_ratio(first, second, energy)
+        covered.append(low <= 1.5 <= high)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+    with pytest.raises(UserError, match="same items"):
+        eor_ratio([1, 0], [1], energy)
 
 
 def test_the_deployment_matrix_takes_the_cheapest_that_meets_the_conditions(study):

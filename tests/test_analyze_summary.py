@@ -31,6 +31,11 @@ def test_one_row_is_what_plain_arithmetic_gives(cpu):
     assert found["energy_j_per_token"] == pytest.approx(stats.gmean(blocks))
     assert found["energy_j_per_token_low"] == pytest.approx(np.exp(low))
     assert found["energy_j_per_token_high"] == pytest.approx(np.exp(high))
+    rates = [rows["tokens_out"].sum() / rows["duration_s"].sum() for _, rows in own.groupby("block")]
+    powers = [rows["energy_j"].sum() / rows["duration_s"].sum() for _, rows in own.groupby("block")]
+    assert found["throughput_tok_s"] == pytest.approx(stats.gmean(rates))
+    assert found["throughput_cv"] == pytest.approx(stats.variation(rates, ddof=1))
+    assert found["power_mean_w"] == pytest.approx(np.mean(powers))
     assert found["energy_cv"] == pytest.approx(stats.variation(blocks, ddof=1))
     assert found["tokens_per_j"] == pytest.approx(1 / stats.gmean(blocks))
     assert found["energy_wh"] == pytest.approx(stats.gmean(own.groupby("block")["energy_j"].mean()) / 3600)
@@ -112,6 +117,23 @@ def test_gross_and_net_are_two_quantities(cpu):
     gross, net = summarize(windows, energies), summarize(windows, energies, net=True)
     assert (set(gross["energy_kind"]), set(net["energy_kind"])) == ({"gross"}, {"net"})
     assert net["energy_j_per_token"].to_numpy() == pytest.approx(gross["energy_j_per_token"].to_numpy() / 2)
+
+
+def test_subtracting_idle_widens_the_absolute_interval_of_net_energy(cpu):
+    windows, energies = cpu
+    energies["net_energy_j"] = energies["energy_j"] / 2
+    exact = summarize(windows, energies, net=True).iloc[0]
+    unsure = summarize(windows, energies.assign(u_net_j=0.1 * energies["net_energy_j"]), net=True).iloc[0]
+    assert unsure["energy_j_per_token_abs_high"] / exact["energy_j_per_token_abs_high"] > 1.1
+    assert unsure["energy_j_per_token_high"] == exact["energy_j_per_token_high"]
+
+
+def test_blocks_of_two_cards_are_named(cpu):
+    windows, energies = cpu
+    for table in cpu:
+        table["job"] = table["job"].mask(table["block"] > 2, "second-card")
+    row = summarize(windows, energies).iloc[0]
+    assert (row["n_blocks"], row["reason"]) == (4, "blocks of several jobs: their cards' gains differ")
 
 
 def test_only_the_last_attempt_of_a_window_counts(cpu):

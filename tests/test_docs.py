@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -68,8 +69,25 @@ def test_eai_commands_named_in_the_readme_exist():
     from eai.cli import app
 
     known = set(get_command(app).commands)
-    named = set(re.findall(r"^(?:\$ )?(?:\.venv/bin/)?eai ([a-z]+)", README, re.M))
+    named = set(re.findall(r"^(?:\.venv/bin/)?eai ([a-z]+)", README, re.M))
     assert named and named <= known, named - known
+
+
+def test_the_python_block_runs():
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and re.match(r"[\d.e+-]+ \[.*\] J", done.stdout), done.stderr
+
+
+def test_the_yaml_block_is_a_sweep():
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    assert settings.sweep(**yaml.safe_load(block)).blocks == 5
+
+
+def test_the_papermill_command_has_known_parameters():
+    command = re.search(r"papermill notebooks/measure.ipynb .*?```", README, re.S)[0]
+    names = set(re.findall(r"-p (\w+)", command))
+    assert names and names <= set(settings.Sweep.model_fields)
 
 
 def test_the_headline_stands_in_the_sample():

@@ -36,7 +36,8 @@ def test_kv_cache_of_llama_2_is_half_a_mebibyte_a_token():
 
 
 def test_decode_flops_are_two_a_parameter_plus_attention():
-    """Kaplan et al. (arXiv 2001.08361, section 2.1): 2 N + 2 n_layer n_ctx d_attn multiply-adds counted as 2 flops each, without the embedding."""
+    """Kaplan et al. (arXiv 2001.08361, section 2.1): 2 N + 2 n_layer n_ctx d_attn multiply-adds counted as 2 flops each, without the
+    embedding."""
     n = footprint.parameters(LLAMA2)
     assert footprint.decode_flops(LLAMA2, 0) == 2 * (n.linear + n.head)
     assert footprint.decode_flops(LLAMA2, 1000) - footprint.decode_flops(LLAMA2, 0) == 2 * 2 * 32 * 1000 * 4096
@@ -108,7 +109,8 @@ def test_what_fits(model, quantization, gpu, batch, fits):
 
 
 def test_measured_peak_memory_of_a_batch_sweep_is_predicted():
-    """Mistral-7B, INT8, A800, 256 in / 256 out: 8.38 GB at batch 1 and 14.64 GB at batch 64 were published (raw runs of the batch sweep)."""
+    """Mistral-7B, INT8, A800, 256 in / 256 out: 8.38 GB at batch 1 and 14.64 GB at batch 64 were published (raw runs of the batch
+    sweep)."""
     for batch, peak_gb in ((1, 8.376), (64, 14.636)):
         predicted = footprint.footprint(MISTRAL, "int8_pure", batch, 256, 256).memory_gb
         assert predicted == pytest.approx(peak_gb, rel=0.25)

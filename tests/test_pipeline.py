@@ -29,6 +29,7 @@ def executed(tmp_path_factory):
     for name in ("analyze", "compare"):
         notebooks.execute(name, {"experiment": str(experiment)}, root / "figures")
     notebooks.execute("plot", {"experiment": str(experiment), "figures_dir": str(root / "figures")}, root / "figures")
+    notebooks.execute("claims", {"figures_dir": str(root / "figures")}, root / "figures")
     return root
 
 
@@ -88,7 +89,7 @@ def test_comparisons_are_paired_t_tests_with_holm(executed, by_hand):
 
 def test_figures_are_drawn_and_say_that_energy_is_estimated(executed):
     drawn = {path.name for path in (executed / "figures").glob("*.svg")}
-    assert drawn == {"cost_per_token.svg", "throughput.svg", "ratios.svg"}
+    assert drawn == {"cost_per_token.svg", "throughput.svg", "ratios.svg", "verdicts.svg"}
     assert not (executed / "figures" / "power_traces.svg").exists()
 
 

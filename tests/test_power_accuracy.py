@@ -10,7 +10,7 @@ from eai import paths
 from eai.power import simulate, truth
 from eai.power.derive import derive
 
-SEEDS = 24
+SEEDS = 16
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,16 @@ import time
 import pytest
 
 from eai.errors import UserError
-from eai.power import choice, rapl
+from eai.power import choice, rapl, truth
 from eai.power.choice import best_meter
+from eai.power.derive import derive
 from eai.power.estimate import EstimateMeter, cpu_name, descendants_cpu_s
+from eai.power.fake import FakeCard, FakeNvml
+from eai.power.joint import JointMeter
+from eai.power.nvml import NvmlMeter
 from eai.power.rapl import RaplMeter, domains
+from eai.power.simulate import CounterSpec, SensorSpec
+from eai.power.spec import Spec
 from eai.power.virtual import VirtualClock
 from eai.power.window import window
 
@@ -168,6 +174,33 @@ def test_cpu_name_where_the_system_tells_and_where_not(tmp_path):
     (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name : Some CPU @ 2 GHz\n")
     assert cpu_name(tmp_path / "cpuinfo") == "Some CPU @ 2 GHz"
     assert cpu_name(tmp_path / "none") == os.uname().machine
+
+
+def test_processor_and_gpu_over_one_window_stay_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("EAI_CACHE", str(tmp_path / "cache"))
+    clock = Processor(powercap(tmp_path / "cap"), {"intel-rapl:0": 80.0, "intel-rapl:0:2": 12.0})
+    load = truth.constant(1100.0, 10.0, 300.0, 80.0)
+    nvml = NvmlMeter(FakeNvml([FakeCard(load, {"power_instant_w": SensorSpec()}, CounterSpec())], clock), clock=clock, environ={})
+    with JointMeter(nvml, RaplMeter(tmp_path / "cap", clock)) as meter:
+        clock.sleep(1100.0 - nvml.pad_s - clock.now_s())
+        with window(meter) as w:
+            clock.sleep(10.0)
+    assert (w.meter, w.boundary, w.status) == ("nvml+rapl", "gpu", "ok"), w.reason
+    primary = {e.boundary: e.energy_j for e in w.energies if e.primary}
+    assert primary == {"gpu": pytest.approx(3000, rel=0.005), "cpu_package": pytest.approx(800), "dram": pytest.approx(120)}
+    assert w.gpu_energy_j.value == primary["gpu"] and w.cpu_energy_j.value == primary["cpu_package"]
+    assert w.context["power_mean_w"] == pytest.approx(300, rel=0.005)
+    assert derive(w.stream, w.start_s, w.stop_s, Spec.from_json(w.spec.to_json())).energies == tuple(w.energies)
+
+
+def test_the_choice_reads_the_processor_beside_a_gpu(monkeypatch):
+    clock = VirtualClock()
+    nvml = FakeNvml([FakeCard(truth.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec())], clock)
+    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu: NvmlMeter(nvml, clock=clock, environ={}))
+    monkeypatch.setattr(choice.rapl, "refusal", lambda: None)
+    assert best_meter("a100")[0].name == "nvml+rapl"
+    monkeypatch.setattr(choice.rapl, "refusal", lambda: UserError("none"))
+    assert best_meter("a100")[0].name == "nvml"
 
 
 def refuse(gpu):

@@ -204,6 +204,18 @@ def test_calibration_scales_and_shifts_the_reading():
     assert shifted.u_gain_j == pytest.approx(0.01 * shifted.energy_j) and plain.u_gain_j == pytest.approx(0.05 * plain.energy_j)
 
 
+def test_a_calibrated_baseline_is_taken_back_to_the_sensor_in_the_pads():
+    preset = next(p for p in simulate.PRESETS if p.name == "ada_instant")
+    load = truth.constant(1000.0, 10.0, 300.0, 80.0)
+    card = simulate.SimulatedCard(simulate.SensorSpec(0.1, 0.1), simulate.CounterSpec())
+    plain = card.spec(preset, 80.0, 0.0, None)
+    stream = simulate.record(load, card, plain, np.random.default_rng(0))
+    device = DeviceSpec(**{**vars(plain.devices[0]), "scale": 2.0, "shift_w": -10.0, "idle_w": 2 * 80.0 - 10.0})
+    for e in derive(stream, load.start_s, load.stop_s, Spec("gpu", (device,))).energies:
+        assert e.energy_j == pytest.approx(2 * 3000.0 - 100.0, abs=4 * e.u_reading_j)
+        assert e.u_reading_j < 10 and e.net_energy_j == pytest.approx(2 * 220 * 10.0, abs=4 * e.u_reading_j)
+
+
 def test_a_stream_survives_plain_strings_and_any_order():
     load, stream, spec = one_window()
     plain = stream.astype({"device_id": "str", "boundary": "str", "field": "str"}).sample(frac=1, random_state=1)

@@ -166,7 +166,7 @@ def test_a_dead_sampler_spoils_the_window_and_not_the_next(monkeypatch):
 
     monkeypatch.setattr(meter, "_read", dies)
     w = run(meter, clock)
-    assert w.status == "invalid" and "sampler died" in w.reason
+    assert w.status == "invalid" and "sampler died" in w.reason and w.gpu_energy_j is None
     with meter, window(meter) as again:
         clock.sleep(10.0)
     assert again.status == "ok", again.reason
@@ -230,7 +230,7 @@ def test_a_process_that_arrives_during_the_window_makes_it_invalid():
             clock.sleep(5.0)
             nvml.cards[0].processes = (os.getpid(), 999_999_1, 999_999_2)
             clock.sleep(5.0)
-    assert w.status == "invalid" and "another process" in w.reason
+    assert w.status == "invalid" and "another process" in w.reason and w.gpu_energy_j is None
 
 
 def test_exception_in_the_body_propagates_and_the_meter_works_on():
@@ -239,7 +239,8 @@ def test_exception_in_the_body_propagates_and_the_meter_works_on():
         with pytest.raises(ZeroDivisionError), window(meter) as broken:
             clock.sleep(1.0)
             _ = 1 / 0
-        assert broken.status == "failed" and broken.gpu_energy_j is None
+        assert broken.status == "failed" and broken.gpu_energy_j is None and len(broken.stream) > 10
+        assert clock._samplers == [], "nobody samples on"
         clock.sleep(START_S + 2 - clock.now_s())
         with window(meter) as w:
             clock.sleep(10.0)

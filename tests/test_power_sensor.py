@@ -9,11 +9,11 @@ import pytest
 from eai import paths
 from eai.errors import UserError
 from eai.power import choice, sensor, truth
-from eai.power.calibrate import apply, calibrate
+from eai.power.calibrate import apply, calibrate, calibrate_logs
 from eai.power.fake import FakeCard, FakeNvml
 from eai.power.logs import LoggedGpu
 from eai.power.nvml import NvmlMeter
-from eai.power.probe import probe
+from eai.power.probe import probe, probe_cards
 from eai.power.simulate import CounterSpec, SensorSpec
 from eai.power.survey import expected, survey
 from eai.power.virtual import VirtualClock
@@ -111,6 +111,16 @@ def test_probe_finds_the_sensor_we_built(name):
     assert (result.idle_w, result.load_w) == (pytest.approx(80, rel=0.02), pytest.approx(330, rel=0.02))
 
 
+def test_every_card_of_a_meter_is_probed_with_its_own_load():
+    clock = VirtualClock()
+    load = Switched(clock)
+    card = FakeCard(load, {"power_instant_w": SensorSpec(0.1, 0.1, 0.033)}, CounterSpec(0.1, 0.042), name="Tesla T4", architecture=6)
+    asked = []
+    meter = NvmlMeter(FakeNvml([card], clock), clock=clock, environ={})
+    [row] = probe_cards(meter, lambda index: asked.append(index) or load.busy)
+    assert asked == [0] and row["source"] == "probed" and row["full_rate"] is True and row["update_s"] == pytest.approx(0.1, rel=0.05)
+
+
 def test_probe_finds_the_ratio_of_the_gains():
     *_, result, _, _ = probed("100 / 100", counter_gain=1.08)
     assert result.sensor.gain_ratio == pytest.approx(1.08, abs=3 * result.sensor.u_gain_ratio)
@@ -173,6 +183,20 @@ def test_calibration_recovers_the_gain_within_its_interval():
     assert np.mean(scales) == pytest.approx(1 / 0.95, rel=0.01)
 
 
+def test_calibration_from_two_recorded_files(tmp_path):
+    wall, card = wall_and_card()
+    paths_of = []
+    for name, log in (("wall", wall), ("card", card)):
+        paths_of.append(tmp_path / f"{name}.csv")
+        rows = "".join(f"{t},{p}\n" for t, p in zip(log.t_s, log.power_w, strict=True))
+        paths_of[-1].write_text("t_s,power_w\n" + rows)
+    assert calibrate_logs(*paths_of, 0.92, 0.01).scale == pytest.approx(1 / 0.95, rel=0.02)
+    two = tmp_path / "two.csv"
+    two.write_text("t_s,index,power_w\n" + "".join(f"{t},{i},300\n" for t in range(9) for i in range(2)))
+    with pytest.raises(UserError, match="holds 2 cards"):
+        calibrate_logs(two, paths_of[1])
+
+
 def test_calibration_is_not_better_than_the_supply_is_known():
     vague = calibrate(*wall_and_card(), efficiency=0.92, u_efficiency=0.03)
     assert vague.gain_rel > 0.03 / 0.92 * 0.99
@@ -216,6 +240,7 @@ def test_survey_says_what_is_usable_how_well_and_what_to_do(monkeypatch):
     rows = {r["name"]: r for r in survey()}
     assert [r["usable"] for r in rows.values()] == [True, False, True]
     assert rows["rapl"]["why"] == "no counters" and rows["rapl"]["do"] == "load the module" and rows["rapl"]["interval_10s"] is None
+    assert rows["nvml"]["devices"][0]["sensor"] == "published"
     assert rows["nvml"]["basis"] == "measured" and "probe" in rows["nvml"]["do"]
     assert -0.13 < rows["nvml"]["interval_10s"]["low"] < -0.09
     assert rows["nvml"]["within_card_10s"]["high"] < rows["nvml"]["interval_10s"]["high"]

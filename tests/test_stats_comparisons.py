@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from eai.stats import comparisons as c
@@ -103,6 +104,11 @@ def test_holm_keeps_the_family_wise_error_and_has_the_worked_values():
     assert smallest == pytest.approx(np.minimum(8 * p[:20].min(axis=1), 1)), "Holm's first step is Bonferroni's"
     assert np.mean(8 * p.min(axis=1) <= 0.05) == pytest.approx(0.05, abs=0.01)
     assert np.mean(p.min(axis=1) <= 0.05) > 0.25
+
+
+def test_holm_is_statsmodels():
+    p = np.random.default_rng(13).uniform(0, 0.1, 15).round(3)
+    assert c.adjust(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
 def test_benjamini_hochberg_is_scipys():

@@ -57,6 +57,13 @@ def test_stein_keeps_its_coverage_where_a_naive_stop_loses_it():
     assert np.mean(naive) < 0.9
 
 
+def test_steins_interval_is_its_formula_with_the_first_stages_spread():
+    logs = np.array([0.01, -0.02, 0.03, 0.0, 0.015, 0.2, -0.3])
+    found = plan.stein_interval(logs, 5)
+    half = 2.7764 * np.std(logs[:5], ddof=1) / 7**0.5
+    assert [float(x) for x in found] == pytest.approx(np.exp(logs.mean() + np.array([0, -half, half])), rel=1e-5)
+
+
 def test_stein_reaches_the_half_width_unless_capped():
     assert plan.stein_blocks(0.001) == 5
     assert plan.stein_blocks(1.0) == 20

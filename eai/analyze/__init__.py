@@ -9,6 +9,7 @@ comparison   each configuration against its stratum's baseline, paired on block
 interaction  synergy of two factors, crossover batch and model size
 budget       where each energy's uncertainty comes from
 quality      order, drift, temperature, outliers: was the experiment as steady as assumed
+regression   two experiments: did a configuration get worse
 study        tasks, hardware, strategies, distillation, retention
 deployment   Pareto front, deployment matrix and decision rules with their probability
 importers    foreign tables and logs to windows and energies

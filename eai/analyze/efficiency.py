@@ -10,7 +10,7 @@ import pandas as pd
 from eai.analyze import metrics
 from eai.errors import UserError
 from eai.stats.intervals import Interval, log_t_from_moments, wilson_interval
-from eai.stats.scores import quotient
+from eai.stats.scores import pair, quotient, ratio_interval
 
 
 def with_scores(table: pd.DataFrame, blocks: pd.DataFrame, scores: pd.DataFrame | None) -> pd.DataFrame:
@@ -33,6 +33,20 @@ def with_scores(table: pd.DataFrame, blocks: pd.DataFrame, scores: pd.DataFrame 
     eor = quotient(interval, _of(energy, ids))._replace(value=metrics.eor(score, table["energy_wh"]))
     tweor = quotient(interval, _of(energy_time, ids))._replace(value=metrics.tweor(score, table["energy_wh"], window_s))
     return _columns(_columns(table, "eor", eor), "tweor", tweor)
+
+
+def eor_ratio(items, items_baseline, energy_ratio: Interval) -> Interval:
+    """The ratio of two EORs on the same items: paired score ratio (Bonett and Price) over paired energy ratio, combined by MOVER.
+
+    `items`, `items_baseline`: 1 for right and 0 for wrong, item by item; `energy_ratio`: the ratio of energies with its interval, as
+    `compare` gives it. Narrower than two EOR intervals suggest, because the same items are easy or hard for both. Raises UserError where
+    the items do not match.
+    """
+    try:
+        counts = pair(items, items_baseline)
+    except ValueError as error:
+        raise UserError(str(error), "the same items in the same order for both configurations") from None
+    return quotient(ratio_interval(counts), energy_ratio)
 
 
 def _scores_of(ids: pd.Series, scores: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray]:

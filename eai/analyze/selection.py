@@ -105,9 +105,12 @@ def _sum_devices(primary: pd.DataFrame, energy: str) -> pd.DataFrame:
     """One row a window: the energies of its devices summed, and what speaks against using the sum.
 
     A sum over cards of which one failed would be too low, so the worst card decides. Random terms add in quadrature;
-    offset and gain add linearly, because cards of one kind may err alike.
+    offset and gain add linearly, because cards of one kind may err alike. What subtracting idle adds to a net energy acts like an
+    offset: the same watts off every window.
     """
     terms = primary.reindex(columns=[*RANDOM_TERMS, *SYSTEMATIC_TERMS]).astype(float).fillna(0.0)
+    if energy == "net_energy_j" and "u_net_j" in primary:
+        terms["u_offset_j"] = np.hypot(terms["u_offset_j"], primary["u_net_j"].astype(float).fillna(0.0))
     frame = pd.concat([primary[[*JOIN, "device_id", "basis"]], terms], axis=1)
     frame[list(RANDOM_TERMS)] **= 2
     frame["energy_j"] = primary[energy].astype(float)

@@ -59,7 +59,9 @@ def summarize_selection(
 def _estimates(blocks: pd.DataFrame) -> pd.DataFrame:
     """Estimates and intervals, one row a configuration."""
     groups = blocks.groupby("configuration_id", sort=False)
-    table = groups.agg(n_blocks=("block", "size"), n_windows=("n_windows", "sum"), memory_peak_gb=("memory_peak_gb", "max"))
+    table = groups.agg(
+        n_blocks=("block", "size"), n_windows=("n_windows", "sum"), n_jobs=("job", "nunique"), memory_peak_gb=("memory_peak_gb", "max")
+    )
     means = ["cpu_s_per_token", "power_mean_w", "ttft_s", "model_bytes", "u_offset_relative", "u_gain_relative"]
     table = table.join(groups[means].mean())
     table["model_gb"] = table.pop("model_bytes") / 1e9
@@ -113,7 +115,8 @@ def _reasons(table: pd.DataFrame, excluded: pd.DataFrame) -> pd.Series:
     by_configuration = text.groupby(excluded["configuration_id"]).agg("; ".join).to_dict()
     reasons = [by_configuration.get(c, "") for c in table["configuration_id"]]
     single = np.where(table["n_blocks"] == 1, "one block: no spread known", "")
-    return pd.Series([("; ".join(filter(None, pair))) for pair in zip(reasons, single, strict=True)], index=table.index)
+    cards = np.where(table["n_jobs"] > 1, "blocks of several jobs: their cards' gains differ", "")
+    return pd.Series(["; ".join(filter(None, words)) for words in zip(reasons, single, cards, strict=True)], index=table.index)
 
 
 def _with_ratios(table: pd.DataFrame, blocks: pd.DataFrame, baseline: str | None) -> pd.DataFrame:

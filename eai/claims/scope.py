@@ -142,20 +142,19 @@ def pairs(frame: pd.DataFrame, factor: str, level: str, reference: str, quantity
     """
     if quantity not in frame or factor not in frame:
         return []
-    stated = frame[quantity].notna()
-    others = [f for f in FACTORS if f not in (factor, "params_b")]
+    text = {c: frame[c].to_numpy(dtype=object) for c in (*FACTORS, "_table", "session", "location")}
+    stated = frame[quantity].notna().to_numpy()
+    pool = np.flatnonzero((text[factor] == reference) & stated)
+    short = [f for f in FACTORS if f not in (factor, "params_b", *LENGTHS)]
     found = []
-    for i in frame.index[(frame[factor] == level) & stated]:
-        row = frame.loc[i]
-        pool = frame[(frame[factor] == reference) & stated]
-        short = [f for f in others if f not in LENGTHS]
-        pool = pool[(pool[short] == row[short]).all(axis=1)]
-        exact = (pool[list(LENGTHS)] == row[list(LENGTHS)]).all(axis=1) if factor != "output_tokens" else pd.Series(True, index=pool.index)
-        table = pool["_table"] == row["_table"]
-        session = table & (pool["session"] == row["session"]) & (row["session"] != "")
-        place = table & (pool["location"] == row["location"]) & (pool["session"] == row["session"])
-        for rank in (place & exact, session, table & exact, exact):
+    for i in np.flatnonzero((text[factor] == level) & stated):
+        near = pool[np.logical_and.reduce([text[f][pool] == text[f][i] for f in short])]
+        exact = np.logical_and.reduce([text[f][near] == text[f][i] for f in LENGTHS if f != factor])
+        table = text["_table"][near] == text["_table"][i]
+        session = table & (text["session"][near] == text["session"][i])
+        place = session & (text["location"][near] == text["location"][i])
+        for rank in (place & exact, session & (text["session"][i] != ""), table & exact, exact):
             if rank.any():
-                found.append((int(i), int(pool.index[rank.to_numpy()][0])))
+                found.append((int(frame.index[i]), int(frame.index[near[rank][0]])))
                 break
     return found

@@ -1,4 +1,4 @@
-"""Clean tables, simulated: what an honest study would print, in the shapes of published ones; the checks' false alarms are counted on them."""
+"""Clean tables, simulated: what an honest study would print, in the shapes of published ones; false alarms are counted on them."""
 
 import numpy as np
 import pandas as pd

@@ -103,7 +103,7 @@ def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, 
     too coarsely to tell the two apart), both are inconsistent: the source cannot mean both.
     """
     changed = dict(outcomes)
-    topical = claims[claims["topic"].fillna("") != ""]
+    topical = claims[[isinstance(t, str) and t != "" for t in claims["topic"]]]
     for _, group in topical.groupby("topic", sort=False):
         for i, claim in group.iterrows():
             low, high, tolerance = evaluate.bounds(claim)

@@ -5,6 +5,7 @@ costs     cost per token and throughput by strategy and batch, with intervals
 ratios    forest plot of ratios to the baseline
 traces    power over time, where power was sensed
 study     heatmap, batch scaling, Pareto front, retention, synergy, uncertainty budget
+verdicts  verdicts on claims, counted
 """
 
 from eai.plots.costs import cost, throughput
@@ -12,6 +13,7 @@ from eai.plots.ratios import forest
 from eai.plots.study import batch_scaling, budget, heatmap, pareto, retention, synergy
 from eai.plots.style import caption, figure, save, watermark
 from eai.plots.traces import power_traces, sensed
+from eai.plots.verdicts import verdicts
 
 __all__ = [
     "batch_scaling",
@@ -28,5 +30,6 @@ __all__ = [
     "sensed",
     "synergy",
     "throughput",
+    "verdicts",
     "watermark",
 ]

@@ -11,7 +11,8 @@ stored window can be derived again bit for bit (`replay`).
 
     meter      what every meter is                  clock      time and the pace of sampling
     nvml       NVIDIA GPUs (cards: which ones)      rapl       CPU packages and DRAM
-    estimate   CPU time x watts, where no counter   choice     the best of them; survey: what each can do here
+    estimate   CPU time x watts, where no counter   joint      GPU and CPU counters over one window
+    choice     the best of them                     survey     what each can do on this machine
     stream     the raw record of a window           spec       how it is to be read
     derive     the rules: statuses, cross-check     readings   counter, integral, estimate, each with its terms
     trace      integrals and counters               alias      beats between steps and sensor updates

@@ -25,7 +25,7 @@ def is_aliased(spec: DeviceSpec, step_time_s: float | None, duration_s: float) -
     averaged out within a window W if |m / p - k / T| < 1.5 / W. Harmonics m of which little is left (a rectangular load has 1 / m of
     the fundamental, the sensor's own averaging passes |sinc(m a / p)|; together < 0.1) do not count, nor does a sensor without holes.
     """
-    if step_time_s is None or duty(spec) > 0.95:
+    if step_time_s is None:
         return False
     for m in range(1, HARMONICS + 1):
         frequency_hz = m / step_time_s

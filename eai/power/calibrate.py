@@ -8,7 +8,7 @@ import numpy as np
 
 from eai.errors import UserError
 from eai.power import sensor as sensors
-from eai.power.logs import LoggedGpu
+from eai.power.logs import LoggedGpu, read_log
 from eai.power.nvml import Card
 from eai.power.trace import integrate
 
@@ -110,6 +110,15 @@ def _lag_s(wall: LoggedGpu, card: LoggedGpu) -> float:
     lags_s = np.round(np.arange(-LAG_LIMIT_S, LAG_LIMIT_S + 0.05, 0.1), 1)
     fits = [np.corrcoef(own, np.interp(grid_s + lag, wall.t_s, wall.power_w))[0, 1] for lag in lags_s]
     return float(lags_s[int(np.nanargmax(fits))])
+
+
+def calibrate_logs(wall_path: str, card_path: str, efficiency: float = 1.0, u_efficiency: float = 0.0) -> Calibration:
+    """The calibration from two recorded logs. Raises UserError for a log that holds several cards."""
+    logs = [read_log(path) for path in (wall_path, card_path)]
+    for log, path in zip(logs, (wall_path, card_path), strict=True):
+        if len(log.gpus) != 1:
+            raise UserError(f"{path} holds {len(log.gpus)} cards", "one series", "record the one card that is calibrated")
+    return calibrate(logs[0].gpus[0], logs[1].gpus[0], efficiency, u_efficiency)
 
 
 def apply(card: Card, calibration: Calibration) -> bool:

@@ -3,6 +3,7 @@
 from eai.errors import UserError
 from eai.power import rapl
 from eai.power.estimate import EstimateMeter
+from eai.power.joint import JointMeter
 from eai.power.meter import Meter
 from eai.power.rapl import RaplMeter
 
@@ -31,8 +32,9 @@ MAKERS = {"nvml": _nvml, "rapl": _rapl, "estimate": _estimate}
 def best_meter(gpu: str = "auto", name: str = "auto") -> tuple[Meter, str]:
     """The best meter for a GPU slug (`cpu`: the processor; `auto`: a GPU if there is one) and one sentence why.
 
-    `name` forces one of nvml, rapl, estimate. The work decides what is measured: a GPU slug is never answered with a CPU
-    meter, and `cpu` never with NVML. Raises UserError for an unknown name or where the wanted meter cannot be had.
+    `name` forces one of nvml, rapl, estimate. The work decides what is measured: a GPU slug is never answered with a CPU meter, and
+    `cpu` never with NVML. Beside NVML the processor's counters are read too where they can be. Raises UserError for an unknown name
+    or where the wanted meter cannot be had.
     """
     if name not in ("auto", *NAMES):
         raise UserError(f"meter {name!r}", f"one of auto, {', '.join(NAMES)}", "leave it at auto")
@@ -48,5 +50,7 @@ def best_meter(gpu: str = "auto", name: str = "auto") -> tuple[Meter, str]:
                 raise
             refused.append(f"{candidate}: {error}")
             continue
+        if candidate == "nvml" and rapl.refusal() is None:
+            return JointMeter(meter, RaplMeter()), "nvml is the best here, with rapl beside it for the processor."
         return meter, f"{candidate} is the best here" + (f"; refused {' '.join(refused)}" if refused else ".")
     raise UserError("; ".join(refused), "a meter")

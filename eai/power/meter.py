@@ -6,6 +6,8 @@ from typing import Protocol
 import pandas as pd
 
 from eai.power.clock import Clock, MonotonicClock
+from eai.power.derive import derive
+from eai.power.energy import NOT_A_NUMBER
 from eai.power.spec import Spec
 
 IDLE_KINDS = ("bare", "context", "context_after")
@@ -80,19 +82,24 @@ class MeterBase:
         self.is_open = False
 
     def idle(self, duration_s: float = 5.0, kind: str = "context") -> Baseline:
-        """Power of each device over `duration_s` of waiting. Raises ValueError for an unknown kind."""
-        from eai.power.window import window
+        """Power of each device over `duration_s` of waiting, by the same rules as any window.
 
+        Raises ValueError for an unknown kind.
+        """
         if kind not in IDLE_KINDS:
             raise ValueError(f"idle kind {kind!r}, expected one of {IDLE_KINDS}")
-        with window(self) as w:
-            self.clock.sleep(duration_s)
-        power_w, u_power_w = {}, {}
-        for energy in w.energies:
-            if energy.primary and energy.energy_j is not None:
-                power_w[energy.device_id] = energy.energy_j / w.duration_s
-                u_power_w[energy.device_id] = energy.u_reading_j / w.duration_s
-        return Baseline(kind, w.duration_s, power_w, u_power_w)
+        if not self.is_open:
+            with self:
+                return self.idle(duration_s, kind)
+        self.start()
+        start_s = self.clock.now_s()
+        self.clock.sleep(duration_s)
+        stop_s = self.clock.now_s()
+        found = derive(self.stop(), start_s, stop_s, self.spec())
+        good = [e for e in found.energies if e.primary and e.energy_j is not None and e.status not in NOT_A_NUMBER]
+        span_s = stop_s - start_s
+        power_w, u_power_w = ({e.device_id: value(e) / span_s for e in good} for value in (lambda e: e.energy_j, lambda e: e.u_reading_j))
+        return Baseline(kind, span_s, power_w, u_power_w)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.basis} {[d.device_id for d in self.devices()]}>"

@@ -185,6 +185,8 @@ class NvmlMeter(MeterBase):
         super().close()
 
     def start(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
         self._beats = 0
         self._sampler = self.clock.sampler(self._read, self.sample_s)
         self._sampler.start()

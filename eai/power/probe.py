@@ -12,7 +12,7 @@ import numpy as np
 
 from eai.errors import UserError
 from eai.power import sensor as sensors
-from eai.power.nvml import Card
+from eai.power.nvml import Card, NvmlMeter
 from eai.power.sensor import Sensor
 from eai.power.trace import integrate
 
@@ -190,6 +190,17 @@ def _counter_j(card: Card) -> float:
     if not readings:
         raise UserError(f"the energy counter of GPU {card.uuid} stopped answering", "a reading", "see nvidia-smi -q")
     return readings[0]
+
+
+def probe_cards(meter: NvmlMeter, load_of: Callable[[int], Busy] | None = None) -> list[dict]:
+    """One row a card of a meter, probed with `load_of(index in CUDA's order)`; the default is torch's matrix products."""
+    load_of = load_of or torch_load
+    rows = []
+    for index, card in enumerate(meter.cards):
+        found = probe(card, load_of(index))
+        levels = {"idle_w": found.idle_w, "load_w": found.load_w, "counter_spread": found.counter_spread}
+        rows.append({"device_id": card.uuid, "name": card.name, **levels, **found.sensor.to_dict()})
+    return rows
 
 
 def torch_load(index: int = 0, size: int = 4096) -> Busy:

@@ -25,7 +25,7 @@ def nothing(spec: DeviceSpec, status: str, method: str | None = None) -> Energy:
 def finish(spec: DeviceSpec, method: str, gross_j: float, duration_s: float, status: str, field: str, **u_j: float) -> Energy:
     """The energy with calibration, offset, gain, net and the short-window rule applied; `u_j` are the terms of the reading."""
     gross_j = spec.scale * gross_j + spec.shift_w * duration_s
-    terms = {f"u_{k}_j": abs(spec.scale) * float(v) for k, v in u_j.items()}
+    terms = {f"u_{k}_j": spec.scale * float(v) for k, v in u_j.items()}
     if status == "ok" and terms["u_granularity_j"] > SHORT_SHARE * abs(gross_j):
         status = "short_window"
     return Energy(
@@ -99,13 +99,14 @@ def counted(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, ste
 
 
 def idle_power(series: Series, start_s: float, spec: DeviceSpec) -> tuple[float, float] | None:
-    """Idle power [W] in the pads with its standard uncertainty: the baseline, else the trace's own ends; None without either.
+    """Idle power [W], as the sensor shows it, in the pads with its standard uncertainty: the baseline, else the trace's own ends; None
+    without either.
 
     Without a baseline it lies between the last reading before the work and the last one of the trace, when the sensor has told all
     of the work: the middle, uniform between the two.
     """
     if spec.idle_w is not None:
-        return spec.idle_w, spec.u_idle_w
+        return (spec.idle_w - spec.shift_w) / spec.scale, spec.u_idle_w / spec.scale
     t_s, power_w = series.get(spec.power_field, (np.empty(0), np.empty(0)))
     before = int(np.searchsorted(t_s, start_s, "right")) - 1
     if before < 0:

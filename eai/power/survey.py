@@ -16,6 +16,8 @@ TYPICAL_W = {"gpu": 250.0, "cpu_package": 60.0, "dram": 5.0}
 def survey(gpu: str = "auto") -> list[dict]:
     """One row a meter: name, basis, usable, why, do, devices, interval_10s, within_card_10s, limitations.
 
+    A GPU's device says where the knowledge of its `sensor` is from: published, probed or unknown.
+
     The two intervals are relative, `{"low": -0.11, "high": 0.12}`: of a typical 10 s window against the true energy, and for comparisons on
     one card. They are None where the meter cannot be used.
     """
@@ -40,13 +42,16 @@ def _row(name: str, gpu: str) -> dict:
 
 def _usable(meter: Meter) -> dict:
     devices = meter.devices()
+    sensors = {c["uuid"]: c["sensor"]["source"] for c in meter.metadata().get("cards", [])}
     primary = [d for d in meter.spec().devices if d.boundary == meter.boundary]
     absolute, within = zip(*(expected(d) for d in primary), strict=True)
     return {
         "usable": True,
         "why": ", ".join(d.name for d in devices),
         "do": advice(primary),
-        "devices": [{"device_id": d.device_id, "name": d.name, "boundary": d.boundary} for d in devices],
+        "devices": [
+            {"device_id": d.device_id, "name": d.name, "boundary": d.boundary, "sensor": sensors.get(d.device_id)} for d in devices
+        ],
         "limitations": meter.limitations(),
         "interval_10s": max(absolute, key=lambda i: i["high"]),
         "within_card_10s": max(within, key=lambda i: i["high"]),

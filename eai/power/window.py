@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
+from eai.power.choice import best_meter
 from eai.power.derive import Derived, derive
 from eai.power.energy import NOT_A_NUMBER, Energy, total
 from eai.power.meter import Baseline, Meter
@@ -91,8 +92,6 @@ def window(
     if isinstance(meter, str):
         meter, name = None, meter
     if meter is None:
-        from eai.power.choice import best_meter
-
         meter = best_meter()[0]
     opened_here = not meter.is_open
     if opened_here:

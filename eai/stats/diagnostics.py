@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from eai.stats.intervals import t_quantile
@@ -21,14 +20,15 @@ class Effect(NamedTuple):
 
 def without_groups(values, *groups, tolerance: float = 1e-12, rounds: int = 200) -> np.ndarray:
     """The residuals after the means of every grouping are taken out, by alternating projections (exact at once if balanced)."""
-    residuals = pd.Series(np.asarray(values, float))
+    residuals = np.asarray(values, float)
+    codes = [np.unique(np.asarray(group), return_inverse=True)[1] for group in groups]
     for _ in range(rounds):
         before = residuals
-        for group in groups:
-            residuals = residuals - residuals.groupby(np.asarray(group)).transform("mean")
-        if np.abs((before - residuals).to_numpy()).max(initial=0.0) <= tolerance:
+        for code in codes:
+            residuals = residuals - (np.bincount(code, residuals) / np.bincount(code))[code]
+        if np.abs(before - residuals).max(initial=0.0) <= tolerance:
             break
-    return residuals.to_numpy()
+    return residuals
 
 
 def covariate_effect(log_values, covariate, configuration, block) -> Effect:
@@ -87,7 +87,8 @@ def outliers(log_values, configuration, block, alpha: float = 0.05, most: int = 
 def _outlier_p(y, configuration, block) -> np.ndarray:
     """The two-sided p of each value's externally studentized residual; NaN where nothing is left to judge by."""
     residuals = without_groups(y, configuration, block)
-    sizes = [pd.Series(g).groupby(g).transform("size").to_numpy() for g in (configuration, block)]
+    sizes = [np.unique(np.asarray(g), return_counts=True, return_inverse=True)[1:] for g in (configuration, block)]
+    sizes = [counts[code] for code, counts in sizes]
     free = 1 - 1 / sizes[0] - 1 / sizes[1] + 1 / max(len(y), 1)
     df = len(y) - len(set(configuration)) - len(set(block)) + 1 - 1
     if df < 2 or np.sum(residuals**2) < 1e-20:

@@ -58,7 +58,9 @@ class Generation:
     def __post_init__(self):
         asked, context = self.input_tokens + self.output_tokens, self.loaded.context_tokens
         if context and asked > context:
-            raise UserError(f"{self.input_tokens} input + {self.output_tokens} output tokens", f"at most {context}, the model's context", "shorten one")
+            raise UserError(
+                f"{self.input_tokens} input + {self.output_tokens} output tokens", f"at most {context}, the model's context", "shorten one"
+            )
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:
@@ -74,7 +76,12 @@ class Generation:
         eos = self.loaded.model.generation_config.eos_token_id
         pad = eos[0] if isinstance(eos, list) else eos
         return GenerationConfig(
-            do_sample=False, min_new_tokens=new_tokens, max_new_tokens=new_tokens, use_cache=self.kv_cache, eos_token_id=eos, pad_token_id=pad
+            do_sample=False,
+            min_new_tokens=new_tokens,
+            max_new_tokens=new_tokens,
+            use_cache=self.kv_cache,
+            eos_token_id=eos,
+            pad_token_id=pad,
         )
 
     def _precision(self) -> Any:
@@ -105,7 +112,9 @@ class Generation:
         duration_s = time.perf_counter() - start
         produced = (result.shape[1] - self.input_tokens) * result.shape[0]
         if produced != wanted * self.batch_size:
-            raise UserError(f"the model produced {produced} tokens", f"{wanted * self.batch_size}", "this model cannot be measured at a fixed length")
+            raise UserError(
+                f"the model produced {produced} tokens", f"{wanted * self.batch_size}", "this model cannot be measured at a fixed length"
+            )
         return Produced(self.batch_size, self.batch_size * self.input_tokens, produced, duration_s)
 
     def first_token_s(self, calls: int = 3) -> float:

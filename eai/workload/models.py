@@ -39,7 +39,9 @@ def locate(model: str) -> str:
     directory = Path(model).expanduser()
     if directory.is_dir():
         if not any(directory.glob("*.safetensors")):
-            raise UserError(f"{directory} holds no .safetensors file", "weights as safetensors", "convert them; pickled weights are not loaded")
+            raise UserError(
+                f"{directory} holds no .safetensors file", "weights as safetensors", "convert them; pickled weights are not loaded"
+            )
         return str(directory)
     if model.startswith(("/", "./", "../", "~")):
         raise UserError(f"{model} is not a folder", "a model folder or a hub id such as org/name", "check the path")

@@ -66,7 +66,11 @@ def verify(model: Any, strategy: Strategy, dtype: Any) -> dict:
     kinds = Counter(_describe(module) for module in _linears(model).values())
     expected = _expected(strategy, dtype)
     if set(kinds) != {expected}:
-        raise UserError(f"asked for {strategy.slug}, but the model has {dict(kinds)}", expected, "the strategy did not take effect: nothing was measured")
+        raise UserError(
+            f"asked for {strategy.slug}, but the model has {dict(kinds)}",
+            expected,
+            "the strategy did not take effect: nothing was measured",
+        )
     others = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {str(dtype)}
     if others:
         raise UserError(f"asked for {strategy.slug}, but some parameters are {', '.join(sorted(others))}", str(dtype))

@@ -26,8 +26,12 @@ _TRAINING = {
     "TrainingArguments",
     "SFTConfig",
 }
-_QUALITY = re.compile(r"perplexity|lm_eval|accuracy|exact_match|\brouge|\bbleu|\bmmlu|\bf1_score|simple_evaluate|cross_entropy", re.IGNORECASE)
-_OF_INTEREST = re.compile(r"^(from_pretrained|generate|BitsAndBytesConfig|pipeline|LLM|AutoTokenizer|AutoModel\w*|transformers|vllm|nvml\w+)$")
+_QUALITY = re.compile(
+    r"perplexity|lm_eval|accuracy|exact_match|\brouge|\bbleu|\bmmlu|\bf1_score|simple_evaluate|cross_entropy", re.IGNORECASE
+)
+_OF_INTEREST = re.compile(
+    r"^(from_pretrained|generate|BitsAndBytesConfig|pipeline|LLM|AutoTokenizer|AutoModel\w*|transformers|vllm|nvml\w+)$"
+)
 _COMMANDS = ("nvidia-smi", "vllm serve", "text-generation-launcher", "llama-server", "ollama serve")
 _GENERATION_ARGUMENTS = {"max_new_tokens", "do_sample", "use_cache", "input_ids", "attention_mask", "generation_config", "sampling_params"}
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
@@ -98,7 +102,8 @@ class Code:
 
     def model_id(self, load: Built):
         """The model's name as far as the file tells: a string, else UNKNOWN."""
-        candidates = [*load.args[:1], *(load.kwargs[k] for k in ("pretrained_model_name_or_path", "model", "model_id", "model_name") if k in load.kwargs)]
+        keywords = ("pretrained_model_name_or_path", "model", "model_id", "model_name")
+        candidates = [*load.args[:1], *(load.kwargs[k] for k in keywords if k in load.kwargs)]
         if load.last == "pipeline":
             candidates = [load.kwargs["model"]] if "model" in load.kwargs else load.args[1:2]
         return next((c for c in candidates if isinstance(c, str) and not isinstance(c, Symbol)), UNKNOWN)
@@ -118,7 +123,7 @@ class Code:
     def on_gpu(self, load: Built) -> bool:
         """Whether the loaded model is put on a GPU: device_map, device, or `.to("cuda")` / `.cuda()` on the load or its name."""
         placed = [load.kwargs.get("device_map"), load.kwargs.get("device")]
-        if any(p in ("auto", "cuda", "balanced", "sequential") or str(p).startswith("cuda") for p in placed if p is not None and p is not UNKNOWN):
+        if any(str(p).startswith(("auto", "cuda", "balanced", "sequential")) for p in placed if p is not None and p is not UNKNOWN):
             return True
         moved = self.values.parent.get(load.node)
         if isinstance(moved, ast.Attribute) and moved.attr in ("to", "cuda"):

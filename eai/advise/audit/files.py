@@ -29,15 +29,35 @@ KINDS = {
 NAMED = {"Dockerfile": "shell", "Modelfile": "shell", "Makefile": "shell"}
 _SKIPPED_FOLDERS = {".git", ".hg", "node_modules", "__pycache__", ".ipynb_checkpoints", ".venv", "venv", ".tox"}
 _SERVERS = (b"vllm", b"text-generation-", b"nvidia-smi", b"llama-", b"ollama", b"OLLAMA", b"sglang")
-_CODE = (b"from_pretrained(", b".generate(", b"BitsAndBytesConfig", b"nvmlDeviceGet", b"pipeline(", b"AutoTokenizer", b"load_in_8bit", b"load_in_4bit")
-_SETTINGS = (b"load_in_8bit", b"load_in_4bit", b"use_cache", b"max_num_seqs", b"max-num-seqs", b"max_batch_size", b"max_concurrent_requests", b"bfloat16", b"bf16")
+_CODE = (
+    b"from_pretrained(",
+    b".generate(",
+    b"BitsAndBytesConfig",
+    b"nvmlDeviceGet",
+    b"pipeline(",
+    b"AutoTokenizer",
+    b"load_in_8bit",
+    b"load_in_4bit",
+)
+_SETTINGS = (
+    b"load_in_8bit",
+    b"load_in_4bit",
+    b"use_cache",
+    b"max_num_seqs",
+    b"max-num-seqs",
+    b"max_batch_size",
+    b"max_concurrent_requests",
+    b"bfloat16",
+    b"bf16",
+)
 _CODE += (b"nvidia-smi", b"vllm serve", b"from vllm", b"import vllm", b"text-generation-launcher", b"llama-server", b"ollama serve")
 _RELEVANT = {"python": _CODE, "notebook": _CODE, "config": _SETTINGS + _SERVERS, "shell": _SERVERS}
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of text to check: a file, or a notebook's code cells joined; `cell_starts` gives each cell's first line (1-based) in `text`."""
+    """One piece of text to check: a file, or a notebook's code cells joined; `cell_starts` gives each cell's first line (1-based) in
+    `text`."""
 
     path: str
     kind: str

@@ -13,7 +13,8 @@ FIGURE = "% of the figure"
 class Waste:
     """Expected waste: the share [%] of the energy spent that the fix would save, or by which a measured figure is wrong.
 
-    `basis`: published (ratios of published rows, `rows` names them), computed (bytes and flops of a roofline) or estimate (stated assumptions in `note`).
+    `basis`: published (ratios of published rows, `rows` names them), computed (bytes and flops of a roofline) or estimate
+    (assumptions stated in `note`).
     """
 
     value: float
@@ -67,7 +68,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Rule:
-    """One check: a slug, what it looks at (python | config | shell), why it matters, and one example that it hits and one that it misses."""
+    """One check: a slug, what it looks at (python | config | shell), why it matters, an example that it hits and one that it misses."""
 
     slug: str
     kind: str

@@ -11,7 +11,8 @@ def _waste_text(waste: dict | None) -> str:
     """`57.0 [28.6, 62.7] % of the energy (published: ...)`, or that no number is known."""
     if waste is None:
         return "expected waste: no number is known, measure it"
-    return f"expected waste: {waste['value']:.0f} [{waste['low']:.0f}, {waste['high']:.0f}] {waste['unit']} ({waste['basis']}: {waste['note']})"
+    numbers = f"{waste['value']:.0f} [{waste['low']:.0f}, {waste['high']:.0f}] {waste['unit']}"
+    return f"expected waste: {numbers} ({waste['basis']}: {waste['note']})"
 
 
 def _finding_text(finding: dict) -> str:
@@ -37,18 +38,25 @@ def markdown(report: dict) -> str:
 def _rule_text(rule: Rule) -> str:
     """One rule as a section: why, what it hits, what it leaves alone."""
     fence = _FENCE[rule.kind]
-    return f"### `{rule.slug}`: {rule.title}\n\n{rule.why}\n\nFound:\n\n```{fence}\n{rule.hit}```\n\nLeft alone:\n\n```{fence}\n{rule.miss}```\n"
+    examples = [f"{says}:\n\n```{fence}\n{code}```" for says, code in (("Found", rule.hit), ("Left alone", rule.miss))]
+    return "\n\n".join([f"### `{rule.slug}`: {rule.title}", rule.why, *examples]) + "\n"
 
 
 def rules_page() -> str:
     """The documentation of all rules as Markdown, by what they look at."""
     head = (
-        f"# Rules of the audit\n\nGenerated from the rules themselves (`eai/advise/audit/rules/`). Severity follows from the expected waste: critical above "
-        f"{CRITICAL_PCT:.0f} %, warning from {WARNING_PCT:.0f} %, else info; info as well where no number is known. Waste is the share of the energy spent that the "
-        "fix would save, or the share by which a measured figure is wrong. Files are read, never imported or run.\n"
+        "# Rules of the audit\n\n"
+        "Generated from the rules themselves (`eai/advise/audit/rules/`). Severity follows from the expected waste: critical above "
+        f"{CRITICAL_PCT:.0f} %, warning from {WARNING_PCT:.0f} %, else info; info as well where no number is known. Waste is the share "
+        "of the energy spent that the fix would save, or the share by which a measured figure is wrong. Files are read, never imported "
+        "or run.\n"
     )
     titles = {"python": "Python and notebooks", "config": "JSON and YAML", "shell": "Command lines"}
     parts = [head]
     for kind, title in titles.items():
         parts += [f"\n## {title}\n", *(_rule_text(r) for r in rules.ALL if r.kind == kind)]
     return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    print(rules_page(), end="")

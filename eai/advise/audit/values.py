@@ -98,7 +98,9 @@ class Values:
     def _add(self, node: ast.AST, target: ast.AST, value: ast.AST | None):
         """Note that `target` is bound at `node`; value None: to something that is not followed."""
         if isinstance(target, ast.Tuple | ast.List):
-            pairs = value.elts if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts) else [None] * len(target.elts)
+            pairs = (
+                value.elts if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts) else [None] * len(target.elts)
+            )
             for part, item in zip(target.elts, pairs, strict=True):
                 self._add(node, part, item)
         elif isinstance(target, ast.Starred):
@@ -143,7 +145,9 @@ class Values:
             return
         keywords = {k.arg: k.value for k in node.keywords}
         action = getattr(keywords.get("action"), "value", None)
-        name = keywords["dest"].value if isinstance(keywords.get("dest"), ast.Constant) else max(flags, key=len).lstrip("-").replace("-", "_")
+        name = (
+            keywords["dest"].value if isinstance(keywords.get("dest"), ast.Constant) else max(flags, key=len).lstrip("-").replace("-", "_")
+        )
         default = keywords.get("default", ast.Constant({"store_true": False, "store_false": True}.get(action)))
         self.argparse[str(name)] = default.value if isinstance(default, ast.Constant) else UNKNOWN
 
@@ -210,7 +214,10 @@ class Values:
         if isinstance(node, ast.Call):
             return self._call(node, depth + 1)
         if isinstance(node, ast.Dict):
-            return {k.value if isinstance(k, ast.Constant) else UNKNOWN: self.resolve(v, depth + 1) for k, v in zip(node.keys, node.values, strict=True)}
+            return {
+                k.value if isinstance(k, ast.Constant) else UNKNOWN: self.resolve(v, depth + 1)
+                for k, v in zip(node.keys, node.values, strict=True)
+            }
         if isinstance(node, ast.List | ast.Tuple):
             return [self.resolve(e, depth + 1) for e in node.elts]
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):

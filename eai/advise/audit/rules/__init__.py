@@ -6,6 +6,6 @@ A rule is a function from a parsed file and the evidence to hits; its docstring 
 from eai.advise.audit.finding import RULES
 from eai.advise.audit.rules import batching, configs, generation, loading, measuring, quantization, servers, timing
 
-__all__ = ["batching", "configs", "generation", "loading", "measuring", "quantization", "servers", "timing", "ALL"]
+__all__ = ["ALL", "batching", "configs", "generation", "loading", "measuring", "quantization", "servers", "timing"]
 
 ALL = tuple(RULES.values())

@@ -68,21 +68,31 @@ def _tokenizes_one(body: ast.AST, tainted: set[str]) -> bool:
         if not isinstance(node, ast.Call) or not node.args:
             continue
         name = ast.unparse(node.func).rpartition(".")[2].lower()
-        if name in ("tokenizer", "tok", "processor", "encode", "encode_plus", "apply_chat_template") and _is_one_text(node.args[0], tainted):
+        if name in ("tokenizer", "tok", "processor", "encode", "encode_plus", "apply_chat_template") and _is_one_text(
+            node.args[0], tainted
+        ):
             return True
     return False
 
 
 def _pipelines(code: Code) -> set[str]:
     """Names of transformers pipelines that generate text, and of vLLM engines."""
-    made = [c for c in code.calls if c.last == "pipeline" and c in code.model_loads and c.args[:1] in (["text-generation"], ["text2text-generation"])]
+    made = [
+        c
+        for c in code.calls
+        if c.last == "pipeline" and c in code.model_loads and c.args[:1] in (["text-generation"], ["text2text-generation"])
+    ]
     engines = [c for c in code.calls if c.name in ("LLM", "vllm.LLM") and "vllm" in code.modules]
     return {name for c in made + engines if (name := code.assigned_name(c.node))}
 
 
 def _generates_one(code: Code, call: Built, body: ast.AST, tainted: set[str], direct: set[str]) -> bool:
     """Whether a call generates for one item of the loop."""
-    given = set().union(*(_names(a) for a in [*call.node.args, *(k.value for k in call.node.keywords)])) if call.node.args or call.node.keywords else set()
+    given = (
+        set().union(*(_names(a) for a in [*call.node.args, *(k.value for k in call.node.keywords)]))
+        if call.node.args or call.node.keywords
+        else set()
+    )
     if not given & tainted or "streamer" in call.kwargs:
         return False
     owner = call.name.rpartition(".")[0] if call.last == "generate" else call.name
@@ -137,13 +147,17 @@ for i in range(0, len(prompts), 8):
 """,
 )
 def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """A decode step reads every weight whatever the batch size: at batch 1 one prompt pays for all of it. Loops over independent prompts can share
+    """A decode step reads every weight whatever the batch size: at batch 1 one prompt pays for all of it. Loops over independent
+    prompts can share
     a batch; interactive loops and streamed answers cannot and are left alone."""
     direct = _pipelines(code)
     if not direct and not code.generations:
         return
     helpers = _single_prompt_helpers(code, direct)
-    candidates = [*code.generations, *(c for c in code.calls if c.name in direct or c.name in helpers or c.name.removeprefix("self.") in helpers)]
+    candidates = [
+        *code.generations,
+        *(c for c in code.calls if c.name in direct or c.name in helpers or c.name.removeprefix("self.") in helpers),
+    ]
     seen = set()
     for call in candidates:
         loop = next((x for x in code.loops_around(call.node) if _source(x) and _one_a_turn(code, call, x, direct, helpers)), None)
@@ -169,8 +183,16 @@ def _one_a_turn(code: Code, call: Built, loop: ast.AST, direct: set[str], helper
     "batch-size-of-one-text",
     "python",
     "batch_size given, one text passed",
-    hit='from transformers import pipeline\npipe = pipeline("text-generation", model="gpt2", batch_size=8)\nprint(pipe("Once upon a time"))',
-    miss='from transformers import pipeline\npipe = pipeline("text-generation", model="gpt2", batch_size=8)\nprint(pipe(["Once upon", "a time"]))',
+    hit="""
+from transformers import pipeline
+pipe = pipeline("text-generation", model="gpt2", batch_size=8)
+print(pipe("Once upon a time"))
+""",
+    miss="""
+from transformers import pipeline
+pipe = pipeline("text-generation", model="gpt2", batch_size=8)
+print(pipe(["Once upon", "a time"]))
+""",
 )
 def batch_size_unused(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """batch_size groups the items of a list or dataset; one string is one item, so the batch stays 1."""

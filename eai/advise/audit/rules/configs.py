@@ -9,7 +9,9 @@ from eai.advise.audit.configs import Config, Mapping
 from eai.advise.audit.evidence import SMALL_PARAMS_B, Evidence
 from eai.advise.audit.finding import Hit, rule
 
-_TRAINING = re.compile(r"learning_rate|num_train_epochs|gradient_checkpointing|gradient_accumulation|lora_r\b|warmup_steps|optimizer|per_device_train")
+_TRAINING = re.compile(
+    r"learning_rate|num_train_epochs|gradient_checkpointing|gradient_accumulation|lora_r\b|warmup_steps|optimizer|per_device_train"
+)
 _MODEL_KEYS = ("model", "model_id", "model_name", "model_name_or_path", "base_model", "pretrained_model_name_or_path", "pretrained")
 
 
@@ -23,8 +25,15 @@ def _model(mapping: Mapping) -> str:
     "config-int8-default",
     "config",
     "load_in_8bit without a threshold in a config",
-    hit="model: org/Foo-7B\nload_in_8bit: true\n",
-    miss="model: org/Foo-7B\nload_in_8bit: true\nllm_int8_threshold: 6.0\n",
+    hit="""
+model: org/Foo-7B
+load_in_8bit: true
+""",
+    miss="""
+model: org/Foo-7B
+load_in_8bit: true
+llm_int8_threshold: 6.0
+""",
 )
 def int8_default(config: Config, evidence: Evidence) -> Iterator[Hit]:
     """As int8-default-threshold: the default decomposition was measured to cost more energy than FP16."""
@@ -34,15 +43,26 @@ def int8_default(config: Config, evidence: Evidence) -> Iterator[Hit]:
         flag = mapping.first("load_in_8bit")
         if flag is not None and flag.value is True and "llm_int8_threshold" not in mapping.entries:
             waste = evidence.quantization("int8_default", "fp16")
-            yield Hit(flag.line, "load_in_8bit without llm_int8_threshold: the default 6.0 decomposes every product", "dtype: bfloat16, or decide the threshold", waste)
+            yield Hit(
+                flag.line,
+                "load_in_8bit without llm_int8_threshold: the default 6.0 decomposes every product",
+                "dtype: bfloat16, or decide the threshold",
+                waste,
+            )
 
 
 @rule(
     "config-4bit-small-model",
     "config",
     "4-bit weights on a small model in a config",
-    hit="model: Qwen/Qwen2-1.5B\nload_in_4bit: true\n",
-    miss="model: mistralai/Mistral-7B-v0.1\nload_in_4bit: true\n",
+    hit="""
+model: Qwen/Qwen2-1.5B
+load_in_4bit: true
+""",
+    miss="""
+model: mistralai/Mistral-7B-v0.1
+load_in_4bit: true
+""",
 )
 def small_4bit(config: Config, evidence: Evidence) -> Iterator[Hit]:
     """As 4bit-small-model: on models up to about 3 billion parameters 4-bit weights cost more energy than they save."""
@@ -59,8 +79,14 @@ def small_4bit(config: Config, evidence: Evidence) -> Iterator[Hit]:
     "config-kv-cache-off",
     "config",
     "use_cache: false for generation",
-    hit="max_new_tokens: 200\nuse_cache: false\n",
-    miss="max_new_tokens: 200\nuse_cache: true\n",
+    hit="""
+max_new_tokens: 200
+use_cache: false
+""",
+    miss="""
+max_new_tokens: 200
+use_cache: true
+""",
 )
 def cache_off(config: Config, evidence: Evidence) -> Iterator[Hit]:
     """As kv-cache-off, in a generation config: a mapping that also sets a generation length. Training configs switch it off rightly."""
@@ -80,8 +106,14 @@ def cache_off(config: Config, evidence: Evidence) -> Iterator[Hit]:
     "config-one-sequence",
     "config",
     "A server limited to one sequence",
-    hit="model: org/Foo-7B\nmax_num_seqs: 1\n",
-    miss="model: org/Foo-7B\nmax_num_seqs: 64\n",
+    hit="""
+model: org/Foo-7B
+max_num_seqs: 1
+""",
+    miss="""
+model: org/Foo-7B
+max_num_seqs: 64
+""",
 )
 def one_sequence(config: Config, evidence: Evidence) -> Iterator[Hit]:
     """A server that admits one sequence at a time decodes at batch 1 under any load."""
@@ -89,4 +121,9 @@ def one_sequence(config: Config, evidence: Evidence) -> Iterator[Hit]:
         limit = mapping.first("max_num_seqs", "max_batch_size", "max_concurrent_requests", "max_batch_total_sequences")
         named = _model(mapping) or mapping.first("engine", "tensor_parallel_size", "gpu_memory_utilization", "max_model_len")
         if limit is not None and limit.value == 1 and limit.value is not True and named:
-            yield Hit(limit.line, "the server admits one sequence at a time: batch 1", "raise the limit to what the KV cache allows", evidence.batch_1())
+            yield Hit(
+                limit.line,
+                "the server admits one sequence at a time: batch 1",
+                "raise the limit to what the KV cache allows",
+                evidence.batch_1(),
+            )

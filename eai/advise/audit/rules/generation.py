@@ -23,8 +23,14 @@ def _new_tokens(kwargs: dict) -> int | None:
     "kv-cache-off",
     "python",
     "Generation without the KV cache",
-    hit="from transformers import AutoModelForCausalLM\nmodel.generate(**inputs, use_cache=False, max_new_tokens=200)",
-    miss="from transformers import AutoModelForCausalLM\nlogits = model(**inputs, use_cache=False).logits",
+    hit="""
+from transformers import AutoModelForCausalLM
+model.generate(**inputs, use_cache=False, max_new_tokens=200)
+""",
+    miss="""
+from transformers import AutoModelForCausalLM
+logits = model(**inputs, use_cache=False).logits
+""",
 )
 def cache_off(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Without the cache every new token reads the whole context again. A single forward pass needs no cache and is left alone."""
@@ -43,8 +49,16 @@ def cache_off(code: Code, evidence: Evidence) -> Iterator[Hit]:
     "fp32-on-gpu",
     "python",
     "FP32 weights on a GPU",
-    hit='import torch\nfrom transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("x/y", dtype=torch.float32, device_map="cuda")',
-    miss='import torch\nfrom transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("x/y", dtype=torch.float32)',
+    hit="""
+import torch
+from transformers import AutoModelForCausalLM
+m = AutoModelForCausalLM.from_pretrained("x/y", dtype=torch.float32, device_map="cuda")
+""",
+    miss="""
+import torch
+from transformers import AutoModelForCausalLM
+m = AutoModelForCausalLM.from_pretrained("x/y", dtype=torch.float32)
+""",
 )
 def fp32_on_gpu(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Decoding is bound by the bytes of the weights; FP32 moves twice those of FP16 or BF16 for answers that are seldom better."""
@@ -60,11 +74,21 @@ def fp32_on_gpu(code: Code, evidence: Evidence) -> Iterator[Hit]:
     "no-inference-mode",
     "python",
     "Forward passes that record gradients",
-    hit='from transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("x/y")\nout = m(**inputs)',
-    miss='from transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("x/y")\nwith torch.inference_mode():\n    out = m(**inputs)',
+    hit="""
+from transformers import AutoModelForCausalLM
+m = AutoModelForCausalLM.from_pretrained("x/y")
+out = m(**inputs)
+""",
+    miss="""
+from transformers import AutoModelForCausalLM
+m = AutoModelForCausalLM.from_pretrained("x/y")
+with torch.inference_mode():
+    out = m(**inputs)
+""",
 )
 def no_inference_mode(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Outside no_grad every activation is kept for a backward pass that never comes: memory that a larger batch could use. generate() switches
+    """Outside no_grad every activation is kept for a backward pass that never comes: memory that a larger batch could use. generate()
+    switches
     gradients off itself."""
     quiet = ("no_grad", "inference_mode", "set_grad_enabled", "requires_grad_", "grad")
     if code.trains or any(q in code.unit.text for q in quiet):
@@ -81,8 +105,16 @@ def no_inference_mode(code: Code, evidence: Evidence) -> Iterator[Hit]:
     "pad-to-max-length",
     "python",
     "Prompts padded to the maximum length",
-    hit='from transformers import AutoTokenizer\ninputs = tokenizer(prompts, padding="max_length", max_length=2048)\nmodel.generate(**inputs)',
-    miss="from transformers import AutoTokenizer\ninputs = tokenizer(prompts, padding=True)\nmodel.generate(**inputs)",
+    hit="""
+from transformers import AutoTokenizer
+inputs = tokenizer(prompts, padding="max_length", max_length=2048)
+model.generate(**inputs)
+""",
+    miss="""
+from transformers import AutoTokenizer
+inputs = tokenizer(prompts, padding=True)
+model.generate(**inputs)
+""",
 )
 def pad_to_max(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Padding tokens are read and attended to like real ones; padding to the longest prompt of the batch is enough for generation."""
@@ -98,11 +130,20 @@ def pad_to_max(code: Code, evidence: Evidence) -> Iterator[Hit]:
     "eager-attention",
     "python",
     "Eager attention",
-    hit='from transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("x/y", attn_implementation="eager")\nm.generate(**i)',
-    miss='from transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("x/y", attn_implementation="sdpa")\nm.generate(**i)',
+    hit="""
+from transformers import AutoModelForCausalLM
+m = AutoModelForCausalLM.from_pretrained("x/y", attn_implementation="eager")
+m.generate(**i)
+""",
+    miss="""
+from transformers import AutoModelForCausalLM
+m = AutoModelForCausalLM.from_pretrained("x/y", attn_implementation="sdpa")
+m.generate(**i)
+""",
 )
 def eager_attention(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Eager attention writes the score matrix to memory and reads it back; fused kernels do not. It is needed only to look at attention weights."""
+    """Eager attention writes the score matrix to memory and reads it back; fused kernels do not. It is needed only to look at
+    attention weights."""
     if code.trains or "output_attentions" in code.unit.text:
         return
     for load in code.model_loads:
@@ -126,7 +167,8 @@ answer = tokenizer.decode(out[0]).strip()[0]
 """,
 )
 def more_than_used(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Each decoded token costs the same whether it is used or not. Where only the first letter or line of the answer is kept, a short limit or a stop
+    """Each decoded token costs the same whether it is used or not. Where only the first letter or line of the answer is kept, a short
+    limit or a stop
     string saves the rest; how much depends on where the model would have stopped."""
     for call in code.generations:
         tokens = _new_tokens(call.kwargs)
@@ -143,7 +185,12 @@ def _keeps_the_start(node: ast.AST) -> bool:
     if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value == 0):
         return False
     value = node.value
-    return isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "strip" and "decode" in ast.unparse(value)
+    return (
+        isinstance(value, ast.Call)
+        and isinstance(value.func, ast.Attribute)
+        and value.func.attr == "strip"
+        and "decode" in ast.unparse(value)
+    )
 
 
 @rule(
@@ -166,7 +213,8 @@ for batch in batches:
 """,
 )
 def no_compile(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """A static KV cache fixes the shapes so that torch.compile can fuse kernels and capture CUDA graphs; without compilation it only holds more memory.
+    """A static KV cache fixes the shapes so that torch.compile can fuse kernels and capture CUDA graphs; without compilation it only
+    holds more memory.
     What it saves depends on model and GPU: measure it."""
     if "compile" in code.unit.text or code.trains:
         return
@@ -174,4 +222,8 @@ def no_compile(code: Code, evidence: Evidence) -> Iterator[Hit]:
         if isinstance(node, ast.Constant) and node.value == "static" and "cache_implementation" in code.line(node.lineno):
             loops = [c for c in code.calls if (c.last == "generate" or c.name == "model") and code.loops_around(c.node)]
             if loops and not code.named("generate"):
-                yield Hit(node.lineno, "a static cache without torch.compile", "model.forward = torch.compile(model.forward, mode='reduce-overhead')")
+                yield Hit(
+                    node.lineno,
+                    "a static cache without torch.compile",
+                    "model.forward = torch.compile(model.forward, mode='reduce-overhead')",
+                )

@@ -33,7 +33,8 @@ def _power_reads(code: Code) -> list[Built]:
 
 
 def slow_sampling(interval_s: float) -> Waste:
-    """Error of mean power times time when samples are `interval_s` apart: each edge of the window is off by a uniform fraction of the interval.
+    """Error of mean power times time when samples are `interval_s` apart: each edge of the window is off by a uniform fraction of the
+    interval.
 
     The sd of two uniform edge errors is interval/sqrt(6), over the window's length: 10 s here, range 30 s to 1 s of work.
     """
@@ -46,11 +47,22 @@ def slow_sampling(interval_s: float) -> Waste:
     "power-sampled-slowly",
     "python",
     "Power sampled once a second or slower",
-    hit="import time, pynvml\nwhile running:\n    watts.append(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)\n    time.sleep(1)",
-    miss="import time, pynvml\nwhile running:\n    watts.append(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)\n    time.sleep(0.05)",
+    hit="""
+import time, pynvml
+while running:
+    watts.append(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+    time.sleep(1)
+""",
+    miss="""
+import time, pynvml
+while running:
+    watts.append(pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+    time.sleep(0.05)
+""",
 )
 def sampled_slowly(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Sensors update each 20 to 100 ms. At one sample a second the start and end of the work are missed by up to a second each, and short bursts fall
+    """Sensors update each 20 to 100 ms. At one sample a second the start and end of the work are missed by up to a second each, and
+    short bursts fall
     between samples."""
     for call in code.named("sleep"):
         interval = call.args[0] if call.args else None
@@ -58,7 +70,12 @@ def sampled_slowly(code: Code, evidence: Evidence) -> Iterator[Hit]:
         if not isinstance(interval, int | float) or isinstance(interval, bool) or interval < 1 or interval > 60 or loop is None:
             continue
         if any(loop in code.loops_around(c.node) for c in _power_reads(code)) and not _also_generates(code, loop):
-            yield Hit(call.node.lineno, f"power is sampled every {interval:g} s", "sample at the sensor's rate (10 Hz or more), or read the energy counter", slow_sampling(interval))
+            yield Hit(
+                call.node.lineno,
+                f"power is sampled every {interval:g} s",
+                "sample at the sensor's rate (10 Hz or more), or read the energy counter",
+                slow_sampling(interval),
+            )
 
 
 def _also_generates(code: Code, loop: ast.AST) -> bool:
@@ -90,7 +107,8 @@ def measure(model, inputs):
 """,
 )
 def read_after(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """When generate() has returned, the GPU falls back towards idle within milliseconds: the reading is of the pause, not of the work. Idle powers with
+    """When generate() has returned, the GPU falls back towards idle within milliseconds: the reading is of the pause, not of the work.
+    Idle powers with
     a CUDA context (A100 80 W, H100 122 W, L40S 102 W; arXiv 2312.02741 for the sensors) bound what is seen."""
     if re.search(r"Thread|Process\(|TotalEnergyConsumption|Popen", code.unit.text):
         return
@@ -102,7 +120,9 @@ def read_after(code: Code, evidence: Evidence) -> Iterator[Hit]:
         work = [c.node.lineno for c in code.generations if code.function(c.node) is function]
         lines = [r.node.lineno for r in reads if code.function(r.node) is function]
         if lines and min(lines) > max(work):
-            note = "an A100 idles at 80 W with a CUDA context; 110 to 220 W (150 in the middle) were published while its sibling A800 decodes"
+            note = (
+                "an A100 idles at 80 W with a CUDA context; 110 to 220 W (150 in the middle) were published while its sibling A800 decodes"
+            )
             low, value, high = (100 * (1 - 80 / load_w) for load_w in (110, 150, 220))
             waste = Waste(value, low, high, "estimate", note, unit=FIGURE)
             yield Hit(min(lines), "power is read only after generate() has returned", _FIX_COUNTER, waste)
@@ -126,17 +146,27 @@ idle_power = pynvml.nvmlDeviceGetPowerUsage(handle) / 1000
 """,
 )
 def idle_before_load(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """A CUDA context raises idle power (H100 72 to 122 W, A100 54 to 80 W, L40S 36 to 102 W): subtracting the bare idle leaves that in the net energy."""
+    """A CUDA context raises idle power (H100 72 to 122 W, A100 54 to 80 W, L40S 36 to 102 W): subtracting the bare idle leaves that in
+    the net energy."""
     reads = _power_reads(code)
     for load in code.model_loads:
         function = code.function(load.node)
         for read in reads:
             name = code.assigned_name(read.node) or _assigned_arithmetic(code, read.node)
-            if re.search(r"idle|baseline", name, re.IGNORECASE) and code.function(read.node) is function and read.node.lineno < load.node.lineno:
+            if (
+                re.search(r"idle|baseline", name, re.IGNORECASE)
+                and code.function(read.node) is function
+                and read.node.lineno < load.node.lineno
+            ):
                 note = "an A100's 26 W between bare and context idle, in a net power of 110 to 220 W (150 in the middle) less 54 W"
                 low, value, high = (100 * 26 / (load_w - 54) for load_w in (220, 150, 110))
                 waste = Waste(value, low, high, "estimate", note, unit=FIGURE)
-                yield Hit(read.node.lineno, f"{name} is read before the model is loaded", "read idle power after loading, once it has settled", waste)
+                yield Hit(
+                    read.node.lineno,
+                    f"{name} is read before the model is loaded",
+                    "read idle power after loading, once it has settled",
+                    waste,
+                )
                 return
 
 
@@ -160,7 +190,12 @@ model.to("cuda:0")
 for i in range(pynvml.nvmlDeviceGetCount()):
     total += pynvml.nvmlDeviceGetPowerUsage(pynvml.nvmlDeviceGetHandleByIndex(i))
 """,
-    miss="import pynvml\nmodel.to('cuda:0')\nhandle = pynvml.nvmlDeviceGetHandleByIndex(0)\ntotal += pynvml.nvmlDeviceGetPowerUsage(handle)",
+    miss="""
+import pynvml
+model.to('cuda:0')
+handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+total += pynvml.nvmlDeviceGetPowerUsage(handle)
+""",
 )
 def all_gpus(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """The power of GPUs that the model does not use belongs to others, or to idle; how wrong that is depends on the host."""
@@ -168,8 +203,14 @@ def all_gpus(code: Code, evidence: Evidence) -> Iterator[Hit]:
     if not re.search(r"nvmlDeviceGetCount|device_count\(\)", text) or not re.search(r"[\"']cuda:0[\"']", text):
         return
     for call in code.calls:
-        loops = [x for x in code.loops_around(call.node) if isinstance(x, ast.For) and re.search(r"nvmlDeviceGetCount|device_count", ast.unparse(x.iter))]
+        loops = [
+            x
+            for x in code.loops_around(call.node)
+            if isinstance(x, ast.For) and re.search(r"nvmlDeviceGetCount|device_count", ast.unparse(x.iter))
+        ]
         summed = any(isinstance(a, ast.AugAssign) for a in code.values.ancestors(call.node))
         if _reads_power(call) and loops and summed:
-            yield Hit(call.node.lineno, "the power of all GPUs is summed, the model runs on cuda:0", "read only the GPUs the model is on, by UUID")
+            yield Hit(
+                call.node.lineno, "the power of all GPUs is summed, the model runs on cuda:0", "read only the GPUs the model is on, by UUID"
+            )
             return

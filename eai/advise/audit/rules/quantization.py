@@ -30,11 +30,18 @@ def _configs(code: Code, flag: str) -> Iterator[Built]:
     "int8-default-threshold",
     "python",
     "LLM.int8() with its default threshold",
-    hit='from transformers import AutoModelForCausalLM\nmodel = AutoModelForCausalLM.from_pretrained("org/Foo-7B", load_in_8bit=True)',
-    miss="from transformers import BitsAndBytesConfig\nc = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=6.0)",
+    hit="""
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained("org/Foo-7B", load_in_8bit=True)
+""",
+    miss="""
+from transformers import BitsAndBytesConfig
+c = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=6.0)
+""",
 )
 def int8_default(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Without a threshold, bitsandbytes takes 6.0: every product is split into int8 and 16-bit outlier columns, which was measured to cost more
+    """Without a threshold, bitsandbytes takes 6.0: every product is split into int8 and 16-bit outlier columns, which was measured to
+    cost more
     energy than FP16. Naming the threshold makes it a decision."""
     for call in _configs(code, "load_in_8bit"):
         if "llm_int8_threshold" in call.kwargs or call.is_open:
@@ -49,11 +56,19 @@ def int8_default(code: Code, evidence: Evidence) -> Iterator[Hit]:
     "int8-pure-unchecked",
     "python",
     "LLM.int8() with threshold 0.0 and no accuracy check",
-    hit="from transformers import BitsAndBytesConfig\nc = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)",
-    miss="import lm_eval\nfrom transformers import BitsAndBytesConfig\nc = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)",
+    hit="""
+from transformers import BitsAndBytesConfig
+c = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
+""",
+    miss="""
+import lm_eval
+from transformers import BitsAndBytesConfig
+c = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)
+""",
 )
 def int8_pure(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Threshold 0.0 removes the decomposition's cost but quantizes outliers too; about 25 % worse perplexity was reported. It saves nothing if
+    """Threshold 0.0 removes the decomposition's cost but quantizes outliers too; about 25 % worse perplexity was reported. It saves
+    nothing if
     the answers are wrong, so its accuracy must be measured."""
     if code.checks_quality:
         return
@@ -79,7 +94,8 @@ model = AutoModelForCausalLM.from_pretrained("mistralai/Mistral-7B-v0.1", quanti
 """,
 )
 def small_4bit(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """On models up to about 3 billion parameters, expanding 4-bit blocks costs more energy than reading fewer bytes saves; the crossover depends on
+    """On models up to about 3 billion parameters, expanding 4-bit blocks costs more energy than reading fewer bytes saves; the
+    crossover depends on
     the GPU."""
     if code.trains:
         return
@@ -96,13 +112,55 @@ def small_4bit(code: Code, evidence: Evidence) -> Iterator[Hit]:
     "4bit-fp32-compute",
     "python",
     "4-bit weights computed in FP32",
-    hit="from transformers import BitsAndBytesConfig\nc = BitsAndBytesConfig(load_in_4bit=True)",
-    miss="from transformers import BitsAndBytesConfig\nimport torch\nc = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)",
+    hit="""
+from transformers import BitsAndBytesConfig
+c = BitsAndBytesConfig(load_in_4bit=True)
+""",
+    miss="""
+from transformers import BitsAndBytesConfig
+import torch
+c = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
+""",
 )
 def fp32_compute(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """bnb_4bit_compute_dtype is float32 unless it is set: products then miss the 16-bit tensor cores. No published row says what that costs."""
+    """bnb_4bit_compute_dtype is float32 unless it is set: products then miss the 16-bit tensor cores. No published row says what that
+    costs."""
     for call in _configs(code, "load_in_4bit"):
         compute = call.kwargs.get("bnb_4bit_compute_dtype", Symbol("torch.float32"))
         is_default = call.last == "BitsAndBytesConfig" and "bnb_4bit_compute_dtype" not in call.kwargs and not call.is_open
-        if is_default or str(compute).rpartition(".")[2] == "float32" and call.last == "BitsAndBytesConfig" and not call.is_open:
+        if is_default or (str(compute).rpartition(".")[2] == "float32" and call.last == "BitsAndBytesConfig" and not call.is_open):
             yield Hit(call.node.lineno, "4-bit products are computed in float32", "set bnb_4bit_compute_dtype=torch.bfloat16")
+
+
+@rule(
+    "quantization-not-known",
+    "python",
+    "Quantization decided outside the file",
+    hit="""
+from transformers import AutoModelForCausalLM
+m = AutoModelForCausalLM.from_pretrained(name, load_in_8bit=flag)
+""",
+    miss="""
+from transformers import AutoModelForCausalLM
+m = AutoModelForCausalLM.from_pretrained(name, load_in_8bit=False)
+""",
+)
+def not_known(code: Code, evidence: Evidence) -> Iterator[Hit]:
+    """Whether quantization saves or wastes depends on the method and the model's size. Where the file does not tell them, nothing is
+    guessed: the
+    place is named so that a reader can look."""
+    if code.trains:
+        return
+    for call in {id(c.node): c for c in [*code.model_loads, *code.named("BitsAndBytesConfig")]}.values():
+        open_flags = [
+            f for f in ("load_in_8bit", "load_in_4bit") if call.kwargs.get(f) is UNKNOWN or isinstance(call.kwargs.get(f), Symbol)
+        ]
+        for flag in open_flags:
+            yield Hit(
+                call.node.lineno, f"{flag} is decided outside this file", "see the rules on int8 and 4-bit weights before switching it on"
+            )
+        config = code.quantization_config(call)
+        is_4bit = call.kwargs.get("load_in_4bit") is True or (config is not None and config.kwargs.get("load_in_4bit") is True)
+        if is_4bit and call in code.model_loads and code.params_b(call) is None:
+            fix = "prefer 16 bit on models up to about 3 billion parameters"
+            yield Hit(call.node.lineno, "4-bit weights on a model whose size this file does not tell", fix)

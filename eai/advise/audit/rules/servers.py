@@ -11,7 +11,9 @@ from eai.advise.audit.evidence import SMALL_PARAMS_B, Evidence
 from eai.advise.audit.finding import Hit, rule
 from eai.advise.audit.rules.measuring import slow_sampling
 
-_SERVERS = re.compile(r"\bvllm\b|text-generation-(launcher|inference)|\bllama-(server|cli|bench)\b|\bollama\b|nvidia-smi|sglang", re.IGNORECASE)
+_SERVERS = re.compile(
+    r"\bvllm\b|text-generation-(launcher|inference)|\bllama-(server|cli|bench)\b|\bollama\b|nvidia-smi|sglang", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,12 @@ def one_sequence(command: Command, evidence: Evidence) -> Iterator[Hit]:
     limits = ("--max-num-seqs", "--max-running-requests", "--max-concurrent-requests", "--max-batch-size")
     is_ollama = "OLLAMA_NUM_PARALLEL=1" in command.text.replace('"', "").split()
     if command.option(*limits) == "1" or is_ollama or re.search(r"OLLAMA_NUM_PARALLEL=1\b", command.text):
-        yield Hit(command.line, "the server admits one sequence at a time: batch 1", "raise the limit to what the KV cache allows", evidence.batch_1())
+        yield Hit(
+            command.line,
+            "the server admits one sequence at a time: batch 1",
+            "raise the limit to what the KV cache allows",
+            evidence.batch_1(),
+        )
 
 
 @rule(
@@ -96,7 +103,9 @@ def tgi_int8(command: Command, evidence: Evidence) -> Iterator[Hit]:
 )
 def small_4bit(command: Command, evidence: Evidence) -> Iterator[Hit]:
     """As 4bit-small-model: on models up to about 3 billion parameters 4-bit weights cost more energy than they save."""
-    quantized = command.option("--quantize") in ("bitsandbytes-nf4", "bitsandbytes-fp4") or command.option("--quantization") == "bitsandbytes"
+    quantized = (
+        command.option("--quantize") in ("bitsandbytes-nf4", "bitsandbytes-fp4") or command.option("--quantization") == "bitsandbytes"
+    )
     name = command.option("--model-id", "--model") or next((w for w in command.words[2:3] if "serve" in command.words[:2]), "")
     size = params_b(name) if name else None
     if quantized and size is not None and size <= SMALL_PARAMS_B:
@@ -125,7 +134,8 @@ def fp32(command: Command, evidence: Evidence) -> Iterator[Hit]:
     miss="vllm serve org/Foo-7B",
 )
 def eager(command: Command, evidence: Evidence) -> Iterator[Hit]:
-    """Without CUDA graphs every kernel of every step is launched from the CPU; at small batches the GPU waits at power. What it costs depends on the
+    """Without CUDA graphs every kernel of every step is launched from the CPU; at small batches the GPU waits at power. What it costs
+    depends on the
     model: measure it."""
     if command.runs("vllm", "sglang") and command.option("--enforce-eager", "--disable-cuda-graph") is not None:
         yield Hit(command.line, "CUDA graphs are switched off", "remove the flag once debugging is over")
@@ -171,4 +181,6 @@ def slow_log(command: Command, evidence: Evidence) -> Iterator[Hit]:
     """At one sample a second the start and end of the work are missed by up to a second each."""
     interval = command.option("-l", "--loop")
     if command.runs("nvidia-smi") and "power" in command.text and interval and interval.isdigit() and int(interval) >= 1:
-        yield Hit(command.line, f"power is logged every {interval} s", "-lms 100, or read the energy counter", slow_sampling(float(interval)))
+        yield Hit(
+            command.line, f"power is logged every {interval} s", "-lms 100, or read the energy counter", slow_sampling(float(interval))
+        )

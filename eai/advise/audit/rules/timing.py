@@ -43,7 +43,8 @@ seconds = time.perf_counter() - start
 """,
 )
 def without_sync(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """CUDA calls return before the GPU has worked: without torch.cuda.synchronize() the clock measures how fast kernels are queued. generate() reads
+    """CUDA calls return before the GPU has worked: without torch.cuda.synchronize() the clock measures how fast kernels are queued.
+    generate() reads
     each token back and is left alone."""
     if _SYNC.search(code.unit.text) or "cuda" not in code.unit.text:
         return
@@ -53,7 +54,11 @@ def without_sync(code: Code, evidence: Evidence) -> Iterator[Hit]:
             continue
         lines = [n.lineno for n in _clock_reads(code, code.function(call.node))]
         if any(x < call.node.lineno for x in lines) and any(x > call.node.lineno for x in lines):
-            yield Hit(call.node.lineno, f"{call.name}(...) is timed without synchronizing", "torch.cuda.synchronize() before each reading of the clock")
+            yield Hit(
+                call.node.lineno,
+                f"{call.name}(...) is timed without synchronizing",
+                "torch.cuda.synchronize() before each reading of the clock",
+            )
             return
 
 
@@ -61,8 +66,14 @@ def without_sync(code: Code, evidence: Evidence) -> Iterator[Hit]:
     "tokens-counted-as-words",
     "python",
     "Tokens counted by splitting at spaces",
-    hit="from transformers import AutoTokenizer\nnum_tokens = len(text.split())",
-    miss='from transformers import AutoTokenizer\nnum_tokens = len(tokenizer(text)["input_ids"])',
+    hit="""
+from transformers import AutoTokenizer
+num_tokens = len(text.split())
+""",
+    miss="""
+from transformers import AutoTokenizer
+num_tokens = len(tokenizer(text)["input_ids"])
+""",
 )
 def words_as_tokens(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """English text has about 1.3 tokens a word, code and other languages more: energy per token comes out too high by that factor."""
@@ -75,7 +86,9 @@ def words_as_tokens(code: Code, evidence: Evidence) -> Iterator[Hit]:
         if is_words and _TOKENS.search(name.rpartition(".")[2]) and "estimate" not in name and "approx" not in name:
             note = "0.75 English words a token (OpenAI's rule of thumb), range 0.6 to 0.85"
             waste = Waste(25.0, 15.0, 40.0, "estimate", note, unit=FIGURE)
-            yield Hit(node.lineno, f"{name} counts words, not tokens", "count the ids that generate() returned, without the prompt's", waste)
+            yield Hit(
+                node.lineno, f"{name} counts words, not tokens", "count the ids that generate() returned, without the prompt's", waste
+            )
 
 
 def _counter_name(code: Code, node: ast.AST) -> str:

@@ -1,0 +1,33 @@
+"""Answers as text for a terminal: what the JSON document says, in lines a person reads."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+
+def trace_text(answer: dict) -> str:
+    """The energy of a log: the sum with its interval, one line a card, then every warning."""
+    lines = [f"{answer['energy_j']} = {answer['energy_wh']} in {answer['duration_s']:.3f} s, status {answer['status']}"]
+    for gpu in answer["gpus"]:
+        power = f"{gpu['power_mean_w']:.1f} W mean, {gpu['power_min_w']:.1f} to {gpu['power_max_w']:.1f} W"
+        lines.append(f"  GPU {gpu['index']}: {gpu['energy_j']:.1f} J over {gpu['duration_s']:.3f} s, {power}, {gpu['samples']} samples")
+    lines.append(f"  {answer['power_field']}; {answer['time']}")
+    return "\n".join(lines + [f"  warning: {warning}" for warning in answer["warnings"]])
+
+
+def findings_text(findings: pd.DataFrame, verdicts: Iterable[str]) -> str:
+    """Findings or claims whose verdict is one of `verdicts`: id and verdict, the statement, the reason, the rows it rests on."""
+    lines = []
+    for row in findings[findings["verdict"].isin(list(verdicts))].to_dict("records"):
+        lines += [f"{row['verdict']:<13}{row['id']}", f"    {row['claim']}", f"    {row['reason']}"]
+        if row["rows"]:
+            lines.append(f"    rows: {row['rows']}")
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in findings["verdict"].value_counts().items())
+    return "\n".join([*lines, counts])
+
+
+def mismatches_text(answer: dict) -> str:
+    """What a replay found, at most twenty mismatches."""
+    lines = [f"{answer['windows']} windows derived again from their raw readings, {len(answer['mismatches'])} numbers differ"]
+    lines += [f"  {m['attempt']} {m['what']}: stored {m['stored']}, derived {m['derived']}" for m in answer["mismatches"][:20]]
+    return "\n".join(lines)

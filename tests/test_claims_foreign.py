@@ -1,0 +1,163 @@
+"""`eai check` on what strangers send: findings or one clear line, whatever the file."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eai.claims import foreign
+from eai.claims.cells import numeric, plain_number
+from eai.errors import UserError
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Write a text or bytes as a CSV file and check it."""
+
+    def run(text, **options):
+        path = tmp_path / "table.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return foreign.check_file(path, **options)
+
+    return run
+
+
+def verdicts(result, check):
+    return result[result["check"] == check]["verdict"].tolist()
+
+
+GOOD = "gpu,energy_wh,accuracy,eor\na,42.29,0.718,0.0170\nb,33.37,0.718,0.0215\n"
+
+
+def test_a_sound_table_is_consistent(check):
+    result = check(GOOD)
+    assert verdicts(result, "derived") == ["consistent"] and not (result["verdict"] == "inconsistent").any()
+
+
+def test_an_unquoted_comma_is_found_with_its_line_and_its_row_left_out(check):
+    result = check(GOOD + "c,1,042.29,0.718,0.0007\nd,33.37,0.718,0.0315\n")
+    bad = result[result["verdict"] == "inconsistent"].set_index("check")
+    assert bad.loc["layout", "rows"] == "table.csv:4"
+    assert bad.loc["derived", "rows"] == "table.csv:5"
+
+
+def test_blank_lines_do_not_shift_line_numbers(check):
+    result = check("gpu,energy_wh,accuracy,eor\na,42.29,0.718,0.0170\n\n\nd,33.37,0.718,0.0315\n")
+    assert verdicts(result, "layout") == []
+    assert result.loc[result["verdict"] == "inconsistent", "rows"].tolist() == ["table.csv:5"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffGPU,Energy (Wh),Accuracy (%),EOR\na,42.29,71.8,0.0170\nb,33.37,71.8,0.0215\n",
+        'gpu,energy_wh,accuracy,eor\na,"1,042.29",71.8 %,0.000689\nb,33.37,71.8%,0.0215\n',
+        "gpu;Energy (Wh);Score;EOR\na;42,29;0,718;0,0170\nb;33,37;0,718;0,0215\n",
+        "gpu\tenergy\tscore\teor\na\t42.29 Wh\t0.718\t0.0170\nb\t33.37 Wh\t0.718\t0.0215\n",
+        "gpu,energy_wh,accuracy,eor\r\na,42.29,0.718,0.0170\r\nb,n/a,0.718,\r\n",
+    ],
+    ids=["BOM and headers with units", "thousands and percent", "decimal commas", "units in cells", "CRLF and missing cells"],
+)
+def test_the_same_table_in_other_clothes_is_consistent(check, text):
+    result = check(text)
+    assert verdicts(result, "derived") == ["consistent"]
+    assert not (result["verdict"] == "inconsistent").any()
+
+
+def test_mixed_units_are_found_and_converted(check):
+    result = check("gpu,energy,accuracy,eor\na,42.29 Wh,0.718,0.0170\nb,33.37 Wh,0.718,0.0215\nc,120.132 kJ,0.718,0.0215\n")
+    assert verdicts(result, "units") == ["inconsistent"]
+    assert verdicts(result, "derived") == ["consistent"]  # 120.132 kJ is 33.37 Wh
+
+
+def test_cells_that_are_no_number_are_found_with_their_line(check):
+    reason = check(GOOD + 'c,"12,5",0.5,0.04\n').query("check == 'cells'")["reason"].item()
+    assert "'12,5' in line 4" in reason
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is empty"),
+        ("\n \n", "is empty"),
+        ("gpu,energy_wh\n", "no row below the header"),
+        ("one column\n1\n", "one column"),
+        (b"\x00\x01\x02,\x00", "not text"),
+        ("gpu,energy_wh,energy_wh\na,1,2\n", "two columns 'energy_wh'"),
+        ("gpu,foo\na,b\n", "no column"),
+        ("gpu,energy_wh\na,1,2\nb,3,4\n", "2 rows have not the header's 2 fields"),
+    ],
+)
+def test_a_file_that_is_no_table_gives_one_clear_line(check, text, says):
+    with pytest.raises(UserError, match=says) as error:
+        check(text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_wrong_mapping_say_what_to_do(tmp_path, check):
+    with pytest.raises(UserError, match="no file"):
+        foreign.check_file(tmp_path / "nothing.csv")
+    with pytest.raises(UserError, match="names column 'joules'"):
+        check(GOOD, mapping={"joules": "energy_j"})
+    (tmp_path / "m.json").write_text(json.dumps({"E": "energy_w"}))
+    with pytest.raises(UserError, match="energy_wh"):
+        foreign.read_mapping(tmp_path / "m.json")
+    (tmp_path / "l.yaml").write_text("- a\n- b\n")
+    with pytest.raises(UserError, match="both text"):
+        foreign.read_mapping(tmp_path / "l.yaml")
+
+
+def test_a_mapping_names_unknown_columns(tmp_path, check):
+    (tmp_path / "m.yaml").write_text("E: energy_wh\nS: accuracy\nratio: eor\n")
+    result = check("gpu,E,S,ratio\na,42.29,0.718,0.0370\n", mapping=foreign.read_mapping(tmp_path / "m.yaml"))
+    assert verdicts(result, "derived") == ["inconsistent"]
+
+
+def test_latin_1_is_read(check):
+    assert verdicts(check(GOOD.replace("gpu", "gpu").encode("latin-1") + "caf\xe9,33.37,0.718,0.0215\n".encode("latin-1")), "derived") == [
+        "consistent"
+    ]
+
+
+def test_later_blocks_are_checked_row_by_row(check, monkeypatch):
+    monkeypatch.setattr(foreign, "WHOLE_ROWS", 100)
+    monkeypatch.setattr(foreign, "BLOCK_BYTES", 4096)
+    rows = [f"a,42.29,0.718,{'0.0170' if i != 900 else '0.0270'}" for i in range(1000)]
+    result = check("gpu,energy_wh,accuracy,eor\n" + "\n".join(rows) + "\n")
+    assert result.loc[result["verdict"] == "inconsistent", "rows"].tolist() == ["table.csv:902"]
+    assert "1,000 rows" in result.loc[result["check"] == "size", "reason"].iloc[0]
+
+
+def test_a_hundred_thousand_rows_take_seconds(check):
+    rng = np.random.default_rng(0)
+    n = 100_000
+    frame = pd.DataFrame(
+        {
+            "gpu": rng.choice(["a", "b"], n),
+            "model": rng.integers(0, 500, n),
+            "energy_wh": rng.uniform(10, 12, n).round(2),
+            "accuracy": rng.uniform(0.4, 0.9, n).round(3),
+        }
+    )
+    frame["eor"] = (frame["accuracy"] / frame["energy_wh"]).round(5)
+    frame.loc[77_777, "eor"] += 0.01
+    result = check(frame.to_csv(index=False))
+    assert result.query("check == 'derived' and verdict == 'inconsistent'")["rows"].tolist() == ["table.csv:77779"]
+
+
+@given(st.floats(0.001, 1e9), st.sampled_from(["", " Wh", "%", " kJ"]))
+def test_grouped_numbers_are_read_back(value, unit):
+    read, said = plain_number(f"{value:,.3f}{unit}")
+    assert read == pytest.approx(value, abs=5.1e-4) and said == unit.strip().lower()
+
+
+def test_a_comma_that_groups_anything_but_three_digits_is_not_guessed():
+    assert np.isnan(plain_number("12,5")[0]) and plain_number("12,5", decimal_comma=True)[0] == 12.5
+
+
+def test_units_without_anything_in_common_are_unreadable():
+    values, _, _ = numeric(pd.Series(["1 Wh", "2 Wh", "3 s"], dtype="str"), False)
+    assert np.isnan(values[2]) and values[:2].tolist() == [1.0, 2.0]
