@@ -24,19 +24,21 @@ DICTIONARY_MARK = "<!-- generated from eai/schema.py by `make dictionary` -->"
 
 
 def experiment_dir(experiment: str | Path) -> Path:
-    """The folder of an experiment: `sample`, a published campaign's name, a run's name, or a path.
+    """The folder of an experiment: `sample`, a published campaign, a run, or a folder; in this order where a name fits several.
 
-    The folder need not exist. Raises UserError for a name that would leave the data directory.
+    The folder need not exist: a new name is a new run. Raises UserError for a name that is none.
     """
     name = str(experiment)
+    if name in ("", ".", ".."):
+        raise UserError(f"experiment name '{name}'", "the name of a run or a folder")
     if name == "sample":
         return paths.SAMPLE
-    if "/" in name or Path(name).is_dir():
+    if "/" in name:
         return Path(name).resolve()
-    if name in ("", ".", ".."):
-        raise UserError(f"experiment name '{name}'", "a plain folder name", "choose another name")
-    measured = paths.MEASURED / name
-    return measured if measured.is_dir() else paths.runs() / name
+    for folder in (paths.MEASURED / name, paths.runs() / name, Path(name)):
+        if folder.is_dir():
+            return folder.resolve()
+    return paths.runs() / name
 
 
 def job_dirs(experiment: str | Path) -> list[Path]:

@@ -5,6 +5,8 @@ import os
 
 import nbformat
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eai.advise.audit import audit, report
 from eai.errors import UserError
@@ -30,6 +32,7 @@ def write(folder, name, content):
         ("broken.ipynb", BAD, "not a notebook"),
         ("broken.json", '{"use_cache": false, ', "does not parse as JSON"),
         ("broken.yaml", "use_cache: [false", "does not parse as YAML"),
+        ("dashes.yaml", "use_cache: false\nx:\n" + "- " * 100_000 + "y", "nested deeper"),
         ("deep.json", '{"use_cache": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested deeper"),
     ],
 )
@@ -123,3 +126,16 @@ def test_the_report_is_json_and_text_with_the_contract_s_keys(tmp_path):
 def test_the_worst_comes_first(tmp_path):
     write(tmp_path, "a.py", "from transformers import *\nq = BitsAndBytesConfig(load_in_4bit=True)\n" + BAD)
     assert [f["severity"] for f in audit([tmp_path])["findings"]] == ["critical", "info"]
+
+
+PIECES = st.lists(
+    st.sampled_from([*BAD.split(" "), *BAD.splitlines(keepends=True), "for x in y:\n", "    ", "\n", "(", "**k", "=", "lambda:", "{", "\t"])
+)
+
+
+@given(PIECES, st.sampled_from(["py", "ipynb", "json", "yaml", "sh"]))
+def test_no_text_makes_the_audit_fail(tmp_path_factory, pieces, suffix):
+    path = tmp_path_factory.mktemp("fuzz") / f"f.{suffix}"
+    path.write_text("use_cache: vllm serve BitsAndBytesConfig\n" * (suffix != "py") + "m = BitsAndBytesConfig\n" + "".join(pieces))
+    result = audit([path])
+    assert result["files"] == 1

@@ -198,6 +198,16 @@ def test_names_are_less_specific_only_at_a_separator():
     assert not same_or_less_specific("rtx4090", "rtx4090d") and not same_or_less_specific("", "a")
 
 
+def test_a_column_that_restates_two_gpus_is_found():
+    by_gpu = pd.DataFrame({"gpu": ["a", "b"], "task": ["mmlu", "gsm8k"], "quantization": "fp32", "energy_wh": [42.29, 326.95]})
+    by_task = pd.DataFrame({"task": ["mmlu", "gsm8k", "arc"], "quantization": "fp32", "energy_wh": [42.29, 326.95, 45.67]})
+    result = checks.check_source({"by_gpu": by_gpu, "by_task": by_task}, "s").query("check == 'restated'")
+    assert "42.29 is a's, 326.95 is b's" in result["reason"].item()
+    assert parse_rows(result["rows"].item()) == {("by_gpu", 2), ("by_gpu", 3), ("by_task", 2), ("by_task", 3)}
+    one = checks.check_source({"by_gpu": by_gpu.assign(gpu="a"), "by_task": by_task}, "s")
+    assert one.query("check == 'restated'").empty
+
+
 def test_two_signs_of_one_comparison_are_found():
     frame = pd.DataFrame(
         {

@@ -161,3 +161,43 @@ def test_a_comma_that_groups_anything_but_three_digits_is_not_guessed():
 def test_units_without_anything_in_common_are_unreadable():
     values, _, _ = numeric(pd.Series(["1 Wh", "2 Wh", "3 s"], dtype="str"), False)
     assert np.isnan(values[2]) and values[:2].tolist() == [1.0, 2.0]
+
+
+_NAMES = [*foreign.quantities.QUANTITIES, *foreign.quantities.KEYS, "Energy (J)", "latency_ms", "something else"]
+_CELLS = [
+    "",
+    "0",
+    "-1",
+    "1e308",
+    "nan",
+    "inf",
+    "abc",
+    "12",
+    "3.5",
+    "71.8",
+    "0.7",
+    "1e-320",
+    '"1,234"',
+    "50%",
+    "7 Wh",
+    "yes",
+    "fp16",
+    "nf4",
+    "net",
+    "gross",
+    '"a""b"',
+]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_any_table_gives_findings_or_one_line(check, seed):
+    rng = np.random.default_rng(seed)
+    names = rng.choice(_NAMES, rng.integers(2, 15), replace=False)
+    cells = _CELLS if seed % 2 else ["1", "2", "3.5", "10.25", "200", "0.5", "fp16", "nf4"]
+    rows = rng.choice(cells, (rng.integers(1, 40), len(names)))
+    try:
+        result = check("\n".join([",".join(names), *(",".join(r) for r in rows)]) + "\n")
+    except UserError as error:
+        assert "\n" not in str(error)
+    else:
+        assert len(result) and set(result["verdict"]) <= {"consistent", "inconsistent", "untested"}

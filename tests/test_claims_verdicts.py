@@ -112,6 +112,10 @@ def test_one_energy_stands_for_two_configurations(result):
     )
 
 
+def test_the_task_table_compares_hardware_too(result):
+    assert "42.29 is rtx4090's, 326.95 is a100_pcie's" in reasons(result, "restated")
+
+
 def test_headlines_without_data_are_untested(result):
     for identity in ("S-a100-int8", "S-4090-fp16", "S-synergy", "S-training", "S-roi", "S-dynamic-speed"):
         assert of(result, identity)["verdict"] == "untested", identity
@@ -126,7 +130,7 @@ def test_the_ranking_is_refuted_by_the_sources_own_table(result):
 def test_two_sections_exclude_each_other(result):
     for identity in ("S-fp16-accuracy-slide", "S-fp16-accuracy-text"):
         row = of(result, identity)
-        assert row["verdict"] == "inconsistent" and "The source also states" in row["reason"]
+        assert row["verdict"] == "inconsistent" and "the source also states" in row["reason"]
     assert of(result, "S-maths-340")["verdict"] == "inconsistent"  # 326.95 / 42.29 is 7.7-fold, not 4.4-fold
 
 
@@ -376,6 +380,14 @@ def test_a_scaling_exponent_is_recovered():
     )
     claim = pd.Series({"factor": "output_tokens", "quantity": "energy_j_per_request", "low": 1.0, "high": 1.0, "tolerance": 0.1})
     assert relational.scaling(claim, frame).computed == "1"
+
+
+def test_every_verdict_has_an_id_of_its_own_and_rows_that_exist(published, result):
+    assert result["id"].is_unique
+    for _, row in result.iterrows():
+        for table, line in findings.parse_rows(row["rows"]):
+            assert table in published and 2 <= line <= len(published[table]) + 1, row["id"]
+        assert row["rows"] and row["reason"] and row["verdict"] in findings.VERDICTS
 
 
 def test_counts_by_source_add_up(result):

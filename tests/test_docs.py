@@ -37,7 +37,9 @@ def test_the_tree_names_what_is_there():
 def test_everything_there_is_in_the_tree():
     named = set(tree(README))
     top = {path.split("/")[0] + ("/" if "/" in path else "") for path in TRACKED if not path.startswith(".")}
-    modules = {f"eai/{p.name}" + ("/" if p.is_dir() else "") for p in (ROOT / "eai").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    modules = {
+        f"eai/{p.name}" + ("/" if p.is_dir() else "") for p in (ROOT / "eai").iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
     assert not (top | modules) - named - {"eai/__init__.py"}, (top | modules) - named
 
 
@@ -115,7 +117,11 @@ def test_environment_and_workflow_hold_no_second_list_of_versions():
 def test_constraints_pin_torch_and_every_direct_dependency():
     import tomllib
 
-    pins = {re.split(r"[=;\s]", line)[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and line[0] != "#"}
+    pins = {
+        re.split(r"[=;\s]", line)[0].lower()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and line[0] != "#"
+    }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
     names = {re.split(r"[<>=\[]", requirement)[0].lower() for requirement in wanted}
@@ -129,7 +135,9 @@ def test_columns_have_a_meaning_and_no_twin(table):
 
 
 def test_a_column_has_one_unit_everywhere():
-    units = pd.DataFrame([(c.name, c.unit, c.kind) for columns in schema.TABLES.values() for c in columns], columns=["name", "unit", "kind"])
+    units = pd.DataFrame(
+        [(c.name, c.unit, c.kind) for columns in schema.TABLES.values() for c in columns], columns=["name", "unit", "kind"]
+    )
     assert units.drop_duplicates().groupby("name").size().eq(1).all()
 
 
@@ -137,7 +145,9 @@ def test_a_column_has_one_unit_everywhere():
 def test_units_in_names_agree_with_units_of_columns(suffix):
     expected = {"_j": "J", "_w": "W", "_s": "s", "_gb": "GB", "_c": "C", "_mhz": "MHz", "_wh": "Wh", "_tok_s": "tok/s"}[suffix]
     own = ("windows", "energies", "summary")
-    names = [c for table in own for c in schema.TABLES[table] if c.name.endswith(suffix) and not (suffix == "_s" and c.name.endswith("_tok_s"))]
+    names = [
+        c for table in own for c in schema.TABLES[table] if c.name.endswith(suffix) and not (suffix == "_s" and c.name.endswith("_tok_s"))
+    ]
     assert all(c.unit in (expected, f"tok/{expected}") for c in names), [(c.name, c.unit) for c in names]
 
 

@@ -113,7 +113,7 @@ def test_measured_peak_memory_of_a_batch_sweep_is_predicted():
     sweep)."""
     for batch, peak_gb in ((1, 8.376), (64, 14.636)):
         predicted = footprint.footprint(MISTRAL, "int8_pure", batch, 256, 256).memory_gb
-        assert predicted == pytest.approx(peak_gb, rel=0.25)
+        assert predicted == pytest.approx(peak_gb, rel=0.1)
 
 
 def test_a_config_gives_the_same_shapes_as_the_catalog():

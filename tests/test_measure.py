@@ -20,7 +20,9 @@ QUICK = {"window_s": 0.05, "warmup_cap_s": 0.0, "idle_s": 0.0, "input_tokens": [
 @pytest.fixture
 def sweep(tiny_model, scratch):
     def make(**changes):
-        return settings.sweep(**({"experiment": "tiny", "models": [str(tiny_model)], "quantizations": ["fp32", "nf4"], "blocks": 2} | QUICK | changes))
+        return settings.sweep(
+            **({"experiment": "tiny", "models": [str(tiny_model)], "quantizations": ["fp32", "nf4"], "blocks": 2} | QUICK | changes)
+        )
 
     return make
 

@@ -114,7 +114,12 @@ def test_the_main_job_on_a_tiny_model(tiny_model, scratch):
     result = runs.run(sweep, scratch / "out", lines.append)
     assert result["status_counts"] == {"ok": 12, "unsupported": 6}
     assert result["rows"] == 6
-    assert {path.name for path in (scratch / "out" / "figures").glob("*.ipynb")} == {"measure.ipynb", "analyze.ipynb", "compare.ipynb", "plot.ipynb"}
+    assert {path.name for path in (scratch / "out" / "figures").glob("*.ipynb")} == {
+        "measure.ipynb",
+        "analyze.ipynb",
+        "compare.ipynb",
+        "plot.ipynb",
+    }
     assert sum(line.startswith("[") for line in lines) == 18
     table = runs.human_table(result["experiment"])
     assert "estimated" in table and "nf4" in table
@@ -122,8 +127,23 @@ def test_the_main_job_on_a_tiny_model(tiny_model, scratch):
 
 def test_papermill_alone_runs_measure(tiny_model, scratch):
     """The documented command, with lists as the strings papermill passes."""
-    command = [sys.executable, "-W", "ignore", "-m", "papermill", str(paths.NOTEBOOKS / "measure.ipynb"), str(scratch / "out.ipynb"), "--no-progress-bar"]
-    given = {"models": f'["{tiny_model}"]', "quantizations": '["nf4"]', "batch_sizes": "[1,8]", "input_tokens": "[8]", "output_tokens": "[4]"}
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "papermill",
+        str(paths.NOTEBOOKS / "measure.ipynb"),
+        str(scratch / "out.ipynb"),
+        "--no-progress-bar",
+    ]
+    given = {
+        "models": f'["{tiny_model}"]',
+        "quantizations": '["nf4"]',
+        "batch_sizes": "[1,8]",
+        "input_tokens": "[8]",
+        "output_tokens": "[4]",
+    }
     given |= {"window_s": "0.05", "warmup_cap_s": "0.0", "meter": "estimate", "experiment": "by_papermill"}
     subprocess.run(command + [part for pair in given.items() for part in ("-p", *pair)], check=True, capture_output=True)
     windows = tables.read_windows(scratch / "data" / "runs" / "by_papermill")

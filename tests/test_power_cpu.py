@@ -179,15 +179,18 @@ def test_cpu_name_where_the_system_tells_and_where_not(tmp_path):
 def test_processor_and_gpu_over_one_window_stay_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("EAI_CACHE", str(tmp_path / "cache"))
     clock = Processor(powercap(tmp_path / "cap"), {"intel-rapl:0": 80.0, "intel-rapl:0:2": 12.0})
-    load = truth.constant(1100.0, 10.0, 300.0, 80.0)
+    load = truth.constant(1100.0, 9.7, 300.0, 80.0)
     nvml = NvmlMeter(FakeNvml([FakeCard(load, {"power_instant_w": SensorSpec()}, CounterSpec())], clock), clock=clock, environ={})
     with JointMeter(nvml, RaplMeter(tmp_path / "cap", clock)) as meter:
         clock.sleep(1100.0 - nvml.pad_s - clock.now_s())
         with window(meter) as w:
-            clock.sleep(10.0)
+            clock.sleep(9.7)
+            load_ended = clock.now_s()
+    cpu_readings_s = w.stream.loc[w.stream["boundary"] == "cpu_package", "t_s"]
+    assert min(abs(cpu_readings_s - load_ended)) < 1e-6, "the processor is read at the work's edge, not after the GPU's pad"
     assert (w.meter, w.boundary, w.status) == ("nvml+rapl", "gpu", "ok"), w.reason
     primary = {e.boundary: e.energy_j for e in w.energies if e.primary}
-    assert primary == {"gpu": pytest.approx(3000, rel=0.005), "cpu_package": pytest.approx(800), "dram": pytest.approx(120)}
+    assert primary == {"gpu": pytest.approx(2910, rel=0.005), "cpu_package": pytest.approx(776), "dram": pytest.approx(116.4)}
     assert w.gpu_energy_j.value == primary["gpu"] and w.cpu_energy_j.value == primary["cpu_package"]
     assert w.context["power_mean_w"] == pytest.approx(300, rel=0.005)
     assert derive(w.stream, w.start_s, w.stop_s, Spec.from_json(w.spec.to_json())).energies == tuple(w.energies)

@@ -109,6 +109,15 @@ def test_decode_wave_has_its_closed_form():
     assert cut.energy_j == pytest.approx(0.02 * 300 + 0.02 * 100 + 0.01 * 300)
 
 
+def test_a_simulated_reading_is_gain_times_the_mean_plus_offset_held_for_an_update():
+    load = truth.constant(0.0, 1.0, 300.0, 100.0)
+    spec = simulate.SensorSpec(0.1, 0.05, gain=1.1, offset_w=-7.0, delay_s=0.02)
+    seen = spec.read(load, np.array([0.0, 0.05, 0.1, 0.19, 0.2, 1.05, 1.1]))
+    assert seen == pytest.approx([103.0, 103.0, 323.0, 323.0, 323.0, 323.0, 103.0])
+    late = simulate.SensorSpec(0.1, 0.05, phase_s=0.05, delay_s=0.02)
+    assert late.read(load, np.array([0.06])) == pytest.approx((300 * 0.03 + 100 * 0.02) / 0.05)
+
+
 def sensor(update_s=0.1, averaging_s=0.025, **more):
     return DeviceSpec("g", "gpu", "simulated", power_field="p", update_s=update_s, averaging_s=averaging_s, sample_s=update_s / 2, **more)
 
@@ -198,7 +207,8 @@ def test_a_long_gap_in_the_trace_is_invalid_unless_the_counter_is_proven():
 def test_calibration_scales_and_shifts_the_reading():
     load, stream, spec = one_window()
     plain = next(e for e in derive(stream, load.start_s, load.stop_s, spec).energies if e.primary)
-    device = DeviceSpec(**{**vars(spec.devices[0]), "scale": 1.05, "shift_w": -3.0, "gain_rel": 0.01})
+    idle_w = 1.05 * spec.devices[0].idle_w - 3.0
+    device = DeviceSpec(**{**vars(spec.devices[0]), "scale": 1.05, "shift_w": -3.0, "gain_rel": 0.01, "idle_w": idle_w})
     shifted = next(e for e in derive(stream, load.start_s, load.stop_s, Spec("gpu", (device,))).energies if e.primary)
     assert shifted.energy_j == pytest.approx(1.05 * plain.energy_j - 3.0 * 10.0)
     assert shifted.u_gain_j == pytest.approx(0.01 * shifted.energy_j) and plain.u_gain_j == pytest.approx(0.05 * plain.energy_j)

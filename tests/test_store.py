@@ -31,13 +31,25 @@ with JobStore(sys.argv[1]) as store:
 
 def window(block: int = 1, **changes) -> dict:
     row = {c.name: None for c in schema.WINDOWS}
-    row |= {"job": "j", "block": block, "configuration_id": "c" * 12, "repeat": 1, "attempt": new_attempt(), "status": "ok", "basis": "measured"}
+    row |= {
+        "job": "j",
+        "block": block,
+        "configuration_id": "c" * 12,
+        "repeat": 1,
+        "attempt": new_attempt(),
+        "status": "ok",
+        "basis": "measured",
+    }
     return row | {"weights": "published", "flags": [], "duration_s": 2.0, "tokens_out": 64} | changes
 
 
 def energy(**changes) -> dict:
     row = {c.name: None for c in schema.ENERGIES[5:]}
-    return row | {"device_id": "d", "boundary": "gpu", "method": "counter", "primary": True, "energy_j": 10.0, "basis": "measured", "status": "ok"} | changes
+    return (
+        row
+        | {"device_id": "d", "boundary": "gpu", "method": "counter", "primary": True, "energy_j": 10.0, "basis": "measured", "status": "ok"}
+        | changes
+    )
 
 
 def samples(n: int = 3) -> pd.DataFrame:

@@ -85,7 +85,11 @@ def test_heavy_libraries_are_imported_inside_functions():
 
 
 def test_only_power_nvml_talks_to_nvml():
-    users = [name for name, path in NAMES.items() if "pynvml" in {a.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import) for a in n.names}]
+    users = [
+        name
+        for name, path in NAMES.items()
+        if "pynvml" in {a.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import) for a in n.names}
+    ]
     assert set(users) == {"eai.power.nvml", "eai.power.fake"}, users  # the fake stands in for it and needs its constants
 
 

@@ -16,7 +16,10 @@ OTHER_WEIGHTS = 128 * 64 + 5 * 64
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model):
-    return {q: models.load(str(tiny_model), q, "cpu") for q in ("fp32", "bf16", "int8_default", "int8_pure", "nf4", "nf4_dq", "fp4", "int8_t3.5")}
+    return {
+        q: models.load(str(tiny_model), q, "cpu")
+        for q in ("fp32", "bf16", "int8_default", "int8_pure", "nf4", "nf4_dq", "fp4", "int8_t3.5")
+    }
 
 
 def test_bytes_of_each_strategy_follow_from_the_shapes(loaded):

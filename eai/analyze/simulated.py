@@ -4,15 +4,14 @@ Energies are multiplicative: every effect is a factor, blocks share one (the roo
 own noise. Interactions and the course of time can be planted too, and so can nothing at all.
 """
 
-import hashlib
 import itertools
-import json
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from eai import schema
+from eai.settings import Configuration
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,17 @@ def _configurations(truth: Truth):
     """One dictionary a configuration, with its job and true energy per token."""
     factors = (truth.gpus, truth.models, truth.quantizations, truth.tasks, truth.batches)
     for gpu, model, quantization, task, batch in itertools.product(*factors):
-        values = (gpu, model, "published", quantization, batch, 512, 256, task, "{}")
-        configuration = dict(zip(schema.CONFIGURATION, values, strict=True))
-        mark = hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:12]
+        configuration = Configuration(
+            gpu=gpu, model=model, quantization=quantization, batch_size=batch, input_tokens=512, output_tokens=256, task=task
+        )
         planted = [f[name] for f, name in zip(factors, (gpu, model, quantization, task, batch), strict=True)]
         energy = truth.base_j_per_token * float(np.prod(planted)) * truth.synergy.get((gpu, quantization), 1.0)
-        yield {"job": f"{gpu}-{model}", "configuration_id": mark, **configuration, "true_j_per_token": energy}
+        yield {
+            "job": f"{gpu}-{model}",
+            "configuration_id": configuration.configuration_id,
+            **configuration.columns(),
+            "true_j_per_token": energy,
+        }
 
 
 def _windows(frame: pd.DataFrame, truth: Truth) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from eai.claims import accounting, affine, derived, ordering, physical, repeated, scores, serial, structure
+from eai.claims import accounting, affine, derived, ordering, physical, repeated, restated, scores, serial, structure
 from eai.claims.findings import Finding, lines, to_frame
 from eai.claims.quantities import ENERGIES
 from eai.claims.tabular import Table, build, stack
@@ -110,6 +110,7 @@ def framed(findings: list[Finding], table: Table, source: str = "", owner: np.nd
     return to_frame(rows)
 
 
+@np.errstate(all="ignore")  # a stranger's figures may be zero or huge; what is not finite is not checked
 def check_table(
     frame: pd.DataFrame,
     mapping: dict[str, str] | None = None,
@@ -127,6 +128,7 @@ def check_table(
     return result.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
 
 
+@np.errstate(all="ignore")
 def check_source(frames: dict[str, pd.DataFrame], source: str) -> pd.DataFrame:
     """The findings that only several tables of one source together can give: repeated and conflicting figures."""
     tables = [build(f, n) for n, f in frames.items()]
@@ -136,9 +138,10 @@ def check_source(frames: dict[str, pd.DataFrame], source: str) -> pd.DataFrame:
     share = FALSE_ALARM_RATE / 2
     found = [f for check in (repeated.one_value, repeated.two_values) for f in check(table, share)]
     across = [f for f in found if f.verdict == "consistent" or len(set(owner[list(f.positions)])) > 1]
-    return framed(across, table, source, owner)
+    return framed([*across, *restated.restated(table, owner)], table, source, owner)
 
 
+@np.errstate(all="ignore")
 def rowwise(table: Table, limits: pd.DataFrame | None = None) -> pd.DataFrame:
     """The findings of the checks that look at one row at a time: what a file too long for memory gets, piece by piece."""
     return framed(

@@ -38,6 +38,7 @@ def _compare(check: str, relation: Relation, stated: Known, computed: Known) -> 
         size = np.abs(np.log(np.abs(stated.value / computed.value)))
     rows = rows[np.argsort(-np.nan_to_num(size[rows], nan=np.inf), kind="stable")]
     claim = f"{relation.target} = {relation.text}"
+    label = f"{relation.target}:{'+'.join(relation.powers)}"
     found = []
     for i in rows[:MOST_NAMED]:
         a, b = stated.value[i], computed.value[i]
@@ -57,7 +58,7 @@ def _compare(check: str, relation: Relation, stated: Known, computed: Known) -> 
                 number(a),
                 number(b),
                 (int(i),),
-                f"{relation.target}:{i}",
+                f"{label}:{i}",
             )
         )
     if len(rows) > MOST_NAMED:
@@ -68,7 +69,7 @@ def _compare(check: str, relation: Relation, stated: Known, computed: Known) -> 
                 "inconsistent",
                 f"{len(rows)} of {both.sum()} rows do not follow {claim}; the {MOST_NAMED} worst are listed",
                 positions=tuple(map(int, rows)),
-                name=f"{relation.target}:all",
+                name=f"{label}:all",
             )
         )
     if not len(rows):
@@ -79,7 +80,7 @@ def _compare(check: str, relation: Relation, stated: Known, computed: Known) -> 
                 "consistent",
                 f"{both.sum()} printed figures follow {claim} within rounding",
                 positions=tuple(map(int, np.flatnonzero(both))),
-                name=relation.target,
+                name=label,
             )
         )
     return found

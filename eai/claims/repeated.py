@@ -23,7 +23,7 @@ CHANGE_SD = 0.03  # of a ratio of two configurations in one session: gain cancel
 NAMED = 12
 
 
-def _identity(table: Table) -> pd.DataFrame:
+def identity(table: Table) -> pd.DataFrame:
     """The keys that make a configuration; the model's size stands in where no model is named."""
     names = IDENTITY if table.has("model") else (*IDENTITY, "params_b")
     return table.keys[[k for k in names if k in table.keys]]
@@ -32,7 +32,7 @@ def _identity(table: Table) -> pd.DataFrame:
 def _distinct(table: Table, column: str) -> np.ndarray:
     """Positions of the rows that state `column`, one for each configuration and value."""
     seen = np.flatnonzero(np.isfinite(table.column(column)))
-    frame = _identity(table).iloc[seen].assign(_value=table.column(column)[seen])
+    frame = identity(table).iloc[seen].assign(_value=table.column(column)[seen])
     return seen[~frame.duplicated().to_numpy()]
 
 
@@ -59,7 +59,7 @@ def _one_task(table: Table, column: str, task: str, at: np.ndarray, alpha: float
     """`one_value` among the rows `at` of one task."""
     x = table.column(column)[at]
     h = np.maximum(table.step(column)[at], 1e-15 * np.abs(x))
-    keys = _identity(table).iloc[at]
+    keys = identity(table).iloc[at]
     digits = np.array([significant_digits(a, b) for a, b in zip(x, h, strict=True)])
     other = ~compatible(keys) & (digits >= LEAST_DIGITS)[:, None] & (digits >= LEAST_DIGITS)[None, :]
     gap = np.abs(x[:, None] - x[None, :])
@@ -134,7 +134,7 @@ def two_values(table: Table, alpha: float) -> list[Finding]:
             found += _wide(table, column, alpha)
         if not 2 <= len(at) <= MOST_COMPARED:
             continue
-        keys = _identity(table).iloc[at]
+        keys = identity(table).iloc[at]
         same = compatible(keys)
         for k in ("gpu", "model", "quantization", "task"):
             if k in keys:
@@ -224,7 +224,7 @@ def _clusters(pairs: np.ndarray, rows: int) -> list[set[int]]:
 
 def _wide(table: Table, column: str, alpha: float) -> list[Finding]:
     """`two_values` for a table too long to compare pair by pair: rows whose keys are equal, none left out."""
-    group = table.groups(list(_identity(table).columns) + (["accounting"] if "accounting" in table.keys else []))
+    group = table.groups(list(identity(table).columns) + (["accounting"] if "accounting" in table.keys else []))
     x = table.column(column)
     frame = pd.DataFrame({"g": group, "y": np.log(np.where(x > 0, x, np.nan))}).dropna().groupby("g")["y"].agg(["min", "max", "size"])
     frame = frame[frame["size"] > 1]
@@ -267,7 +267,7 @@ def two_changes(table: Table, changes: list[tuple[int, int]], alpha: float) -> l
         return []
     i, j = np.array(changes).T
     ratio = table.column(energy)[i] / table.column(energy)[j]
-    keys = _identity(table).iloc[i]
+    keys = identity(table).iloc[i]
     same = compatible(keys) & both_state(keys["quantization"]) if "quantization" in keys else compatible(keys)
     place = table.key("location")[i]
     same &= place[:, None] != place[None, :]

@@ -9,6 +9,8 @@ from eai.claims import quantities
 from eai.claims.printed import half_steps
 from eai.errors import UserError
 
+LARGEST = 1e100  # nothing that is measured; larger figures and infinities count as not stated
+
 
 @dataclass(frozen=True)
 class Table:
@@ -113,9 +115,10 @@ def build(frame: pd.DataFrame, name: str, mapping: dict[str, str] | None = None,
                 "one column a quantity",
                 "name the right one in the mapping file",
             )
-        raw = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float)
+        raw = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
         if base in origin and not np.isnan(values[base]).all():
             continue
+        raw[~(np.abs(raw) < LARGEST)] = np.nan
         origin[base] = column
         values[base] = raw * factor
         half[base] = _steps(raw, location) * factor

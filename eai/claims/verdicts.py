@@ -103,7 +103,7 @@ def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, 
     too coarsely to tell the two apart), both are inconsistent: the source cannot mean both.
     """
     changed = dict(outcomes)
-    topical = claims[[isinstance(t, str) and t != "" for t in claims["topic"]]]
+    topical = claims[np.array([isinstance(t, str) and t != "" for t in claims["topic"]], dtype=bool)]
     for _, group in topical.groupby("topic", sort=False):
         for i, claim in group.iterrows():
             low, high, tolerance = evaluate.bounds(claim)
@@ -118,8 +118,13 @@ def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, 
             text = "; ".join(f"'{o['claim']}' ({o['id']})" for o in against)
             undecided = outcome.verdict == "untested" or all(outcomes[o["id"]].verdict == outcome.verdict == "consistent" for o in against)
             verdict = "inconsistent" if undecided else outcome.verdict
+            link = (
+                ", which its figures are too coarse to tell from what the source also states:"
+                if undecided and outcome.verdict == "consistent"
+                else ". The source also states"
+            )
             changed[claim["id"]] = Outcome(
-                verdict, f"{outcome.reason}. The source also states {text}", outcome.computed, outcome.rows, outcome.low, outcome.high
+                verdict, f"{outcome.reason}{link} {text}", outcome.computed, outcome.rows, outcome.low, outcome.high
             )
     return changed
 
@@ -149,7 +154,7 @@ def claim_verdicts(
         outcomes[claim["id"]] = KINDS[claim["kind"]](claim, scope.select(tables, names, where))
     outcomes = _conflicts(claims, outcomes)
     rows = []
-    for _, claim in claims.iterrows():
+    for line, (_, claim) in enumerate(claims.iterrows(), start=2):
         published_outcome = outcomes[claim["id"]]
         own = measured.judge(claim, measured_tables)
         outcome = own or published_outcome
@@ -162,7 +167,7 @@ def claim_verdicts(
                 "reason": outcome.reason,
                 "stated": stated(claim),
                 "computed": outcome.computed,
-                "rows": outcome.where(),
+                "rows": outcome.where() or f"claims:{line}",
                 "check": claim["kind"],
                 "published_verdict": published_outcome.verdict,
             }

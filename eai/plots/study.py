@@ -126,5 +126,5 @@ def budget(table: pd.DataFrame, ax: Axes) -> list:
     ax.set_yticks(range(len(table)), names(table))
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set_xlabel("relative standard uncertainty, k = 1 [%]")
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return artists + watermark(ax, table)

@@ -31,7 +31,9 @@ def replay(windows: pd.DataFrame, energies: pd.DataFrame, samples: pd.DataFrame)
     mismatch: what cannot be derived again is not replayed. Samples of a window need not be in order, but stand together.
     """
     blocks = dict(blocks_of(samples))
-    stored = dict(iter(energies.groupby("attempt", sort=False)))
+    stored: dict[str, list[dict]] = {}
+    for row in energies.to_dict("records"):
+        stored.setdefault(row["attempt"], []).append(row)
     done, mismatches = 0, []
     for window in windows.to_dict("records"):
         if window["status"] not in METER_STATUSES or not window.get("meter_spec"):
@@ -42,7 +44,7 @@ def replay(windows: pd.DataFrame, energies: pd.DataFrame, samples: pd.DataFrame)
             continue
         begin, end = blocks[attempt]
         derived = derive(samples.iloc[begin:end], window["start_s"], window["stop_s"], Spec.from_json(window["meter_spec"]))
-        mismatches += compare(window, stored.get(attempt), derived)
+        mismatches += compare(window, stored.get(attempt, []), derived)
         done += 1
     return done, mismatches
 
@@ -66,7 +68,7 @@ def blocks_of(samples: pd.DataFrame) -> Iterator[tuple[str, tuple[int, int]]]:
         yield str(names[codes[begin]]), (int(begin), int(end))
 
 
-def compare(window: dict, energies: pd.DataFrame | None, derived: Derived) -> list[dict]:
+def compare(window: dict, rows: list[dict], derived: Derived) -> list[dict]:
     """Every stored number of a window that `derived` does not repeat exactly."""
     attempt = window["attempt"]
     found = []
@@ -76,7 +78,6 @@ def compare(window: dict, energies: pd.DataFrame | None, derived: Derived) -> li
             found.append({"attempt": attempt, "what": what, "stored": stored, "derived": again})
 
     check("status", window["status"], derived.status)
-    rows = [] if energies is None else energies.to_dict("records")
     before = {(r["device_id"], r["boundary"], r["method"]): r for r in rows}
     after = {(e.device_id, e.boundary, e.method): e for e in derived.energies}
     for key in before.keys() | after.keys():

@@ -41,7 +41,7 @@ def split(stream: pd.DataFrame) -> dict[tuple[str, str, str], tuple[np.ndarray, 
         column = stream[label]
         if isinstance(column.dtype, pd.CategoricalDtype):
             codes.append(column.cat.codes.to_numpy().astype(np.int64))
-            names.append(list(column.cat.categories))
+            names.append(column.cat.categories.tolist())
         else:
             code, values = pd.factorize(column)
             codes.append(code.astype(np.int64))

@@ -11,7 +11,7 @@ from eai.advise.audit.files import Unit, Unreadable
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_NODES = 200_000
-_MAX_DEPTH = 200
+_MAX_DEPTH = 1000
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _BRACKET = re.compile(r"[\[\]{}]")
 
@@ -55,7 +55,7 @@ class Config:
         stack, seen = list(self.roots), set()
         while stack and len(seen) < _MAX_NODES:
             node = stack.pop()
-            if False:
+            if id(node) in seen:
                 continue
             seen.add(id(node))
             yield node
@@ -87,13 +87,15 @@ def _as_yaml(text: str) -> str:
 
 
 def _depth(text: str) -> int:
-    """An upper bound of the nesting: brackets open at once, or the deepest indentation; the parser's stack is not ours to overflow."""
+    """An upper bound of the nesting: brackets open at once, or the longest run of indentation and dashes that starts a line.
+
+    libyaml's composer recurses in C: at some tens of thousands of levels it would end the process, not raise.
+    """
     depth = deepest = 0
     for bracket in _BRACKET.findall(text):
         depth += 1 if bracket in "[{" else -1
         deepest = max(deepest, depth)
-    indent = max((len(line) - len(line.lstrip(" ")) for line in text.splitlines()), default=0)
-    return max(deepest, indent // 8)
+    return max([deepest, *(len(line) - len(line.lstrip(" -?")) for line in text.splitlines())])
 
 
 def _mapping(node: yaml.MappingNode) -> Mapping:

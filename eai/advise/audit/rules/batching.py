@@ -114,11 +114,6 @@ def _single_prompt_helpers(code: Code, direct: set[str]) -> set[str]:
     return helpers
 
 
-def _is_interactive(loop: ast.AST) -> bool:
-    """Whether the loop waits for a person."""
-    return any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "input" for n in ast.walk(loop))
-
-
 def _items(code: Code, iterable: ast.AST) -> int | None:
     """How many items the loop runs over where the file tells, else None."""
     value = code.values.resolve(iterable)
@@ -171,7 +166,7 @@ def _one_a_turn(code: Code, call: Built, loop: ast.AST, direct: set[str], helper
     """Whether `call` generates for one item in each of several turns of `loop`."""
     target, iterable = _source(loop)
     items = _items(code, iterable)
-    if _steps(iterable) or _BATCHED_NAME.search(ast.unparse(target)) or (items is not None and items < 2) or _is_interactive(loop):
+    if _steps(iterable) or _BATCHED_NAME.search(ast.unparse(target)) or (items is not None and items < 2):
         return False
     tainted = _tainted(loop, _names(target))
     if call.name.removeprefix("self.") in helpers:

@@ -1,0 +1,53 @@
+"""The vocabulary of strategies: facts from the papers, and names that say which method ran."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eai import strategies
+from eai.errors import UserError
+
+
+def test_the_vocabulary_is_the_contracts():
+    names = "fp32 tf32 bf16 fp16 fp16_mixed int8_default int8_pure nf4 nf4_dq fp4 dynamic int4_wo fp8 gptq awq".split()
+    assert list(strategies.STRATEGIES) == names
+
+
+@pytest.mark.parametrize(
+    ("slug", "bits"),
+    [("fp32", 32), ("bf16", 16), ("int8_pure", 8), ("nf4", 4.5), ("nf4_dq", 4.127)],
+)
+def test_stored_bits_a_weight(slug, bits):
+    """NF4 with a float32 scale a block of 64 is 4.5 bits; double quantization saves 0.373 bits a parameter (QLoRA, section 3)."""
+    s = strategies.get(slug)
+    assert s.weight_bits + s.scale_bits == pytest.approx(bits, abs=1e-3)
+
+
+def test_the_threshold_is_in_the_name():
+    assert strategies.get("int8_default").threshold == 6.0
+    assert strategies.get("int8_pure").threshold == 0.0
+    assert strategies.get("int8_t3.5").threshold == 3.5
+    assert strategies.get("int8_t0").needs_outliers is False
+
+
+@given(st.floats(0, 100).map(lambda x: round(x, 3)))
+def test_any_threshold_is_a_strategy(x):
+    assert strategies.get(f"int8_t{x:.3f}").threshold == pytest.approx(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("int8", "int8_default or int8_pure"), ("int4", "nf4"), ("mixed", "fp16_mixed"), ("nfour", "one of fp32")]
+)
+def test_a_name_that_does_not_say_which_method_is_refused(name, hint):
+    with pytest.raises(UserError, match=hint):
+        strategies.get(name)
+
+
+def test_baselines():
+    assert strategies.default_baseline("cpu") == "fp32"
+    assert strategies.default_baseline("h200") == "fp16"
+
+
+def test_only_formats_below_sixteen_bits_count_as_quantized():
+    quantized = {s.slug for s in strategies.STRATEGIES.values() if s.is_quantized}
+    assert quantized == {"int8_default", "int8_pure", "nf4", "nf4_dq", "fp4", "dynamic", "int4_wo", "fp8", "gptq", "awq"}
