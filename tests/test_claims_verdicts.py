@@ -211,6 +211,12 @@ def test_advice_against_advice(result):
         assert of(result, identity)["verdict"] == "inconsistent"
 
 
+def test_retained_scores(result):
+    # 70.8 / 71.5 is 99.02 %, where 99.3 is stated; 70.9 / 71.8 is 98.75 %, where 98.7 is
+    assert of(result, "S-distill-retained")["computed"] == "99.02 %" and of(result, "S-distill-retained")["verdict"] == "inconsistent"
+    assert of(result, "S-qwen-retained")["verdict"] == "consistent"
+
+
 def test_true_claims_are_found_true(result):
     for identity in ("A-batch-64", "A-nf4-small", "A-power-not-energy", "S-deepseek-int8-eor", "S-five-tasks", "A-utilisation"):
         assert of(result, identity)["verdict"] == "consistent", identity

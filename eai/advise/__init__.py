@@ -1,1 +1,13 @@
-"""Advice on deployments: every number leads to a row, a prediction with its interval, or a stated default."""
+"""Advice on deployments from measured rows: what to run, what it costs, what goes wrong; and audits of code and configurations.
+
+parameters   a request, validated: explained defaults, cross-checks, aliases
+evidence     the cost of one configuration: a row, a prediction with interval, or what to measure
+accuracy     what is known of a strategy's accuracy on a model
+optimize     a scenario -> ranked configurations with the probability of being best
+compare      strategies side by side, with rank and paradoxes
+estimate     monthly energy, cost and carbon with Monte Carlo intervals
+ownership    total cost of ownership and the break-even of two GPUs
+regression   two experiments: shown worse, shown not worse, or undecided
+markdown     every answer as text
+audit        findings in code, notebooks and configs
+"""

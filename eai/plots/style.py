@@ -4,6 +4,7 @@ The palette is Okabe and Ito's (https://jfly.uni-koeln.de/color/), told apart by
 series also has its own marker, so that a figure survives a black-and-white printer.
 """
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -122,6 +123,13 @@ def save(fig: Figure, path: str | Path) -> Path:
     if kind not in NOT_GIVEN:
         raise UserError(f"figure file '{path.name}'", "a name that ends in .svg, .pdf or .png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context({"svg.hashsalt": "eai", "font.size": FONT_PT}):
-        fig.savefig(path, metadata=NOT_GIVEN[kind], dpi=200)
+    path.write_bytes(rendered(fig, kind))
     return path
+
+
+def rendered(fig: Figure, kind: str) -> bytes:
+    """The bytes of the figure as svg, pdf or png, the same for the same figure."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "eai", "font.size": FONT_PT}):
+        fig.savefig(buffer, format=kind, metadata=NOT_GIVEN[kind], dpi=200)
+    return buffer.getvalue()

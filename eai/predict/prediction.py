@@ -82,7 +82,7 @@ def predict(
     if why:
         raise UserError(f"{name} cannot be predicted: {why}", "", MEASURE)
     wanted = features(gpu, model, quantization, batch_size, input_tokens, output_tokens)
-    return _predict(known, wanted, _prefill(gpu, model, input_tokens, output_tokens), name)
+    return _predict(known, wanted, prefill_cost(gpu, model, input_tokens, output_tokens), name)
 
 
 def why_not(
@@ -107,7 +107,7 @@ def why_not(
     return refusal(rows, wanted)
 
 
-def _prefill(gpu: Gpu, model: Model, input_tokens: int, output_tokens: int) -> tuple[float, float]:
+def prefill_cost(gpu: Gpu, model: Model, input_tokens: int, output_tokens: int) -> tuple[float, float]:
     """(energy [J], time [s]) an output token of prompt tokens beyond those of the rows: full board power at 40 % of the compute peak."""
     extra = footprint.prefill_flops(model, input_tokens) - footprint.prefill_flops(model, ASSUMED_INPUT_TOKENS)
     seconds = max(extra, 0.0) / (PREFILL_PEAK_SHARE * footprint.peak_flops(gpu, "fp16")) / output_tokens

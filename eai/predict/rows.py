@@ -17,6 +17,8 @@ TABLE = "ecocompute_measurements"
 ACCOUNTINGS = ("gross", "net")
 ASSUMED_INPUT_TOKENS = 256
 NET_SHARE = 0.97
+NORMAL_95 = 1.96
+LAWLESS = "its session's steps are neither launch-bound nor bandwidth-bound"
 LAUNCH_BOUND_SHARE = 0.3
 LAUNCH_BOUND_SPREAD = 2.0
 CONFIGURATION = ["session", "gpu", "shape", "quantization", "batch_size"]
@@ -38,6 +40,8 @@ def published_rows() -> pd.DataFrame:
     is_integral = ~is_net & ((printed / computed - 1).abs() < 1 - NET_SHARE)
     table["gross_j_per_token"] = printed.where(is_integral, computed)
     table["net_j_per_token"] = printed.where(is_net & computed.notna())
+    table["u_log"] = raw["energy_std_j_per_1k_tok"] / raw["energy_j_per_1k_tok"] / np.sqrt(raw["n_runs"])
+    table["throughput_u_log"] = raw["throughput_std_tok_s"] / raw["throughput_tok_s"] / np.sqrt(raw["n_runs"])
     table["gpu"] = [_slug("gpu", name) for name in raw["gpu"]]
     table["input_tokens"] = raw["input_tokens"].fillna(ASSUMED_INPUT_TOKENS)
     why = _first_reason(table, raw)
@@ -90,6 +94,8 @@ def measured_rows(experiment: str | Path) -> pd.DataFrame:
     for kind in ACCOUNTINGS:
         table[f"{kind}_j_per_token"] = summary["energy_j_per_token"].where(summary["energy_kind"] == kind)
     table["gpu"] = [_slug("gpu", name) for name in table["gpu"]]
+    table["u_log"] = np.log(summary["energy_j_per_token_abs_high"] / summary["energy_j_per_token_abs_low"]) / (2 * NORMAL_95)
+    table["throughput_u_log"] = np.log(summary["throughput_tok_s_high"] / summary["throughput_tok_s_low"]) / (2 * NORMAL_95)
     known = [_known(*row) for row in table[["gpu", "model", "quantization"]].itertuples(index=False)]
     conditions = [
         (summary["boundary"] != "gpu") | (summary["basis"] != "measured"),
@@ -135,7 +141,7 @@ def _joint_reason(table: pd.DataFrame) -> pd.Series:
     why[(why == "") & (table["power_w"] > 1.1 * table["tdp_w"])] = "more power than the board's limit"
     single = table.groupby("quantization")["shape"].transform("nunique") < 2
     why[(why == "") & single] = "the only model of its strategy: it cannot be tested on another"
-    return why.where(~((why == "") & _lawless(table, step_s)), "its session's steps are neither launch-bound nor bandwidth-bound")
+    return why.where(~((why == "") & _lawless(table, step_s)), LAWLESS)
 
 
 def _lawless(table: pd.DataFrame, step_s: pd.Series) -> pd.Series:

@@ -1,0 +1,16 @@
+"""A written report and a talk from any experiment, in English or Chinese: every sentence is computed from its tables.
+
+facts        what the tables of an experiment carry, gathered once
+elements     prose, lists, tables and pictures that know Markdown and LaTeX
+wording      the sentences of the report, in both languages
+speech       the sentences of the talk, in both languages
+sections     facts -> sections of the report
+slides       facts -> seven slides with a timed speaker script
+pages        the page templates: one self-contained HTML page, Markdown, LaTeX, slides
+publishing   runs the notebooks and exports them with nbconvert
+"""
+
+from eai.report.facts import Facts, gather
+from eai.report.publishing import export
+
+__all__ = ["Facts", "export", "gather"]

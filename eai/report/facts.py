@@ -1,0 +1,105 @@
+"""What the tables of an experiment carry, gathered once: the only source of every sentence of the report and the talk."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from eai import tables
+from eai.analyze import comparison, deployment, interaction, quality, study, summary
+from eai.analyze.selection import CONFIGURATION, Selection, select
+from eai.errors import UserError
+
+FACTORS = ("batch_size", "gpu", "model", "task", "input_tokens", "output_tokens")
+STUDY_TASK = "mmlu"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """An experiment in tables; a table that the experiment cannot support is empty.
+
+    `summary`, `comparisons`: as analyze and compare write them; `contrasts`, `synergies`: by factor that was varied; `rules`: the
+    computed decision rules; `effects`, `outliers`: whether the experiment was steady; `provenance`: one entry a job.
+    """
+
+    experiment: str
+    windows: pd.DataFrame
+    selection: Selection
+    summary: pd.DataFrame
+    comparisons: pd.DataFrame
+    contrasts: dict[str, pd.DataFrame]
+    synergies: dict[str, pd.DataFrame]
+    rules: pd.DataFrame
+    effects: pd.DataFrame
+    outliers: pd.DataFrame
+    provenance: list[dict]
+
+    @property
+    def usable(self) -> pd.DataFrame:
+        """The rows of the summary that have a number."""
+        return self.summary[self.summary["n_blocks"] > 0]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of comparisons by outcome."""
+        return {str(k): int(v) for k, v in self.comparisons["outcome"].value_counts().items()}
+
+    def levels(self, factor: str) -> list:
+        """The levels of a factor among the usable configurations, in the order of the summary."""
+        return list(dict.fromkeys(self.usable[factor]))
+
+    def best(self) -> pd.Series | None:
+        """The comparison with the largest shown saving; None where no saving was shown."""
+        shown = self.comparisons[self.comparisons["outcome"] == "lower"]
+        return shown.loc[shown["ratio_to_baseline"].idxmin()] if len(shown) else None
+
+
+def gather(experiment: str, baseline: str | None = None) -> Facts:
+    """The facts of an experiment. Raises UserError where it has no usable window or the baseline was not measured."""
+    windows, energies = tables.read_windows(experiment), tables.read_energies(experiment)
+    return from_tables(tables.experiment_dir(experiment).name, windows, energies, tables.read_provenance(experiment), baseline)
+
+
+def from_tables(
+    name: str, windows: pd.DataFrame, energies: pd.DataFrame, provenance: list[dict] | None = None, baseline: str | None = None,
+    scores: pd.DataFrame | None = None,
+) -> Facts:  # fmt: skip
+    """The facts of windows and energies that are at hand, measured, imported or simulated."""
+    selection = select(windows, energies)
+    table = summary.summarize_selection(selection, windows, baseline, scores)
+    comparisons = comparison.compare(windows, energies, baseline, boundary=selection.boundary, basis=selection.basis)
+    varied = [f for f in FACTORS if table.loc[table["n_blocks"] > 0, f].nunique() > 1]
+    ratios = interaction.block_ratios(selection, baseline)
+    return Facts(
+        experiment=name,
+        windows=windows,
+        selection=selection,
+        summary=table,
+        comparisons=comparisons,
+        contrasts={f: study.contrast(selection, f, _reference(table, f)) for f in varied},
+        synergies={f: found for f in varied if len(found := _or_empty(lambda f=f: interaction.synergy(ratios, f, _reference(ratios, f))))},
+        rules=deployment.decisions(table, np.random.default_rng(0)),
+        effects=quality.effects(selection),
+        outliers=quality.outliers(selection),
+        provenance=provenance or [],
+    )
+
+
+def _or_empty(analysis: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table of an analysis, empty where the experiment cannot support it."""
+    try:
+        return analysis()
+    except UserError:
+        return pd.DataFrame()
+
+
+def _reference(table: pd.DataFrame, factor: str):
+    """The level that the others are compared with: MMLU among tasks, else the smallest or the first by name."""
+    levels = sorted(table.loc[table["n_blocks"] > 0, factor].unique() if "n_blocks" in table else table[factor].unique())
+    return STUDY_TASK if STUDY_TASK in levels else levels[0]
+
+
+def configurations(windows: pd.DataFrame) -> int:
+    """The number of configurations that were tried."""
+    return len(windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id"))
