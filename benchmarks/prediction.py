@@ -21,7 +21,14 @@ from eai.predict.folds import LEFT_OUT, TARGETS, Judged, coverage, overall
 from eai.predict.models import FITS
 from eai.predict.rows import all_rows
 
-MODELS = ("mistral-7b-instruct-v0.2", "qwen2.5-7b-instruct", "qwen2.5-1.5b-instruct", "qwen2.5-3b-instruct", "yi-1.5-9b", "qwen2.5-14b-instruct")
+MODELS = (
+    "mistral-7b-instruct-v0.2",
+    "qwen2.5-7b-instruct",
+    "qwen2.5-1.5b-instruct",
+    "qwen2.5-3b-instruct",
+    "yi-1.5-9b",
+    "qwen2.5-14b-instruct",
+)
 STRATEGIES = ("fp16", "bf16", "int8_default", "int8_pure", "nf4", "nf4_dq")
 BATCHES = (1, 4, 8, 16, 32, 64)
 LENGTHS = (256, 256)

@@ -96,11 +96,14 @@ def notebook(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    probe: Annotated[bool, typer.Option("--probe", help="First load each GPU for about two minutes and find out what its sensor does.")] = False,
+    as_json: Json = False,
+) -> None:
     """What can be measured on this machine, how well, and what to do about the rest."""
     from eai import doctor
 
-    report = doctor.examine()
+    report = doctor.examine(probe)
     _emit(report, as_json, doctor.to_text(report))
 
 
@@ -125,14 +128,14 @@ def calibrate(
     card: Annotated[Path, typer.Option(help="The card's own power log over the same time.")],
     efficiency: Annotated[float, typer.Option(help="Of the power supply; 1 for a meter in the card's own supply lines.")] = 1.0,
     u_efficiency: Annotated[float, typer.Option(help="Its standard uncertainty.")] = 0.0,
-    remember: Annotated[bool, typer.Option("--remember", help="Use it for the card in this machine from now on.")] = False,
+    remember: Annotated[str | None, typer.Option(metavar="UUID", help="Use it from now on for this card of this machine.")] = None,
     as_json: Json = False,
 ) -> None:
     """The gain of a card's power sensor against a wall meter: shrinks the term that no repetition removes."""
-    from eai.power import calibrate, logs, nvml
+    from eai.power import calibrate
 
-    found = calibrate.calibrate(logs.read_log(wall).gpus[0], logs.read_log(card).gpus[0], efficiency, u_efficiency)
-    kept = remember and all([calibrate.apply(each, found) for each in nvml.NvmlMeter().open().cards])
+    found = calibrate.calibrate_logs(str(wall), str(card), efficiency, u_efficiency)
+    kept = calibrate.remember(remember, found) if remember else False
     text = f"true power = {found.scale:.4f} x the card's reading, +- {196 * found.gain_rel:.2f} % (95 %), {found.bins} means of 10 s"
     _emit(found.to_dict() | {"remembered": kept}, as_json, text + (", remembered" if kept else ""))
 
@@ -174,10 +177,10 @@ def check(
     as_json: Json = False,
 ) -> None:
     """The general checks on any table of results. Exit 1 if something in it contradicts itself."""
-    from eai import terminal
+    from eai import tables, terminal
     from eai.claims import foreign
 
-    found = foreign.check_file(table, foreign.read_mapping(mapping) if mapping else None)
+    found = foreign.check_file(table, foreign.read_mapping(mapping) if mapping else None, tables.read_published("gpu_specifications"))
     answer = {"findings": _table(found), "counts": {str(k): int(v) for k, v in found["verdict"].value_counts().items()}}
     _emit(answer, as_json, terminal.findings_text(found, ["inconsistent"]))
     if (found["verdict"] == "inconsistent").any():

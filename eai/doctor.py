@@ -9,12 +9,22 @@ from eai.errors import UserError
 from eai.power.survey import survey
 
 
-def examine() -> dict:
+def examine(probe: bool = False) -> dict:
     """The findings as a JSON-able dict: `meters` (from the power room), `checks` ({name, ok, found, do}), `machine`.
 
-    Nothing is measured on a GPU and no model is loaded.
+    With `probe` each GPU is loaded for about two minutes first, and what its sensor does is remembered for that card and driver
+    (`probed`); without, nothing runs on a GPU. Raises UserError where there is nothing to probe.
     """
-    return {"meters": survey(), "checks": [check() for check in CHECKS], "machine": machine()}
+    probed = _probe() if probe else []
+    return {"meters": survey(), "checks": [check() for check in CHECKS], "machine": machine(), "probed": probed}
+
+
+def _probe() -> list[dict]:
+    from eai.power.nvml import NvmlMeter
+    from eai.power.probe import probe_cards
+
+    with NvmlMeter() as meter:
+        return probe_cards(meter)
 
 
 def machine() -> dict:
@@ -84,6 +94,8 @@ def to_text(report: dict) -> str:
             )
         if meter["do"]:
             lines.append(f"{'':<16}-> {meter['do']}")
+    for card in report["probed"]:
+        lines.append(f"  probed {card['name']}: " + ", ".join(f"{k} {v:.4g}" for k, v in card.items() if isinstance(v, float)))
     lines.append("around them")
     for check in report["checks"]:
         lines.append(f"  {'ok' if check['ok'] else '!':<4}{check['name']}: {check['found']}")

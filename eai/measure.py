@@ -23,17 +23,15 @@ from pathlib import Path
 from eai import catalog, power, provenance, schema, tables
 from eai.errors import UserError
 from eai.order import PlannedWindow, job_order
+from eai.power import steady
 from eai.power.meter import Baseline, Meter
 from eai.settings import Sweep
 from eai.store import JobStore, new_attempt
-from eai.workload import device, generation, memory, models
+from eai.workload import device, fit, generation, memory, models
 
 COLUMNS = tuple(column.name for column in schema.WINDOWS)
 SAME_THROUGHOUT = ("window_s", "warmup_cap_s", "idle_s", "threads", "seed", "meter")
 RETRIED = ("failed", "lost", "timeout")
-WARMUP_GROUPS = 5
-GROUP_STEPS = 16
-STEADY_CV = 0.02
 
 Say = Callable[[str], None]
 
@@ -154,7 +152,7 @@ def run(sweep: Sweep, say: Say = print) -> Path:
             if finished := finished or finished_job(experiment, sweep, gpu, model):
                 say(f"{finished.name}: every window is on disk, nothing to measure")
             else:
-                models.locate(model)
+                models.locate(model, sweep.weights)
                 _run_job(sweep, gpu, model, experiment, say)
     return experiment
 
@@ -162,7 +160,7 @@ def run(sweep: Sweep, say: Say = print) -> Path:
 def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> None:
     """Measure the windows of one job that are missing."""
     plan = job_order(sweep, gpu, model)
-    meter, why = power.best_meter(gpu, sweep.meter)
+    meter, why = power.best_meter(gpu if gpu == "cpu" else device.cuda_uuid(), sweep.meter, sweep.shared)
     threads = device.set_threads(sweep.threads)
     name = f"{gpu}--{slug(model)}--{device_mark(gpu, meter)}"
     if differing := differing_settings(experiment / name, sweep):
@@ -209,11 +207,13 @@ class _Job:
 
     def measure_load(self, windows: list[PlannedWindow]) -> None:
         """Load a model once and measure its windows; whatever stops the load becomes a row for each of them."""
-        first = windows[0].configuration
+        first, block = windows[0].configuration, windows[0].block
         device.release()
         memory.reset_peak(models.torch_device(first.gpu))
+        if not (windows := self._that_fit(windows)):
+            return self.store.compact(block)
         try:
-            loaded = models.load(first.model, first.quantization, first.gpu, first.weights, self.sweep.trust_remote_code)
+            loaded = models.load(first.model, first.quantization, first.gpu, first.weights, self.sweep.trust_remote_code, self.sweep.seed)
         except Exception as error:
             status, reason = failure(error)
             for w in windows:
@@ -222,14 +222,27 @@ class _Job:
             baseline = self.meter.idle(self.protocol.idle_s, "context") if self.protocol.idle_s else None
             for w in windows:
                 self._measure(w, loaded, baseline)
-        self.store.compact(windows[0].block)
+        self.store.compact(block)
+
+    def _that_fit(self, windows: list[PlannedWindow]) -> list[PlannedWindow]:
+        """The windows that may fit in the free memory; each of the others becomes a row, and is not tried."""
+        first = windows[0].configuration
+        shapes, kept = fit.shapes(first.model), []
+        for w in windows:
+            try:
+                fit.check(shapes, w.configuration, models.torch_device(first.gpu))
+                kept.append(w)
+            except fit.DoesNotFit as error:
+                status, reason = failure(error)
+                self._commit(w, {"status": status, "reason": reason})
+        return kept
 
     def _measure(self, w: PlannedWindow, loaded: models.LoadedModel, baseline: Baseline | None) -> None:
         """Warm up, measure one window and commit it. What the work raises becomes the row's status; a fault of ours is raised."""
         c = w.configuration
         try:
-            work = generation.Generation(loaded, c.batch_size, c.input_tokens, c.output_tokens, c.options.get("kv_cache", True))
-            warm = warm_up(work, self.protocol.warmup_cap_s)
+            work = generation.Generation(loaded, c.batch_size, c.input_tokens, c.output_tokens, **c.options)
+            warm = warm_up(work, self.protocol.warmup_cap_s, self.meter.power_w)
             memory.reset_peak(loaded.device)
             calls: list[generation.Produced] = []
             with power.window(self.meter, baseline, warm.step_time_s) as measured:
@@ -292,24 +305,30 @@ def _work_columns(calls: list[generation.Produced], warm: Warm, loaded: models.L
     }
 
 
-def warm_up(work: generation.Generation, cap_s: float) -> Warm:
-    """Run the work until its speed has settled, or for `cap_s` seconds; at least once, and three times for the first token.
+def warm_up(work: generation.Generation, cap_s: float, power_w: Callable[[], float | None] = lambda: None) -> Warm:
+    """Run the work until its speed and power have settled, or for `cap_s` seconds; at least once, and three times for the first token.
 
-    Settled: the coefficient of variation of the last 5 groups of at least 16 decode steps is <= 2 %.
+    Speed: the coefficient of variation of the last 5 groups of at least 16 decode steps is <= 2 %. Power, where `power_w` tells it:
+    no slope over the last 5 groups.
     """
-    start_s = time.monotonic()
-    ttft_s = work.first_token_s()
-    groups: list[float] = []
-    cv = None
-    while not groups or (time.monotonic() - start_s < cap_s and (cv is None or cv > STEADY_CV)):
-        calls = [work.run() for _ in range(max(1, -(-GROUP_STEPS // work.output_tokens)))]
-        groups.append(statistics.mean(call.duration_s for call in calls))
-        if len(groups) >= WARMUP_GROUPS:
-            last = groups[-WARMUP_GROUPS:]
-            cv = statistics.stdev(last) / statistics.mean(last)
+    start_s, ttft_s = time.monotonic(), work.first_token_s()
+    groups_s: list[float] = []
+    readings: list[tuple[float, float]] = []
+
+    def group() -> float:
+        calls = [work.run() for _ in range(max(1, -(-steady.GROUP_STEPS // work.output_tokens)))]
+        groups_s.append(statistics.mean(call.duration_s for call in calls))
+        if (watts := power_w()) is not None:
+            readings.append((time.monotonic(), watts))
+        return groups_s[-1]
+
+    def settled() -> bool:
+        return not readings or steady.power_settled(*zip(*readings[-steady.GROUPS :], strict=True))
+
+    verdict, _ = steady.warm_up(group, time.monotonic, cap_s - (time.monotonic() - start_s), settled, group_steps=1)
     steps = work.output_tokens - 1
-    step_time_s = (groups[-1] - ttft_s) / steps if steps and groups[-1] > ttft_s else None
-    return Warm(time.monotonic() - start_s, cv, cv is not None and cv <= STEADY_CV, ttft_s, step_time_s)
+    step_time_s = (groups_s[-1] - ttft_s) / steps if steps and groups_s[-1] > ttft_s else None
+    return Warm(time.monotonic() - start_s, verdict.cv, verdict.steady and settled(), ttft_s, step_time_s)
 
 
 def failure(error: Exception) -> tuple[str, str]:
@@ -319,6 +338,8 @@ def failure(error: Exception) -> tuple[str, str]:
     """
     if isinstance(error, models.Unsupported):
         return "unsupported", str(error)
+    if isinstance(error, fit.DoesNotFit):
+        return "oom", str(error)
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "oom", reason

@@ -20,7 +20,7 @@ from eai.errors import UserError
 from eai.schema import CONFIGURATION
 
 EMBEDDED_MODEL = "embedded/SmolLM2-135M-Instruct"
-OPTION_DEFAULTS = {"kv_cache": True}
+OPTION_DEFAULTS = {"kv_cache": True, "cache": "dynamic", "compile": False}
 
 
 def _as_list(value: Any) -> Any:
@@ -92,6 +92,8 @@ class Sweep(BaseModel):
     output_tokens: Counts = [16]
     tasks: Strings = ["generate"]
     kv_cache: bool = True
+    cache: Literal["dynamic", "static"] = "dynamic"
+    compile: bool = Field(False, description="torch.compile of the decode step; needs cache: static")
     blocks: int = Field(3, ge=1)
     repeats: int = Field(1, ge=1)
     window_s: float | None = Field(None, gt=0, description="seconds of work a window; None: 10 with a sensor, 2 with the CPU estimate")
@@ -104,6 +106,9 @@ class Sweep(BaseModel):
     threads: int = Field(1, ge=0, description="CPU threads of the measured process; 0 leaves the library's choice")
     seed: int = 0
     meter: Literal["auto", "nvml", "rapl", "estimate"] = "auto"
+    shared: bool = Field(
+        False, description="measure although other processes use the card: their energy is in the number, and it is flagged"
+    )
     baseline: str = "auto"
     trust_remote_code: bool = False
 
@@ -142,7 +147,7 @@ class Sweep(BaseModel):
     def configurations(self, gpu: str, model: str) -> list[Configuration]:
         """Every configuration of the job `gpu` x `model`, in the order of the grid."""
         grid = itertools.product(self.quantizations, self.batch_sizes, self.input_tokens, self.output_tokens, self.tasks)
-        common = {"gpu": gpu, "model": model, "weights": self.weights, "options": {"kv_cache": self.kv_cache}}
+        common = {"gpu": gpu, "model": model, "weights": self.weights, "options": {name: getattr(self, name) for name in OPTION_DEFAULTS}}
         names = ("quantization", "batch_size", "input_tokens", "output_tokens", "task")
         return [Configuration(**common, **dict(zip(names, cell, strict=True))) for cell in grid]
 

@@ -1,5 +1,6 @@
 """The protocol on a tiny model: every planned window once, failures as rows, kill and resume."""
 
+import itertools
 import json
 import os
 import signal
@@ -150,6 +151,28 @@ def test_warm_up_stops_when_speed_is_steady(monkeypatch):
     assert not measure.warm_up(Work([1.0, 2.0] * 5), 0.0).steady
 
 
+def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
+    """Speed is constant from the start; power rises by 10 W a group for 20 groups: only then may measuring begin."""
+
+    class Work:
+        output_tokens = 16
+        groups = 0
+
+        def first_token_s(self):
+            return 0.1
+
+        def run(self):
+            self.groups += 1
+            return generation.Produced(1, 8, 16, 1.0)
+
+    now = itertools.count()
+    monkeypatch.setattr(measure.time, "monotonic", lambda: float(next(now)))
+    work = Work()
+    assert measure.warm_up(work, 10_000.0, lambda: 100.0 + 10 * min(work.groups, 20)).steady
+    assert 20 < work.groups <= 25
+    assert not measure.warm_up(work, 100.0, lambda: 100.0 + 10 * work.groups).steady
+
+
 def test_kill_minus_nine_loses_at_most_the_window_in_flight(tiny_model, scratch):
     """Killed three times at different moments, the run ends with the same window keys as an undisturbed one."""
     parameters = {"experiment": "killed", "models": [str(tiny_model)], "quantizations": ["fp32", "bf16"], "blocks": 6} | QUICK
@@ -171,3 +194,28 @@ def test_kill_minus_nine_loses_at_most_the_window_in_flight(tiny_model, scratch)
     keys = list(windows[["block", "configuration_id", "repeat"]].itertuples(index=False, name=None))
     assert sorted(keys) == sorted(w.key for w in order.job_order(sweep, "cpu", str(tiny_model)))
     assert lines == len(keys) >= announced
+
+
+def test_a_sensed_window_is_stored_so_that_it_replays_bit_for_bit(sweep, monkeypatch):
+    """The whole path of a GPU meter (counter and power, baselines, samples) through the store, on a simulated card that draws 200 W."""
+    from eai.power import truth
+    from eai.power.fake import FakeCard, FakeNvml
+    from eai.power.meter import MonotonicClock
+    from eai.power.nvml import NvmlMeter
+    from eai.power.replay import replay
+    from eai.power.simulate import CounterSpec, SensorSpec
+
+    clock = MonotonicClock()
+    load = truth.constant(clock.now_s() - 10.0, 10_000.0, 200.0, 80.0)
+    card = FakeCard(load, uuid="GPU-0", sensors={"power_instant_w": SensorSpec(0.02, 0.02, 0.0)}, counter=CounterSpec(0.02, 0.0))
+    monkeypatch.setattr(measure.power, "best_meter", lambda *_: (NvmlMeter(FakeNvml([card], clock), clock=clock, environ={}), "simulated"))
+    folder = measure.run(sweep(blocks=1, batch_sizes=[1], window_s=1.0, idle_s=0.3, meter="auto"), lambda line: None)
+    windows, energies, samples = tables.read_windows(folder), tables.read_energies(folder), tables.read_samples(folder)
+    assert set(energies["method"]) == {"counter", "power"} and energies["primary"].sum() == len(windows) == 2
+    joined = energies.merge(windows[["attempt", "duration_s"]], on="attempt")
+    assert (joined["energy_j"] / joined["duration_s"]).tolist() == pytest.approx([200.0] * len(joined), rel=0.05)
+    assert energies["net_energy_j"].notna().all()
+    assert windows["power_mean_w"].tolist() == pytest.approx([200.0, 200.0], rel=0.05)
+    assert replay(windows, energies, samples) == (2, [])
+    changed = energies.assign(energy_j=energies["energy_j"] * 1.0000001)
+    assert len(replay(windows, changed, samples)[1]) == len(energies)

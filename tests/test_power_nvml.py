@@ -286,3 +286,18 @@ def test_limits_and_modes_are_read_and_never_changed():
     meter.metadata()
     assert "nvmlDeviceGetEnforcedPowerLimit" in nvml.calls
     assert all(name.startswith("nvmlDeviceGet") for name in nvml.calls)
+
+
+def test_power_right_now_is_the_sum_of_the_cards():
+    meter, _, clock = make(cards=2)
+    with meter:
+        assert meter.power_w() == pytest.approx(160.0)
+        clock.sleep(START_S + 5 - clock.now_s())
+        assert meter.power_w() == pytest.approx(600.0)
+
+
+def test_a_uuid_measures_that_card_alone():
+    """An idle neighbour must not be billed to the work."""
+    nvml = make(cards=2)[1]
+    meter = NvmlMeter(nvml, gpu="GPU-1", clock=nvml.clock, environ={})
+    assert [device.device_id for device in meter.devices()] == ["GPU-1"]

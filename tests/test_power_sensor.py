@@ -9,7 +9,7 @@ import pytest
 from eai import paths
 from eai.errors import UserError
 from eai.power import choice, sensor, truth
-from eai.power.calibrate import apply, calibrate, calibrate_logs
+from eai.power.calibrate import Calibration, apply, calibrate, calibrate_logs, remember
 from eai.power.fake import FakeCard, FakeNvml
 from eai.power.logs import LoggedGpu
 from eai.power.nvml import NvmlMeter
@@ -267,3 +267,15 @@ def test_the_expected_interval_is_what_a_window_then_gets():
             clock.sleep(10.0)
     got = w.gpu_energy_j
     assert got.high / got.value - 1 == pytest.approx(ahead["high"], rel=0.02)
+
+
+def test_a_calibration_is_remembered_for_the_card_that_is_named():
+    clock = VirtualClock(1000.0)
+    fakes = [FakeCard(truth.constant(1000.0, 1.0, 300.0, 80.0), uuid=f"GPU-{i}", sensors={"power_instant_w": SensorSpec(0.1, 0.025, 0.03)}) for i in (0, 1)]
+    nvml = FakeNvml(fakes, clock)
+    found = Calibration(1.05, 0.01, 100.0, 0.0, 20, 0.999)
+    with pytest.raises(UserError, match="one of GPU-0, GPU-1"):
+        remember("GPU-7", found, NvmlMeter(nvml, clock=clock, environ={}))
+    assert remember("GPU-1", found, NvmlMeter(nvml, clock=clock, environ={}))
+    with NvmlMeter(nvml, clock=clock, environ={}) as meter:
+        assert [card.sensor.scale for card in meter.cards] == [1.0, 1.05]

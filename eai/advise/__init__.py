@@ -5,9 +5,11 @@ evidence     the cost of one configuration: a row, a prediction with interval, o
 accuracy     what is known of a strategy's accuracy on a model
 optimize     a scenario -> ranked configurations with the probability of being best
 compare      strategies side by side, with rank and paradoxes
-estimate     monthly energy, cost and carbon with Monte Carlo intervals
+estimate     monthly energy, cost and carbon, now and optimized (bill: one month; site: PUE, price, intensity)
+crossover    from which model size on a strategy saves energy on a card
 ownership    total cost of ownership and the break-even of two GPUs
 regression   two experiments: shown worse, shown not worse, or undecided
 markdown     every answer as text
+ask          the questions with plain options, as the command line asks them
 audit        findings in code, notebooks and configs
 """

@@ -81,7 +81,10 @@ def cost(r: Request) -> Cost:
     if row is not None:
         return _of_row(r, row)
     p = predict(r.gpu, r.model, r.quantization, r.batch_size, r.input_tokens, r.output_tokens)
-    sources = (p.explained, f"{len(p.rows)} rows of {canonical(r.quantization)}: {', '.join(p.rows[:3])}" + (" ..." if len(p.rows) > 3 else ""))
+    sources = (
+        p.explained,
+        f"{len(p.rows)} rows of {canonical(r.quantization)}: {', '.join(p.rows[:3])}" + (" ..." if len(p.rows) > 3 else ""),
+    )
     return Cost(p.energy_j_per_token, p.throughput_tok_s, p.power_w, p.basis, sources, p.remarks, own_sd(p.kind), None, p.folds)
 
 
@@ -112,7 +115,9 @@ def best_row(r: Request) -> pd.Series | None:
 
 def length_effect(r: Request, row: pd.Series) -> float:
     """The computed relative change of the energy a token from the row's token lengths to the requested ones."""
-    lengths = pd.DataFrame([(r.input_tokens, r.output_tokens), (row["input_tokens"], row["output_tokens"])], columns=["input_tokens", "output_tokens"])
+    lengths = pd.DataFrame(
+        [(r.input_tokens, r.output_tokens), (row["input_tokens"], row["output_tokens"])], columns=["input_tokens", "output_tokens"]
+    )
     table = lengths.assign(gpu=r.gpu.slug, model=r.model.slug, quantization=canonical(r.quantization), batch_size=r.batch_size)
     wanted, had = judged().fitted("physics", "energy").step(feature_table(table)) / r.batch_size
     wanted += prefill_cost(r.gpu, r.model, r.input_tokens, r.output_tokens)[0]
@@ -156,9 +161,8 @@ def _row_warnings(r: Request, row: pd.Series, effect: float) -> list[str]:
     sd, df = session_spread()
     found = [f"interval for another session: sessions of one configuration differ by {sd:.0%} (sd, {df} degrees of freedom)"]
     if effect:
-        found.append(
-            f"the row has {row['input_tokens']:.0f} tokens in and {row['output_tokens']:.0f} out: computed effect {effect:+.1%}, in the interval"
-        )
+        lengths = f"{row['input_tokens']:.0f} tokens in and {row['output_tokens']:.0f} out"
+        found.append(f"the row has {lengths}: computed effect {effect:+.1%}, in the interval")
     if row["why"]:
         found.append(f"session {row['session']}: {row['why']}")
     return found
@@ -174,11 +178,10 @@ def own_sd(kind: str) -> float:
 
 def measure_command(r: Request) -> str:
     """What to run to know: a sweep of this configuration beside its baseline, as YAML for `eai run`."""
-    strategies = sorted({"fp16", r.quantization})
-    return (
-        f"measure: eai run sweep.yaml with {{models: [{r.model.hf_id}], quantizations: [{', '.join(strategies)}], batch_sizes: [{r.batch_size}], "
-        f"input_tokens: [{r.input_tokens}], output_tokens: [{r.output_tokens}], blocks: 5}} on the {r.gpu.name}"
-    )
+    names = ", ".join(sorted({"fp16", r.quantization}))
+    lengths = f"input_tokens: [{r.input_tokens}], output_tokens: [{r.output_tokens}]"
+    sweep = f"{{models: [{r.model.hf_id}], quantizations: [{names}], batch_sizes: [{r.batch_size}], {lengths}, blocks: 5}}"
+    return f"measure: eai run sweep.yaml with {sweep} on the {r.gpu.name}"
 
 
 def cost_or_reason(r: Request) -> tuple[Cost | None, str]:

@@ -145,8 +145,13 @@ def find_model(name: str) -> tuple[Model, str]:
             raise
     best = min(catalog.models(), key=lambda m: abs(math.log(m.params_total / params)))
     if not 1 / SAME_SIZE <= best.params_total / params <= SAME_SIZE:
-        raise UserError(f"unknown model '{name}' of {params / 1e9:g} B", "a size that data/catalog/models.csv has", "add its shapes to models.csv")
-    return best, f"'{name}' is not in the catalog: its shapes are taken as {best.slug}'s, the nearest in size ({best.params_total / 1e9:.2f} B)"
+        raise UserError(
+            f"unknown model '{name}' of {params / 1e9:g} B", "a size that data/catalog/models.csv has", "add its shapes to models.csv"
+        )
+    return (
+        best,
+        f"'{name}' is not in the catalog: its shapes are taken as {best.slug}'s, the nearest in size ({best.params_total / 1e9:.2f} B)",
+    )
 
 
 def _count(values: dict, name: str) -> int:
@@ -192,14 +197,18 @@ def _check(r: Request) -> None:
     if r.gpu.slug == "cpu":
         raise UserError("gpu cpu", "a GPU of data/catalog/gpus.csv: no published row is of a CPU", "measure this machine with `eai run`")
     if r.batch_size > MOST_BATCH:
-        raise UserError(f"batch_size {r.batch_size}", f"at most {MOST_BATCH}, the largest measured", "measure larger batches with `eai run`")
+        raise UserError(
+            f"batch_size {r.batch_size}", f"at most {MOST_BATCH}, the largest measured", "measure larger batches with `eai run`"
+        )
     unsupported = cannot_run(r.gpu, r.quantization)
     if unsupported:
         raise UserError(f"{r.quantization} on {r.gpu.name}", unsupported, "choose fp16, or a GPU that supports it")
     smallest = footprint.fit(r.model, "nf4", r.gpu, 1, r.input_tokens, r.output_tokens)
     if not smallest.fits:
         needed = footprint.fit(r.model, "fp16", r.gpu, 1, r.input_tokens, r.output_tokens).needed_gb
-        raise UserError(smallest.explained, "a model that fits in 4 bit", f"choose a smaller model or GPUs with {needed:.0f} GB in all for fp16")
+        raise UserError(
+            smallest.explained, "a model that fits in 4 bit", f"choose a smaller model or GPUs with {needed:.0f} GB in all for fp16"
+        )
 
 
 def cannot_run(gpu: Gpu, quantization: str) -> str:

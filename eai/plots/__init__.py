@@ -6,9 +6,11 @@ ratios    forest plot of ratios to the baseline
 traces    power over time, where power was sensed
 study     heatmap, batch scaling, Pareto front, retention, synergy, uncertainty budget
 verdicts  verdicts on claims, counted
+diagrams  the framework and the decision tree
 """
 
 from eai.plots.costs import cost, throughput
+from eai.plots.diagrams import decision_tree, framework
 from eai.plots.ratios import forest
 from eai.plots.study import batch_scaling, budget, heatmap, pareto, retention, synergy
 from eai.plots.style import caption, figure, save, watermark
@@ -20,8 +22,10 @@ __all__ = [
     "budget",
     "caption",
     "cost",
+    "decision_tree",
     "figure",
     "forest",
+    "framework",
     "heatmap",
     "pareto",
     "power_traces",

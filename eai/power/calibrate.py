@@ -9,7 +9,7 @@ import numpy as np
 from eai.errors import UserError
 from eai.power import sensor as sensors
 from eai.power.logs import LoggedGpu, read_log
-from eai.power.nvml import Card
+from eai.power.nvml import Card, NvmlMeter
 from eai.power.trace import integrate
 
 BIN_S = 10.0
@@ -125,3 +125,12 @@ def apply(card: Card, calibration: Calibration) -> bool:
     """Remember a calibration for this card under its driver and VBIOS; False where the cache cannot be written."""
     card.sensor = replace(card.sensor, scale=calibration.scale, gain_rel=calibration.gain_rel)
     return sensors.remember(card.uuid, card.driver, card.vbios, card.sensor)
+
+
+def remember(uuid: str, calibration: Calibration, meter: NvmlMeter | None = None) -> bool:
+    """Remember a calibration for the card of this machine with that UUID. Raises UserError if there is no such card."""
+    with meter or NvmlMeter() as opened:
+        cards = {card.uuid: card for card in opened.cards}
+        if uuid not in cards:
+            raise UserError(f"no card {uuid} here", f"one of {', '.join(cards) or 'none'}", "see `nvidia-smi -L`")
+        return apply(cards[uuid], calibration)

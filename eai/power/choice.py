@@ -10,41 +10,41 @@ from eai.power.rapl import RaplMeter
 NAMES = ("nvml", "rapl", "estimate")
 
 
-def _nvml(gpu: str) -> Meter:
+def _nvml(gpu: str, shared: bool = False) -> Meter:
     from eai.power.nvml import NvmlMeter
 
-    return NvmlMeter(gpu=gpu)
+    return NvmlMeter(gpu=gpu, shared=shared)
 
 
-def _rapl(gpu: str) -> Meter:
+def _rapl(gpu: str, shared: bool = False) -> Meter:
     if error := rapl.refusal():
         raise error
     return RaplMeter()
 
 
-def _estimate(gpu: str) -> Meter:
+def _estimate(gpu: str, shared: bool = False) -> Meter:
     return EstimateMeter()
 
 
 MAKERS = {"nvml": _nvml, "rapl": _rapl, "estimate": _estimate}
 
 
-def best_meter(gpu: str = "auto", name: str = "auto") -> tuple[Meter, str]:
-    """The best meter for a GPU slug (`cpu`: the processor; `auto`: a GPU if there is one) and one sentence why.
+def best_meter(gpu: str = "auto", name: str = "auto", shared: bool = False) -> tuple[Meter, str]:
+    """The best meter for a card's UUID or slug (`cpu`: the processor; `auto`: a GPU if there is one) and one sentence why.
 
     `name` forces one of nvml, rapl, estimate. The work decides what is measured: a GPU slug is never answered with a CPU meter, and
-    `cpu` never with NVML. Beside NVML the processor's counters are read too where they can be. Raises UserError for an unknown name
+    `cpu` never with NVML. A slug means all visible cards, a UUID that card alone; `shared` accepts other processes on it. Beside NVML the processor's counters are read too where they can be. Raises UserError for an unknown name
     or where the wanted meter cannot be had.
     """
     if name not in ("auto", *NAMES):
         raise UserError(f"meter {name!r}", f"one of auto, {', '.join(NAMES)}", "leave it at auto")
     if name != "auto":
-        return MAKERS[name](gpu), f"{name} was asked for."
+        return MAKERS[name](gpu, shared), f"{name} was asked for."
     order = ["rapl", "estimate"] if gpu == "cpu" else ["nvml"] if gpu != "auto" else list(NAMES)
     refused = []
     for candidate in order:
         try:
-            meter = MAKERS[candidate](gpu)
+            meter = MAKERS[candidate](gpu, shared)
         except UserError as error:
             if len(order) == 1:
                 raise

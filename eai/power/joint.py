@@ -20,6 +20,9 @@ class JointMeter(MeterBase):
     def devices(self) -> list[Device]:
         return [d for m in self.meters for d in m.devices()]
 
+    def power_w(self) -> float | None:
+        return self.meters[0].power_w()
+
     def open(self) -> "JointMeter":
         for meter in self.meters:
             meter.open()

@@ -225,6 +225,11 @@ class NvmlMeter(MeterBase):
         )
         return Spec(self.boundary, devices, step_time_s)
 
+    def power_w(self) -> float | None:
+        """Power of all cards right now [W]; None where one of them does not answer."""
+        rows = [row for card in self.cards for row in card.power() if row[3] == card.power_field]
+        return sum(row[4] for row in rows) if rows and len(rows) == len(self.cards) else None
+
     def limitations(self) -> list[str]:
         notes = ["board power of the GPU: host, memory and power supply are not included"]
         for card in self.cards:

@@ -42,18 +42,22 @@ def power_settled(t_s: Sequence[float], power_w: Sequence[float], limit_per_s: f
 
 
 def warm_up(
-    step: Callable[[], float], now_s: Callable[[], float], cap_s: float = CAP_S, settled: Callable[[], bool] = lambda: True
+    step: Callable[[], float],
+    now_s: Callable[[], float],
+    cap_s: float = CAP_S,
+    settled: Callable[[], bool] = lambda: True,
+    group_steps: int = GROUP_STEPS,
 ) -> tuple[Steadiness, float]:
     """(last verdict, seconds spent): runs `step() -> latency_s` until it is steady and `settled()`, or the cap is reached.
 
-    A workload that never settles is measured all the same, but its verdict says so.
+    Runs once at least. A workload that never settles is measured all the same, but its verdict says so.
     """
-    begin_s, latencies_s = now_s(), []
-    verdict = steady(latencies_s)
+    begin_s, latencies_s = now_s(), [step()]
+    verdict = steady(latencies_s, group_steps=group_steps)
     while now_s() - begin_s < cap_s:
         latencies_s.append(step())
-        if len(latencies_s) % GROUP_STEPS == 0:
-            verdict = steady(latencies_s)
+        if len(latencies_s) % group_steps == 0:
+            verdict = steady(latencies_s, group_steps=group_steps)
             if verdict.steady and settled():
                 break
     return verdict, now_s() - begin_s

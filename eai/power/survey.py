@@ -74,7 +74,7 @@ def expected(device: DeviceSpec, duration_s: float = WINDOW_S) -> tuple[dict, di
 def advice(devices: list[DeviceSpec]) -> str:
     """The step that would help most, empty if there is none."""
     if any(d.boundary == "gpu" and d.full_rate is None for d in devices):
-        return "probe the sensor once: whether its counter sees all of the time is not known"
+        return "probe the sensor once with `eai doctor --probe`: whether its counter sees all of the time is not known"
     if any(d.watts_per_thread for d in devices):
         return "run where RAPL or NVML can be read: this is CPU time in joules"
     if any(d.boundary == "gpu" and d.gain_rel >= 0.05 for d in devices):

@@ -53,7 +53,9 @@ def _of_fold(rows: pd.DataFrame) -> pd.Series:
     error = rows["log_error"].dropna()
     size = relative(error)
     middle, worst = (float(np.median(size)), float(size.max())) if len(size) else (np.nan, np.nan)
-    return pd.Series({"n": len(error), "refused": int((rows["refused"] != "").sum()), "median": middle, "worst": worst, "bias": error.mean()})
+    return pd.Series(
+        {"n": len(error), "refused": int((rows["refused"] != "").sum()), "median": middle, "worst": worst, "bias": error.mean()}
+    )
 
 
 def overall(errors: pd.DataFrame) -> dict[str, float]:

@@ -124,9 +124,13 @@ def _predict(known: Judged, wanted: dict, prefill: tuple[float, float], name: st
     if share > MOST_PREFILL_SHARE:
         raise UserError(f"{name} cannot be predicted: reading the prompt would cost about {share:.0%} of its energy", "", MEASURE)
     if prefill[0] > 0:
-        remarks.append(f"{share:.1%} of the energy is a computed prefill of prompt tokens beyond {ASSUMED_INPUT_TOKENS}; it is in doubt in full")
+        remarks.append(
+            f"{share:.1%} of the energy is a computed prefill of prompt tokens beyond {ASSUMED_INPUT_TOKENS}; it is in doubt in full"
+        )
     if batch > replicated_batch(known.rows):
-        remarks.append(f"batches above {replicated_batch(known.rows)} were seen in one session: the interval holds the error of extrapolating them")
+        remarks.append(
+            f"batches above {replicated_batch(known.rows)} were seen in one session: the interval holds the error of extrapolating them"
+        )
     if beyond_own_batches(known.rows, wanted):
         remarks.append(f"{wanted['quantization']} itself was not seen at batch {batch}: its batches are taken to scale like the others'")
     e = Quantity(joules + prefill[0], joules * np.exp(-energy[1]), joules * np.exp(energy[1]) + 2 * prefill[0], "J")

@@ -11,6 +11,5 @@ publishing   runs the notebooks and exports them with nbconvert
 """
 
 from eai.report.facts import Facts, gather
-from eai.report.publishing import export
 
-__all__ = ["Facts", "export", "gather"]
+__all__ = ["Facts", "gather"]

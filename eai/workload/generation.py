@@ -5,16 +5,20 @@ elsewhere in it. `min_new_tokens` keeps a model from ending early: energies are 
 """
 
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
+
 from eai.errors import UserError
 from eai.workload.models import LoadedModel
 
 STRIDE_TOKENS = 37
+RANDOM_TEXT_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,36 @@ def prompts(ids: list[int], batch_size: int, input_tokens: int) -> list[list[int
     return [repeated[start : start + input_tokens] for start in starts]
 
 
+class _TokenClock:
+    """Notes when each token of a batch arrives; transformers hands it the prompt first, which is not noted."""
+
+    def __init__(self, synchronize: Callable[[], None]):
+        self._synchronize, self._prompt_seen = synchronize, False
+        self.moments_s: list[float] = []
+
+    def put(self, value: Any) -> None:
+        """A token of every sequence, or the prompt."""
+        if self._prompt_seen:
+            self._synchronize()
+            self.moments_s.append(time.perf_counter())
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        """Nothing is left to do when the text ends."""
+
+
+def _everywhere(config: Any) -> Any:
+    """The configuration with compilation on every device: by itself the library compiles on accelerators only."""
+    config._compile_all_devices = True
+    return config
+
+
 @dataclass(frozen=True)
 class Generation:
     """A batch of fixed shape on a loaded model; `run()` is one workload call.
 
-    Raises UserError if input and output together exceed the model's context.
+    `cache`: dynamic (grows with the text) or static (allocated whole, which `compile`, torch.compile of the decode step, needs).
+    Raises UserError if input and output together exceed the model's context, or the options exclude each other.
     """
 
     loaded: LoadedModel
@@ -54,24 +83,43 @@ class Generation:
     input_tokens: int
     output_tokens: int
     kv_cache: bool = True
+    cache: str = "dynamic"
+    compile: bool = False
 
     def __post_init__(self):
+        self._check_options()
         asked, context = self.input_tokens + self.output_tokens, self.loaded.context_tokens
         if context and asked > context:
             raise UserError(
                 f"{self.input_tokens} input + {self.output_tokens} output tokens", f"at most {context}, the model's context", "shorten one"
             )
 
+    def _check_options(self) -> None:
+        if self.cache not in ("dynamic", "static"):
+            raise UserError(f"cache '{self.cache}'", "dynamic or static")
+        if self.cache == "static" and not self.kv_cache:
+            raise UserError("a static cache was asked for with kv_cache off", "kv_cache on", "leave one of them out")
+        if self.compile and self.cache != "static":
+            raise UserError(
+                "compile was asked for with a dynamic cache", "cache static", "a growing cache would be compiled anew each step"
+            )
+
+    def _text(self) -> list[int]:
+        """The token ids that prompts are cut from: the passage, or draws from the vocabulary where there is no tokenizer."""
+        if self.loaded.tokenizer is not None:
+            return passage_tokens(self.loaded.tokenizer)
+        vocabulary = self.loaded.model.get_input_embeddings().weight.shape[0]
+        return np.random.default_rng(self.loaded.seed).integers(vocabulary, size=RANDOM_TEXT_TOKENS).tolist()
+
     @cached_property
     def _inputs(self) -> dict[str, Any]:
         import torch
 
-        ids = prompts(passage_tokens(self.loaded.tokenizer), self.batch_size, self.input_tokens)
-        tensor = torch.tensor(ids, device=self.loaded.device)
+        tensor = torch.tensor(prompts(self._text(), self.batch_size, self.input_tokens), device=self.loaded.device)
         return {"input_ids": tensor, "attention_mask": torch.ones_like(tensor)}
 
     def _settings(self, new_tokens: int) -> Any:
-        from transformers import GenerationConfig
+        from transformers import CompileConfig, GenerationConfig
 
         eos = self.loaded.model.generation_config.eos_token_id
         pad = eos[0] if isinstance(eos, list) else eos
@@ -82,6 +130,9 @@ class Generation:
             use_cache=self.kv_cache,
             eos_token_id=eos,
             pad_token_id=pad,
+            disable_compile=not self.compile,
+            **({"cache_implementation": "static"} if self.cache == "static" else {}),
+            **({"compile_config": _everywhere(CompileConfig())} if self.compile else {}),
         )
 
     def _precision(self) -> Any:
@@ -110,12 +161,33 @@ class Generation:
             result = self.loaded.model.generate(**self._inputs, generation_config=self._settings(wanted))
         self._synchronize()
         duration_s = time.perf_counter() - start
+        if wanted > 1:
+            self.verify_options()
         produced = (result.shape[1] - self.input_tokens) * result.shape[0]
         if produced != wanted * self.batch_size:
             raise UserError(
                 f"the model produced {produced} tokens", f"{wanted * self.batch_size}", "this model cannot be measured at a fixed length"
             )
         return Produced(self.batch_size, self.batch_size * self.input_tokens, produced, duration_s)
+
+    def verify_options(self) -> None:
+        """Nothing, if the compiled step exists where it was asked for. Raises UserError if the library left it out in silence."""
+        if self.compile and not hasattr(self.loaded.model, "_compiled_call"):
+            raise UserError("compile was asked for, but no compiled step ran", "a model and format that torch.compile takes")
+
+    def token_times_s(self) -> list[float]:
+        """Time from the call to each token of one batch [s]: the first is the TTFT, differences are inter-token latencies.
+
+        Reading each token makes the device wait for the host, so this call stays outside measured windows.
+        """
+        import torch
+
+        clock = _TokenClock(self._synchronize)
+        self._synchronize()
+        start = time.perf_counter()
+        with torch.inference_mode(), self._precision():
+            self.loaded.model.generate(**self._inputs, generation_config=self._settings(self.output_tokens), streamer=clock)
+        return [moment - start for moment in clock.moments_s]
 
     def first_token_s(self, calls: int = 3) -> float:
         """Time to first token of the whole batch [s]: the median of calls that produce one token."""

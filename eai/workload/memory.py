@@ -28,3 +28,16 @@ def peak_gb(device: str) -> float | None:
     except OSError:
         return None
     return int(match[1]) * 1024 / 1e9 if match else None
+
+
+def free_gb(device: str) -> float | None:
+    """Memory that a program can still take on the device, in GB (1e9 bytes): free on the card, available on the host; None if not told."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0] / 1e9
+    try:
+        match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        return None
+    return int(match[1]) * 1024 / 1e9 if match else None

@@ -1,6 +1,9 @@
 """Find a model and load it under a strategy: safetensors only, and no code from a model repository unless asked."""
 
+import contextlib
+import importlib
 import logging
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,17 +11,17 @@ from typing import Any
 from eai import strategies
 from eai.errors import UserError
 from eai.settings import EMBEDDED_MODEL
-from eai.workload import embedded, verification
+from eai.workload import checkpoints, embedded, formats, outliers, random_weights, verification
 from eai.workload.device import torch_device
-
-
-class Unsupported(UserError):
-    """A strategy that cannot run here: becomes a row with status `unsupported`, and the sweep goes on."""
+from eai.workload.formats import Unsupported as Unsupported
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to generate: `report` says what was verified to run, `model_bytes` what its tensors occupy."""
+    """A model ready to generate: `report` says what was verified to run, `model_bytes` what its tensors occupy.
+
+    `tokenizer` is None with random weights, whose prompts are token ids drawn from `seed`.
+    """
 
     model: Any
     tokenizer: Any
@@ -27,13 +30,17 @@ class LoadedModel:
     model_bytes: int
     context_tokens: int | None
     report: dict = field(default_factory=dict)
+    seed: int = 0
 
 
-def locate(model: str) -> str:
-    """Where `from_pretrained` finds the model: a folder, or a hub id.
+def locate(model: str, weights: str = "published") -> str:
+    """Where `from_pretrained` finds the model: a folder, or a hub id; random weights need no more than its shapes.
 
-    Raises UserError for a folder without safetensors: other formats can carry code.
+    Raises UserError for a folder without safetensors (other formats can carry code), and for shapes that are not known.
     """
+    if weights != "published":
+        random_weights.config(model)
+        return model
     if model == EMBEDDED_MODEL:
         return str(embedded.folder())
     directory = Path(model).expanduser()
@@ -48,53 +55,27 @@ def locate(model: str) -> str:
     return model
 
 
-def unsupported_reason(strategy: strategies.Strategy, device: str, weights: str) -> str | None:
-    """Why the strategy cannot run on this device with these weights, or None if it can; nothing is loaded to find out."""
-    if weights != "published":
-        return f"{weights} weights cannot be built by this version"
-    if strategy.library not in ("torch", "bitsandbytes"):
-        return f"{strategy.slug} needs {strategy.library}, which this version does not load"
-    if device == "cpu":
-        return None if strategy.on_cpu else f"{strategy.slug} needs a CUDA device"
-    import torch
-
-    major, minor = torch.cuda.get_device_capability(device)
-    capability = major + minor / 10
-    if strategy.min_capability and capability < strategy.min_capability:
-        return f"{strategy.slug} needs compute capability {strategy.min_capability}, this GPU has {capability}"
-    return None
-
-
-def _dtype(strategy: strategies.Strategy, device: str) -> Any:
-    """The dtype of what is not quantized: LLM.int8() computes in float16 on CUDA and bfloat16 on a CPU, NF4 and FP4 in bfloat16."""
-    import torch
-
-    if not strategy.is_quantized:
-        return getattr(torch, strategy.stored)
-    return torch.float16 if strategy.stored == "int8" and device != "cpu" else torch.bfloat16
-
-
-def _quantization_config(strategy: strategies.Strategy, dtype: Any) -> Any:
-    """The bitsandbytes configuration of a strategy, or None if nothing is quantized."""
-    from transformers import BitsAndBytesConfig
-
-    if strategy.stored == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=strategy.threshold)
-    if strategy.stored in ("nf4", "fp4"):
-        double = strategy.slug.endswith("_dq")
-        return BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type=strategy.stored, bnb_4bit_use_double_quant=double, bnb_4bit_compute_dtype=dtype
-        )
-    return None
-
-
 def _quiet() -> None:
     """Silence what would be logged once per layer and step, or is drawn on a terminal; errors still show."""
     import transformers
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    _import_torchao()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+
+
+def _import_torchao() -> None:
+    """Import torchao, as transformers will where it is installed, without what it logs: extensions for other hardware that do not load."""
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with contextlib.suppress(ImportError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("torchao.quantization")
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
 
 
 def _set_precision(strategy: strategies.Strategy, device: str) -> None:
@@ -115,20 +96,42 @@ def _own_memory(model: Any) -> None:
             parameter.data = parameter.data.clone()
 
 
-def load(model: str, quantization: str, gpu: str, weights: str = "published", trust_remote_code: bool = False) -> LoadedModel:
+def load(
+    model: str, quantization: str, gpu: str, weights: str = "published", trust_remote_code: bool = False, seed: int = 0
+) -> LoadedModel:
     """Load `model` under `quantization` on `gpu` and verify that what was asked for is what runs.
 
-    Raises Unsupported before anything is loaded, UserError if the model cannot be had or another format came out than was requested.
+    Random weights are made from `seed` in the model's shapes and need no tokenizer. Raises Unsupported before anything is loaded,
+    UserError if the model cannot be had or another format came out than was requested.
     """
     strategy, device = strategies.get(quantization), torch_device(gpu)
-    if reason := unsupported_reason(strategy, device, weights):
+    if reason := formats.unsupported_reason(strategy, device, weights):
         raise Unsupported(reason)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     _quiet()
     _set_precision(strategy, device)
-    dtype, source = _dtype(strategy, device), locate(model)
+    dtype = formats.rest_dtype(strategy, device)
+    if weights == "published":
+        loaded, tokenizer = _published(model, strategy, device, dtype, trust_remote_code)
+    else:
+        shapes = random_weights.config(model)
+        quantizer = formats.quantization_config(strategy, dtype)
+        loaded, tokenizer = random_weights.build(shapes, weights, device, dtype, quantizer, seed).eval(), None
+    report = verification.verify(loaded, strategy, dtype)
+    if weights == "random_outliers":
+        report["outlier_shares"] = _planted(loaded, seed)
+    return LoadedModel(
+        loaded, tokenizer, strategy, device, report["model_bytes"], random_weights.context_tokens(loaded.config), report, seed
+    )
+
+
+def _published(model: str, strategy: strategies.Strategy, device: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, Any]:
+    """(model, tokenizer) of published weights; the checkpoint's own format is checked before its weights are read."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    source = locate(model)
     try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        checkpoints.check(model, config, strategy)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         loaded = AutoModelForCausalLM.from_pretrained(
             source,
@@ -136,12 +139,22 @@ def load(model: str, quantization: str, gpu: str, weights: str = "published", tr
             device_map={"": device},
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
-            quantization_config=_quantization_config(strategy, dtype),
+            quantization_config=formats.quantization_config(strategy, dtype),
         ).eval()
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:200]
         raise UserError(f"cannot load '{model}' ({first})", "a hub id that can be reached, or a folder with safetensors") from error
     _own_memory(loaded)
-    report = verification.verify(loaded, strategy, dtype)
-    context = getattr(loaded.config, "max_position_embeddings", None)
-    return LoadedModel(loaded, tokenizer, strategy, device, report["model_bytes"], context, report)
+    return loaded, tokenizer
+
+
+def _planted(model: Any, seed: int) -> dict[str, float]:
+    """Share of outlier channels by projection that a decode step sees. Raises UserError if there are none."""
+    import numpy as np
+
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    ids = np.random.default_rng(seed).integers(vocabulary, size=(8, 1)).tolist()
+    shares = outliers.shares(model, ids)
+    if not any(shares.values()):
+        raise UserError("the planted outlier channels do not reach the projections", f"magnitudes of {outliers.THRESHOLD:g} and more")
+    return shares

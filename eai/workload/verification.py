@@ -8,12 +8,20 @@ from typing import Any
 
 from eai.errors import UserError
 from eai.strategies import Strategy
+from eai.workload.formats import PUBLISHED_ONLY
+
+
+def _parts(tensor: Any) -> list[Any]:
+    """What a tensor stores: itself, or codes and scales where it is one of torchao's wrappers, which store nothing under their own name."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    return [part for name in tensor.__tensor_flatten__()[0] for part in _parts(getattr(tensor, name))]
 
 
 def _tensors(model: Any) -> dict[int, Any]:
-    """Every stored tensor of the model once, by address: parameters, buffers, and the scales bitsandbytes keeps beside them."""
+    """Every stored tensor of the model once, by address: parameters, buffers, and the scales that the libraries keep beside them."""
     found = {}
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in (part for each in (*model.parameters(), *model.buffers()) for part in _parts(each)):
         state = getattr(tensor, "quant_state", None)
         nested = getattr(state, "state2", None)
         scales = [getattr(tensor, "SCB", None)]
@@ -31,16 +39,22 @@ def model_bytes(model: Any) -> int:
 
 
 def _linears(model: Any) -> dict[str, Any]:
-    """The linear layers inside the transformer blocks by name: every torch.nn.Linear but the language-model head."""
+    """The linear layers inside the transformer blocks by name: every torch.nn.Linear but the head, and every GPTQ or AWQ layer."""
     import torch
 
     head = model.get_output_embeddings()
-    return {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not head}
+    named = ((name, module) for name, module in model.named_modules() if module is not head)
+    return {name: module for name, module in named if isinstance(module, torch.nn.Linear) or hasattr(module, "qweight")}
 
 
 def _describe(module: Any) -> str:
     """What a linear layer is: class, stored type, and the settings that decide its arithmetic."""
+    if hasattr(module, "qweight"):
+        return f"qweight({module.qweight.dtype}, {module.bits} bit)"
     name, weight = type(module).__name__, module.weight
+    if hasattr(weight, "qdata"):
+        dynamic = getattr(weight, "act_quant_kwargs", None) is not None
+        return f"{name}({type(weight).__name__}, {weight.qdata.dtype}, dynamic activations {dynamic})"
     if name == "Linear8bitLt":
         return f"Linear8bitLt({weight.dtype}, threshold {module.state.threshold:g})"
     if name == "Linear4bit":
@@ -49,8 +63,19 @@ def _describe(module: Any) -> str:
     return f"{name}({weight.dtype})"
 
 
+_TORCHAO = {
+    "dynamic": "Linear(Int8Tensor, torch.int8, dynamic activations True)",
+    "fp8": "Linear(Float8Tensor, torch.float8_e4m3fn, dynamic activations True)",
+    "int4_wo": "Linear(Int4TilePackedTo4dTensor, torch.int32, dynamic activations False)",
+}
+
+
 def _expected(strategy: Strategy, dtype: Any) -> str:
     """How every linear layer of the strategy must describe itself."""
+    if strategy.slug in _TORCHAO:
+        return _TORCHAO[strategy.slug]
+    if strategy.slug in PUBLISHED_ONLY:
+        return f"qweight(torch.int32, {strategy.weight_bits:g} bit)"
     if strategy.stored == "int8":
         return f"Linear8bitLt(torch.int8, threshold {strategy.threshold:g})"
     if strategy.stored in ("nf4", "fp4"):

@@ -1,0 +1,108 @@
+"""Total cost of ownership of a month of work on a card, and from how many requests on one card is cheaper than another.
+
+A month costs its share of the card's price, card_price / (lifetime x utilisation) for every hour the work needs, and the electricity.
+Prices of cards move and differ by buyer, so they are asked for and have no default.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eai.advise import site
+from eai.advise.bill import DRAWS, J_PER_KWH, SEED, draw_energy, sd_log
+from eai.advise.evidence import Cost, cost
+from eai.advise.parameters import Request
+from eai.errors import UserError
+from eai.quantity import Quantity
+
+HOURS_A_YEAR = 365.25 * 24
+
+
+@dataclass(frozen=True)
+class Card:
+    """What owning a card costs: its price with everything around it [USD], years of use, and the share of its hours that is worked.
+
+    Raises UserError for a negative price, no lifetime, or a utilisation outside (0, 1].
+    """
+
+    price_usd: float
+    lifetime_years: float = 4.0
+    utilisation: float = 0.5
+
+    def __post_init__(self):
+        if not self.price_usd >= 0:
+            raise UserError(f"card price {self.price_usd}", "a price in USD, 0 or more", "correct it")
+        if not self.lifetime_years > 0 or not 0 < self.utilisation <= 1:
+            raise UserError(
+                f"lifetime {self.lifetime_years} years at utilisation {self.utilisation}",
+                "years above 0 and a share in (0, 1]",
+                "correct them",
+            )
+
+    @property
+    def usd_per_hour(self) -> float:
+        """The card's price a worked hour."""
+        return self.price_usd / (self.lifetime_years * HOURS_A_YEAR * self.utilisation)
+
+
+def ownership(r: Request, card: Card) -> dict:
+    """The month's total cost with its parts as quantities, and the hours of the card it takes (more than a month has: several cards)."""
+    known = cost(r)
+    hours, energy_usd = _draws(r, known, np.random.default_rng(SEED))
+    point_h, point_usd = _points(r, known)
+    total = hours * card.usd_per_hour + energy_usd
+    return {
+        "configuration": r.configuration,
+        "total_usd": _quantity(point_h * card.usd_per_hour + point_usd, total, "USD"),
+        "card_usd": _quantity(point_h * card.usd_per_hour, hours * card.usd_per_hour, "USD"),
+        "energy_usd": _quantity(point_usd, energy_usd, "USD"),
+        "card_hours": _quantity(point_h, hours, "h"),
+        "evidence": list(known.evidence),
+        "warnings": list(known.warnings),
+    }
+
+
+def break_even(first: Request, card: Card, second: Request, other: Card) -> dict:
+    """From how many requests a month on one whole card each, bought for this work alone, the dearer card is the cheaper choice.
+
+    Both cards are paid for whether they work or not; a request costs only its electricity. `requests`: the crossing with the 2.5 and 97.5
+    percentiles of the draws in which there is one; `p_crosses`: their share. None below one half: then there is no such point.
+    """
+    rng = np.random.default_rng(SEED)
+    fixed = [c.price_usd / (c.lifetime_years * 12) for c in (card, other)]
+    costs = [cost(first), cost(second)]
+    per_request = [_draws(r, c, rng)[1] / r.requests for r, c in zip((first, second), costs, strict=True)]
+    points = [_points(r, c)[1] / r.requests for r, c in zip((first, second), costs, strict=True)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = (fixed[1] - fixed[0]) / (per_request[0] - per_request[1])
+        point = (fixed[1] - fixed[0]) / (points[0] - points[1]) if points[0] != points[1] else np.nan
+    real = crossing[np.isfinite(crossing) & (crossing > 0)]
+    share = len(real) / DRAWS
+    if share < 0.5 or not point > 0:
+        return {"requests": None, "p_crosses": share, "why": "the card that costs more to own does not save enough electricity a request"}
+    return {"requests": _quantity(float(point), real, "requests"), "p_crosses": share, "why": ""}
+
+
+def _points(r: Request, c: Cost) -> tuple[float, float]:
+    """(hours of the card, USD of electricity) of the month at the point values. Raises UserError where no price is known."""
+    price = site.price(r)
+    if price is None:
+        raise UserError(f"no price of electricity for region {r.region}", "a price in USD/kWh", "give --price")
+    tokens = r.output_tokens * r.requests
+    usd = c.energy_j_per_token.value * tokens * site.pue(r).value * price.value / J_PER_KWH
+    return tokens / c.throughput_tok_s.value / 3600, usd
+
+
+def _draws(r: Request, c: Cost, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draws of (hours of the card, USD of electricity) of the month."""
+    _points(r, c)
+    tokens = r.output_tokens * r.requests
+    hours = tokens / 3600 / (c.throughput_tok_s.value * np.exp(sd_log(c.throughput_tok_s) * rng.standard_normal(DRAWS)))
+    usd = draw_energy(c, rng) * tokens * site.pue(r).draw(rng, DRAWS) * site.price(r).draw(rng, DRAWS) / J_PER_KWH
+    return hours, usd
+
+
+def _quantity(value: float, drawn: np.ndarray, unit: str) -> dict:
+    """The point value with the 2.5 and 97.5 percentiles of the draws."""
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Quantity(float(value), float(min(low, value)), float(max(high, value)), unit).to_json()

@@ -1,0 +1,94 @@
+"""The sections on causes: what each varied factor did, how it acts together with the strategy, scores, and disturbances."""
+
+import pandas as pd
+
+from eai.plots.ratios import names
+from eai.report import wording as w
+from eai.report.elements import Element, Prose, Section, Table
+from eai.report.facts import Facts
+from eai.report.format import interval, number, p_value
+from eai.report.phrases import caption, cost_words, cut, first_up, head, named, ratio_table, say
+
+
+def factors(facts: Facts, language: str) -> Section:
+    """What each varied factor did to the cost, everything else the same, and how it acts together with the strategy."""
+    elements: list[Element] = []
+    for factor, table in facts.contrasts.items():
+        elements += _contrast(facts, factor, table.reset_index(drop=True), language)
+        if factor in facts.synergies:
+            elements += _synergy(factor, facts.synergies[factor], language)
+    return Section(elements)
+
+
+def _contrast(facts: Facts, factor: str, table: pd.DataFrame, language: str) -> list[Element]:
+    """A factor's ratios in a sentence and a table."""
+    word, reference = w.say(w.FACTOR, factor, language), table["reference"].iloc[0]
+    told = contrast_sentence(table, factor, language)
+    under = first_up(caption("contrast", language, cost=cost_words(facts, language), factor=word, reference=reference))
+    return [
+        head("contrast", language, 3, factor=word), Prose((told,)),
+        Table(ratio_table(table.assign(options="{}"), language, "ratio", "n"), under, cut("summary", language)),
+    ]  # fmt: skip
+
+
+def contrast_sentence(table: pd.DataFrame, factor: str, language: str) -> str:
+    """The range of a factor's ratios and how many were shown."""
+    numbers = {"low": number(table["ratio"].min(), 2), "high": number(table["ratio"].max(), 2), "n": int(table["ratio"].notna().sum())}
+    shown = {outcome: int((table["outcome"] == outcome).sum()) for outcome in ("lower", "higher")}
+    return say("contrast", language, factor=w.say(w.FACTOR, factor, language), reference=table["reference"].iloc[0], **numbers, **shown)
+
+
+def _synergy(factor: str, table: pd.DataFrame, language: str) -> list[Element]:
+    """The interaction of a factor with the strategy."""
+    word = w.say(w.FACTOR, factor, language)
+    rows = table.to_dict("records")
+    columns = {
+        "configuration": [f"{r['quantization']}, {r['level']}" for r in rows],
+        "at_level": [number(r["ratio_at_level"]) for r in rows],
+        "at_reference": [number(r["ratio_at_reference"]) for r in rows],
+        "synergy": [interval(r, "synergy") for r in rows],
+        "outcome": [w.say(w.OUTCOME, r["outcome"], language) for r in rows],
+    }
+    texts = named(columns, language, reference=table["reference"].iloc[0])
+    return [
+        head("synergy", language, 3, factor=word),
+        Prose((synergy_sentence(table, factor, language),)),
+        Table(texts, caption("synergy", language)),
+    ]
+
+
+def synergy_sentence(table: pd.DataFrame, factor: str, language: str) -> str:
+    """How many interactions were shown."""
+    shown, testable = int(table["outcome"].isin(["lower", "higher"]).sum()), int((table["outcome"] != "not_testable").sum())
+    return say("synergy", language, factor=w.say(w.FACTOR, factor, language), shown=shown, n=len(table), testable=testable)
+
+
+def scores(facts: Facts, language: str) -> Section:
+    """Scores, EOR and TWEOR where they were measured; else that they were not."""
+    table = facts.usable[facts.usable["score"].notna()].reset_index(drop=True)
+    if table.empty:
+        return Section([head("scores", language, 3), Prose((say("no_scores", language),))])
+    columns = {"configuration": names(table)} | {c: [interval(r, c) for r in table.to_dict("records")] for c in ("score", "eor", "tweor")}
+    return Section([head("scores", language, 3), Table(named(columns, language), caption("scores", language), cut("summary", language))])
+
+
+def steady(facts: Facts, language: str) -> Section:
+    """Whether order, load, temperature or warm-up moved the energies, and whether windows stand out."""
+    tested = facts.effects.dropna(subset="p").assign(disturbance=lambda t: t["disturbance"].map(lambda d: _disturbance(d, language)))
+    shown = tested[tested["p_holm"] <= 0.05]["disturbance"].tolist()
+    words = w.joined(shown, language) or say("none", language)
+    told = say("steady", language, n=len(tested), shown=len(shown), names=words, outliers=len(facts.outliers))
+    if tested.empty:
+        return Section([head("steady", language, 3), Prose((told,))])
+    columns = {
+        "disturbance": tested["disturbance"].tolist(),
+        "effect": [interval(r | {"effect_low": r["low"], "effect_high": r["high"]}, "effect", 2) for r in tested.to_dict("records")],
+        "n": tested["n"].tolist(),
+        "p": [p_value(p) for p in tested["p_holm"]],
+    }
+    return Section([head("steady", language, 3), Prose((told,)), Table(named(columns, language), caption("steady", language))])
+
+
+def _disturbance(words: str, language: str) -> str:
+    """The name of a disturbance in the language."""
+    return (words, w.DISTURBANCE[words])[w.place(language)]

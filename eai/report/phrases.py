@@ -1,0 +1,76 @@
+"""What the sections share: sentences by key, headings, captions and tables of texts in the language of the report."""
+
+import pandas as pd
+
+from eai import plots
+from eai.plots.ratios import names
+from eai.report import wording as w
+from eai.report.elements import Heading
+from eai.report.facts import Facts
+from eai.report.format import interval, p_value, short
+
+
+def cost_words(facts: Facts, language: str) -> str:
+    """What is compared, in words that say where the energy comes from."""
+    return w.say(w.COST, facts.selection.basis, language)
+
+
+def say(key: str, language: str, **values: object) -> str:
+    """A sentence of the report, filled in."""
+    return w.say(w.SENTENCES, key, language, **values)
+
+
+def caption(key: str, language: str, **values: object) -> str:
+    """The caption of a table, filled in."""
+    return w.say(w.CAPTIONS, key, language, **values)
+
+
+def column(key: str, language: str) -> str:
+    """The name of a column."""
+    return w.say(w.COLUMNS, key, language)
+
+
+def head(key: str, language: str, level: int = 2, **values: object) -> Heading:
+    """A heading, filled in."""
+    return Heading(w.say(w.HEADS, key, language, **values), level)
+
+
+def cut(table: str, language: str) -> str:
+    """What a caption adds where the table is cut; `table` is the file that holds it whole."""
+    return say("cut", language, table=table)
+
+
+def named(columns: dict[str, list], language: str, **values: object) -> pd.DataFrame:
+    """A data frame of texts under the language's column names."""
+    return pd.DataFrame({column(name, language).format(**values): texts for name, texts in columns.items()})
+
+
+def first_up(text: str) -> str:
+    """The text with its first letter as a capital."""
+    return text[:1].upper() + text[1:]
+
+
+def plain(level: object) -> str:
+    """A level as text, a model by its name alone."""
+    return short(level) if isinstance(level, str) else str(level)
+
+
+def picture_caption(table: pd.DataFrame, language: str) -> str:
+    """The sentence under a figure: number of blocks, what the bars are, where the energy comes from."""
+    n = table["n_blocks" if "n_blocks" in table else "n_pairs"]
+    basis = w.joined(sorted(set(table["basis"].dropna())), language)
+    chinese = say("figure_blocks", language, low=int(n.min()), high=int(n.max()), basis=basis)
+    return chinese or plots.caption(table)
+
+
+def ratio_table(table: pd.DataFrame, language: str, ratio: str = "ratio_to_baseline", n: str = "n_pairs") -> pd.DataFrame:
+    """The texts of a table of ratios."""
+    rows = table.to_dict("records")
+    columns = {
+        "configuration": names(table),
+        "ratio": [interval(r, ratio) for r in rows],
+        "n": [int(r[n]) for r in rows],
+        "p": [p_value(r["p_holm"]) for r in rows],
+        "outcome": [w.say(w.OUTCOME, r["outcome"], language) for r in rows],
+    }
+    return named(columns, language)

@@ -1,0 +1,209 @@
+"""Facts to the sections of the report: every function returns elements, and says only what a table carries."""
+
+import pandas as pd
+
+from eai import plots
+from eai.plots.ratios import names
+from eai.report import wording as w
+from eai.report.causes import factors, scores, steady
+from eai.report.elements import Picture, Points, Prose, Section, Table
+from eai.report.facts import Facts, configurations
+from eai.report.format import interval, number, percent, short
+from eai.report.phrases import caption, column, cost_words, cut, first_up, head, named, picture_caption, plain, ratio_table, say
+
+FEW_BLOCKS = 5
+WORTH_NAMING = 8
+MOST_RULES = 12
+
+
+def abstract(facts: Facts, language: str) -> Section:
+    """Title, scope, basis and the outcome of all comparisons."""
+    texts = [scope(facts, language), w.both(language, w.say(w.BASIS, facts.selection.basis, language), boundary(facts, language))]
+    return Section(
+        [head("title", language, 1, experiment=facts.experiment), head("abstract", language), Prose((*texts, findings(facts, language)))]
+    )
+
+
+def scope(facts: Facts, language: str) -> str:
+    """How many configurations of what were measured."""
+    levels = {f: w.joined(map(str, facts.levels(f)), language) for f in ("quantization", "gpu")}
+    return say(
+        "scope", language, configurations=configurations(facts.windows), strategies=levels["quantization"],
+        models=w.joined(map(short, facts.levels("model")), language), gpus=levels["gpu"], blocks=int(facts.summary["n_blocks"].max()),
+        windows=len(facts.selection.rows), tried=len(facts.windows),
+    )  # fmt: skip
+
+
+def boundary(facts: Facts, language: str) -> str:
+    """What the energy covers."""
+    chosen = facts.selection
+    return say("boundary", language, boundary=w.say(w.BOUNDARY, chosen.boundary, language), kind=say(chosen.kind, language))
+
+
+def findings(facts: Facts, language: str) -> str:
+    """The outcome of the comparisons and the largest shown saving."""
+    return w.both(language, counts(facts, language), best(facts, language)) if len(facts.comparisons) else say("no_comparison", language)
+
+
+def counts(facts: Facts, language: str) -> str:
+    """How many comparisons there were, by outcome."""
+    if facts.comparisons.empty:
+        return say("no_comparison", language)
+    numbers = {outcome: facts.counts.get(outcome, 0) for outcome in w.OUTCOME}
+    margin = number(100 * facts.comparisons["margin"].max(), 1)
+    baseline = w.joined(sorted(set(facts.comparisons["baseline"])), language)
+    return say("counts", language, n=len(facts.comparisons), baseline=baseline, cost=cost_words(facts, language), margin=margin, **numbers)
+
+
+def best(facts: Facts, language: str) -> str:
+    """The largest shown saving in a sentence."""
+    row = facts.best()
+    if row is None:
+        return say("no_best", language)
+    name = f"`{names(facts.comparisons)[row.name]}`"
+    ratio = interval(row, "ratio_to_baseline", 2)
+    return say("best", language, name=name, ratio=ratio, cost=cost_words(facts, language), n=int(row["n_pairs"]))
+
+
+def setup(facts: Facts, language: str) -> Section:
+    """Factors and levels, machine, software, meter and what was left out."""
+    rows = [(w.say(w.FACTOR, f, language), w.joined(map(plain, facts.levels(f)), language)) for f in w.FACTOR]
+    table = pd.DataFrame(rows, columns=[column("factor", language), column("levels", language)])
+    excluded = facts.selection.excluded.groupby(["status", "reason"])["n"].sum()
+    lines = w.joined([f"{n} × {status} ({reason})" for (status, reason), n in excluded.items()], language)
+    left_out = say("excluded", language, lines=lines) if lines else say("nothing_excluded", language)
+    return Section([head("setup", language), Table(table, caption("setup", language)), Points((*machines(facts, language), left_out))])
+
+
+def machines(facts: Facts, language: str) -> list[str]:
+    """Machine, software, meter and recorded limits of the jobs; one line a distinct value."""
+    if not facts.provenance:
+        return [say("no_provenance", language)]
+    lines = []
+    for job in facts.provenance:
+        machine, versions = job.get("machine", {}), job.get("versions", {})
+        gpu = f", {job['gpu']}" if job.get("gpu", "cpu") != "cpu" else ""
+        known = [
+            f"{name} {version}"
+            for name, version in versions.items()
+            if version and name in ("python", "torch", "transformers", "bitsandbytes")
+        ]
+        words = {"cpu": machine.get("cpu", "?"), "cores": machine.get("cores", "?"), "memory": machine.get("memory_gb", "?")}
+        lines.append(say("machine", language, **words, gpu=gpu))
+        lines.append(say("versions", language, versions=w.joined(known, language)))
+        lines.append(say("meter", language, meter=f"`{(job.get('meter') or {}).get('meter', '?')}`"))
+        if job.get("limitations"):
+            lines.append(say("recorded", language, lines="; ".join(job["limitations"])))
+    return list(dict.fromkeys(lines))
+
+
+def method(facts: Facts, language: str) -> Section:
+    """How the numbers were obtained."""
+    return Section([head("method", language), Prose((say("replicate" if facts.provenance else "replicate_foreign", language), say("tests", language)))])
+
+
+def cost(facts: Facts, language: str) -> Section:
+    """Cost per token: what was found, table and figure."""
+    table, words = facts.usable.reset_index(drop=True), cost_words(facts, language)
+    fig, ax = plots.figure()
+    plots.cost(table, ax)
+    return Section([
+        head("results", language), head("cost", language, 3),
+        Prose((w.both(language, cost_range(facts, language), gates(facts, language)),)),
+        Table(cost_table(table, language), first_up(caption("cost", language, cost=words)), cut("summary", language)),
+        Picture(fig, picture_caption(table, language)),
+    ])  # fmt: skip
+
+
+def cost_range(facts: Facts, language: str) -> str:
+    """The lowest and the highest cost with their configurations."""
+    table = facts.usable.reset_index(drop=True)
+    labels, energy = names(table), table["energy_j_per_token"]
+    ends = {"low": energy.idxmin(), "high": energy.idxmax()}
+    told = {end: interval(table.loc[i], "energy_j_per_token") + " J" for end, i in ends.items()}
+    told |= {f"{end}_name": f"`{labels[i]}`" for end, i in ends.items()}
+    return first_up(say("range", language, cost=cost_words(facts, language), **told))
+
+
+def gates(facts: Facts, language: str) -> str:
+    """How many configurations were steady."""
+    return say("gates", language, **{gate: int((facts.usable["gate"] == gate).sum()) for gate in ("ok", "noisy", "rejected")})
+
+
+def cost_table(table: pd.DataFrame, language: str) -> pd.DataFrame:
+    """The texts of the cost table."""
+    rows = table.to_dict("records")
+    columns = {
+        "configuration": names(table),
+        "cost": [interval(r, "energy_j_per_token") for r in rows],
+        "throughput": [interval(r, "throughput_tok_s") for r in rows],
+        "n": [int(r["n_blocks"]) for r in rows],
+        "gate": [r["gate"] for r in rows],
+    }
+    return named(columns, language)
+
+
+def ratios(facts: Facts, language: str) -> Section:
+    """Ratios to the baseline: what is shown, what is not decided, table and forest plot."""
+    table = facts.comparisons.reset_index(drop=True)
+    if table.empty:
+        return Section([head("ratios", language, 3), Prose((say("no_comparison", language),))])
+    labels = pd.Series(names(table))
+    told = [findings(facts, language)]
+    for outcome, key in (("inconclusive", "undecided"), ("not_testable", "untestable")):
+        if (of := labels[table["outcome"] == outcome].tolist()) and len(of) <= WORTH_NAMING:
+            told.append(say(key, language, names=w.joined([f"`{name}`" for name in of], language)))
+    fig, ax = plots.figure(height_in=1.2 + 0.22 * min(len(table), 40))
+    plots.forest(table.head(40), ax)
+    under = first_up(caption("ratios", language, cost=cost_words(facts, language)))
+    return Section([
+        head("ratios", language, 3), Prose((w.both(language, *told),)),
+        Table(ratio_table(table, language), under, cut("comparisons", language)),
+        Picture(fig, picture_caption(table, language)),
+    ])  # fmt: skip
+
+
+def guidance(facts: Facts, language: str) -> Section:
+    """The computed rules with their probability, and how far they reach."""
+    return Section([head("guidance", language), Points(tuple(rules(facts, language))), Prose((say("guidance_limit", language),))])
+
+
+def rules(facts: Facts, language: str) -> list[str]:
+    """One sentence a decision rule."""
+    if facts.rules.empty:
+        return [say("no_rule", language)]
+    varied = [c for c in ("gpu", "model", "input_tokens", "output_tokens", "task") if facts.rules[c].nunique() > 1] or ["gpu", "model"]
+    sentences = []
+    for r in facts.rules.head(MOST_RULES).to_dict("records"):
+        condition = say("rule_batch" if r["from"] == r["to"] else "rule_batches", language, low=r["from"], high=r["to"])
+        where = w.joined([short(str(r[c])) for c in varied], language)
+        words = {"where": where, "strategy": r["quantization"], "cost": cost_words(facts, language), "condition": condition}
+        sentences.append(say("rule", language, **words, confidence=percent(r["confidence"])))
+    return sentences
+
+
+def limits(facts: Facts, language: str) -> Section:
+    """What these data cannot say, computed from them, and how to do it again."""
+    again = Prose((say("again", language, experiment=facts.experiment),))
+    return Section([head("limits", language), Points(tuple(limit_points(facts, language))), head("again", language), again])
+
+
+def limit_points(facts: Facts, language: str) -> list[str]:
+    """The limits as sentences, the gravest first."""
+    basis = facts.selection.basis
+    points = [] if basis == "measured" else [w.say(w.BASIS, basis, language)]
+    single = [f for f in ("gpu", "model", "task", "input_tokens", "output_tokens", "batch_size") if len(facts.levels(f)) == 1]
+    points += [say("one_level", language, factor=first_up(w.say(w.FACTOR, f, language)), level=plain(facts.levels(f)[0])) for f in single]
+    n_blocks = int(facts.summary["n_blocks"].max())
+    points += [say("few_blocks", language, n=n_blocks)] if n_blocks < FEW_BLOCKS else []
+    points += [say("largest", language)] if (facts.comparisons["outcome"] == "lower").sum() > 1 else []
+    points += [say("random_weights", language)] if set(facts.levels("weights")) - {"published"} else []
+    points += [say("no_scores", language)] if facts.usable["score"].isna().all() else []
+    points.append(say("one_machine", language, jobs=facts.windows["job"].nunique()))
+    return [*points, say("figures_english", language)] if say("figures_english", language) else points
+
+
+def report(facts: Facts, language: str) -> list[Section]:
+    """The whole report in order."""
+    parts = (abstract, setup, method, cost, ratios, factors, scores, steady, guidance, limits)
+    return [part(facts, language) for part in parts]
