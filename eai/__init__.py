@@ -10,6 +10,7 @@ Read it from the bottom up; a module imports only from modules below it (a test 
     runs         the main job: notebooks in a row         notebooks   guarded papermill
     terminal     answers as text for a terminal
     measure      the protocol: warm-up, windows -> rows   order       the random order of a job's windows
+    report       report and talk from the tables
     advise       advice and audits, with evidence         claims      published claims, each with a verdict
     plots        (table, ax) -> artists                   analyze     metrics, summary, comparison tables
     workload     models, generation: what runs            power       meters, windows, traces: joules

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from eai import catalog, power, provenance, schema, tables
 from eai.errors import UserError
 from eai.order import PlannedWindow, job_order
@@ -210,9 +212,11 @@ class _Job:
         first, block = windows[0].configuration, windows[0].block
         device.release()
         memory.reset_peak(models.torch_device(first.gpu))
-        if not (windows := self._that_fit(windows)):
-            return self.store.compact(block)
         try:
+            models.require_supported(first.quantization, first.gpu, first.weights)
+            windows = self._that_fit(windows)
+            if not windows:
+                return self.store.compact(block)
             loaded = models.load(first.model, first.quantization, first.gpu, first.weights, self.sweep.trust_remote_code, self.sweep.seed)
         except Exception as error:
             status, reason = failure(error)
@@ -243,6 +247,7 @@ class _Job:
         try:
             work = generation.Generation(loaded, c.batch_size, c.input_tokens, c.output_tokens, **c.options)
             warm = warm_up(work, self.protocol.warmup_cap_s, self.meter.power_w)
+            gaps_s = work.inter_token_s()
             memory.reset_peak(loaded.device)
             calls: list[generation.Produced] = []
             with power.window(self.meter, baseline, warm.step_time_s) as measured:
@@ -253,7 +258,7 @@ class _Job:
             status, reason = failure(error)
             return self._commit(w, {"status": status, "reason": reason})
         sensed = {name: value for name, value in measured.context.items() if name in COLUMNS}
-        row = measured.to_row() | sensed | _work_columns(calls, warm, loaded)
+        row = measured.to_row() | sensed | _work_columns(calls, warm, gaps_s, loaded)
         if (busy := measured.context.get("cpu_threads_busy")) is not None:
             row["cpu_time_s"] = busy * measured.duration_s
         row["flags"] = row["flags"] + ([] if warm.steady else ["not_steady"])
@@ -286,7 +291,7 @@ def _outcome(window: dict, energies: Iterable[dict]) -> str:
     return f"{window['tokens_out'] / window['duration_s']:.1f} tok/s, {per_token:.3g} J/token ({window['basis']})"
 
 
-def _work_columns(calls: list[generation.Produced], warm: Warm, loaded: models.LoadedModel) -> dict:
+def _work_columns(calls: list[generation.Produced], warm: Warm, gaps_s: list[float], loaded: models.LoadedModel) -> dict:
     """The window's columns about the work: counted, not assumed."""
     steps = calls[0].tokens_out // calls[0].requests - 1
     middle = statistics.median(call.duration_s for call in calls)
@@ -297,6 +302,8 @@ def _work_columns(calls: list[generation.Produced], warm: Warm, loaded: models.L
         "tokens_out": sum(call.tokens_out for call in calls),
         "ttft_s": warm.ttft_s,
         "step_time_s": (middle - warm.ttft_s) / steps if steps else None,
+        "itl_s": statistics.median(gaps_s) if gaps_s else None,
+        "itl_p95_s": float(np.quantile(gaps_s, 0.95)) if gaps_s else None,
         "memory_peak_gb": memory.peak_gb(loaded.device),
         "model_bytes": loaded.model_bytes,
         "ran": json.dumps(loaded.report["linears"], sort_keys=True),

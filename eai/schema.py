@@ -99,6 +99,8 @@ WINDOWS = (
         tokens_out | int | tok | output tokens produced inside the window, counted
         ttft_s | float | s | time to first token of the whole batch; median of calls of one token, before the window
         step_time_s | float | s | time of one decode step; median over the calls of the window, time to first token taken off
+        itl_s | float | s | inter-token latency; median of one call before the window, each token read as it comes
+        itl_p95_s | float | s | 95th percentile of the inter-token latencies of that call
         cpu_time_s | float | s | CPU time of the process and its children inside the window
         memory_peak_gb | float | GB | peak memory; GPU: allocated on the device; CPU: resident set of the process
         model_bytes | int | B | bytes of the loaded parameters and buffers as they are stored

@@ -12,6 +12,7 @@ An experiment is a folder; each of its jobs is a folder inside it::
 """
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -116,6 +117,25 @@ def read_samples(experiment: str | Path) -> pd.DataFrame:
 def read_provenance(experiment: str | Path) -> list[dict]:
     """The provenance lines of all jobs, oldest first within a job."""
     return [line for job in job_dirs(experiment) for line in read_jsonl(job / "provenance.jsonl")]
+
+
+def write_experiment(experiment: str | Path, windows: pd.DataFrame, energies: pd.DataFrame) -> Path:
+    """Write windows and energies that were imported or simulated as an experiment that every notebook reads; returns its folder.
+
+    Nothing is appended: raises UserError where the folder holds windows already, or where a window has no job.
+    """
+    root = experiment_dir(experiment)
+    if list(root.glob("*/windows.jsonl")):
+        raise UserError(f"{root} holds windows already", "a new name", "choose another name or move that folder away")
+    if windows["job"].isna().any() or windows["job"].eq("").any():
+        raise UserError("windows without a job", "the card and model of each window", "set the column job")
+    for job, rows in windows.groupby("job"):
+        folder = root / re.sub(r"[^A-Za-z0-9._-]+", "-", str(job))
+        folder.mkdir(parents=True, exist_ok=True)
+        own = energies[energies["attempt"].isin(rows["attempt"])]
+        own.to_json(folder / "energies.jsonl", orient="records", lines=True, double_precision=15)
+        rows.to_json(folder / "windows.jsonl", orient="records", lines=True, double_precision=15)
+    return root
 
 
 def write_result(experiment: str | Path, name: str, frame: pd.DataFrame) -> Path:

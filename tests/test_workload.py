@@ -1,11 +1,13 @@
 """What runs while we measure is what was asked for: format, length, counts, bytes."""
 
+import time
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import strategies
+from eai import settings, strategies
 from eai.errors import UserError
 from eai.workload import embedded, generation, memory, models, verification
 
@@ -78,11 +80,6 @@ def test_what_cannot_run_here_says_so_before_loading(slug):
         models.load("no/such-model", slug, "cpu")
 
 
-def test_random_weights_are_refused_until_they_can_be_built():
-    with pytest.raises(models.Unsupported, match="random"):
-        models.load("no/such-model", "fp32", "cpu", weights="random")
-
-
 def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"never opened")
     with pytest.raises(UserError, match="safetensors"):
@@ -143,6 +140,86 @@ def test_the_same_tokens_come_out_with_and_without_a_cache(loaded):
         with torch.inference_mode():
             outputs.append(loaded["fp32"].model.generate(**work._inputs, generation_config=work._settings(8)))
     assert torch.equal(*outputs)
+
+
+def test_the_same_tokens_come_out_of_a_static_cache(loaded):
+    work = [generation.Generation(loaded["fp32"], 2, 12, 8, cache=cache) for cache in ("dynamic", "static")]
+    with torch.inference_mode():
+        outputs = [loaded["fp32"].model.generate(**w._inputs, generation_config=w._settings(8)) for w in work]
+    assert torch.equal(*outputs)
+
+
+def test_a_compiled_step_runs_and_gives_the_same_tokens(tiny_model, monkeypatch):
+    """The graph is captured and run by torch.compile's `eager` backend: generating machine code takes half a minute on a CPU."""
+    real, compiled = torch.compile, []
+
+    def compile(function, **options):
+        compiled.append(options)
+        return real(function, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", compile)
+    model = models.load(str(tiny_model), "fp32", "cpu")
+    plain = generation.Generation(model, 2, 12, 4, cache="static")
+    plain.run()
+    assert not compiled
+    work = generation.Generation(model, 2, 12, 4, cache="static", compile=True)
+    assert work.run().tokens_out == 8 and len(compiled) == 1
+    with torch.inference_mode():
+        outputs = [model.model.generate(**w._inputs, generation_config=w._settings(4)) for w in (plain, work)]
+    assert torch.equal(*outputs)
+
+
+def test_a_format_that_is_left_uncompiled_in_silence_is_an_error(loaded):
+    """bitsandbytes runs LLM.int8() on a CPU in a way that the library does not compile; it says so on a log only."""
+    with pytest.raises(UserError, match="no compiled step ran"):
+        generation.Generation(loaded["int8_pure"], 1, 8, 4, cache="static", compile=True).run()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"compile": True}, "dynamic cache"), ({"cache": "static", "kv_cache": False}, "kv_cache off"), ({"cache": "paged"}, "cache 'paged'")],
+)
+def test_options_that_exclude_each_other_are_refused(loaded, options, words):
+    with pytest.raises(UserError, match=words):
+        generation.Generation(loaded["fp32"], 1, 8, 4, **options)
+
+
+def test_options_at_their_default_leave_the_configurations_name_alone():
+    """Ids of campaigns measured before an option existed stay theirs."""
+    before = settings.Sweep().configurations("cpu", "m")[0]
+    assert before.options == {}
+    changed = settings.sweep(cache="static", compile=True).configurations("cpu", "m")[0]
+    assert changed.options == {"cache": "static", "compile": True}
+    assert changed.configuration_id != before.configuration_id
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_every_token_has_its_time(loaded, batch_size):
+    """One time a token of the batch, rising, the last one within the call's own duration."""
+    work = generation.Generation(loaded["fp32"], batch_size, 9, 6)
+    work.run()
+    started = time.perf_counter()
+    times = work.token_times_s()
+    assert len(times) == 6
+    assert times == sorted(times) and times[0] > 0 and times[-1] <= time.perf_counter() - started
+
+
+def test_token_times_are_the_works_own(loaded, monkeypatch):
+    """A forward pass that takes 20 ms longer moves every token by that: TTFT by one, the last token by one a token."""
+    model = loaded["fp32"].model
+    work = generation.Generation(loaded["fp32"], 1, 9, 5)
+    plain = work.token_times_s()
+    real = type(model).forward
+
+    def slow(self, *arguments, **named):
+        time.sleep(0.02)
+        return real(self, *arguments, **named)
+
+    monkeypatch.setattr(type(model), "forward", slow)
+    slowed = work.token_times_s()
+    added = [b - a for a, b in zip(plain, slowed, strict=True)]
+    assert all(0.02 * i - 0.01 <= each < 0.02 * i + 0.5 for i, each in enumerate(added, start=1))
+    assert len(work.inter_token_s()) == 4 and min(work.inter_token_s()) >= 0.02
 
 
 def test_peak_memory_sees_an_allocation():

@@ -9,7 +9,7 @@ estimate     monthly energy, cost and carbon, now and optimized (bill: one month
 crossover    from which model size on a strategy saves energy on a card
 ownership    total cost of ownership and the break-even of two GPUs
 regression   two experiments: shown worse, shown not worse, or undecided
-markdown     every answer as text
+markdown     every answer as text (frames: as data frames)
 ask          the questions with plain options, as the command line asks them
 audit        findings in code, notebooks and configs
 """

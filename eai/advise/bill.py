@@ -7,6 +7,7 @@ memory are not in it.
 import numpy as np
 
 from eai.advise import site
+from eai.advise.accuracy import accuracy
 from eai.advise.evidence import Cost, scaled
 from eai.advise.parameters import Request
 from eai.quantity import Quantity
@@ -24,7 +25,8 @@ def bill(r: Request, c: Cost) -> dict:
     drawn = draw_energy(c, rng) * tokens * site.pue(r).draw(rng, DRAWS) / J_PER_KWH
     point = c.energy_j_per_token.value * tokens * site.pue(r).value / J_PER_KWH
     price, carbon = site.price(r), site.carbon(r)
-    exact = c.energy_j_per_token.low is None
+    exact, quality = c.energy_j_per_token.low is None, accuracy(r, r.min_accuracy)
+    unsure = [] if quality.acceptable else [f"accuracy {quality.status}: {quality.note}"]
     return {
         "configuration": r.configuration,
         "energy_kwh": interval(point, drawn, "kWh"),
@@ -35,9 +37,14 @@ def bill(r: Request, c: Cost) -> dict:
         "energy_j_per_1k_tok_runs": c.runs_only and scaled(c.runs_only, 1e3, "J").to_json(),
         "throughput_tok_s": c.throughput_tok_s.to_json(),
         "card_hours": card_hours(r, c),
+        "accuracy": quality.to_json(),
         "basis": c.basis,
         "evidence": list(c.evidence),
-        "warnings": list(c.warnings) + (["your figure carries no interval: none of its own uncertainty is in the result"] if exact else []),
+        "warnings": [
+            *unsure,
+            *c.warnings,
+            *(["your figure carries no interval: its own uncertainty is not in the result"] if exact else []),
+        ],
     }
 
 

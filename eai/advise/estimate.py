@@ -30,7 +30,7 @@ def estimate(r: Request) -> dict:
         "optimized_note": why,
         "shares": shares(r, now),
         "assumptions": [*r.assumptions, *(f.assumption() for f in factors), *_accounting()],
-        "warnings": [*r.warnings, *now.warnings, *_no_price(r)],
+        "warnings": [*r.warnings, *current["warnings"], *_no_price(r)],
     }
 
 
@@ -68,7 +68,7 @@ def _better(r: Request, now: Cost) -> tuple[tuple[Request, Cost] | None, str]:
     if found is None:
         return None, "no configuration meets the limits with a known accuracy"
     if found[1].energy_j_per_token.value >= now.energy_j_per_token.value:
-        return None, "the current configuration is the best that may be recommended"
+        return None, "nothing whose accuracy is known costs less than the current configuration"
     wanted = found[0]
     wait_s = fill_s(r.requests, wanted.batch_size)
     text = f"{wanted.quantization} at batch {wanted.batch_size} on the same card"

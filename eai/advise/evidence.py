@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from eai import tables
 from eai.advise.parameters import Request
 from eai.errors import UserError
 from eai.predict import predict
@@ -68,11 +69,15 @@ def rows() -> pd.DataFrame:
 
 @cache
 def session_spread() -> tuple[float, int]:
+    """`spread_between_sessions` of the repository's clean gross rows."""
+    return spread_between_sessions(judged().rows)
+
+
+def spread_between_sessions(table: pd.DataFrame) -> tuple[float, int]:
     """(standard deviation of the log energy of one configuration between sessions, its degrees of freedom), from all that were repeated."""
-    groups = np.log(judged().rows.set_index(ROW_GROUP)["energy_j_per_token"]).groupby(level=ROW_GROUP)
-    repeated = groups.filter(lambda g: len(g) > 1).groupby(level=ROW_GROUP)
-    df = int((repeated.size() - 1).sum())
-    return float(np.sqrt((repeated.var() * (repeated.size() - 1)).sum() / df)), df
+    groups = np.log(table.set_index(ROW_GROUP)["energy_j_per_token"]).groupby(level=ROW_GROUP)
+    df = groups.size() - 1
+    return float(np.sqrt((groups.var().fillna(0.0) * df).sum() / df.sum())), int(df.sum())
 
 
 def cost(r: Request) -> Cost:
@@ -152,8 +157,16 @@ def _cited(r: Request, row: pd.Series) -> tuple[str, ...]:
     )
     others = matching(r)
     others = others[others["source_row"] != row["source_row"]]
-    rest = [f"also {o.source_row}: {1e3 * o.energy_j_per_token:.0f} J per 1000 tokens in session {o.session}" for o in others.itertuples()]
+    rest = [_session(row["session"])] if row["basis"] == "published" else []
+    rest += [f"also {o.source_row}: {1e3 * o.energy_j_per_token:.0f} J per 1000 tokens in session {o.session}" for o in others.itertuples()]
     return (first, *rest)
+
+
+def _session(name: str) -> str:
+    """What is known of a published session: software, how its energy is accounted, and what is odd about it."""
+    table = tables.read_published("ecocompute_sessions").set_index("session")
+    notes = [str(table.loc[name, c]) for c in ("software", "accounting_evidence", "remark") if pd.notna(table.loc[name, c])]
+    return f"session {name}: {'; '.join(notes)}"
 
 
 def _row_warnings(r: Request, row: pd.Series, effect: float) -> list[str]:

@@ -216,7 +216,7 @@ def transparency(ranking: list[dict]) -> dict[str, int | str]:
     """How many entries rest on what, and the limits that hold for all of them."""
     counts = {basis: sum(e["basis"] == basis for e in ranking) for basis in sorted({e["basis"] for e in ranking})}
     limits = (
-        "gross energy of the GPU's board, transformers with bitsandbytes; published rows are mostly n = 10 consecutive runs in one process; "
+        "gross energy of the GPU's board, transformers with bitsandbytes; published rows are consecutive runs in one process, mostly 10; "
         "predictions carry intervals from leave-one-out errors over three cards"
     )
     return counts | {"limits": limits}

@@ -132,7 +132,7 @@ def _settle_precision(given: dict[str, Any]) -> None:
 
 
 def find_model(name: str) -> tuple[Model, str]:
-    """(model, remark): the catalog's model, or for an unknown name that states its size the model nearest in size, and then it says so.
+    """(model, remark): the catalog's model, or for an unknown name that states its size the usual (gated) decoder nearest in size.
 
     Raises UserError where the name tells neither.
     """
@@ -143,7 +143,8 @@ def find_model(name: str) -> tuple[Model, str]:
         params = catalog.params_in_name(name)
         if params is None:
             raise
-    best = min(catalog.models(), key=lambda m: abs(math.log(m.params_total / params)))
+    usual = [m for m in catalog.models() if footprint.layout(m).gated]
+    best = min(usual, key=lambda m: abs(math.log(m.params_total / params)))
     if not 1 / SAME_SIZE <= best.params_total / params <= SAME_SIZE:
         raise UserError(
             f"unknown model '{name}' of {params / 1e9:g} B", "a size that data/catalog/models.csv has", "add its shapes to models.csv"

@@ -5,13 +5,16 @@ selection    which windows an analysis may use, and the table of what it left ou
 blocks       one row a configuration and block: the replicates
 summary      one row a configuration, with intervals and gate
 efficiency   EOR and TWEOR with the items' and the blocks' uncertainty together
+prefill      prefill and decode apart, from several output lengths
 comparison   each configuration against its stratum's baseline, paired on block
 interaction  synergy of two factors, crossover batch and model size
 budget       where each energy's uncertainty comes from
+power        how small a ratio the blocks at hand could have shown
 quality      order, drift, temperature, outliers: was the experiment as steady as assumed
 regression   two experiments: did a configuration get worse
 study        tasks, hardware, strategies, distillation, retention
 deployment   Pareto front, deployment matrix and decision rules with their probability
 importers    foreign tables and logs to windows and energies
 simulated    an experiment with planted effects: the known truth of the tests
+recovery     whether a whole planted study comes back, over many seeds
 """

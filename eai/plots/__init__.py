@@ -6,11 +6,13 @@ ratios    forest plot of ratios to the baseline
 traces    power over time, where power was sensed
 study     heatmap, batch scaling, Pareto front, retention, synergy, uncertainty budget
 verdicts  verdicts on claims, counted
+power     how small a saving a number of blocks can show
 diagrams  the framework and the decision tree
 """
 
 from eai.plots.costs import cost, throughput
 from eai.plots.diagrams import decision_tree, framework
+from eai.plots.power import power_curves
 from eai.plots.ratios import forest
 from eai.plots.study import batch_scaling, budget, heatmap, pareto, retention, synergy
 from eai.plots.style import caption, figure, save, watermark
@@ -28,6 +30,7 @@ __all__ = [
     "framework",
     "heatmap",
     "pareto",
+    "power_curves",
     "power_traces",
     "retention",
     "save",

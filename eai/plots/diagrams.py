@@ -8,10 +8,10 @@ from eai.plots.style import FONT_PT, PALETTE, watermark
 
 STAGES = (
     ("choices", ("strategy", "hardware", "batch, length, task")),
-    ("measuring", ("blocks in random order", "energy, time, memory", "score of the task")),
-    ("metrics", ("energy per token", "EOR = score / Wh", "TWEOR = score / (Wh s)")),
+    ("measuring", ("blocks, random order", "energy and time", "score of the task")),
+    ("metrics", ("energy per token", "EOR: score / Wh", "TWEOR: EOR / s")),
     ("comparison", ("paired ratios", "interaction", "what is not decided")),
-    ("guidance", ("computed rules", "with their probability", "and their reach")),
+    ("guidance", ("computed rules", "their probability", "their reach")),
 )
 MOST_LEAVES = 12
 
@@ -45,14 +45,14 @@ def decision_tree(rules: pd.DataFrame, ax: Axes) -> list:
     for y, row in zip(heights, table.to_dict("records"), strict=True):
         places.setdefault(_setting(row, rules), []).append(y)
         batches = f"batch {row['from']}" if row["from"] == row["to"] else f"batch {row['from']} to {row['to']}"
-        leaves.append(_box(ax, 2.1, y - 0.3, 0.85, 0.6, PALETTE[2]))
+        leaves.append(_box(ax, 2.1, y - 0.4, 0.85, 0.8, PALETTE[2]))
         sure = row.get("confidence_text", f"{100 * row['confidence']:.0f} %")
-        ax.text(2.52, y, f"{row['quantization']}\nlowest with p {sure}", ha="center", va="center", fontsize=FONT_PT)
+        ax.text(2.52, y, f"{row['quantization']}\nlowest with p {sure}", ha="center", va="center", fontsize=FONT_PT - 1)
         ax.text(1.62, y + 0.06, batches, ha="center", va="bottom", fontsize=FONT_PT)
     for name, ys in places.items():
         middle = sum(ys) / len(ys)
-        _box(ax, 0.05, middle - 0.3, 1.05, 0.6, PALETTE[0])
-        ax.text(0.57, middle, name, ha="center", va="center", fontsize=FONT_PT)
+        _box(ax, 0.05, middle - 0.4, 1.05, 0.8, PALETTE[0])
+        ax.text(0.57, middle, name, ha="center", va="center", fontsize=FONT_PT - 1)
         for y in ys:
             _arrow(ax, (1.12, middle), (2.1, y))
     if len(rules) > MOST_LEAVES:

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from eai.analyze.budget import TERMS
-from eai.plots.costs import series
+from eai.plots.costs import WORDS, series
 from eai.plots.ratios import names
 from eai.plots.style import FONT_PT, MARKERS, PALETTE, colorbar, label, plain_ticks, tidy, watermark
 
@@ -27,7 +27,7 @@ def heatmap(table: pd.DataFrame, ax: Axes, value: str = "energy_j_per_token", ba
         artists.append(ax.text(j, i, text, ha="center", va="center", color=color, fontsize=FONT_PT - 1))
     ax.set_xticks(range(table.shape[1]), table.columns, rotation=35, ha="right")
     ax.set_yticks(range(table.shape[0]), table.index)
-    colorbar(ax, image, label(value))
+    plain_ticks(colorbar(ax, image, label(value)).ax.yaxis)
     return artists + (watermark(ax, basis) if basis is not None else [])
 
 
@@ -107,11 +107,16 @@ def synergy(table: pd.DataFrame, ax: Axes) -> list:
         color = {"lower": PALETTE[2], "higher": PALETTE[1]}.get(row["outcome"], "0.45")
         error = [[row["synergy"] - row["synergy_low"]], [row["synergy_high"] - row["synergy"]]]
         artists.append(ax.errorbar(row["synergy"], y, xerr=error, fmt="o", color=color, markersize=4, capsize=2))
-    ax.set_yticks(range(len(table)), [f"{r['quantization']} on {r['level']}" for r in table.to_dict("records")])
+    ax.set_yticks(range(len(table)), [f"{r['quantization']}, {place(r['factor'], r['level'])}" for r in table.to_dict("records")])
     ax.set_ylim(len(table) - 0.5, -0.5)
-    reference = ", ".join(map(str, sorted(set(table["reference"]))))
-    ax.set_xlabel(f"ratio there / ratio at {reference}")
+    references = sorted({place(r["factor"], r["reference"]) for r in table.to_dict("records")})
+    ax.set_xlabel(f"ratio to the baseline there / ratio at {', '.join(references)}")
     return artists
+
+
+def place(factor: str, level) -> str:
+    """A level of a factor in words: `batch 4`, `a100`."""
+    return WORDS.get(factor, "{}").format(level)
 
 
 def budget(table: pd.DataFrame, ax: Axes) -> list:

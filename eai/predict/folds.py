@@ -113,17 +113,34 @@ def replicated_batch(rows: pd.DataFrame) -> int:
 
 
 class Judged:
-    """The clean rows with the errors of both models in every kind of fold, and the model that serves each kind best."""
+    """The clean rows with the errors of both models in every kind of fold, and the model that serves each kind best.
+
+    `errors` and `summary` (left_out, model, target), `fitted` (model, target) and `best` (left_out, target) are computed once.
+    """
 
     def __init__(self, rows: pd.DataFrame):
         self.rows = rows
         self.errors = cache(self._errors)
         self.fitted = cache(lambda model, target: FITS[model](rows, target))
+        self.summary = cache(self._summary)
+        self.best = cache(self._best)
 
     def _errors(self, left_out: str, model: str, target: str) -> pd.DataFrame:
         return fold_errors(self.rows, left_out, model, target)
 
-    def best(self, left_out: str, target: str) -> str:
+    def _summary(self, left_out: str, model: str, target: str) -> dict:
+        """`overall` of the folds, with `half_width`, `coverage` and the rms at larger batches: once, as every prediction asks for it."""
+        errors = self.errors(left_out, model, target)
+        return {
+            "model": model,
+            "left_out": left_out,
+            **(overall(errors) if errors["log_error"].notna().any() else {"n": 0}),
+            "half_width": half_width(errors),
+            "coverage": coverage(errors),
+            "larger_batch_rms": larger_batch_rms(errors),
+        }
+
+    def _best(self, left_out: str, target: str) -> str:
         """The model with the smaller pooled leave-one-out rms: what is shipped is what predicted better."""
         pooled = {model: (self.errors(left_out, model, target)["log_error"] ** 2).mean() for model in FITS}
         return min(pooled, key=lambda model: pooled[model] if np.isfinite(pooled[model]) else np.inf)

@@ -14,8 +14,8 @@ from eai import catalog, footprint, strategies
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
 from eai.predict.features import features
-from eai.predict.folds import Judged, coverage, half_width, larger_batch_rms, overall, replicated_batch
-from eai.predict.rows import ASSUMED_INPUT_TOKENS, clean_rows
+from eai.predict.folds import Judged, replicated_batch
+from eai.predict.rows import ASSUMED_INPUT_TOKENS, NORMAL_95, clean_rows
 from eai.predict.support import MOST_CONTEXT_TOKENS, beyond_own_batches, refusal, unseen
 from eai.quantity import Quantity
 
@@ -149,16 +149,15 @@ def _step(known: Judged, wanted: dict, target: str, kind: str) -> tuple[float, f
     from the others joins in quadrature.
     """
     model = known.best(kind, target)
-    tested = [k for k in FOLDS_OF[kind] if known.errors(k, model, target)["log_error"].notna().any()]
+    tested = [f for k in FOLDS_OF[kind] if (f := known.summary(k, model, target))["n"]]
     if not tested:
         raise UserError(f"no fold can test a prediction of {target} for {KIND[kind]} from these rows", "", MEASURE)
-    widths = {k: half_width(known.errors(k, model, target)) for k in (tested if kind == "shape" else tested[:1])}
-    decisive = max(widths, key=lambda k: widths[k])
-    errors, half = known.errors(decisive, model, target), widths[decisive]
+    decisive = max(tested if kind == "shape" else tested[:1], key=lambda f: f["half_width"])
+    half = decisive["half_width"]
     if wanted["batch_size"] > replicated_batch(known.rows):
-        half = float(np.hypot(half, 1.96 * larger_batch_rms(known.errors("session", model, target))))
+        half = float(np.hypot(half, NORMAL_95 * known.summary("session", model, target)["larger_batch_rms"]))
     value = float(known.fitted(model, target).step(pd.DataFrame([wanted]))[0])
-    return value, half, {"model": model, "left_out": decisive, **overall(errors), "coverage": coverage(errors)}
+    return value, half, decisive
 
 
 def _power(energy: Quantity, rate: Quantity, tdp_w: float, half_energy: float, half_time: float) -> Quantity:

@@ -2,9 +2,12 @@
 
 import pandas as pd
 
+from eai import plots
+from eai.analyze import study
+from eai.errors import UserError
 from eai.plots.ratios import names
 from eai.report import wording as w
-from eai.report.elements import Element, Prose, Section, Table
+from eai.report.elements import Element, Picture, Prose, Section, Table
 from eai.report.facts import Facts
 from eai.report.format import interval, number, p_value
 from eai.report.phrases import caption, cost_words, cut, first_up, head, named, ratio_table, say
@@ -15,6 +18,7 @@ def factors(facts: Facts, language: str) -> Section:
     elements: list[Element] = []
     for factor, table in facts.contrasts.items():
         elements += _contrast(facts, factor, table.reset_index(drop=True), language)
+        elements += _heatmap(facts, language) if factor == "gpu" else []
         if factor in facts.synergies:
             elements += _synergy(factor, facts.synergies[factor], language)
     return Section(elements)
@@ -61,6 +65,26 @@ def synergy_sentence(table: pd.DataFrame, factor: str, language: str) -> str:
     """How many interactions were shown."""
     shown, testable = int(table["outcome"].isin(["lower", "higher"]).sum()), int((table["outcome"] != "not_testable").sum())
     return say("synergy", language, factor=w.say(w.FACTOR, factor, language), shown=shown, n=len(table), testable=testable)
+
+
+def grid(facts: Facts) -> pd.DataFrame | None:
+    """Energy by hardware and strategy over complete strata; None where there is no such stratum or one GPU only."""
+    if len(facts.levels("gpu")) < 2:
+        return None
+    try:
+        return study.heatmap(facts.usable)
+    except UserError:
+        return None
+
+
+def _heatmap(facts: Facts, language: str) -> list[Element]:
+    """Hardware x strategy as a picture, where both were crossed."""
+    table = grid(facts)
+    if table is None:
+        return []
+    fig, ax = plots.figure(height_in=1.2 + 0.3 * len(table))
+    plots.heatmap(table, ax, basis=facts.usable)
+    return [Picture(fig, first_up(caption("heatmap", language, cost=cost_words(facts, language))))]
 
 
 def scores(facts: Facts, language: str) -> Section:

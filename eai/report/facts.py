@@ -24,6 +24,7 @@ class Facts:
     """
 
     experiment: str
+    baseline: str | None
     windows: pd.DataFrame
     selection: Selection
     summary: pd.DataFrame
@@ -73,6 +74,7 @@ def from_tables(
     ratios = interaction.block_ratios(selection, baseline)
     return Facts(
         experiment=name,
+        baseline=baseline,
         windows=windows,
         selection=selection,
         summary=table,

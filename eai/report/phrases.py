@@ -57,10 +57,12 @@ def plain(level: object) -> str:
 
 def picture_caption(table: pd.DataFrame, language: str) -> str:
     """The sentence under a figure: number of blocks, what the bars are, where the energy comes from."""
+    if not w.place(language):
+        return plots.caption(table)
     n = table["n_blocks" if "n_blocks" in table else "n_pairs"]
-    basis = w.joined(sorted(set(table["basis"].dropna())), language)
-    chinese = say("figure_blocks", language, low=int(n.min()), high=int(n.max()), basis=basis)
-    return chinese or plots.caption(table)
+    blocks = f"{int(n.min())}" if n.min() == n.max() else f"{int(n.min())}-{int(n.max())}"
+    basis = w.joined([w.say(w.BASIS_WORD, each, language) for each in sorted(set(table["basis"].dropna()))], language)
+    return say("figure", language, blocks=blocks, basis=basis)
 
 
 def ratio_table(table: pd.DataFrame, language: str, ratio: str = "ratio_to_baseline", n: str = "n_pairs") -> pd.DataFrame:

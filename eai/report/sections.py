@@ -3,6 +3,7 @@
 import pandas as pd
 
 from eai import plots
+from eai.analyze import study
 from eai.plots.ratios import names
 from eai.report import wording as w
 from eai.report.causes import factors, scores, steady
@@ -12,8 +13,10 @@ from eai.report.format import interval, number, percent, short
 from eai.report.phrases import caption, column, cost_words, cut, first_up, head, named, picture_caption, plain, ratio_table, say
 
 FEW_BLOCKS = 5
+FEW_STRATA = 3
 WORTH_NAMING = 8
 MOST_RULES = 12
+MOST_LINES = 40
 
 
 def abstract(facts: Facts, language: str) -> Section:
@@ -99,7 +102,9 @@ def machines(facts: Facts, language: str) -> list[str]:
 
 def method(facts: Facts, language: str) -> Section:
     """How the numbers were obtained."""
-    return Section([head("method", language), Prose((say("replicate" if facts.provenance else "replicate_foreign", language), say("tests", language)))])
+    return Section(
+        [head("method", language), Prose((say("replicate" if facts.provenance else "replicate_foreign", language), say("tests", language)))]
+    )
 
 
 def cost(facts: Facts, language: str) -> Section:
@@ -153,14 +158,28 @@ def ratios(facts: Facts, language: str) -> Section:
     for outcome, key in (("inconclusive", "undecided"), ("not_testable", "untestable")):
         if (of := labels[table["outcome"] == outcome].tolist()) and len(of) <= WORTH_NAMING:
             told.append(say(key, language, names=w.joined([f"`{name}`" for name in of], language)))
-    fig, ax = plots.figure(height_in=1.2 + 0.22 * min(len(table), 40))
-    plots.forest(table.head(40), ax)
+    fig, ax = plots.figure(height_in=1.2 + 0.22 * min(len(table), MOST_LINES))
+    plots.forest(table.head(MOST_LINES), ax)
+    note = f" {MOST_LINES} / {len(table)}." if len(table) > MOST_LINES else ""
     under = first_up(caption("ratios", language, cost=cost_words(facts, language)))
     return Section([
         head("ratios", language, 3), Prose((w.both(language, *told),)),
-        Table(ratio_table(table, language), under, cut("comparisons", language)),
-        Picture(fig, picture_caption(table, language)),
+        Table(ratio_table(table, language), under, cut("comparisons", language)), *by_strategy(facts, language),
+        Picture(fig, picture_caption(table, language) + note),
     ])  # fmt: skip
+
+
+def by_strategy(facts: Facts, language: str) -> list[Table]:
+    """The strategies over all strata, where there are enough strata for a mean to say something."""
+    table = study.strategies(facts.selection, facts.baseline)
+    table = table[table["n_strata"] >= FEW_STRATA] if len(table) else table
+    if table.empty:
+        return []
+    rows = table.to_dict("records")
+    columns = {"strategy": [r["quantization"] for r in rows], "ratio": [interval(r, "energy_ratio") for r in rows]}
+    columns |= {"speed": [interval(r, "throughput_ratio") for r in rows], "strata": [r["n_strata"] for r in rows]}
+    columns["shown"] = [f"{r['lower']} / {r['higher']}" for r in rows]
+    return [Table(named(columns, language), caption("strategies", language))]
 
 
 def guidance(facts: Facts, language: str) -> Section:
@@ -169,12 +188,17 @@ def guidance(facts: Facts, language: str) -> Section:
 
 
 def rules(facts: Facts, language: str) -> list[str]:
-    """One sentence a decision rule."""
+    """One sentence a decision rule; where there are many, one a strategy with the number of settings it holds for."""
     if facts.rules.empty:
         return [say("no_rule", language)]
+    return _each_rule(facts, language) if len(facts.rules) <= MOST_RULES else _counted_rules(facts, language)
+
+
+def _each_rule(facts: Facts, language: str) -> list[str]:
+    """Every rule in a sentence."""
     varied = [c for c in ("gpu", "model", "input_tokens", "output_tokens", "task") if facts.rules[c].nunique() > 1] or ["gpu", "model"]
     sentences = []
-    for r in facts.rules.head(MOST_RULES).to_dict("records"):
+    for r in facts.rules.to_dict("records"):
         condition = say("rule_batch" if r["from"] == r["to"] else "rule_batches", language, low=r["from"], high=r["to"])
         where = w.joined([short(str(r[c])) for c in varied], language)
         words = {"where": where, "strategy": r["quantization"], "cost": cost_words(facts, language), "condition": condition}
@@ -182,10 +206,25 @@ def rules(facts: Facts, language: str) -> list[str]:
     return sentences
 
 
+def _counted_rules(facts: Facts, language: str) -> list[str]:
+    """In how many settings each strategy has the lowest cost, and how sure the least sure of them is."""
+    counted = facts.rules.groupby("quantization")["confidence"].agg(["size", "min"]).sort_values("size", ascending=False)
+    words = {"cost": cost_words(facts, language), "n": len(facts.rules)}
+    return [
+        say("rules_counted", language, strategy=name, k=int(row["size"]), confidence=percent(row["min"]), **words)
+        for name, row in counted.iterrows()
+    ]
+
+
 def limits(facts: Facts, language: str) -> Section:
     """What these data cannot say, computed from them, and how to do it again."""
-    again = Prose((say("again", language, experiment=facts.experiment),))
-    return Section([head("limits", language), Points(tuple(limit_points(facts, language))), head("again", language), again])
+    points = Points(tuple(limit_points(facts, language)))
+    return Section([head("limits", language), points, head("again", language), Prose((again(facts, language),))])
+
+
+def again(facts: Facts, language: str) -> str:
+    """How to do it again: replay only where raw readings were recorded with it."""
+    return say("again" if facts.provenance else "again_foreign", language, experiment=facts.experiment)
 
 
 def limit_points(facts: Facts, language: str) -> list[str]:

@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 
 from eai import plots
-from eai.analyze import study
 from eai.errors import UserError
 from eai.report import causes, phrases, sections, speech
 from eai.report import wording as w
@@ -13,9 +12,10 @@ from eai.report.facts import Facts
 from eai.report.format import interval, percent
 
 SECONDS = {"opening": 60, "method": 90, "strategies": 60, "where": 60, "synergy": 60, "guidance": 60, "closing": 30}
-WORDS_PER_S = 2.5
-CHARACTERS_PER_S = 4.5
-RULES_SPOKEN = 2
+WORDS_PER_S = 2.2
+CHARACTERS_PER_S = 3.6
+RULES_SPOKEN = 1
+MOST_LINES = 24
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Notes(Element):
 
 
 def spoken_s(script: str) -> float:
-    """The seconds that a script takes: 2.5 English words or 4.5 Chinese characters a second, a usual pace of conference talks."""
+    """The seconds that a script takes: 2.2 English words or 3.6 Chinese characters a second, a usual pace of conference talks."""
     chinese = len(re.findall(r"[\u4e00-\u9fff]", script))
     return chinese / CHARACTERS_PER_S + len(re.findall(r"[A-Za-z0-9.]+", script)) / WORDS_PER_S
 
@@ -64,7 +64,7 @@ def _told(facts: Facts, language: str) -> dict[str, str]:
     factor = _factor(facts)
     told = {
         "basis": _basis(facts, language),
-        "short": _basis(facts, language),
+        "again": w.say(speech.SPOKEN_AGAIN, "ours", language) if facts.provenance else "",
         "best": _best(facts, language),
         "protocol": w.say(speech.PROTOCOL, "ours" if facts.provenance else "foreign", language),
         "boundary": sections.boundary(facts, language),
@@ -111,10 +111,12 @@ def _method(facts: Facts, language: str) -> list[Element]:
 
 
 def _strategies(facts: Facts, language: str) -> list[Element]:
-    """The forest plot of the comparisons."""
-    table = facts.comparisons.head(24).reset_index(drop=True)
+    """The forest plot of the comparisons, or their means where they are too many to be read on a slide."""
+    table = facts.comparisons.reset_index(drop=True)
     if table.empty:
         return [Prose((phrases.say("no_comparison", language),))]
+    if len(table) > MOST_LINES:
+        return [*sections.by_strategy(facts, language), Prose((sections.counts(facts, language),))]
     fig, ax = plots.figure(height_in=1.2 + 0.16 * len(table))
     plots.forest(table, ax)
     return [Picture(fig, phrases.picture_caption(table, language))]
@@ -124,22 +126,12 @@ def _where(facts: Facts, language: str) -> list[Element]:
     """Hardware x strategy where hardware was varied and crossed, else the cost by strategy and batch size."""
     table = facts.usable.reset_index(drop=True)
     fig, ax = plots.figure(height_in=2.8)
-    grid = _grid(facts)
+    grid = causes.grid(facts)
     if grid is None:
         plots.cost(table, ax)
     else:
         plots.heatmap(grid, ax, basis=table)
     return [Picture(fig, phrases.picture_caption(table, language))]
-
-
-def _grid(facts: Facts):
-    """Energy by hardware and strategy over complete strata; None where there is no such stratum or one GPU only."""
-    if len(facts.levels("gpu")) < 2:
-        return None
-    try:
-        return study.heatmap(facts.usable)
-    except UserError:
-        return None
 
 
 def _synergy(facts: Facts, language: str) -> list[Element]:
@@ -150,6 +142,7 @@ def _synergy(facts: Facts, language: str) -> list[Element]:
     table = facts.synergies[factor].head(24)
     fig, ax = plots.figure(height_in=1.2 + 0.18 * len(table))
     plots.synergy(table, ax)
+    plots.watermark(ax, facts.usable)
     return [Picture(fig, ""), Prose((causes.synergy_sentence(facts.synergies[factor], factor, language),))]
 
 
@@ -157,15 +150,18 @@ def _guidance(facts: Facts, language: str) -> list[Element]:
     """The decision tree that the rules make."""
     if facts.rules.empty:
         return [Prose((phrases.say("no_rule", language),))]
-    fig, ax = plots.figure(height_in=2.4)
+    if len(facts.rules) > sections.MOST_RULES:
+        return [Points(tuple(sections.rules(facts, language))), Prose((phrases.say("guidance_limit", language),))]
+    fig, ax = plots.figure(height_in=min(0.9 + 0.38 * len(facts.rules), 5.0))
     plots.decision_tree(facts.rules.assign(confidence_text=facts.rules["confidence"].map(percent)), ax)
+    plots.watermark(ax, facts.usable)
     return [Picture(fig, ""), Prose((phrases.say("guidance_limit", language),))]
 
 
 def _closing(facts: Facts, language: str) -> list[Element]:
     """What was found, where the energy comes from, and that it can be done again."""
-    points = (_best(facts, language), w.say(w.BASIS, facts.selection.basis, language), w.say(speech.POINTS, "again", language))
-    return [Points(points), Prose((phrases.say("again", language, experiment=facts.experiment),))]
+    points = (sections.counts(facts, language), _best(facts, language), w.say(w.BASIS, facts.selection.basis, language))
+    return [Points(points), Prose((sections.again(facts, language),))]
 
 
 def script(facts: Facts, language: str) -> str:

@@ -10,9 +10,10 @@ LANGUAGES = ("en", "zh")
 BASIS = {
     "measured": ("Energy was **measured** by a sensor.", "能量由传感器**实测**。"),
     "estimated": (
-        "**No energy was measured here.** Energy is estimated: CPU time × a stated power of one thread. Ratios are ratios of CPU time; absolute "
-        "joules are good to a factor of about two, and say nothing about a GPU.",
-        "**此处未实测能量**。能量为估算值：CPU 时间 × 每线程的给定功率。比值即 CPU 时间之比；焦耳的绝对值只在约两倍以内可信，且不能推及 GPU。",
+        "**No energy was measured here.** Energy is estimated: CPU time × a stated power of one thread. Ratios are ratios of CPU time; "
+        "absolute joules are good to a factor of about two, and say nothing about a GPU.",
+        "**此处未实测能量**。能量为估算值：CPU 时间 × 每线程的给定功率。比值即 CPU 时间之比；焦耳的绝对值只在约两倍以内可信，且不能推及 "
+        "GPU。",
     ),
     "simulated": (
         "**Nothing was measured here.** The energies are simulated from planted effects.",
@@ -23,6 +24,14 @@ BASIS = {
         "**并非我们的测量**。能量为他人发表的数值。",
     ),
     "predicted": ("**Not measured.** The energies are predicted.", "**并非实测**。能量为预测值。"),
+}
+
+BASIS_WORD = {
+    "measured": ("measured", "实测"),
+    "estimated": ("estimated", "估算"),
+    "simulated": ("simulated", "模拟"),
+    "published": ("published", "发表值"),
+    "predicted": ("predicted", "预测"),
 }
 
 COST = {
@@ -78,16 +87,18 @@ HEADS = {
 
 SENTENCES = {
     "scope": (
-        "{configurations} configurations: {strategies} on {models}, {gpus}; {blocks} blocks at most, {windows} usable windows of {tried}.",
+        "{configurations} configurations: {strategies}; models: {models}; hardware: {gpus}; {blocks} blocks at most, {windows} usable "
+        "windows of {tried}.",
         "共 {configurations} 个配置：{strategies}；模型 {models}；硬件 {gpus}；至多 {blocks} 个区组，{tried} 个窗口中 {windows} 个可用。",
     ),
     "boundary": ("Energy covers {boundary}, {kind}.", "能量范围：{boundary}，{kind}。"),
     "gross": ("idle power included", "含空闲功率"),
     "net": ("idle power taken off", "已扣除空闲功率"),
     "counts": (
-        "Of {n} comparisons with the baseline ({baseline}), {lower} show a lower {cost}, {higher} a higher one, {equivalent} equivalence within "
-        "±{margin} %; {inconclusive} are not decided by these data, and {not_testable} could not be tested.",
-        "与基线（{baseline}）的 {n} 个比较中：{lower} 个证实{cost}更低，{higher} 个更高，{equivalent} 个在 ±{margin} % 内等效；{inconclusive} 个这些数据不能判定，{not_testable} 个无法检验。",
+        "Of {n} comparisons with the baseline ({baseline}), {lower} show a lower {cost}, {higher} a higher one, {equivalent} "
+        "equivalence within ±{margin} %; {inconclusive} are not decided by these data, and {not_testable} could not be tested.",
+        "与基线（{baseline}）的 {n} 个比较中：{lower} 个证实{cost}更低，{higher} 个更高，{equivalent} 个在 ±{margin} % 内等效；"
+        "{inconclusive} 个这些数据不能判定，{not_testable} 个无法检验。",
     ),
     "no_comparison": ("There is nothing to compare: only the baseline was measured.", "没有可比较者：只测了基线。"),
     "best": (
@@ -99,10 +110,7 @@ SENTENCES = {
     "versions": ("Software: {versions}.", "软件：{versions}。"),
     "meter": ("Meter: {meter}.", "测量方式：{meter}。"),
     "recorded": ("Recorded with the data: {lines}.", "随数据记录（英文原文）：{lines}。"),
-    "no_provenance": (
-        "No provenance was recorded: machine and software are unknown.",
-        "没有来源记录：机器与软件未知。",
-    ),
+    "no_provenance": ("No provenance was recorded: machine and software are unknown.", "没有来源记录：机器与软件未知。"),
     "excluded": ("Left out: {lines}.", "未使用：{lines}。"),
     "nothing_excluded": ("No window was left out.", "没有窗口被剔除。"),
     "replicate": (
@@ -111,24 +119,28 @@ SENTENCES = {
         "重复单位是区组：每个配置一次、随机顺序、重新加载模型。同一区组的窗口先取平均。区间为区组均值在对数尺度上的 95 % t 区间。",
     ),
     "replicate_foreign": (
-        "The replicate is a block: a repeat as the source states it. How the repeats were run is not recorded with the data. Windows of one block are "
-        "averaged first. Intervals are 95 % t intervals of block means on the log scale.",
-        "重复单位是区组，即来源所给的重复；数据中没有记录它们是如何运行的。同一区组的窗口先取平均。区间为区组均值在对数尺度上的 95 % t 区间。",
+        "The replicate is a block: a repeat as the source states it. How the repeats were run is not recorded with the data. Windows of "
+        "one block are averaged first. Intervals are 95 % t intervals of block means on the log scale.",
+        "重复单位是区组，即来源所给的重复；数据中没有记录它们是如何运行的。同一区组的窗口先取平均。区间为区组均值在对数尺度上的 95 % t "
+        "区间。",
     ),
     "no_scores_short": ("No task score was measured, so nothing is said about quality.", "没有测量任务得分，因此不谈质量。"),
     "tests": (
-        "Ratios are paired within blocks and tested by a t test on log ratios, adjusted by Holm over each table. “No difference” is said only "
-        "after an equivalence test with enough power; otherwise the answer is “not decided”.",
-        "比值在区组内配对，对数比值作 t 检验，每张表内用 Holm 校正。只有等效检验成立且功效足够才说“无差别”，否则答案是“未定”。",
+        "Ratios are paired within blocks and tested by a t test on log ratios, adjusted by Holm over each table. “No difference” is "
+        "said only after an equivalence test with enough power; otherwise the answer is “not decided”. An interval that leaves out 1 "
+        "may still be “not decided”: the correction asks more of each of many comparisons.",
+        "比值在区组内配对，对数比值作 t 检验，每张表内用 Holm 校正。只有等效检验成立且功效足够才说“无差别”，否则答案是“未定”。区间不含 "
+        "1 仍可能“未定”：比较越多，校正对每一个要求越高。",
     ),
     "range": (
         "The {cost} runs from {low} ({low_name}) to {high} ({high_name}).",
         "{cost}从 {low}（{low_name}）到 {high}（{high_name}）。",
     ),
     "gates": (
-        "{ok} configurations were steady (spread across blocks up to 2 %), {noisy} noisy (up to 5 %, or one block), {rejected} not steady enough "
-        "for an absolute number; paired ratios may still hold.",
-        "{ok} 个配置稳定（区组间变异不超过 2 %），{noisy} 个有噪声（不超过 5 %，或仅一个区组），{rejected} 个不足以给出绝对值；其配对比值仍可能成立。",
+        "{ok} configurations were steady (spread across blocks up to 2 %), {noisy} noisy (up to 5 %, or one block), {rejected} not "
+        "steady enough for an absolute number; paired ratios may still hold.",
+        "{ok} 个配置稳定（区组间变异不超过 2 %），{noisy} 个有噪声（不超过 5 %，或仅一个区组），{rejected} 个不足以给出绝对值；其配对比"
+        "值仍可能成立。",
     ),
     "undecided": (
         "Not decided: {names}. That is not “no difference”: more blocks would be needed.",
@@ -136,12 +148,13 @@ SENTENCES = {
     ),
     "untestable": ("Not testable: {names}.", "不可检验：{names}。"),
     "contrast": (
-        "Against {factor} {reference}, everything else the same: the ratio lies between {low} and {high} (point estimates of {n} pairs); {lower} of them "
-        "are shown to be lower, {higher} higher.",
+        "Against {factor} {reference}, everything else the same: the ratio lies between {low} and {high} (point estimates of {n} "
+        "pairs); {lower} of them are shown to be lower, {higher} higher.",
         "其余不变，相对于{factor} {reference}：比值在 {low} 与 {high} 之间（{n} 对的点估计）；其中 {lower} 个证实更低，{higher} 个更高。",
     ),
     "synergy": (
-        "If strategy and {factor} just multiply, the factor here is 1. {shown} of {n} are shown to differ from 1 after correction; {testable} could be tested.",
+        "If strategy and {factor} just multiply, the factor here is 1. {shown} of {n} are shown to differ from 1 after correction; "
+        "{testable} could be tested.",
         "若量化策略与{factor}只是相乘，此处的因子为 1。校正后 {n} 个中 {shown} 个证实不为 1；{testable} 个可以检验。",
     ),
     "no_scores": (
@@ -154,8 +167,14 @@ SENTENCES = {
     ),
     "none": ("none", "无"),
     "rule": (
-        "{where}: **{strategy}** has the lowest {cost}{condition}; probability that it is the lowest of the steady ones measured: {confidence}.",
+        "{where}: **{strategy}** has the lowest {cost}{condition}; probability that it is the lowest of the steady ones measured: "
+        "{confidence}.",
         "{where}：**{strategy}** 的{cost}最低{condition}；它在所测的稳定配置中最低的概率：{confidence}。",
+    ),
+    "rules_counted": (
+        "**{strategy}** has the lowest {cost} in {k} of {n} settings (hardware, model, length, task, range of batch sizes); the least "
+        "of its probabilities there: {confidence}.",
+        "在 {n} 种环境（硬件、模型、长度、任务、批大小范围）中，**{strategy}** 在 {k} 种里{cost}最低；其中最小的概率：{confidence}。",
     ),
     "rule_batches": (" from batch {low} to {high}", "（批大小 {low} 到 {high}）"),
     "rule_batch": (" at batch {low}", "（批大小 {low}）"),
@@ -163,10 +182,7 @@ SENTENCES = {
         "These rules hold for what was measured here; they carry over to no other hardware, model or length.",
         "这些规则只对此处所测成立，不能推及其他硬件、模型或长度。",
     ),
-    "no_rule": (
-        "No rule: no configuration is steady enough.",
-        "没有规则：没有足够稳定的配置。",
-    ),
+    "no_rule": ("No rule: no configuration is steady enough.", "没有规则：没有足够稳定的配置。"),
     "one_level": ("{factor}: only {level}.", "{factor}：只有 {level}。"),
     "few_blocks": (
         "{n} blocks at most: intervals are wide, and small differences cannot be shown.",
@@ -184,16 +200,26 @@ SENTENCES = {
         "The largest of several savings was picked out after the fact: a repetition will on average find it a little smaller.",
         "最大的节省是事后挑出的：重复实验时平均会略小。",
     ),
-    "figure_blocks": ("", "每点 n = {low} 至 {high} 个区组。误差线：95 % t 区间（对数尺度）。依据：{basis}。"),
+    "figure": (
+        "n = {blocks} blocks a point. Bars: 95 % t interval on the log scale. Basis: {basis}.",
+        "每点 n = {blocks} 个区组。误差线：95 % t 区间（对数尺度）。依据：{basis}。",
+    ),
     "figures_english": ("", "图中文字与策略名为英文。"),
     "again": (
         "`eai replay {experiment}` derives every energy again from its raw readings; `eai report {experiment}` writes this page again.",
         "`eai replay {experiment}` 由原始读数重新推出每个能量；`eai report {experiment}` 重新写出本页。",
     ),
+    "again_foreign": ("`eai report {experiment}` writes this page again.", "`eai report {experiment}` 重新写出本页。"),
     "cut": ("first {{shown}} of {{all}} rows; the whole table is {table}.csv", "前 {{shown}} 行，共 {{all}} 行；全表见 {table}.csv"),
 }
 
 CAPTIONS = {
+    "strategies": (
+        "Geometric mean of the ratios over strata with its 95 % interval over strata; in how many strata the energy is shown to be "
+        "lower / higher.",
+        "各层比值的几何平均及其在各层间的 95 % 区间；能量被证实更低 / 更高的层数。",
+    ),
+    "heatmap": ("{cost} by hardware and strategy, geometric mean over complete strata.", "{cost}：硬件 × 策略，完整各层的几何平均。"),
     "setup": ("The factors and their levels.", "因素及其水平。"),
     "cost": ("{cost} and throughput with 95 % intervals; n: blocks.", "{cost}与吞吐量，95 % 区间；n 为区组数。"),
     "ratios": (
@@ -221,6 +247,10 @@ DISTURBANCE = {
 }
 
 COLUMNS = {
+    "strategy": ("strategy", "策略"),
+    "speed": ("throughput ratio", "吞吐量比值"),
+    "strata": ("strata", "层数"),
+    "shown": ("lower / higher", "更低 / 更高"),
     "configuration": ("configuration", "配置"),
     "cost": ("J per token", "J/词元"),
     "throughput": ("tok/s", "词元/秒"),
@@ -239,7 +269,7 @@ COLUMNS = {
     "score": ("score", "得分"),
     "eor": ("EOR [1/Wh]", "EOR [1/Wh]"),
     "tweor": ("TWEOR [1/(Wh s)]", "TWEOR [1/(Wh s)]"),
-}  # fmt: skip
+}
 
 
 def say(words: dict[str, tuple[str, str]], key: str, language: str, **values: object) -> str:

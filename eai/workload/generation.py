@@ -4,6 +4,7 @@ Prompts are stretches of a text of ours (passage.txt), so that activations are t
 elsewhere in it. `min_new_tokens` keeps a model from ending early: energies are compared at equal length.
 """
 
+import itertools
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -188,6 +189,11 @@ class Generation:
         with torch.inference_mode(), self._precision():
             self.loaded.model.generate(**self._inputs, generation_config=self._settings(self.output_tokens), streamer=clock)
         return [moment - start for moment in clock.moments_s]
+
+    def inter_token_s(self) -> list[float]:
+        """Inter-token latencies of one batch [s], one fewer than output tokens."""
+        times = self.token_times_s() if self.output_tokens > 1 else [0.0]
+        return [after - before for before, after in itertools.pairwise(times)]
 
     def first_token_s(self, calls: int = 3) -> float:
         """Time to first token of the whole batch [s]: the median of calls that produce one token."""

@@ -96,6 +96,14 @@ def _own_memory(model: Any) -> None:
             parameter.data = parameter.data.clone()
 
 
+def require_supported(quantization: str, gpu: str, weights: str) -> strategies.Strategy:
+    """The strategy called `quantization`. Raises Unsupported if it cannot run here with these weights."""
+    strategy = strategies.get(quantization)
+    if reason := formats.unsupported_reason(strategy, torch_device(gpu), weights):
+        raise Unsupported(reason)
+    return strategy
+
+
 def load(
     model: str, quantization: str, gpu: str, weights: str = "published", trust_remote_code: bool = False, seed: int = 0
 ) -> LoadedModel:
@@ -104,9 +112,7 @@ def load(
     Random weights are made from `seed` in the model's shapes and need no tokenizer. Raises Unsupported before anything is loaded,
     UserError if the model cannot be had or another format came out than was requested.
     """
-    strategy, device = strategies.get(quantization), torch_device(gpu)
-    if reason := formats.unsupported_reason(strategy, device, weights):
-        raise Unsupported(reason)
+    strategy, device = require_supported(quantization, gpu, weights), torch_device(gpu)
     _quiet()
     _set_precision(strategy, device)
     dtype = formats.rest_dtype(strategy, device)

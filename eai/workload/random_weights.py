@@ -39,7 +39,7 @@ class RandomTensor:
             filler = torch.zeros if self.name.endswith("bias") else torch.ones
             made = filler(self.shape, dtype=torch.bfloat16, device=self.device)
         else:
-            generator = torch.Generator(self.device).manual_seed(zlib.crc32(self.name.encode()) + (self.seed << 32))
+            generator = torch.Generator(self.device).manual_seed(zlib.crc32(f"{self.seed} {self.name}".encode()))
             made = torch.empty(self.shape, dtype=torch.bfloat16, device=self.device).normal_(0.0, self.sd, generator=generator)
         if self.plan:
             self.plan.plant(self.name, made)

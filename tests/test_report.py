@@ -1,0 +1,239 @@
+"""The report and the talk say what the tables say, in both languages, in pages that fetch nothing."""
+
+import re
+import string
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eai import paths, plots, report
+from eai.analyze.simulated import Truth, experiment
+from eai.errors import UserError
+from eai.report import causes, elements, gallery, sections, slides, speech, wording
+from eai.report.facts import from_tables
+from eai.report.format import interval, number, percent
+
+PLANTED = Truth(
+    gpus={"a100": 0.7, "v100": 1.5},
+    quantizations={"fp16": 1.0, "int8_pure": 0.6, "dynamic": 1.0},
+    batches={1: 1.0, 8: 0.2},
+    synergy={("v100", "int8_pure"): 1.3},
+)
+DICTIONARIES = [(module.__name__, name, words) for module in (wording, speech) for name, words in vars(module).items()
+                if name.isupper() and isinstance(words, dict) and all(isinstance(v, tuple) for v in words.values())]  # fmt: skip
+
+
+def facts_of(truth: Truth, blocks: int = 5, seed: int = 0, **more):
+    return from_tables("planted", *experiment(truth, blocks, np.random.default_rng(seed)), **more)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    return facts_of(PLANTED)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return report.gather("sample")
+
+
+def words_of(facts, language: str) -> str:
+    return "\n".join(e.markdown() for section in sections.report(facts, language) for e in section if e.kind == "prose")
+
+
+@pytest.fixture(scope="module")
+def planted_text(planted):
+    return words_of(planted, "en")
+
+
+@pytest.mark.parametrize(("module", "name", "words"), DICTIONARIES, ids=[name for _, name, _ in DICTIONARIES])
+def test_both_languages_fill_in_the_same_numbers(module, name, words):
+    for key, (english, chinese) in words.items():
+        fields = [{field for _, field, _, _ in string.Formatter().parse(text) if field} for text in (english, chinese)]
+        assert not (english and chinese) or fields[0] == fields[1], (name, key)
+        if english and name not in ("COLUMNS",):
+            assert re.search("[\u4e00-\u9fff]", chinese), (name, key)
+
+
+def test_the_outcomes_of_the_abstract_are_the_tables(planted, planted_text):
+    text = planted_text
+    for outcome, words in (("lower", "show a lower"), ("equivalent", "equivalence")):
+        assert re.search(rf"{(planted.comparisons['outcome'] == outcome).sum()} {words}", text)
+    assert f"Of {len(planted.comparisons)} comparisons" in text and len(planted.comparisons) == 8
+
+
+def test_the_largest_saving_is_the_planted_one(planted_text):
+    """int8_pure saves 40 % on the a100 and 22 % on the v100."""
+    found = re.search(r"largest shown saving: `int8_pure, a100.*?× (\d\.\d+) \[(\d\.\d+), (\d\.\d+)\]", planted_text)
+    ratio, low, high = map(float, found.groups())
+    assert abs(ratio - 0.6) < 0.02 and low <= ratio <= high
+
+
+def test_the_planted_interaction_is_counted_and_nothing_else():
+    facts = facts_of(PLANTED, blocks=8)
+    assert "1 of 2 are shown to differ from 1" in causes.synergy_sentence(facts.synergies["gpu"], "gpu", "en")
+
+
+def test_no_saving_is_claimed_where_none_was_planted():
+    nothing = Truth(quantizations={"fp16": 1.0, "int8_pure": 1.0}, block_sd=0.01)
+    text = words_of(facts_of(nothing, blocks=3), "en")
+    assert "No saving was shown" in text and "largest shown saving" not in text.lower()
+
+
+@pytest.mark.parametrize("basis", wording.BASIS)
+def test_only_measured_energy_is_called_measured(basis):
+    facts = facts_of(Truth(basis=basis))
+    for language, none in (("en", "measured** by a sensor"), ("zh", "由传感器**实测**")):
+        first, last = ("\n".join(e.markdown() for e in part(facts, language)) for part in (sections.abstract, sections.limits))
+        assert (none in first) == (basis == "measured") and wording.say(wording.BASIS, basis, language) in first
+        assert (wording.say(wording.BASIS, basis, language) in last) == (basis != "measured")
+
+
+def test_the_sample_is_called_estimated_on_every_page_and_slide_that_shows_energy(sample):
+    assert set(sample.summary["basis"]) == {"estimated"}
+    assert "No energy was measured here" in words_of(sample, "en") and "此处未实测能量" in words_of(sample, "zh")
+    first, last = slides.slide("opening", sample, "en"), slides.slide("closing", sample, "en")
+    assert all(any("No energy was measured" in e.markdown() for e in s if e.kind == "prose") for s in (first, last))
+    for name in ("strategies", "where", "synergy", "guidance"):
+        (figure,) = [e.figure for e in slides.slide(name, sample, "en") if e.kind == "picture"]
+        assert "estimated" in [t.get_text() for ax in figure.axes for t in ax.texts]
+
+
+def test_protocol_and_replay_are_claimed_only_where_provenance_was_recorded(sample, planted, planted_text):
+    for facts, text, known in ((sample, words_of(sample, "en"), True), (planted, planted_text, False)):
+        text += slides.script(facts, "en")
+        assert ("random order" in text) == known and ("eai replay" in text) == known and ("verified to be what ran" in text) == known
+
+
+def test_without_scores_nothing_is_said_of_quality_and_with_them_eor_follows(planted, planted_text):
+    assert "No task score was measured" in planted_text
+    ids = planted.summary["configuration_id"]
+    scored = facts_of(PLANTED, scores=pd.DataFrame({"configuration_id": ids, "score": 0.5, "n_items": 400}))
+    text = words_of(scored, "en")
+    row = scored.usable.iloc[0]
+    assert "No task score" not in text and f"| {number(0.5 / row['energy_wh'])} [" in text
+
+
+def test_what_was_left_out_and_what_was_not_varied_is_named():
+    windows, energies = experiment(PLANTED, 5, np.random.default_rng(3))
+    windows.loc[windows.index[:7], ["status", "reason"]] = ["throttled", "hot"]
+    text = words_of(from_tables("left", windows, energies), "en")
+    assert "Left out: 7 × throttled (hot)" in text
+    assert "Model: only model-7b." in text and "Hardware: only" not in text
+
+
+def test_only_the_baseline_gives_a_report_without_comparisons():
+    facts = facts_of(Truth(quantizations={"fp16": 1.0}))
+    assert "nothing to compare" in words_of(facts, "en") and len(slides.talk(facts, "zh")) == 7
+
+
+@pytest.mark.parametrize("language", wording.LANGUAGES)
+def test_seven_slides_last_seven_minutes_and_their_scripts_fit(sample, planted, language):
+    assert list(slides.SECONDS.values()) == [60, 90, 60, 60, 60, 60, 30] and sum(slides.SECONDS.values()) == 420
+    for facts in (sample, planted):
+        for section in slides.talk(facts, language):
+            notes = section[-1]
+            assert 0.5 * notes.seconds <= slides.spoken_s(notes.script) <= notes.seconds, notes
+        assert "**" not in slides.script(facts, language)
+
+
+def test_the_pace_of_speaking():
+    assert slides.spoken_s("one two three four " * 33) == pytest.approx(132 / slides.WORDS_PER_S)
+    assert slides.spoken_s("能量" * 18) == pytest.approx(36 / slides.CHARACTERS_PER_S)
+
+
+def test_many_rules_are_counted_not_listed():
+    many = Truth(
+        gpus=dict.fromkeys("abcd", 1.0), models=dict.fromkeys("wxyz", 1.0), quantizations={"fp16": 1.0, "int8_pure": 0.5}, block_sd=0.01
+    )
+    found = sections.rules(facts_of(many), "en")
+    assert len(found) == 1 and "**int8_pure** has the lowest" in found[0] and "in 16 of 16 settings" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0621, "0.0621"), (1534, "1534"), (0.5, "0.500"), (float("nan"), "-"), (0, "0"), (-2.345, "-2.35")]
+)
+def test_numbers_have_three_digits(value, text):
+    assert number(value) == text
+
+
+@given(st.floats(1e-4, 1e6))
+def test_a_printed_number_is_within_half_a_digit(value):
+    assert float(number(value)) == pytest.approx(value, rel=5.01e-3)
+
+
+def test_intervals_and_probabilities_as_text():
+    assert interval({"x": 0.62149, "x_low": 0.6034, "x_high": 0.6393}, "x", 2) == "0.62 [0.60, 0.64]"
+    assert interval({"x": 0.5, "x_low": float("nan"), "x_high": float("nan")}, "x") == "0.500"
+    assert [percent(p) for p in (1.0, 0.953, 0.0, float("nan"))] == ["> 99 %", "95 %", "< 1 %", "?"]
+
+
+def test_latex_makes_every_special_character_plain():
+    assert elements.latex("5 % of `int8_pure` & **$x_1$**") == r"5 \% of \texttt{int8\_\allowbreak pure} \& \textbf{\$x\_1\$}"
+    assert elements.escaped("a\\b{c}~^#") == r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\#"
+
+
+def test_a_table_escapes_cells_and_says_that_it_was_cut():
+    table = elements.Table(pd.DataFrame({"a_b": ["x|y"] * 30, "p %": ["<1"] * 30}), "All of it.")
+    assert table.markdown().count("\n| x\\|y | <1 |") == elements.MOST_ROWS and "first 24 of 30 rows" in table.markdown()
+    assert r"a\_b & p \%" in table.tex() and table.tex().count(r"x|y") == elements.MOST_ROWS
+    wide = elements.Table(pd.DataFrame([["x"] * 7], columns=list("abcdefg")), "Wide.")
+    assert wide.tex().startswith(r"\begin{table*}") and table.tex().startswith(r"\begin{table}")
+
+
+def test_another_language_or_slide_is_refused(sample):
+    with pytest.raises(UserError, match="language 'fr'"):
+        sections.abstract(sample, "fr")
+    with pytest.raises(UserError, match="slide 'thanks'"):
+        slides.slide("thanks", sample, "en")
+    with pytest.raises(UserError, match="language 'de'"):
+        report.export("sample", language="de")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    return folder, report.export("sample", folder, "zh")
+
+
+def test_the_pages_hold_everything_and_fetch_nothing(exported):
+    _, answer = exported
+    for kind in ("html", "slides"):
+        text = Path(answer["files"][kind]).read_text(encoding="utf-8")
+        assert not re.search(r"""(?:src|href|url|import)\s*[=(]\s*["']?(?:https?:)?//""", text)
+        assert 'lang="zh"' in text and 'name="viewport"' in text and "data:image/svg+xml;base64," in text
+    html, deck = (Path(answer["files"][kind]).read_text(encoding="utf-8") for kind in ("html", "slides"))
+    assert "<strong>此处未实测能量</strong>" in html and "stream" not in html and "output_type" not in html
+    assert deck.count("<section>") == deck.count("<aside>") == 7 and html.count("<table>") == html.count('<div class="scroll">')
+
+
+def test_markdown_and_latex_stand_on_their_own(exported):
+    folder, answer = exported
+    markdown, latex = (Path(answer["files"][kind]).read_text(encoding="utf-8") for kind in ("markdown", "latex"))
+    pictures = re.findall(r"!\[.*?\]\((.+?)\)", markdown) + re.findall(r"\\includegraphics\[.*?\]\{(.+?)\}", latex)
+    assert len(pictures) == 4 and all((folder / name).stat().st_size > 1000 for name in pictures)
+    plain = latex.replace(r"\{", "").replace(r"\}", "")
+    assert plain.count("{") == plain.count("}") and plain.count(r"\begin{") == plain.count(r"\end{") > 8
+    assert "ctexart" in latex and markdown.startswith("# 大语言模型推理的能耗")
+    assert answer["files"]["script"] == str(folder / "script-zh.md")
+
+
+def test_the_repository_is_not_written_to(exported):
+    assert not (paths.SAMPLE / "report").exists() and not (paths.figures() / "report").exists()
+
+
+def test_the_gallery_is_current_and_shows_every_committed_figure():
+    """Generated: write it again with `python -c "from eai.report import gallery; gallery.write()"`."""
+    committed = {path.stem for path in (paths.ROOT / "figures" / "sample").glob("*.svg")}
+    assert (paths.ROOT / "figures" / "README.md").read_text(encoding="utf-8") == gallery.markdown()
+    assert committed and committed <= set(gallery.figures()["figure"])
+
+
+def test_every_figure_of_the_gallery_has_a_function_and_a_text():
+    table = gallery.figures()
+    assert len(table) >= 7 and table["figure"].is_unique
+    assert all(hasattr(plots, name) for name in table["drawn_by"]) and (table["text"].str.len() > 40).all()

@@ -1,0 +1,146 @@
+"""Formats of torchao and of published checkpoints: asked for, verified, and refused with one line where they are not what they say."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from eai import strategies
+from eai.errors import UserError
+from eai.workload import checkpoints, formats, models, verification
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+QUANTIZED_WEIGHTS = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
+OTHER_WEIGHTS = 128 * 64 + 5 * 64
+ROWS = 2 * (64 + 32 + 32 + 64 + 128 + 128 + 64)
+
+
+@pytest.fixture(scope="module")
+def dynamic(tiny_model):
+    return models.load(str(tiny_model), "dynamic", "cpu")
+
+
+def test_dynamic_runs_in_int8_on_both_sides(dynamic):
+    """Bytes by hand: an int8 code a weight, a float32 scale and an int8 zero point a row, the rest in float32, two rotary buffers."""
+    assert dynamic.report["linears"] == {"Linear(Int8Tensor, torch.int8, dynamic activations True)": 14}
+    assert dynamic.model_bytes == QUANTIZED_WEIGHTS + 5 * ROWS + 4 * OTHER_WEIGHTS + 2 * 8 * 4
+
+
+@pytest.mark.parametrize("slug", ["fp8", "int4_wo", "int8_pure", "gptq"])
+def test_another_format_than_the_one_that_ran_is_an_error(dynamic, slug):
+    with pytest.raises(UserError, match="did not take effect"):
+        verification.verify(dynamic.model, strategies.get(slug), torch.float32)
+
+
+def test_weight_only_int8_does_not_pass_for_dynamic(tiny_model):
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    model = models.load(str(tiny_model), "fp32", "cpu").model
+    quantize_(model.model.layers, Int8WeightOnlyConfig(set_inductor_config=False))
+    with pytest.raises(UserError, match="dynamic activations False"):
+        verification.verify(model, strategies.get("dynamic"), torch.float32)
+
+
+def test_the_names_that_verification_expects_exist_in_torchao():
+    """Formats for CUDA cannot run here: at least their tensor classes are those of the installed library."""
+    from torchao.quantization.quantize_.workflows import Float8Tensor, Int4TilePackedTo4dTensor
+
+    for slug, kind in (("fp8", Float8Tensor), ("int4_wo", Int4TilePackedTo4dTensor)):
+        assert f"({kind.__name__}, " in verification._expected(strategies.get(slug), torch.bfloat16)
+        assert "qdata" in kind.tensor_data_names
+
+
+@pytest.mark.parametrize(
+    ("slug", "kind"),
+    [("int4_wo", "Int4WeightOnlyConfig"), ("fp8", "Float8DynamicActivationFloat8WeightConfig"), ("bf16", None), ("gptq", None)],
+)
+def test_the_configuration_asks_for_the_strategys_format(slug, kind):
+    asked = formats.quantization_config(strategies.get(slug), torch.bfloat16)
+    assert (asked and type(asked.quant_type).__name__) == kind
+
+
+@pytest.mark.parametrize(
+    ("slug", "capability", "words"),
+    [
+        ("fp8", (8, 0), "8.9"),
+        ("fp8", (9, 0), None),
+        ("int4_wo", (7, 5), "8.0"),
+        ("int4_wo", (8, 6), None),
+        ("dynamic", (8, 0), None),
+        ("bf16", (7, 5), "8.0"),
+        ("tf32", (7, 0), "8.0"),
+        ("gptq", (8, 0), "gptqmodel, which is not installed"),
+        ("gptq", (6, 1), "7.0"),
+    ],
+)
+def test_compute_capability_and_library_decide_on_a_gpu(monkeypatch, slug, capability, words):
+    """FP8 tensor cores came with 8.9, TF32 and BF16 with 8.0 (CUDA C++ programming guide, table of features by capability)."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "gptqmodel" else object())
+    reason = formats.unsupported_reason(strategies.get(slug), "cuda:0", "published")
+    assert reason is None if words is None else words in reason
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(models.Unsupported, match="needs the library torchao"):
+        models.load("no/such-model", "dynamic", "cpu")
+
+
+def config(**quantization):
+    return SimpleNamespace(quantization_config=quantization) if quantization else SimpleNamespace()
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq"])
+def test_a_checkpoint_in_the_format_that_was_asked_for_passes(method):
+    checkpoints.check("org/model", config(quant_method=method, bits=4, group_size=128), strategies.get(method))
+    assert checkpoints.describe({"quant_method": method, "bits": 4, "group_size": 128}) == f"{method}, 4 bit, group 128"
+
+
+@pytest.mark.parametrize(
+    ("slug", "quantization", "words"),
+    [
+        ("gptq", {}, "not a quantized checkpoint"),
+        ("fp16", {"quant_method": "gptq", "bits": 4}, "already quantized.*ask for gptq"),
+        ("nf4", {"quant_method": "awq", "bits": 4}, "already quantized.*ask for awq"),
+        ("gptq", {"quant_method": "awq", "bits": 4}, "already quantized"),
+        ("gptq", {"quant_method": "gptq", "bits": 8, "group_size": 32}, "says gptq, 8 bit, group 32"),
+        ("awq", {"quant_method": "awq", "w_bit": 3, "q_group_size": 128}, "says awq, 3 bit, group 128"),
+        ("fp16", {"quant_method": "fp8"}, "give the original model"),
+    ],
+)
+def test_a_checkpoint_under_another_name_is_refused(slug, quantization, words):
+    with pytest.raises(UserError, match=words):
+        checkpoints.check("org/model", config(**quantization), strategies.get(slug))
+
+
+def test_the_checkpoints_own_word_is_read_before_its_weights(tiny_model, tmp_path):
+    """A folder that says it is GPTQ, under another name: refused by its config.json, though its weights could be loaded."""
+    import json
+    import shutil
+
+    folder = shutil.copytree(tiny_model, tmp_path / "gptq")
+    written = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(written | {"quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    with pytest.raises(UserError, match=r"already quantized \(gptq, 4 bit\)"):
+        models.load(str(folder), "fp32", "cpu")
+
+
+class PackedLayer(torch.nn.Module):
+    """The outside of a GPTQ or AWQ layer: packed codes and the bits they stand for."""
+
+    def __init__(self, bits: int):
+        super().__init__()
+        self.bits = bits
+        self.register_buffer("qweight", torch.zeros(4, 4, dtype=torch.int32))
+
+
+@pytest.mark.parametrize(("bits", "left", "ok"), [(4, False, True), (8, False, False), (4, True, False)])
+def test_packed_layers_are_recognized_and_leftovers_found(bits, left, ok):
+    model = torch.nn.Sequential(PackedLayer(bits), PackedLayer(4), *([torch.nn.Linear(2, 2)] if left else []))
+    model.get_output_embeddings = lambda: None
+    if ok:
+        assert verification.verify(model, strategies.get("awq"), torch.float16)["linears"] == {"qweight(torch.int32, 4 bit)": 2}
+        return
+    with pytest.raises(UserError, match="did not take effect"):
+        verification.verify(model, strategies.get("awq"), torch.float16)
