@@ -6,12 +6,12 @@ The package is the floor under the notebooks (`notebooks/`), which carry the arg
 
 Read it from the bottom up; a module imports only from modules below it (a test holds that):
 
-    cli          the commands, each a few lines           doctor      what can be measured on this machine
+    cli, advice_commands   the commands, a few lines each
+    doctor       what can be measured on this machine     terminal    answers as text for a terminal
     runs         the main job: notebooks in a row         notebooks   guarded papermill
-    terminal     answers as text for a terminal
     measure      the protocol: warm-up, windows -> rows   order       the random order of a job's windows
-    report       report and talk from the tables
-    advise       advice and audits, with evidence         claims      published claims, each with a verdict
+    report       report and talk from the tables          advise      advice and audits, with evidence
+    predict      energy of what nobody measured           claims      published claims, each with a verdict
     plots        (table, ax) -> artists                   analyze     metrics, summary, comparison tables
     workload     models, generation: what runs            power       meters, windows, traces: joules
     stats        intervals, comparisons (knows no watts)  store       append-only store of one job's windows
@@ -20,7 +20,6 @@ Read it from the bottom up; a module imports only from modules below it (a test 
     strategies   what each quantization means             provenance  one JSON line a job
     schema, published_columns   the registry of columns   quantity    value, low, high, unit; the uncertainty budget
     errors       the one-line error for bad input         paths       directories
-    published_columns  the registry's part for data/published
 
 `power` knows nothing of models and `workload` nothing of watts: they meet in `measure`.
 Importing `eai` is instant; torch is imported only by the functions that need it. Users' own code is measured by

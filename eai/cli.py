@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from eai import advice_commands
 from eai.errors import UserError
 from eai.quantity import Quantity
 
@@ -199,6 +200,23 @@ def audit(
     _emit(answer, as_json, report.markdown(answer))
     if answer["counts"]["critical"]:
         raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")],
+    out: Annotated[Path | None, typer.Option(help="Folder; default figures/<experiment>/report.")] = None,
+    language: Annotated[str, typer.Option(help="en or zh.")] = "en",
+    as_json: Json = False,
+) -> None:
+    """Report and talk of an experiment: one self-contained HTML page, Markdown, LaTeX, slides and a timed script."""
+    from eai.report.publishing import export
+
+    answer = export(experiment, out, language)
+    _emit(answer, as_json, "\n".join(f"{kind:<10}{path}" for kind, path in answer["files"].items()))
+
+
+advice_commands.add_to(app)
 
 
 def main() -> None:

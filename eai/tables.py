@@ -20,7 +20,6 @@ import pandas as pd
 from eai import paths, schema
 from eai.errors import UserError
 
-
 DICTIONARY_MARK = "<!-- generated from eai/schema.py by `make dictionary` -->"
 
 

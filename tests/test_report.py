@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import paths, plots, report
+from eai import paths, plots, report, schema, tables
 from eai.analyze.simulated import Truth, experiment
 from eai.errors import UserError
 from eai.report import causes, elements, gallery, sections, slides, speech, wording
@@ -84,9 +84,9 @@ def test_no_saving_is_claimed_where_none_was_planted():
     assert "No saving was shown" in text and "largest shown saving" not in text.lower()
 
 
-@pytest.mark.parametrize("basis", wording.BASIS)
+@pytest.mark.parametrize("basis", schema.BASES)
 def test_only_measured_energy_is_called_measured(basis):
-    facts = facts_of(Truth(basis=basis))
+    facts = facts_of(Truth(basis=basis), provenance=[{"job": "a"}])
     for language, none in (("en", "measured** by a sensor"), ("zh", "由传感器**实测**")):
         first, last = ("\n".join(e.markdown() for e in part(facts, language)) for part in (sections.abstract, sections.limits))
         assert (none in first) == (basis == "measured") and wording.say(wording.BASIS, basis, language) in first
@@ -237,3 +237,15 @@ def test_every_figure_of_the_gallery_has_a_function_and_a_text():
     table = gallery.figures()
     assert len(table) >= 7 and table["figure"].is_unique
     assert all(hasattr(plots, name) for name in table["drawn_by"]) and (table["text"].str.len() > 40).all()
+
+
+def test_an_imported_table_becomes_an_experiment_whose_report_claims_no_measurement_of_ours(scratch):
+    windows, energies = experiment(Truth(basis="measured"), 4, np.random.default_rng(0))
+    folder = tables.write_experiment("foreign", windows, energies)
+    facts = report.gather("foreign")
+    assert facts.comparisons["ratio_to_baseline"].iloc[0] == pytest.approx(0.8, rel=0.05) and len(facts.windows) == len(windows)
+    assert "as its source states" in words_of(facts, "en") and "random order" not in words_of(facts, "en")
+    with pytest.raises(UserError, match="holds windows already"):
+        tables.write_experiment(folder, windows, energies)
+    with pytest.raises(UserError, match="windows without a job"):
+        tables.write_experiment("other", windows.assign(job=""), energies)

@@ -103,7 +103,7 @@ def test_tokens_are_counted_from_what_was_produced(loaded, batch_size, kv_cache)
 
 
 def test_the_end_token_does_not_shorten_a_generation(loaded):
-    """A head that always prefers the end token would stop after one without `min_new_tokens`."""
+    """A head that always prefers the end token would stop after one token by itself."""
     model = loaded["fp32"].model
     with torch.no_grad():
         before = model.lm_head.weight[2].clone()

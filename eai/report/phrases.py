@@ -15,6 +15,12 @@ def cost_words(facts: Facts, language: str) -> str:
     return w.say(w.COST, facts.selection.basis, language)
 
 
+def basis_sentence(facts: Facts, language: str) -> str:
+    """Where the energy comes from; measured by others where no provenance of ours says so."""
+    basis = facts.selection.basis
+    return w.say(w.BASIS, "stated" if basis == "measured" and not facts.provenance else basis, language)
+
+
 def say(key: str, language: str, **values: object) -> str:
     """A sentence of the report, filled in."""
     return w.say(w.SENTENCES, key, language, **values)

@@ -10,7 +10,20 @@ from eai.report.causes import factors, scores, steady
 from eai.report.elements import Picture, Points, Prose, Section, Table
 from eai.report.facts import Facts, configurations
 from eai.report.format import interval, number, percent, short
-from eai.report.phrases import caption, column, cost_words, cut, first_up, head, named, picture_caption, plain, ratio_table, say
+from eai.report.phrases import (
+    basis_sentence,
+    caption,
+    column,
+    cost_words,
+    cut,
+    first_up,
+    head,
+    named,
+    picture_caption,
+    plain,
+    ratio_table,
+    say,
+)
 
 FEW_BLOCKS = 5
 FEW_STRATA = 3
@@ -21,7 +34,7 @@ MOST_LINES = 40
 
 def abstract(facts: Facts, language: str) -> Section:
     """Title, scope, basis and the outcome of all comparisons."""
-    texts = [scope(facts, language), w.both(language, w.say(w.BASIS, facts.selection.basis, language), boundary(facts, language))]
+    texts = [scope(facts, language), w.both(language, basis_sentence(facts, language), boundary(facts, language))]
     return Section(
         [head("title", language, 1, experiment=facts.experiment), head("abstract", language), Prose((*texts, findings(facts, language)))]
     )

@@ -98,7 +98,7 @@ def _opening(facts: Facts, language: str) -> list[Element]:
     """The question's answer in one number, what was measured, and where the energy comes from."""
     row = facts.best()
     big = [Heading(f"× {interval(row, 'ratio_to_baseline', 2)}", 3)] if row is not None else []
-    return [*big, Prose((_best(facts, language), sections.scope(facts, language), w.say(w.BASIS, facts.selection.basis, language)))]
+    return [*big, Prose((_best(facts, language), sections.scope(facts, language), phrases.basis_sentence(facts, language)))]
 
 
 def _method(facts: Facts, language: str) -> list[Element]:
@@ -160,7 +160,7 @@ def _guidance(facts: Facts, language: str) -> list[Element]:
 
 def _closing(facts: Facts, language: str) -> list[Element]:
     """What was found, where the energy comes from, and that it can be done again."""
-    points = (sections.counts(facts, language), _best(facts, language), w.say(w.BASIS, facts.selection.basis, language))
+    points = (sections.counts(facts, language), _best(facts, language), phrases.basis_sentence(facts, language))
     return [Points(points), Prose((sections.again(facts, language),))]
 
 

@@ -9,6 +9,7 @@ LANGUAGES = ("en", "zh")
 
 BASIS = {
     "measured": ("Energy was **measured** by a sensor.", "能量由传感器**实测**。"),
+    "stated": ("Energy was **measured** by a sensor, as its source states.", "据来源所述，能量由传感器**实测**。"),
     "estimated": (
         "**No energy was measured here.** Energy is estimated: CPU time × a stated power of one thread. Ratios are ratios of CPU time; "
         "absolute joules are good to a factor of about two, and say nothing about a GPU.",

@@ -1,6 +1,5 @@
 """Find a model and load it under a strategy: safetensors only, and no code from a model repository unless asked."""
 
-import contextlib
 import importlib
 import logging
 import warnings
@@ -60,22 +59,24 @@ def _quiet() -> None:
     import transformers
 
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    _import_torchao()
+    _import_quantizers()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
 
-def _import_torchao() -> None:
-    """Import torchao, as transformers will where it is installed, without what it logs: extensions for other hardware that do not load."""
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with contextlib.suppress(ImportError), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("torchao.quantization")
-    for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
+def _import_quantizers() -> None:
+    """Import what transformers loads formats with, and torchao with it where it is installed, without what those log.
+
+    They warn of extensions for other hardware that do not load, and of registrations of their own: nothing that a user could act on.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module("transformers.quantizers.auto")
+    finally:
+        logging.disable(before)
 
 
 def _set_precision(strategy: strategies.Strategy, device: str) -> None:
