@@ -91,7 +91,8 @@ def _answer(question: str, options: dict) -> None:
     """Ask the advisor with the options that were given."""
     from eai.advise import ask
 
-    given = {name: value for name, value in options.items() if value is not None and name not in ("as_json", "experiments", "max_regression")}
+    others = ("as_json", "experiments", "max_regression")
+    given = {name: value for name, value in options.items() if value is not None and name not in others}
     if "max_latency" in given:
         given["max_latency_s"] = given.pop("max_latency")
     _print(getattr(ask, question)(**given), options["as_json"])

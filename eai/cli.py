@@ -98,7 +98,7 @@ def notebook(
 
 @app.command()
 def doctor(
-    probe: Annotated[bool, typer.Option("--probe", help="First load each GPU for about two minutes and find out what its sensor does.")] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="First load each GPU for two minutes to learn what its sensor does.")] = False,
     as_json: Json = False,
 ) -> None:
     """What can be measured on this machine, how well, and what to do about the rest."""

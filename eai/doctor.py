@@ -89,9 +89,8 @@ def to_text(report: dict) -> str:
     for meter in report["meters"]:
         lines.append(f"  {'yes' if meter['usable'] else 'no ':<4}{meter['name']:<10}{meter['basis']:<11}{meter['why']}")
         if meter["usable"] and meter["interval_10s"]:
-            lines.append(
-                f"{'':<16}a 10 s window, 95 %: {_percent(meter['interval_10s'])} of the true energy, {_percent(meter['within_card_10s'])} within one device"
-            )
+            true, within = _percent(meter["interval_10s"]), _percent(meter["within_card_10s"])
+            lines.append(f"{'':<16}a 10 s window, 95 %: {true} of the true energy, {within} within one device")
         if meter["do"]:
             lines.append(f"{'':<16}-> {meter['do']}")
     for card in report["probed"]:

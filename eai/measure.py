@@ -59,7 +59,7 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Warm:
-    """What the warm-up found: seconds spent, coefficient of variation of the last groups (None if too few), steady, TTFT and step time [s]."""
+    """What the warm-up found: seconds spent, coefficient of variation of the last groups (None: too few), steady, TTFT, step time [s]."""
 
     duration_s: float
     cv: float | None
@@ -273,9 +273,8 @@ class _Job:
         window = empty | {"flags": [], "reason": ""} | row | fixed
         self.store.append_window(window, list(energies), stream)
         self.ended += 1
-        self.say(
-            f"[{self.ended}/{self.total}] block {w.block} {c.quantization} batch {c.batch_size}: {_outcome(window, energies)}; {self._remaining()}"
-        )
+        what = f"block {w.block} {c.quantization} batch {c.batch_size}: {_outcome(window, energies)}"
+        self.say(f"[{self.ended}/{self.total}] {what}; {self._remaining()}")
 
     def _remaining(self) -> str:
         left_s = (time.monotonic() - self.began_s) / self.ended * (self.total - self.ended)

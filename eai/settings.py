@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from eai import strategies
 from eai.errors import UserError
@@ -143,6 +143,14 @@ class Sweep(BaseModel):
     @classmethod
     def _known_baseline(cls, value: str) -> str:
         return value if value == "auto" else strategies.get(value).slug
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> "Sweep":
+        if self.cache == "static" and not self.kv_cache:
+            raise ValueError("cache static needs kv_cache true")
+        if self.compile and self.cache != "static":
+            raise ValueError("compile true needs cache static: a growing cache is compiled anew each step")
+        return self
 
     def configurations(self, gpu: str, model: str) -> list[Configuration]:
         """Every configuration of the job `gpu` x `model`, in the order of the grid."""

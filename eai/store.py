@@ -62,7 +62,7 @@ class JobStore:
     def __enter__(self) -> "JobStore":
         try:
             (self.directory / "samples").mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.directory / "writer.lock", "w")  # noqa: SIM115  held until exit
+            self._lock = open(self.directory / "writer.lock", "w")
         except OSError as error:
             raise UserError(
                 f"cannot write to {self.directory} ({error.strerror})", "a writable folder", "choose another with --out"

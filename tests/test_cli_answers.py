@@ -65,11 +65,12 @@ def test_an_estimated_experiment_decides_no_claim(eai):
 
 
 def test_check(eai, tmp_path):
-    (tmp_path / "t.csv").write_text("model,gpu,quantization,score,energy_wh,eor\nm,a100,fp16,0.718,42.29,0.0250\nm,a100,nf4,0.709,31.72,0.0224\n")
+    rows = "model,gpu,quantization,score,energy_wh,eor\nm,a100,fp16,0.718,42.29,{}\nm,a100,nf4,0.709,31.72,0.0224\n"
+    (tmp_path / "t.csv").write_text(rows.format("0.0250"))
     code, out, _ = eai("check", tmp_path / "t.csv", "--json")
     wrong = [f for f in json.loads(out)["findings"] if f["verdict"] == "inconsistent"]
     assert code == 1 and any("eor" in f["id"] for f in wrong)
-    (tmp_path / "t.csv").write_text("model,gpu,quantization,score,energy_wh,eor\nm,a100,fp16,0.718,42.29,0.0170\nm,a100,nf4,0.709,31.72,0.0224\n")
+    (tmp_path / "t.csv").write_text(rows.format("0.0170"))
     assert eai("check", tmp_path / "t.csv")[0] == 0
     assert eai("check", tmp_path / "nowhere.csv")[0] == 2
 
@@ -85,9 +86,8 @@ def test_audit(eai, tmp_path):
 
 def test_estimate_follows_the_raw_runs(eai):
     """6.907 J a token x 256 tokens x 1e6 requests / 3.6e6 = 491 kWh, from the published batch-sweep runs."""
-    code, out, _ = eai(
-        "estimate", "--model", "mistralai/Mistral-7B-Instruct-v0.2", "--gpu", "a800", "--quantization", "int8_pure", "--input-tokens", 256, "--json"
-    )
+    model = ["--model", "mistralai/Mistral-7B-Instruct-v0.2", "--gpu", "a800", "--quantization", "int8_pure"]
+    code, out, _ = eai("estimate", *model, "--input-tokens", 256, "--json")
     answer = json.loads(out)
     assert code == 0 and set(answer) >= {"current", "optimized", "savings", "assumptions"}
     assert answer["current"]["energy_kwh"]["value"] == pytest.approx(6.907 * 256e6 / 3.6e6, rel=0.002)

@@ -176,7 +176,8 @@ def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
 def test_kill_minus_nine_loses_at_most_the_window_in_flight(tiny_model, scratch):
     """Killed three times at different moments, the run ends with the same window keys as an undisturbed one."""
     parameters = {"experiment": "killed", "models": [str(tiny_model)], "quantizations": ["fp32", "bf16"], "blocks": 6} | QUICK
-    program = "import json, sys; from eai import measure, settings; measure.run(settings.sweep(**json.loads(sys.argv[1])), lambda s: print(s, flush=True))"
+    program = "import json, sys; from eai import measure, settings; sweep = settings.sweep(**json.loads(sys.argv[1])); "
+    program += "measure.run(sweep, lambda line: print(line, flush=True))"
     command = [sys.executable, "-W", "ignore", "-c", program, json.dumps(parameters)]
     announced = 0
     for moment_s in (0.3, 0.8, 1.3):

@@ -44,7 +44,8 @@ def test_a_tree_of_many_rules_says_how_many_are_not_drawn():
         "confidence": 0.9,
     }
     _, ax = plots.figure()
-    plots.decision_tree(pd.DataFrame([rule | {"gpu": f"g{i}"} for i in range(15)]), ax)
+    leaves = plots.decision_tree(pd.DataFrame([rule | {"gpu": f"g{i}"} for i in range(15)]), ax)
+    assert len(leaves) == 12
     assert [t.get_text() for t in ax.texts][-1] == "12 of 15 rules"
 
 

@@ -199,14 +199,14 @@ def test_processor_and_gpu_over_one_window_stay_apart(tmp_path, monkeypatch):
 def test_the_choice_reads_the_processor_beside_a_gpu(monkeypatch):
     clock = VirtualClock()
     nvml = FakeNvml([FakeCard(truth.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec())], clock)
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu: NvmlMeter(nvml, clock=clock, environ={}))
+    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(nvml, clock=clock, environ={}))
     monkeypatch.setattr(choice.rapl, "refusal", lambda: None)
     assert best_meter("a100")[0].name == "nvml+rapl"
     monkeypatch.setattr(choice.rapl, "refusal", lambda: UserError("none"))
     assert best_meter("a100")[0].name == "nvml"
 
 
-def refuse(gpu):
+def refuse(gpu, shared=False):
     raise UserError("not here", "elsewhere", "go there")
 
 
@@ -228,5 +228,5 @@ def test_a_gpu_is_never_answered_with_a_cpu_meter(monkeypatch):
 
 
 def test_the_cpu_is_never_answered_with_nvml(monkeypatch):
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu: pytest.fail("NVML was asked for a CPU"))
+    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: pytest.fail("NVML was asked for a CPU"))
     assert best_meter("cpu")[0].boundary == "cpu_package"

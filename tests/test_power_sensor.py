@@ -231,9 +231,9 @@ def test_a_calibration_corrects_the_next_window_and_shrinks_its_interval():
 def test_survey_says_what_is_usable_how_well_and_what_to_do(monkeypatch):
     clock = VirtualClock()
     nvml = FakeNvml([FakeCard(truth.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec())], clock)
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu: NvmlMeter(nvml, clock=clock, environ={}))
+    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(nvml, clock=clock, environ={}))
 
-    def refuse(gpu):
+    def refuse(gpu, shared=False):
         raise UserError("no counters", "counters", "load the module")
 
     monkeypatch.setitem(choice.MAKERS, "rapl", refuse)
@@ -252,7 +252,7 @@ def test_survey_names_the_processes_in_the_way(monkeypatch):
     card = FakeCard(
         truth.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec(), processes=(999_999_1, 999_999_2, 999_999_3)
     )
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu: NvmlMeter(FakeNvml([card], clock), clock=clock, environ={}))
+    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(FakeNvml([card], clock), clock=clock, environ={}))
     row = survey()[0]
     assert not row["usable"] and "other process" in row["why"] and "nvidia-smi" in row["do"]
 
@@ -271,7 +271,8 @@ def test_the_expected_interval_is_what_a_window_then_gets():
 
 def test_a_calibration_is_remembered_for_the_card_that_is_named():
     clock = VirtualClock(1000.0)
-    fakes = [FakeCard(truth.constant(1000.0, 1.0, 300.0, 80.0), uuid=f"GPU-{i}", sensors={"power_instant_w": SensorSpec(0.1, 0.025, 0.03)}) for i in (0, 1)]
+    load, sensors = truth.constant(1000.0, 1.0, 300.0, 80.0), {"power_instant_w": SensorSpec(0.1, 0.025, 0.03)}
+    fakes = [FakeCard(load, uuid=f"GPU-{i}", sensors=sensors) for i in (0, 1)]
     nvml = FakeNvml(fakes, clock)
     found = Calibration(1.05, 0.01, 100.0, 0.0, 20, 0.999)
     with pytest.raises(UserError, match="one of GPU-0, GPU-1"):

@@ -23,7 +23,7 @@ def meter(cpu_s=(0.0, 3.0)):
 
 def test_users_own_code_in_one_line(monkeypatch):
     one = meter()
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu: one)
+    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: one)
     with eai.window("prefill") as w:
         one.clock.sleep(2.0)
     assert w.name == "prefill" and w.cpu_energy_j.value == pytest.approx(12.0) and w.status == "ok"

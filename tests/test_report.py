@@ -41,13 +41,17 @@ def sample():
     return report.gather("sample")
 
 
-def words_of(facts, language: str) -> str:
-    return "\n".join(e.markdown() for section in sections.report(facts, language) for e in section if e.kind == "prose")
+WORDS = (sections.abstract, sections.setup, sections.method, sections.guidance, sections.limits)
+
+
+def words_of(facts, language: str, parts=WORDS) -> str:
+    """The prose of the sections that draw nothing, or of those named."""
+    return "\n".join(e.markdown() for part in parts for e in part(facts, language) if e.kind == "prose")
 
 
 @pytest.fixture(scope="module")
 def planted_text(planted):
-    return words_of(planted, "en")
+    return "\n".join(e.markdown() for section in sections.report(planted, "en") for e in section if e.kind == "prose")
 
 
 @pytest.mark.parametrize(("module", "name", "words"), DICTIONARIES, ids=[name for _, name, _ in DICTIONARIES])
@@ -113,7 +117,7 @@ def test_without_scores_nothing_is_said_of_quality_and_with_them_eor_follows(pla
     assert "No task score was measured" in planted_text
     ids = planted.summary["configuration_id"]
     scored = facts_of(PLANTED, scores=pd.DataFrame({"configuration_id": ids, "score": 0.5, "n_items": 400}))
-    text = words_of(scored, "en")
+    text = words_of(scored, "en", (sections.scores, sections.limits))
     row = scored.usable.iloc[0]
     assert "No task score" not in text and f"| {number(0.5 / row['energy_wh'])} [" in text
 
@@ -249,3 +253,13 @@ def test_an_imported_table_becomes_an_experiment_whose_report_claims_no_measurem
         tables.write_experiment(folder, windows, energies)
     with pytest.raises(UserError, match="windows without a job"):
         tables.write_experiment("other", windows.assign(job=""), energies)
+
+
+def test_a_study_of_many_series_is_shown_as_tables_and_a_heatmap_not_as_a_legend():
+    many = Truth(gpus=dict.fromkeys(("a100", "v100"), 1.0), models={f"m{i}": 1.0 for i in range(9)})
+    facts = facts_of(many, blocks=3)
+    assert not [e for e in sections.cost(facts, "en") if e.kind == "picture"]
+    assert [e for e in causes.factors(facts, "en") if e.kind == "picture"]
+    _, ax = plots.figure()
+    plots.cost(facts.usable, ax)
+    assert ax.get_legend() is None and ax.get_title(loc="left") == "18 series, named in the table"

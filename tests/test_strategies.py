@@ -9,7 +9,8 @@ from eai.errors import UserError
 
 
 def test_the_vocabulary_is_the_contracts():
-    names = "fp32 tf32 bf16 fp16 fp16_mixed int8_default int8_pure nf4 nf4_dq fp4 dynamic int4_wo fp8 gptq awq".split()
+    names = ["fp32", "tf32", "bf16", "fp16", "fp16_mixed", "int8_default", "int8_pure", "nf4", "nf4_dq", "fp4"]
+    names += ["dynamic", "int4_wo", "fp8", "gptq", "awq"]
     assert list(strategies.STRATEGIES) == names
 
 

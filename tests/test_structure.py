@@ -103,7 +103,8 @@ def test_every_module_and_public_definition_says_what_it_is(path):
 
 
 def test_importing_eai_is_instant_and_loads_no_torch():
-    program = "import sys, time; t = time.perf_counter(); import eai; print(time.perf_counter() - t, 'torch' in sys.modules, 'pandas' in sys.modules)"
+    program = "import sys, time; t = time.perf_counter(); import eai; "
+    program += "print(time.perf_counter() - t, 'torch' in sys.modules, 'pandas' in sys.modules)"
     runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split() for _ in range(3)]
     assert min(float(seconds) for seconds, _, _ in runs) <= 0.3
     assert all(torch == "False" and pandas == "False" for _, torch, pandas in runs)

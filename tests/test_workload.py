@@ -103,13 +103,21 @@ def test_tokens_are_counted_from_what_was_produced(loaded, batch_size, kv_cache)
 
 
 def test_the_end_token_does_not_shorten_a_generation(loaded):
-    """A head that always prefers the end token would stop after one token by itself."""
-    model = loaded["fp32"].model
-    with torch.no_grad():
-        before = model.lm_head.weight[2].clone()
-        model.lm_head.weight[2] *= 1000
-        produced = generation.Generation(loaded["fp32"], 2, 4, 6).run()
-        model.lm_head.weight[2] = before
+    """A head that always prefers the end token stops bare `generate` after one token, and not a measured generation."""
+
+    def prefer_the_end(module, arguments, logits):
+        logits[..., 2] = 1000.0
+        return logits
+
+    model, work = loaded["fp32"].model, generation.Generation(loaded["fp32"], 2, 4, 6)
+    hook = model.lm_head.register_forward_hook(prefer_the_end)
+    try:
+        with torch.inference_mode():
+            bare = model.generate(**work._inputs, max_new_tokens=6, do_sample=False, pad_token_id=0)
+        produced = work.run()
+    finally:
+        hook.remove()
+    assert bare.shape[1] - 4 == 1
     assert produced.tokens_out == 12
 
 
@@ -182,6 +190,13 @@ def test_a_format_that_is_left_uncompiled_in_silence_is_an_error(loaded):
 def test_options_that_exclude_each_other_are_refused(loaded, options, words):
     with pytest.raises(UserError, match=words):
         generation.Generation(loaded["fp32"], 1, 8, 4, **options)
+
+
+@pytest.mark.parametrize(("options", "words"), [({"compile": True}, "cache static"), ({"cache": "static", "kv_cache": False}, "kv_cache")])
+def test_a_sweep_with_such_options_stops_before_it_starts(options, words):
+    with pytest.raises(UserError, match=words) as caught:
+        settings.sweep(**options)
+    assert "\n" not in str(caught.value)
 
 
 def test_options_at_their_default_leave_the_configurations_name_alone():

@@ -9,6 +9,7 @@ from eai.plots.style import MARKERS, PALETTE, label, tidy, watermark
 SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "batch_size")
 WORDS = {"batch_size": "batch {}", "input_tokens": "{} tok in", "output_tokens": "{} tok out", "weights": "{} weights"}
 LOG_SPAN = 5.0
+MOST_SERIES = 16
 
 
 def cost(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
@@ -43,7 +44,9 @@ def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str) -> list:
         range(len(strategies)), strategies, rotation=20 if len(strategies) > 3 else 0, ha="right" if len(strategies) > 3 else "center"
     )
     _scale(ax, table[metric])
-    if len(groups) > 1:
+    if len(groups) > MOST_SERIES:
+        ax.set_title(f"{len(groups)} series, named in the table", loc="left")
+    elif len(groups) > 1:
         ax.legend(frameon=False, fontsize="small", ncols=1 + (len(groups) > 6))
     return artists + watermark(ax, table)
 

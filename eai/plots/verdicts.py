@@ -12,9 +12,9 @@ HATCHES = {"inconsistent": "//", "contradicted": "xx"}
 def verdicts(table: pd.DataFrame, ax: Axes) -> list:
     """Draw a bar for each source and check, split by verdict and labelled with the counts; returns the artists.
 
-    `table` has one row a claim or finding, with the columns source, check and verdict.
+    `table` has one row a claim or finding, with the columns id, source, check and verdict.
     """
-    counts = table.groupby(["source", "check", "verdict"]).size().unstack("verdict", fill_value=0)
+    counts = table.pivot_table(index=["source", "check"], columns="verdict", values="id", aggfunc="count", fill_value=0)
     counts = counts.reindex(columns=[v for v in COLOURS if v in counts])
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=True, kind="stable").index]
     names = [f"{source}: {check}" for source, check in counts.index]

@@ -91,7 +91,8 @@ def refusal(nvml, uuid: str, handle, shared: bool) -> UserError | None:
         return UserError(f"GPU {uuid} is a virtual GPU", "a physical or passed-through card", "its energy is not visible from this machine")
     others = other_processes(nvml, handle)
     if others and not shared:
-        return UserError(f"{others} other process(es) on GPU {uuid}", "a card to ourselves", "stop them (nvidia-smi), or accept them with shared=True")
+        do = "stop them (nvidia-smi), or accept them with shared=True"
+        return UserError(f"{others} other process(es) on GPU {uuid}", "a card to ourselves", do)
     return None
 
 

@@ -33,8 +33,8 @@ def best_meter(gpu: str = "auto", name: str = "auto", shared: bool = False) -> t
     """The best meter for a card's UUID or slug (`cpu`: the processor; `auto`: a GPU if there is one) and one sentence why.
 
     `name` forces one of nvml, rapl, estimate. The work decides what is measured: a GPU slug is never answered with a CPU meter, and
-    `cpu` never with NVML. A slug means all visible cards, a UUID that card alone; `shared` accepts other processes on it. Beside NVML the processor's counters are read too where they can be. Raises UserError for an unknown name
-    or where the wanted meter cannot be had.
+    `cpu` never with NVML. A slug means all visible cards, a UUID that card alone; `shared` accepts other processes on it. Beside NVML
+    the processor's counters are read too where they can be. Raises UserError for an unknown name or where the wanted meter cannot be had.
     """
     if name not in ("auto", *NAMES):
         raise UserError(f"meter {name!r}", f"one of auto, {', '.join(NAMES)}", "leave it at auto")

@@ -4,6 +4,7 @@ import pandas as pd
 
 from eai import plots
 from eai.analyze import study
+from eai.plots.costs import MOST_SERIES, series
 from eai.plots.ratios import names
 from eai.report import wording as w
 from eai.report.causes import factors, scores, steady
@@ -123,14 +124,21 @@ def method(facts: Facts, language: str) -> Section:
 def cost(facts: Facts, language: str) -> Section:
     """Cost per token: what was found, table and figure."""
     table, words = facts.usable.reset_index(drop=True), cost_words(facts, language)
-    fig, ax = plots.figure()
-    plots.cost(table, ax)
     return Section([
         head("results", language), head("cost", language, 3),
         Prose((w.both(language, cost_range(facts, language), gates(facts, language)),)),
         Table(cost_table(table, language), first_up(caption("cost", language, cost=words)), cut("summary", language)),
-        Picture(fig, picture_caption(table, language)),
+        *_cost_picture(table, language),
     ])  # fmt: skip
+
+
+def _cost_picture(table: pd.DataFrame, language: str) -> list[Picture]:
+    """The cost by strategy and series; none where there are more series than an eye can tell apart."""
+    if len(list(series(table))) > MOST_SERIES:
+        return []
+    fig, ax = plots.figure()
+    plots.cost(table, ax)
+    return [Picture(fig, picture_caption(table, language))]
 
 
 def cost_range(facts: Facts, language: str) -> str:

@@ -50,8 +50,12 @@ def slide(name: str, facts: Facts, language: str) -> Section:
         raise UserError(f"slide '{name}'", f"one of {', '.join(SECONDS)}")
     shown = {"opening": _opening, "method": _method, "strategies": _strategies, "where": _where, "synergy": _synergy,
              "guidance": _guidance, "closing": _closing}[name]  # fmt: skip
-    notes = Notes(SECONDS[name], spoken(w.say(speech.SCRIPTS, name, language).format(**_told(facts, language))))
-    return Section([Heading(w.say(speech.TITLES, name, language)), *shown(facts, language), notes])
+    return Section([Heading(w.say(speech.TITLES, name, language)), *shown(facts, language), notes(name, facts, language)])
+
+
+def notes(name: str, facts: Facts, language: str) -> Notes:
+    """What is said on a slide, and in how many seconds."""
+    return Notes(SECONDS[name], spoken(w.say(speech.SCRIPTS, name, language).format(**_told(facts, language))))
 
 
 def spoken(text: str) -> str:
@@ -167,9 +171,9 @@ def _closing(facts: Facts, language: str) -> list[Element]:
 def script(facts: Facts, language: str) -> str:
     """The speaker's script as Markdown: slide by slide, with the minute at which each begins."""
     parts, begins_s = [], 0
-    for name, section in zip(SECONDS, talk(facts, language), strict=True):
-        notes = section[-1]
+    for name in SECONDS:
+        said = notes(name, facts, language)
         clock = f"{begins_s // 60}:{begins_s % 60:02d}"
-        parts.append(f"## {clock} {w.say(speech.TITLES, name, language)} ({notes.seconds} s)\n\n{notes.script}")
-        begins_s += notes.seconds
+        parts.append(f"## {clock} {w.say(speech.TITLES, name, language)} ({said.seconds} s)\n\n{said.script}")
+        begins_s += said.seconds
     return "\n\n".join(parts) + "\n"

@@ -6,6 +6,10 @@ in the same few channels, about 0.1 % of the features. Plain random weights have
 tokens read, 8 decoded, batch 1, mean over the layers): 0.12 % of the channels into q, k and v, 0.02 % into gate and up, 0.05 % into o
 and 1.6 % into down while reading; 0.06, 0.01, 0.00 and 0.15 % while decoding. Planted: 0.1 % of the channels, at least one, into all
 of these but o.
+
+In all layers is what large models do. SmolLM2-135M has outliers in a third of its layers, so LLM.int8() is slower on the planted ones
+than on its own: 1.20 times the time a call [1.13, 1.28] (batch 1, 64 + 16 tokens, one CPU thread, median of 14 pairs), where int8_pure,
+which looks for none, takes 1.02 times [0.97, 1.12].
 """
 
 from collections import defaultdict
