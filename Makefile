@@ -34,6 +34,7 @@ bench: $(READY)      ## each benchmark prints one JSON line
 figures: $(READY)    ## draw the committed figures again from the committed data
 	@for name in analyze compare plot; do $(BIN)/eai notebook $$name -p experiment=sample --out figures/sample; done
 	$(BIN)/eai notebook claims --out figures/sample
+	$(BIN)/python -c "from eai.report import gallery; gallery.write()"
 
 dictionary: $(READY) ## write the data dictionary from the registry of columns
 	$(BIN)/python -c "from eai import tables; print(tables.write_dictionary())"

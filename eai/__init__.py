@@ -10,6 +10,7 @@ Read it from the bottom up; a module imports only from modules below it (a test 
     doctor       what can be measured on this machine     terminal    answers as text for a terminal
     runs         the main job: notebooks in a row         notebooks   guarded papermill
     measure      the protocol: warm-up, windows -> rows   order       the random order of a job's windows
+    jobs         which card, which folder, what is done
     report       report and talk from the tables          advise      advice and audits, with evidence
     predict      energy of what nobody measured           claims      published claims, each with a verdict
     plots        (table, ax) -> artists                   analyze     metrics, summary, comparison tables

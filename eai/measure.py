@@ -13,7 +13,6 @@ outside the window. A configuration that cannot run becomes a row with its statu
 """
 
 import json
-import re
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -22,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eai import catalog, power, provenance, schema, tables
+from eai import power, provenance, schema
 from eai.errors import UserError
+from eai.jobs import device_mark, differing_settings, done_keys, finished_job, resolve_experiment, resolve_gpu, slug
 from eai.order import PlannedWindow, job_order
 from eai.power import steady
 from eai.power.meter import Baseline, Meter
@@ -32,8 +32,6 @@ from eai.store import JobStore, new_attempt
 from eai.workload import device, fit, generation, memory, models
 
 COLUMNS = tuple(column.name for column in schema.WINDOWS)
-SAME_THROUGHOUT = ("window_s", "warmup_cap_s", "idle_s", "threads", "seed", "meter")
-RETRIED = ("failed", "lost", "timeout")
 
 Say = Callable[[str], None]
 
@@ -66,78 +64,6 @@ class Warm:
     steady: bool
     ttft_s: float
     step_time_s: float | None
-
-
-def slug(text: str) -> str:
-    """The text as part of a folder name: lower case, everything but letters, digits, dot and dash turned into dashes."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
-
-
-def resolve_gpu(asked: str) -> str:
-    """The catalog slug of the gpu to measure on: `auto` is the first visible card, else cpu.
-
-    Raises UserError if a card was asked for that is not the one that is here.
-    """
-    if asked == "cpu":
-        return asked
-    name = device.cuda_name()
-    if name is None:
-        if asked == "auto":
-            return "cpu"
-        raise UserError(
-            f"gpu '{asked}' was asked for but torch sees no CUDA device", "a CUDA device", "run `eai doctor`, or set gpus to cpu"
-        )
-    try:
-        here = catalog.gpu(name).slug
-    except UserError:
-        here = slug(name)
-    if asked != "auto" and here != asked and catalog.gpu(asked).slug != here:
-        raise UserError(
-            f"gpu '{asked}' was asked for but the card here is {name} ('{here}')",
-            "the card that is here",
-            "set gpus to auto or choose it with CUDA_VISIBLE_DEVICES",
-        )
-    return here
-
-
-def device_mark(gpu: str, meter: Meter) -> str:
-    """8 characters that tell this card, or this machine where there is none, from another."""
-    if gpu == "cpu":
-        return provenance.machine_mark()
-    return slug(meter.devices()[0].device_id.removeprefix("GPU-"))[:8]
-
-
-def finished_job(experiment: Path, sweep: Sweep, gpu: str, model: str) -> Path | None:
-    """A job folder that already holds every window of the sweep, measured the same way, on whichever card; None if there is none."""
-    wanted = {w.key for w in job_order(sweep, gpu, model)}
-    for directory in sorted(experiment.glob(f"{gpu}--{slug(model)}--*")):
-        if wanted <= done_keys(directory) and not differing_settings(directory, sweep):
-            return directory
-    return None
-
-
-def differing_settings(directory: Path, sweep: Sweep) -> list[str]:
-    """The settings that decide how a window is measured and that differ from those of the windows already in a job folder."""
-    earlier = [line["settings"] for line in tables.read_jsonl(directory / "provenance.jsonl")]
-    return [name for name in SAME_THROUGHOUT if any(old.get(name) != getattr(sweep, name) for old in earlier)]
-
-
-def done_keys(directory: Path) -> set[tuple]:
-    """Keys of the windows on disk that need no second try: failures that may be gone tomorrow do."""
-    rows = tables.read_jsonl(directory / "windows.jsonl")
-    last = {(row["block"], row["configuration_id"], row["repeat"]): row["status"] for row in rows}
-    return {key for key, status in last.items() if status not in RETRIED}
-
-
-def resolve_experiment(sweep: Sweep) -> Path:
-    """The folder a sweep writes to; `auto` is data/sample if that holds all of it, else a run named after the settings."""
-    if sweep.experiment != "auto":
-        return tables.experiment_dir(sweep.experiment)
-    jobs = [("cpu" if gpu == "auto" else gpu, model) for gpu in sweep.gpus for model in sweep.models]
-    sample = tables.experiment_dir("sample")
-    if all(finished_job(sample, sweep, *job) for job in jobs):
-        return sample
-    return tables.experiment_dir(f"run-{sweep.digest()}")
 
 
 def run(sweep: Sweep, say: Say = print) -> Path:
@@ -188,6 +114,7 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
             )
         )
         job = _Job(sweep, meter, store, Protocol.of(sweep, meter), name, say, len(left))
+        job.idle("bare")
         for load in _loads(left):
             job.measure_load(load)
 
@@ -207,6 +134,17 @@ class _Job:
         self.sweep, self.meter, self.store, self.protocol, self.name, self.say = sweep, meter, store, protocol, name, say
         self.total, self.ended, self.began_s = total, 0, time.monotonic()
 
+    def idle(self, kind: str, w: PlannedWindow | None = None) -> Baseline | None:
+        """Measure and record the idle power: bare before anything is loaded, context and context_after around a load's windows."""
+        if not self.protocol.idle_s:
+            return None
+        baseline = self.meter.idle(self.protocol.idle_s, kind)
+        where = {"job": self.name, "block": w.block if w else 0, "load": w.load if w else 0, "kind": kind}
+        for device_id, power_w in baseline.power_w.items():
+            found = {"device_id": device_id, "power_w": power_w, "u_power_w": baseline.u_power_w[device_id]}
+            self.store.append_idle(where | found | {"duration_s": baseline.duration_s})
+        return baseline
+
     def measure_load(self, windows: list[PlannedWindow]) -> None:
         """Load a model once and measure its windows; whatever stops the load becomes a row for each of them."""
         first, block = windows[0].configuration, windows[0].block
@@ -223,9 +161,10 @@ class _Job:
             for w in windows:
                 self._commit(w, {"status": status, "reason": reason})
         else:
-            baseline = self.meter.idle(self.protocol.idle_s, "context") if self.protocol.idle_s else None
+            baseline = self.idle("context", windows[0])
             for w in windows:
                 self._measure(w, loaded, baseline)
+            self.idle("context_after", windows[0])
         self.store.compact(block)
 
     def _that_fit(self, windows: list[PlannedWindow]) -> list[PlannedWindow]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from eai import measure, notebooks, order, paths, tables
+from eai import jobs, notebooks, order, paths, tables
 from eai.settings import Sweep
 
 STEPS = ("analyze", "compare", "plot")
@@ -48,16 +48,18 @@ def describe(sweep: Sweep, out: Path | None = None) -> dict:
     Raises UserError for whatever `run` would refuse before it measures.
     """
     experiment = Path(out).resolve() if out else tables.experiment_dir(sweep.experiment)
-    jobs = []
+    planned = []
     for asked in sweep.gpus:
-        gpu = measure.resolve_gpu(asked)
+        gpu = jobs.resolve_gpu(asked)
         for model in sweep.models:
             plan = order.job_order(sweep, gpu, model)
-            done = measure.finished_job(experiment, sweep, gpu, model) is not None
+            done = jobs.finished_job(experiment, sweep, gpu, model) is not None
             loads = len({(w.block, w.load) for w in plan})
-            jobs.append({"gpu": gpu, "model": model, "windows": len(plan), "loads": loads, "done": done})
-    lines = [f"{j['gpu']} x {j['model']}: {j['windows']} windows on {j['loads']} loads{', all on disk' if j['done'] else ''}" for j in jobs]
-    return {"experiment": str(experiment), "jobs": jobs, "lines": lines}
+            planned.append({"gpu": gpu, "model": model, "windows": len(plan), "loads": loads, "done": done})
+    lines = [
+        f"{j['gpu']} x {j['model']}: {j['windows']} windows on {j['loads']} loads{', all on disk' if j['done'] else ''}" for j in planned
+    ]
+    return {"experiment": str(experiment), "jobs": planned, "lines": lines}
 
 
 def human_table(experiment: str | Path) -> str:

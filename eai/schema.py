@@ -250,10 +250,25 @@ COMPARISONS = (
     ),
 )
 
+IDLE = _columns(
+    """
+    job | str | | one gpu x one model of an experiment, bound to one card
+    block | int | | block of the load it belongs to; 0 before the first
+    load | int | | which load of a model within the block the window ran on, from 1
+    kind | str | | bare: nothing loaded; context: model loaded, before its windows; context_after: after them
+    device_id | str | | UUID of the GPU, RAPL domain, or mark of the machine
+    power_w | float | W | mean idle power
+    u_power_w | float | W | its standard uncertainty
+    duration_s | float | s | length of the window
+    """,
+    {"kind": ("bare", "context", "context_after")},
+)
+
 TABLES: dict[str, tuple[Column, ...]] = {
     "windows": WINDOWS,
     "energies": ENERGIES,
     "samples": SAMPLES,
+    "idle": IDLE,
     "summary": SUMMARY,
     "comparisons": COMPARISONS,
     "published": _columns(published_columns.PUBLISHED),

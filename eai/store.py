@@ -68,7 +68,7 @@ class JobStore:
                 f"cannot write to {self.directory} ({error.strerror})", "a writable folder", "choose another with --out"
             ) from None
         self._take_lock()
-        for name in ("windows", "energies", "provenance"):
+        for name in ("windows", "energies", "idle", "provenance"):
             _drop_torn_line(self.directory / f"{name}.jsonl")
         return self
 
@@ -95,6 +95,10 @@ class JobStore:
     def append_provenance(self, line: dict) -> None:
         """Append one line of provenance."""
         _append(self.directory / "provenance.jsonl", [line])
+
+    def append_idle(self, row: dict) -> None:
+        """Append one idle measurement of one device (schema.IDLE)."""
+        _append(self.directory / "idle.jsonl", [row])
 
     def append_window(self, window: dict, energies: list[dict], samples: pd.DataFrame | None = None) -> None:
         """Commit one window with its energies and raw samples (columns of schema.SAMPLES without the window key)."""

@@ -19,9 +19,9 @@ class Strategy:
     """One quantization strategy.
 
     `weight_bits`: stored bits a weight of a quantized linear layer, scales not counted; `scale_bits`: further bits a weight for
-    block or row scales (a row scale of LLM.int8() is spread over thousands of weights: 0); `other_bits`: stored bits of all other parameters;
-    `stored`: data type of the quantized weights; `compute`: what the matrix product runs in; `threshold`: LLM.int8()'s outlier threshold;
-    `min_capability`: the lowest CUDA compute capability, None if any GPU will do.
+    block or row scales (a row scale of LLM.int8() is spread over thousands of weights: 0); `other_bits`: stored bits of all other
+    parameters; `stored`: data type of the quantized weights; `compute`: what the matrix product runs in; `threshold`: LLM.int8()'s
+    outlier threshold; `min_capability`: the lowest CUDA compute capability, None if any GPU will do.
     """
 
     slug: str

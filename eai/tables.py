@@ -5,6 +5,7 @@ An experiment is a folder; each of its jobs is a folder inside it::
     <experiment>/summary.csv, comparisons.csv
     <experiment>/<job>/windows.jsonl      one line a window: the commit record
                        energies.jsonl     its energies, written and synced before that line
+                       idle.jsonl         idle power: bare, and around each load
                        samples/<block>.parquet
                        provenance.jsonl
 
@@ -111,6 +112,11 @@ def read_samples(experiment: str | Path) -> pd.DataFrame:
         frames += compacted + [pd.read_parquet(p) for p in parts]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[c.name for c in schema.SAMPLES])
     return frame[frame["attempt"].isin(read_windows(experiment)["attempt"])].reset_index(drop=True)
+
+
+def read_idle(experiment: str | Path) -> pd.DataFrame:
+    """The idle powers of an experiment's devices (schema.IDLE); empty where none was measured."""
+    return _frame([row for job in job_dirs(experiment) for row in read_jsonl(job / "idle.jsonl")], "idle")
 
 
 def read_provenance(experiment: str | Path) -> list[dict]:

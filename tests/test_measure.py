@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from eai import measure, order, settings, tables
+from eai import jobs, measure, order, settings, tables
 from eai.errors import UserError
 from eai.workload import generation
 
@@ -127,9 +127,9 @@ def test_a_gpu_that_is_not_there_is_one_line(sweep):
 
 def test_auto_reuses_the_sample_only_if_it_holds_everything():
     names = {"gpus": ["cpu"], "experiment": "auto"}
-    assert measure.resolve_experiment(settings.sweep(**names)) == tables.experiment_dir("sample")
+    assert jobs.resolve_experiment(settings.sweep(**names)) == tables.experiment_dir("sample")
     for other in ({"batch_sizes": [1, 8]}, {"window_s": 30}, {"blocks": 99}, {"models": ["org/other"]}):
-        assert measure.resolve_experiment(settings.sweep(**names, **other)) != tables.experiment_dir("sample")
+        assert jobs.resolve_experiment(settings.sweep(**names, **other)) != tables.experiment_dir("sample")
 
 
 def test_warm_up_stops_when_speed_is_steady(monkeypatch):
@@ -217,6 +217,11 @@ def test_a_sensed_window_is_stored_so_that_it_replays_bit_for_bit(sweep, monkeyp
     assert (joined["energy_j"] / joined["duration_s"]).tolist() == pytest.approx([200.0] * len(joined), rel=0.05)
     assert energies["net_energy_j"].notna().all()
     assert windows["power_mean_w"].tolist() == pytest.approx([200.0, 200.0], rel=0.05)
+    idle = tables.read_idle(folder)
+    assert idle["kind"].tolist() == ["bare", *["context", "context_after"] * 2]
+    assert idle["power_w"].tolist() == pytest.approx([200.0] * 5, rel=0.05)
+    net = joined["energy_j"] - joined["net_energy_j"]
+    assert (net / joined["duration_s"]).tolist() == pytest.approx([200.0] * len(joined), rel=0.05)
     assert replay(windows, energies, samples) == (2, [])
     changed = energies.assign(energy_j=energies["energy_j"] * 1.0000001)
     assert len(replay(windows, changed, samples)[1]) == len(energies)

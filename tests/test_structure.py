@@ -17,6 +17,8 @@ NEVER = {
     "analyze": {"power", "workload", "measure", "advise", "cli"},
     "claims": {"power", "workload", "measure", "advise", "cli"},
     "advise": {"power", "workload", "measure", "cli"},
+    "predict": {"power", "workload", "measure", "advise", "cli"},
+    "report": {"power", "workload", "measure", "advise", "cli"},
     "plots": {"power", "workload", "measure", "advise", "cli"},
 }
 HEAVY = {"torch", "transformers", "lm_eval", "pynvml", "bitsandbytes", "datasets"}

@@ -1,0 +1,86 @@
+"""Jobs on disk and on the machine: which card, which folder, what is already measured there and in the same way."""
+
+import re
+from pathlib import Path
+
+from eai import catalog, provenance, tables
+from eai.errors import UserError
+from eai.order import job_order
+from eai.power.meter import Meter
+from eai.settings import Sweep
+from eai.workload import device
+
+SAME_THROUGHOUT = ("window_s", "warmup_cap_s", "idle_s", "threads", "seed", "meter")
+RETRIED = ("failed", "lost", "timeout")
+
+
+def slug(text: str) -> str:
+    """The text as part of a folder name: lower case, everything but letters, digits, dot and dash turned into dashes."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
+
+
+def resolve_gpu(asked: str) -> str:
+    """The catalog slug of the gpu to measure on: `auto` is the first visible card, else cpu.
+
+    Raises UserError if a card was asked for that is not the one that is here.
+    """
+    if asked == "cpu":
+        return asked
+    name = device.cuda_name()
+    if name is None:
+        if asked == "auto":
+            return "cpu"
+        raise UserError(
+            f"gpu '{asked}' was asked for but torch sees no CUDA device", "a CUDA device", "run `eai doctor`, or set gpus to cpu"
+        )
+    try:
+        here = catalog.gpu(name).slug
+    except UserError:
+        here = slug(name)
+    if asked != "auto" and here != asked and catalog.gpu(asked).slug != here:
+        raise UserError(
+            f"gpu '{asked}' was asked for but the card here is {name} ('{here}')",
+            "the card that is here",
+            "set gpus to auto or choose it with CUDA_VISIBLE_DEVICES",
+        )
+    return here
+
+
+def device_mark(gpu: str, meter: Meter) -> str:
+    """8 characters that tell this card, or this machine where there is none, from another."""
+    if gpu == "cpu":
+        return provenance.machine_mark()
+    return slug(meter.devices()[0].device_id.removeprefix("GPU-"))[:8]
+
+
+def finished_job(experiment: Path, sweep: Sweep, gpu: str, model: str) -> Path | None:
+    """A job folder that already holds every window of the sweep, measured the same way, on whichever card; None if there is none."""
+    wanted = {w.key for w in job_order(sweep, gpu, model)}
+    for directory in sorted(experiment.glob(f"{gpu}--{slug(model)}--*")):
+        if wanted <= done_keys(directory) and not differing_settings(directory, sweep):
+            return directory
+    return None
+
+
+def differing_settings(directory: Path, sweep: Sweep) -> list[str]:
+    """The settings that decide how a window is measured and that differ from those of the windows already in a job folder."""
+    earlier = [line["settings"] for line in tables.read_jsonl(directory / "provenance.jsonl")]
+    return [name for name in SAME_THROUGHOUT if any(old.get(name) != getattr(sweep, name) for old in earlier)]
+
+
+def done_keys(directory: Path) -> set[tuple]:
+    """Keys of the windows on disk that need no second try: failures that may be gone tomorrow do."""
+    rows = tables.read_jsonl(directory / "windows.jsonl")
+    last = {(row["block"], row["configuration_id"], row["repeat"]): row["status"] for row in rows}
+    return {key for key, status in last.items() if status not in RETRIED}
+
+
+def resolve_experiment(sweep: Sweep) -> Path:
+    """The folder a sweep writes to; `auto` is data/sample if that holds all of it, else a run named after the settings."""
+    if sweep.experiment != "auto":
+        return tables.experiment_dir(sweep.experiment)
+    jobs = [("cpu" if gpu == "auto" else gpu, model) for gpu in sweep.gpus for model in sweep.models]
+    sample = tables.experiment_dir("sample")
+    if all(finished_job(sample, sweep, *job) for job in jobs):
+        return sample
+    return tables.experiment_dir(f"run-{sweep.digest()}")
