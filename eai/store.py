@@ -39,6 +39,15 @@ def _append(path: Path, rows: list[dict]) -> None:
         os.fsync(file.fileno())
 
 
+def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write under another name, sync, then rename: no reader ever meets half a file."""
+    temporary = path.with_suffix(".tmp")
+    frame.to_parquet(temporary, index=False)
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
 def _drop_torn_line(path: Path) -> None:
     """Cut a last line without a newline, which a killed writer left; otherwise the next line would be glued to it."""
     if not path.exists():
@@ -68,6 +77,8 @@ class JobStore:
                 f"cannot write to {self.directory} ({error.strerror})", "a writable folder", "choose another with --out"
             ) from None
         self._take_lock()
+        for torn in self.directory.glob("samples/*.tmp"):
+            torn.unlink()
         for name in ("windows", "energies", "idle", "provenance"):
             _drop_torn_line(self.directory / f"{name}.jsonl")
         return self
@@ -109,9 +120,7 @@ class JobStore:
             raise UserError(f"a row that does not fit the registry: {wrong[0]}", "the columns of eai/schema.py")
         if samples is not None and len(samples):
             path = self.directory / "samples" / f"{window['block']:04d}.{window['attempt']}.part.parquet"
-            samples.assign(**key)[[c.name for c in schema.SAMPLES]].to_parquet(path, index=False)
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+            _write_parquet(samples.assign(**key)[[c.name for c in schema.SAMPLES]], path)
         if energies:
             _append(self.directory / "energies.jsonl", energies)
         _append(self.directory / "windows.jsonl", [window])
@@ -126,8 +135,6 @@ class JobStore:
         frames = ([pd.read_parquet(target)] if target.exists() else []) + [pd.read_parquet(p) for p in parts]
         joined = pd.concat(frames, ignore_index=True)
         joined = joined[joined["attempt"].isin(committed)].drop_duplicates(ignore_index=True)
-        temporary = target.with_suffix(".tmp")
-        joined.to_parquet(temporary, index=False)
-        temporary.replace(target)
+        _write_parquet(joined, target)
         for part in parts:
             part.unlink()

@@ -132,6 +132,16 @@ def test_compacting_keeps_every_sample_once(job):
     assert [p.name for p in (job / "samples").iterdir()] == ["0001.parquet"]
 
 
+def test_half_a_sample_file_of_a_killed_writer_is_never_read(job):
+    with JobStore(job) as store:
+        store.append_window(window(1), [energy()], samples())
+        (job / "samples" / "0001.cafecafe.part.tmp").write_bytes(b"PAR1 torn")
+    assert len(tables.read_samples(job.parent)) == 3
+    with JobStore(job) as store:
+        store.compact(1)
+    assert [p.name for p in (job / "samples").iterdir()] == ["0001.parquet"]
+
+
 def test_a_second_writer_is_refused(job):
     with JobStore(job), pytest.raises(UserError, match="another process"), JobStore(job, wait_s=0.0):
         pass
