@@ -37,17 +37,12 @@ def latex(text: str) -> str:
 
 
 class Element:
-    """What a document is made of: shown as Markdown in a notebook, exported as Markdown or LaTeX."""
+    """What a document is made of: shown as Markdown in a notebook, exported as Markdown or LaTeX.
+
+    Every element but a picture, which shows itself, has `markdown()` and `tex()`.
+    """
 
     kind = "prose"
-
-    def markdown(self) -> str:
-        """The element as Markdown."""
-        raise NotImplementedError
-
-    def tex(self) -> str:
-        """The element as LaTeX."""
-        raise NotImplementedError
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/markdown": self.markdown(), "text/x-tex": self.tex(), "text/plain": self.markdown()}, {"eai": {"kind": self.kind}}
