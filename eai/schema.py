@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from eai import published_columns
 
+VERSION = 1
+"""Of the tables below; raised when a column changes its meaning or goes, not when one is added."""
+
 BASES = ("measured", "estimated", "simulated", "published", "predicted")
 STATUSES = (
     "ok",
@@ -173,6 +176,22 @@ SAMPLES = (
     ),
 )
 
+SCORES = (
+    *_KEY,
+    *_columns(
+        """
+        task | str | | task the item belongs to
+        item | str | | name of the item within the task; the same item has the same name under every strategy
+        metric | str | | what score is: acc, acc_norm, exact_match, or word_perplexity_nats for a text
+        score | float | | score of the item, a fraction in [0, 1]; of a text: negative log likelihood [nats]
+        target | str | | right answer, or number of the right choice
+        answer | str | | what the model answered: the text, or the number of its choice
+        tokens_in | int | tok | input tokens of the item, counted over its requests
+        tokens_out | int | tok | output tokens produced for the item; 0 where continuations were only scored
+        """
+    ),
+)
+
 SUMMARY = (
     *_CONFIGURATION,
     *_columns(
@@ -268,6 +287,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "windows": WINDOWS,
     "energies": ENERGIES,
     "samples": SAMPLES,
+    "scores": SCORES,
     "idle": IDLE,
     "summary": SUMMARY,
     "comparisons": COMPARISONS,

@@ -1,8 +1,8 @@
 """Append-only store of one job's windows: what was measured survives a kill at any moment, and nothing is measured twice.
 
-Order of writing, each synced to disk before the next: raw samples, energies, then the line in windows.jsonl. That line commits the
-window: a kill before it leaves orphans that no reader joins, a kill after it loses nothing. An flock that dies with its process keeps
-a second writer out.
+Order of writing, each synced to disk before the next: raw samples, item scores, energies, then the line in windows.jsonl. That
+line commits the window: a kill before it leaves orphans that no reader joins, a kill after it loses nothing. An flock that dies with
+its process keeps a second writer out.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import math
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -77,7 +78,7 @@ class JobStore:
                 f"cannot write to {self.directory} ({error.strerror})", "a writable folder", "choose another with --out"
             ) from None
         self._take_lock()
-        for torn in self.directory.glob("samples/*.tmp"):
+        for torn in self.directory.rglob("*.tmp"):
             torn.unlink()
         for name in ("windows", "energies", "idle", "provenance"):
             _drop_torn_line(self.directory / f"{name}.jsonl")
@@ -111,24 +112,34 @@ class JobStore:
         """Append one idle measurement of one device (schema.IDLE)."""
         _append(self.directory / "idle.jsonl", [row])
 
-    def append_window(self, window: dict, energies: list[dict], samples: pd.DataFrame | None = None) -> None:
-        """Commit one window with its energies and raw samples (columns of schema.SAMPLES without the window key)."""
+    def append_window(self, window: dict, energies: list[dict], samples: pd.DataFrame | None = None, scores: Sequence[dict] = ()) -> None:
+        """Commit one window with its energies, raw samples and item scores (schema.SAMPLES, SCORES, without the window key)."""
         key = {name: window[name] for name in (*schema.WINDOW_KEY, "attempt")}
-        energies = [key | row for row in energies]
-        wrong = schema.problems("windows", [window]) + schema.problems("energies", energies)
+        energies, scores = [key | row for row in energies], [key | row for row in scores]
+        wrong = schema.problems("windows", [window]) + schema.problems("energies", energies) + schema.problems("scores", scores)
         if wrong:
             raise UserError(f"a row that does not fit the registry: {wrong[0]}", "the columns of eai/schema.py")
+        part = f"{window['block']:04d}.{window['attempt']}.part.parquet"
         if samples is not None and len(samples):
-            path = self.directory / "samples" / f"{window['block']:04d}.{window['attempt']}.part.parquet"
-            _write_parquet(samples.assign(**key)[[c.name for c in schema.SAMPLES]], path)
+            _write_parquet(samples.assign(**key)[[c.name for c in schema.SAMPLES]], self.directory / "samples" / part)
+        if scores:
+            (self.directory / "scores").mkdir(exist_ok=True)
+            _write_parquet(pd.DataFrame(scores)[[c.name for c in schema.SCORES]], self.directory / "scores" / part)
         if energies:
             _append(self.directory / "energies.jsonl", energies)
         _append(self.directory / "windows.jsonl", [window])
 
     def compact(self, block: int) -> None:
-        """Join the sample files of a block's windows into samples/<block>.parquet; a kill in between loses nothing."""
-        target = self.directory / "samples" / f"{block:04d}.parquet"
-        parts = sorted(self.directory.glob(f"samples/{block:04d}.*.part.parquet"))
+        """Join the part files of a block's windows: samples into samples/<block>.parquet, scores into scores.parquet.
+
+        A kill in between loses nothing, and readers meet no row twice.
+        """
+        parts = [sorted(self.directory.glob(f"{kind}/{block:04d}.*.part.parquet")) for kind in ("samples", "scores")]
+        self._join(parts[0], self.directory / "samples" / f"{block:04d}.parquet")
+        self._join(parts[1], self.directory / "scores.parquet")
+
+    def _join(self, parts: list[Path], target: Path) -> None:
+        """Put the committed rows of `parts` into `target`, beside those it has."""
         if not parts:
             return
         committed = {row["attempt"] for row in read_jsonl(self.directory / "windows.jsonl")}

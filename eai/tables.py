@@ -7,6 +7,7 @@ An experiment is a folder; each of its jobs is a folder inside it::
                        energies.jsonl     its energies, written and synced before that line
                        idle.jsonl         idle power: bare, and around each load
                        samples/<block>.parquet
+                       scores.parquet         one row an item of a task
                        provenance.jsonl
 
 `store.JobStore` appends to a job; this module finds experiments and reads them back as data frames.
@@ -102,16 +103,25 @@ def read_energies(experiment: str | Path) -> pd.DataFrame:
     return frame[frame["attempt"].isin(committed)].reset_index(drop=True)
 
 
-def read_samples(experiment: str | Path) -> pd.DataFrame:
-    """The raw readings of the experiment's windows, long and tidy (schema.SAMPLES)."""
+def _read_parts(experiment: str | Path, whole: str, parts: str, table: str) -> pd.DataFrame:
+    """The committed rows of files matching `whole` in each job, and of the part files that are not joined into them yet."""
     frames = []
     for job in job_dirs(experiment):
-        compacted = [pd.read_parquet(p) for p in sorted(job.glob("samples/[0-9]*.parquet")) if not p.name.endswith(".part.parquet")]
-        seen = set().union(*(set(f["attempt"].unique()) for f in compacted))
-        parts = [p for p in sorted(job.glob("samples/*.part.parquet")) if p.name.split(".")[1] not in seen]
-        frames += compacted + [pd.read_parquet(p) for p in parts]
-    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[c.name for c in schema.SAMPLES])
+        joined = [pd.read_parquet(p) for p in sorted(job.glob(whole)) if not p.name.endswith(".part.parquet")]
+        seen = set().union(*(set(f["attempt"].unique()) for f in joined))
+        frames += joined + [pd.read_parquet(p) for p in sorted(job.glob(parts)) if p.name.split(".")[1] not in seen]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[c.name for c in schema.TABLES[table]])
     return frame[frame["attempt"].isin(read_windows(experiment)["attempt"])].reset_index(drop=True)
+
+
+def read_samples(experiment: str | Path) -> pd.DataFrame:
+    """The raw readings of the experiment's windows, long and tidy (schema.SAMPLES)."""
+    return _read_parts(experiment, "samples/[0-9]*.parquet", "samples/*.part.parquet", "samples")
+
+
+def read_scores(experiment: str | Path) -> pd.DataFrame:
+    """The item scores of the experiment's windows, one row an item (schema.SCORES); empty where no task was scored."""
+    return _read_parts(experiment, "scores.parquet", "scores/*.part.parquet", "scores")
 
 
 def read_idle(experiment: str | Path) -> pd.DataFrame:

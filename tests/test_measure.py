@@ -12,6 +12,7 @@ import pytest
 
 from eai import jobs, measure, order, settings, tables
 from eai.errors import UserError
+from eai.measure import job, warmup
 from eai.workload import generation
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -145,10 +146,10 @@ def test_warm_up_stops_when_speed_is_steady(monkeypatch):
         def run(self):
             return generation.Produced(1, 8, 16, next(self.durations))
 
-    warm = measure.warm_up(Work([3.0, 2.0, 1.0, 1.01, 1.0, 0.99, 1.0, 9.9]), 60.0)
+    warm = warmup.warm_up(Work([3.0, 2.0, 1.0, 1.01, 1.0, 0.99, 1.0, 9.9]), 60.0)
     assert warm.steady and warm.cv == pytest.approx(0.00707, rel=0.01)
     assert warm.step_time_s == pytest.approx((1.0 - 0.1) / 15)
-    assert not measure.warm_up(Work([1.0, 2.0] * 5), 0.0).steady
+    assert not warmup.warm_up(Work([1.0, 2.0] * 5), 0.0).steady
 
 
 def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
@@ -166,11 +167,11 @@ def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
             return generation.Produced(1, 8, 16, 1.0)
 
     now = itertools.count()
-    monkeypatch.setattr(measure.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(warmup.MonotonicClock, "now_s", lambda self: float(next(now)))
     work = Work()
-    assert measure.warm_up(work, 10_000.0, lambda: 100.0 + 10 * min(work.groups, 20)).steady
+    assert warmup.warm_up(work, 10_000.0, lambda: 100.0 + 10 * min(work.groups, 20)).steady
     assert 20 < work.groups <= 25
-    assert not measure.warm_up(work, 100.0, lambda: 100.0 + 10 * work.groups).steady
+    assert not warmup.warm_up(work, 100.0, lambda: 100.0 + 10 * work.groups).steady
 
 
 def test_kill_minus_nine_loses_at_most_the_window_in_flight(tiny_model, scratch):
@@ -209,7 +210,7 @@ def test_a_sensed_window_is_stored_so_that_it_replays_bit_for_bit(sweep, monkeyp
     clock = MonotonicClock()
     load = truth.constant(clock.now_s() - 10.0, 10_000.0, 200.0, 80.0)
     card = FakeCard(load, uuid="GPU-0", sensors={"power_instant_w": SensorSpec(0.02, 0.02, 0.0)}, counter=CounterSpec(0.02, 0.0))
-    monkeypatch.setattr(measure.power, "best_meter", lambda *_: (NvmlMeter(FakeNvml([card], clock), clock=clock, environ={}), "simulated"))
+    monkeypatch.setattr(job.power, "best_meter", lambda *_: (NvmlMeter(FakeNvml([card], clock), clock=clock, environ={}), "simulated"))
     folder = measure.run(sweep(blocks=1, batch_sizes=[1], window_s=1.0, idle_s=0.3, meter="auto"), lambda line: None)
     windows, energies, samples = tables.read_windows(folder), tables.read_energies(folder), tables.read_samples(folder)
     assert set(energies["method"]) == {"counter", "power"} and energies["primary"].sum() == len(windows) == 2

@@ -57,6 +57,11 @@ def samples(n: int = 3) -> pd.DataFrame:
     return frame.assign(driver_t_us=np.nan, latency_us=np.nan)
 
 
+def scores(right: list[int]) -> list[dict]:
+    fixed = {"task": "sums", "metric": "acc", "target": "1", "answer": "", "tokens_in": 9, "tokens_out": 0}
+    return [fixed | {"item": str(i), "score": float(r)} for i, r in enumerate(right)]
+
+
 @pytest.fixture
 def job(tmp_path):
     return tmp_path / "experiment" / "job"
@@ -130,6 +135,26 @@ def test_compacting_keeps_every_sample_once(job):
         after = tables.read_samples(job.parent)
     assert len(before) == len(after) == 6
     assert [p.name for p in (job / "samples").iterdir()] == ["0001.parquet"]
+
+
+def test_scores_are_read_once_before_and_after_compacting_and_only_of_committed_windows(job):
+    with JobStore(job) as store:
+        store.append_window(window(1), [], None, scores([1, 0, 1]))
+        store.append_window(window(2), [], None, scores([0, 1]))
+        orphan = pd.DataFrame(scores([1])).assign(**{c.name: "x" for c in schema.SCORES[:5]})
+        orphan.assign(block=1, repeat=1).to_parquet(job / "scores" / "0001.deadbeef.part.parquet")
+        before = tables.read_scores(job.parent)
+        store.compact(1)
+        between = tables.read_scores(job.parent)
+        store.compact(2)
+    for found in (before, between, tables.read_scores(job.parent)):
+        assert found.sort_values(["block", "item"])["score"].tolist() == [1.0, 0.0, 1.0, 0.0, 1.0]
+    assert not list(job.glob("scores/*.part.parquet"))
+
+
+def test_a_score_that_does_not_fit_the_registry_is_refused(job):
+    with JobStore(job) as store, pytest.raises(UserError, match="colour"):
+        store.append_window(window(), [], None, [scores([1])[0] | {"colour": 1}])
 
 
 def test_half_a_sample_file_of_a_killed_writer_is_never_read(job):

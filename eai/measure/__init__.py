@@ -1,0 +1,21 @@
+"""The protocol: a sweep becomes windows, each written as it ends, none measured twice.
+
+One job (one gpu x one model), with time running to the right::
+
+    bare idle | block 1                                                            | block 2 ...
+              | load A                                   | load C | load B         |
+              | context   warm  ###### warm  ######  context
+              |  idle      up   window  up   window   idle
+
+A block holds every configuration once, in seeded random order (`order`), and is the replicate. Before each window the work runs
+until its speed has settled; the window repeats the work for at least `window_s` with no cold gap. The meter's edge readings lie
+outside the window. A configuration that cannot run becomes a row with its status and reason, and the job goes on.
+
+    job       the loop over loads and windows       protocol   how long each part lasts
+    system    what the work runs on                 work       what one window does
+    warmup    when a window may begin
+"""
+
+from eai.measure.job import run
+
+__all__ = ["run"]

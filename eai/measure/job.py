@@ -1,0 +1,191 @@
+"""One job: the loop over blocks, loads and windows, with every outcome committed as it comes."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from eai import power, provenance, schema
+from eai.errors import UserError
+from eai.jobs import device_mark, differing_settings, done_keys, finished_job, resolve_experiment, resolve_gpu, slug
+from eai.measure.protocol import Protocol
+from eai.measure.system import System, system
+from eai.order import PlannedWindow, job_order
+from eai.power.meter import Baseline, Meter
+from eai.settings import Sweep
+from eai.store import JobStore, new_attempt
+from eai.workload import device, fit, models
+
+COLUMNS = tuple(column.name for column in schema.WINDOWS)
+
+Say = Callable[[str], None]
+
+
+def run(sweep: Sweep, say: Say = print) -> Path:
+    """Measure what the sweep asks for and is not on disk yet; returns the experiment's folder.
+
+    `say` gets one line a window with what was found and how long the rest will take. Raises UserError for what can be known
+    beforehand: a model or GPU that is not there, a folder that cannot be written or that was measured in another way.
+    """
+    experiment = resolve_experiment(sweep)
+    for asked in sweep.gpus:
+        for model in sweep.models:
+            finished = finished_job(experiment, sweep, asked, model)
+            gpu = asked if finished else resolve_gpu(asked)
+            if finished := finished or finished_job(experiment, sweep, gpu, model):
+                say(f"{finished.name}: every window is on disk, nothing to measure")
+            else:
+                models.locate(model, sweep.weights)
+                _run_job(sweep, gpu, model, experiment, say)
+    return experiment
+
+
+def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> None:
+    """Measure the windows of one job that are missing."""
+    plan = job_order(sweep, gpu, model)
+    meter, why = power.best_meter(gpu if gpu == "cpu" else device.cuda_uuid(), sweep.meter, sweep.shared)
+    threads = device.set_threads(sweep.threads)
+    name = f"{gpu}--{slug(model)}--{device_mark(gpu, meter)}"
+    if differing := differing_settings(experiment / name, sweep):
+        raise UserError(
+            f"{experiment / name} was measured with another {', '.join(differing)}",
+            "one protocol an experiment",
+            "choose another experiment name",
+        )
+    with JobStore(experiment / name) as store, meter:
+        done = done_keys(store.directory)
+        left = [w for w in plan if w.key not in done]
+        say(f"{name}: {len(left)} of {len(plan)} windows to measure; {why}")
+        store.append_provenance(
+            provenance.line(
+                job=name,
+                gpu=gpu,
+                model=model,
+                threads=threads,
+                settings=sweep.model_dump(exclude={"experiment"}),
+                meter=meter.metadata(),
+                meter_why=why,
+                limitations=meter.limitations(),
+            )
+        )
+        job = _Job(sweep, meter, store, Protocol.of(sweep, meter), name, say, len(left))
+        job.idle("bare")
+        for load in _loads(left):
+            job.measure_load(load)
+
+
+def _loads(windows: list[PlannedWindow]) -> list[list[PlannedWindow]]:
+    """The windows grouped by (block, load), in order."""
+    groups: dict[tuple[int, int], list[PlannedWindow]] = {}
+    for w in windows:
+        groups.setdefault((w.block, w.load), []).append(w)
+    return list(groups.values())
+
+
+class _Job:
+    """The state of a running job: where rows go, and how far it is."""
+
+    def __init__(self, sweep: Sweep, meter: Meter, store: JobStore, protocol: Protocol, name: str, say: Say, total: int):
+        self.sweep, self.meter, self.store, self.protocol, self.name, self.say = sweep, meter, store, protocol, name, say
+        self.total, self.ended, self.began_s = total, 0, time.monotonic()
+
+    def idle(self, kind: str, w: PlannedWindow | None = None) -> Baseline | None:
+        """Measure and record the idle power: bare before anything is loaded, context and context_after around a load's windows."""
+        if not self.protocol.idle_s:
+            return None
+        baseline = self.meter.idle(self.protocol.idle_s, kind)
+        where = {"job": self.name, "block": w.block if w else 0, "load": w.load if w else 0, "kind": kind}
+        for device_id, power_w in baseline.power_w.items():
+            found = {"device_id": device_id, "power_w": power_w, "u_power_w": baseline.u_power_w[device_id]}
+            self.store.append_idle(where | found | {"duration_s": baseline.duration_s})
+        return baseline
+
+    def measure_load(self, windows: list[PlannedWindow]) -> None:
+        """Open what the windows run on once and measure them; whatever stops it becomes a row for each of them."""
+        first, block = windows[0].configuration, windows[0].block
+        try:
+            under_test = system(first, self.sweep)
+            windows = self._that_fit(windows, under_test)
+            if windows:
+                under_test.open()
+        except Exception as error:
+            for w in windows:
+                self._commit(w, failure(error))
+        else:
+            self._measure_all(windows, under_test)
+        self.store.compact(block)
+
+    def _that_fit(self, windows: list[PlannedWindow], under_test: System) -> list[PlannedWindow]:
+        """The windows that may run; each of the others becomes a row, and is not tried."""
+        refusals = [(w, under_test.refusal(w.configuration)) for w in windows]
+        for w, refusal in refusals:
+            if refusal:
+                self._commit(w, failure(refusal))
+        return [w for w, refusal in refusals if not refusal]
+
+    def _measure_all(self, windows: list[PlannedWindow], under_test: System) -> None:
+        """Measure the windows of one load between its two idle measurements."""
+        if not windows:
+            return
+        baseline = self.idle("context", windows[0])
+        for w in windows:
+            self._measure(w, under_test, baseline)
+        self.idle("context_after", windows[0])
+
+    def _measure(self, w: PlannedWindow, under_test: System, baseline: Baseline | None) -> None:
+        """Warm up, measure one window and commit it. What the work raises becomes the row's status; a fault of ours is raised."""
+        try:
+            work = under_test.work(w.configuration, self.meter.clock)
+            warm = work.warm_up(self.protocol.warmup_cap_s, self.meter.power_w)
+            with power.window(self.meter, baseline, warm.step_time_s) as measured:
+                work.run_for(self.protocol.window_s)
+            done, scores = work.columns(), work.scores()
+        except Exception as error:
+            return self._commit(w, failure(error))
+        sensed = {name: value for name, value in measured.context.items() if name in COLUMNS}
+        row = measured.to_row() | sensed | warm.columns() | done
+        if (busy := measured.context.get("cpu_threads_busy")) is not None:
+            row["cpu_time_s"] = busy * measured.duration_s
+        row["flags"] = row["flags"] + ([] if warm.steady else ["not_steady"])
+        self._commit(w, row, [e.to_row() for e in measured.energies], measured.stream, scores)
+
+    def _commit(self, w: PlannedWindow, row: dict, energies: Iterable[dict] = (), stream=None, scores: Iterable[dict] = ()) -> None:
+        """Write one window, measured or not, and say so."""
+        c = w.configuration
+        empty = dict.fromkeys(COLUMNS)
+        fixed = {"job": self.name, "block": w.block, "configuration_id": c.configuration_id, "repeat": w.repeat, "attempt": new_attempt()}
+        fixed |= c.columns() | {"order": w.order, "load": w.load, "meter": self.meter.name, "basis": self.meter.basis}
+        window = empty | {"flags": [], "reason": ""} | row | fixed
+        self.store.append_window(window, list(energies), stream, list(scores))
+        self.ended += 1
+        what = f"block {w.block} {c.quantization} batch {c.batch_size}: {_outcome(window, energies)}"
+        self.say(f"[{self.ended}/{self.total}] {what}; {self._remaining()}")
+
+    def _remaining(self) -> str:
+        left_s = (time.monotonic() - self.began_s) / self.ended * (self.total - self.ended)
+        return f"about {int(left_s // 60)}:{int(left_s % 60):02d} left"
+
+
+def _outcome(window: dict, energies: Iterable[dict]) -> str:
+    """The outcome of a window in a few words."""
+    if window["status"] != "ok":
+        return f"{window['status']} ({window['reason']})"
+    energy_j = sum(e["energy_j"] for e in energies if e["primary"] and e["energy_j"] is not None)
+    per_token = energy_j / window["tokens_out"]
+    return f"{window['tokens_out'] / window['duration_s']:.1f} tok/s, {per_token:.3g} J/token ({window['basis']})"
+
+
+def failure(error: Exception) -> dict:
+    """Status and one-line reason of what stopped a window: failure is data.
+
+    An error of the store itself is not a window's failure and is raised again.
+    """
+    if isinstance(error, models.Unsupported):
+        return {"status": "unsupported", "reason": str(error)}
+    if isinstance(error, fit.DoesNotFit):
+        return {"status": "oom", "reason": str(error)}
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return {"status": "oom", "reason": reason}
+    if isinstance(error, OSError):
+        raise error
+    return {"status": "failed", "reason": f"{type(error).__name__}: {reason}"}
