@@ -13,7 +13,9 @@ outside the window. A configuration that cannot run becomes a row with its statu
 
     job       the loop over loads and windows       protocol   how long each part lasts
     system    what the work runs on                 work       what one window does
-    warmup    when a window may begin
+    task_work what a window of a task does
+    warmup    when a window may begin               served     a server: another process, driven from outside
+    simulated a card that does not exist             whereabouts  where a server runs, and what sees it
 """
 
 from eai.measure.job import run

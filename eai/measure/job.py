@@ -2,18 +2,21 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
-from eai import power, provenance, schema
+from eai import lease, power, provenance, schema, servers, simulation, taskcards
 from eai.errors import UserError
-from eai.jobs import device_mark, differing_settings, done_keys, finished_job, resolve_experiment, resolve_gpu, slug
+from eai.jobs import device_mark, differing_settings, done_keys, finished_job, marks, resolve_experiment, resolve_gpu, slug
+from eai.measure import served, whereabouts
 from eai.measure.protocol import Protocol
 from eai.measure.system import System, system
 from eai.order import PlannedWindow, job_order
 from eai.power.meter import Baseline, Meter
+from eai.power.simulated import is_simulated
 from eai.settings import Sweep
 from eai.store import JobStore, new_attempt
-from eai.workload import device, fit, models
+from eai.workload import device, fit, models, peaks
 
 COLUMNS = tuple(column.name for column in schema.WINDOWS)
 
@@ -29,21 +32,47 @@ def run(sweep: Sweep, say: Say = print) -> Path:
     experiment = resolve_experiment(sweep)
     for asked in sweep.gpus:
         for model in sweep.models:
-            finished = finished_job(experiment, sweep, asked, model)
-            gpu = asked if finished else resolve_gpu(asked)
-            if finished := finished or finished_job(experiment, sweep, gpu, model):
-                say(f"{finished.name}: every window is on disk, nothing to measure")
-            else:
-                models.locate(model, sweep.weights)
-                _run_job(sweep, gpu, model, experiment, say)
+            if not _told_finished(experiment, sweep, asked, model, say):
+                with lease.take("cpu" if sweep.server else asked, partial(marks, experiment, model=model), say) as card:
+                    gpu = whereabouts.resolve_gpu(sweep) if sweep.server else resolve_gpu(asked)
+                    if not _told_finished(experiment, sweep, gpu, model, say):
+                        _require_model(sweep, gpu, model)
+                        _require_card(card)
+                        _run_job(sweep, gpu, model, experiment, say)
     return experiment
+
+
+def _told_finished(experiment: Path, sweep: Sweep, gpu: str, model: str, say: Say) -> bool:
+    """Whether every window of the job is on disk, and then says so."""
+    finished = finished_job(experiment, sweep, gpu, model)
+    if finished:
+        say(f"{finished.name}: every window is on disk, nothing to measure")
+    return finished is not None
+
+
+def _require_card(card: lease.Card) -> None:
+    """Raise UserError if CUDA works on another card than the leased one: its choice was made before the lease."""
+    if card.gpu != "cpu" and not is_simulated(card.gpu) and device.cuda_uuid() != card.uuid:
+        raise UserError(
+            f"CUDA uses {device.cuda_uuid()} in this process", f"the leased card {card.uuid}", "restart the kernel and run again"
+        )
+
+
+def _require_model(sweep: Sweep, gpu: str, model: str) -> None:
+    """Raise UserError for a model that is not to be had; a simulated card needs no more than its shapes, a server has its own."""
+    if sweep.server:
+        served.require(sweep, model)
+    elif is_simulated(gpu):
+        simulation.shapes(model)
+    else:
+        models.locate(model, sweep.weights)
 
 
 def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> None:
     """Measure the windows of one job that are missing."""
     plan = job_order(sweep, gpu, model)
-    meter, why = power.best_meter(gpu if gpu == "cpu" else device.cuda_uuid(), sweep.meter, sweep.shared)
-    threads = device.set_threads(sweep.threads)
+    meter, why = _meter(sweep, gpu)
+    threads = None if is_simulated(gpu) or sweep.server else device.set_threads(sweep.threads)
     name = f"{gpu}--{slug(model)}--{device_mark(gpu, meter)}"
     if differing := differing_settings(experiment / name, sweep):
         raise UserError(
@@ -58,10 +87,13 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
         store.append_provenance(
             provenance.line(
                 job=name,
+                basis=meter.basis,
                 gpu=gpu,
                 model=model,
                 threads=threads,
-                settings=sweep.model_dump(exclude={"experiment"}),
+                roofs=peaks.processor_roofs() if gpu == "cpu" and not sweep.server else None,
+                settings=sweep.model_dump(exclude={"experiment", *servers.PRIVATE}) | {"tasks": sweep.task_names()},
+                server=whereabouts.facts(sweep) if sweep.server else None,
                 meter=meter.metadata(),
                 meter_why=why,
                 limitations=meter.limitations(),
@@ -71,6 +103,13 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
         job.idle("bare")
         for load in _loads(left):
             job.measure_load(load)
+
+
+def _meter(sweep: Sweep, gpu: str) -> tuple[Meter, str]:
+    """The meter of what does the work, and why it is that one."""
+    if sweep.server:
+        return whereabouts.meter(sweep, gpu)
+    return power.best_meter(gpu if gpu == "cpu" or is_simulated(gpu) else device.cuda_uuid(), sweep.meter, sweep.shared)
 
 
 def _loads(windows: list[PlannedWindow]) -> list[list[PlannedWindow]]:
@@ -111,7 +150,10 @@ class _Job:
             for w in windows:
                 self._commit(w, failure(error))
         else:
-            self._measure_all(windows, under_test)
+            try:
+                self._measure_all(windows, under_test)
+            finally:
+                under_test.close()
         self.store.compact(block)
 
     def _that_fit(self, windows: list[PlannedWindow], under_test: System) -> list[PlannedWindow]:
@@ -134,9 +176,9 @@ class _Job:
     def _measure(self, w: PlannedWindow, under_test: System, baseline: Baseline | None) -> None:
         """Warm up, measure one window and commit it. What the work raises becomes the row's status; a fault of ours is raised."""
         try:
-            work = under_test.work(w.configuration, self.meter.clock)
+            work = under_test.work(w, self.meter.clock)
             warm = work.warm_up(self.protocol.warmup_cap_s, self.meter.power_w)
-            with power.window(self.meter, baseline, warm.step_time_s) as measured:
+            with power.window(self.meter, baseline, warm.step_time_s, pads_loaded=warm.keeps_running) as measured:
                 work.run_for(self.protocol.window_s)
             done, scores = work.columns(), work.scores()
         except Exception as error:
@@ -145,7 +187,7 @@ class _Job:
         row = measured.to_row() | sensed | warm.columns() | done
         if (busy := measured.context.get("cpu_threads_busy")) is not None:
             row["cpu_time_s"] = busy * measured.duration_s
-        row["flags"] = row["flags"] + ([] if warm.steady else ["not_steady"])
+        row["flags"] = [*measured.flags, *done.get("flags", []), *([] if warm.steady else ["not_steady"])]
         self._commit(w, row, [e.to_row() for e in measured.energies], measured.stream, scores)
 
     def _commit(self, w: PlannedWindow, row: dict, energies: Iterable[dict] = (), stream=None, scores: Iterable[dict] = ()) -> None:
@@ -157,7 +199,8 @@ class _Job:
         window = empty | {"flags": [], "reason": ""} | row | fixed
         self.store.append_window(window, list(energies), stream, list(scores))
         self.ended += 1
-        what = f"block {w.block} {c.quantization} batch {c.batch_size}: {_outcome(window, energies)}"
+        work = c.quantization if c.task == taskcards.GENERATE else f"{c.quantization} {c.task}"
+        what = f"block {w.block} {work} {c.options.get('load') or f'batch {c.batch_size}'}: {_outcome(window, energies)}"
         self.say(f"[{self.ended}/{self.total}] {what}; {self._remaining()}")
 
     def _remaining(self) -> str:
@@ -170,8 +213,8 @@ def _outcome(window: dict, energies: Iterable[dict]) -> str:
     if window["status"] != "ok":
         return f"{window['status']} ({window['reason']})"
     energy_j = sum(e["energy_j"] for e in energies if e["primary"] and e["energy_j"] is not None)
-    per_token = energy_j / window["tokens_out"]
-    return f"{window['tokens_out'] / window['duration_s']:.1f} tok/s, {per_token:.3g} J/token ({window['basis']})"
+    n, unit = (window["tokens_out"], "tok") if window["task"] == taskcards.GENERATE else (window["requests"], "item")
+    return f"{n / window['duration_s']:.3g} {unit}/s, {energy_j / n:.3g} J/{unit} ({window['basis']})"
 
 
 def failure(error: Exception) -> dict:
@@ -179,6 +222,8 @@ def failure(error: Exception) -> dict:
 
     An error of the store itself is not a window's failure and is raised again.
     """
+    if isinstance(error, served.ServerFault):
+        return {"status": error.status, "reason": str(error)}
     if isinstance(error, models.Unsupported):
         return {"status": "unsupported", "reason": str(error)}
     if isinstance(error, fit.DoesNotFit):

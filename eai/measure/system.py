@@ -2,10 +2,17 @@
 
 from typing import Protocol
 
+from eai.errors import UserError
+from eai.measure.served import ServedSystem
+from eai.measure.simulated import SimulatedSystem
+from eai.measure.task_work import task_passes
 from eai.measure.work import FixedGeneration, Work
+from eai.order import PlannedWindow
 from eai.power.clock import Clock
+from eai.power.simulated import is_simulated
 from eai.settings import Configuration, Sweep
 from eai.workload import device, fit, generation, memory, models
+from eai.workload.tasks import definitions
 
 
 class System(Protocol):
@@ -13,7 +20,8 @@ class System(Protocol):
 
     def refusal(self, c: Configuration) -> Exception | None: ...
     def open(self) -> None: ...
-    def work(self, c: Configuration, clock: Clock) -> Work: ...
+    def work(self, w: PlannedWindow, clock: Clock) -> Work: ...
+    def close(self) -> None: ...
 
 
 class LoadedSystem:
@@ -27,12 +35,15 @@ class LoadedSystem:
         memory.reset_peak(models.torch_device(first.gpu))
         models.require_supported(first.quantization, first.gpu, first.weights)
         self._first, self._sweep, self._shapes = first, sweep, fit.shapes(first.model)
+        self._cards = sweep.task_cards()
 
     def refusal(self, c: Configuration) -> Exception | None:
-        """DoesNotFit for a configuration that certainly needs more memory than is free, else None."""
+        """DoesNotFit for what certainly needs more memory than is free, a task's error where its items cannot be had, else None."""
         try:
             fit.check(self._shapes, c, models.torch_device(c.gpu))
-        except fit.DoesNotFit as error:
+            if c.task in self._cards:
+                definitions.objects(self._cards[c.task])
+        except UserError as error:
             return error
         return None
 
@@ -41,12 +52,20 @@ class LoadedSystem:
         first, sweep = self._first, self._sweep
         self.loaded = models.load(first.model, first.quantization, first.gpu, first.weights, sweep.trust_remote_code, sweep.seed)
 
-    def work(self, c: Configuration, clock: Clock) -> Work:
+    def work(self, w: PlannedWindow, clock: Clock) -> Work:
         """The work of one window."""
+        c = w.configuration
+        if c.task in self._cards:
+            return task_passes(self.loaded, self._cards[c.task], c.batch_size, c.options, self._sweep.seed, clock)
         shape = generation.Generation(self.loaded, c.batch_size, c.input_tokens, c.output_tokens, **c.options)
         return FixedGeneration(shape, self.loaded, clock)
+
+    def close(self) -> None:
+        """Nothing: the next load frees the memory of this one, after its own idle power was taken."""
 
 
 def system(first: Configuration, sweep: Sweep) -> System:
     """The system under test that a load's configurations need; `first` is one of them."""
-    return LoadedSystem(first, sweep)
+    if sweep.server:
+        return ServedSystem(first, sweep)
+    return SimulatedSystem(first, sweep) if is_simulated(first.gpu) else LoadedSystem(first, sweep)

@@ -21,13 +21,17 @@ class Steppable(Protocol):
 
 @dataclass(frozen=True)
 class Warm:
-    """What the warm-up found: seconds spent, coefficient of variation of the last groups (None: too few), steady, TTFT, step time [s]."""
+    """What the warm-up found: seconds spent, coefficient of variation of the last groups (None: too few), steady, TTFT, step time [s].
+
+    `keeps_running`: the work is still going on, and will go on after the window, as a server's does.
+    """
 
     duration_s: float
     cv: float | None
     steady: bool
     ttft_s: float | None
     step_time_s: float | None
+    keeps_running: bool = False
 
     def columns(self) -> dict:
         """The warm-up's columns of the windows table."""

@@ -12,6 +12,7 @@ stored window can be derived again bit for bit (`replay`).
     meter      what every meter is                  clock      time and the pace of sampling
     nvml       NVIDIA GPUs (cards: which ones)      rapl       CPU packages and DRAM
     estimate   CPU time x watts, where no counter   joint      GPU and CPU counters over one window
+    listener   which processes are a server         absent     what cannot be seen from here
     choice     the best of them                     survey     what each can do on this machine
     stream     the raw record of a window           spec       how it is to be read
     derive     the rules: statuses, cross-check     readings   counter, integral, estimate, each with its terms
@@ -21,6 +22,7 @@ stored window can be derived again bit for bit (`replay`).
     sensor     priors and cache                     probe      the same, found out on the card; calibrate: its gain
     logs       recorded logs (logcolumns: layout)   logsummary their energy
     truth, simulate, fake, virtual, foils           known energy, simulated sensors, a fake NVML, methods seen failing
+    simulated  a whole card in software, for the pipeline without a GPU
 """
 
 from eai.power.choice import best_meter

@@ -59,16 +59,27 @@ def _entry(entry: str, cards: list[tuple[str, object]]) -> tuple[str, object] | 
     return matches[0] if len(matches) == 1 else None
 
 
-def other_processes(nvml, handle) -> int | None:
-    """How many compute processes other than this one and its family are on the card; None where that cannot be told.
+def processes(nvml, handle) -> set[int] | None:
+    """Ids of the compute processes on the card, as the driver numbers them; None where it does not tell."""
+    found = ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle))
+    return None if found is None else {p.pid for p in found}
+
+
+def used_by(nvml, chosen: list[tuple[str, object]], ours: frozenset[int]) -> list[tuple[str, object]] | None:
+    """Those of the chosen cards on which any of our processes runs; None where the driver's process ids are not ours, as in a container."""
+    used = [(uuid, handle) for uuid, handle in chosen if (processes(nvml, handle) or set()) & ours]
+    return used if used or _initial_namespace() else None
+
+
+def other_processes(nvml, handle, ours: frozenset[int] = frozenset()) -> int | None:
+    """How many compute processes other than this one, its family and `ours` (a server's) are on the card; None where that cannot be told.
 
     In a container NVML tells the host's process ids, so one foreign id may be our own: only the ones beyond it count.
     """
-    try:
-        pids = {p.pid for p in nvml.nvmlDeviceGetComputeRunningProcesses(handle)}
-    except nvml.NVMLError:
+    pids = processes(nvml, handle)
+    if pids is None:
         return None
-    others = pids - {os.getpid(), os.getppid()}
+    others = pids - {os.getpid(), os.getppid()} - ours
     if len(others) == len(pids) and others and not _initial_namespace():
         return len(others) - 1
     return len(others)
@@ -81,7 +92,7 @@ def _initial_namespace(path: Path = Path("/proc/self/ns/pid")) -> bool:
         return True
 
 
-def refusal(nvml, uuid: str, handle, shared: bool) -> UserError | None:
+def refusal(nvml, uuid: str, handle, shared: bool, ours: frozenset[int] = frozenset()) -> UserError | None:
     """Why this card cannot be measured: MIG, a virtual GPU, or other processes (accepted if the user says shared)."""
     if ask(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0]):
         return UserError(
@@ -89,7 +100,7 @@ def refusal(nvml, uuid: str, handle, shared: bool) -> UserError | None:
         )
     if ask(nvml, lambda: nvml.nvmlDeviceGetVirtualizationMode(handle)) == nvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU:
         return UserError(f"GPU {uuid} is a virtual GPU", "a physical or passed-through card", "its energy is not visible from this machine")
-    others = other_processes(nvml, handle)
+    others = other_processes(nvml, handle, ours)
     if others and not shared:
         do = "stop them (nvidia-smi), or accept them with shared=True"
         return UserError(f"{others} other process(es) on GPU {uuid}", "a card to ourselves", do)

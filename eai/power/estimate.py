@@ -7,7 +7,7 @@ CPU time itself: it is done before the first reading of our own time and after t
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -43,18 +43,28 @@ def _stat(pid: int, proc: Path) -> tuple[int, float] | None:
     return int(fields[1]), sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def descendants_cpu_s(pid: int, proc: Path = PROC) -> float:
-    """CPU seconds of the living descendants of a process, with what they have already reaped: a server we started counts."""
+def families(pids: Iterable[int], proc: Path = PROC) -> dict[int, float]:
+    """CPU seconds, with those of reaped children, of each living process of the trees below `pids`, these included."""
     if not proc.is_dir():
-        return 0.0
+        return {}
     table = {int(p.name): s for p in proc.iterdir() if p.name.isdigit() and (s := _stat(int(p.name), proc))}
-    family = {pid}
+    family = set(pids)
     for _ in range(len(table)):
         grown = family | {child for child, (parent, _) in table.items() if parent in family}
         if grown == family:
             break
         family = grown
-    return sum(table[p][1] for p in family - {pid} if p in table)
+    return {pid: table[pid][1] for pid in family if pid in table}
+
+
+def descendants_cpu_s(pid: int, proc: Path = PROC) -> float:
+    """CPU seconds of the living descendants of a process, with what they have already reaped: a server we started counts."""
+    return sum(spent_s for p, spent_s in families([pid], proc).items() if p != pid)
+
+
+def trees_cpu_s(pids: Iterable[int], proc: Path = PROC) -> float:
+    """CPU seconds of processes that are not ours, with all below them: a server and its workers."""
+    return sum(families(pids, proc).values())
 
 
 def children_cpu_s() -> float:
@@ -64,7 +74,10 @@ def children_cpu_s() -> float:
 
 
 class EstimateMeter(MeterBase):
-    """CPU energy of this process and its children, estimated. Boundary cpu_package, basis estimated."""
+    """CPU energy of this process and its children, estimated. Boundary cpu_package, basis estimated.
+
+    `processes`: those of a server, which are billed with their children in place of this process; gone, they are lost as a card is.
+    """
 
     name, basis, boundary = "estimate", "estimated", "cpu_package"
 
@@ -74,9 +87,12 @@ class EstimateMeter(MeterBase):
         clock: Clock | None = None,
         own_s: Callable[[], float] = time.process_time,
         children_s: Callable[[], float] = children_cpu_s,
+        processes: frozenset[int] = frozenset(),
     ):
         super().__init__(clock)
-        self.watts_per_thread, self._own_s, self._children_s = watts_per_thread, own_s, children_s
+        self.watts_per_thread, self._own_s, self._children_s, self._processes = watts_per_thread, own_s, children_s, processes
+        if processes:
+            self._own_s, self._children_s = lambda: 0.0, lambda: trees_cpu_s(processes)
         self._rows: list[Row] = []
 
     def devices(self) -> list[Device]:
@@ -88,7 +104,9 @@ class EstimateMeter(MeterBase):
 
     def stop(self) -> pd.DataFrame:
         own = self._row("cpu_time_s", self._own_s())
-        return to_stream([*self._rows, own, self._row("child_cpu_time_s", self._children_s())])
+        rows = [*self._rows, own, self._row("child_cpu_time_s", self._children_s())]
+        is_gone = self._processes and not families(self._processes)
+        return to_stream([*rows, self._row("lost", 1.0)] if is_gone else rows)
 
     def _row(self, field: str, value: float) -> Row:
         return row(self.clock.now_s(), "cpu-process", "cpu_package", field, value)
@@ -110,8 +128,9 @@ class EstimateMeter(MeterBase):
         return Spec(self.boundary, (device,), step_time_s)
 
     def limitations(self) -> list[str]:
+        whose = "the server's processes" if self._processes else "this process and its children"
         return [
-            f"energy is estimated: CPU time of this process and its children x {self.watts_per_thread:g} W per busy thread",
+            f"energy is estimated: CPU time of {whose} x {self.watts_per_thread:g} W per busy thread",
             f"the power of a thread is known to a factor of {RANGE_FACTOR:g} (95 %): ratios on this machine are ratios of CPU time, "
             "absolute joules are an order of magnitude",
             "memory, mainboard and power supply are not included, nor is the idle power of the machine",
@@ -125,6 +144,7 @@ class EstimateMeter(MeterBase):
             "watts_per_thread": self.watts_per_thread,
             "watts_per_thread_range_factor": RANGE_FACTOR,
             "u_gain_rel": U_GAIN_REL,
+            "billed": "server" if self._processes else "this process",
         }
 
 

@@ -11,19 +11,21 @@ from types import SimpleNamespace
 import numpy as np
 
 from eai.power.simulate import CounterSpec, SensorSpec
-from eai.power.truth import Truth
+from eai.power.truth import Timeline, Truth
 from eai.power.virtual import VirtualClock
 
 
 @dataclass
 class FakeCard:
-    """One simulated GPU. `sensors` maps field names (power_instant_w, power_average_w, power_usage_w) to their behaviour.
+    """One simulated GPU. `truth`: its power curve, fixed or growing as the work runs.
+
+    `sensors` maps field names (power_instant_w, power_average_w, power_usage_w) to their behaviour.
 
     Faults: `lost_at_s` and `error_from_s` (with `error_code`) by the clock, `zero_from_s` for readings of 0, `denied` for NVML functions
     that answer NotSupported, `corrupts_below_s`: reading the counter again within this time loses `corruption` of what was added.
     """
 
-    truth: Truth
+    truth: Truth | Timeline
     sensors: dict[str, SensorSpec]
     counter: CounterSpec | None = None
     uuid: str = "GPU-00000000-0000-0000-0000-000000000000"
@@ -35,6 +37,8 @@ class FakeCard:
     temperature_c: float = 55.0
     sm_clock_mhz: int = 1410
     power_limit_w: float = 400.0
+    memory_total_bytes: int = 40 * 10**9
+    memory_used_bytes: int = 16 * 10**9
     throttle_s: tuple[tuple[float, float], ...] = ()
     capped_s: tuple[tuple[float, float], ...] = ()
     lost_at_s: float | None = None
@@ -166,7 +170,8 @@ class FakeNvml:
 
     def nvmlDeviceGetMemoryInfo(self, card):
         self._enter("nvmlDeviceGetMemoryInfo", card)
-        return SimpleNamespace(total=40 * 10**9, used=16 * 10**9, free=24 * 10**9)
+        total, used = card.memory_total_bytes, card.memory_used_bytes
+        return SimpleNamespace(total=total, used=used, free=total - used)
 
     def nvmlDeviceGetCurrentClocksEventReasons(self, card):
         self._enter("nvmlDeviceGetCurrentClocksEventReasons", card)

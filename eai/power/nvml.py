@@ -38,8 +38,8 @@ def load_nvml():
 class Card:
     """One GPU: which readings it supports, how its sensor behaves, and how to take each reading as rows of a stream."""
 
-    def __init__(self, nvml, uuid: str, handle, clock: Clock):
-        self.nvml, self.uuid, self.handle, self.clock = nvml, uuid, handle, clock
+    def __init__(self, nvml, uuid: str, handle, clock: Clock, ours: frozenset[int] = frozenset()):
+        self.nvml, self.uuid, self.handle, self.clock, self.ours = nvml, uuid, handle, clock, ours
         self.name = text(nvml.nvmlDeviceGetName(handle))
         self.driver = text(nvml.nvmlSystemGetDriverVersion())
         self.vbios = text(ask(nvml, lambda: nvml.nvmlDeviceGetVbiosVersion(handle), ""))
@@ -47,7 +47,7 @@ class Card:
         self.power_field = self._find_power_field()
         architecture = ask(nvml, lambda: nvml.nvmlDeviceGetArchitecture(handle), 0)
         self.sensor = sensor.knowledge(self.uuid, self.name, int(architecture), self.driver, self.vbios, self.power_field)
-        self.is_lost = False
+        self.is_lost, self.lost_code = False, 0
         self._unsupported: set[str] = set()
 
     def _find_power_field(self) -> str | None:
@@ -74,13 +74,18 @@ class Card:
         return self._reading(self.power_field, lambda: self._field(field_id))
 
     def edge(self) -> list[Row]:
-        """What is read only at the edges: the energy counter [J], violation times [ns], the limit in force, other processes."""
+        """What is read only at the edges: the energy counter [J], violation times [ns], the limit in force, other processes.
+
+        A card that was lost before says so in every later window too.
+        """
+        if self.is_lost:
+            return [self._row("lost", self.lost_code)]
         nvml, handle = self.nvml, self.handle
         rows = self._plain("energy_counter_j", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3) if self.has_counter else []
         for name, policy in (("thermal", nvml.NVML_PERF_POLICY_THERMAL), ("power", nvml.NVML_PERF_POLICY_POWER)):
             rows += self._plain(f"violation_{name}_ns", lambda p=policy: nvml.nvmlDeviceGetViolationStatus(handle, p).violationTime)
         rows += self._plain("power_limit_w", lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3)
-        others = cards.other_processes(nvml, handle)
+        others = cards.other_processes(nvml, handle, self.ours)
         return rows + ([] if others is None else [self._row("other_processes", others)])
 
     def context(self) -> list[Row]:
@@ -111,7 +116,7 @@ class Card:
         except self.nvml.NVMLError as error:
             code = int(error.value)
         if code in (self.nvml.NVML_ERROR_GPU_IS_LOST, self.nvml.NVML_ERROR_UNINITIALIZED, self.nvml.NVML_ERROR_RESET_REQUIRED):
-            self.is_lost = True
+            self.is_lost, self.lost_code = True, code
             return [self._row("lost", code)]
         if code in (self.nvml.NVML_ERROR_NOT_SUPPORTED, self.nvml.NVML_ERROR_FUNCTION_NOT_FOUND, self.nvml.NVML_ERROR_NO_PERMISSION):
             self._unsupported.add(field)
@@ -135,24 +140,53 @@ class Card:
         }
 
 
+def cards_of(processes: frozenset[int], nvml=None, environ=os.environ, guess: bool = True) -> list[tuple[str, str]]:
+    """(UUID, name) of the visible cards on which any of these processes runs, by the driver's own list; empty if none does.
+
+    In a container the driver's process ids are not ours: then the cards that are visible are meant, if there is one or they were chosen
+    with CUDA_VISIBLE_DEVICES; none without `guess`. Raises UserError where neither tells, and without a driver.
+    """
+    nvml = nvml or load_nvml()
+    found = cards.visible(nvml, environ)
+    used = cards.used_by(nvml, found, processes)
+    if used is None and not guess:
+        return []
+    if used is None and len(found) > 1 and "CUDA_VISIBLE_DEVICES" not in environ:
+        raise UserError(
+            f"cannot tell which of {len(found)} cards the server uses",
+            "its processes on a card",
+            "name the cards with CUDA_VISIBLE_DEVICES",
+        )
+    return [(uuid, text(nvml.nvmlDeviceGetName(handle))) for uuid, handle in (found if used is None else used)]
+
+
 class NvmlMeter(MeterBase):
     """Energy of the visible NVIDIA GPUs, one device each. Basis measured, boundary gpu.
 
-    `gpu`: `auto` or a catalog slug for all visible cards, or one card's UUID. `shared` accepts other processes on the card;
-    their energy is then in the number and the windows are flagged.
+    `gpu`: `auto` or a catalog slug for all visible cards, or UUIDs separated by commas. `shared` accepts other processes on the card;
+    their energy is then in the number and the windows are flagged. `ours`: processes that are no others, those of a server.
     """
 
     name, basis, boundary = "nvml", "measured", "gpu"
 
-    def __init__(self, nvml=None, gpu: str = "auto", clock: Clock | None = None, shared: bool = False, environ=os.environ):
+    def __init__(
+        self,
+        nvml=None,
+        gpu: str = "auto",
+        clock: Clock | None = None,
+        shared: bool = False,
+        environ=os.environ,
+        ours: frozenset[int] = frozenset(),
+    ):
         super().__init__(clock)
         self._nvml, self._shared = nvml or load_nvml(), shared
         chosen = cards.visible(self._nvml, environ)
         if gpu.startswith("GPU-"):
-            chosen = [c for c in chosen if c[0] == gpu]
-            if not chosen:
+            wanted = gpu.split(",")
+            chosen = [c for c in chosen if c[0] in wanted]
+            if len(chosen) < len(wanted):
                 raise UserError(f"GPU {gpu} is not visible", "the UUID of a visible GPU", "see nvidia-smi -L")
-        self.cards = [Card(self._nvml, uuid, handle, self.clock) for uuid, handle in chosen]
+        self.cards = [Card(self._nvml, uuid, handle, self.clock, ours) for uuid, handle in chosen]
         self._sampler = None
         self._beats = 0
 
@@ -173,7 +207,7 @@ class NvmlMeter(MeterBase):
     def open(self) -> "NvmlMeter":
         """Itself. Raises UserError for a card that cannot be measured: MIG, vGPU, other processes, no sensor."""
         for card in self.cards:
-            if error := cards.refusal(self._nvml, card.uuid, card.handle, self._shared):
+            if error := cards.refusal(self._nvml, card.uuid, card.handle, self._shared, card.ours):
                 raise error
             if card.power_field is None and not card.has_counter:
                 raise UserError(f"GPU {card.uuid} reports neither power nor energy", "a card with a power sensor", "use another card")

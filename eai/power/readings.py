@@ -68,7 +68,8 @@ def counted(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, ste
     """The counter's difference between the padded edges, less the pads at idle power [J].
 
     Each edge reading is late by up to one tick while the device idles, so two uniform errors of idle power x tick remain:
-    u = P_idle tick / sqrt(6). A counter read without an idle pad carries the same at the window's mean power.
+    u = P_idle tick / sqrt(6). A counter read without an idle pad carries the same at the window's mean power. Pads in which the work
+    goes on are taken to draw the mean power of the whole span, with the scatter of the readings as their uncertainty.
     """
     failed = nothing(spec, "invalid", "counter")
     if spec.counter_field not in series:
@@ -82,7 +83,10 @@ def counted(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, ste
     span_s, duration_s = float(t_s[edges[1]] - t_s[edges[0]]), stop_s - start_s
     outside_s, mean_w = span_s - duration_s, delta_j / span_s
     pad_s = float(t_s[edges[1]]) - stop_s
-    idle = idle_power(series, start_s, spec) if pad_s >= spec.tick_s > 0 else None
+    if spec.pads_loaded:
+        idle = (mean_w, scatter) if (scatter := _scatter_w(series, spec)) is not None else None
+    else:
+        idle = idle_power(series, start_s, spec) if pad_s >= spec.tick_s > 0 else None
     outside_w, u_outside_w = idle or (mean_w, abs(mean_w) if outside_s > spec.tick_s else 0.0)
     aliased = spec.full_rate is not True and is_aliased(spec, step_time_s, duration_s)
     return finish(
@@ -115,6 +119,12 @@ def idle_power(series: Series, start_s: float, spec: DeviceSpec) -> tuple[float,
     return (first + last) / 2, abs(first - last) / math.sqrt(12)
 
 
+def _scatter_w(series: Series, spec: DeviceSpec) -> float | None:
+    """Standard deviation [W] of the power readings; None where there are not two."""
+    power_w = series.get(spec.power_field, (None, np.empty(0)))[1]
+    return float(power_w.std(ddof=1)) if len(power_w) > 1 else None
+
+
 def _sampling_u_j(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, aliased: bool) -> float:
     """Uncertainty [J] of a sensor that sees only part of the time, from the scatter of its own readings."""
     if spec.power_field not in series:
@@ -140,6 +150,8 @@ def integrated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, 
     if not covered.samples or covered.missing > MISSING_SHARE:
         return failed
     duration_s = stop_s - start_s
+    if spec.pads_loaded:
+        return _integrated_within(t_s, power_w, start_s, stop_s, spec, step_time_s, covered.missing)
     end_s = max(min(stop_s + spec.update_s + spec.averaging_s, float(t_s[-1])), stop_s)
     idle_w, u_idle_w = idle_power({spec.power_field: (t_s, power_w)}, start_s, spec) or (float(power_w.min()), float(np.ptp(power_w)))
     inside_w = power_w[(t_s >= start_s) & (t_s <= stop_s)]
@@ -155,6 +167,31 @@ def integrated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, 
         granularity=max(float(np.median(inside_w)) - idle_w, 0.0) * _edge_u_s(spec),
         aliasing=_sampling_u_j(series, start_s, stop_s, spec, aliased),
         idle=u_idle_w * (end_s - stop_s),
+    )
+
+
+def _integrated_within(
+    t_s: np.ndarray, power_w: np.ndarray, start_s: float, stop_s: float, spec: DeviceSpec, step_time_s: float | None, missing: float
+) -> Energy:
+    """The integral of readings of a work that goes on before and after the window: no tail is idle, so none is added or subtracted.
+
+    A reading speaks of a stretch of update + averaging before it, on average of half as long ago: the integral is taken that much later.
+    Each edge is blurred by that stretch T: with the scatter s of the readings on both sides, u = s T sqrt(2 / 12) an edge.
+    """
+    stretch_s, duration_s = spec.update_s + spec.averaging_s, stop_s - start_s
+    late_s = stretch_s / 2
+    scatter_w = float(power_w[(t_s >= start_s) & (t_s <= stop_s)].std())
+    series, aliased = {spec.power_field: (t_s, power_w)}, is_aliased(spec, step_time_s, duration_s)
+    return finish(
+        spec,
+        "power",
+        integrate(t_s, power_w, start_s + late_s, stop_s + late_s),
+        duration_s,
+        "aliased" if aliased else "ok",
+        spec.power_field,
+        statistical=missing * duration_s * scatter_w,
+        granularity=scatter_w * stretch_s / math.sqrt(3),
+        aliasing=_sampling_u_j(series, start_s, stop_s, spec, aliased),
     )
 
 

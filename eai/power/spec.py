@@ -17,6 +17,7 @@ class DeviceSpec:
     gain_rel, offset_w              standard uncertainties (k = 1) of this card's gain [1] and offset [W]
     scale, shift_w                  calibration against a wall meter: true = scale * reading + shift_w * time
     shared                          whether other processes on the card are accepted
+    pads_loaded                     whether the work went on before and after the window, as a server's does, so that no pad is idle
     """
 
     device_id: str
@@ -40,6 +41,7 @@ class DeviceSpec:
     scale: float = 1.0
     shift_w: float = 0.0
     shared: bool = False
+    pads_loaded: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A power curve whose energy is known in closed form: what simulated sensors look at and measured energies are judged by."""
 
+import bisect
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,3 +75,47 @@ def decode(start_s: float, duration_s: float, step_s: float, busy: float, high_w
     edges = np.append(edges[edges < start_s + duration_s - 1e-12], start_s + duration_s)
     power_w = np.where(np.arange(len(edges) - 1) % 2 == 0, high_w, low_w).astype(float)
     return Truth(edges, power_w, power_w, idle_w)
+
+
+class Timeline:
+    """A power curve that grows while work runs: constant pieces one after the other, `idle_w` before, between and after them.
+
+    A piece is added before its time passes, so that a sensor asked meanwhile sees it; energies are exact, as those of `Truth`.
+    """
+
+    def __init__(self, start_s: float, idle_w: float):
+        self.idle_w = idle_w
+        self._edge_s, self._power_w, self._sum_j = [start_s], [], [0.0]
+
+    def add(self, start_s: float, duration_s: float, power_w: float) -> None:
+        """Draw `power_w` from `start_s` on. Raises ValueError for a piece that begins before the last one has ended."""
+        if start_s < self._edge_s[-1] or duration_s <= 0:
+            raise ValueError(f"a piece of {duration_s} s at {start_s} s does not follow {self._edge_s[-1]} s")
+        if start_s > self._edge_s[-1]:
+            self._append(start_s, self.idle_w)
+        self._append(start_s + duration_s, power_w)
+
+    def _append(self, stop_s: float, power_w: float) -> None:
+        self._sum_j.append(self._sum_j[-1] + (stop_s - self._edge_s[-1]) * power_w)
+        self._edge_s.append(stop_s)
+        self._power_w.append(power_w)
+
+    @property
+    def start_s(self) -> float:
+        return self._edge_s[0]
+
+    @property
+    def stop_s(self) -> float:
+        return self._edge_s[-1]
+
+    def cumulative_j(self, t_s: np.ndarray | float) -> np.ndarray:
+        """Energy [J] from the start until each instant, negative before it."""
+        t_s = np.asarray(t_s, dtype=float)
+        return np.array([self._until_j(t) for t in t_s.ravel().tolist()]).reshape(t_s.shape)
+
+    def _until_j(self, t_s: float) -> float:
+        piece = bisect.bisect_right(self._edge_s, t_s) - 1
+        if piece < 0:
+            return (t_s - self._edge_s[0]) * self.idle_w
+        power_w = self._power_w[piece] if piece < len(self._power_w) else self.idle_w
+        return self._sum_j[piece] + (t_s - self._edge_s[piece]) * power_w

@@ -1,14 +1,19 @@
 """Time that moves only when someone waits: the simulator's clock, and a sampler without a thread."""
 
+import time
+
 from eai.power.clock import Read, beat, next_beat
 from eai.power.stream import Row
 
 
 class VirtualClock:
-    """A clock that moves only when someone waits; samplers beat while it moves, in the order of time."""
+    """A clock that moves only when someone waits; samplers beat while it moves, in the order of time.
 
-    def __init__(self, now_s: float = 1000.0):
-        self._now_s = now_s
+    `pace`: host seconds that a second of it takes; 0 is as fast as it can.
+    """
+
+    def __init__(self, now_s: float = 1000.0, pace: float = 0.0):
+        self._now_s, self.pace = now_s, pace
         self._samplers: list[VirtualSampler] = []
 
     def now_s(self) -> float:
@@ -25,6 +30,12 @@ class VirtualClock:
             self._now_s = max(self._now_s, sampler.due_s)
             sampler.take()
         self._now_s = end_s
+        if self.pace and duration_s > 0:
+            time.sleep(self.pace * duration_s)
+
+    def restart(self, now_s: float) -> None:
+        """Begin again at `now_s`, without samplers: what follows does not depend on what was before."""
+        self._now_s, self._samplers = now_s, []
 
     def jump(self, by_s: float) -> None:
         """Set the clock by a step, back or forth, as no monotonic clock should."""

@@ -9,7 +9,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -81,11 +81,16 @@ class Window:
 
 @contextlib.contextmanager
 def window(
-    meter: Meter | str | None = None, baseline: Baseline | None = None, step_time_s: float | None = None, name: str = ""
+    meter: Meter | str | None = None,
+    baseline: Baseline | None = None,
+    step_time_s: float | None = None,
+    name: str = "",
+    pads_loaded: bool = False,
 ) -> Iterator[Window]:
     """A `Window` around the work in the block; `meter` defaults to the best one here, a string is the window's name.
 
-    `step_time_s` is the period of the work (one decode step), for the alias check. A meter that was not open is opened and
+    `step_time_s` is the period of the work (one decode step), for the alias check; `pads_loaded` says that the work is going on already
+    and goes on after the block, as a server's does. A meter that was not open is opened and
     closed; GPU work still queued by torch is waited for at both edges. An exception in the block propagates, after the
     meter has stopped sampling: the windows before it are untouched and the meter can be used again.
     """
@@ -100,6 +105,8 @@ def window(
     try:
         _drain()
         w.spec = meter.spec(baseline, step_time_s)
+        if pads_loaded:
+            w.spec = replace(w.spec, devices=tuple(replace(d, pads_loaded=True) for d in w.spec.devices))
         meter.start()
         w.started_at, w.start_s = datetime.now(UTC).isoformat(timespec="milliseconds"), meter.clock.now_s()
         try:
