@@ -1,0 +1,82 @@
+"""What a token and a request of a server cost at each load: one row a load, with intervals over blocks.
+
+A server's energy per token falls as more requests share each pass over the weights, until its memory or its arithmetic is the limit;
+latency rises all the way. Neither is a property of the server alone, so no row without its load.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from eai import load_columns
+from eai.analyze import metrics
+from eai.analyze.selection import CONFIGURATION, select
+from eai.errors import UserError
+from eai.stats.intervals import log_t_from_moments
+
+MEDIANS = ["ttft_s", "ttft_p95_s", "itl_s", "itl_p95_s", "latency_s", "latency_p95_s", "in_flight_mean"]
+RATES = ["energy_j_per_token", "energy_j_per_request", "throughput_tok_s"]
+COLUMNS = [line.split("|")[0].strip() for line in load_columns.LOADS.strip().splitlines()]
+
+
+def by_load(
+    windows: pd.DataFrame, energies: pd.DataFrame, boundary: str | None = None, basis: str | None = None, net: bool = False
+) -> pd.DataFrame:
+    """The loads table (schema.TABLES["loads"]) of an experiment: one row for each configuration of a server.
+
+    Windows are selected as everywhere: one boundary, one basis, gross unless asked. Raises UserError where no server was measured, and
+    where nothing of it is usable.
+    """
+    options = windows["options"].map(lambda text: json.loads(text or "{}"))
+    is_served = options.map(lambda o: "load" in o)
+    if not is_served.any():
+        raise UserError("no window of a server", "an experiment measured with the parameter server", "see docs/servers.md")
+    selection = select(windows[is_served], energies, boundary, basis, net)
+    blocks = _blocks(selection.rows)
+    table = _estimates(blocks).merge(
+        windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id"), on="configuration_id"
+    )
+    of = table["options"].map(json.loads)
+    table = table.assign(server=of.map(lambda o: o["server"]), traffic=of.map(lambda o: o["load"]))
+    kind, _, level = zip(*table["traffic"].str.partition(":").to_numpy(), strict=True)
+    table = table.assign(traffic_kind=kind, traffic_level=np.array(level, float), boundary=selection.boundary, basis=selection.basis)
+    table = table.sort_values(["server", "model", "quantization", "input_tokens", "output_tokens", "traffic_kind", "traffic_level"])
+    return table[["configuration_id", *CONFIGURATION, *COLUMNS]].reset_index(drop=True)
+
+
+def _blocks(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a (configuration, job, block): totals over its windows turned into rates, medians averaged.
+
+    A request's energy is a token's times the tokens of a request, which is fixed unless the windows say otherwise: requests counted at the
+    edges of a short window would add scatter of their own.
+    """
+    key = ["configuration_id", "job", "block"]
+    numbers = rows.astype(dict.fromkeys(MEDIANS, float))
+    numbers = numbers.assign(varies=rows["flags"].map(lambda flags: bool({"length_varies", "tokens_from_pieces"} & set(flags))))
+    groups = numbers.groupby(key, sort=False)
+    sums = groups[["energy_j", "duration_s", "tokens_out", "requests", "requests_failed"]].sum()
+    fixed = groups["output_tokens"].first().astype(float)
+    tokens_each = fixed.mask(groups["varies"].any(), sums["tokens_out"] / sums["requests"])
+    blocks = groups[MEDIANS].mean()
+    blocks["energy_j_per_token"] = metrics.energy_per_token(sums["energy_j"], sums["tokens_out"])
+    blocks["energy_j_per_request"] = blocks["energy_j_per_token"] * tokens_each
+    blocks["throughput_tok_s"] = metrics.throughput(sums["tokens_out"], sums["duration_s"])
+    blocks["requests_per_s"] = blocks["throughput_tok_s"] / tokens_each
+    blocks[["requests", "requests_failed"]] = sums[["requests", "requests_failed"]].astype(int)
+    blocks["flags"] = groups["flags"].agg(lambda flags: sorted(set().union(*flags)))
+    return blocks.reset_index()
+
+
+def _estimates(blocks: pd.DataFrame) -> pd.DataFrame:
+    """Estimates over blocks, one row a configuration."""
+    groups = blocks.groupby("configuration_id", sort=False)
+    table = groups[[*MEDIANS, "requests_per_s"]].mean()
+    table["n_blocks"] = groups.size()
+    table[["requests", "requests_failed"]] = groups[["requests", "requests_failed"]].sum()
+    table["flags"] = groups["flags"].agg(lambda flags: sorted(set().union(*flags)))
+    for name in RATES:
+        logs = np.log(blocks[name]).groupby(blocks["configuration_id"], sort=False)
+        interval = log_t_from_moments(logs.mean(), logs.std(ddof=1), logs.size())
+        table[name], table[f"{name}_low"], table[f"{name}_high"] = interval
+    return table.reset_index()

@@ -1,0 +1,96 @@
+"""What a sweep asks of a server: the loads that it is driven with, and which parameters go together.
+
+A load is closed (so many requests always in flight) or open (so many arrive a second, whatever the server does). Users arrive without
+waiting for each other, so a service meets an open load: requests queue up as its limit comes near. A closed load shows what a server can
+do at a given concurrency. The two give different latencies at the same throughput (Schroeder, Wierman and Harchol-Balter, Open versus
+closed: a cautionary tale, NSDI 2006).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from eai.errors import UserError
+
+PRIVATE = ("server", "server_model", "server_pid")
+"""Parameters that say where a server is and not what it does: addresses, folders and process ids are not written down."""
+
+KEY_VARIABLE = "EAI_API_KEY"
+SCHEMES = {"http": 80, "https": 443}
+_TEXT = re.compile(r"(closed):([1-9]\d*)|(open):(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Load:
+    """A load: `concurrency` requests in flight, or `rate_per_s` requests a second that arrive as a Poisson process; the other is None."""
+
+    concurrency: int | None = None
+    rate_per_s: float | None = None
+
+    def __str__(self) -> str:
+        return f"closed:{self.concurrency}" if self.concurrency else f"open:{self.rate_per_s:g}"
+
+
+def load(text: str) -> Load:
+    """The load written as `closed:4` or `open:2.5`. Raises UserError for anything else."""
+    match = _TEXT.fullmatch(text.strip())
+    if match and match[1]:
+        return Load(concurrency=int(match[2]))
+    if match and float(match[4]) > 0:
+        return Load(rate_per_s=float(match[4]))
+    raise UserError(
+        f"load '{text}'", "closed:N with N requests in flight, or open:R with R requests a second", "for example closed:4 or open:2.5"
+    )
+
+
+def address(server: str) -> SplitResult:
+    """The parts of a server's address. Raises UserError for what is none, and for one with a name or password in it."""
+    wanted = "an address such as http://127.0.0.1:8000/v1"
+    if "@" in server:
+        raise UserError(
+            "the server's address holds a name or a password", wanted, f"put a key into the environment variable {KEY_VARIABLE}"
+        )
+    try:
+        parts = urlsplit(server.strip())
+        port = parts.port
+    except ValueError as error:
+        raise UserError(f"server '{server}' ({error})", wanted) from None
+    if parts.scheme not in SCHEMES or not parts.hostname or port == 0 or parts.query or parts.fragment:
+        raise UserError(f"server '{server}'", wanted)
+    return parts
+
+
+def problem(sweep: Any, option_defaults: dict[str, Any]) -> str:
+    """What is wrong with a sweep of a server in a few words, "" if nothing is; raises UserError for its address.
+
+    What the server runs was decided by whoever started it and cannot be seen through its protocol: model and quantization are as stated,
+    one of each, and options of a model in this process are not its.
+    """
+    if not sweep.server:
+        alone = {"server_name": "", "server_model": "", "server_pid": 0}
+        return next(
+            (f"{name} is of a server; set server to its address" for name, unset in alone.items() if getattr(sweep, name) != unset), ""
+        )
+    address(sweep.server)
+    if not sweep.server_name:
+        return "server needs server_name, what runs there, such as vllm-0.11: it is part of the configuration"
+    for name in ("models", "quantizations", "gpus"):
+        if len(getattr(sweep, name)) != 1:
+            return f"{name} of a server is the one it was started with; found {len(getattr(sweep, name))}"
+    if sweep.gpus[0].startswith("simulated_"):
+        return "a server runs on hardware that exists; set gpus to auto"
+    if sweep.tasks != ["generate"] or sweep.weights != "published":
+        return "a server is measured by plain generation with published weights"
+    changed = [name for name, default in option_defaults.items() if getattr(sweep, name) != default]
+    return f"{changed[0]} is an option of a model in this process; a server has its own" if changed else ""
+
+
+def kinds(sweep: Any) -> list[dict[str, Any]]:
+    """What the configurations of a server differ in: lengths and loads. A request is one sequence, so the batch size is the server's."""
+    return [
+        {"task": "generate", "input_tokens": i, "output_tokens": o, "options": {"server": sweep.server_name, "load": text}}
+        for i in sweep.input_tokens
+        for o in sweep.output_tokens
+        for text in sweep.loads
+    ]

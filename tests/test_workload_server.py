@@ -1,0 +1,433 @@
+"""Traffic against a server whose every token has a known time: counts, latencies and arrivals against theory, faults as one line each."""
+
+import asyncio
+import itertools
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from eai.errors import UserError
+from eai.servers import Load, load
+from eai.workload.server import stream
+from eai.workload.server.arrivals import arrivals_s
+from eai.workload.server.client import Client, connection
+from eai.workload.server.endpoint import endpoint
+from eai.workload.server.fake import Behaviour, FakeServer
+from eai.workload.server.prompt import Prompts, fitted
+from eai.workload.server.reply import Reply
+from eai.workload.server.session import Session, models
+from eai.workload.server.tally import Tally
+from eai.workload.server.traffic import Traffic
+
+OUT = 16
+
+
+def drive(behaviour: Behaviour, text: str, ramp_s: float, window_s: float, input_tokens: int = 40) -> tuple[Tally, Traffic]:
+    """The tally of a window under a load on a fake server, after a ramp and with everything drained."""
+    with FakeServer(behaviour) as server:
+        session = Session(endpoint(server.url), "fake", 5.0).open()
+        traffic = session.traffic(load(text), input_tokens, OUT, time.monotonic, seed=7)
+        traffic.start()
+        time.sleep(ramp_s)
+        start_s = time.monotonic()
+        time.sleep(window_s)
+        stop_s = time.monotonic()
+        traffic.stop()
+    return Tally(traffic.replies, start_s, stop_s, load(text)), traffic
+
+
+def ask(behaviour: Behaviour, timeout_s: float = 5.0, **changes) -> Reply:
+    """The reply to one request."""
+    body = {"model": "fake", "max_tokens": OUT, "stream": True, "ignore_eos": True, "messages": [{"role": "user", "content": "a b c"}]}
+    body |= {"stream_options": {"include_usage": True}} | changes
+
+    async def once(server):
+        async with connection(endpoint(server.url)) as http:
+            return await Client(http, endpoint(server.url), time.monotonic, timeout_s).ask(body, time.monotonic())
+
+    with FakeServer(behaviour) as server:
+        return asyncio.run(once(server))
+
+
+# Loads
+
+
+def test_loads_are_read_as_written():
+    assert load("closed:4") == Load(concurrency=4) and load(" open:2.5 ") == Load(rate_per_s=2.5)
+    assert [str(load(text)) for text in ("closed:4", "open:2.5", "open:3.0")] == ["closed:4", "open:2.5", "open:3"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "4", "closed", "closed:0", "closed:-1", "closed:2.5", "open:0", "open:0.0", "open:x", "half:3", "open:1e3"]
+)
+def test_what_is_no_load_is_one_line(text):
+    with pytest.raises(UserError, match="closed:N"):
+        load(text)
+
+
+def test_arrivals_are_a_poisson_process():
+    """Gaps are exponential (Kolmogorov-Smirnov), counts a second have variance = mean, and one second tells nothing of the next."""
+    times_s = np.array(list(itertools.islice(arrivals_s(20.0, np.random.default_rng(1)), 20_000)))
+    assert stats.kstest(np.diff(times_s), stats.expon(scale=1 / 20).cdf).pvalue > 0.01
+    counts = np.histogram(times_s, bins=np.arange(0, math.floor(times_s[-1])))[0]
+    assert counts.mean() == pytest.approx(20, rel=0.02)
+    assert counts.var() == pytest.approx(20, rel=0.15)
+    assert abs(np.corrcoef(counts[:-1], counts[1:])[0, 1]) < 0.1
+
+
+def test_arrivals_are_the_seeds():
+    def first(seed):
+        return list(itertools.islice(arrivals_s(2.0, np.random.default_rng(seed)), 5))
+
+    assert first(3) == first(3) != first(4)
+
+
+# What a window holds
+
+
+def reply(due_s, first_s, gap_s, n, tokens_out=None, **changes) -> Reply:
+    moments_s = tuple(first_s + k * gap_s for k in range(n))
+    return Reply(due_s, due_s, moments_s[-1], moments_s, 10, tokens_out or n, True, **changes)
+
+
+def test_tokens_count_where_they_arrive():
+    """Four requests about the window (10, 20]: before, into, out of and across it, their tokens counted here by hand."""
+    before, into, out_of, across = reply(0, 1, 1, 10), reply(5, 6, 1, 10), reply(15, 16, 1, 10), reply(2, 3, 1, 25)
+    tally = Tally([before, into, out_of, across], 10.0, 20.0, Load(concurrency=4))
+    assert tally.tokens_out == 0 + 5 + 5 + 10
+    found = tally.columns()
+    assert (found["requests"], found["tokens_in"], found["arrivals"]) == (1, 10, 1)
+    assert found["in_flight_mean"] == pytest.approx((0 + 5 + 5 + 10) / 10)
+    assert found["latency_s"] == 10.0 and found["ttft_s"] == 1.0 and found["itl_s"] == 1.0
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 30), st.floats(0.01, 3), st.floats(0.001, 0.5), st.integers(1, 40)), min_size=1, max_size=8),
+    st.lists(st.floats(0, 60), min_size=1, max_size=5, unique=True),
+)
+def test_windows_side_by_side_hold_every_token_once(requests, edges):
+    replies = [reply(due, due + wait, gap, n) for due, wait, gap, n in requests]
+    bounds = [-1.0, *sorted(edges), 200.0]
+    tallies = [Tally(replies, a, b, Load(concurrency=1)) for a, b in itertools.pairwise(bounds)]
+    assert sum(t.tokens_out for t in tallies) == pytest.approx(sum(r.tokens_out for r in replies))
+    for name in ("requests", "tokens_in", "arrivals"):
+        assert sum(t.columns()[name] for t in tallies) == len(replies) * (10 if name == "tokens_in" else 1)
+
+
+def test_pieces_of_several_tokens_share_the_usage():
+    """30 tokens in 10 pieces: half the pieces are 15 tokens, and a step is a third of a gap but for the first piece's own tokens."""
+    tally = Tally([reply(0, 1, 1, 10, tokens_out=30)], 0.0, 5.0, Load(concurrency=1))
+    assert tally.tokens_out == 15
+    assert reply(0, 1, 1, 10, tokens_out=30).step_time_s == pytest.approx(9 / 29)
+
+
+def test_failed_replies_count_as_failures_and_not_as_tokens():
+    good, bad = [reply(0, 1, 1, 3)] * 99, [reply(0, 1, 1, 3, failure="http", reason="HTTP 500: boom")]
+    tally = Tally(good + bad, 0.0, 10.0, Load(concurrency=1))
+    assert tally.tokens_out == 99 * 3 and tally.columns()["requests_failed"] == 1
+    assert tally.verdict() == {} and "requests_failed" in tally.flags(10, 3)
+
+
+@pytest.mark.parametrize(("kind", "status"), [("http", "failed"), ("timeout", "timeout")])
+def test_more_than_one_failure_in_twenty_spoils_the_window(kind, status):
+    bad = [reply(0, 1, 1, 3, failure=kind, reason="why")] * 2
+    verdict = Tally([reply(0, 1, 1, 3)] * 20 + bad, 0.0, 10.0, Load(concurrency=1)).verdict()
+    assert verdict == {"status": status, "reason": "2 of 22 requests failed (2 x why)"}
+    assert Tally([], 0.0, 10.0, Load(concurrency=1)).verdict()["status"] == "timeout"
+
+
+def test_what_came_out_otherwise_is_flagged():
+    tally = Tally([reply(0, 1, 1, 3, tokens_cached=9)], 0.0, 10.0, Load(concurrency=1))
+    assert tally.flags(10, 3) == ["prefix_cached"]
+    assert set(tally.flags(20, 4)) == {"prefix_cached", "input_length_varies", "length_varies"}
+
+
+# Against the clock of the fake server
+
+
+def test_a_closed_load_finds_the_servers_times():
+    """Latency is ttft + 15 gaps; four in flight give 4 x 16 tokens in that time; by Little's law arrivals x latency are in flight."""
+    tally, traffic = drive(Behaviour(ttft_s=0.08, itl_s=0.02), "closed:4", 0.5, 2.0)
+    found = tally.columns()
+    assert found["ttft_s"] == pytest.approx(0.08, abs=0.03)
+    assert found["itl_s"] == pytest.approx(0.02, rel=0.1)
+    assert found["step_time_s"] == pytest.approx(0.02, rel=0.05)
+    assert found["latency_s"] == pytest.approx(0.08 + 15 * 0.02, abs=0.04)
+    assert found["tokens_out"] / 2.0 == pytest.approx(4 * OUT / 0.38, rel=0.1)
+    assert found["in_flight_mean"] == pytest.approx(4, abs=0.05)
+    assert found["tokens_in"] / len(tally.begun) == pytest.approx(40, rel=0.05)
+    assert tally.flags(40, OUT) == [] and tally.verdict() == {} and traffic.fault == ""
+
+
+def test_an_open_load_meets_the_queue_that_theory_says():
+    """One slot and fixed service S: Lindley's recursion W' = max(0, W + S - gap) over the same arrivals gives every request's wait."""
+    behaviour = Behaviour(ttft_s=0.05, itl_s=0.005, slots=1)
+    with FakeServer(behaviour) as server:
+        traffic = Session(endpoint(server.url), "fake", 5.0).open().traffic(load("open:5"), 40, OUT, time.monotonic, seed=7)
+        begin_s = time.monotonic()
+        traffic.start()
+        time.sleep(4.0)
+        traffic.stop()
+    due_s = np.array(sorted(traffic.due_s))
+    expected_s = np.array(list(itertools.islice(arrivals_s(5.0, np.random.default_rng(7)), len(due_s))))
+    assert np.abs(due_s - begin_s - expected_s).max() < 0.1
+    service_s, waits_s = 0.05 + 15 * 0.005, [0.0]
+    for gap_s in np.diff(due_s):
+        waits_s.append(max(0.0, waits_s[-1] + service_s - gap_s))
+    latencies_s = np.array([r.latency_s for r in sorted(traffic.replies, key=lambda r: r.due_s)])
+    assert max(waits_s) > 0.1, "the load is too low to queue: the test would show nothing"
+    assert np.median(np.abs(latencies_s - service_s - waits_s)) < 0.05
+
+
+def test_an_open_load_beyond_the_servers_limit_is_flagged():
+    """One slot of 0.05 s serves at most 20 a second; 100 a second pile up."""
+    tally, _ = drive(Behaviour(ttft_s=0.02, itl_s=0.002, slots=1), "open:100", 0.1, 0.6)
+    assert "overloaded" in tally.flags(40, OUT)
+    assert 6 <= tally.columns()["requests"] <= 13
+
+
+def test_nothing_is_in_flight_after_a_drain():
+    _, traffic = drive(Behaviour(ttft_s=0.02, itl_s=0.01), "closed:3", 0.2, 0.3)
+    assert traffic.in_flight == 0 and not traffic.is_running
+    assert len(traffic.replies) == len(traffic.due_s) and all(r.tokens_out == OUT for r in traffic.replies)
+    assert len({r.tokens_in for r in traffic.replies}) == 1
+
+
+# Dialects, prompts, models
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "name"),
+    [
+        (Behaviour(), "ignore_eos"),
+        (Behaviour(strict=True), "ignore_eos"),
+        (Behaviour(strict=True, obeys=("generation_config",)), "generation_config"),
+        (Behaviour(obeys=()), "plain"),
+        (Behaviour(strict=True, obeys=(), usage="never"), "plain"),
+    ],
+)
+def test_the_dialect_a_server_obeys_is_found(behaviour, name):
+    quick = Behaviour(**{**vars(behaviour), "ttft_s": 0.0, "itl_s": 0.0})
+    with FakeServer(quick) as server:
+        session = Session(endpoint(server.url), "fake", 5.0).open()
+    assert session.dialect.name == name
+
+
+def test_a_server_that_knows_no_stream_options_is_asked_without():
+    class Old(FakeServer):
+        def _refusal(self, path, body):
+            return super()._refusal(path, {**body, "model": "gone"} if "stream_options" in body else body)
+
+    with Old(Behaviour(ttft_s=0.0, itl_s=0.0)) as server:
+        assert Session(endpoint(server.url), "fake", 5.0).open().dialect.name == "plain, no usage"
+
+
+@given(st.integers(20, 3000), st.floats(0.8, 4.0), st.integers(0, 18))
+def test_prompts_come_to_the_wanted_length(input_tokens, tokens_a_word, template):
+    """Against a tokenizer of any density: within 5 %, or as near as whole words allow."""
+
+    def count(text):
+        return template + math.ceil(tokens_a_word * len(text.split()))
+
+    if count(Prompts(1).text(0)) <= input_tokens:
+        found = count(fitted(input_tokens, count).text(9))
+        assert abs(found - input_tokens) <= max(0.05 * input_tokens, tokens_a_word + 1)
+
+
+def test_prompts_begin_differently_and_are_the_seeds():
+    texts = [Prompts(30, 1).text(i) for i in range(200)]
+    assert len({text.split()[0] for text in texts}) > 195
+    first, second = ({Prompts(30, [1, block]).text(i) for i in range(50)} for block in (1, 2))
+    assert not first & second
+    assert texts == [Prompts(30, 1).text(i) for i in range(200)]
+    assert texts[0] != Prompts(30, 2).text(0)
+    assert {len(text.split()) for text in texts} == {31}
+
+
+def test_a_prompt_shorter_than_the_template_is_one_line():
+    with pytest.raises(UserError, match="template"):
+        fitted(8, lambda text: 30 + len(text.split()))
+
+
+def test_models_are_listed_or_nothing_is_said():
+    with FakeServer() as server:
+        assert models(endpoint(server.url))["fake"]["owned_by"] == "nobody"
+    with FakeServer(Behaviour(lists_models=False)) as server:
+        assert models(endpoint(server.url)) == {}
+
+
+def test_the_key_comes_from_the_environment_and_is_not_shown():
+    here = endpoint("http://localhost:1", {"EAI_API_KEY": "secret"})
+    assert here.headers == {"Authorization": "Bearer secret"} and "secret" not in repr(here)
+    assert endpoint("http://localhost:1", {}).headers == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "completions"),
+    [
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1/chat/completions"),
+        ("http://127.0.0.1:8000/v1/", "http://127.0.0.1:8000/v1/chat/completions"),
+        ("https://host/v1/completions", "https://host:443/v1/completions"),
+        ("http://[::1]:8080/api/v3", "http://[::1]:8080/api/v3/chat/completions"),
+    ],
+)
+def test_addresses_are_completed(text, completions):
+    assert endpoint(text, {}).completions == completions
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost:8000", "ftp://host", "http://", "http://host:99999", "http://host:x", "http://me:pw@host", "http://h/?a=1"]
+)
+def test_what_is_no_address_is_one_line(text):
+    with pytest.raises(UserError) as caught:
+        endpoint(text, {})
+    assert "\n" not in str(caught.value) and "pw" not in str(caught.value)
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("data: {oops", "not JSON"),
+        ("data: []", "no completion"),
+        ("<html>", "no event"),
+        ('data: {"error": {"message": "out\\nof memory"}}', "out of memory"),
+        ('data: {"detail": "x"}', "no completion"),
+        ('data: {"choices": ["x"]}', "no completion"),
+        ('data: {"choices": 3}', "no completion"),
+    ],
+)
+def test_a_line_that_is_no_event_is_said_on_one_line(line, words):
+    with pytest.raises(stream.StreamError, match=words):
+        stream.event(line)
+
+
+@pytest.mark.parametrize("line", ["", ": ping", "event: message", "id: 3", "retry: 100"])
+def test_lines_without_data_say_nothing(line):
+    assert stream.event(line) is None
+
+
+@given(st.text(max_size=80))
+def test_no_line_breaks_the_parser(text):
+    for line in (text, "data:" + text):
+        try:
+            stream.event(line)
+        except stream.StreamError as error:
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("delta", "holds"),
+    [
+        ({"content": "a"}, True),
+        ({"reasoning_content": "a"}, True),
+        ({"role": "assistant", "content": ""}, False),
+        ({}, False),
+        ({"content": None}, False),
+    ],
+)
+def test_a_role_alone_is_no_token(delta, holds):
+    assert stream.completion({"choices": [{"delta": delta}]}).text is holds
+
+
+@pytest.mark.parametrize(
+    ("fault", "failure", "words"),
+    [
+        ("garbage", "broken", "not JSON"),
+        ("error", "broken", "the server reports: out of memory"),
+        ("cut", "broken", "cut off"),
+        ("page", "broken", "not JSON"),
+        ("silent", "timeout", "no text for 0.3 s"),
+    ],
+)
+def test_a_fault_inside_a_reply_is_in_the_reply(fault, failure, words):
+    found = ask(Behaviour(ttft_s=0.0, itl_s=0.0, fault=fault), timeout_s=0.3)
+    assert found.failure == failure and words in found.reason and "\n" not in found.reason
+
+
+def test_a_slow_server_that_goes_on_is_no_timeout():
+    """Sixteen tokens in 0.8 s, each well within the limit of 0.3 s for the next one."""
+    found = ask(Behaviour(ttft_s=0.05, itl_s=0.05), timeout_s=0.3)
+    assert found.ok and found.tokens_out == OUT and found.latency_s > 0.7
+
+
+def test_5xx_and_a_wrong_model_are_in_the_servers_words():
+    assert ask(Behaviour(status=500)).reason == "HTTP 500: broken inside"
+    assert ask(Behaviour(), model="other").reason == "HTTP 404: The model `other` does not exist."
+
+
+def test_a_busy_server_is_asked_again_when_it_says():
+    found = ask(Behaviour(ttft_s=0.0, itl_s=0.0, busy=2, retry_after="0.2"))
+    assert found.ok and found.retries == 2 and 0.4 <= found.latency_s < 1.0
+
+
+def test_a_server_that_stays_busy_is_given_up():
+    found = ask(Behaviour(busy=99, retry_after="0"))
+    assert (found.failure, found.reason, found.retries) == ("http", "HTTP 429: busy", 5)
+
+
+def test_no_usage_means_pieces_are_counted_and_said():
+    found = ask(Behaviour(ttft_s=0.0, itl_s=0.0, usage="never", per_piece=4))
+    assert found.ok and not found.by_usage and found.tokens_out == OUT / 4 and found.tokens_in is None
+    assert "tokens_from_pieces" in Tally([found], 0.0, time.monotonic(), Load(concurrency=1)).flags(16, OUT)
+    assert Tally([found], 0.0, time.monotonic(), Load(concurrency=1)).columns()["tokens_in"] is None
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "model", "words"),
+    [
+        (Behaviour(), "other", "no model 'other'; expected one of fake"),
+        (Behaviour(lists_models=False), "other", "does not exist"),
+        (Behaviour(status=500), "fake", "HTTP 500: broken inside"),
+        (Behaviour(fault="garbage"), "fake", "not JSON"),
+    ],
+)
+def test_what_keeps_a_session_from_opening_is_one_line(behaviour, model, words):
+    with FakeServer(behaviour) as server, pytest.raises(UserError) as caught:
+        Session(endpoint(server.url), model, 5.0).open()
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_dead_server_is_one_line():
+    with FakeServer() as server:
+        pass
+    with pytest.raises(UserError, match="no answer from http"):
+        Session(endpoint(server.url), "fake", 5.0).open()
+
+
+@pytest.mark.parametrize("text", ["closed:2", "open:50"])
+def test_a_server_that_dies_ends_the_traffic(text):
+    with FakeServer(Behaviour(ttft_s=0.01, itl_s=0.0)) as server:
+        traffic = Session(endpoint(server.url), "fake", 5.0).open().traffic(load(text), 40, OUT, time.monotonic)
+        traffic.start()
+        time.sleep(0.3)
+    deadline_s = time.monotonic() + 5.0
+    while traffic.is_running and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    traffic.stop()
+    assert "the server is gone" in traffic.fault and "\n" not in traffic.fault
+
+
+def test_what_hangs_is_given_up_when_the_time_to_drain_is_over():
+    with FakeServer(Behaviour(ttft_s=30.0)) as server:
+        here = endpoint(server.url)
+
+        async def hang(number, due_s):
+            async with connection(here) as http:
+                return await Client(http, here, time.monotonic, 60.0).ask(
+                    {"model": "fake", "max_tokens": 1, "prompt": "a", "stream": True}, due_s
+                )
+
+        traffic = Traffic(load("closed:2"), hang, time.monotonic)
+        traffic.start()
+        time.sleep(0.2)
+        begin_s = time.monotonic()
+        traffic.stop(drain_s=0.3)
+    assert time.monotonic() - begin_s < 3.0 and "still under way" in traffic.fault
