@@ -2,9 +2,11 @@
 
 parameters   a request, validated: explained defaults, cross-checks, aliases
 evidence     the cost of one configuration: a row, a prediction with interval, or what to measure
+observed     power and utilisation as read: mean, lowest, highest
 accuracy     what is known of a strategy's accuracy on a model
 optimize     a scenario -> ranked configurations with the probability of being best
 compare      strategies side by side, with rank and paradoxes
+diagnose     reported figures -> likely causes, with confidence, evidence and fixes
 estimate     monthly energy, cost and carbon, now and optimized (bill: one month; site: PUE, price, intensity)
 crossover    from which model size on a strategy saves energy on a card
 ownership    total cost of ownership and the break-even of two GPUs

@@ -72,11 +72,12 @@ def _shape(name: str) -> str:
 def scores() -> pd.DataFrame:
     """Scores of our own campaigns with the unquantized score of the same model, task and campaign; empty where none has scores."""
     parts = [tables.read_result(path, "summary").assign(campaign=path.name) for path in campaigns()]
-    columns = ["campaign", "model", "task", "quantization", "score", "score_low", "score_high"]
+    key = ["campaign", "model", "task", "options"]
+    columns = [*key, "quantization", "score", "score_low", "score_high"]
     table = pd.concat(parts)[columns].dropna(subset=["score"]) if parts else pd.DataFrame(columns=columns)
-    table = table.drop_duplicates(columns[:4])
-    base = table[table["quantization"].isin(("fp16", "bf16"))].drop_duplicates(columns[:3])
-    return table.merge(base, on=columns[:3], suffixes=("", "_base"))
+    table = table.drop_duplicates([*key, "quantization"])
+    base = table[table["quantization"].isin(("fp16", "bf16"))].drop_duplicates(key)
+    return table.merge(base, on=key, suffixes=("", "_base"))
 
 
 def accuracy(r: Request, min_accuracy: float | None = None) -> Accuracy:

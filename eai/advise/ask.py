@@ -3,8 +3,11 @@
 from typing import Any
 
 from eai.advise.compare import compare as _compare
+from eai.advise.diagnose.answer import diagnose as _diagnose
+from eai.advise.diagnose.figures import FIGURES, figures
 from eai.advise.estimate import estimate as _estimate
 from eai.advise.optimize import optimize as _optimize
+from eai.advise.ownership import OWNING, owned
 from eai.advise.parameters import request
 
 
@@ -19,5 +22,19 @@ def compare(**options: Any) -> dict:
 
 
 def estimate(**options: Any) -> dict:
-    """`eai estimate`: the monthly bill now and optimized."""
-    return _estimate(request(**options))
+    """`eai estimate`: the monthly bill now and optimized; with a card's price also its ownership, with another card's the break-even.
+
+    `ownership` and `break_even` are None where not asked for. Raises UserError for an option of owning without the price it belongs to.
+    """
+    owning = {name: options.pop(name, None) for name in OWNING}
+    asked = request(**options)
+    return _estimate(asked) | owned(asked, owning)
+
+
+def diagnose(**options: Any) -> dict:
+    """`eai diagnose`: what reported figures say of a configuration. Options as in `parameters.request` and `figures.FIGURES`."""
+    if "energy_j_per_1k_tok" in options:
+        options["energy_j_per_1k"] = options.pop("energy_j_per_1k_tok")
+    reported = {name: options.pop(name, None) for name in FIGURES}
+    asked = request(**options)
+    return _diagnose(asked, figures(reported, asked.output_tokens))

@@ -8,8 +8,16 @@ TITLES = {"energy_kwh": "energy", "cost_usd": "cost", "carbon_kg": "carbon", "en
 
 
 def to_markdown(answer: dict) -> str:
-    """The answer of optimize, compare, estimate or the regression gate as Markdown; which one it is follows from its keys."""
-    for key, write in (("ranking", _optimize), ("current", _estimate), ("max_regression", _gate), ("rows", _compare)):
+    """The answer of any of the advisor's questions as Markdown; which one it is follows from its keys."""
+    writers = {
+        "ranking": _optimize,
+        "current": _estimate,
+        "max_regression": _gate,
+        "rows": _compare,
+        "configurations": _experiment,
+        "patterns": _diagnose,
+    }
+    for key, write in writers.items():
         if key in answer:
             return "\n".join(write(answer)).rstrip() + "\n"
     raise ValueError(f"not an answer of the advisor: {sorted(answer)}")
@@ -49,9 +57,13 @@ def _optimize(a: dict) -> list[str]:
     lines = ["# Recommended configuration", "", _where(chosen["configuration"]) if chosen else "None.", ""]
     if chosen:
         speeds = [quantity(chosen[k]) for k in ("throughput_tok_s", "latency_s", "vram_gb")]
-        lines += ["## Performance", "", *table(["throughput", "latency of a request", "memory"], [speeds])]
+        seen = chosen["observed"]
+        speeds.append(_seen(seen, "utilization", "pct", "%"))
+        lines += ["## Performance", "", *table(["throughput", "latency of a request", "memory", "utilisation, min to max"], [speeds])]
         energies = [quantity(chosen[k]) for k in ("energy_j_per_1k_tok", "energy_j_per_request", "power_w")]
-        lines += ["## Energy", "", *table(["per 1000 output tokens", "per request", "mean power"], [energies])]
+        energies.append(_seen(seen, "power", "w", "W"))
+        lines += ["## Energy", "", *table(["per 1000 output tokens", "per request", "mean power", "power read, min to max"], [energies])]
+        lines += [f"Read: {seen['of']}, n = {seen['n']} ({seen['rows']}).", ""] if seen else []
         month = [quantity(a["monthly"][k]) for k in ("energy_kwh", "cost_usd", "carbon_kg")]
         lines += ["## Cost and carbon, a month", "", *table(["energy", "cost", "carbon"], [month])]
         lines += _bullets("Measurement transparency", [f"basis: {chosen['basis']}", *chosen["evidence"], *chosen["warnings"]])
@@ -62,6 +74,14 @@ def _optimize(a: dict) -> list[str]:
     lines += _bullets("Left out", _left_out(a["excluded"]))
     rest = [f"{k}: {v}" for k, v in a["transparency"].items()]
     return lines + _bullets("What the ranking rests on", rest) + _bullets("To know more", [a["measure"]]) + _footer(a)
+
+
+def _seen(observed: dict | None, name: str, unit: str, shown: str) -> str:
+    """`131 (129 to 132) W` as read, a dash where nobody read it."""
+    if not observed or observed[f"{name}_mean_{unit}"] is None:
+        return "-"
+    mean, low, high = (observed[f"{name}_{how}_{unit}"] for how in ("mean", "min", "max"))
+    return f"{mean:.3g} ({low:.3g} to {high:.3g}) {shown}"
 
 
 def _left_out(excluded: list[dict]) -> list[str]:
@@ -126,8 +146,30 @@ def _estimate(a: dict) -> list[str]:
         lines += _bullets("Savings", [f"{TITLES[k]}: {quantity(v)}" for k, v in a["savings"].items()])
     shares = [f"{TITLES[k]}: " + ", ".join(f"{name} {share:.0%}" for name, share in v.items()) for k, v in a["shares"].items() if v]
     lines += _bullets("Where the width of the intervals comes from", shares)
+    lines += _bullets("Owning the card", _ownership(a))
     evidence = [f"{which}: {line}" for which, b in bills if b for line in (*b["evidence"], *b["warnings"])]
     return lines + _bullets("Where the numbers come from", evidence) + _footer(a)
+
+
+def _ownership(a: dict) -> list[str]:
+    """A month of owning each card with its parts, and the break-even; nothing where no price was given."""
+    if not a.get("ownership"):
+        return []
+    crossing = a["break_even"]
+    owned = [a["ownership"], *([crossing["other"]] if crossing else [])]
+    lines = [
+        f"{_where(o['configuration'])}: {quantity(o['total_usd'])} a month for {quantity(o['card_hours'])}, "
+        f"of which the card {quantity(o['card_usd'])} and electricity {quantity(o['energy_usd'])}"
+        for o in owned
+    ]
+    if crossing and crossing["requests"]:
+        chance = f"a crossing in {crossing['p_crosses']:.0%} of the draws"
+        served = " and ".join(f"{n:.3g}" for n in crossing["served"])
+        lines.append(f"one whole card each: the dearer is cheaper from {quantity(crossing['requests'])} a month on ({chance})")
+        lines.append(f"one card of each serves {served} requests a month: beyond that it takes more cards")
+    elif crossing:
+        lines.append(f"no break-even: {crossing['why']}")
+    return lines + [w for o in owned[1:] for w in o["warnings"] if w not in a["warnings"]]
 
 
 def _gate(a: dict) -> list[str]:
@@ -152,3 +194,72 @@ def _gate(a: dict) -> list[str]:
         "",
         *table(["configuration", "after / before", "n before", "n after", "verdict", "reason"], rows),
     ]
+
+
+def _diagnose(a: dict) -> list[str]:
+    lines = ["# Diagnosis", "", _where(a["configuration"]), "", f"**{a['verdict']}**: {a['summary']}.", ""]
+    header = ["figure", "reported", "expected as stated", "deviation", "basis"]
+    rows = [
+        [d["figure"], f"{d['reported']:.4g}", quantity(d["expected"]), f"{d['deviation_pct']:+.1f} %", d["basis"]] for d in a["expected"]
+    ]
+    lines += ["## Figures", "", *table(header, rows)]
+    for p in a["patterns"]:
+        lines += _pattern(p)
+    lines += _bullets("Rows of the stated configuration", a["evidence"])
+    shown = [f"{name}: {p:.1%}" for name, p in a["probabilities"].items() if p >= 0.001]
+    lines += _bullets("Probability of every cause of the figures", shown)
+    lines += _bullets("Not to be told apart by these figures", [_open(u) for u in a["undecided"]])
+    return lines + _bullets("To know more", [a["measure"]]) + _footer(a)
+
+
+def _pattern(p: dict, level: str = "##") -> list[str]:
+    """One pattern: cause, evidence, fixes with their expected impact, verification."""
+    mark = "" if p["named"] else ", not shown"
+    lines = [f"{level} {p['name']} ({p['kind'].replace('_', ' ')}), confidence {p['confidence']:.0%}{mark}", "", p["root_cause"] + "."]
+    lines += [p["variant"] + "."] if p["variant"] else []
+    lines += ["", *(f"- {line}" for line in p["evidence"]), ""]
+    for i, x in enumerate(p["fixes"], start=1):
+        rests = f" ({'; '.join(x['evidence'])})" if x["evidence"] else ""
+        code = ["", "```python", x["code"], "```", ""] if x["code"] else []
+        lines += [f"{i}. {x['fix']}{_saved(x['expected_impact'])}{rests}", *(f"   {w}" for w in _accuracy(x)), *code]
+    return [*lines, "Verify:", "", *(f"- {line}" for line in p["verification"]), ""]
+
+
+def _accuracy(x: dict) -> list[str]:
+    """What a fix does to accuracy, and its warnings, each once."""
+    note = [] if x["accuracy"] is None else [f"accuracy {x['accuracy']['status']}: {x['accuracy']['note']}"]
+    return list(dict.fromkeys([*note, *x["warnings"]]))
+
+
+def _saved(q: dict | None) -> str:
+    """`: saves 58 % [51, 65] of the energy`, empty where no number is known."""
+    if not q or q["value"] is None:
+        return ""
+    value, low, high = (100 * q[k] for k in ("value", "low", "high"))
+    if value < 0:
+        return f": costs {-value:.0f} % [{-high:.0f}, {-low:.0f}] more energy"
+    return f": saves {value:.0f} % [{low:.0f}, {high:.0f}] of the energy"
+
+
+def _open(u: dict) -> str:
+    """A pair that the figures leave open."""
+    decides = f" (would decide {u['decides']:.0%} of cases)" if u["decides"] else ""
+    return f"{' or '.join(u['patterns'])}: " + (
+        f"give {u['would_decide']}{decides}" if u["would_decide"] else "no further figure would decide"
+    )
+
+
+def _experiment(a: dict) -> list[str]:
+    header = ["configuration", "verdict", "patterns", "notes"]
+    rows = [[_short(c["configuration"]), c["verdict"], c["summary"], "; ".join(c["notes"])] for c in a["configurations"]]
+    counts = ", ".join(f"{n} {word}" for word, n in a["counts"].items())
+    lines = [f"# Diagnosis of {a['experiment']}", "", f"{counts}; {a['basis']} energy, {a['boundary']}.", "", *table(header, rows)]
+    for p in a["patterns"]:
+        lines += [f"## {_short(p['configuration'])}", "", *_pattern(p, "###")]
+    return lines + _footer(a)
+
+
+def _short(c: dict) -> str:
+    return (
+        f"{c['model']}, {c['quantization']}, batch {c['batch_size']} on {c['gpu']}, {c['input_tokens']} tokens in, {c['output_tokens']} out"
+    )

@@ -13,6 +13,7 @@ import numpy as np
 from eai.advise.accuracy import Accuracy, accuracy
 from eai.advise.bill import bill
 from eai.advise.evidence import Cost, cost_or_reason, measure_command, scaled
+from eai.advise.observed import observed
 from eai.advise.parameters import Request, cannot_run, fits
 from eai.errors import UserError
 from eai.footprint import fit
@@ -147,6 +148,7 @@ def entry(wanted: Request, c: Cost, quality: Accuracy, p_best: float, p_front: f
         "throughput_tok_s": c.throughput_tok_s.to_json(),
         "latency_s": c.latency_s(wanted.batch_size, wanted.output_tokens).to_json(),
         "power_w": c.power_w.to_json(),
+        "observed": observed(wanted),
         "vram_gb": {"value": parts.needed_gb, "low": None, "high": None, "unit": "GB"},
         "accuracy": quality.to_json(),
         "p_best": float(p_best),

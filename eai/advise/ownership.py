@@ -4,18 +4,21 @@ A month costs its share of the card's price, card_price / (lifetime x utilisatio
 Prices of cards move and differ by buyer, so they are asked for and have no default.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from eai import catalog
 from eai.advise import site
 from eai.advise.bill import DRAWS, J_PER_KWH, SEED, draw_energy, sd_log
 from eai.advise.evidence import Cost, cost
-from eai.advise.parameters import Request
+from eai.advise.parameters import Request, cannot_run, require_fit
 from eai.errors import UserError
 from eai.quantity import Quantity
 
 HOURS_A_YEAR = 365.25 * 24
+OWNING = ("gpu_price", "lifetime_years", "card_utilisation", "other_gpu", "other_gpu_price")
 
 
 @dataclass(frozen=True)
@@ -106,3 +109,44 @@ def _quantity(value: float, drawn: np.ndarray, unit: str) -> dict:
     """The point value with the 2.5 and 97.5 percentiles of the draws."""
     low, high = np.quantile(drawn, (0.025, 0.975))
     return Quantity(float(value), float(min(low, value)), float(max(high, value)), unit).to_json()
+
+
+def owned(r: Request, owning: dict[str, Any]) -> dict[str, Any]:
+    """`ownership` and `break_even` of the requested card and, if named, another one that runs the same request; None where not asked for.
+
+    `owning`: the options named in OWNING. The break-even carries the other card's `ownership` as `other` and, as `served`, the requests
+    that one card of each can serve a month: a crossing beyond them needs more cards.
+
+    Raises UserError for an option without the price it needs, and for a card that cannot run the request.
+    """
+    given = [name for name, value in owning.items() if value is not None]
+    if not given:
+        return {"ownership": None, "break_even": None}
+    if owning["gpu_price"] is None:
+        raise UserError(f"{given[0]} without the price of the card", "its price in USD with everything around it", "give --gpu-price")
+    if (owning["other_gpu"] is None) != (owning["other_gpu_price"] is None):
+        raise UserError("one of other_gpu and other_gpu_price", "both, or none", "give --other-gpu and --other-gpu-price")
+    terms = {"lifetime_years": owning["lifetime_years"], "utilisation": owning["card_utilisation"]}
+    terms = {name: value for name, value in terms.items() if value is not None}
+    first = ownership(r, Card(owning["gpu_price"], **terms))
+    if owning["other_gpu"] is None:
+        return {"ownership": first, "break_even": None}
+    (second, remark), other = _on(r, str(owning["other_gpu"])), Card(owning["other_gpu_price"], **terms)
+    crossing = break_even(r, Card(owning["gpu_price"], **terms), second, other) | {"other": ownership(second, other)}
+    crossing["other"]["warnings"] += [remark] if remark else []
+    served = [r.requests * HOURS_A_YEAR / 12 / found["card_hours"]["value"] for found in (first, crossing["other"])]
+    return {"ownership": first, "break_even": crossing | {"served": served}}
+
+
+def _on(r: Request, gpu: str) -> tuple[Request, str]:
+    """(the same request on another card, the remark if that card stands for the one named).
+
+    Raises UserError if that card lacks what the strategy needs, or the memory.
+    """
+    found, remark = catalog.nearest_gpu(gpu)
+    second = replace(r, gpu=found)
+    unsupported = cannot_run(second.gpu, second.quantization)
+    if unsupported:
+        raise UserError(f"{second.quantization} on {second.gpu.name}", unsupported, "choose fp16, or a GPU that supports it")
+    require_fit(second)
+    return second, remark
