@@ -1,17 +1,20 @@
 """Jobs on disk and on the machine: which card, which folder, what is already measured there and in the same way."""
 
+import os
 import re
 from pathlib import Path
 
 from eai import catalog, provenance, tables
 from eai.errors import UserError
-from eai.order import job_order
 from eai.power.meter import Meter
+from eai.power.simulated import is_simulated
 from eai.settings import Sweep
 from eai.workload import device
 
 SAME_THROUGHOUT = ("window_s", "warmup_cap_s", "idle_s", "threads", "seed", "meter")
 RETRIED = ("failed", "lost", "timeout")
+NOT_AGAIN = "EAI_NOT_AGAIN"
+"""Environment variable: attempts, separated by commas, that failed in this very run and are left for the next one."""
 
 
 def slug(text: str) -> str:
@@ -24,7 +27,7 @@ def resolve_gpu(asked: str) -> str:
 
     Raises UserError if a card was asked for that is not the one that is here.
     """
-    if asked == "cpu":
+    if asked == "cpu" or is_simulated(asked):
         return asked
     name = device.cuda_name()
     if name is None:
@@ -48,18 +51,34 @@ def resolve_gpu(asked: str) -> str:
 
 def device_mark(gpu: str, meter: Meter) -> str:
     """8 characters that tell this card, or this machine where there is none, from another."""
-    if gpu == "cpu":
+    if gpu == "cpu" and meter.name != "none":
         return provenance.machine_mark()
     return slug(meter.devices()[0].device_id.removeprefix("GPU-"))[:8]
 
 
 def finished_job(experiment: Path, sweep: Sweep, gpu: str, model: str) -> Path | None:
     """A job folder that already holds every window of the sweep, measured the same way, on whichever card; None if there is none."""
-    wanted = {w.key for w in job_order(sweep, gpu, model)}
-    for directory in sorted(experiment.glob(f"{gpu}--{slug(model)}--*")):
+    wanted = wanted_keys(sweep, gpu, model)
+    for directory in folders(experiment, gpu, model):
         if wanted <= done_keys(directory) and not differing_settings(directory, sweep):
             return directory
     return None
+
+
+def folders(experiment: Path, gpu: str, model: str) -> list[Path]:
+    """The folders of a job, one a card it has begun on, sorted by name."""
+    return sorted(experiment.glob(f"{gpu}--{slug(model)}--*"))
+
+
+def marks(experiment: Path, gpu: str, model: str) -> list[str]:
+    """The marks of the cards on which a job has begun."""
+    return [folder.name.rpartition("--")[2] for folder in folders(experiment, gpu, model)]
+
+
+def wanted_keys(sweep: Sweep, gpu: str, model: str) -> set[tuple[int, str, int]]:
+    """The keys (block, configuration_id, repeat) of all windows of a job; the order of measuring does not matter here."""
+    ids = [c.configuration_id for c in sweep.configurations(gpu, model)]
+    return {(block, i, repeat) for block in range(1, sweep.blocks + 1) for i in ids for repeat in range(1, sweep.repeats + 1)}
 
 
 def differing_settings(directory: Path, sweep: Sweep) -> list[str]:
@@ -71,8 +90,9 @@ def differing_settings(directory: Path, sweep: Sweep) -> list[str]:
 def done_keys(directory: Path) -> set[tuple]:
     """Keys of the windows on disk that need no second try: failures that may be gone tomorrow do."""
     rows = tables.read_jsonl(directory / "windows.jsonl")
-    last = {(row["block"], row["configuration_id"], row["repeat"]): row["status"] for row in rows}
-    return {key for key, status in last.items() if status not in RETRIED}
+    last = {(row["block"], row["configuration_id"], row["repeat"]): row for row in rows}
+    not_again = set(os.environ.get(NOT_AGAIN, "").split(","))
+    return {key for key, row in last.items() if row["status"] not in RETRIED or row.get("attempt") in not_again}
 
 
 def resolve_experiment(sweep: Sweep) -> Path:

@@ -16,6 +16,10 @@ class NotebookFailed(Exception):
     """A notebook that stopped with an error that is not the user's; its executed copy holds the traceback."""
 
 
+class KernelDied(NotebookFailed):
+    """A notebook whose kernel was killed or crashed: nothing was raised, and what ran until then is on disk."""
+
+
 def available() -> list[str]:
     """The names of the notebooks."""
     return sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
@@ -50,7 +54,6 @@ def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callab
     """
     check_parameters(name, parameters)
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
     target = Path(out_dir) / f"{name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -67,8 +70,8 @@ def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callab
         if error.ename == "UserError":
             raise UserError(error.evalue) from None
         raise NotebookFailed(f"notebook {name} stopped with {error.ename}: {error.evalue}; the executed copy is {target}") from None
-    except DeadKernelError:
-        raise NotebookFailed(f"the kernel of notebook {name} died (out of memory?); what ran until then is in {target}") from None
+    except RuntimeError:  # nbclient's DeadKernelError, and jupyter_client's plain one while the kernel starts
+        raise KernelDied(f"the kernel of notebook {name} died (out of memory?); what ran until then is in {target}") from None
     return target
 
 

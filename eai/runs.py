@@ -1,72 +1,163 @@
-"""The main job: the notebooks of a sweep, one after the other, and what they found in one table."""
+"""The main job: a sweep's jobs measured, then the notebooks of the analysis, and what they found in one table."""
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from eai import jobs, notebooks, order, paths, tables
+from eai import notebooks, paths, tables
+from eai.errors import UserError
 from eai.settings import Sweep
+from eai.sweep import engine, forecast, preflight
+from eai.sweep.engine import Failure, Options
+from eai.sweep.fresh import Freshness
+from eai.sweep.plan import Job, plan
+from eai.sweep.progress import Progress, View
 
 STEPS = ("analyze", "compare", "plot")
+Say = Callable[[str], None]
 
 
-def run(sweep: Sweep, out: Path | None = None, say: Callable[[str], None] | None = None) -> dict:
-    """Measure, analyze, compare and plot; returns `{experiment, rows, figures, seconds, status_counts}`.
+def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: Options | None = None) -> dict:
+    """Measure, analyze, compare and plot; returns `{experiment, rows, figures, seconds, status_counts}`, and `failed` if a job failed.
 
     With `out` everything goes there: the data under it and the executed notebooks with the figures in its folder figures/.
-    Notebooks and figures of a run otherwise lie side by side in figures/<experiment>/.
+    Notebooks and figures of a run otherwise lie side by side in figures/<experiment>/. One job is measured in this process; several, or
+    `options`, are measured by the engine, and then claims and report are written too. What is on disk is not done again.
+    Raises UserError, before anything is measured, for whatever can be known to stop it.
     """
     began_s = time.monotonic()
-    experiment = Path(out).resolve() if out else tables.experiment_dir(sweep.experiment)
-    folder = experiment / "figures" if out else paths.figures() / experiment.name
-    notebooks.execute("measure", sweep.model_dump(exclude={"baseline"}) | {"experiment": str(experiment)}, folder, say)
-    for name in STEPS:
-        if say:
-            say(f"notebook {name}")
-        notebooks.execute(name, _parameters(name, experiment, folder, sweep), folder)
-    windows = tables.read_windows(experiment)
-    return {
+    experiment, folder = _places(sweep, out)
+    planned = _planned(sweep, experiment, options)
+    preflight.check(sweep, planned, experiment, folder, options)
+    failures = _measure(sweep, planned, experiment, folder, say, options)
+    rows, counts = 0, {}
+    try:
+        counts = {str(k): int(v) for k, v in tables.read_windows(experiment)["status"].value_counts().items()}
+        _analyze(sweep, experiment, folder, say, len(planned) > 1 or options is not None)
+        rows = len(tables.read_result(experiment, "summary"))
+    except (UserError, notebooks.NotebookFailed) as error:
+        if not failures:
+            raise
+        failures = [*failures, Failure("analysis", str(error), str(folder))]
+    found = {
         "experiment": str(experiment),
-        "rows": len(tables.read_result(experiment, "summary")),
+        "rows": rows,
         "figures": str(folder),
         "seconds": round(time.monotonic() - began_s, 1),
-        "status_counts": {str(k): int(v) for k, v in windows["status"].value_counts().items()},
+        "status_counts": counts,
     }
+    return found | ({"failed": [vars(f) for f in failures]} if failures else {})
+
+
+def options(profile: str | None, jobs: int | None, timeout_s: float | None, exclusive: bool) -> Options | None:
+    """How to run the jobs, None where nothing was asked for: a single job then needs no engine."""
+    if (profile, jobs, timeout_s, exclusive) == (None, None, None, False):
+        return None
+    return Options(profile or "local", jobs, timeout_s, exclusive)
+
+
+def _places(sweep: Sweep, out: Path | None) -> tuple[Path, Path]:
+    """The experiment's folder and the one of its executed notebooks and figures."""
+    experiment = Path(out).resolve() if out else tables.experiment_dir(sweep.experiment)
+    return experiment, experiment / "figures" if out else paths.figures() / experiment.name
+
+
+def _planned(sweep: Sweep, experiment: Path, options: Options | None) -> list[Job]:
+    """The jobs; a cluster's cards are named, since nobody can look for them from here."""
+    return plan(sweep, experiment, preflight.cluster_gpus(sweep) if options and options.is_slurm else None)
+
+
+def _measure(
+    sweep: Sweep, planned: Sequence[Job], experiment: Path, folder: Path, say: Say | None, options: Options | None
+) -> list[Failure]:
+    """Measure the jobs that are not done; returns those that failed."""
+    left = [job for job in planned if not job.is_done]
+    if not left:
+        return []
+    if len(planned) == 1 and options is None:
+        notebooks.execute("measure", sweep.model_dump(exclude={"baseline"}) | {"experiment": str(experiment)}, folder, say)
+        return []
+    with View(Progress(left, experiment, engine.state_dir(experiment))) as view:
+        return engine.run(sweep, left, experiment, folder, options or Options(), view.update)
+
+
+def _analyze(sweep: Sweep, experiment: Path, folder: Path, say: Say | None, is_sweep: bool) -> None:
+    """The notebooks of the analysis, each only if something that goes into it has changed."""
+    fresh = Freshness(experiment, engine.state_dir(experiment))
+    for name in (*STEPS, *(("claims",) if is_sweep else ())):
+        parameters = _parameters(name, experiment, folder, sweep)
+        if not fresh.is_fresh(name, parameters, folder / f"{name}.ipynb"):
+            if say:
+                say(f"notebook {name}")
+            notebooks.execute(name, parameters, folder)
+            fresh.remember(name, parameters)
+    if is_sweep and not fresh.is_fresh("report", {}, folder / "report" / "report-en.html"):
+        _report(experiment, folder / "report", say)
+        fresh.remember("report", {})
+
+
+def _report(experiment: Path, folder: Path, say: Say | None) -> None:
+    """Report and talk of the experiment; one that has no usable window yet has none."""
+    from eai.report.publishing import export
+
+    if say:
+        say("report and talk")
+    try:
+        export(str(experiment), folder)
+    except UserError as error:
+        if say:
+            say(f"no report: {error}")
 
 
 def _parameters(name: str, experiment: Path, folder: Path, sweep: Sweep) -> dict:
     """What each notebook of the main job needs to know."""
-    figures = {"figures_dir": str(folder)} if name == "plot" else {}
-    return {"experiment": str(experiment), **figures} | ({} if name == "plot" else {"baseline": sweep.baseline})
+    return {
+        "plot": {"experiment": str(experiment), "figures_dir": str(folder)},
+        "claims": {"against": str(experiment), "figures_dir": str(folder)},
+    }.get(name, {"experiment": str(experiment), "baseline": sweep.baseline})
 
 
-def describe(sweep: Sweep, out: Path | None = None) -> dict:
-    """What a run would do, without doing it: jobs with their windows and model loads.
+def describe(sweep: Sweep, out: Path | None = None, options: Options | None = None, region: str = "us") -> dict:
+    """What a run would do, without doing it: `{experiment, jobs, forecast, lines}`.
 
-    Raises UserError for whatever `run` would refuse before it measures.
+    Jobs with their windows and model loads; hours, energy, cost and carbon of what is left, predicted, with intervals. Raises UserError
+    for whatever `run` would refuse before it measures.
     """
-    experiment = Path(out).resolve() if out else tables.experiment_dir(sweep.experiment)
-    planned = []
-    for asked in sweep.gpus:
-        gpu = jobs.resolve_gpu(asked)
-        for model in sweep.models:
-            plan = order.job_order(sweep, gpu, model)
-            done = jobs.finished_job(experiment, sweep, gpu, model) is not None
-            loads = len({(w.block, w.load) for w in plan})
-            planned.append({"gpu": gpu, "model": model, "windows": len(plan), "loads": loads, "done": done})
-    lines = [
-        f"{j['gpu']} x {j['model']}: {j['windows']} windows on {j['loads']} loads{', all on disk' if j['done'] else ''}" for j in planned
+    experiment, folder = _places(sweep, out)
+    planned = _planned(sweep, experiment, options)
+    preflight.check(sweep, planned, experiment, folder, options)
+    left = forecast.forecast(sweep, planned, region)
+    listed = [
+        {"gpu": j.gpu, "model": j.model, "windows": j.windows, "windows_done": j.windows_done, "loads": j.loads, "done": j.is_done}
+        for j in planned
     ]
-    return {"experiment": str(experiment), "jobs": planned, "lines": lines}
+    return {"experiment": str(experiment), "jobs": listed, "forecast": left, "lines": [*map(_line, planned), *forecast.lines(left)]}
+
+
+def _line(job: Job) -> str:
+    """One job for a person."""
+    state = ", all on disk" if job.is_done else f", {job.windows_done} on disk" if job.windows_done else ""
+    return f"{job.gpu} x {job.model}: {job.windows} windows on {job.loads} loads{state}"
+
+
+def human_summary(result: dict) -> str:
+    """The end of a run for a terminal: the table, where everything lies, and every job that failed with its notebook."""
+    parts = [human_table(result["experiment"])] if result["rows"] else []
+    for failure in result.get("failed", []):
+        parts.append(f"failed: {failure['job']}: {failure['error']}\n  read on in {failure['notebook']}")
+    return "\n".join([*parts, f"executed notebooks and figures: {result['figures']}"])
 
 
 def human_table(experiment: str | Path) -> str:
-    """The summary of an experiment for a terminal: strategy, batch, cost per token, throughput, ratio, gate and basis."""
+    """The summary of an experiment for a terminal: strategy, batch or load, cost, throughput, score, ratio, gate and basis."""
     summary = tables.read_result(experiment, "summary")
     estimated = (summary["basis"] == "estimated").all()
-    cost = "J/token (estimated)" if estimated else "J/token"
+    cost, item = ("J/token (estimated)", "J/item (estimated)") if estimated else ("J/token", "J/item")
+    tasks = summary["input_tokens"].eq(0)
+    loads = summary["options"].map(lambda options: json.loads(options).get("load"))
 
     def interval(row: pd.Series, name: str, digits: str) -> str:
         if pd.isna(row[name]):
@@ -77,9 +168,13 @@ def human_table(experiment: str | Path) -> str:
 
     shown = pd.DataFrame(
         {
+            **{name: summary[name] for name in ("gpu", "model") if summary[name].nunique() > 1},
             "strategy": summary["quantization"],
-            "batch": summary["batch_size"],
+            **({"task": summary["task"]} if tasks.any() else {}),
+            **({"load": loads} if loads.notna().any() else {"batch": summary["batch_size"]}),
             cost: [interval(r, "energy_j_per_token", ".3g") for _, r in summary.iterrows()],
+            **({item: [interval(r, "energy_j_per_request", ".3g") for _, r in summary.iterrows()]} if tasks.any() else {}),
+            **({"score": [interval(r, "score", ".2f") for _, r in summary.iterrows()]} if summary["score"].notna().any() else {}),
             "tok/s": [interval(r, "throughput_tok_s", ".1f") for _, r in summary.iterrows()],
             "ratio to baseline": [interval(r, "ratio_to_baseline", ".2f") for _, r in summary.iterrows()],
             "gate": summary["gate"],

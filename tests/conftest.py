@@ -1,12 +1,19 @@
 """What every test shares: no network, no drawing window, reproducible property tests, and data written to a scratch folder."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Tests look at no joules: they need not wait for a measurement that runs on this machine, and must not hold one up.
+if "EAI_LOCKS" not in os.environ:
+    os.environ["EAI_LOCKS"] = tempfile.mkdtemp(prefix="eai-locks-")
+    atexit.register(shutil.rmtree, os.environ["EAI_LOCKS"], ignore_errors=True)
 
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("ci")

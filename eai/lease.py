@@ -1,0 +1,234 @@
+"""One measurement at a time on a device: leases by UUID, held by a lock that the kernel drops when the process dies.
+
+A crash cannot leak a lease, and an orphan that still computes keeps its own: whoever comes next waits for it instead of measuring
+beside it. Schedulers count devices and do not name them, so a job takes whichever matching card is free; what a scheduler or a user
+has chosen already (CUDA_VISIBLE_DEVICES) is respected. A job that has begun on a card takes that card again, because another
+card is another experiment.
+"""
+
+import fcntl
+import os
+import runpy
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from eai import catalog
+from eai.errors import UserError
+from eai.jobs import slug
+from eai.power import simulated
+from eai.power.simulated import is_simulated
+
+POLL_S = 0.2
+SHARED_FOLDERS = ("/run/lock", "/var/lock")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A device that can be leased: its UUID (`cpu` for the processor), and what the catalog calls it."""
+
+    uuid: str
+    gpu: str
+
+    @property
+    def mark(self) -> str:
+        """8 characters of the UUID, as they stand in the names of job folders."""
+        return slug(self.uuid.removeprefix("GPU-"))[:8]
+
+
+def card_name(name: str) -> str:
+    """The catalog slug of a card that the driver calls `name`, or the name in lower case if the catalog does not have it."""
+    try:
+        return catalog.gpu(name).slug
+    except UserError:
+        return slug(name)
+
+
+def present(asked: str = "auto") -> list[Card]:
+    """The GPUs this process may measure on, in CUDA's order; empty for cpu, without a driver or card, or with a torch that has no CUDA.
+
+    Asks the driver, not torch: that costs milliseconds and leaves the choice of the card open. A simulated card is on every machine.
+    """
+    if asked == "cpu":
+        return []
+    if is_simulated(asked):
+        return [Card(uuid, gpu) for uuid, gpu in simulated.present(asked)]
+    if _hidden(os.environ.get("CUDA_VISIBLE_DEVICES")) or not _torch_has_cuda():
+        return []
+    from eai.power import cards
+    from eai.power.nvml import load_nvml
+
+    try:
+        nvml = load_nvml()
+    except UserError:
+        return []
+    if not nvml.nvmlDeviceGetCount():
+        return []
+    return [Card(uuid, card_name(cards.text(nvml.nvmlDeviceGetName(handle)))) for uuid, handle in cards.visible(nvml)]
+
+
+def _hidden(wanted: str | None) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES hides every card: CUDA's list ends at the first entry that is none."""
+    return wanted is not None and wanted.split(",")[0].strip() in ("", "-1")
+
+
+def _torch_has_cuda() -> bool:
+    """Whether torch was built for CUDA, read from its version file: importing it takes seconds."""
+    spec = find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
+        return False
+    version = Path(spec.submodule_search_locations[0]) / "version.py"
+    return version.exists() and runpy.run_path(str(version)).get("cuda") is not None
+
+
+def resolve(asked: str, cards: Sequence[Card]) -> str:
+    """The slug of the device that `asked` means here: `auto` is the first visible card's kind, else cpu.
+
+    Raises UserError if a card was asked for that is not among `cards`.
+    """
+    if is_simulated(asked):
+        simulated.model_of(asked)
+        return asked
+    if asked == "cpu":
+        return asked
+    if asked == "auto":
+        return cards[0].gpu if cards else "cpu"
+    wanted = asked if any(c.gpu == asked for c in cards) else catalog.gpu(asked).slug
+    if all(c.gpu != wanted for c in cards):
+        here = ", ".join(sorted({c.gpu for c in cards})) or "no CUDA device"
+        raise UserError(
+            f"gpu '{asked}' was asked for but here is {here}",
+            "a GPU that is there",
+            "set gpus to auto, choose it with CUDA_VISIBLE_DEVICES, or run `eai doctor`",
+        )
+    return wanted
+
+
+def candidates(gpu: str, cards: Sequence[Card], bound: Iterable[str] = ()) -> list[Card]:
+    """The devices a job on `gpu` (a slug that `resolve` gave) may take: the card it has begun on if that is here, else any of its kind.
+
+    `bound`: the marks of the cards on which the job has begun.
+    """
+    if gpu == "cpu":
+        return [Card(gpu, gpu)]
+    matching, marks = [c for c in cards if c.gpu == gpu], set(bound)
+    return [c for c in matching if c.mark in marks] or matching
+
+
+def folder() -> Path:
+    """The folder of the lock files, one for all users of this machine; EAI_LOCKS moves it."""
+    if given := os.environ.get("EAI_LOCKS"):
+        return Path(given)
+    shared = next((f for f in SHARED_FOLDERS if os.path.isdir(f) and os.access(f, os.W_OK)), tempfile.gettempdir())
+    return Path(shared) / "eai"
+
+
+def _open(card: Card) -> int:
+    """A descriptor of the card's lock file, which every user of the machine may open.
+
+    An existing file is opened without O_CREAT: Linux refuses that for another user's file in a sticky folder.
+    """
+    where = folder()
+    try:
+        if not where.is_dir():
+            where.mkdir(parents=True, exist_ok=True)
+            where.chmod(0o1777)
+        path = where / f"{slug(card.uuid)}.lock"
+        try:
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            os.fchmod(descriptor, 0o666)
+            return descriptor
+    except OSError as error:
+        raise UserError(f"cannot open a lock in {where} ({error.strerror})", "a folder for locks", "set EAI_LOCKS to a folder") from None
+
+
+def _try(card: Card) -> int | None:
+    """The descriptor that holds the card's lock, None if someone else holds it."""
+    descriptor = _open(card)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def holder(card: Card) -> str:
+    """The process id that took the card last, as it wrote it; empty if nobody ever did."""
+    try:
+        return (folder() / f"{slug(card.uuid)}.lock").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _first_free(cards: Sequence[Card], say: Callable[[str], None], wait_s: float | None) -> tuple[Card, int]:
+    """The first card that can be had, waiting for one if need be. Raises UserError after `wait_s`."""
+    end_s = None if wait_s is None else time.monotonic() + wait_s
+    told = False
+    while True:
+        for card in cards:
+            if (descriptor := _try(card)) is not None:
+                return card, descriptor
+        held = f"{', '.join(c.uuid for c in cards)}: another measurement (process {holder(cards[0])}) runs there"
+        if end_s is not None and time.monotonic() >= end_s:
+            raise UserError(held, "a free device", "wait for it, or stop it")
+        if not told:
+            say(f"waiting for {held}")
+            told = True
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def take(
+    asked: str,
+    bound: Callable[[str], Iterable[str]] = lambda gpu: (),
+    say: Callable[[str], None] = lambda line: None,
+    wait_s: float | None = None,
+    cards: Sequence[Card] | None = None,
+) -> Iterator[Card]:
+    """Hold a device for one measurement: the processor for `cpu`, else a free card of the kind asked for, shown to CUDA alone.
+
+    `bound` gives the marks of the cards on which the job has begun, for the slug that `asked` means here. Waits until a card is free, for
+    `wait_s` seconds if given. Raises UserError if no such card is here, and where CUDA has already chosen
+    another card in this process.
+    """
+    here = present(asked) if cards is None else list(cards)
+    gpu = resolve(asked, here)
+    possible = candidates(gpu, here, bound(gpu))
+    if here and _cuda_is_up() and not is_simulated(asked):
+        possible = [c for c in possible if c == here[0]]
+        if not possible:
+            raise UserError(f"CUDA already uses {here[0].gpu} in this process", f"{asked} in a process of its own", "restart the kernel")
+    card, descriptor = _first_free(possible, say, wait_s)
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    try:
+        if card in here and len(here) > 1 and not _cuda_is_up():
+            os.environ["CUDA_VISIBLE_DEVICES"] = card.uuid
+        yield card
+    finally:
+        if not _cuda_is_up():
+            _restore(before)
+        os.close(descriptor)
+
+
+def _cuda_is_up() -> bool:
+    """Whether torch has chosen its card in this process: what is visible no longer changes then."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
+
+
+def _restore(before: str | None) -> None:
+    """CUDA_VISIBLE_DEVICES as it was."""
+    if before is None:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = before

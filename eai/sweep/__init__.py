@@ -1,0 +1,14 @@
+"""Sweeps: from one sweep.yaml to many jobs on every GPU of a box or of a cluster, resumable after any kill.
+
+    plan        the jobs of a sweep (one gpu x one model each) and how much of each is on disk
+    preflight   what would stop it, found before any GPU second is spent
+    forecast    what is left to do in hours, energy, cost and carbon, before anything starts
+    engine      Snakemake over the jobs that are not done: one workflow, a profile for this machine and one for Slurm
+    slurm       what a cluster's jobs ask for, and the reaping of what a dead coordinator left there
+    single      one job in a process of its own, which ends with whoever started it
+    progress    what runs where, how far, and how long still
+    fresh       which notebooks of the analysis need no second run
+
+The analysis is run by the coordinator and not as a rule of the workflow: Snakemake would leave it out where one job failed, and what the
+others measured is worth a figure.
+"""

@@ -1,0 +1,87 @@
+"""What a person sees of a running sweep, and which notebooks are not run again."""
+
+import json
+
+import pytest
+
+from eai import settings
+from eai.sweep.fresh import Freshness
+from eai.sweep.plan import Job, plan
+from eai.sweep.progress import Progress, View, table
+from eai.sweep.single import write_json
+
+GPU = "simulated_h100_sxm"
+
+
+@pytest.fixture
+def two(tmp_path) -> list[Job]:
+    models = ["Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-7B-Instruct-v0.2"]
+    return plan(settings.sweep(gpus=[GPU], models=models, quantizations=["nf4"], batch_sizes=[1], blocks=4), tmp_path)
+
+
+def append(folder, status="ok", energy_j=2.0, newline="\n"):
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "energies.jsonl", "a") as file:
+        for primary in (True, False):
+            file.write(json.dumps({"energy_j": energy_j, "primary": primary}) + "\n")
+    with open(folder / "windows.jsonl", "a") as file:
+        file.write(json.dumps({"quantization": "nf4", "batch_size": 1, "status": status}) + newline)
+
+
+def test_progress_counts_windows_energy_and_jobs(two, tmp_path, monkeypatch):
+    state, clock = tmp_path / ".eai", [100.0]
+    monkeypatch.setattr("eai.sweep.progress.time.monotonic", lambda: clock[0])
+    append(tmp_path / f"{two[0].id}--51002d00")
+    seen = Progress(two, tmp_path, state)
+    seen.update()
+    assert seen.windows_left == 8 and seen.remaining_s is None, "what was on disk before is no progress"
+    append(tmp_path / f"{two[0].id}--51002d00", energy_j=3.0)
+    append(tmp_path / f"{two[0].id}--51002d00", status="oom", energy_j=None)
+    append(tmp_path / f"{two[1].id}--51002d01", energy_j=1.5, newline="")
+    clock[0] += 30
+    seen.update()
+    assert seen.windows_left == 6 and seen.remaining_s == pytest.approx(30 / 2 * 6), "two windows in 30 s; a torn line is none"
+    (state / "logs").mkdir(parents=True)
+    (state / "logs" / f"{two[0].id}.log").write_text("")
+    assert seen.shown()[0] == (f"{GPU} (51002d00) x {two[0].model}", "running", "2/4", "nf4 batch 1: oom")
+    assert seen.shown()[1][1] == "waiting"
+    (state / "logs" / f"{two[1].id}.log").write_text("earlier\nwaiting for cpu: another measurement (process 7) runs there\n")
+    fresh = Progress(two, tmp_path, state)
+    assert {row[3] for row in fresh.shown()} == {"", "waiting for cpu: another measurement (process 7) runs there"}
+    (state / "logs" / f"{two[1].id}.log").unlink()
+    write_json(state / "done" / f"{two[0].id}.json", {})
+    write_json(state / "failed" / f"{two[1].id}.json", {})
+    assert [row[1] for row in seen.shown()] == ["failed", "done"]
+    assert seen.totals() == "1 of 2 jobs done, 6 windows to go, about 1:30 left, 4.5 J so far"
+    assert [c.header for c in table(seen).columns] == ["gpu x model", "", "windows", "last"]
+
+
+def test_nothing_is_drawn_where_nobody_looks(two, tmp_path, capfd):
+    with View(Progress(two, tmp_path, tmp_path / ".eai")) as view:
+        view.update()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_something_is_drawn_on_a_terminal(two, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with View(Progress(two, tmp_path, tmp_path / ".eai")) as view:
+        view.update()
+    shown = capfd.readouterr()
+    assert "0 of 2 jobs done" in shown.err and shown.out == ""
+
+
+def test_a_notebook_is_fresh_until_something_that_goes_into_it_changes(two, tmp_path):
+    experiment, result = tmp_path / "out", tmp_path / "analyze.ipynb"
+    append(experiment / f"{two[0].id}--51002d00")
+    state = experiment / ".eai"
+    assert not Freshness(experiment, state).is_fresh("analyze", {"net": False}, result)
+    Freshness(experiment, state).remember("analyze", {"net": False})
+    assert not Freshness(experiment, state).is_fresh("analyze", {"net": False}, result), "its result is not there"
+    result.write_text("")
+    assert Freshness(experiment, state).is_fresh("analyze", {"net": False}, result)
+    assert not Freshness(experiment, state).is_fresh("analyze", {"net": True}, result)
+    assert not Freshness(experiment, state).is_fresh("compare", {"net": False}, result)
+    append(experiment / f"{two[0].id}--51002d00")
+    assert not Freshness(experiment, state).is_fresh("analyze", {"net": False}, result)
