@@ -1,0 +1,270 @@
+"""The campaign's tables and README, from its folder alone: no GPU, no model, the same text from the same data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eai import catalog, paths, tables
+from eai.analyze import comparison, interaction, prefill, summary
+from eai.analyze.selection import select
+from eai.errors import UserError
+from eai.power.simulated import PREFIX, is_simulated
+
+BASELINE = "bf16"
+COMMAND = "python benchmarks/gpu_campaign.py --minutes 9"
+
+
+def write(out: Path) -> dict:
+    """Write summary.csv, comparisons.csv and README.md of the campaign in `out`; returns what the README counts."""
+    state = _json(out, "campaign")
+    if state is None:
+        raise UserError(f"{out} holds no campaign", "a folder that gpu_campaign.py has measured into", "run it first")
+    windows, energies = tables.read_windows(out), tables.read_energies(out)
+    scores = tables.read_scores(out)
+    scores = scores if len(scores) else None
+    found = summary.summarize(windows, energies, BASELINE, scores)
+    net = summary.summarize(windows, energies, BASELINE, scores, net=True)
+    tables.write_result(out, "summary", found)
+    tables.write_result(out, "comparisons", comparison.compare(windows, energies, BASELINE))
+    selection = select(windows, energies)
+    parts = [
+        _head(state, windows),
+        _sensor(_json(out, "sensor")),
+        _cells(found, net),
+        _batches(found),
+        _lengths(selection),
+        _sizes(selection),
+        _real(found, _json(out, "outliers")),
+        _beside(_json(out, "beside")),
+        _predicted(found, state["gpu"]),
+        _statuses(windows, state),
+        _again(state["gpu"]),
+    ]
+    (out / "README.md").write_text("\n\n".join(part for part in parts if part) + "\n")
+    counts = {str(k): int(v) for k, v in windows["status"].value_counts().items()}
+    return {"experiment": str(out), "windows": len(windows), "status_counts": counts, "basis": sorted(set(windows["basis"].dropna()))}
+
+
+def _json(out: Path, name: str) -> dict | None:
+    path = out / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _table(rows: list[dict]) -> str:
+    """Rows as a Markdown table; nothing where there are none."""
+    if not rows:
+        return "Nothing was measured for this part."
+    head = list(rows[0])
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(row[name]) for name in head) + " |" for row in rows])
+
+
+def number(value: float, low: float | None = None, high: float | None = None, digits: int = 3) -> str:
+    """A number with its interval, a dash where there is none."""
+    if value is None or pd.isna(value):
+        return "-"
+    text = f"{value:.{digits}g}"
+    return text if low is None or pd.isna(low) else f"{text} [{low:.{digits}g}, {high:.{digits}g}]"
+
+
+def _interval(row: pd.Series, name: str, ends: str = "") -> str:
+    return number(row[name], row.get(f"{name}{ends}_low"), row.get(f"{name}{ends}_high"))
+
+
+def _head(state: dict, windows: pd.DataFrame) -> str:
+    """What this is, when it was made and in how much time."""
+    gpu, spent_s = state["gpu"], sum(command["seconds"] for command in state["commands"])
+    name = catalog.gpu(gpu.removeprefix(PREFIX)).name
+    date = min((str(at) for at in windows["started_at"].dropna()), default="?")[:10]
+    text = [f"# A campaign on one {name}, {date}"]
+    if is_simulated(gpu):
+        text.append("**Simulated: nothing was measured here.** A rehearsal of the program; no number says anything about a card.")
+    minutes, commands = f"{spent_s / 60:.1f} minutes", len(state["commands"])
+    text.append(
+        "How much energy does a generated token cost on this card, by quantization strategy, batch size, length and model size? "
+        f"{len(windows)} windows in {minutes}, commands: {commands}. Intervals are 95 %, within this card unless said otherwise; n counts "
+        "blocks. Weights are random in the models' real shapes, with planted outlier channels, unless said otherwise: energy and "
+        "speed follow the shapes, scores are of real weights only. Ratios refer to bf16, paired on the block."
+    )
+    return "\n\n".join(text)
+
+
+def _sensor(found: dict | None) -> str:
+    """What the probe found out about the card's sensor."""
+    if found is None:
+        return ""
+    sensor, card, polling = found["sensor"], found["card"], found["polling"]
+    rate = {True: "sees every instant", False: "is fed by the sampling power sensor", None: "is undecided between full rate and sampled"}
+    rows = [
+        {"what": "card", "found": f"{card['name']}, driver {card['driver']}, VBIOS {card['vbios']}, limit {card['power_limit_w']:g} W"},
+        {"what": f"`{sensor['field']}` updates every", "found": f"{1e3 * sensor['update_s']:.1f} ms"},
+        {"what": "a reading averages", "found": f"{1e3 * sensor['averaging_s']:.1f} ms"},
+        {"what": "the energy counter ticks every", "found": f"{1e3 * sensor['tick_s']:.1f} ms"},
+        {
+            "what": "the counter",
+            "found": f"{rate[sensor['full_rate']]} (spread over 8 phases {number(found['counter_spread'])} of the rise)",
+        },
+        {"what": "counter over integral, steady load", "found": f"{sensor['gain_ratio']:.4f} +- {sensor['u_gain_ratio']:.4f} (k = 1)"},
+        {
+            "what": "idle power, bare / with context / loaded",
+            "found": f"{number(found['bare_idle_w'])} / {found['idle_w']:.4g} / {found['load_w']:.4g} W",
+        },
+    ]
+    if polling:
+        rows.append({"what": "lost by reading the counter at 20 Hz", "found": f"{polling['loss']:+.2%} of {polling['quiet_w']:.1f} W"})
+    return "## The sensor\n\n" + _table(rows)
+
+
+def _row(row: pd.Series) -> dict:
+    return {
+        "strategy": row["quantization"],
+        "batch": row["batch_size"],
+        "J/token": _interval(row, "energy_j_per_token"),
+        "against the truth": number(row["energy_j_per_token"], row["energy_j_per_token_abs_low"], row["energy_j_per_token_abs_high"]),
+        "tok/s": _interval(row, "throughput_tok_s"),
+        "W": number(row["power_mean_w"]),
+        "ratio to bf16": _interval(row, "ratio_to_baseline"),
+        "n": row["n_blocks"],
+        "gate": row["gate"],
+    }
+
+
+def _generated(found: pd.DataFrame) -> pd.DataFrame:
+    return found[(found["task"] == "generate") & (found["n_blocks"] > 0)]
+
+
+def _cells(found: pd.DataFrame, net: pd.DataFrame) -> str:
+    """The main cells, gross with net beside, and the smaller models."""
+    key = ["configuration_id"]
+    table = _generated(found).merge(net[[*key, "energy_j_per_token"]].rename(columns={"energy_j_per_token": "net"}), on=key, how="left")
+    table = table[(table["output_tokens"] == 64) & (table["batch_size"].isin([1, 64]))].sort_values(["model", "batch_size", "quantization"])
+    rows = [{"model": row["model"]} | _row(row) | {"net J/token": number(row["net"])} for _, row in table.iterrows()]
+    return "## Strategies\n\nGross energy of the board; net takes the idle power with the model loaded off.\n\n" + _table(rows)
+
+
+def _batches(found: pd.DataFrame) -> str:
+    """Energy per token over the batch size, bf16."""
+    table = _generated(found)
+    table = table[(table["quantization"] == BASELINE) & (table["output_tokens"] == 64)]
+    table = table[table.groupby("model")["batch_size"].transform("nunique") > 2].sort_values("batch_size")
+    first = table["energy_j_per_token"].iloc[0] if len(table) else np.nan
+    rows = [_row(row) | {"over the first": number(row["energy_j_per_token"] / first)} for _, row in table.iterrows()]
+    return "## Batch size\n\n" + _table(rows)
+
+
+def _lengths(selection) -> str:
+    """Prefill and decode from windows of several output lengths."""
+    table = prefill.prefill_and_decode(selection)
+    table = table[table["lengths"].str.count(" ") > 1] if "lengths" in table else table.iloc[:0]
+    rows = [
+        {
+            "model": row["model"],
+            "strategy": row["quantization"],
+            "batch": row["batch_size"],
+            "prefill, J a request": _interval(row, "prefill_j_per_request"),
+            "decode, J a token": _interval(row, "decode_j_per_token"),
+            "output lengths": row["lengths"],
+            "p of a curve": number(row["p_curvature"]),
+            "n": row["n_blocks"],
+        }
+        for _, row in table.iterrows()
+    ]
+    return "## Prefill and decode\n\n" + _table(rows)
+
+
+def _sizes(selection) -> str:
+    """From which model size on NF4 saves energy at batch 1."""
+    ratios = interaction.block_ratios(selection, BASELINE)
+    ratios = ratios[(ratios["quantization"] == "nf4_dq") & (ratios["batch_size"] == 1) & (ratios["output_tokens"] == 64)]
+    if ratios["model"].nunique() < 3:
+        return ""
+    sizes = {name: catalog.model(name).params_total / 1e9 for name in ratios["model"].unique()}
+    means = ratios.groupby("model")["log_ratio"].agg(["mean", "size"])
+    rows = [
+        {"model": m, "1e9 parameters": f"{sizes[m]:.2f}", "NF4 over bf16": f"{np.exp(r['mean']):.3f}", "n": int(r["size"])}
+        for m, r in means.iterrows()
+    ]
+    rows.sort(key=lambda r: float(r["1e9 parameters"]))
+    text = []
+    for _, row in interaction.crossovers(ratios, "model", sizes).iterrows():
+        if row["bounded"] and row["within_range"]:
+            text.append(f"NF4 begins to save at {_interval(row, 'crossover')} billion parameters (Fieller).")
+        else:
+            text.append(f"No crossover is shown within the sizes measured (p of the slope {number(row['p_slope'])}, n = {row['n']}).")
+    return "## Where NF4 begins to save\n\n" + _table(rows) + "\n\n" + "\n".join(dict.fromkeys(text))
+
+
+def _real(found: pd.DataFrame, outliers: dict | None) -> str:
+    """Scores of real weights, and their outlier channels beside the planted ones."""
+    table = found[(found["task"] != "generate") & (found["n_blocks"] > 0)]
+    columns = {
+        "task": "task",
+        "quantization": "strategy",
+        "score": "score",
+        "n_items": "items",
+        "eor": "EOR, 1/Wh",
+        "tweor": "TWEOR, 1/(Wh s)",
+    }
+    rows = [
+        {title: row[name] if name in ("task", "quantization") else number(row[name]) for name, title in columns.items()}
+        for _, row in table.iterrows()
+    ]
+    text = ["## Real weights", _table(rows)]
+    if outliers and "planted" in outliers:
+        kinds = sorted(outliers["real_prefill"])
+        real, decoding, planted = (outliers[k] for k in ("real_prefill", "real_decode", "planted"))
+        shares = [(k, real[k], decoding.get(k, 0.0), planted.get(k, 0.0)) for k in kinds]
+        titles = ("projection", "real, prefill", "real, decode", "planted")
+        text.append(_table([dict(zip(titles, (kind, *(f"{v:.3%}" for v in values)), strict=True)) for kind, *values in shares]))
+    return "\n\n".join(text)
+
+
+def _beside(found: dict | None) -> str:
+    """Other methods over the same windows."""
+    if found is None:
+        return ""
+    rows = [{"method": name.removesuffix("_over_ours"), "over ours (median)": f"{value:.4f}"} for name, value in found["medians"].items()]
+    return f"## The same seconds by other methods\n\n{len(found['windows'])} windows of generation.\n\n" + _table(rows)
+
+
+def _predicted(found: pd.DataFrame, gpu: str) -> str:
+    """What was predicted before the card was measured, tested on its rows."""
+    path = paths.ROOT / "benchmarks" / "predictions" / f"{gpu.removeprefix(PREFIX)}.json"
+    if not path.exists():
+        return ""
+    stored, rows = json.loads(path.read_text()), []
+    lengths = (stored["input_tokens"], stored["output_tokens"])
+    for p in stored["predictions"]:
+        same = _generated(found)
+        same = same[[catalog.model(m).slug == p["model"] for m in same["model"]]]
+        same = same[(same["quantization"] == p["quantization"]) & (same["batch_size"] == p["batch_size"])]
+        for _, row in same[(same["input_tokens"] == lengths[0]) & (same["output_tokens"] == lengths[1])].iterrows():
+            e, ours = p["energy_j_per_token"], row["energy_j_per_token"]
+            cell = {"model": p["model"], "strategy": p["quantization"], "batch": p["batch_size"]}
+            cell |= {"predicted J/token": number(e["value"], e["low"], e["high"]), "found": number(ours)}
+            inside = "yes" if e["low"] <= ours <= e["high"] else "no"
+            rows.append(cell | {"predicted over found": f"{e['value'] / ours:.2f}", "inside": inside})
+    text = f"## Predicted beforehand\n\nWritten on {stored['written']} from {stored['learned_from']} published rows of other cards. "
+    held = sum(r["inside"] == "yes" for r in rows)
+    return text + (f"{held} of {len(rows)} intervals hold.\n\n" if rows else "\n\n") + _table(rows)
+
+
+def _statuses(windows: pd.DataFrame, state: dict) -> str:
+    """Every status with its number and reason, and the stages with their time."""
+    reasons = windows.assign(reason=windows["reason"].fillna("")).groupby(["status", "reason"]).size()
+    rows = [{"status": status, "windows": n, "reason": reason or "-"} for (status, reason), n in reasons.items()]
+    flags = windows["flags"].explode().dropna().value_counts()
+    remarks = ", ".join(f"{name} {n}" for name, n in flags.items()) or "none"
+    stages = [{"stage": s, "done": "yes" if v["done"] else "cut off", "seconds": v.get("seconds", "-")} for s, v in state["stages"].items()]
+    return f"## Statuses\n\n{_table(rows)}\n\nRemarks that bar no window: {remarks}.\n\n{_table(stages)}"
+
+
+def _again(gpu: str) -> str:
+    """How another person repeats it."""
+    where = f" --gpu {gpu} --out FOLDER" if is_simulated(gpu) else ""
+    return (
+        f"## Again\n\n    {COMMAND}{where}\n\nuntil it says that nothing is left, then the same with `--report`. "
+        "Every energy is derived again from the raw readings by `eai replay` on this folder."
+    )
