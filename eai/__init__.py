@@ -8,18 +8,22 @@ Read it from the bottom up; a module imports only from modules below it (a test 
 
     cli, advice_commands   the commands, a few lines each
     doctor       what can be measured on this machine     terminal    answers as text for a terminal
-    runs         the main job: notebooks in a row         notebooks   guarded papermill
+    runs         the main job: jobs, then the analysis    sweep       many jobs: plan, forecast, engine, progress
+    lease        one measurement at a time on a card      notebooks   guarded papermill
     measure      the protocol: warm-up, windows -> rows   order       the random order of a job's windows
-    jobs         which card, which folder, what is done
+    jobs         which card, which folder, what is done   merge       several machines' results as one
     report       report and talk from the tables          advise      advice and audits, with evidence
     predict      energy of what nobody measured           claims      published claims, each with a verdict
     plots        (table, ax) -> artists                   analyze     metrics, summary, comparison tables
+    simulation   what runs on a card that does not exist
     workload     models, generation: what runs            power       meters, windows, traces: joules
     stats        intervals, comparisons (knows no watts)  store       append-only store of one job's windows
     tables       the only reader and writer of data/      settings    every parameter, validated once
     footprint    bytes and flops of a configuration       catalog     GPUs, models, tasks, electricity, aliases
     strategies   what each quantization means             provenance  one JSON line a job
-    schema, published_columns   the registry of columns   quantity    value, low, high, unit; the uncertainty budget
+    taskcards    what each task is                        items       a task's items, read and checked
+    servers      what a sweep asks of a server
+    schema, published_columns, load_columns   the registry of columns   quantity    value, low, high, unit; the uncertainty budget
     errors       the one-line error for bad input         paths       directories
 
 `power` knows nothing of models and `workload` nothing of watts: they meet in `measure`.

@@ -69,11 +69,15 @@ class Model:
 
 @dataclass(frozen=True)
 class Task:
-    """One benchmark: its lm-eval name and metric, number of items, few-shot examples, and the score of a uniform guess (None: varies)."""
+    """One benchmark: its lm-eval name, version, metric, number of items, few-shot examples, and the score of a uniform guess.
+
+    `chance` is None where it varies from item to item, and where the metric is no score.
+    """
 
     slug: str
     name: str
     lm_eval: str
+    version: str
     metric: str
     items: int
     few_shot: int

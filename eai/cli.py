@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Energy of LLM inference, measured so that it can be trusted.",
 )
 
+INTERRUPTED = 130
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 
 
@@ -51,22 +52,31 @@ def run(
         Path | None, typer.Argument(metavar="[SWEEP.yaml]", help="Settings of the sweep; none: the embedded model.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for data, notebooks and figures.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be measured, and measure nothing.")] = False,
+    profile: Annotated[str | None, typer.Option(metavar="local|slurm|DIR", help="Run the jobs with the engine, here or on Slurm.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Measurements at once, each on a card of its own; here 1: they disturb each other.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time for a job; the rest becomes rows.")] = None,
+    exclusive: Annotated[bool, typer.Option("--exclusive", help="On Slurm: whole nodes.")] = False,
+    region: Annotated[str, typer.Option(help="For the cost and carbon of --dry-run.")] = "us",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be measured, with hours, energy and cost; measure nothing.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """The main job: measure, analyze, compare, plot. Run again, it finishes what is missing. Exit 1 if some windows are not ok."""
     from eai import runs, settings
 
     sweep = settings.read_sweep(sweep_yaml) if sweep_yaml else settings.sweep()
+    options = runs.options(profile, jobs, timeout, exclusive)
     if dry_run:
-        plan = runs.describe(sweep, out)
+        plan = runs.describe(sweep, out, options, region)
         return _emit(plan, as_json, "\n".join(plan["lines"]))
-    result = runs.run(sweep, out, _say)
+    result = runs.run(sweep, out, _say, options)
     if not as_json:
-        typer.echo(runs.human_table(result["experiment"]))
-        typer.echo(f"executed notebooks and figures: {result['figures']}")
+        typer.echo(runs.human_summary(result))
     typer.echo(json.dumps(result))
-    if set(result["status_counts"]) != {"ok"}:
+    if set(result["status_counts"]) != {"ok"} or "failed" in result:
         raise typer.Exit(1)
 
 
@@ -155,6 +165,20 @@ def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an 
 
 
 @app.command()
+def merge(
+    sources: Annotated[list[str], typer.Argument(metavar="DIR ...", help="Experiments: names or folders, from whichever machine.")],
+    out: Annotated[Path, typer.Option(help="New folder of the merged experiment.")],
+    as_json: Json = False,
+) -> None:
+    """Several machines' results as one experiment: every line kept, the same window once, every contradiction refused."""
+    from eai import terminal
+    from eai.merge import merge
+
+    answer = merge(sources, out)
+    _emit(answer, as_json, terminal.merged_text(answer))
+
+
+@app.command()
 def claims(
     against: Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Measured experiment to test the claims against.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Show the consistent and untested ones too.")] = False,
@@ -222,15 +246,18 @@ advice_commands.add_to(app)
 def main() -> None:
     """Entry point: turns every expected error into one line and an exit code."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # typer has caught the interrupt itself
+            _fail("interrupted; what was measured is kept, run again to go on", INTERRUPTED)
+        sys.exit(code)
     except UserError as error:
         _fail(str(error), 2)
     except typer.TyperException as error:
         _fail(f"{error.format_message()} See `eai --help`.", 2)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted; what was measured is kept, run again to go on", 130)
+        _fail("interrupted; what was measured is kept, run again to go on", INTERRUPTED)
     except Exception as error:
-        if type(error).__name__ != "NotebookFailed":
+        if not {"NotebookFailed", "EngineFailed"} & {each.__name__ for each in type(error).__mro__}:
             raise
         _fail(str(error), 1)
 

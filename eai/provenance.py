@@ -11,10 +11,22 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from eai import __version__
+from eai import __version__, schema
 from eai.paths import ROOT
 
-PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "gguf", "numpy", "pandas", "scipy", "nvidia-ml-py")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "bitsandbytes",
+    "accelerate",
+    "gguf",
+    "lm_eval",
+    "datasets",
+    "numpy",
+    "pandas",
+    "scipy",
+    "nvidia-ml-py",
+)
 
 
 def versions() -> dict[str, str | None]:
@@ -66,4 +78,5 @@ def machine_mark() -> str:
 def line(**what: object) -> dict:
     """The provenance of a job: time, versions, commit and machine, with what the caller adds (settings, meter, model)."""
     machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "memory_gb": memory_gb(), "os": platform.system(), "kernel": platform.release()}
-    return {"at": datetime.now(UTC).isoformat(timespec="seconds"), "versions": versions(), "commit": commit(), "machine": machine} | what
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"at": now, "schema": schema.VERSION, "versions": versions(), "commit": commit(), "machine": machine} | what

@@ -5,7 +5,7 @@ A column has one meaning, type and unit wherever it stands. Units are part of th
 
 from dataclasses import dataclass
 
-from eai import published_columns
+from eai import load_columns, published_columns
 
 VERSION = 1
 """Of the tables below; raised when a column changes its meaning or goes, not when one is added."""
@@ -67,8 +67,8 @@ _CONFIGURATION = _columns(
     weights | str | | where the weights come from
     quantization | str | | quantization strategy
     batch_size | int | | batch size [sequences]
-    input_tokens | int | tok | input tokens a sequence
-    output_tokens | int | tok | output tokens a sequence
+    input_tokens | int | tok | input tokens a sequence; 0: as the items of the task come
+    output_tokens | int | tok | output tokens a sequence; 0: as the items of the task come
     task | str | | what runs; generate is plain generation of a fixed length
     options | str | | canonical JSON of the options that are not at their default
     """,
@@ -96,15 +96,23 @@ WINDOWS = (
         start_s | float | s | start of the window on the monotonic clock of its process
         stop_s | float | s | end of the window on the same clock
         duration_s | float | s | length of the window
-        calls | int | | workload calls inside the window
-        requests | int | | sequences completed inside the window
+        calls | int | | workload calls inside the window; of a task whole passes over its items
+        requests | int | | sequences completed inside the window; of a task its items, once a pass
         tokens_in | int | tok | input tokens processed inside the window, counted
         tokens_out | int | tok | output tokens produced inside the window, counted
-        ttft_s | float | s | time to first token of the whole batch; median of calls of one token, before the window
+        requests_failed | int | | requests to a server that failed inside the window
+        requests_retried | int | | requests that a server turned away at first, ended inside the window
+        arrivals | int | | requests to a server that fell due inside the window
+        in_flight_mean | float | | mean number of requests that were due and had not ended
+        ttft_s | float | s | time to first token of the whole batch; median of calls of one token, before the window; server: of requests
+        ttft_p95_s | float | s | 95th percentile of the time to first token, from when a request was due
         step_time_s | float | s | time of one decode step; median over the calls of the window, time to first token taken off
-        itl_s | float | s | inter-token latency; median of one call before the window, each token read as it comes
-        itl_p95_s | float | s | 95th percentile of the inter-token latencies of that call
-        cpu_time_s | float | s | CPU time of the process and its children inside the window
+        itl_s | float | s | inter-token latency; median of one call before the window, each token read as it comes; server: of the window
+        itl_p95_s | float | s | 95th percentile of those inter-token latencies
+        latency_s | float | s | time of a request from when it was due to the end of its reply; median over the window
+        latency_p95_s | float | s | 95th percentile of those times
+        client_cpu_s | float | s | CPU time of the process that sent the requests; never part of an estimated energy
+        cpu_time_s | float | s | CPU time of the process and its children inside the window; server: of its processes
         memory_peak_gb | float | GB | peak memory; GPU: allocated on the device; CPU: resident set of the process
         model_bytes | int | B | bytes of the loaded parameters and buffers as they are stored
         ran | str | | what the linear layers were verified to be, with their number
@@ -188,6 +196,7 @@ SCORES = (
         answer | str | | what the model answered: the text, or the number of its choice
         tokens_in | int | tok | input tokens of the item, counted over its requests
         tokens_out | int | tok | output tokens produced for the item; 0 where continuations were only scored
+        words | int | | words of a text; empty for a question
         """
     ),
 )
@@ -203,10 +212,17 @@ SUMMARY = (
         energy_j_per_token_high | float | J | upper end, within one card
         energy_j_per_token_abs_low | float | J | lower end against the true energy: gain and offset included
         energy_j_per_token_abs_high | float | J | upper end against the true energy: gain and offset included
+        energy_j_per_request | float | J | energy per request, of a task per item; low and high: 95 % t interval of block means, log scale
+        energy_j_per_request_low | float | J | lower end, within one card
+        energy_j_per_request_high | float | J | upper end, within one card
+        requests_per_second | float | 1/s | requests per second, of a task items per second
+        requests_per_second_low | float | 1/s | lower end of the 95 % t interval of block means, log scale
+        requests_per_second_high | float | 1/s | upper end
         cpu_s_per_token | float | s | CPU time per output token; what an estimated energy really is
+        cpu_s_per_request | float | s | CPU time per request, of a task per item
         tokens_per_j | float | tok/J | output tokens per joule
-        energy_wh | float | Wh | energy of a window, geometric mean of block means
-        energy_cv | float | | coefficient of variation of the energy per token across blocks
+        energy_wh | float | Wh | energy of a window, of a task one pass over its items; geometric mean of block means
+        energy_cv | float | | coefficient of variation across blocks of the energy per token, of a task per item
         energy_cv_low | float | | lower end, chi-square
         energy_cv_high | float | | upper end, chi-square
         throughput_tok_s | float | tok/s | output tokens per second
@@ -222,20 +238,29 @@ SUMMARY = (
         score | float | | task score as a fraction in [0, 1]
         score_low | float | | lower end of Wilson's 95 % interval over items
         score_high | float | | upper end of Wilson's 95 % interval over items
-        n_items | float | | items the score was taken over
+        n_items | float | | items the score was taken over; texts, of a perplexity
+        word_perplexity | float | | perplexity per word over all texts; low and high: 95 % t interval over texts
+        word_perplexity_low | float | | lower end
+        word_perplexity_high | float | | upper end
+        token_perplexity | float | | perplexity per token of the model's own tokenizer; low and high: 95 % t interval over texts
+        token_perplexity_low | float | | lower end
+        token_perplexity_high | float | | upper end
         eor | float | 1/Wh | score per watt hour (EOR)
         eor_low | float | 1/Wh | lower end, items and blocks combined (MOVER)
         eor_high | float | 1/Wh | upper end, items and blocks combined (MOVER)
         tweor | float | 1/(Wh s) | score per watt hour and second (TWEOR)
         tweor_low | float | 1/(Wh s) | lower end, items and blocks combined (MOVER)
         tweor_high | float | 1/(Wh s) | upper end, items and blocks combined (MOVER)
+        energy_j_per_correct | float | J | energy per correct answer; the energy of the task over the items it got right
+        energy_j_per_correct_low | float | J | lower end, items and blocks combined (MOVER)
+        energy_j_per_correct_high | float | J | upper end, items and blocks combined (MOVER)
         basis | str | | where the energy comes from
         boundary | str | | what the energy covers
         energy_kind | str | | gross energy, or net of the context idle
         reason | str | | what was left out of this row and why
         gate | str | | ok: CV <= 2 %; noisy: <= 5 %; rejected: above, on the point CV of the energy
         baseline | str | | strategy that the ratio refers to
-        ratio_to_baseline | float | | energy per token over the baseline's, same stratum, paired on block
+        ratio_to_baseline | float | | energy per token, of a task per item, over the baseline's, same stratum, paired on block
         ratio_to_baseline_low | float | | lower end of the 95 % interval
         ratio_to_baseline_high | float | | upper end of the 95 % interval
         """,
@@ -291,6 +316,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "idle": IDLE,
     "summary": SUMMARY,
     "comparisons": COMPARISONS,
+    "loads": (*_CONFIGURATION, *_columns(load_columns.LOADS, {"boundary": BOUNDARIES, "basis": BASES})),
     "published": _columns(published_columns.PUBLISHED),
     "claims": _columns(published_columns.CLAIMS),
 }

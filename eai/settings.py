@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from eai import strategies
+from eai import servers, strategies, taskcards
 from eai.errors import UserError
 from eai.schema import CONFIGURATION
 
@@ -54,9 +54,9 @@ class Configuration(BaseModel):
     weights: Literal["published", "random", "random_outliers"] = "published"
     quantization: str
     batch_size: int = Field(ge=1)
-    input_tokens: int = Field(ge=1)
-    output_tokens: int = Field(ge=1)
-    task: str = "generate"
+    input_tokens: int = Field(ge=0)
+    output_tokens: int = Field(ge=0)
+    task: str = taskcards.GENERATE
     options: dict[str, Any] = {}
 
     @field_validator("options")
@@ -64,6 +64,12 @@ class Configuration(BaseModel):
     def _without_defaults(cls, value: dict) -> dict:
         """Options at their default are left out, so that a new option does not change the id of old configurations."""
         return {k: v for k, v in value.items() if k not in OPTION_DEFAULTS or OPTION_DEFAULTS[k] != v}
+
+    @model_validator(mode="after")
+    def _lengths(self) -> "Configuration":
+        if self.task == taskcards.GENERATE and not (self.input_tokens and self.output_tokens):
+            raise ValueError("input_tokens and output_tokens of plain generation are 1 or more; 0 stands for the items of a task")
+        return self
 
     @property
     def configuration_id(self) -> str:
@@ -90,7 +96,11 @@ class Sweep(BaseModel):
     batch_sizes: Counts = [1, 4]
     input_tokens: Counts = [64]
     output_tokens: Counts = [16]
-    tasks: Strings = ["generate"]
+    tasks: Strings = [taskcards.GENERATE]
+    limit: int | None = Field(None, ge=1, description="items of each task, the first ones (MMLU: of each subject); None: all")
+    fewshot: int | None = Field(
+        None, ge=0, description="worked examples in the prompts of tasks that take any; None: the task's own number"
+    )
     kv_cache: bool = True
     cache: Literal["dynamic", "static"] = "dynamic"
     compile: bool = Field(False, description="torch.compile of the decode step; needs cache: static")
@@ -109,10 +119,16 @@ class Sweep(BaseModel):
     shared: bool = Field(
         False, description="measure although other processes use the card: their energy is in the number, and it is flagged"
     )
+    server: str = Field("", description="address of an OpenAI-compatible server to measure in place of a model in this process")
+    server_name: str = Field("", description="what runs there, such as vllm-0.11; part of the configuration")
+    server_model: str = Field("", description="the model's name at the server, where it is not that of `models`")
+    server_pid: int = Field(0, ge=0, description="the server's process, where another one listens for it; 0: the one that listens")
+    server_timeout_s: float = Field(60.0, gt=0, description="longest wait for the next piece of a reply, in seconds")
+    loads: Strings = ["closed:1"]
     baseline: str = "auto"
     trust_remote_code: bool = False
 
-    @field_validator("gpus", "models", "quantizations", "batch_sizes", "input_tokens", "output_tokens", "tasks")
+    @field_validator("gpus", "models", "quantizations", "batch_sizes", "input_tokens", "output_tokens", "tasks", "loads")
     @classmethod
     def _no_value_twice(cls, value: list) -> list:
         return _unique(value)
@@ -124,13 +140,10 @@ class Sweep(BaseModel):
             strategies.get(slug)
         return value
 
-    @field_validator("tasks")
+    @field_validator("loads")
     @classmethod
-    def _known_tasks(cls, value: list[str]) -> list[str]:
-        unknown = [task for task in value if task != "generate"]
-        if unknown:
-            raise ValueError(f"cannot run task '{unknown[0]}'; this version measures 'generate', plain generation of a fixed length")
-        return value
+    def _known_loads(cls, value: list[str]) -> list[str]:
+        return _unique([str(servers.load(text)) for text in value])
 
     @field_validator("experiment")
     @classmethod
@@ -152,16 +165,51 @@ class Sweep(BaseModel):
             raise ValueError("compile true needs cache static: a growing cache is compiled anew each step")
         return self
 
+    @model_validator(mode="after")
+    def _server_is_stated(self) -> "Sweep":
+        if problem := servers.problem(self, OPTION_DEFAULTS):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_can_run(self) -> "Sweep":
+        scored = [card.options(self.limit, self.fewshot) for card in self.task_cards().values()]
+        if not scored and (self.limit is not None or self.fewshot is not None):
+            raise ValueError("limit and fewshot are of tasks; name one beside 'generate'")
+        if scored and self.weights != "published":
+            raise ValueError(f"weights {self.weights} answer at random: tasks need published weights")
+        if scored and (changed := [name for name, default in OPTION_DEFAULTS.items() if getattr(self, name) != default]):
+            raise ValueError(f"{changed[0]} is an option of plain generation; measure tasks in a sweep without it")
+        return self
+
+    def task_cards(self) -> dict[str, taskcards.TaskCard]:
+        """The tasks other than plain generation, by name. Raises UserError for one that is not known, or a file that cannot be used."""
+        return taskcards.cards(self.tasks)
+
+    def task_names(self) -> list[str]:
+        """The tasks by name, plain generation first; a user's file by its own, without the path to it."""
+        return [taskcards.GENERATE] * (taskcards.GENERATE in self.tasks) + list(self.task_cards())
+
     def configurations(self, gpu: str, model: str) -> list[Configuration]:
-        """Every configuration of the job `gpu` x `model`, in the order of the grid."""
-        grid = itertools.product(self.quantizations, self.batch_sizes, self.input_tokens, self.output_tokens, self.tasks)
-        common = {"gpu": gpu, "model": model, "weights": self.weights, "options": {name: getattr(self, name) for name in OPTION_DEFAULTS}}
-        names = ("quantization", "batch_size", "input_tokens", "output_tokens", "task")
-        return [Configuration(**common, **dict(zip(names, cell, strict=True))) for cell in grid]
+        """Every configuration of the job `gpu` x `model`, in the order of the grid.
+
+        Lengths are axes of plain generation; a task's items have their own, written as 0. A server has loads in place of batch sizes.
+        """
+        common = {"gpu": gpu, "model": model, "weights": self.weights}
+        if self.server:
+            common |= {"quantization": self.quantizations[0], "batch_size": 1}
+            return [Configuration(**common, **kind) for kind in servers.kinds(self)]
+        plain = {"options": {name: getattr(self, name) for name in OPTION_DEFAULTS}, "task": taskcards.GENERATE}
+        lengths = itertools.product(self.input_tokens, self.output_tokens) if taskcards.GENERATE in self.tasks else ()
+        kinds = [plain | {"input_tokens": i, "output_tokens": o} for i, o in lengths]
+        for name, card in self.task_cards().items():
+            kinds.append({"task": name, "input_tokens": 0, "output_tokens": 0, "options": card.options(self.limit, self.fewshot)})
+        cells = itertools.product(self.quantizations, self.batch_sizes, kinds)
+        return [Configuration(**common, **kind, quantization=strategy, batch_size=batch) for strategy, batch, kind in cells]
 
     def digest(self) -> str:
         """8 hex digits that name what the sweep measures; the same settings give the same digits."""
-        text = json.dumps(self.model_dump(exclude={"experiment", "baseline"}), sort_keys=True)
+        text = json.dumps(self.model_dump(exclude={"experiment", "baseline", *servers.PRIVATE}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

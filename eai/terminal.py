@@ -31,3 +31,14 @@ def mismatches_text(answer: dict) -> str:
     lines = [f"{answer['windows']} windows derived again from their raw readings, {len(answer['mismatches'])} numbers differ"]
     lines += [f"  {m['attempt']} {m['what']}: stored {m['stored']}, derived {m['derived']}" for m in answer["mismatches"][:20]]
     return "\n".join(lines)
+
+
+def merged_text(answer: dict) -> str:
+    """What a merge made: one line a job with its sources, the windows found twice, every warning, and what to do next."""
+    jobs = answer["jobs"]
+    lines = [
+        f"{answer['windows']} windows of {len(jobs)} jobs in {answer['experiment']}, {answer['found_twice']} found twice and kept once"
+    ]
+    lines += [f"  {job['job']}: {job['windows']} windows from {', '.join(job['sources'])}" for job in jobs]
+    lines += [f"  warning: {warning}" for warning in answer["warnings"]]
+    return "\n".join([*lines, f"next: eai notebook analyze -p experiment={answer['experiment']}"])

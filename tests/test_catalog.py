@@ -198,7 +198,8 @@ def test_electricity_defaults_are_inside_their_ranges():
 
 
 def test_tasks_have_the_published_sizes():
-    assert {t.slug: t.items for t in catalog.tasks()} == {
+    ours = ("arithmetic", "facts", "continuations", "perplexity")
+    assert {t.slug: t.items for t in catalog.tasks() if t.slug not in ours} == {
         "mmlu": 14042,
         "arc_challenge": 1172,
         "hellaswag": 10042,

@@ -1,11 +1,10 @@
 """The study's pictures draw what their tables say."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from eai import plots
-from eai.analyze import budget, deployment, interaction, study
+from eai.analyze import budget, interaction, study
 from eai.analyze.selection import select
 from eai.analyze.simulated import Truth, experiment
 from eai.analyze.summary import summarize
@@ -30,7 +29,8 @@ def test_the_heatmap_prints_every_number_and_what_is_missing(study_tables):
     _, ax = plots.figure()
     plots.heatmap(table, ax, basis=study_tables[1])
     words = [t.get_text() for t in ax.texts]
-    assert words == ["not\nmeasured", *(f"{v:.3g}" for v in table.to_numpy().ravel()[1:]), "simulated"]
+    assert words == ["not\nmeasured", *(f"{v:.3g}" for v in table.to_numpy().ravel()[1:])]
+    assert ax.get_title(loc="left") == "simulated"
 
 
 def test_batch_scaling_has_a_line_a_strategy_and_gpu(study_tables):
@@ -39,14 +39,6 @@ def test_batch_scaling_has_a_line_a_strategy_and_gpu(study_tables):
     assert [c.get_label() for c in lines] == ["fp16, a100", "fp16, v100", "int8_pure, a100", "int8_pure, v100"]
     assert all(list(c.lines[0].get_xdata()) == [1, 8] for c in lines)
     assert ax.get_xscale() == ax.get_yscale() == "log"
-
-
-def test_pareto_points_carry_their_probability(study_tables):
-    table = deployment.pareto(study_tables[1], np.random.default_rng(0))
-    _, ax = plots.figure()
-    points = plots.pareto(table, ax)[0]
-    assert points.get_array().tolist() == pytest.approx(table["p_front"].tolist())
-    assert points.get_offsets()[:, 1].tolist() == pytest.approx(table["energy_j_per_token"].tolist())
 
 
 def test_synergy_draws_the_planted_interaction_and_marks_the_untestable(study_tables):
@@ -59,14 +51,6 @@ def test_synergy_draws_the_planted_interaction_and_marks_the_untestable(study_ta
     assert axes[1].texts[0].get_text() == " not testable"
 
 
-def test_retention_is_drawn_in_its_place():
-    table = pd.DataFrame({"quantization": ["nf4"], "score_retained": [0.95], "score_retained_low": [0.9], "score_retained_high": [1.0],
-                          "energy_saved": [0.3], "energy_saved_low": [0.25], "energy_saved_high": [0.35]})  # fmt: skip
-    _, ax = plots.figure()
-    point = plots.retention(table, ax)[2].lines[0]
-    assert (point.get_xdata()[0], point.get_ydata()[0]) == (0.3, 0.95)
-
-
 def test_the_budget_has_the_terms_that_were_stated(study_tables):
     chosen = select(*experiment(Truth(gain=1.05), 5, np.random.default_rng(1)))
     table = budget.budgets(chosen)
@@ -75,5 +59,5 @@ def test_the_budget_has_the_terms_that_were_stated(study_tables):
     assert table["absolute"].to_numpy() == pytest.approx(np.hypot(table["blocks"], gain).to_numpy())
     _, ax = plots.figure()
     bars = plots.budget(table, ax)
-    assert [b.get_label() for b in bars[:-1]] == ["blocks", "gain"]
+    assert [b.get_label() for b in bars] == ["blocks", "gain"] and ax.get_title(loc="left") == "simulated"
     assert [p.get_width() for p in bars[1].patches] == pytest.approx([5.0, 5.0])

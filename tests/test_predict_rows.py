@@ -105,7 +105,14 @@ def test_another_accounting_is_refused():
 
 def _summary(tmp_path, **changes):
     """A campaign of one configuration, as `eai run` writes it."""
-    names = {"gpu": "h200_sxm", "model": "Qwen/Qwen2.5-7B-Instruct", "weights": "random", "quantization": "fp16", "batch_size": 1}
+    names = {
+        "gpu": "h200_sxm",
+        "model": "Qwen/Qwen2.5-7B-Instruct",
+        "weights": "random",
+        "quantization": "fp16",
+        "batch_size": 1,
+        "options": "{}",
+    }
     lengths = {"input_tokens": 256, "output_tokens": 256, "n_blocks": 5, "power_mean_w": 300.0}
     energy = {"energy_j_per_token": 5.0, "energy_j_per_token_abs_low": 4.9, "energy_j_per_token_abs_high": 5.1}
     rate = {"throughput_tok_s": 60.0, "throughput_tok_s_low": 59.0, "throughput_tok_s_high": 61.0}
@@ -125,7 +132,15 @@ def test_a_campaign_of_our_own_joins_the_rows(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"boundary": "cpu_package"}, {"basis": "estimated"}, {"gate": "rejected"}, {"energy_kind": "net"}, {"quantization": "int8_default"}],
+    [
+        {"boundary": "cpu_package"},
+        {"basis": "estimated"},
+        {"gate": "rejected"},
+        {"energy_kind": "net"},
+        {"quantization": "int8_default"},
+        {"options": '{"load":"closed:4"}'},
+        {"input_tokens": 0},
+    ],
 )
 def test_rows_of_a_campaign_that_do_not_qualify_stay_out(tmp_path, changes):
     rows = clean_rows("gross", [_summary(tmp_path, **changes)])

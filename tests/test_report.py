@@ -1,5 +1,6 @@
 """The report and the talk say what the tables say, in both languages, in pages that fetch nothing."""
 
+import dataclasses
 import re
 import string
 from pathlib import Path
@@ -11,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai import paths, plots, report, schema, tables
-from eai.analyze.simulated import Truth, experiment
+from eai.analyze.simulated import Truth, experiment, items
 from eai.errors import UserError
-from eai.report import causes, elements, gallery, sections, slides, speech, wording
+from eai.plots.style import percent
+from eai.report import causes, elements, gallery, quality, sections, slides, speech, wording
 from eai.report.facts import from_tables
-from eai.report.format import interval, number, percent
+from eai.report.format import interval, number
 
 PLANTED = Truth(
     gpus={"a100": 0.7, "v100": 1.5},
@@ -116,10 +118,78 @@ def test_protocol_and_replay_are_claimed_only_where_provenance_was_recorded(samp
 def test_without_scores_nothing_is_said_of_quality_and_with_them_eor_follows(planted, planted_text):
     assert "No task score was measured" in planted_text
     ids = planted.summary["configuration_id"]
-    scored = facts_of(PLANTED, scores=pd.DataFrame({"configuration_id": ids, "score": 0.5, "n_items": 400}))
-    text = words_of(scored, "en", (sections.scores, sections.limits))
+    scored = facts_of(PLANTED, scored=pd.DataFrame({"configuration_id": ids, "score": 0.5, "n_items": 400}))
+    text = words_of(scored, "en", (quality.scores, sections.limits))
     row = scored.usable.iloc[0]
     assert "No task score" not in text and f"| {number(0.5 / row['energy_wh'])} [" in text
+    assert "at most 400 items" in text and "not compared item by item" in text
+
+
+def test_scores_of_items_are_compared_with_the_baseline_in_words_table_and_picture():
+    windows, energies = experiment(PLANTED, 4, np.random.default_rng(0))
+    right = {"fp16": 0.8, "int8_pure": 0.8, "dynamic": 0.5}
+    facts = from_tables("scored", windows, energies, items=items(windows, right, 300, np.random.default_rng(1)))
+    told = facts.pairs.groupby("quantization")["outcome"].agg(set).to_dict()
+    assert told == {"int8_pure": {"inconclusive"}, "dynamic": {"lower"}}
+    elements = list(quality.scores(facts, "en"))
+    text = "\n".join(e.markdown() for e in elements if e.kind == "prose")
+    assert "4 of 8 scores are shown to be lower and 0 higher; 4 are not decided. 300 items" in text
+    row = facts.pairs.iloc[0]
+    assert interval(row, "eor_ratio") in text and len([e for e in elements if e.kind == "picture"]) == 1
+    p_front = facts.front["p_front"]
+    assert p_front.between(0.01, 0.94).any()
+    assert f"{(p_front > 0.95).sum()} of {len(p_front)} configurations are on the" in words_of(facts, "en", (sections.guidance,))
+    for language in ("en", "zh"):
+        assert len([e for e in sections.guidance(facts, language) if e.kind == "picture"]) == 2
+        assert 0 < slides.spoken_s(slides.notes("guidance", facts, language).script) <= 60
+
+
+@pytest.mark.parametrize("with_tokens", [True, False], ids=["answers generated", "continuations scored: no token"])
+def test_tasks_that_run_as_their_items_come_are_costed_by_the_item(with_tokens):
+    truth = Truth(quantizations={"fp16": 1.0, "nf4": 0.7}, tasks={"facts": 1.0})
+    windows, energies = experiment(truth, 4, np.random.default_rng(0))
+    as_run = {"input_tokens": 0, "output_tokens": 0, "requests": 40, "calls": 2}
+    windows = windows.assign(**as_run, tokens_out=windows["tokens_out"] if with_tokens else 0)
+    facts = from_tables("tasks", windows, energies, items=items(windows, {"fp16": 0.9, "nf4": 0.4}, 40, np.random.default_rng(1)))
+    joules = (
+        windows.merge(energies, on="attempt", suffixes=("", "_e"))
+        .groupby("quantization")["energy_j"]
+        .agg(lambda e: np.exp(np.log(e / 40).mean()))
+    )
+    text = words_of(facts, "en", (sections.cost, sections.guidance))
+    assert f"runs from {number(joules['nf4'])} [" in text and "J per item of a task" in text and "output token" not in text
+    assert "每题的模拟能量" in words_of(facts, "zh", (sections.cost,))
+    assert len(slides.talk(facts, "en")) == 7 and facts.kept["energy_saved"].iloc[0] == pytest.approx(0.3, abs=0.03)
+    _, axes = plots.figure(1, 2)
+    plots.cost(facts.usable, axes[0])
+    plots.forest(facts.comparisons, axes[1])
+    assert axes[0].get_ylabel() == "energy per item of the task [J]" and axes[1].get_xlabel() == "energy per item, ratio to fp16"
+
+
+def test_the_matrix_of_the_guidance_is_the_computed_one(planted):
+    words = words_of(planted, "en", (sections.guidance,))
+    for row in planted.choices.to_dict("records"):
+        assert row["scenario"] in words
+    sure = (planted.front["p_front"] > 0.95).sum()
+    assert 0 < sure < len(planted.front) and f"{sure} of {len(planted.front)} configurations are on the Pareto front" in words
+    best = planted.choices.set_index("scenario").loc["lowest energy"]
+    assert (best["gpu"], best["quantization"], best["batch_size"]) == ("a100", "int8_pure", 8)
+    assert f"| lowest energy | a100, int8_pure, 8 | {100 * best['energy_saved']:.0f} % | not measured |" in words
+    assert "在 v100 上" in words_of(planted, "zh", (sections.guidance,)) and "`int8_pure, a100, batch 8`" in words
+    assert "keeps 95 % of the score | nothing measured meets it" in words and "| 所测均不满足 |" in words_of(
+        planted, "zh", (sections.guidance,)
+    )
+
+
+def test_a_share_of_the_roof_is_stated_where_one_is_known(sample):
+    known = facts_of(Truth(gpus={"a100_pcie": 1.0}, models={"qwen2.5-7b-instruct": 1.0}))
+    shares = 100 * known.roof["share_of_roof"]
+    text = words_of(known, "en", (causes.roof,))
+    assert f"A whole call reaches {number(shares.min(), 2)} to {number(shares.max(), 2)} % of its roof; for 2 of 2" in text
+    without = dataclasses.replace(sample, roof=sample.roof.assign(share_of_roof=np.nan, roof_flop_s=np.nan, peak_flop_s=np.nan))
+    assert "no peak of this hardware is known" in words_of(without, "en", (causes.roof,))
+    nobody = facts_of(Truth())
+    assert "No configuration whose flops can be counted: unknown model 'model-7b'" in words_of(nobody, "en", (causes.roof,))
 
 
 def test_what_was_left_out_and_what_was_not_varied_is_named():
@@ -219,7 +289,7 @@ def test_markdown_and_latex_stand_on_their_own(exported):
     folder, answer = exported
     markdown, latex = (Path(answer["files"][kind]).read_text(encoding="utf-8") for kind in ("markdown", "latex"))
     pictures = re.findall(r"!\[.*?\]\((.+?)\)", markdown) + re.findall(r"\\includegraphics\[.*?\]\{(.+?)\}", latex)
-    assert len(pictures) == 4 and all((folder / name).stat().st_size > 1000 for name in pictures)
+    assert len(pictures) == 8 and all((folder / name).stat().st_size > 1000 for name in pictures)
     plain = latex.replace(r"\{", "").replace(r"\}", "")
     assert plain.count("{") == plain.count("}") and plain.count(r"\begin{") == plain.count(r"\end{") > 8
     assert "ctexart" in latex and markdown.startswith("# 大语言模型推理的能耗")

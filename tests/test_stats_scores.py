@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from eai.stats import scores
-from eai.stats.intervals import Interval, log_t_interval
+from eai.stats.intervals import Interval, log_t_interval, wilson_interval
 
 
 def test_mcnemar_is_the_exact_binomial_test():
@@ -74,6 +75,13 @@ def test_eor_covers_the_truth_where_a_bootstrap_over_blocks_does_not():
 def test_a_quotient_with_an_exact_part_keeps_the_others_relative_interval():
     found = scores.quotient(Interval(6.0, 6.0, 6.0), Interval(2.0, 1.5, 2.5))
     assert found == (pytest.approx(3.0), pytest.approx(6 / 2.5), pytest.approx(6 / 1.5))
+
+
+@pytest.mark.parametrize(("x", "n", "y", "m"), [(9, 10, 3, 10), (0, 12, 11, 40), (56, 70, 48, 80), (5, 5, 1, 30)])
+def test_a_difference_of_proportions_is_newcombes_tenth(x, n, y, m):
+    found = scores.difference_of(wilson_interval(x, n), wilson_interval(y, m))
+    assert (float(found.low), float(found.high)) == pytest.approx(confint_proportions_2indep(x, n, y, m, method="newcomb", compare="diff"))
+    assert found.value == pytest.approx(x / n - y / m)
 
 
 def test_a_score_of_zero_has_a_lower_limit_of_zero_and_an_upper_one():

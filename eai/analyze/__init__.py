@@ -5,8 +5,13 @@ selection    which windows an analysis may use, and the table of what it left ou
 blocks       one row a configuration and block: the replicates
 summary      one row a configuration, with intervals and gate
 efficiency   EOR and TWEOR with the items' and the blocks' uncertainty together
+scores       item-level scores, and each configuration against its baseline on the same items
+perplexity   perplexity of texts, and its ratio on the same texts
 prefill      prefill and decode apart, from several output lengths
+load         what a server's tokens and requests cost at each load
 comparison   each configuration against its stratum's baseline, paired on block
+combined     EOR and TWEOR over several tasks together
+decomposition  a task's energy from the prices of prefill and decode
 interaction  synergy of two factors, crossover batch and model size
 budget       where each energy's uncertainty comes from
 power        how small a ratio the blocks at hand could have shown
@@ -14,6 +19,9 @@ quality      order, drift, temperature, outliers: was the experiment as steady a
 regression   two experiments: did a configuration get worse
 study        tasks, hardware, strategies, distillation, retention
 deployment   Pareto front, deployment matrix and decision rules with their probability
+cost         cost and speed of a unit of work: an output token, or an item of a task
+matrix       the deployment matrix over the strata that every hardware, strategy and batch has
+roofline     achieved flop/s and the share of the card's roof
 importers    foreign tables and logs to windows and energies
 simulated    an experiment with planted effects: the known truth of the tests
 recovery     whether a whole planted study comes back, over many seeds

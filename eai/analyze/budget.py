@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from eai.analyze.blocks import block_means
-from eai.analyze.selection import CONFIGURATION, Selection
+from eai.analyze.selection import CONFIGURATION, Selection, in_order
 from eai.quantity import Budget
 
 SENSOR_TERMS = ("granularity", "aliasing", "idle", "offset", "gain")
@@ -26,7 +26,7 @@ def budgets(selection: Selection) -> pd.DataFrame:
     windows = rows.groupby("configuration_id").size()
     table[["granularity", "aliasing", "idle"]] = table[["granularity", "aliasing", "idle"]].div(np.sqrt(windows), axis=0)
     blocks = block_means(rows)
-    logs = np.log(blocks["energy_j_per_token"]).groupby(blocks["configuration_id"])
+    logs = np.log(blocks["unit_energy_j"]).groupby(blocks["configuration_id"])
     table["blocks"] = logs.std(ddof=1) / np.sqrt(logs.size())
     combined = [
         Budget(statistical=b, offset=o, gain=g) for b, o, g in table[["blocks", "offset", "gain"]].fillna({"blocks": 0.0}).to_numpy()
@@ -35,4 +35,4 @@ def budgets(selection: Selection) -> pd.DataFrame:
     table["absolute"] = [b.absolute for b in combined]
     configurations = rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
     columns = ["configuration_id", *CONFIGURATION, *TERMS, "within_card", "absolute"]
-    return configurations.merge(table.reset_index(), on="configuration_id")[columns].assign(basis=selection.basis)
+    return in_order(configurations.merge(table.reset_index(), on="configuration_id")[columns].assign(basis=selection.basis))

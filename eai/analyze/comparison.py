@@ -10,13 +10,19 @@ import pandas as pd
 
 from eai import schema, strategies
 from eai.analyze.blocks import block_means
-from eai.analyze.selection import CONFIGURATION, in_order, select
+from eai.analyze.selection import CONFIGURATION, as_run, in_order, select
 from eai.errors import UserError
 from eai.stats import comparisons as tests
 
 STRATUM = [c for c in CONFIGURATION if c not in ("quantization", "options")]
-METRICS = ("energy_j_per_token", "throughput_tok_s", "power_mean_w", "cpu_s_per_token")
-ENERGY_METRICS = ("energy_j_per_token", "power_mean_w")
+AS_RUN = {
+    "energy_j_per_token": "energy_j_per_request",
+    "throughput_tok_s": "requests_per_second",
+    "cpu_s_per_token": "cpu_s_per_request",
+}
+"""What is compared where a task ran over its items as they come: an item, whose tokens are the model's choice."""
+METRICS = ("energy_j_per_token", "throughput_tok_s", "power_mean_w", "cpu_s_per_token", "window_energy_j", *AS_RUN.values())
+ENERGY_METRICS = ("energy_j_per_token", "energy_j_per_request", "power_mean_w", "window_energy_j")
 
 
 def compare(
@@ -32,8 +38,9 @@ def compare(
     """The comparisons table (schema.COMPARISONS) of an experiment: one row for each configuration that is not a baseline.
 
     `baseline` is a strategy; by default fp16 on a GPU and fp32 on a CPU. The family of Holm's correction is all testable rows of
-    the table. A row that cannot be compared is not_testable and says why. Raises UserError where nothing is usable, for a metric
-    that is not one of METRICS, and for a baseline that the experiment does not have.
+    the table. A row that cannot be compared is not_testable and says why. Of tasks items are compared and not tokens (AS_RUN): the column
+    `metric` says so. Raises UserError where nothing is usable, for a metric that is not one of METRICS, and for a baseline that the
+    experiment does not have.
     """
     selection = select(windows, energies, boundary, basis, net)
     tried = windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
@@ -56,14 +63,20 @@ def compare_blocks(
     table = table[table["configuration_id"] != table["baseline_id"]].reset_index(drop=True)
     logs = log_values(blocks, metric)
     table = with_differences(table, logs)
-    return judged(table, metric, margin)
+    table = judged(table, metric, margin)
+    tasks = as_run(table)
+    if tasks.any() and metric in AS_RUN:
+        named = AS_RUN[metric] if tasks.all() else f"{metric} or {AS_RUN[metric]}"
+        table["family"] = table["family"].str.replace(metric, named, n=1, regex=False)
+    return table.assign(metric=np.where(tasks, AS_RUN.get(metric, metric), metric))
 
 
 def match_baselines(configurations: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
     """The configurations with `baseline` (a strategy), `baseline_id` and, where there is none, `reason`.
 
     Where a stratum holds the baseline strategy under several options, the one with the same options is taken, else the one with
-    none; where neither is unique there is no baseline. Raises UserError for a named baseline that no stratum has.
+    none; where neither is unique there is no baseline. A task's options (version, examples, limit) must be the same. Raises UserError for
+    a named baseline that no stratum has.
     """
     table = configurations[["configuration_id", *CONFIGURATION]].reset_index(drop=True)
     if baseline is not None and baseline not in set(table["quantization"]):
@@ -74,11 +87,11 @@ def match_baselines(configurations: pd.DataFrame, baseline: str | None = None) -
     candidates = table[table["quantization"] == table["baseline"]]
     plain = candidates[candidates["options"].fillna("{}").isin(("{}", ""))]
     same = _lookup(table, candidates, [*STRATUM, "options"])
-    table["baseline_id"] = same.fillna(_lookup(table, candidates, STRATUM)).fillna(_lookup(table, plain, STRATUM))
+    default = _lookup(table, candidates, STRATUM).fillna(_lookup(table, plain, STRATUM)).mask(as_run(table))
+    table["baseline_id"] = same.fillna(default)
     is_candidate = table["quantization"] == table["baseline"]
-    default = _lookup(table, candidates, STRATUM).fillna(_lookup(table, plain, STRATUM))
     table.loc[is_candidate, "baseline_id"] = default[is_candidate].fillna(table["configuration_id"])
-    several = _lookup(table, candidates.drop_duplicates(STRATUM), STRATUM).notna()
+    several = _lookup(table, candidates.drop_duplicates(STRATUM), STRATUM).notna() & ~as_run(table)
     missing = "no " + table["baseline"] + " in this stratum"
     table["reason"] = np.where(table["baseline_id"].notna(), "", np.where(several, "several baselines that differ in options", missing))
     return table
@@ -92,10 +105,16 @@ def _lookup(table: pd.DataFrame, candidates: pd.DataFrame, on: list[str]) -> pd.
 
 
 def log_values(blocks: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The logarithm of the metric by configuration, job and block, with the sensor's relative uncertainties where it is an energy."""
+    """The logarithm of the metric (of a task: of its AS_RUN) by configuration, job and block.
+
+    The sensor's relative uncertainties stand beside it where it is an energy.
+    """
     frame = blocks[["configuration_id", "job", "block"]].copy()
     with np.errstate(divide="ignore", invalid="ignore"):
-        frame["log"] = np.log(blocks[metric].astype(float))
+        values = (
+            blocks[metric].mask(blocks["as_run"], blocks[AS_RUN[metric]]) if metric in AS_RUN and "as_run" in blocks else blocks[metric]
+        )
+        frame["log"] = np.log(values.astype(float))
     for term in ("u_offset_relative", "u_gain_relative"):
         frame[term] = blocks[term] if metric in ENERGY_METRICS else 0.0
     return frame[np.isfinite(frame["log"])]

@@ -3,26 +3,48 @@
 import numpy as np
 import pandas as pd
 
+from eai.analyze.cost import costed
 from eai.analyze.selection import CONFIGURATION
 from eai.errors import UserError
 from eai.stats.intervals import t_quantile
 from eai.stats.pareto import draw, probability_non_dominated
 
 DRAWS = 2_000
+FEWEST_DRAWS = 200
+MOST_COMPARED = 40_000_000
+WORKLOAD = ["input_tokens", "output_tokens", "task"]
+MODEL = ["model", "weights"]
+NORMAL_95 = 1.96
 
 
 def pareto(summary: pd.DataFrame, rng: np.random.Generator, draws: int = DRAWS) -> pd.DataFrame:
-    """The summary's configurations with `p_front`: the probability that nothing beats them in energy, time and (where known) score."""
-    table = summary.dropna(subset=["energy_j_per_token", "throughput_tok_s"]).reset_index(drop=True)
-    mean = [np.log(table["energy_j_per_token"]), -np.log(table["throughput_tok_s"])]
-    se, df = [], (table["n_blocks"] - 1).to_numpy(float)
-    for name in ("energy_j_per_token", "throughput_tok_s"):
-        se.append(_se_log(table, name))
-    if table["score"].notna().all() and len(table):
+    """The summary's configurations with `p_front`: the probability that nothing of their workload beats them in every objective.
+
+    `objectives` says which they were: energy, time and score where every configuration of the workload is scored. Without scores
+    energy and time alone, within one model: else the smallest model would win for being the smallest. Hardware, strategy, batch and
+    options are choices; different lengths or tasks (with their items and examples) are different work and never beat each other.
+    Columns as `costed`. Fewer draws are taken where many points compete (200 at least: a probability of one half is then known to 0.035).
+    """
+    table = costed(summary).dropna(subset=["unit_energy_j", "units_per_s"]).reset_index(drop=True)
+    work = [*(table[c] for c in WORKLOAD), table["options"].where(table["unit"] == "item", "")]
+    scored = table["score"].notna().groupby(work).transform("all").astype(bool)
+    table = table.assign(p_front=np.nan, objectives=np.where(scored, "energy, time, score", "energy, time"))
+    rival = table[MODEL].astype(str).agg(" ".join, axis=1).where(~scored, "")
+    for _, rows in table.groupby([*work, rival], sort=False):
+        table.loc[rows.index, "p_front"] = _p_front(rows, bool(scored[rows.index[0]]), rng, draws)
+    return table
+
+
+def _p_front(table: pd.DataFrame, with_score: bool, rng: np.random.Generator, draws: int) -> np.ndarray:
+    """The probability of being on the front among the rows of one workload."""
+    mean = [np.log(table["unit_energy_j"]), -np.log(table["units_per_s"])]
+    se = [_se_log(table, "unit_energy_j"), _se_log(table, "units_per_s")]
+    if with_score:
         mean.append(-table["score"])
-        se.append((table["score_high"] - table["score_low"]) / (2 * 1.96))
-    p = probability_non_dominated(np.column_stack(mean), np.column_stack(se), df[:, None], rng, draws)
-    return table.assign(p_front=p)
+        se.append((table["score_high"] - table["score_low"]) / (2 * NORMAL_95))
+    df = (table["n_blocks"] - 1).to_numpy(float)
+    draws = int(np.clip(MOST_COMPARED / (len(table) ** 2 * len(mean)), FEWEST_DRAWS, draws))
+    return probability_non_dominated(np.column_stack(mean), np.column_stack(se), df[:, None], rng, draws)
 
 
 def _se_log(table: pd.DataFrame, name: str) -> np.ndarray:
@@ -31,54 +53,60 @@ def _se_log(table: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def deployment(
-    summary: pd.DataFrame, scenarios: dict[str, dict], rng: np.random.Generator, value: str = "energy_j_per_token", draws: int = DRAWS
+    summary: pd.DataFrame, scenarios: dict[str, dict], rng: np.random.Generator, value: str = "unit_energy_j", draws: int = DRAWS
 ) -> pd.DataFrame:
     """The deployment matrix, computed: for each scenario the cheapest configuration that meets its conditions.
 
     A scenario is a dictionary of conditions on summary columns: `{"batch_size": 1}` (equal), `{"ttft_s_max": 0.5}`, `{"score_min": 0.6}`,
-    `{"memory_peak_gb_max": 24}`. A configuration that lacks the number does not meet the condition. `confidence`: the probability that
-    the chosen one is the cheapest of the candidates, NaN where a candidate has one block only; `runner_up` and its ratio say what the
-    choice is worth. Raises UserError for an unknown column.
+    `{"memory_peak_gb_max": 24}`; `{"best": "throughput_tok_s"}` asks for the highest of a column instead of the lowest `value`. A
+    configuration that lacks the number does not meet the condition. `confidence`: the probability that the chosen one is the best of the
+    candidates, NaN where a candidate has one block only; `runner_up` and its ratio say what the choice is worth. Raises UserError for
+    an unknown column.
     """
-    rows = [{"scenario": name} | _choice(summary, conditions, rng, value, draws) for name, conditions in scenarios.items()]
+    table = costed(summary) if "unit_energy_j" not in summary else summary
+    rows = [{"scenario": name} | _choice(table, conditions, rng, value, draws) for name, conditions in scenarios.items()]
     return pd.DataFrame(rows)
 
 
 def _choice(summary: pd.DataFrame, conditions: dict, rng: np.random.Generator, value: str, draws: int) -> dict:
-    """The cheapest configuration under conditions."""
-    keep = summary[value].notna() & (summary["gate"] != "rejected")
+    """The best configuration under conditions: the lowest `value`, or the highest of the column that `best` names."""
+    value, sign = (conditions["best"], -1) if "best" in conditions else (value, 1)
+    conditions = {k: v for k, v in conditions.items() if k != "best"}
+    keep = _column(summary, value).notna() & (summary["gate"] != "rejected")
     for name, limit in conditions.items():
-        column = name.removesuffix("_max").removesuffix("_min")
-        if column not in summary:
-            raise UserError(f"condition on {name}", "a column of the summary, plain or with _min or _max")
-        known = summary[column]
+        known = _column(summary, name.removesuffix("_max").removesuffix("_min"))
         keep &= known.le(limit) if name.endswith("_max") else known.ge(limit) if name.endswith("_min") else known.eq(limit)
-    table = summary[keep].sort_values(value).reset_index(drop=True)
+    table = summary[keep].sort_values(value, ascending=sign > 0).reset_index(drop=True)
     words = ", ".join(f"{k} {v}" for k, v in conditions.items())
     if table.empty:
         return {"conditions": words, "candidates": 0}
     best = table.iloc[0]
-    drawn = draw(np.log(table[value]), _se_log(table, value), table["n_blocks"] - 1, rng, draws)
-    found = {c: best[c] for c in CONFIGURATION} | {"value": best[value], "candidates": len(table)}
+    drawn = draw(sign * np.log(table[value]), _se_log(table, value), table["n_blocks"] - 1, rng, draws)
+    found = {c: best[c] for c in CONFIGURATION if c in table} | {"value": best[value], "candidates": len(table)}
     sure = len(table) == 1 or (table["n_blocks"] > 1).all()
     found |= {"confidence": float(np.mean(drawn.argmin(axis=1) == 0)) if sure else np.nan}
     if len(table) > 1:
         second = table.iloc[1]
-        found |= {"runner_up": f"{second['gpu']}, {second['model']}, {second['quantization']}, batch {second['batch_size']}"}
-        found |= {"runner_up_ratio": second[value] / best[value]}
+        named = [str(second[c]) for c in ("gpu", "model", "quantization") if c in table]
+        found |= {"runner_up": ", ".join([*named, f"batch {second['batch_size']}"]), "runner_up_ratio": second[value] / best[value]}
     return {"conditions": words} | found
 
 
-def decisions(
-    summary: pd.DataFrame, rng: np.random.Generator, along: str = "batch_size", value: str = "energy_j_per_token"
-) -> pd.DataFrame:
+def _column(summary: pd.DataFrame, name: str) -> pd.Series:
+    """A column that a scenario names. Raises UserError where there is none."""
+    if name not in summary:
+        raise UserError(f"condition on {name}", "a column of the summary, plain or with _min or _max")
+    return summary[name]
+
+
+def decisions(summary: pd.DataFrame, rng: np.random.Generator, along: str = "batch_size", value: str = "unit_energy_j") -> pd.DataFrame:
     """The decision tree as rules, computed: the best strategy of each stratum along `along`, neighbours with one answer merged.
 
     One row a rule: the stratum, `from`, `to`, the strategy and the lowest confidence of the places that it joins.
     """
     fixed = [c for c in ("gpu", "model", "weights", "input_tokens", "output_tokens", "task") if c in summary]
     rules = []
-    for key, group in summary.groupby(fixed, sort=True):
+    for key, group in costed(summary).groupby(fixed, sort=True):
         for place, rows in group.groupby(along, sort=True):
             choice = _choice(rows, {}, rng, value, DRAWS)
             if choice["candidates"] == 0:

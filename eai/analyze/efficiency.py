@@ -14,7 +14,7 @@ from eai.stats.scores import pair, quotient, ratio_interval
 
 
 def with_scores(table: pd.DataFrame, blocks: pd.DataFrame, scores: pd.DataFrame | None) -> pd.DataFrame:
-    """Adds energy_wh and, where a score was measured, score, EOR and TWEOR with intervals; NaN where it was not.
+    """Adds energy_wh and, where a score was measured, score, EOR, TWEOR and energy per correct answer with intervals; NaN where it was not.
 
     `scores`: configuration_id, score and, for intervals, n_items. Raises UserError for a score that is no fraction, for two scores
     of one configuration, and for a number of items that is not above zero.
@@ -32,7 +32,16 @@ def with_scores(table: pd.DataFrame, blocks: pd.DataFrame, scores: pd.DataFrame 
     window_s = _of(_cost(blocks, blocks["window_s"]), ids).value
     eor = quotient(interval, _of(energy, ids))._replace(value=metrics.eor(score, table["energy_wh"]))
     tweor = quotient(interval, _of(energy_time, ids))._replace(value=metrics.tweor(score, table["energy_wh"], window_s))
-    return _columns(_columns(table, "eor", eor), "tweor", tweor)
+    table = _columns(_columns(table, "eor", eor), "tweor", tweor)
+    return _columns(table, "energy_j_per_correct", per_correct(eor, n_items))
+
+
+def per_correct(eor: Interval, n_items) -> Interval:
+    """Energy per correct answer [J] from the EOR [1/Wh] over n items: the joules of the task over score x n, so its ends change places.
+
+    Where nothing was right no joule bought an answer: infinite, with the lower end that the EOR's upper end gives.
+    """
+    return Interval(*(metrics.energy_per_correct(end, n_items) for end in (eor.value, eor.high, eor.low)))
 
 
 def eor_ratio(items, items_baseline, energy_ratio: Interval) -> Interval:

@@ -4,6 +4,7 @@ The source's boundary and basis are kept. An empty or zero energy is "not measur
 where the mapping says that the source's runs were.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,6 +20,9 @@ from eai.settings import Configuration
 
 NUMBERS = ("duration_s", "tokens_in", "tokens_out", "requests", "ttft_s", "memory_peak_gb", "throughput_tok_s")
 NOT_MEASURED = "the source's energy is empty or zero: not measured"
+NO_NUMBER = "the source's energy is no number: not measured"
+MISSING = ("", "nan", "none", "n/a", "na", "[n/a]", "null", "-")
+BOARDS = re.compile(r"1 x (.+)")
 
 
 def import_table(frame: pd.DataFrame, mapping: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -47,6 +51,8 @@ def import_table(frame: pd.DataFrame, mapping: Mapping) -> tuple[pd.DataFrame, p
 def _check_columns(frame: pd.DataFrame, mapping: Mapping) -> None:
     """Raise UserError for a mapped column that the table lacks or a quantity that we do not know."""
     mapped = [*(e.column for e in mapping.energies), *mapping.columns.values(), *filter(None, (mapping.block, mapping.failed))]
+    if twice := [c for c in mapped if (frame.columns == c).sum() > 1]:
+        raise UserError(f"column {twice[0]} stands twice", f"one column a name in {mapping.source}", "rename or drop one")
     missing = [c for c in mapped if c not in frame]
     if missing:
         raise UserError(
@@ -88,20 +94,24 @@ def _configurations(frame: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
     values = pd.DataFrame(
         {c: frame[column] if column else (defaults | mapping.constants)[c] for c, column in said.items()}, index=frame.index
     )
-    distinct = values.astype(str).drop_duplicates()
+    text = values.map(str)  # astype(str) would leave an empty cell missing
+    distinct = text.drop_duplicates()
     built = [_configuration(values.loc[i].to_dict()) for i in distinct.index]
     columns = pd.DataFrame([{"configuration_id": b.configuration_id} | b.columns() for b in built], index=distinct.index)
-    keys = values.astype(str).agg("\x1f".join, axis=1)
+    keys = text.agg("\x1f".join, axis=1)
     return columns.set_axis(keys[distinct.index]).loc[keys].set_axis(frame.index)
 
 
 def _configuration(row: dict) -> Configuration:
     """One configuration with our names. Raises UserError where a number is missing or a name is empty."""
     row |= {"gpu": _slug("gpu", row["gpu"]), "model": _slug("model", row["model"]), "task": _slug("task", row["task"])}
+    empty = [c for c in ("gpu", "model", "quantization", "task") if str(row[c]) in ("", "nan", "None")]
+    if empty:
+        raise UserError(f"a row without {', '.join(empty)}", "a name in every row", "fill it in, or say it in `constants`")
     row["quantization"] = _strategy(str(row["quantization"]))
-    row["options"] = {} if row["options"] in ("{}", "", None) else row["options"]
+    row["options"] = {} if str(row["options"]) in ("{}", "", "None", "nan") else row["options"]
     try:
-        return Configuration(**{k: int(v) if k.endswith("_tokens") or k == "batch_size" else v for k, v in row.items()})
+        return Configuration(**{k: _whole(v) if k.endswith("_tokens") or k == "batch_size" else v for k, v in row.items()})
     except (ValidationError, ValueError, TypeError) as error:
         words = str(error).splitlines()[0]
         raise UserError(
@@ -109,12 +119,20 @@ def _configuration(row: dict) -> Configuration:
         ) from None
 
 
+def _whole(value: object) -> int:
+    """The value as a whole number. Raises ValueError for 2.5: half a sequence is another column, or another meaning."""
+    if float(value) != int(float(value)):
+        raise ValueError(f"{value} is no whole number")
+    return int(float(value))
+
+
 def _slug(kind: str, name: object) -> str:
-    """The catalog's slug, or the source's own name where the catalog does not know it."""
+    """The catalog's slug, or the source's own name where the catalog does not know it; `1 x NAME` is one board."""
+    one = BOARDS.fullmatch(str(name).strip()) if kind == "gpu" else None
     try:
-        return catalog.resolve(kind, str(name))[0]
+        return catalog.resolve(kind, one[1] if one else str(name))[0]
     except UserError:
-        return str(name)
+        return str(name).strip()
 
 
 def _strategy(name: str) -> str:
@@ -140,7 +158,7 @@ def _energy(frame: pd.DataFrame, rows: pd.DataFrame, energy: Energy) -> pd.DataF
         device_id=energy.device_id or energy.column, boundary=energy.boundary, basis=energy.basis, primary=True, status="ok"
     )
     method = "estimate" if energy.basis in ("estimated", "predicted") else "power"
-    return table.assign(method=method, field=energy.column, energy_j=values.where(values > 0))
+    return table.assign(method=method, field=energy.column, energy_j=values.where((values > 0) & np.isfinite(values)))
 
 
 def _fill_nominal(rows: pd.DataFrame) -> None:
@@ -159,9 +177,20 @@ def _judge(frame: pd.DataFrame, rows: pd.DataFrame, energies: pd.DataFrame, mapp
         said = frame[mapping.failed].astype(object)
         failed = ~said.astype(str).isin(mapping.passed) if mapping.passed else said.notna() & (said.astype(str).str.strip() != "")
     status = np.select([failed, ~measured], ["failed", "invalid"], default="ok")
-    reason = np.select([failed, ~measured], [f"{mapping.failed} of the source", NOT_MEASURED], default="")
+    reason = np.select([failed, ~measured & _is_text(frame, mapping), ~measured],
+                       [f"{mapping.failed} of the source", NO_NUMBER, NOT_MEASURED], default="")  # fmt: skip
     flags = rows["flags"] if "flags" in rows else pd.Series([[] for _ in range(len(rows))], index=rows.index)
     return rows.assign(status=status, reason=reason, flags=flags)
+
+
+def _is_text(frame: pd.DataFrame, mapping: Mapping) -> np.ndarray:
+    """Which rows hold something in an energy column that is no finite number: `0,005`, `1.2 kWh`, `inf`."""
+    found = np.zeros(len(frame), bool)
+    for energy in mapping.energies:
+        written = frame[energy.column].astype(str).str.strip().str.lower()
+        values = pd.to_numeric(frame[energy.column], errors="coerce").astype(float)
+        found |= (~np.isfinite(values) & frame[energy.column].notna() & ~written.isin(MISSING)).to_numpy()
+    return found
 
 
 def import_phases(
@@ -172,6 +201,12 @@ def import_phases(
     `phases` has start_s and stop_s beside the mapped columns; `energy_of(start_s, stop_s)` integrates the log and answers one dictionary a
     device: device_id, energy_j and, where known, u_granularity_j and status. `mapping.energies` says boundary and basis in one entry.
     """
+    if absent := [c for c in ("start_s", "stop_s") if c not in phases]:
+        raise UserError(f"phases without {', '.join(absent)}", "start_s and stop_s of every phase")
+    backward = ~(phases["stop_s"] > phases["start_s"])
+    if backward.any():
+        row = phases[backward].iloc[0]
+        raise UserError(f"a phase from {row['start_s']} to {row['stop_s']}", "an end after its beginning", "correct the phases table")
     timed = phases.assign(duration_s=phases["stop_s"] - phases["start_s"], energy_j=1.0)
     one = replace(mapping.energies[0], column="energy_j", unit="J", per="window")
     columns = {k: v for k, v in mapping.columns.items() if k != "duration_s"} | {"duration_s": "duration_s"}
@@ -192,7 +227,7 @@ def lm_eval_scores(results: dict, configuration_id: str, metrics: dict[str, str]
     exact_match). A metric has a filter in its key (`acc,none`); the first filter is taken unless the key is given in full. Raises
     UserError for a document that has no results, or a task without its metric.
     """
-    if not results.get("results"):
+    if not isinstance(results, dict) or not isinstance(results.get("results"), dict) or not results["results"]:
         raise UserError("a document without `results`", "lm-eval's results_*.json")
     rows = []
     for task, numbers in results["results"].items():
@@ -202,13 +237,33 @@ def lm_eval_scores(results: dict, configuration_id: str, metrics: dict[str, str]
         key = next((k for k in numbers if k == wanted or k.split(",")[0] == wanted), None)
         if key is None:
             raise UserError(f"task {task} has no {wanted}", f"one of {', '.join(k for k in numbers if ',' in k)}", "name its metric")
-        samples = results.get("n-samples", {}).get(task, {})
         row = {"configuration_id": configuration_id, "task": task, "version": results.get("versions", {}).get(task)}
-        row |= {"few_shot": results.get("n-shot", {}).get(task), "metric": key, "score": float(numbers[key])}
-        rows.append(row | {"n_items": samples.get("effective", samples.get("original"))})
+        row |= {"few_shot": _of_leaves(results, "n-shot", task, max), "metric": key, "score": _score(task, key, numbers[key])}
+        rows.append(row | {"n_items": _of_leaves(results, "n-samples", task, sum)})
     if not rows:
         raise UserError(f"tasks {', '.join(results['results'])}", "one whose metric is known", "pass metrics={task: metric}")
     return pd.DataFrame(rows)
+
+
+def _score(task: str, metric: str, value: object) -> float:
+    """The score as a fraction. Raises UserError for what is none: `N/A`, NaN, a percentage."""
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        score = float("nan")
+    if not 0 <= score <= 1:
+        raise UserError(f"{metric} of {task} is {value}", "a fraction in [0, 1]", "leave the task out, or divide percentages by 100")
+    return score
+
+
+def _of_leaves(results: dict, field: str, task: str, joined: Callable[[list], int]) -> int | None:
+    """A count of a task, of a group (mmlu) joined over the subtasks that make it up; None where the document does not say it."""
+    known, parts = results.get(field, {}), results.get("group_subtasks", {}).get(task) or []
+    if task in known or not parts:
+        found = known.get(task)
+        return found.get("effective", found.get("original")) if isinstance(found, dict) else found
+    counts = [_of_leaves(results, field, part, joined) for part in parts]
+    return joined(counts) if None not in counts else None
 
 
 def _metric_of(task: str) -> str | None:

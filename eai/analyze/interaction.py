@@ -21,18 +21,18 @@ COLUMNS = ["quantization", "factor", "level", "reference", "ratio_at_level", "ra
 
 
 def block_ratios(selection: Selection, baseline: str | None = None) -> pd.DataFrame:
-    """One row a (configuration, job, block): `log_ratio` of its energy per token to the baseline's in the same block.
+    """One row a (configuration, job, block): `log_ratio` of its energy per token (of a task: per item) to the baseline's in the same block.
 
     The common material of interactions and crossovers; columns: configuration_id, the configuration, job, block, log_ratio.
     """
     configurations = selection.rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
     matched = match_baselines(configurations, baseline).dropna(subset="baseline_id")
     matched = matched[matched["configuration_id"] != matched["baseline_id"]]
-    blocks = block_means(selection.rows)[["configuration_id", "job", "block", "energy_j_per_token"]]
+    blocks = block_means(selection.rows)[["configuration_id", "job", "block", "unit_energy_j"]]
     own = matched.merge(blocks, on="configuration_id")
-    base = blocks.rename(columns={"configuration_id": "baseline_id", "energy_j_per_token": "base_j_per_token"})
+    base = blocks.rename(columns={"configuration_id": "baseline_id", "unit_energy_j": "base_energy_j"})
     both = own.merge(base, on=["baseline_id", "job", "block"])
-    return both.assign(log_ratio=np.log(both["energy_j_per_token"] / both["base_j_per_token"]))
+    return both.assign(log_ratio=np.log(both["unit_energy_j"] / both["base_energy_j"]))
 
 
 def synergy(ratios: pd.DataFrame, factor: str, reference=None) -> pd.DataFrame:

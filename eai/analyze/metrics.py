@@ -24,6 +24,13 @@ def energy_per_token(energy_j, tokens_out):
     return energy_j / tokens_out
 
 
+def energy_per_request(energy_j, requests):
+    """Energy per request [J], of a task per item: energy over the requests completed in the same window, whatever they produced."""
+    _positive("energy_j", energy_j)
+    _positive("requests", requests)
+    return energy_j / requests
+
+
 def tokens_per_joule(energy_j_per_token):
     """Output tokens per joule [tok/J], the inverse of the energy per output token."""
     _positive("energy_j_per_token", energy_j_per_token)
@@ -74,3 +81,9 @@ def tweor(score, energy_wh, duration_s):
     """Time-Weighted EOR [1/(Wh s)]: score over energy times the time of the whole task as run; higher is better."""
     _positive("duration_s", duration_s)
     return eor(score, energy_wh) / duration_s
+
+
+def energy_per_correct(eor, n_items):
+    """Energy per correct answer [J] of a task as run: its energy over the items it got right, score x n; infinite where that is none."""
+    with np.errstate(divide="ignore"):
+        return J_PER_WH / (np.asarray(eor, float) * np.asarray(n_items, float))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from eai.analyze.selection import CONFIGURATION, Selection
+from eai.analyze.selection import CONFIGURATION, Selection, as_run
 from eai.errors import UserError
 from eai.stats.comparisons import ALPHA
 from eai.stats.intervals import Interval, combine, t_quantile
@@ -117,7 +117,8 @@ def prefill_and_decode(selection: Selection, quantity: str = "energy_j") -> pd.D
         raise UserError(f"quantity '{quantity}'", f"one of {', '.join(QUANTITIES)}")
     unit = QUANTITIES[quantity]
     keys = [*CELL, "job"]
-    rows = [dict(zip(keys, key, strict=True)) | _row(cell, quantity, unit) for key, cell in selection.rows.groupby(keys, sort=False)]
+    plain = selection.rows[~as_run(selection.rows)]
+    rows = [dict(zip(keys, key, strict=True)) | _row(cell, quantity, unit) for key, cell in plain.groupby(keys, sort=False)]
     return pd.DataFrame(rows)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eai.analyze import metrics
-from eai.analyze.blocks import block_means
+from eai.analyze.blocks import block_means, unit_energy
 from eai.analyze.selection import CONFIGURATION, Selection
 from eai.stats import comparisons, diagnostics
 
@@ -21,13 +21,13 @@ COVARIATES = {
 
 
 def effects(selection: Selection) -> pd.DataFrame:
-    """One row a possible disturbance: what changes, its relative effect on the energy per token with 95 % interval, p, p_holm, n.
+    """One row a possible disturbance: what changes, its relative effect on the energy per token or item with 95 % interval, p, p_holm, n.
 
     Effects are estimated beside configuration and block (of a job). Autocorrelation of consecutive blocks stands in the last row: its
     effect column is the lag-one correlation. Columns: disturbance, effect, low, high, p, p_holm, n.
     """
     rows = selection.rows
-    y = np.log(metrics.energy_per_token(rows["energy_j"], rows["tokens_out"]).astype(float))
+    y = np.log(unit_energy(rows))
     block = rows.groupby(["job", "block"]).ngroup()
     found = []
     for name, words in COVARIATES.items():
@@ -60,24 +60,25 @@ def _autocorrelation(selection: Selection) -> dict:
 def _block_series(selection: Selection) -> np.ndarray:
     """Residuals (configuration, block) of the job with the most complete configurations."""
     blocks = block_means(selection.rows)
-    blocks["log"] = np.log(blocks["energy_j_per_token"])
+    blocks["log"] = np.log(blocks["unit_energy_j"])
     tables = [t.pivot_table(index="configuration_id", columns="block", values="log").dropna().to_numpy() for _, t in blocks.groupby("job")]
     series = max(tables, key=np.size)
     return series - series.mean(axis=0, keepdims=True) - series.mean(axis=1, keepdims=True) + series.mean() if series.size else series
 
 
 def outliers(selection: Selection) -> pd.DataFrame:
-    """The windows whose energy per token stands out from configuration and block, at a 5 % chance of accusing anyone wrongly in a job.
+    """The windows whose energy per token (of a task: per item) stands out from configuration and block.
 
-    Columns: job, block, repeat, configuration, energy_j_per_token, ratio_to_expected (to the configuration's median). They
-    stay in every estimate: compare the table with and without them by leaving out their `attempt`.
+    At a 5 % chance of accusing anyone wrongly in a job. Columns: job, block, repeat, configuration, energy_j_per_token, ratio_to_expected
+    (to the configuration's median). They stay in every estimate: compare the table with and without them by leaving out their `attempt`.
     """
-    rows = selection.rows.assign(energy_j_per_token=metrics.energy_per_token(selection.rows["energy_j"], selection.rows["tokens_out"]))
+    tokens = selection.rows["tokens_out"].astype(float)
+    rows = selection.rows.assign(energy_j_per_token=metrics.energy_per_token(selection.rows["energy_j"], tokens.where(tokens > 0)))
+    unit_j = unit_energy(rows)
     flagged = np.zeros(len(rows), bool)
     for _, job in rows.groupby("job"):
         place = rows.index.get_indexer(job.index)
-        flagged[place] = diagnostics.outliers(np.log(job["energy_j_per_token"].astype(float)), job["configuration_id"], job["block"])
-    usual = rows.groupby("configuration_id")["energy_j_per_token"].transform("median")
-    rows["ratio_to_expected"] = rows["energy_j_per_token"] / usual
+        flagged[place] = diagnostics.outliers(np.log(unit_j[job.index]), job["configuration_id"], job["block"])
+    rows["ratio_to_expected"] = unit_j / unit_j.groupby(rows["configuration_id"]).transform("median")
     columns = ["job", "block", "repeat", "attempt", "configuration_id", *CONFIGURATION, "energy_j_per_token", "ratio_to_expected"]
     return rows.loc[flagged, columns].reset_index(drop=True)

@@ -63,6 +63,13 @@ def select(
     return Selection(rows.reset_index(drop=True), excluded, boundary, basis, kind)
 
 
+def as_run(table: pd.DataFrame) -> pd.Series:
+    """Which rows are of a task run over its items as they come: those have no lengths of their own, and are costed by the item."""
+    if not {"input_tokens", "output_tokens"} <= set(table.columns):
+        return pd.Series(False, index=table.index)
+    return table["input_tokens"].eq(0) & table["output_tokens"].eq(0)
+
+
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """The table sorted by configuration, strategies in the registry's order (full precision first) and not by alphabet."""
     known = list(strategies.STRATEGIES)
@@ -130,7 +137,9 @@ def _why_not(joined: pd.DataFrame, boundary: str, basis: str, kind: str) -> np.n
     absent = joined["energy_basis"].isna()
     other = (joined["energy_basis"] != basis) | (joined["last_basis"] != basis)
     devices = joined.groupby(["job", "configuration_id"])["n_devices"].transform("max")
-    counts = joined[["tokens_out", "duration_s"]].astype(float)
+    tasks = as_run(joined)
+    units = joined["requests"].astype(float).where(tasks, joined["tokens_out"].astype(float)) if tasks.any() else joined["tokens_out"]
+    done = (units.astype(float) > 0) & (joined["duration_s"].astype(float) > 0)
     conditions = {
         f"no {boundary} energy": absent,
         "two primary energies of one device": joined["twice"].eq(True),
@@ -139,7 +148,8 @@ def _why_not(joined: pd.DataFrame, boundary: str, basis: str, kind: str) -> np.n
         f"no {kind} energy": joined["energy_low_j"].eq(-np.inf),
         f"{kind} energy not above zero": joined["energy_low_j"] <= 0,
         "energy of a device is missing": joined["n_devices"] < devices,
-        "no output tokens or no duration": ~(counts > 0).all(axis=1),
+        "no output tokens or no duration": ~done & ~tasks,
+        "no items or no duration": ~done & tasks,
     }
     why = np.select(list(conditions.values()), list(conditions), default="")
     return np.where(why == "energy not usable", "energy is " + _words(joined, "not_ok"), why)

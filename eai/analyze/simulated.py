@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from eai import schema
 from eai.settings import Configuration
@@ -58,6 +59,24 @@ def experiment(truth: Truth, blocks: int, rng: np.random.Generator, repeats: int
     frame["attempt"] = [f"{i:08x}" for i in range(len(frame))]
     frame["energy_j"] = truth.gain * per_token * frame["tokens_out"] + truth.offset_w * frame["duration_s"]
     return _windows(frame, truth), _energies(frame, truth)
+
+
+def items(windows: pd.DataFrame, right: dict[str, float], n_items: int, rng: np.random.Generator, alike: float = 0.8) -> pd.DataFrame:
+    """Item-level scores of every configuration: `right` is the planted probability of a right answer by strategy.
+
+    Columns configuration_id, block, task, item, score. An item is easy or hard for all configurations of its task and model: `alike` is
+    the correlation of the latent ease (a Gaussian copula), so paired comparisons see less noise than unpaired ones. Answers are greedy:
+    one block stands for all.
+    """
+    configurations = windows.drop_duplicates("configuration_id")
+    ease = {key: rng.normal(size=n_items) for key, _ in configurations.groupby(["model", "task"])}
+    parts = []
+    for row in configurations.to_dict("records"):
+        own = np.sqrt(alike) * ease[row["model"], row["task"]] + np.sqrt(1 - alike) * rng.normal(size=n_items)
+        score = (stats.norm.cdf(own) < right[row["quantization"]]).astype(float)
+        keys = {"configuration_id": row["configuration_id"], "block": 1, "task": row["task"], "item": np.arange(n_items)}
+        parts.append(pd.DataFrame(keys | {"score": score}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def true_ratio(truth: Truth, gpu: str, quantization: str, baseline: str) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eai.analyze.blocks import block_means
-from eai.analyze.comparison import compare_blocks, judged, log_values, with_differences
+from eai.analyze.comparison import compare_blocks, judged, log_values, match_baselines, with_differences
 from eai.analyze.selection import CONFIGURATION, Selection
 from eai.errors import UserError
 from eai.stats import comparisons as tests
@@ -29,17 +29,20 @@ def contrast(
 ) -> pd.DataFrame:
     """The ratio of each level of a configuration column to a reference level, everything else the same; one row a stratum and level.
 
-    `task` answers task complexity, `gpu` hardware, `model` distillation, `batch_size` batching. Blocks of one job are paired; across cards
-    Welch's test holds the gain of both sensors. Columns: the configuration, reference, ratio, ratio_low, ratio_high, n, method, p, p_holm,
-    outcome, reason. Raises UserError for a column or reference that the experiment does not have.
+    `task` answers task complexity (by the item where tasks ran as they come; their own options are not held equal), `gpu` hardware, `model`
+    distillation, `batch_size` batching. Blocks of one job are paired; across cards Welch's test holds the gain of both sensors. Columns:
+    the configuration, reference, ratio, ratio_low, ratio_high, n, method, p, p_holm, outcome, reason. Raises UserError for a column or
+    reference that the experiment does not have.
     """
     if column not in CONFIGURATION:
         raise UserError(f"column {column}", f"one of {', '.join(CONFIGURATION)}")
     table = selection.rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id").reset_index(drop=True)
     if reference not in set(table[column]):
         raise UserError(f"{column} {reference} was not measured", f"one of {', '.join(map(str, sorted(set(table[column]))))}")
-    stratum = [c for c in CONFIGURATION if c != column]
+    own = ("task", "options") if column == "task" else (column,)
+    stratum = [c for c in CONFIGURATION if c not in own]
     base = table[table[column] == reference].rename(columns={"configuration_id": "baseline_id"})[[*stratum, "baseline_id"]]
+    base = base[~base.duplicated(stratum, keep=False)]
     wanted = table[column].isin(levels) if levels is not None else table[column] != reference
     table = table[wanted & (table[column] != reference)].merge(base, on=stratum, how="left")
     table["reason"] = np.where(table["baseline_id"].isna(), f"no {column} {reference} with everything else the same", "")
@@ -93,20 +96,31 @@ def heatmap(summary: pd.DataFrame, value: str = "energy_j_per_token", rows: str 
     return wide[[*known, *(c for c in wide.columns if c not in known)]]
 
 
-def retention(summary: pd.DataFrame) -> pd.DataFrame:
+def retention(summary: pd.DataFrame, pairs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Score retained against energy saved: one row a configuration with score and baseline in its stratum.
 
-    Columns: the configuration, score_retained (ratio of scores; `_low` and `_high` as for different items: wide and safe where the items
-    were the same), energy_saved (1 - ratio, `_low`, `_high`).
+    Columns: the configuration, score_retained (ratio of scores with `_low`, `_high`), energy_saved (1 - ratio, `_low`, `_high`), n_blocks,
+    n_items, basis.
+    Intervals of the score are paired on the items where `pairs` (analyze.scores.against_baseline) has them; else they are as for
+    different items: wide, and safe where the items were the same.
     """
     table = summary.dropna(subset=["score", "ratio_to_baseline"])
-    stratum = [c for c in CONFIGURATION if c not in ("quantization", "options")]
-    base = table[table["quantization"] == table["baseline"]].drop_duplicates(stratum)
-    both = table[table["quantization"] != table["baseline"]].merge(base, on=stratum, suffixes=("", "_base"))
-    own, other = (Interval(*(both[f"score{end}{side}"].to_numpy(float) for end in ("", "_low", "_high"))) for side in ("", "_base"))
-    retained = quotient(own, other)
-    both = both.assign(score_retained=retained.value, score_retained_low=retained.low, score_retained_high=retained.high)
-    both["energy_saved"] = 1 - both["ratio_to_baseline"]
-    both["energy_saved_low"], both["energy_saved_high"] = 1 - both["ratio_to_baseline_high"], 1 - both["ratio_to_baseline_low"]
-    ends = ("", "_low", "_high")
-    return both[[*CONFIGURATION, *(f"{c}{e}" for c in ("score_retained", "energy_saved") for e in ends)]].reset_index(drop=True)
+    named = table["baseline"].unique()
+    matched = match_baselines(table, named[0] if len(named) == 1 else None)[["configuration_id", "baseline_id"]]
+    scores = [f"score{end}" for end in ("", "_low", "_high")]
+    base = table[["configuration_id", *scores]].add_suffix("_base").rename(columns={"configuration_id_base": "baseline_id"})
+    both = table.merge(matched, on="configuration_id").merge(base, on="baseline_id")
+    both = both[both["configuration_id"] != both["baseline_id"]].reset_index(drop=True)
+    retained = quotient(*(Interval(*(both[f"{c}{side}"].to_numpy(float) for c in scores)) for side in ("", "_base")))
+    saved = Interval(*(1 - both[f"ratio_to_baseline{end}"] for end in ("", "_high", "_low")))
+    found = {f"{name}{end}": values for name, interval in (("score_retained", retained), ("energy_saved", saved))
+             for end, values in zip(("", "_low", "_high"), interval, strict=True)}  # fmt: skip
+    table = both[CONFIGURATION].assign(**found, **{c: both[c] for c in ("n_blocks", "n_items", "basis")})
+    return _on_the_same_items(table, pairs, list(found)[:3]) if pairs is not None and len(pairs) else table
+
+
+def _on_the_same_items(table: pd.DataFrame, pairs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """The table with the paired figures of the score where both ends of their interval are known."""
+    paired = table[CONFIGURATION].merge(pairs[[*CONFIGURATION, *columns]], on=CONFIGURATION, how="left")[columns]
+    known = paired.notna().all(axis=1)
+    return table.assign(**{c: table[c].mask(known, paired[c]) for c in columns})

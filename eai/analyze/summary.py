@@ -1,4 +1,4 @@
-"""One row a configuration: energy per output token, throughput, power and memory, with intervals over blocks and a gate.
+"""One row a configuration: energy per output token or request, throughput, power and memory, with intervals over blocks and a gate.
 
 The block is the replicate: windows of one block ran on one load of the model and are averaged before anything is estimated.
 """
@@ -11,6 +11,8 @@ from eai.analyze import metrics
 from eai.analyze.blocks import block_means
 from eai.analyze.comparison import compare_blocks
 from eai.analyze.efficiency import with_scores
+from eai.analyze.perplexity import of_texts
+from eai.analyze.scores import of_items
 from eai.analyze.selection import CONFIGURATION, Selection, in_order, select
 from eai.quantity import Budget
 from eai.stats.intervals import cv_interval, log_t_from_moments, with_systematic
@@ -31,8 +33,8 @@ def summarize(
     """The summary table (schema.SUMMARY) of an experiment: one row for each configuration that was tried.
 
     A configuration without a usable window keeps a row with `n_blocks` 0, no numbers, gate rejected and the reason. `scores`: columns
-    configuration_id, score (a fraction) and, for intervals, n_items; EOR and TWEOR are filled where it is given. Raises UserError where
-    nothing is usable.
+    configuration_id, score (a fraction) and, for intervals, n_items; or item by item as in schema.SCORES, texts among them. EOR, TWEOR,
+    energy per correct answer and perplexity are filled where they are given. Raises UserError where nothing is usable.
     """
     selection = select(windows, energies, boundary, basis, net)
     return summarize_selection(selection, windows, baseline, scores)
@@ -51,7 +53,9 @@ def summarize_selection(
     table = table.assign(basis=selection.basis, boundary=selection.boundary, energy_kind=selection.kind)
     table["gate"] = gate(table["energy_cv"], table["n_blocks"])
     table["reason"] = _reasons(table, selection.excluded)
-    table = with_scores(table, blocks, scores)
+    items = scores if scores is not None and "item" in scores else None
+    table = with_scores(table, blocks, scores if items is None else of_items(items))
+    table = _with_perplexity(table, items)
     table = _with_ratios(table, blocks, baseline)
     return in_order(table.reindex(columns=[c.name for c in schema.SUMMARY]))
 
@@ -62,12 +66,13 @@ def _estimates(blocks: pd.DataFrame) -> pd.DataFrame:
     table = groups.agg(
         n_blocks=("block", "size"), n_windows=("n_windows", "sum"), n_jobs=("job", "nunique"), memory_peak_gb=("memory_peak_gb", "max")
     )
-    means = ["cpu_s_per_token", "power_mean_w", "ttft_s", "model_bytes", "u_offset_relative", "u_gain_relative"]
+    means = ["cpu_s_per_token", "cpu_s_per_request", "power_mean_w", "ttft_s", "model_bytes"]
+    means += ["u_offset_relative", "u_gain_relative"]
     table = table.join(groups[means].mean())
     table["model_gb"] = table.pop("model_bytes") / 1e9
-    for name in ("energy_j_per_token", "throughput_tok_s"):
+    for name in ("energy_j_per_token", "energy_j_per_request", "throughput_tok_s", "requests_per_second"):
         table = table.join(_log_t_columns(blocks, name))
-    table["energy_cv"], table["energy_cv_low"], table["energy_cv_high"] = cv_interval(_cv(groups["energy_j_per_token"]), table["n_blocks"])
+    table["energy_cv"], table["energy_cv_low"], table["energy_cv_high"] = cv_interval(_cv(groups["unit_energy_j"]), table["n_blocks"])
     table["throughput_cv"] = _cv(groups["throughput_tok_s"])
     table["tokens_per_j"] = metrics.tokens_per_joule(table["energy_j_per_token"])
     return _with_absolute(table).reset_index()
@@ -81,7 +86,7 @@ def _cv(groups) -> pd.Series:
 def _log_t_columns(blocks: pd.DataFrame, name: str) -> pd.DataFrame:
     """`name`, `name_low`, `name_high` and the moments of its logarithm, by configuration."""
     logs = np.log(blocks[name]).groupby(blocks["configuration_id"], sort=False)
-    frame = pd.DataFrame({f"{name}_mean_log": logs.mean(), f"{name}_sd_log": logs.std(ddof=1), "n": logs.size()})
+    frame = pd.DataFrame({f"{name}_mean_log": logs.mean(), f"{name}_sd_log": logs.std(ddof=1), "n": logs.count()})
     interval = log_t_from_moments(frame[f"{name}_mean_log"], frame[f"{name}_sd_log"], frame.pop("n"))
     frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = interval
     return frame
@@ -117,6 +122,15 @@ def _reasons(table: pd.DataFrame, excluded: pd.DataFrame) -> pd.Series:
     single = np.where(table["n_blocks"] == 1, "one block: no spread known", "")
     cards = np.where(table["n_jobs"] > 1, "blocks of several jobs: their cards' gains differ", "")
     return pd.Series(["; ".join(filter(None, words)) for words in zip(reasons, single, cards, strict=True)], index=table.index)
+
+
+def _with_perplexity(table: pd.DataFrame, items: pd.DataFrame | None) -> pd.DataFrame:
+    """Adds perplexities, and the number of texts where a configuration was given texts."""
+    found = of_texts(items) if items is not None else None
+    if found is None or found.empty:
+        return table
+    table = table.merge(found, on="configuration_id", how="left", suffixes=("", "_texts"))
+    return table.assign(n_items=table["n_items"].fillna(table.pop("n_items_texts")))
 
 
 def _with_ratios(table: pd.DataFrame, blocks: pd.DataFrame, baseline: str | None) -> pd.DataFrame:

@@ -9,7 +9,8 @@ Read in this order::
     checks       all of them on a table; the family-wise false-alarm rate is shared out here
     cells, foreign          a stranger's CSV, read defensively       simulate       clean tables, to count false alarms on
     scope, evaluate, relational    the rows a claim speaks of, and one function a kind of claim
-    measured     the same claims against our own measurements        verdicts       every claim and table, one row a verdict
+    experiment   the rows of an experiment that may speak             measured       the same claims against our own measurements
+    verdicts     every claim and table, one row a verdict
 
 No check names a GPU, a model or a file: what is specific stands in data/published/claims.csv.
 """

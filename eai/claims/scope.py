@@ -105,7 +105,7 @@ def _retained(out: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def _meets(frame: pd.DataFrame, condition: str) -> np.ndarray:
+def meets(frame: pd.DataFrame, condition: str) -> np.ndarray:
     """Which rows meet one comparison of a condition. Raises UserError if it cannot be read."""
     match = _CONDITION.fullmatch(condition)
     if not match:
@@ -130,7 +130,7 @@ def select(tables: dict[str, pd.DataFrame], names: str, where: str) -> pd.DataFr
         return pd.DataFrame(columns=["_table", "_lines", *FACTORS])
     frame = pd.concat(parts, ignore_index=True)
     for condition in filter(None, (c.strip() for c in where.split("&"))):
-        frame = frame[_meets(frame, condition)]
+        frame = frame[meets(frame, condition)]
     return frame.reset_index(drop=True)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from eai.plots.style import MARKERS, PALETTE, colorbar, plain_ticks, tidy, watermark
+from eai.plots.style import MARKERS, PALETTE, colorbar, plain_ticks, tidy, title, watermark
 
 
 def fold_errors(errors: pd.DataFrame, ax: Axes) -> list:
@@ -50,7 +50,7 @@ def ranking(table: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_1k_tok", 
     ax.set_xscale("log")
     plain_ticks(ax.xaxis)
     ax.set_xlabel("energy per 1000 output tokens [J]")
-    ax.set_title("filled: accuracy known; orange: predicted", fontsize="medium", loc="left")
+    title(ax, "filled: accuracy known; orange: predicted")
     return artists + watermark(ax, rows)
 
 

@@ -1,10 +1,14 @@
 """Cost per token and throughput by strategy and batch size: points with intervals, never bars without."""
 
+import json
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from eai.plots.style import MARKERS, PALETTE, label, tidy, watermark
+from eai.analyze.cost import SPEEDS, TOKEN, UNITS, costed
+from eai.analyze.cost import label as cost_label
+from eai.plots.style import MARKERS, PALETTE, label, plain_ticks, tidy, title, watermark
 
 SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "batch_size")
 WORDS = {"batch_size": "batch {}", "input_tokens": "{} tok in", "output_tokens": "{} tok out", "weights": "{} weights"}
@@ -15,22 +19,33 @@ MOST_SERIES = 16
 def cost(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
     """Draw the cost per output token of each strategy, a series for each batch size (and whatever else varies); returns the artists.
 
-    `metric` is a column of the summary; its `_low` and `_high` are drawn where the table has them. A point outside the gate
-    (rejected) is hollow. Without any usable point the axes say so.
+    Tasks that ran as their items come are costed by the item, and the axis says so. `metric` is a column of the summary; its `_low`
+    and `_high` are drawn where the table has them. A point outside the gate (rejected) is hollow. Without any usable point the axes
+    say so.
     """
-    return _by_strategy(summary, ax, metric)
+    return _by_unit(summary, ax, metric, "unit_energy_j", UNITS)
 
 
 def throughput(summary: pd.DataFrame, ax: Axes) -> list:
-    """Draw the output tokens per second of each strategy with intervals; returns the artists."""
-    return _by_strategy(summary, ax, "throughput_tok_s")
+    """Draw the output tokens (of a task: items) per second of each strategy with intervals; returns the artists."""
+    return _by_unit(summary, ax, "throughput_tok_s", "units_per_s", SPEEDS)
+
+
+def _by_unit(summary: pd.DataFrame, ax: Axes, metric: str, by_unit: str, words: dict[str, str]) -> list:
+    """A metric by strategy; by unit of work where the summary has tasks."""
+    table = costed(summary)
+    if metric not in TOKEN or not (table["unit"] == "item").any():
+        return _by_strategy(summary, ax, metric)
+    artists = _by_strategy(table, ax, by_unit)
+    ax.set_ylabel(cost_label(table, words))
+    return artists
 
 
 def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str) -> list:
     """Points with intervals: strategies on x, one series for each combination of what else varies."""
     table = summary[summary[metric].notna()]
     tidy(ax)
-    ax.set_ylabel(label(metric))
+    ax.set_ylabel(label(metric) if metric not in ("unit_energy_j", "units_per_s") else "")
     if table.empty:
         return [ax.text(0.5, 0.5, "no usable window", transform=ax.transAxes, ha="center", color="0.4")]
     strategies = list(dict.fromkeys(table["quantization"]))
@@ -45,22 +60,31 @@ def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str) -> list:
     )
     _scale(ax, table[metric])
     if len(groups) > MOST_SERIES:
-        ax.set_title(f"{len(groups)} series, named in the table", loc="left")
+        title(ax, f"{len(groups)} series, named in the table")
     elif len(groups) > 1:
         ax.legend(frameon=False, fontsize="small", ncols=1 + (len(groups) > 6))
     return artists + watermark(ax, table)
 
 
 def series(table: pd.DataFrame):
-    """Pairs (name, rows): one for each combination of the columns that vary beside the strategy."""
+    """Pairs (name, rows): one for each combination of the columns that vary beside the strategy; options where they tell too little."""
     varying = [c for c in SERIES if c in table and table[c].nunique() > 1]
+    if "options" in table and table.duplicated([*varying, "quantization"]).any() and table["options"].nunique() > 1:
+        varying.append("options")
     if not varying:
         return [("", table)]
     named = []
     for key, rows in table.groupby(varying, sort=True):
-        words = [WORDS.get(c, "{}").format(value) for c, value in zip(varying, key, strict=True)]
-        named.append((", ".join(words), rows))
+        words = [_word(c, value) for c, value in zip(varying, key, strict=True)]
+        named.append((", ".join(filter(None, words)), rows))
     return named
+
+
+def _word(column: str, value) -> str:
+    """A value of a series in words; options as `load closed:4`, nothing for those at their default."""
+    if column == "options":
+        return ", ".join(f"{name} {option}" for name, option in json.loads(value or "{}").items())
+    return WORDS.get(column, "{}").format(value)
 
 
 def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame, metric: str, color: str, marker: str, name: str) -> list:
@@ -83,5 +107,6 @@ def _scale(ax: Axes, values: pd.Series) -> None:
     """A log axis where the values span more than fivefold, else a linear one from zero: a cut axis exaggerates."""
     if values.max() / values.min() > LOG_SPAN:
         ax.set_yscale("log")
+        plain_ticks(ax.yaxis)
     else:
         ax.set_ylim(bottom=0)

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from eai.plots.style import FONT_PT, PALETTE, watermark
+from eai.plots.style import FONT_PT, PALETTE, percent, watermark
 
 STAGES = (
     ("choices", ("strategy", "hardware", "batch, length, task")),
@@ -34,7 +34,7 @@ def framework(ax: Axes) -> list:
 def decision_tree(rules: pd.DataFrame, ax: Axes) -> list:
     """Draw the rules of analyze.deployment.decisions as a tree: setting, batch sizes, strategy with its probability; returns the leaves.
 
-    `rules` may carry `confidence_text`. At most 12 leaves are drawn; the drawing says how many there were.
+    At most 12 leaves are drawn; the drawing says how many there were.
     """
     table = rules.head(MOST_LEAVES).reset_index(drop=True)
     ax.set_axis_off()
@@ -46,8 +46,8 @@ def decision_tree(rules: pd.DataFrame, ax: Axes) -> list:
         places.setdefault(_setting(row, rules), []).append(y)
         batches = f"batch {row['from']}" if row["from"] == row["to"] else f"batch {row['from']} to {row['to']}"
         leaves.append(_box(ax, 2.1, y - 0.4, 0.85, 0.8, PALETTE[2]))
-        sure = row.get("confidence_text", f"{100 * row['confidence']:.0f} %")
-        ax.text(2.52, y, f"{row['quantization']}\nlowest with p {sure}", ha="center", va="center", fontsize=FONT_PT - 1)
+        sure = f"{row['quantization']}\nlowest with p {percent(row['confidence'])}"
+        ax.text(2.52, y, sure, ha="center", va="center", fontsize=FONT_PT - 1)
         ax.text(1.62, y + 0.06, batches, ha="center", va="bottom", fontsize=FONT_PT)
     for name, ys in places.items():
         middle = sum(ys) / len(ys)

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from eai.plots.style import MARKERS, PALETTE, tidy, watermark
+from eai.plots.style import MARKERS, PALETTE, tidy, title, watermark
 
 
 def power_curves(table: pd.DataFrame, ax: Axes) -> list:
@@ -17,6 +17,6 @@ def power_curves(table: pd.DataFrame, ax: Axes) -> list:
     ax.set_ylabel("probability of showing it")
     ax.set_ylim(0, 1.02)
     spread, family = table["sd_log"].iloc[0], table["family"].iloc[0]
-    ax.set_title(f"spread of log ratios {spread:.3f}, family of {family} comparisons", loc="left")
+    title(ax, f"spread of log ratios {spread:.3f}, family of {family} comparisons")
     ax.legend(frameon=False, fontsize="small")
     return artists + watermark(ax, table)

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from eai.plots.costs import SERIES, WORDS
-from eai.plots.style import PALETTE, tidy, watermark
+from eai.plots.style import MOST_LINES, PALETTE, tidy, title, watermark
 
 LOOK = {
     "lower": (PALETTE[2], "v"),
@@ -18,9 +18,9 @@ def forest(comparisons: pd.DataFrame, ax: Axes) -> list:
     """Draw one line a comparison: ratio, 95 % interval, colour and marker by outcome; returns the artists.
 
     The grey band is the equivalence margin. A comparison that could not be made stands there with its reason instead of a
-    point: leaving it out would make the picture better than the data.
+    point: leaving it out would make the picture better than the data. At most 40 lines are drawn; the title says how many there were.
     """
-    table = comparisons.reset_index(drop=True)
+    table = comparisons.head(MOST_LINES).reset_index(drop=True)
     tidy(ax, grid="x")
     if table.empty:
         return [ax.text(0.5, 0.5, "nothing to compare", transform=ax.transAxes, ha="center", color="0.4")]
@@ -29,6 +29,7 @@ def forest(comparisons: pd.DataFrame, ax: Axes) -> list:
     artists += [_line(ax, y, row) for y, row in table.iterrows()]
     ax.set_yticks(range(len(table)), names(table))
     ax.set_ylim(len(table) - 0.5, -0.5)
+    title(ax, f"{len(table)} of {len(comparisons)} comparisons" if len(comparisons) > len(table) else "")
     ax.set_xlabel(f"{_quantity(table)}, ratio to {', '.join(sorted(set(table['baseline'])))}")
     handles = {
         outcome: ax.scatter([], [], color=c, marker=m, s=20, label=outcome)
@@ -55,11 +56,14 @@ def _quantity(table: pd.DataFrame) -> str:
     """The compared quantity in words."""
     words = {
         "energy_j_per_token": "energy per output token",
+        "energy_j_per_request": "energy per item",
+        "requests_per_second": "items per second",
+        "cpu_s_per_request": "CPU time per item",
         "throughput_tok_s": "throughput",
         "power_mean_w": "mean power",
         "cpu_s_per_token": "CPU time per output token",
     }
-    return words.get(str(table["metric"].iloc[0]), str(table["metric"].iloc[0]))
+    return " or ".join(words.get(metric, metric) for metric in dict.fromkeys(table["metric"].astype(str)))
 
 
 def _line(ax: Axes, y: int, row: pd.Series):

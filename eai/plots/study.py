@@ -1,4 +1,4 @@
-"""The study's pictures: heatmap, scaling with batch, Pareto front, retention, synergy, uncertainty budget."""
+"""The study's pictures: heatmap, scaling with batch, synergy, uncertainty budget."""
 
 import matplotlib
 import numpy as np
@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 
 from eai.analyze.budget import TERMS
 from eai.plots.costs import WORDS, series
-from eai.plots.ratios import names
-from eai.plots.style import FONT_PT, MARKERS, PALETTE, colorbar, label, plain_ticks, tidy, watermark
+from eai.plots.ratios import LOOK, names
+from eai.plots.style import FONT_PT, MARKERS, MOST_LINES, PALETTE, colorbar, doubts, label, plain_ticks, tidy, title, watermark
 
 
 def heatmap(table: pd.DataFrame, ax: Axes, value: str = "energy_j_per_token", basis: pd.DataFrame | None = None) -> list:
@@ -19,16 +19,23 @@ def heatmap(table: pd.DataFrame, ax: Axes, value: str = "energy_j_per_token", ba
     numbers = table.to_numpy(float)
     norm = matplotlib.colors.LogNorm(np.nanmin(numbers), np.nanmax(numbers)) if np.nanmax(numbers) > np.nanmin(numbers) else None
     image = ax.imshow(np.ma.masked_invalid(numbers), cmap="cividis_r", norm=norm, aspect="auto")
-    middle = np.sqrt(np.nanmin(numbers) * np.nanmax(numbers))
     artists = [image]
     for (i, j), number in np.ndenumerate(numbers):
         text = f"{number:.3g}" if np.isfinite(number) else "not\nmeasured"
-        color = "0.4" if not np.isfinite(number) else "white" if number > middle else "black"
+        color = _readable_on(image.cmap(image.norm(number))) if np.isfinite(number) else "0.4"
         artists.append(ax.text(j, i, text, ha="center", va="center", color=color, fontsize=FONT_PT - 1))
     ax.set_xticks(range(table.shape[1]), table.columns, rotation=35, ha="right")
     ax.set_yticks(range(table.shape[0]), table.index)
     plain_ticks(colorbar(ax, image, label(value)).ax.yaxis)
-    return artists + (watermark(ax, basis) if basis is not None else [])
+    if basis is not None:
+        title(ax, " / ".join(doubts(basis)))
+    return artists
+
+
+def _readable_on(rgba: tuple[float, float, float, float]) -> str:
+    """Black or white, whichever has the higher contrast on a colour (relative luminance of WCAG 2, at which both are equal: 0.179)."""
+    channels = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3]]
+    return "black" if np.dot(channels, (0.2126, 0.7152, 0.0722)) > 0.179 else "white"
 
 
 def batch_scaling(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
@@ -52,44 +59,7 @@ def batch_scaling(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_t
     plain_ticks(ax.yaxis)
     ax.set_xlabel(label("batch_size"))
     ax.set_ylabel(label(metric))
-    ax.legend(frameon=False, fontsize="small")
-    return artists + watermark(ax, table)
-
-
-def pareto(table: pd.DataFrame, ax: Axes) -> list:
-    """Draw energy against throughput (analyze.deployment.pareto), each point as dark as its probability of being on the front."""
-    tidy(ax, grid="both")
-    points = ax.scatter(
-        table["throughput_tok_s"], table["energy_j_per_token"], c=table["p_front"], cmap="cividis_r", vmin=0, vmax=1, s=28, zorder=3
-    )
-    points.set_edgecolor("black")
-    ax.set_xlabel(label("throughput_tok_s"))
-    ax.set_ylabel(label("energy_j_per_token"))
-    artists = [points]
-    for row, name in zip(table.to_dict("records"), names(table.assign(options="{}")), strict=True):
-        if row["p_front"] >= 0.05:
-            words = f"{name} ({row['p_front']:.2f})"
-            place = (row["throughput_tok_s"], row["energy_j_per_token"])
-            left = row["throughput_tok_s"] > table["throughput_tok_s"].max() / 2
-            style = {"xytext": (0, 14), "ha": "right" if left else "left", "fontsize": FONT_PT - 1}
-            artists.append(ax.annotate(words, place, textcoords="offset points", **style))
-    colorbar(ax, points, "probability of being on the Pareto front")
-    return artists + watermark(ax, table)
-
-
-def retention(table: pd.DataFrame, ax: Axes) -> list:
-    """Draw the score retained against the energy saved (analyze.study.retention) with both intervals; right and up is better."""
-    tidy(ax, grid="both")
-    artists = [ax.axhline(1.0, color="0.3", linewidth=0.8), ax.axvline(0.0, color="0.3", linewidth=0.8)]
-    for i, (strategy, rows) in enumerate(table.groupby("quantization", sort=False)):
-        x, y = rows["energy_saved"], rows["score_retained"]
-        xerr = [(x - rows["energy_saved_low"]).fillna(0), (rows["energy_saved_high"] - x).fillna(0)]
-        yerr = [(y - rows["score_retained_low"]).fillna(0), (rows["score_retained_high"] - y).fillna(0)]
-        style = {"fmt": MARKERS[i % len(MARKERS)], "color": PALETTE[i % len(PALETTE)], "markersize": 4, "elinewidth": 0.8, "capsize": 2}
-        artists.append(ax.errorbar(x, y, xerr=xerr, yerr=yerr, label=strategy, **style))
-    ax.set_xlabel("energy saved against the baseline [fraction]")
-    ax.set_ylabel("score retained [ratio]")
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return artists + watermark(ax, table)
 
 
@@ -104,14 +74,14 @@ def synergy(table: pd.DataFrame, ax: Axes) -> list:
         if not np.isfinite(row["synergy_low"]):
             artists.append(ax.text(1.0, y, " not testable", va="center", color="0.4", fontsize="small"))
             continue
-        color = {"lower": PALETTE[2], "higher": PALETTE[1]}.get(row["outcome"], "0.45")
+        color, marker = LOOK.get(row["outcome"], LOOK["inconclusive"])
         error = [[row["synergy"] - row["synergy_low"]], [row["synergy_high"] - row["synergy"]]]
-        artists.append(ax.errorbar(row["synergy"], y, xerr=error, fmt="o", color=color, markersize=4, capsize=2))
+        artists.append(ax.errorbar(row["synergy"], y, xerr=error, fmt=marker, color=color, markersize=4, capsize=2))
     ax.set_yticks(range(len(table)), [f"{r['quantization']}, {place(r['factor'], r['level'])}" for r in table.to_dict("records")])
     ax.set_ylim(len(table) - 0.5, -0.5)
     references = sorted({place(r["factor"], r["reference"]) for r in table.to_dict("records")})
     ax.set_xlabel(f"ratio to the baseline there / ratio at {', '.join(references)}")
-    return artists
+    return artists + watermark(ax, table)
 
 
 def place(factor: str, level) -> str:
@@ -120,8 +90,12 @@ def place(factor: str, level) -> str:
 
 
 def budget(table: pd.DataFrame, ax: Axes) -> list:
-    """Draw the uncertainty budget (analyze.budget.budgets): the relative standard uncertainty of each source, a bar a source."""
+    """Draw the uncertainty budget (analyze.budget.budgets): the relative standard uncertainty of each source, a bar a source.
+
+    At most 40 configurations are drawn; the title says how many there were.
+    """
     tidy(ax, grid="x")
+    several, table = len(table), table.head(MOST_LINES)
     drawn = [t for t in TERMS if (table[t] > 0).any()]
     height = 0.8 / max(len(drawn), 1)
     artists = []
@@ -132,4 +106,6 @@ def budget(table: pd.DataFrame, ax: Axes) -> list:
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set_xlabel("relative standard uncertainty, k = 1 [%]")
     ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return artists + watermark(ax, table)
+    left_out = [f"{len(table)} of {several} configurations"] if several > len(table) else []
+    title(ax, "; ".join([*left_out, " / ".join(doubts(table))]))
+    return artists

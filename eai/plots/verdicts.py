@@ -23,7 +23,10 @@ def verdicts(table: pd.DataFrame, ax: Axes) -> list:
         bars = ax.barh(
             names, counts[verdict], left=left, color=COLOURS[verdict], hatch=HATCHES.get(verdict), edgecolor="white", label=verdict
         )
-        artists += ax.bar_label(bars, labels=[str(n) if n else "" for n in counts[verdict]], label_type="center", fontsize=6)
+        texts = ax.bar_label(bars, labels=[str(n) if n else "" for n in counts[verdict]], label_type="center", fontsize=6)
+        artists += [text for text in texts if text.get_text()]
+        for text in artists[-sum(counts[verdict] > 0) :]:
+            text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8})
         artists.append(bars)
         left = left + counts[verdict]
     tidy(ax, "x")

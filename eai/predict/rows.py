@@ -102,8 +102,11 @@ def measured_rows(experiment: str | Path) -> pd.DataFrame:
         summary["gate"] == "rejected",
         ~np.array(known, bool),
         (summary["weights"] == "random") & (summary["quantization"] == "int8_default"),
+        summary["input_tokens"] == 0,
+        ~summary["options"].fillna("{}").isin(("{}", "")),
     ]
     reasons = ["not the measured energy of a GPU", "its energy varies too much", "not in the catalog", "int8_default on random weights"]
+    reasons += ["a task, whose items have no fixed length", "a server, or generation under options of its own"]
     return table.assign(why=np.select(conditions, reasons, default="") if len(table) else [])
 
 

@@ -1,16 +1,15 @@
-"""The sections on causes: what each varied factor did, how it acts together with the strategy, scores, and disturbances."""
+"""The sections on causes: what each varied factor did, how it acts together with the strategy, the roofs, and disturbances."""
 
 import pandas as pd
 
 from eai import plots
 from eai.analyze import study
 from eai.errors import UserError
-from eai.plots.ratios import names
 from eai.report import wording as w
 from eai.report.elements import Element, Picture, Prose, Section, Table
 from eai.report.facts import Facts
 from eai.report.format import interval, number, p_value
-from eai.report.phrases import caption, cost_words, cut, first_up, head, named, ratio_table, say
+from eai.report.phrases import caption, cost_words, cut, first_up, head, named, picture_caption, ratio_table, say
 
 
 def factors(facts: Facts, language: str) -> Section:
@@ -82,18 +81,34 @@ def _heatmap(facts: Facts, language: str) -> list[Element]:
     table = grid(facts)
     if table is None:
         return []
-    fig, ax = plots.figure(height_in=1.2 + 0.3 * len(table))
+    fig, ax = plots.figure(height_in=1.5 + 0.32 * len(table))
     plots.heatmap(table, ax, basis=facts.usable)
     return [Picture(fig, first_up(caption("heatmap", language, cost=cost_words(facts, language))))]
 
 
-def scores(facts: Facts, language: str) -> Section:
-    """Scores, EOR and TWEOR where they were measured; else that they were not."""
-    table = facts.usable[facts.usable["score"].notna()].reset_index(drop=True)
-    if table.empty:
-        return Section([head("scores", language, 3), Prose((say("no_scores", language),))])
-    columns = {"configuration": names(table)} | {c: [interval(r, c) for r in table.to_dict("records")] for c in ("score", "eor", "tweor")}
-    return Section([head("scores", language, 3), Table(named(columns, language), caption("scores", language), cut("summary", language))])
+def roof(facts: Facts, language: str) -> Section:
+    """How much of the roofs of memory and arithmetic the phases reach; that no roof is known where none is."""
+    placed = facts.roof[facts.roof["phase"] != ""]
+    if placed.empty:
+        return Section([head("roof", language, 3), Prose((say("roof_uncounted", language, reason=facts.roof["reason"].iloc[0]),))])
+    fig, ax = plots.figure()
+    plots.roofline(facts.roof, ax)
+    told = w.both(language, *(roof_sentence(rows, phase, language) for phase, rows in placed.groupby("phase", sort=False)))
+    return Section([head("roof", language, 3), Prose((told,)), Picture(fig, picture_caption(placed, language))])
+
+
+def roof_sentence(rows: pd.DataFrame, phase: str, language: str) -> str:
+    """The range of a phase's share of its roof and which roof that is; its range of speeds where no roof is known."""
+    word = w.say(w.PHASE, phase, language)
+    known = rows.dropna(subset="share_of_roof")
+    if known.empty:
+        speeds = {
+            end: number(value / 1e9, 2) for end, value in (("low", rows["achieved_flop_s"].min()), ("high", rows["achieved_flop_s"].max()))
+        }
+        return say("no_roof", language, phase=word, **speeds)
+    shares = {"low": number(100 * known["share_of_roof"].min(), 2), "high": number(100 * known["share_of_roof"].max(), 2)}
+    memory = int((known["bound"] == "memory").sum())
+    return first_up(say("roof", language, phase=word, memory=memory, n=len(known), **shares))
 
 
 def steady(facts: Facts, language: str) -> Section:

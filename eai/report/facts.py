@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from eai import tables
-from eai.analyze import comparison, deployment, interaction, quality, study, summary
+from eai.analyze import comparison, deployment, interaction, matrix, quality, roofline, scores, study, summary
+from eai.analyze.cost import costed
 from eai.analyze.selection import CONFIGURATION, Selection, select
 from eai.errors import UserError
 
@@ -19,8 +20,11 @@ STUDY_TASK = "mmlu"
 class Facts:
     """An experiment in tables; a table that the experiment cannot support is empty.
 
-    `summary`, `comparisons`: as analyze and compare write them; `contrasts`, `synergies`: by factor that was varied; `rules`: the
-    computed decision rules; `effects`, `outliers`: whether the experiment was steady; `provenance`: one entry a job.
+    `summary`, `comparisons`: as analyze and compare write them, the summary with its costs by unit of work; `contrasts`, `synergies`: by
+    factor that was varied; `rules`: the computed decision rules; `choices`: the deployment matrix; `front`: the summary with the
+    probability of being on the Pareto front; `pairs`, `kept`: scores against the baseline's on the same items, and the share kept
+    against the energy saved; `roof`: places under the roofs; `effects`, `outliers`: whether the experiment was steady; `provenance`: one
+    entry a job.
     """
 
     experiment: str
@@ -32,6 +36,11 @@ class Facts:
     contrasts: dict[str, pd.DataFrame]
     synergies: dict[str, pd.DataFrame]
     rules: pd.DataFrame
+    choices: pd.DataFrame
+    front: pd.DataFrame
+    pairs: pd.DataFrame
+    kept: pd.DataFrame
+    roof: pd.DataFrame
     effects: pd.DataFrame
     outliers: pd.DataFrame
     provenance: list[dict]
@@ -40,6 +49,11 @@ class Facts:
     def usable(self) -> pd.DataFrame:
         """The rows of the summary that have a number."""
         return self.summary[self.summary["n_blocks"] > 0]
+
+    @property
+    def scored(self) -> pd.DataFrame:
+        """The usable rows that have a task score."""
+        return self.usable[self.usable["score"].notna()].reset_index(drop=True)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -59,16 +73,23 @@ class Facts:
 def gather(experiment: str, baseline: str | None = None) -> Facts:
     """The facts of an experiment. Raises UserError where it has no usable window or the baseline was not measured."""
     windows, energies = tables.read_windows(experiment), tables.read_energies(experiment)
-    return from_tables(tables.experiment_dir(experiment).name, windows, energies, tables.read_provenance(experiment), baseline)
+    name, items = tables.experiment_dir(experiment).name, tables.read_scores(experiment)
+    return from_tables(name, windows, energies, tables.read_provenance(experiment), baseline, items=items)
 
 
 def from_tables(
     name: str, windows: pd.DataFrame, energies: pd.DataFrame, provenance: list[dict] | None = None, baseline: str | None = None,
-    scores: pd.DataFrame | None = None,
+    scored: pd.DataFrame | None = None, items: pd.DataFrame | None = None,
 ) -> Facts:  # fmt: skip
-    """The facts of windows and energies that are at hand, measured, imported or simulated."""
-    selection = select(windows, energies)
-    table = summary.summarize_selection(selection, windows, baseline, scores)
+    """The facts of windows and energies that are at hand, measured, imported or simulated.
+
+    `items`: scores item by item (schema.SCORES); `scored`: scores of whole configurations where the items are not known.
+    """
+    selection, rng = select(windows, energies), np.random.default_rng(0)
+    has_items = items is not None and len(items) > 0
+    table = costed(summary.summarize_selection(selection, windows, baseline, items if has_items else scored))
+    pairs = scores.against_baseline(selection, items, rng, baseline) if has_items else pd.DataFrame()
+    kept = study.retention(table, pairs)
     comparisons = comparison.compare(windows, energies, baseline, boundary=selection.boundary, basis=selection.basis)
     varied = [f for f in FACTORS if table.loc[table["n_blocks"] > 0, f].nunique() > 1]
     ratios = interaction.block_ratios(selection, baseline)
@@ -81,7 +102,12 @@ def from_tables(
         comparisons=comparisons,
         contrasts={f: study.contrast(selection, f, _reference(table, f)) for f in varied},
         synergies={f: found for f in varied if len(found := _or_empty(lambda f=f: interaction.synergy(ratios, f, _reference(ratios, f))))},
-        rules=deployment.decisions(table, np.random.default_rng(0)),
+        rules=deployment.decisions(table, rng),
+        choices=matrix.matrix(table, rng, kept),
+        front=deployment.pareto(table, rng),
+        pairs=pairs,
+        kept=kept,
+        roof=roofline.roofline(selection, roofline.measured_roofs(provenance or [])),
         effects=quality.effects(selection),
         outliers=quality.outliers(selection),
         provenance=provenance or [],
@@ -97,8 +123,13 @@ def _or_empty(analysis: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 
 def _reference(table: pd.DataFrame, factor: str):
-    """The level that the others are compared with: MMLU among tasks, else the smallest or the first by name."""
+    """The level that the others are compared with: MMLU among tasks, else the smallest or the first by name.
+
+    Raises UserError where no level has a ratio, because the baseline was not measured.
+    """
     levels = sorted(table.loc[table["n_blocks"] > 0, factor].unique() if "n_blocks" in table else table[factor].unique())
+    if not levels:
+        raise UserError(f"no ratio at any {factor}", "a baseline that was measured", "measure it, or name another")
     return STUDY_TASK if STUDY_TASK in levels else levels[0]
 
 

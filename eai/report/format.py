@@ -28,13 +28,6 @@ def p_value(p: float) -> str:
     return "-" if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def percent(share: float) -> str:
-    """A probability in whole per cent, never 0 % or 100 %: they were counted over a finite number of draws."""
-    if not math.isfinite(share):
-        return "?"
-    return "> 99 %" if share > 0.99 else "< 1 %" if share < 0.01 else f"{100 * share:.0f} %"
-
-
 def short(model: str) -> str:
     """The model's name without its owner."""
     return model.rsplit("/", 1)[-1]

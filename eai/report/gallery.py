@@ -1,6 +1,7 @@
 """The gallery of figures: which notebook draws each one, from what, and what it shows; read from the notebooks themselves."""
 
 import re
+from html import unescape
 from pathlib import Path
 
 import nbformat
@@ -8,8 +9,9 @@ import pandas as pd
 
 from eai import paths
 
+CAPTION = re.compile(r"<dc:description>(.*?)</dc:description>", re.S)
 SAVES = re.compile(r"""plots\.save\(\w+, folder / f"(\w+)\.""")
-DRAWS = re.compile(r"plots\.(?!save|figure|sensed)(\w+)\((\w+)")
+DRAWS = re.compile(r"plots\.(?!save|figure|sensed|caption|DRAWN)(\w+)\((\w+)")
 HEAD = """# Figures
 
 Generated from the notebooks by `eai.report.gallery`: do not edit. Figures of the committed sample lie in `sample/`; every run has
@@ -55,8 +57,14 @@ def markdown() -> str:
 def _entry(row) -> str:
     """One figure with its text."""
     file = paths.ROOT / "figures" / "sample" / f"{row.figure}.svg"
-    picture = f"![{row.title}](sample/{file.name})" if file.exists() else "Not drawn for the sample."
+    picture = f"![{row.title}](sample/{file.name}){_caption(file)}" if file.exists() else "Not drawn for the sample."
     return f"\n## {row.title}\n\n{row.text}\n\n{picture}\n"
+
+
+def _caption(file: Path) -> str:
+    """The caption that the picture carries in its own description: number of blocks, kind of interval, basis."""
+    found = CAPTION.search(file.read_text(encoding="utf-8"))
+    return f"\n\n*{unescape(' '.join(found[1].split()))}*" if found else ""
 
 
 def write() -> Path:

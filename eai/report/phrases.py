@@ -10,9 +10,15 @@ from eai.report.facts import Facts
 from eai.report.format import interval, p_value, short
 
 
-def cost_words(facts: Facts, language: str) -> str:
-    """What is compared, in words that say where the energy comes from."""
-    return w.say(w.COST, facts.selection.basis, language)
+def cost_words(facts: Facts, language: str, unit: str | None = None) -> str:
+    """What is compared, in words that say where the energy comes from and per what: a token, an item of a task."""
+    return w.say(w.COST, facts.selection.basis, language).format(unit=unit_word(facts, language, unit))
+
+
+def unit_word(facts: Facts, language: str, unit: str | None = None) -> str:
+    """The unit of work that costs are per; both are named where an experiment has both."""
+    units = set(facts.usable["unit"])
+    return w.say(w.UNIT, unit or (units.pop() if len(units) == 1 else "both"), language)
 
 
 def basis_sentence(facts: Facts, language: str) -> str:
@@ -61,14 +67,16 @@ def plain(level: object) -> str:
     return short(level) if isinstance(level, str) else str(level)
 
 
-def picture_caption(table: pd.DataFrame, language: str) -> str:
-    """The sentence under a figure: number of blocks, what the bars are, where the energy comes from."""
+def picture_caption(table: pd.DataFrame, language: str, drawn: str = "", scores: bool = False) -> str:
+    """The sentence under a figure: number of blocks, what the bars are, where the energy comes from; `scores` adds the items."""
     if not w.place(language):
-        return plots.caption(table)
+        return plots.caption(table, drawn, scores)
     n = table["n_blocks" if "n_blocks" in table else "n_pairs"]
     blocks = f"{int(n.min())}" if n.min() == n.max() else f"{int(n.min())}-{int(n.max())}"
     basis = w.joined([w.say(w.BASIS_WORD, each, language) for each in sorted(set(table["basis"].dropna()))], language)
-    return say("figure", language, blocks=blocks, basis=basis)
+    items = table["n_items"].dropna() if scores else pd.Series(dtype=float)
+    over = say("over_items", language, items="-".join(dict.fromkeys(f"{n:.0f}" for n in (items.min(), items.max())))) if len(items) else ""
+    return w.both(language, over, say("figure_drawn" if drawn else "figure", language, blocks=blocks, basis=basis))
 
 
 def ratio_table(table: pd.DataFrame, language: str, ratio: str = "ratio_to_baseline", n: str = "n_pairs") -> pd.DataFrame:

@@ -6,11 +6,13 @@ from eai import plots
 from eai.analyze import study
 from eai.plots.costs import MOST_SERIES, series
 from eai.plots.ratios import names
+from eai.plots.style import MOST_LINES, percent
+from eai.report import quality
 from eai.report import wording as w
-from eai.report.causes import factors, scores, steady
+from eai.report.causes import factors, roof, steady
 from eai.report.elements import Picture, Points, Prose, Section, Table
 from eai.report.facts import Facts, configurations
-from eai.report.format import interval, number, percent, short
+from eai.report.format import interval, number, short
 from eai.report.phrases import (
     basis_sentence,
     caption,
@@ -24,13 +26,13 @@ from eai.report.phrases import (
     plain,
     ratio_table,
     say,
+    unit_word,
 )
 
 FEW_BLOCKS = 5
 FEW_STRATA = 3
 WORTH_NAMING = 8
 MOST_RULES = 12
-MOST_LINES = 40
 
 
 def abstract(facts: Facts, language: str) -> Section:
@@ -122,14 +124,19 @@ def method(facts: Facts, language: str) -> Section:
 
 
 def cost(facts: Facts, language: str) -> Section:
-    """Cost per token: what was found, table and figure."""
+    """Cost per token, or per item of a task: what was found, table and figure."""
     table, words = facts.usable.reset_index(drop=True), cost_words(facts, language)
     return Section([
-        head("results", language), head("cost", language, 3),
-        Prose((w.both(language, cost_range(facts, language), gates(facts, language)),)),
-        Table(cost_table(table, language), first_up(caption("cost", language, cost=words)), cut("summary", language)),
+        head("results", language), head("cost", language, 3, unit=unit_word(facts, language)),
+        Prose((w.both(language, *(cost_range(facts, language, u) for u in units(table)), gates(facts, language)),)),
+        Table(cost_table(facts, language), first_up(caption("cost", language, cost=words)), cut("summary", language)),
         *_cost_picture(table, language),
     ])  # fmt: skip
+
+
+def units(table: pd.DataFrame) -> list[str]:
+    """The units of work that the table has costs of."""
+    return list(dict.fromkeys(table.loc[table["unit_energy_j"].notna(), "unit"]))
 
 
 def _cost_picture(table: pd.DataFrame, language: str) -> list[Picture]:
@@ -141,14 +148,15 @@ def _cost_picture(table: pd.DataFrame, language: str) -> list[Picture]:
     return [Picture(fig, picture_caption(table, language))]
 
 
-def cost_range(facts: Facts, language: str) -> str:
-    """The lowest and the highest cost with their configurations."""
+def cost_range(facts: Facts, language: str, unit: str | None = None) -> str:
+    """The lowest and the highest cost of a unit of work (by default the first that there is) with their configurations."""
     table = facts.usable.reset_index(drop=True)
-    labels, energy = names(table), table["energy_j_per_token"]
+    unit = unit or units(table)[0]
+    labels, energy = names(table), table["unit_energy_j"].where(table["unit"] == unit)
     ends = {"low": energy.idxmin(), "high": energy.idxmax()}
-    told = {end: interval(table.loc[i], "energy_j_per_token") + " J" for end, i in ends.items()}
+    told = {end: interval(table.loc[i], "unit_energy_j") + " J" for end, i in ends.items()}
     told |= {f"{end}_name": f"`{labels[i]}`" for end, i in ends.items()}
-    return first_up(say("range", language, cost=cost_words(facts, language), **told))
+    return first_up(say("range", language, cost=cost_words(facts, language, unit), **told))
 
 
 def gates(facts: Facts, language: str) -> str:
@@ -156,17 +164,18 @@ def gates(facts: Facts, language: str) -> str:
     return say("gates", language, **{gate: int((facts.usable["gate"] == gate).sum()) for gate in ("ok", "noisy", "rejected")})
 
 
-def cost_table(table: pd.DataFrame, language: str) -> pd.DataFrame:
+def cost_table(facts: Facts, language: str) -> pd.DataFrame:
     """The texts of the cost table."""
+    table = facts.usable.reset_index(drop=True)
     rows = table.to_dict("records")
     columns = {
         "configuration": names(table),
-        "cost": [interval(r, "energy_j_per_token") for r in rows],
-        "throughput": [interval(r, "throughput_tok_s") for r in rows],
+        "cost": [interval(r, "unit_energy_j") for r in rows],
+        "speed_units" if "item" in units(table) else "throughput": [interval(r, "units_per_s") for r in rows],
         "n": [int(r["n_blocks"]) for r in rows],
         "gate": [r["gate"] for r in rows],
     }
-    return named(columns, language)
+    return named(columns, language, unit=unit_word(facts, language))
 
 
 def ratios(facts: Facts, language: str) -> Section:
@@ -180,13 +189,12 @@ def ratios(facts: Facts, language: str) -> Section:
         if (of := labels[table["outcome"] == outcome].tolist()) and len(of) <= WORTH_NAMING:
             told.append(say(key, language, names=w.joined([f"`{name}`" for name in of], language)))
     fig, ax = plots.figure(height_in=1.2 + 0.22 * min(len(table), MOST_LINES))
-    plots.forest(table.head(MOST_LINES), ax)
-    note = f" {MOST_LINES} / {len(table)}." if len(table) > MOST_LINES else ""
+    plots.forest(table, ax)
     under = first_up(caption("ratios", language, cost=cost_words(facts, language)))
     return Section([
         head("ratios", language, 3), Prose((w.both(language, *told),)),
         Table(ratio_table(table, language), under, cut("comparisons", language)), *by_strategy(facts, language),
-        Picture(fig, picture_caption(table, language) + note),
+        Picture(fig, picture_caption(table, language)),
     ])  # fmt: skip
 
 
@@ -204,8 +212,9 @@ def by_strategy(facts: Facts, language: str) -> list[Table]:
 
 
 def guidance(facts: Facts, language: str) -> Section:
-    """The computed rules with their probability, and how far they reach."""
-    return Section([head("guidance", language), Points(tuple(rules(facts, language))), Prose((say("guidance_limit", language),))])
+    """The computed rules with their probability, the deployment matrix, the Pareto front, and how far they reach."""
+    told = [Points(tuple(rules(facts, language))), *quality.choices(facts, language), *quality.front(facts, language)]
+    return Section([head("guidance", language), *told, Prose((say("guidance_limit", language),))])
 
 
 def rules(facts: Facts, language: str) -> list[str]:
@@ -265,5 +274,5 @@ def limit_points(facts: Facts, language: str) -> list[str]:
 
 def report(facts: Facts, language: str) -> list[Section]:
     """The whole report in order."""
-    parts = (abstract, setup, method, cost, ratios, factors, scores, steady, guidance, limits)
+    parts = (abstract, setup, method, cost, ratios, factors, quality.scores, roof, steady, guidance, limits)
     return [part(facts, language) for part in parts]

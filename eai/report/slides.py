@@ -3,19 +3,21 @@
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from eai import plots
 from eai.errors import UserError
 from eai.report import causes, phrases, sections, speech
 from eai.report import wording as w
 from eai.report.elements import Element, Heading, Picture, Points, Prose, Section
 from eai.report.facts import Facts
-from eai.report.format import interval, percent
+from eai.report.format import interval
 
 SECONDS = {"opening": 60, "method": 90, "strategies": 60, "where": 60, "synergy": 60, "guidance": 60, "closing": 30}
 WORDS_PER_S = 2.2
 CHARACTERS_PER_S = 3.6
 RULES_SPOKEN = 1
-MOST_LINES = 24
+MOST_SHOWN = 24
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def _told(facts: Facts, language: str) -> dict[str, str]:
         "contrast": causes.contrast_sentence(facts.contrasts[factor], factor, language) if factor else "",
         "synergy": causes.synergy_sentence(facts.synergies[factor], factor, language) if factor in facts.synergies else "",
         "rules": w.both(language, *sections.rules(facts, language)[:RULES_SPOKEN]),
-        "scores": phrases.say("no_scores_short", language) if facts.usable["score"].isna().all() else "",
+        "scores": phrases.say("no_scores_short", language) if facts.scored.empty else _score(facts, language),
         "reach": phrases.say("guidance_limit", language),
     }
     return told | {"synergy": told["synergy"] or w.say(speech.POINTS, "not_one_factor", language)}
@@ -98,6 +100,12 @@ def _best(facts: Facts, language: str) -> str:
     return sections.best(facts, language) if len(facts.comparisons) else phrases.say("no_comparison", language)
 
 
+def _score(facts: Facts, language: str) -> str:
+    """How many scores are shown to differ from the baseline's; nothing where items are not known."""
+    tested = facts.pairs[facts.pairs["outcome"] != "not_testable"] if len(facts.pairs) else facts.pairs
+    return phrases.say("scores_short", language, n=len(tested), lower=int((tested["outcome"] == "lower").sum())) if len(tested) else ""
+
+
 def _opening(facts: Facts, language: str) -> list[Element]:
     """The question's answer in one number, what was measured, and where the energy comes from."""
     row = facts.best()
@@ -115,15 +123,17 @@ def _method(facts: Facts, language: str) -> list[Element]:
 
 
 def _strategies(facts: Facts, language: str) -> list[Element]:
-    """The forest plot of the comparisons, or their means where they are too many to be read on a slide."""
+    """The forest plot of the comparisons, beside the score kept where tasks were scored; means where they are too many for a slide."""
     table = facts.comparisons.reset_index(drop=True)
     if table.empty:
         return [Prose((phrases.say("no_comparison", language),))]
-    if len(table) > MOST_LINES:
+    if len(table) > MOST_SHOWN:
         return [*sections.by_strategy(facts, language), Prose((sections.counts(facts, language),))]
-    fig, ax = plots.figure(height_in=1.2 + 0.16 * len(table))
-    plots.forest(table, ax)
-    return [Picture(fig, phrases.picture_caption(table, language))]
+    fig, axes = plots.figure(1, 1 + (len(facts.kept) > 0), height_in=max(1.2 + 0.16 * len(table), 2.6 * (len(facts.kept) > 0)))
+    for draw, drawn, ax in zip((plots.forest, plots.retention), (table, facts.kept), np.ravel(axes), strict=False):
+        draw(drawn, ax)
+    kept = [phrases.picture_caption(facts.kept, language, scores=True)] if len(facts.kept) else []
+    return [Picture(fig, w.both(language, phrases.picture_caption(table, language), *kept))]
 
 
 def _where(facts: Facts, language: str) -> list[Element]:
@@ -151,13 +161,17 @@ def _synergy(facts: Facts, language: str) -> list[Element]:
 
 
 def _guidance(facts: Facts, language: str) -> list[Element]:
-    """The decision tree that the rules make."""
+    """The deployment matrix where tasks were scored, else the decision tree that the rules make."""
     if facts.rules.empty:
         return [Prose((phrases.say("no_rule", language),))]
+    if len(facts.scored) and len(facts.choices):
+        fig, ax = plots.figure(height_in=0.5 + 0.25 * len(facts.choices))
+        plots.deployment_matrix(facts.choices, ax)
+        return [Picture(fig, ""), Prose((phrases.say("guidance_limit", language),))]
     if len(facts.rules) > sections.MOST_RULES:
         return [Points(tuple(sections.rules(facts, language))), Prose((phrases.say("guidance_limit", language),))]
     fig, ax = plots.figure(height_in=min(0.9 + 0.38 * len(facts.rules), 5.0))
-    plots.decision_tree(facts.rules.assign(confidence_text=facts.rules["confidence"].map(percent)), ax)
+    plots.decision_tree(facts.rules, ax)
     plots.watermark(ax, facts.usable)
     return [Picture(fig, ""), Prose((phrases.say("guidance_limit", language),))]
 

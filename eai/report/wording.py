@@ -1,10 +1,32 @@
-"""The sentences of the report in English and Chinese; the numbers are filled in by `sections`.
+"""The sentences of the report in English and Chinese; the numbers are filled in by `sections`, single words stand in `labels`.
 
 Each entry is a pair (English, Chinese). A sentence is used only where a table carries it.
 """
 
 from eai.errors import UserError
+from eai.report.labels import BASIS_WORD, BOUNDARY, CAPTIONS, COLUMNS, COST, DISTURBANCE, FACTOR, HEADS, OUTCOME, PHASE, SCENARIO, UNIT
 
+__all__ = [
+    "BASIS",
+    "BASIS_WORD",
+    "BOUNDARY",
+    "CAPTIONS",
+    "COLUMNS",
+    "COST",
+    "DISTURBANCE",
+    "FACTOR",
+    "HEADS",
+    "LANGUAGES",
+    "OUTCOME",
+    "PHASE",
+    "SCENARIO",
+    "SENTENCES",
+    "UNIT",
+    "both",
+    "joined",
+    "place",
+    "say",
+]
 LANGUAGES = ("en", "zh")
 
 BASIS = {
@@ -25,65 +47,6 @@ BASIS = {
         "**并非我们的测量**。能量为他人发表的数值。",
     ),
     "predicted": ("**Not measured.** The energies are predicted.", "**并非实测**。能量为预测值。"),
-}
-
-BASIS_WORD = {
-    "measured": ("measured", "实测"),
-    "estimated": ("estimated", "估算"),
-    "simulated": ("simulated", "模拟"),
-    "published": ("published", "发表值"),
-    "predicted": ("predicted", "预测"),
-}
-
-COST = {
-    "measured": ("energy per output token", "每输出词元的能量"),
-    "estimated": ("estimated energy per output token", "每输出词元的估算能量"),
-    "simulated": ("simulated energy per output token", "每输出词元的模拟能量"),
-    "published": ("published energy per output token", "每输出词元的发表能量"),
-    "predicted": ("predicted energy per output token", "每输出词元的预测能量"),
-}
-
-BOUNDARY = {
-    "gpu": ("the GPU's board (host, fans and power supply not included)", "GPU 板卡（不含主机、风扇与电源）"),
-    "cpu_package": ("the processor (board, fans and power supply not included)", "处理器（不含主板、风扇与电源）"),
-    "dram": ("the memory modules alone", "仅内存模组"),
-    "machine": ("the whole machine", "整机"),
-}
-
-OUTCOME = {
-    "lower": ("lower, shown", "更低（已证实）"),
-    "higher": ("higher, shown", "更高（已证实）"),
-    "equivalent": ("equivalent", "等效"),
-    "inconclusive": ("not decided", "未定"),
-    "not_testable": ("not testable", "不可检验"),
-}
-
-FACTOR = {
-    "gpu": ("hardware", "硬件"),
-    "model": ("model", "模型"),
-    "weights": ("weights", "权重"),
-    "quantization": ("strategy", "量化策略"),
-    "batch_size": ("batch size", "批大小"),
-    "input_tokens": ("input tokens", "输入词元"),
-    "output_tokens": ("output tokens", "输出词元"),
-    "task": ("task", "任务"),
-}
-
-HEADS = {
-    "title": ("Energy of LLM inference: experiment {experiment}", "大语言模型推理的能耗：实验 {experiment}"),
-    "abstract": ("In short", "摘要"),
-    "setup": ("What was measured, and on what", "测了什么、在什么上测"),
-    "method": ("How", "方法"),
-    "results": ("Results", "结果"),
-    "cost": ("Cost per token", "每词元的代价"),
-    "ratios": ("Against the baseline", "与基线相比"),
-    "contrast": ("By {factor}", "按{factor}"),
-    "synergy": ("Strategy and {factor} together", "量化策略与{factor}的交互"),
-    "scores": ("Scores", "得分"),
-    "steady": ("Was it steady?", "实验是否稳定？"),
-    "guidance": ("What to deploy, from these data alone", "仅凭这些数据如何部署"),
-    "limits": ("Limits", "局限"),
-    "again": ("To do it again", "如何重现"),
 }
 
 SENTENCES = {
@@ -126,6 +89,10 @@ SENTENCES = {
         "区间。",
     ),
     "no_scores_short": ("No task score was measured, so nothing is said about quality.", "没有测量任务得分，因此不谈质量。"),
+    "scores_short": (
+        "{lower} of {n} task scores are shown to be lower than the baseline's.",
+        "{n} 个任务得分中有 {lower} 个证实低于基线。",
+    ),
     "tests": (
         "Ratios are paired within blocks and tested by a t test on log ratios, adjusted by Holm over each table. “No difference” is "
         "said only after an equivalence test with enough power; otherwise the answer is “not decided”. An interval that leaves out 1 "
@@ -162,6 +129,35 @@ SENTENCES = {
         "No task score was measured: nothing is said about accuracy, EOR or TWEOR. A cheaper strategy may be a worse one.",
         "没有测量任务得分：对准确率、EOR、TWEOR 不作任何陈述。更便宜的策略可能质量更差。",
     ),
+    "scores": (
+        "Against the baseline on the same items, {lower} of {n} scores are shown to be lower and {higher} higher; {inconclusive} are not "
+        "decided. {items} items can show a ratio of scores that is off by {least} % (median), no less.",
+        "与基线在同样的题目上相比：{n} 个得分中 {lower} 个证实更低，{higher} 个更高；{inconclusive} 个未定。{items} 道题能证实的得分比值之"
+        "偏差为 {least} %（中位数），更小的不能。",
+    ),
+    "scores_unpaired": (
+        "Scores were taken over at most {n} items; which items were right is not known, so strategies are not compared item by item.",
+        "得分取自至多 {n} 道题；不知道哪些题答对，因此不能逐题比较策略。",
+    ),
+    "roof": (
+        "{phase} reaches {low} to {high} % of its roof; for {memory} of {n} configurations that roof is the memory's, for the others the "
+        "arithmetic's.",
+        "{phase}达到其上限的 {low} 至 {high} %；{n} 个配置中有 {memory} 个的上限来自内存带宽，其余来自算力。",
+    ),
+    "no_roof": (
+        "{phase} achieves {low} to {high} Gflop/s; no peak of this hardware is known, so no share of a roof is stated.",
+        "{phase}达到 {low} 至 {high} Gflop/s；该硬件的峰值未知，因此不给出占上限的比例。",
+    ),
+    "roof_uncounted": (
+        "No configuration whose flops can be counted: {reason}",
+        "没有可计算浮点运算次数的配置：{reason}",
+    ),
+    "front": (
+        "{n} of {all} configurations are on the Pareto front with a probability above {sure}{names}.",
+        "{all} 个配置中有 {n} 个以超过 {sure} 的概率位于帕累托前沿{names}。",
+    ),
+    "no_candidate": ("nothing measured meets it", "所测均不满足"),
+    "not_measured": ("not measured", "未测"),
     "steady": (
         "Of {n} possible disturbances that could be tested, {shown} were shown: {names}. {outliers} windows stand out; none was dropped.",
         "在可检验的 {n} 种干扰中，证实 {shown} 种：{names}。有 {outliers} 个窗口突出；均未剔除。",
@@ -205,6 +201,14 @@ SENTENCES = {
         "n = {blocks} blocks a point. Bars: 95 % t interval on the log scale. Basis: {basis}.",
         "每点 n = {blocks} 个区组。误差线：95 % t 区间（对数尺度）。依据：{basis}。",
     ),
+    "figure_drawn": (
+        "n = {blocks} blocks a point. Probabilities over draws from the intervals. Basis: {basis}.",
+        "每点 n = {blocks} 个区组。概率由区间抽样得到。依据：{basis}。",
+    ),
+    "over_items": (
+        "Scores over {items} items, with 95 % intervals over items.",
+        "得分取自 {items} 道题，区间为对题目的 95 % 区间。",
+    ),
     "figures_english": ("", "图中文字与策略名为英文。"),
     "again": (
         "`eai replay {experiment}` derives every energy again from its raw readings; `eai report {experiment}` writes this page again.",
@@ -212,64 +216,6 @@ SENTENCES = {
     ),
     "again_foreign": ("`eai report {experiment}` writes this page again.", "`eai report {experiment}` 重新写出本页。"),
     "cut": ("first {{shown}} of {{all}} rows; the whole table is {table}.csv", "前 {{shown}} 行，共 {{all}} 行；全表见 {table}.csv"),
-}
-
-CAPTIONS = {
-    "strategies": (
-        "Geometric mean of the ratios over strata with its 95 % interval over strata; in how many strata the energy is shown to be "
-        "lower / higher.",
-        "各层比值的几何平均及其在各层间的 95 % 区间；能量被证实更低 / 更高的层数。",
-    ),
-    "heatmap": ("{cost} by hardware and strategy, geometric mean over complete strata.", "{cost}：硬件 × 策略，完整各层的几何平均。"),
-    "setup": ("The factors and their levels.", "因素及其水平。"),
-    "cost": ("{cost} and throughput with 95 % intervals; n: blocks.", "{cost}与吞吐量，95 % 区间；n 为区组数。"),
-    "ratios": (
-        "Ratio of {cost} to the baseline's, 95 % interval, p after Holm's correction.",
-        "{cost}与基线之比，95 % 区间，p 经 Holm 校正。",
-    ),
-    "contrast": ("Ratio of {cost} to that at {factor} {reference}.", "{cost}与{factor} {reference} 时之比。"),
-    "synergy": (
-        "Ratio to the baseline there, at the reference, and their quotient (synergy): below 1 the strategy saves more there.",
-        "该处与参考处对基线的比值及其商（协同）：小于 1 表示该策略在该处省得更多。",
-    ),
-    "steady": ("Relative effect of possible disturbances on the energy per token.", "可能的干扰对每词元能量的相对影响。"),
-    "scores": (
-        "Scores, EOR and TWEOR with 95 % intervals; energy and time are those of the task as run.",
-        "得分、EOR 与 TWEOR，95 % 区间；能量与时间为所运行任务的值。",
-    ),
-}
-
-DISTURBANCE = {
-    "a window later in its block": "在区组中晚一个窗口",
-    "a model load later in its block": "在区组中晚一次模型加载",
-    "a degree Celsius more": "温度高 1 摄氏度",
-    "a second of warm-up more": "预热长 1 秒",
-    "the block before (lag-one autocorrelation)": "前一区组（一阶自相关）",
-}
-
-COLUMNS = {
-    "strategy": ("strategy", "策略"),
-    "speed": ("throughput ratio", "吞吐量比值"),
-    "strata": ("strata", "层数"),
-    "shown": ("lower / higher", "更低 / 更高"),
-    "configuration": ("configuration", "配置"),
-    "cost": ("J per token", "J/词元"),
-    "throughput": ("tok/s", "词元/秒"),
-    "gate": ("gate", "门限"),
-    "n": ("n", "n"),
-    "ratio": ("ratio", "比值"),
-    "p": ("p (Holm)", "p（Holm）"),
-    "outcome": ("outcome", "结论"),
-    "factor": ("factor", "因素"),
-    "levels": ("levels", "水平"),
-    "at_level": ("ratio there", "该处比值"),
-    "at_reference": ("at {reference}", "{reference} 处"),
-    "synergy": ("synergy", "协同"),
-    "disturbance": ("disturbance", "干扰"),
-    "effect": ("effect", "影响"),
-    "score": ("score", "得分"),
-    "eor": ("EOR [1/Wh]", "EOR [1/Wh]"),
-    "tweor": ("TWEOR [1/(Wh s)]", "TWEOR [1/(Wh s)]"),
 }
 
 

@@ -9,6 +9,9 @@ outliers      activation outlier channels: measured, and planted in random weigh
 fit           whether a configuration can fit in memory, before loading
 verification  what was requested is what runs, or an error
 generation    batches of a fixed shape, tokens counted
+tasks         benchmarks and question sets, scored by lm-eval
+server        traffic for a server of the OpenAI protocol
 device        which card, how many threads
+peaks         the roofs of a processor: fastest product and copy
 memory        peak memory of a stretch of work
 """

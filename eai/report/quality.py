@@ -1,0 +1,96 @@
+"""The sections on quality: scores with their metrics, what they lose against the baseline, and what is kept for the energy saved."""
+
+from eai import plots
+from eai.analyze.matrix import KEPT
+from eai.plots.ratios import names
+from eai.plots.style import percent
+from eai.report import wording as w
+from eai.report.elements import Element, Picture, Prose, Section, Table
+from eai.report.facts import Facts
+from eai.report.format import interval, number, p_value
+from eai.report.phrases import caption, cut, head, named, picture_caption, say
+
+SURE = 0.95
+WORTH_NAMING = 8
+
+
+def scores(facts: Facts, language: str) -> Section:
+    """Scores, EOR and TWEOR where they were measured, against the baseline and against the energy; else that they were not."""
+    table = facts.scored
+    if table.empty:
+        return Section([head("scores", language, 3), Prose((say("no_scores", language),))])
+    columns = {"configuration": names(table)} | {c: [interval(r, c) for r in table.to_dict("records")] for c in ("score", "eor", "tweor")}
+    listed = Table(named(columns, language), caption("scores", language), cut("summary", language))
+    return Section(
+        [head("scores", language, 3), Prose((score_sentence(facts, language),)), listed, *_pairs(facts, language), *_kept(facts, language)]
+    )
+
+
+def score_sentence(facts: Facts, language: str) -> str:
+    """How many losses and gains of score are shown, and how small a difference the items could have shown."""
+    tested = facts.pairs[facts.pairs["outcome"] != "not_testable"] if len(facts.pairs) else facts.pairs
+    if tested.empty:
+        return say("scores_unpaired", language, n=int(facts.scored["n_items"].max()) if facts.scored["n_items"].notna().any() else 0)
+    shown = {outcome: int((tested["outcome"] == outcome).sum()) for outcome in ("lower", "higher", "inconclusive")}
+    least = number(100 * (tested["detectable"].median() - 1), 2)
+    return say("scores", language, n=len(tested), items=int(tested["n_items"].median()), least=least, **shown)
+
+
+def _pairs(facts: Facts, language: str) -> list[Element]:
+    """Each strategy against the baseline on the same items."""
+    if facts.pairs.empty:
+        return []
+    rows = facts.pairs.to_dict("records")
+    columns = {
+        "configuration": names(facts.pairs),
+        "difference": [interval(r, "score_difference") for r in rows],
+        "retained": [interval(r, "score_retained") for r in rows],
+        "eor_ratio": [interval(r, "eor_ratio") for r in rows],
+        "n_items": [r["n_items"] for r in rows],
+        "p": [p_value(r["p_holm"]) for r in rows],
+        "outcome": [w.say(w.OUTCOME, r["outcome"], language) for r in rows],
+    }
+    return [Table(named(columns, language), caption("pairs", language), cut("comparisons", language))]
+
+
+def _kept(facts: Facts, language: str) -> list[Element]:
+    """The share of the score kept against the energy saved, as a picture."""
+    if facts.kept.empty:
+        return []
+    fig, ax = plots.figure()
+    plots.retention(facts.kept, ax)
+    return [Picture(fig, picture_caption(facts.kept, language, scores=True))]
+
+
+def choices(facts: Facts, language: str) -> list[Element]:
+    """The deployment matrix as a table, where a stratum was measured on everything."""
+    if facts.choices.empty:
+        return []
+    texts = [(scenario(row["scenario"], language), *plots.matrix_texts(row)[1:]) for row in facts.choices.to_dict("records")]
+    missing = {"nothing measured meets it": "no_candidate", "not measured": "not_measured"}
+    said = [[say(missing[text], language) if text in missing else text for text in row] for row in texts]
+    keys = ("scenario", "choice", "saved", "retained", "speed_units", "probability")
+    words = dict(zip(keys, (list(column) for column in zip(*said, strict=True)), strict=True))
+    return [Table(named(words, language), caption("choices", language), cut("summary", language))]
+
+
+def scenario(name: str, language: str) -> str:
+    """A scenario of the deployment matrix in words."""
+    key = next(k for k in w.SCENARIO if name.startswith(k))
+    return w.say(w.SCENARIO, key, language).format(level=name.removeprefix(key).strip(), kept=f"{100 * KEPT:.0f}")
+
+
+def front(facts: Facts, language: str) -> list[Element]:
+    """The Pareto front: who is surely on it, and the picture; the score beside the energy where there is one."""
+    table = facts.front.assign(options="{}")
+    sure = [f"`{name}`" for name, p in zip(names(table), table["p_front"], strict=True) if p > SURE]
+    name = w.joined(sure if len(sure) <= WORTH_NAMING else [], language)
+    told = say("front", language, n=len(sure), all=len(table), names=f": {name}" if name else "", sure=percent(SURE))
+    fig, ax = plots.figure()
+    plots.pareto(table, ax)
+    pictures = [Picture(fig, picture_caption(facts.usable, language, plots.DRAWN))]
+    if len(facts.scored):
+        fig, ax = plots.figure()
+        plots.quality(table, ax)
+        pictures.append(Picture(fig, picture_caption(facts.scored, language, plots.DRAWN, scores=True)))
+    return [Prose((told,)), *pictures]

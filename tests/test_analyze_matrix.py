@@ -1,0 +1,125 @@
+"""Deployment matrix and Pareto front: the planted best is chosen, on the same work, with its probability."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eai.analyze import deployment, matrix, scores
+from eai.analyze.selection import select
+from eai.analyze.simulated import Truth, experiment, items
+from eai.analyze.study import retention
+from eai.analyze.summary import summarize
+from eai.errors import UserError
+
+TRUTH = Truth(
+    gpus={"a100": 0.7, "v100": 1.5},
+    models={"small": 0.2, "large": 1.0},
+    quantizations={"fp16": 1.0, "int8_pure": 0.8, "nf4": 0.6},
+    batches={1: 1.0, 8: 0.2},
+    tasks={"arithmetic": 1.0},
+    synergy={("v100", "nf4"): 2.0},
+)
+RIGHT = {"fp16": 0.8, "int8_pure": 0.79, "nf4": 0.5}
+
+
+@pytest.fixture(scope="module")
+def study():
+    windows, energies = experiment(TRUTH, 6, np.random.default_rng(0))
+    answers = items(windows, RIGHT, 1500, np.random.default_rng(1))
+    summary = summarize(windows, energies, scores=scores.of_items(answers))
+    return summary, retention(summary, scores.against_baseline(select(windows, energies), answers, np.random.default_rng(2)))
+
+
+@pytest.fixture(scope="module")
+def chosen(study):
+    return matrix.matrix(study[0], np.random.default_rng(0), study[1]).set_index("scenario")
+
+
+def test_each_scenario_chooses_what_was_planted(chosen):
+    """nf4 is cheapest on the a100 but loses a third of the score; on the v100 it costs more than fp16, so int8_pure wins there."""
+    found = chosen[["gpu", "quantization", "batch_size"]].apply(tuple, axis=1).to_dict()
+    assert found == {
+        "lowest energy": ("a100", "nf4", 8),
+        "highest throughput": ("a100", "nf4", 8),
+        "smallest batch": ("a100", "nf4", 1),
+        "keeps 95 % of the score": ("a100", "int8_pure", 8),
+        "on a100": ("a100", "nf4", 8),
+        "on v100": ("v100", "int8_pure", 8),
+    }
+    assert (chosen["confidence"] > 0.95).all() and (chosen["n_strata"] == 2).all()
+
+
+def test_what_a_choice_saves_and_keeps_is_what_was_planted(chosen):
+    row = chosen.loc["keeps 95 % of the score"]
+    assert row["energy_saved"] == pytest.approx(0.2, abs=0.02) and row["score_retained"] == pytest.approx(0.79 / 0.8, abs=0.03)
+    assert matrix.KEPT < row["score_retained_low"] < row["score_retained"]
+
+
+def test_cells_are_geometric_means_over_the_same_strata(study):
+    summary = study[0]
+    table = matrix.cells(summary).set_index(matrix.CELL)
+    own = summary[(summary["gpu"] == "v100") & (summary["quantization"] == "nf4") & (summary["batch_size"] == 8)]
+    cell = table.loc[("v100", "nf4", 8)]
+    assert cell["unit_energy_j"] == pytest.approx(np.sqrt(own["energy_j_per_token"].prod())) and cell["n_blocks"] == 11
+    lost = matrix.cells(summary.drop(own.index[own["model"] == "small"])).set_index(matrix.CELL)
+    large = own.loc[own["model"] == "large", "energy_j_per_token"].iloc[0]
+    assert lost["n_strata"].eq(1).all() and lost.loc[("v100", "nf4", 8), "unit_energy_j"] == pytest.approx(large)
+
+
+def test_the_interval_of_a_cell_covers_the_planted_mean():
+    """200 cards of two strata each: 95 % intervals around sqrt(0.2) x base; binomial limits at 1 %."""
+    cards = {f"card{i}": 1.0 for i in range(200)}
+    truth = Truth(gpus=cards, models={"small": 0.2, "large": 1.0}, quantizations={"fp16": 1.0}, block_sd=0.0, window_sd=0.03)
+    table = matrix.cells(summarize(*experiment(truth, 4, np.random.default_rng(3))))
+    covered = (table["unit_energy_j_low"] < 3.0 * np.sqrt(0.2)) & (3.0 * np.sqrt(0.2) < table["unit_energy_j_high"])
+    assert len(table) == 200 and 181 <= covered.sum() <= 198
+
+
+def test_without_scores_nothing_keeps_the_score_and_no_share_is_stated(study):
+    summary = study[0].assign(score=np.nan)
+    found = matrix.matrix(summary, np.random.default_rng(0)).set_index("scenario")
+    assert found.loc["keeps 95 % of the score", "candidates"] == 0 and found["score_retained"].isna().all()
+
+
+def test_where_nothing_is_steady_no_scenario_has_a_candidate(study):
+    noisy = study[0].assign(energy_cv=0.2)
+    found = matrix.matrix(noisy, np.random.default_rng(0), study[1])
+    assert len(found) == 6 and found["candidates"].eq(0).all() and found["units_per_s"].isna().all()
+
+
+def test_no_complete_stratum_is_no_matrix(study):
+    summary = study[0]
+    holes = summary.drop(summary.index[(summary["model"] == "small") & (summary["quantization"] == "nf4")])
+    holes = holes.drop(holes.index[(holes["model"] == "large") & (holes["quantization"] == "fp16")])
+    assert matrix.matrix(holes, np.random.default_rng(0)).empty
+
+
+def test_an_unknown_column_is_refused_in_every_kind_of_condition(study):
+    for conditions in ({"joy_max": 1}, {"best": "joy"}):
+        with pytest.raises(UserError, match="condition on joy"):
+            deployment.deployment(study[0], {"x": conditions}, np.random.default_rng(0))
+
+
+def test_a_small_model_beats_a_large_one_only_where_both_are_scored(study):
+    """The small model needs a fifth of the energy at the same planted score; unscored it must not win for being small."""
+    summary = study[0]
+    scored = deployment.pareto(summary, np.random.default_rng(0))
+    front = scored[scored["p_front"] > 0.9]
+    assert set(front["model"]) == {"small"} and set(scored["objectives"]) == {"energy, time, score"}
+    unscored = deployment.pareto(summary.assign(score=np.nan), np.random.default_rng(0))
+    best = unscored[unscored["p_front"] > 0.9]
+    assert best.groupby("model")["quantization"].agg(list).to_dict() == {"small": ["nf4"], "large": ["nf4"]}
+    assert set(unscored["objectives"]) == {"energy, time"}
+
+
+def test_different_work_never_beats_each_other(study):
+    summary = study[0]
+    longer = summary.assign(
+        output_tokens=1024, energy_j_per_token=summary["energy_j_per_token"] * 10, configuration_id=lambda t: t["configuration_id"] + "x"
+    )
+    both = pd.concat(
+        [summary, longer.assign(**{f"energy_j_per_token_{e}": summary[f"energy_j_per_token_{e}"] * 10 for e in ("low", "high")})]
+    )
+    found = deployment.pareto(both, np.random.default_rng(0))
+    shares = found.groupby("output_tokens")["p_front"].max()
+    assert (shares > 0.9).all()

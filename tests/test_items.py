@@ -1,0 +1,103 @@
+"""Items as JSON lines: every broken line is named by its number, in one line of text."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from eai import items, paths, taskcards
+from eai.errors import UserError
+from eai.workload.tasks import arithmetic
+
+CHOICE = {"question": "The sky is", "choices": ["blue", "wooden"], "answer": 0}
+OPEN = {"question": "2 + 2 =", "answer": "4"}
+
+
+def write(path, rows):
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return path
+
+
+def test_a_file_is_read_in_order_with_its_examples_apart(tmp_path):
+    found = items.read(write(tmp_path / "a.jsonl", [CHOICE, "", CHOICE | {"id": "two"}, CHOICE | {"example": True, "source": "a book"}]))
+    assert found.kind == "choice"
+    assert [row["id"] for row in found.items] == ["1", "two"] and [row["id"] for row in found.examples] == ["4"]
+    assert found.examples[0]["source"] == "a book"
+
+
+def test_the_digest_tells_one_content_from_another(tmp_path):
+    one, same, other = (items.read(write(tmp_path / f"{n}.jsonl", [row])).digest for n, row in enumerate((OPEN, OPEN, CHOICE)))
+    assert one == same != other and len(one) == 8
+
+
+def test_the_lines_of_the_documentation_can_be_used(tmp_path):
+    lines = re.findall(r"```json\n(.*?)\n```", (paths.ROOT / "docs" / "tasks.md").read_text(), re.S)
+    kinds = [items.read(write(tmp_path / f"{n}.jsonl", [line])).kind for n, line in enumerate(lines)]
+    assert kinds == ["choice", "open", "text"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([CHOICE, '{"question": "a"'], "line 2 is not JSON"),
+        ([CHOICE, "[1, 2]"], r"line 2 is \[1, 2\]; expected an object"),
+        ([CHOICE, CHOICE | {"answer": 2}], "line 2: answer is 2; expected the number of a choice, 0 to 1"),
+        ([CHOICE | {"answer": -1}], "line 1: answer is -1"),
+        ([CHOICE | {"answer": "blue"}], "line 1: answer is 'blue'"),
+        ([CHOICE | {"answer": True}], "line 1: answer is True"),
+        ([CHOICE | {"choices": ["blue"]}], "line 1: choices is .*two texts or more"),
+        ([CHOICE | {"choices": ["blue", "blue"]}], "line 1: choices names 'blue' twice"),
+        ([CHOICE | {"question": " "}], "line 1: question is ' '"),
+        ([OPEN, {"question": "3 + 3 ="}], "line 2: answer is missing"),
+        ([OPEN | {"answer": 4}], "line 1: answer is 4; expected a text"),
+        ([{"text": ""}], "line 1: text is ''"),
+        ([OPEN, CHOICE], "line 2: a line of kind choice in a file of kind open"),
+        ([OPEN | {"id": "x"}, OPEN | {"id": "x"}], "line 2: id 'x' stands twice"),
+        ([], "holds no items"),
+        ([OPEN | {"example": True}], "holds no items"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_line(tmp_path, rows, words):
+    with pytest.raises(UserError, match=words) as caught:
+        items.read(write(tmp_path / "b.jsonl", rows))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read .*No such file"):
+        items.read(tmp_path / "none.jsonl")
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8"):
+        items.read(tmp_path / "binary.jsonl")
+
+
+@pytest.mark.parametrize(("name", "n"), [("facts", 100), ("continuations", 100), ("perplexity", 20)])
+def test_our_sets_hold_what_the_catalog_says(name, n):
+    found = items.read(taskcards.SETS / f"{name}.jsonl")
+    assert len(found.items) == n
+    assert len({row.get("question", row.get("text")) for row in (*found.items, *found.examples)}) == n + len(found.examples)
+    if found.kind == "choice":
+        assert Counter(row["answer"] for row in found.items) == dict.fromkeys(range(4), n // 4)
+        assert Counter(row["answer"] for row in found.items[:20]) == dict.fromkeys(range(4), 5), "a limit of 20 is balanced too"
+
+
+def test_every_fact_says_where_its_answer_is_from():
+    found = items.read(taskcards.SETS / "facts.jsonl")
+    assert all(len(row["source"].split()) >= 2 for row in (*found.items, *found.examples))
+
+
+def test_a_set_that_changes_gets_another_version():
+    """Scores of one version are compared across years: whoever changes an item raises the version in the catalog, and these digests."""
+    digests = {name: items.read(taskcards.SETS / f"{name}.jsonl").digest for name in ("facts", "continuations", "perplexity")}
+    assert digests == {"facts": "7e7aef35", "continuations": "009eb53a", "perplexity": "ecc84274"}
+    assert {taskcards.get(name).version for name in digests} == {"1.0"}
+
+
+def test_the_sums_are_all_there_once_and_right():
+    rows = arithmetic.items()
+    asked = [tuple(map(int, row["question"].removesuffix(" =").split(" + "))) for row in rows]
+    assert sorted(asked) == [(a, b) for a in range(10) for b in range(10)] and asked != sorted(asked)
+    assert all(int(row["answer"]) == a + b for row, (a, b) in zip(rows, asked, strict=True))
+    assert not {row["question"] for row in arithmetic.examples()} & {row["question"] for row in rows}
+    assert rows == arithmetic.items()
