@@ -10,7 +10,7 @@ import pandas as pd
 from eai import paths
 
 CAPTION = re.compile(r"<dc:description>(.*?)</dc:description>", re.S)
-SAVES = re.compile(r"""plots\.save\(\w+, folder / f"(\w+)\.""")
+SAVES = re.compile(r"""plots\.save\(\s*\w+, folder / f"(\w+)\.""")
 DRAWS = re.compile(r"plots\.(?!save|figure|sensed|caption|DRAWN)(\w+)\((\w+)")
 HEAD = """# Figures
 
