@@ -85,6 +85,16 @@ def test_where_nothing_is_steady_no_scenario_has_a_candidate(study):
     noisy = study[0].assign(energy_cv=0.2)
     found = matrix.matrix(noisy, np.random.default_rng(0), study[1])
     assert len(found) == 6 and found["candidates"].eq(0).all() and found["units_per_s"].isna().all()
+    assert set(found["n_rejected"]) == set(found["n_cells"]) == {12}
+
+
+def test_unscored_work_beside_the_scored_changes_nothing(study, chosen):
+    """Plain generation has no score: pooled in, it would make every score unknown, and its tokens are no items."""
+    plain = study[0].assign(task="generate", score=np.nan, energy_j_per_token=study[0]["energy_j_per_token"].to_numpy()[::-1])
+    plain["configuration_id"] = "plain" + plain["configuration_id"]
+    found = matrix.matrix(pd.concat([study[0], plain], ignore_index=True), np.random.default_rng(0), study[1]).set_index("scenario")
+    columns = [*matrix.CELL, "energy_saved", "score_retained", "n_strata"]
+    pd.testing.assert_frame_equal(found[columns], chosen[columns])
 
 
 def test_no_complete_stratum_is_no_matrix(study):

@@ -13,7 +13,7 @@ from eai.analyze.comparison import compare
 from eai.analyze.simulated import Truth, experiment
 from eai.analyze.summary import summarize
 from eai.errors import UserError
-from eai.plots import style
+from eai.plots import ratios, style
 
 TRUTH = Truth(quantizations={"fp16": 1.0, "int8_pure": 0.8, "nf4": 1.0}, batches={1: 1.0, 8: 0.2})
 
@@ -43,6 +43,12 @@ def test_cost_draws_every_value_with_its_interval(tables):
     assert sorted(ends) == pytest.approx(sorted(summary[["energy_j_per_token_low", "energy_j_per_token_high"]].dropna().to_numpy().ravel()))
     assert "[J" in ax.get_ylabel()
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["batch 1", "batch 8"]
+
+
+def test_a_task_is_named_without_the_lengths_it_does_not_have():
+    rows = [("facts", 0, 0), ("generate", 64, 8), ("generate", 64, 24)]
+    table = pd.DataFrame(rows, columns=["task", "input_tokens", "output_tokens"]).assign(quantization="fp32", options="{}")
+    assert ratios.names(table) == ["fp32, facts", "fp32, 64 tok in, 8 tok out, generate", "fp32, 64 tok in, 24 tok out, generate"]
 
 
 def test_a_simulated_table_is_watermarked_and_a_measured_one_is_not(tables):

@@ -8,8 +8,8 @@ from eai.analyze.selection import as_run
 ENDS = ("", "_low", "_high")
 TOKEN = ("energy_j_per_token", "throughput_tok_s")
 ITEM = ("energy_j_per_request", "requests_per_second")
-UNITS = {"token": "energy per output token [J]", "item": "energy per item of the task [J]"}
-SPEEDS = {"token": "output tokens per second [tok/s]", "item": "items per second [1/s]"}
+UNITS = {"token": "energy per output token [J]", "item": "energy per item of the task [J]", "both": "energy per output token or item [J]"}
+SPEEDS = {"token": "output tokens per second [tok/s]", "item": "items per second [1/s]", "both": "output tokens or items per second"}
 
 
 def costed(summary: pd.DataFrame) -> pd.DataFrame:
@@ -28,4 +28,5 @@ def costed(summary: pd.DataFrame) -> pd.DataFrame:
 
 def label(table: pd.DataFrame, words: dict[str, str] = UNITS) -> str:
     """The axis label of the units that stand in a table: `energy per output token [J]`."""
-    return " or ".join(text for unit, text in words.items() if unit in set(table["unit"]))
+    units = set(table["unit"])
+    return words["both"] if len(units) > 1 else words[units.pop()] if units else ""

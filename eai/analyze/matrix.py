@@ -20,8 +20,9 @@ def matrix(summary: pd.DataFrame, rng: np.random.Generator, retained: pd.DataFra
     """One row a scenario: the hardware, strategy and batch to choose, what it saves and keeps, and how sure the choice is.
 
     Columns: those of deployment.deployment and `energy_saved` (against the baseline strategy on the same hardware), `score_retained`
-    (NaN where no score was measured), throughput, memory and `n_strata`. A scenario that nothing meets has 0 candidates. No row where
-    no model, length and task was measured in every cell.
+    (NaN where no score was measured), throughput, memory and `n_strata`; `n_rejected` of the `n_cells` are no candidates, because their
+    energy fails the gate. A scenario that nothing meets has 0 candidates. No row where no model, length and task was measured in
+    every cell.
     """
     table = cells(summary, retained)
     if table.empty:
@@ -29,7 +30,8 @@ def matrix(summary: pd.DataFrame, rng: np.random.Generator, retained: pd.DataFra
     chosen = deployment(table, scenarios(table), rng)
     chosen = chosen.reindex(columns=[*dict.fromkeys([*chosen, *CELL])])
     chosen["gpu"], chosen["quantization"] = (chosen[c].astype(object) for c in ("gpu", "quantization"))  # no candidate at all is no text
-    return chosen.merge(table[[*CELL, *WORTH]], on=CELL, how="left").assign(basis=summary["basis"].iloc[0])
+    chosen = chosen.merge(table[[*CELL, *WORTH]], on=CELL, how="left").assign(basis=summary["basis"].iloc[0])
+    return chosen.assign(n_cells=len(table), n_rejected=int((table["gate"] == "rejected").sum()))
 
 
 def scenarios(table: pd.DataFrame) -> dict[str, dict]:
@@ -68,14 +70,22 @@ def cells(summary: pd.DataFrame, retained: pd.DataFrame | None = None) -> pd.Dat
 
 
 def _complete(summary: pd.DataFrame) -> pd.DataFrame:
-    """The usable rows of the strata that were measured in every cell."""
+    """The usable rows of the strata that were measured in every cell: of scored work if there is any, and never of tokens beside items."""
     summary = costed(summary)
     usable = (summary["n_blocks"] > 0) & summary[list(MEASURES)].notna().all(axis=1)
-    table = summary[usable].assign(options=lambda t: t["options"].fillna("{}"))
+    table = _of_one_kind(summary[usable].assign(options=lambda t: t["options"].fillna("{}")))
     n_cells = len(table[CELL].drop_duplicates())
     whole = table.groupby(STRATUM)["configuration_id"].transform("size") == n_cells
     memory = np.where(table["boundary"] == "gpu", table["memory_peak_gb"], table["model_gb"])
     return table.assign(memory_gb=memory)[whole]
+
+
+def _of_one_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """The scored rows if there are any; of these, or of all, the ones costed by the token, else those costed by the item."""
+    scored = table["score"].notna() if "score" in table else pd.Series(False, index=table.index)
+    table = table[scored] if scored.any() else table
+    tokens = table["unit"] == "token"
+    return table[tokens] if tokens.any() else table
 
 
 def _pooled(groups, name: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "b
 WORDS = {"batch_size": "batch {}", "input_tokens": "{} tok in", "output_tokens": "{} tok out", "weights": "{} weights"}
 LOG_SPAN = 5.0
 MOST_SERIES = 16
+MOST_INSIDE = 4
 
 
 def cost(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
@@ -62,7 +63,8 @@ def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str) -> list:
     if len(groups) > MOST_SERIES:
         title(ax, f"{len(groups)} series, named in the table")
     elif len(groups) > 1:
-        ax.legend(frameon=False, fontsize="small", ncols=1 + (len(groups) > 6))
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(groups) > MOST_INSIDE else {}
+        ax.legend(frameon=False, fontsize="small", **beside)
     return artists + watermark(ax, table)
 
 
@@ -75,15 +77,17 @@ def series(table: pd.DataFrame):
         return [("", table)]
     named = []
     for key, rows in table.groupby(varying, sort=True):
-        words = [_word(c, value) for c, value in zip(varying, key, strict=True)]
+        words = [word(c, value) for c, value in zip(varying, key, strict=True)]
         named.append((", ".join(filter(None, words)), rows))
     return named
 
 
-def _word(column: str, value) -> str:
-    """A value of a series in words; options as `load closed:4`, nothing for those at their default."""
+def word(column: str, value) -> str:
+    """A value of a series in words; options as `load closed:4`, nothing for those at their default and for the lengths of a task."""
     if column == "options":
         return ", ".join(f"{name} {option}" for name, option in json.loads(value or "{}").items())
+    if column in ("input_tokens", "output_tokens") and value == 0:
+        return ""
     return WORDS.get(column, "{}").format(value)
 
 

@@ -132,7 +132,14 @@ def deployment_matrix(table: pd.DataFrame, ax: Axes) -> list:
         if y % 2 == 0:
             artists.append(ax.axhspan(y + 0.1, y + 1.1, color="0.95", zorder=0))
         artists += [ax.text(x, y + 0.6, text, fontsize=FONT_PT, va="center") for x, text in zip(places, matrix_texts(row), strict=True)]
+    title(ax, left_out(table))
     return artists + watermark(ax, table)
+
+
+def left_out(table: pd.DataFrame) -> str:
+    """How many cells of a deployment matrix are no candidates, because their energy varies too much; empty if none."""
+    rejected = int(table["n_rejected"].max()) if len(table) else 0
+    return f"{rejected} of {table['n_cells'].max():.0f} cells left out: energy varies by more than 5 % between blocks" if rejected else ""
 
 
 def matrix_texts(row: dict) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from eai.plots.costs import SERIES, WORDS
+from eai.plots.costs import SERIES, word
 from eai.plots.style import MOST_LINES, PALETTE, tidy, title, watermark
 
 LOOK = {
@@ -46,10 +46,8 @@ def names(table: pd.DataFrame) -> list[str]:
     varying = [c for c in SERIES if c in table and table[c].nunique() > 1]
     plural = table.duplicated(["quantization", *varying], keep=False)
     rows = table.assign(plural=plural).to_dict("records")
-    return [
-        ", ".join([r["quantization"], *(WORDS.get(c, "{}").format(r[c]) for c in varying), *([r["options"]] if r["plural"] else [])])
-        for r in rows
-    ]
+    parts = [[r["quantization"], *(word(c, r[c]) for c in varying), *([r["options"]] if r["plural"] else [])] for r in rows]
+    return [", ".join(filter(None, words)) for words in parts]
 
 
 def _quantity(table: pd.DataFrame) -> str:

@@ -71,7 +71,9 @@ def choices(facts: Facts, language: str) -> list[Element]:
     said = [[say(missing[text], language) if text in missing else text for text in row] for row in texts]
     keys = ("scenario", "choice", "saved", "retained", "speed_units", "probability")
     words = dict(zip(keys, (list(column) for column in zip(*said, strict=True)), strict=True))
-    return [Table(named(words, language), caption("choices", language), cut("summary", language))]
+    counts = {name: int(facts.choices[name].max()) for name in ("n_rejected", "n_cells")}
+    left_out = say("left_out_cells", language, **counts) if counts["n_rejected"] else ""
+    return [Table(named(words, language), caption("choices", language) + left_out, cut("summary", language))]
 
 
 def scenario(name: str, language: str) -> str:

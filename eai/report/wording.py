@@ -156,6 +156,10 @@ SENTENCES = {
         "{n} of {all} configurations are on the Pareto front with a probability above {sure}{names}.",
         "{all} 个配置中有 {n} 个以超过 {sure} 的概率位于帕累托前沿{names}。",
     ),
+    "left_out_cells": (
+        " {n_rejected} of {n_cells} combinations are left out: their energy varies by more than 5 % between blocks.",
+        "{n_cells} 种组合中有 {n_rejected} 种未列入：其能量在区组间的变动超过 5 %。",
+    ),
     "no_candidate": ("nothing measured meets it", "所测均不满足"),
     "not_measured": ("not measured", "未测"),
     "steady": (
