@@ -86,10 +86,14 @@ def _torch_has_cuda() -> bool:
     return version.exists() and runpy.run_path(str(version)).get("cuda") is not None
 
 
+class NotHere(UserError):
+    """A card of the catalog that was asked for and is not on this machine."""
+
+
 def resolve(asked: str, cards: Sequence[Card]) -> str:
     """The slug of the device that `asked` means here: `auto` is the first visible card's kind, else cpu.
 
-    Raises UserError if a card was asked for that is not among `cards`.
+    Raises NotHere if a card was asked for that is not among `cards`, UserError for one that nobody knows.
     """
     if is_simulated(asked):
         simulated.model_of(asked)
@@ -101,7 +105,7 @@ def resolve(asked: str, cards: Sequence[Card]) -> str:
     wanted = asked if any(c.gpu == asked for c in cards) else catalog.gpu(asked).slug
     if all(c.gpu != wanted for c in cards):
         here = ", ".join(sorted({c.gpu for c in cards})) or "no CUDA device"
-        raise UserError(
+        raise NotHere(
             f"gpu '{asked}' was asked for but here is {here}",
             "a GPU that is there",
             "set gpus to auto, choose it with CUDA_VISIBLE_DEVICES, or run `eai doctor`",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from eai import notebooks, paths, tables
 from eai.errors import UserError
+from eai.lease import NotHere
 from eai.settings import Sweep
 from eai.sweep import engine, forecast, preflight
 from eai.sweep.engine import Failure, Options
@@ -121,20 +122,27 @@ def _parameters(name: str, experiment: Path, folder: Path, sweep: Sweep) -> dict
 
 
 def describe(sweep: Sweep, out: Path | None = None, options: Options | None = None, region: str = "us") -> dict:
-    """What a run would do, without doing it: `{experiment, jobs, forecast, lines}`.
+    """What a run would do, without doing it: `{experiment, jobs, forecast, not_here, lines}`.
 
-    Jobs with their windows and model loads; hours, energy, cost and carbon of what is left, predicted, with intervals. Raises UserError
-    for whatever `run` would refuse before it measures.
+    Jobs with their windows and model loads; hours, energy, cost and carbon of what is left, predicted, with intervals. Cards that are
+    elsewhere are planned as if they were here, and `not_here` says why a run would refuse. Raises UserError for whatever else `run`
+    would refuse before it measures.
     """
     experiment, folder = _places(sweep, out)
-    planned = _planned(sweep, experiment, options)
-    preflight.check(sweep, planned, experiment, folder, options)
+    not_here = ""
+    try:
+        planned = _planned(sweep, experiment, options)
+    except NotHere as error:
+        planned, not_here = plan(sweep, experiment, preflight.named_gpus(sweep)), str(error)
+    preflight.check(sweep, planned, experiment, folder, options, elsewhere=bool(not_here))
     left = forecast.forecast(sweep, planned, region)
     listed = [
         {"gpu": j.gpu, "model": j.model, "windows": j.windows, "windows_done": j.windows_done, "loads": j.loads, "done": j.is_done}
         for j in planned
     ]
-    return {"experiment": str(experiment), "jobs": listed, "forecast": left, "lines": [*map(_line, planned), *forecast.lines(left)]}
+    warning = [f"to plan only: {not_here}"] if not_here else []
+    lines = [*map(_line, planned), *forecast.lines(left), *warning]
+    return {"experiment": str(experiment), "jobs": listed, "forecast": left, "not_here": not_here, "lines": lines}
 
 
 def _line(job: Job) -> str:

@@ -128,7 +128,8 @@ def test_settings_are_checked_first(changes, match):
 
 
 def test_a_gpu_that_is_not_here(scratch):
-    refused("gpu 'h100_sxm' was asked for but here is", grid(gpus=["h100_sxm"]))
+    with pytest.raises(UserError, match="gpu 'h100_sxm' was asked for but here is"):
+        runs.run(grid(gpus=["h100_sxm"]))
     refused("unknown gpu 'rtx9999'", grid(gpus=["rtx9999"]))
     refused("name one kind of card twice", grid(gpus=["cpu", "auto"], models=["embedded/SmolLM2-135M-Instruct"]))
 

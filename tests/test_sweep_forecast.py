@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import paths, settings
+from eai import paths, runs, settings
+from eai.errors import UserError
 from eai.quantity import Quantity
 from eai.sweep import forecast
 from eai.sweep.plan import Job, plan
@@ -104,3 +105,15 @@ def test_the_examples_are_the_two_full_designs(name, jobs, windows_a_job):
 
     assert all(catalog.gpu(gpu).slug == gpu for gpu in sweep.gpus)
     assert all(catalog.model(model).hf_id == model for model in sweep.models)
+
+
+def test_cards_that_are_elsewhere_are_planned_and_a_run_still_refuses_them(scratch):
+    shapes = {"models": ["Qwen/Qwen2.5-7B-Instruct"], "weights": "random", "quantizations": ["fp16"]}
+    sweep = settings.sweep(gpus=["h100_sxm"], **shapes)
+    found = runs.describe(sweep)
+    assert [(j["gpu"], j["windows"]) for j in found["jobs"]] == [("h100_sxm", 6)]
+    assert "h100_sxm" in found["not_here"] and found["lines"][-1].startswith("to plan only: ")
+    with pytest.raises(UserError, match="h100_sxm"):
+        runs.run(sweep)
+    with pytest.raises(UserError, match="h1000"):
+        runs.describe(settings.sweep(gpus=["h1000"], **shapes))

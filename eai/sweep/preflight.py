@@ -19,8 +19,9 @@ ANALYSIS_BYTES = 50_000_000
 HUB_TIMEOUT_S = 5.0
 
 
-def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path, options: Options | None) -> None:
-    """Nothing, if the sweep can start. Raises UserError for the first thing that would stop it.
+def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path, options: Options | None, elsewhere: bool = False) -> None:
+    """Nothing, if the sweep can start, here or (`elsewhere`) on a machine with its cards and models. Raises UserError for the first thing
+    that would stop it.
 
     Settings that contradict each other, an engine or profile that is not there, a folder that cannot be written or holds another sweep,
     a disk too small for what is planned, models that do not exist. GPUs were looked for when the jobs were planned.
@@ -36,7 +37,7 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
         engine.require_snakemake(options or Options())
     require_space(experiment, left)
     if not sweep.server:
-        _require_models(sweep, left, options is not None and options.is_slurm)
+        _require_models(sweep, left, elsewhere or (options is not None and options.is_slurm))
 
 
 def _require_models(sweep: Sweep, left: Sequence[Job], may_be_elsewhere: bool) -> None:
@@ -47,6 +48,11 @@ def _require_models(sweep: Sweep, left: Sequence[Job], may_be_elsewhere: bool) -
         require_model(model, sweep.weights, may_be_elsewhere)
 
 
+def named_gpus(sweep: Sweep) -> list[str]:
+    """The slugs of a sweep's GPUs as the catalog knows them, wherever they are. Raises UserError for one that it does not know."""
+    return [g if g == "cpu" or (is_simulated(g) and model_of(g)) else catalog.gpu(g).slug for g in sweep.gpus]
+
+
 def cluster_gpus(sweep: Sweep) -> list[str]:
     """The slugs of a sweep's GPUs for a cluster, checked against the types it offers.
 
@@ -54,7 +60,7 @@ def cluster_gpus(sweep: Sweep) -> list[str]:
     """
     if "auto" in sweep.gpus:
         raise UserError("gpus [auto] with Slurm", "the cards by name: a login node cannot see what the others hold", "see `sinfo -o %G`")
-    found = [g if g == "cpu" or (is_simulated(g) and model_of(g)) else catalog.gpu(g).slug for g in sweep.gpus]
+    found = named_gpus(sweep)
     types = slurm.gres_types()
     for gpu in found:
         slurm.gres(gpu, types)
