@@ -107,3 +107,10 @@ def test_a_simulated_card_has_the_roofs_of_the_card_it_stands_for():
     chosen = selected()
     rows = chosen.rows.assign(gpu="simulated_a100_pcie")
     assert roofline(type(chosen)(rows, chosen.excluded, "gpu", "simulated", "gross"))["peak_flop_s"].tolist() == [A100_FLOP_S]
+
+
+def test_a_time_below_zero_is_no_time():
+    """The step time is a difference: where other work disturbed the first token it can fall below zero."""
+    flops, _ = decode_step(1)
+    row = roofline(selected(1, ttft_s=1.0, step_time_s=[0.02, -0.01, 0.02, 0.02])).set_index("phase").loc["decode"]
+    assert row["n_blocks"] == 3 and row["achieved_flop_s"] == pytest.approx(flops / 0.02)

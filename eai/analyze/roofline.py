@@ -70,6 +70,8 @@ def _times(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean time [s] of a prefill, a decode step and a whole call of each block, by configuration; NaN where it was not taken."""
     calls = rows["tokens_out"] / (rows["batch_size"] * rows["output_tokens"])
     taken = rows.assign(call_s=rows["duration_s"] / calls).reindex(columns=["configuration_id", "job", "block", *_TIMES.values()])
+    times = list(_TIMES.values())
+    taken[times] = taken[times].where(taken[times] > 0)  # a difference of two disturbed times
     return taken.groupby(["configuration_id", "job", "block"]).mean().reset_index().set_index("configuration_id")
 
 

@@ -46,11 +46,11 @@ class FixedGeneration:
     def columns(self) -> dict:
         """The window's columns about the work: counted, not assumed."""
         steps = self._calls[0].tokens_out // self._calls[0].requests - 1
-        middle = statistics.median(call.duration_s for call in self._calls)
+        decode_s = statistics.median(call.duration_s for call in self._calls) - self._warm.ttft_s
         return {
             "calls": len(self._calls),
             **{name: sum(getattr(call, name) for call in self._calls) for name in ("requests", "tokens_in", "tokens_out")},
-            "step_time_s": (middle - self._warm.ttft_s) / steps if steps else None,
+            "step_time_s": decode_s / steps if steps and decode_s > 0 else None,
             "itl_s": statistics.median(self._gaps_s) if self._gaps_s else None,
             "itl_p95_s": float(np.quantile(self._gaps_s, 0.95)) if self._gaps_s else None,
             "memory_peak_gb": memory.peak_gb(self._loaded.device),

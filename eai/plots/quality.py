@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from eai.analyze.cost import SPEEDS, label
@@ -61,9 +62,10 @@ def quality(table: pd.DataFrame, ax: Axes) -> list:
 
 
 def _by_probability(x: pd.Series, y: pd.Series, table: pd.DataFrame, ax: Axes, marker: str = "o"):
-    """Points as dark as `p_front`, the surest on top."""
-    order = table["p_front"].argsort()
-    style = {"cmap": "cividis_r", "vmin": 0, "vmax": 1, "s": 24, "edgecolors": "black", "linewidths": 0.6, "zorder": 3}
+    """Points as dark as `p_front`, the surest on top; hollow and at the bottom where it is unknown."""
+    order = np.argsort(table["p_front"].fillna(-1.0).to_numpy(), kind="stable")
+    style = {"cmap": colormaps["cividis_r"].with_extremes(bad="none"), "plotnonfinite": True, "vmin": 0, "vmax": 1}
+    style |= {"s": 24, "edgecolors": "black", "linewidths": 0.6, "zorder": 3}
     return ax.scatter(x.iloc[order], y.iloc[order], c=table["p_front"].iloc[order], marker=marker, **style)
 
 
@@ -75,9 +77,12 @@ def _log_where_wide(ax: Axes, axis: str, values: pd.Series) -> None:
 
 
 def _named(table: pd.DataFrame, x: str, y: str, ax: Axes) -> list:
-    """Numbers at the surest points of the front, and their names with the probability in a legend outside the axes."""
-    rows = table.assign(name=names(table.assign(options="{}"))).sort_values("p_front", ascending=False, kind="stable").head(MOST_NAMED)
-    rows = rows[rows["p_front"] >= LEAST_NAMED]
+    """Numbers at the surest points of the front, and their names with the probability in a legend outside the axes.
+
+    Points whose probability is unknown come last, with `?`.
+    """
+    rows = table.assign(name=names(table)).sort_values("p_front", ascending=False, kind="stable")
+    rows = rows[~(rows["p_front"] < LEAST_NAMED)].head(MOST_NAMED)
     artists = []
     for i, row in enumerate(rows.to_dict("records"), start=1):
         style = {"xytext": (4, 3), "fontsize": FONT_PT - 1, "fontweight": "bold", "zorder": 4}

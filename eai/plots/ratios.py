@@ -46,7 +46,9 @@ def names(table: pd.DataFrame) -> list[str]:
     varying = [c for c in SERIES if c in table and table[c].nunique() > 1]
     plural = table.duplicated(["quantization", *varying], keep=False)
     rows = table.assign(plural=plural).to_dict("records")
-    parts = [[r["quantization"], *(word(c, r[c]) for c in varying), *([r["options"]] if r["plural"] else [])] for r in rows]
+    parts = [
+        [r["quantization"], *(word(c, r[c]) for c in varying), *([word("options", r["options"])] if r["plural"] else [])] for r in rows
+    ]
     return [", ".join(filter(None, words)) for words in parts]
 
 

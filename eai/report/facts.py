@@ -13,6 +13,7 @@ from eai.analyze.selection import CONFIGURATION, Selection, select
 from eai.errors import UserError
 
 FACTORS = ("batch_size", "gpu", "model", "task", "input_tokens", "output_tokens")
+LENGTHS = ("input_tokens", "output_tokens")
 STUDY_TASK = "mmlu"
 
 
@@ -61,8 +62,8 @@ class Facts:
         return {str(k): int(v) for k, v in self.comparisons["outcome"].value_counts().items()}
 
     def levels(self, factor: str) -> list:
-        """The levels of a factor among the usable configurations, in the order of the summary."""
-        return list(dict.fromkeys(self.usable[factor]))
+        """The levels of a factor among the usable configurations, in the order of the summary; lengths of plain generation only."""
+        return list(dict.fromkeys(_with_levels(self.usable, factor)[factor]))
 
     def best(self) -> pd.Series | None:
         """The comparison with the largest shown saving; None where no saving was shown."""
@@ -91,7 +92,7 @@ def from_tables(
     pairs = scores.against_baseline(selection, items, rng, baseline) if has_items else pd.DataFrame()
     kept = study.retention(table, pairs)
     comparisons = comparison.compare(windows, energies, baseline, boundary=selection.boundary, basis=selection.basis)
-    varied = [f for f in FACTORS if table.loc[table["n_blocks"] > 0, f].nunique() > 1]
+    varied = [f for f in FACTORS if _with_levels(table[table["n_blocks"] > 0], f)[f].nunique() > 1]
     ratios = interaction.block_ratios(selection, baseline)
     return Facts(
         experiment=name,
@@ -100,8 +101,8 @@ def from_tables(
         selection=selection,
         summary=table,
         comparisons=comparisons,
-        contrasts={f: study.contrast(selection, f, _reference(table, f)) for f in varied},
-        synergies={f: found for f in varied if len(found := _or_empty(lambda f=f: interaction.synergy(ratios, f, _reference(ratios, f))))},
+        contrasts={f: found for f in varied if len(found := _contrast(selection, table, f))},
+        synergies={f: found for f in varied if len(found := _synergy(ratios, f))},
         rules=deployment.decisions(table, rng),
         choices=matrix.matrix(table, rng, kept),
         front=deployment.pareto(table, rng),
@@ -120,6 +121,23 @@ def _or_empty(analysis: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         return analysis()
     except UserError:
         return pd.DataFrame()
+
+
+def _with_levels(table: pd.DataFrame, factor: str) -> pd.DataFrame:
+    """The rows that have a level of the factor: a task that ran as its items come has no lengths."""
+    return table[table[factor] > 0] if factor in LENGTHS else table
+
+
+def _contrast(selection: Selection, table: pd.DataFrame, factor: str) -> pd.DataFrame:
+    """The ratios of the factor's levels to its reference; empty where no two configurations differ in it alone."""
+    found = _with_levels(study.contrast(selection, factor, _reference(_with_levels(table, factor), factor)), factor)
+    return found if found["ratio"].notna().any() else found.iloc[:0]
+
+
+def _synergy(ratios: pd.DataFrame, factor: str) -> pd.DataFrame:
+    """How the factor acts together with the strategy; empty where the experiment cannot tell."""
+    rows = _with_levels(ratios, factor)
+    return _or_empty(lambda: interaction.synergy(rows, factor, _reference(rows, factor)))
 
 
 def _reference(table: pd.DataFrame, factor: str):

@@ -56,7 +56,8 @@ def scope(facts: Facts, language: str) -> str:
 def boundary(facts: Facts, language: str) -> str:
     """What the energy covers."""
     chosen = facts.selection
-    return say("boundary", language, boundary=w.say(w.BOUNDARY, chosen.boundary, language), kind=say(chosen.kind, language))
+    kind = "busy" if chosen.basis == "estimated" and chosen.kind == "gross" else chosen.kind
+    return say("boundary", language, boundary=w.say(w.BOUNDARY, chosen.boundary, language), kind=say(kind, language))
 
 
 def findings(facts: Facts, language: str) -> str:

@@ -56,6 +56,7 @@ SENTENCES = {
         "共 {configurations} 个配置：{strategies}；模型 {models}；硬件 {gpus}；至多 {blocks} 个区组，{tried} 个窗口中 {windows} 个可用。",
     ),
     "boundary": ("Energy covers {boundary}, {kind}.", "能量范围：{boundary}，{kind}。"),
+    "busy": ("while its threads were busy: idle power is no part of it", "仅计线程忙碌时，不含空闲功率"),
     "gross": ("idle power included", "含空闲功率"),
     "net": ("idle power taken off", "已扣除空闲功率"),
     "counts": (
