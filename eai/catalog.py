@@ -14,6 +14,9 @@ import pandas as pd
 from eai import tables
 from eai.errors import UserError
 
+NOT_THERE = "is not in the catalog"
+"""The words of every remark that says that another entry stands for the one named."""
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -256,7 +259,7 @@ def nearest_gpu(name: str) -> tuple[Gpu, str]:
             raise
     known = [g for g in gpus() if re.match(rf"({family})(\d|$)", g.slug)]
     best = min(known, key=lambda g: abs(_number(g.slug) - _number(key)))
-    return best, f"'{name}' is not in the catalog: taken as {best.name}, the nearest of the {best.architecture} architecture"
+    return best, f"'{name}' {NOT_THERE}: taken as {best.name}, the nearest of the {best.architecture} architecture"
 
 
 def params_in_name(name: str) -> float | None:

@@ -51,7 +51,7 @@ def run(
     sweep_yaml: Annotated[
         Path | None, typer.Argument(metavar="[SWEEP.yaml]", help="Settings of the sweep; none: the embedded model.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for data, notebooks and figures.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="PATH", help="Folder for data, notebooks and figures.")] = None,
     profile: Annotated[str | None, typer.Option(metavar="local|slurm|DIR", help="Run the jobs with the engine, here or on Slurm.")] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Measurements at once, each on a card of its own; here 1: they disturb each other.")
@@ -67,12 +67,15 @@ def run(
     """The main job: measure, analyze, compare, plot. Run again, it finishes what is missing. Exit 1 if some windows are not ok."""
     from eai import runs, settings
 
+    if out is not None and not out.strip():
+        raise UserError("--out is empty", "a folder", "name one, or leave --out away")
+    folder = Path(out) if out else None
     sweep = settings.read_sweep(sweep_yaml) if sweep_yaml else settings.sweep()
     options = runs.options(profile, jobs, timeout, exclusive)
     if dry_run:
-        plan = runs.describe(sweep, out, options, region)
+        plan = runs.describe(sweep, folder, options, region)
         return _emit(plan, as_json, "\n".join(plan["lines"]))
-    result = runs.run(sweep, out, _say, options)
+    result = runs.run(sweep, folder, _say, options)
     if not as_json:
         typer.echo(runs.human_summary(result))
     typer.echo(json.dumps(result))

@@ -160,11 +160,12 @@ def human_summary(result: dict) -> str:
 
 
 def human_table(experiment: str | Path) -> str:
-    """The summary of an experiment for a terminal: strategy, batch or load, cost, throughput, score, ratio, gate and basis."""
+    """The summary of an experiment for a terminal: strategy, batch or load, cost, throughput, score, perplexity, ratio, gate, basis."""
     summary = tables.read_result(experiment, "summary")
     estimated = (summary["basis"] == "estimated").all()
     cost, item = ("J/token (estimated)", "J/item (estimated)") if estimated else ("J/token", "J/item")
     tasks = summary["input_tokens"].eq(0)
+    perplexity = "word perplexity" if "word_perplexity" in summary and summary["word_perplexity"].notna().any() else ""
     loads = summary["options"].map(lambda options: json.loads(options).get("load"))
 
     def interval(row: pd.Series, name: str, digits: str) -> str:
@@ -183,6 +184,7 @@ def human_table(experiment: str | Path) -> str:
             cost: [interval(r, "energy_j_per_token", ".3g") for _, r in summary.iterrows()],
             **({item: [interval(r, "energy_j_per_request", ".3g") for _, r in summary.iterrows()]} if tasks.any() else {}),
             **({"score": [interval(r, "score", ".2f") for _, r in summary.iterrows()]} if summary["score"].notna().any() else {}),
+            **({perplexity: [interval(r, "word_perplexity", ".2f") for _, r in summary.iterrows()]} if perplexity else {}),
             "tok/s": [interval(r, "throughput_tok_s", ".1f") for _, r in summary.iterrows()],
             "ratio to baseline": [interval(r, "ratio_to_baseline", ".2f") for _, r in summary.iterrows()],
             "gate": summary["gate"],

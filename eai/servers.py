@@ -68,13 +68,14 @@ def problem(sweep: Any, option_defaults: dict[str, Any]) -> str:
     one of each, and options of a model in this process are not its.
     """
     if not sweep.server:
-        alone = {"server_name": "", "server_model": "", "server_pid": 0}
-        return next(
-            (f"{name} is of a server; set server to its address" for name, unset in alone.items() if getattr(sweep, name) != unset), ""
-        )
+        alone = {"server_name": "", "server_model": "", "server_pid": 0, "loads": ["closed:1"]}
+        stated = [name for name, unset in alone.items() if getattr(sweep, name) != unset]
+        return f"{stated[0]} is of a server; set server to its address, or take {stated[0]} out" if stated else ""
     address(sweep.server)
     if not sweep.server_name:
         return "server needs server_name, what runs there, such as vllm-0.11: it is part of the configuration"
+    if sweep.batch_sizes not in ([1], type(sweep).model_fields["batch_sizes"].default):
+        return "a server forms its batches itself; take batch_sizes out and set loads, such as closed:4"
     for name in ("models", "quantizations", "gpus"):
         if len(getattr(sweep, name)) != 1:
             return f"{name} of a server is the one it was started with; found {len(getattr(sweep, name))}"

@@ -22,6 +22,20 @@ from eai.schema import CONFIGURATION
 EMBEDDED_MODEL = "embedded/SmolLM2-135M-Instruct"
 OPTION_DEFAULTS = {"kv_cache": True, "cache": "dynamic", "compile": False}
 
+EXPECTED = {
+    "too_short": "a list of {min_length} or more",
+    "string_too_short": "a name",
+    "string_type": "text",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+}
+"""What was expected, by pydantic's type of error and filled in from its context."""
+
 
 def _as_list(value: Any) -> Any:
     """A list from a list, a scalar, or the text of either (YAML, or names separated by commas)."""
@@ -150,6 +164,8 @@ class Sweep(BaseModel):
     def _plain_name(cls, value: str) -> str:
         if not value or value in (".", "..") or "\0" in value:
             raise ValueError("needs a folder name")
+        if ".." in Path(value).parts:
+            raise ValueError(f"'{value}' climbs out of its folder with '..'; write the folder's whole path, or a plain name")
         return value
 
     @field_validator("baseline")
@@ -224,7 +240,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> UserError:
         )
     if first["type"] == "value_error":
         return UserError(f"{name}: {first['ctx']['error']}", do="correct it and run again")
-    return UserError(f"{name} = {first['input']!r}", first["msg"].replace("Input should be ", "a value "), "correct it and run again")
+    expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be ")).format(**first.get("ctx", {}))
+    return UserError(f"{name} = {first['input']!r}", expected, "correct it and run again")
 
 
 def sweep(**parameters: Any) -> Sweep:
@@ -240,10 +257,25 @@ def sweep_from(namespace: Mapping[str, Any]) -> Sweep:
     return sweep(**{name: namespace[name] for name in Sweep.model_fields if name in namespace})
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a key may stand once: the last of several would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """The mapping. Raises UserError for a key that it names twice."""
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                where = f"{self.name}, line {key.start_mark.line + 1}"
+                raise UserError(f"{where}: '{key.value}' is given twice", "each parameter once", "take one of them out")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_sweep(path: Path) -> Sweep:
     """The sweep of a YAML file. Raises UserError if it is missing, not YAML, not a mapping, or not valid."""
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        with open(path) as file:
+            content = yaml.load(file, _EachKeyOnce)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"cannot read {path} ({getattr(error, 'strerror', None) or 'not text'})", "a sweep.yaml", "check the path"
@@ -253,4 +285,4 @@ def read_sweep(path: Path) -> Sweep:
         raise UserError(f"{path} is not YAML{where}", "keys and values", "see README.md for an example") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}", "a mapping of parameter names to values", "see README.md for an example")
-    return sweep(**content)
+    return sweep(**{str(name): value for name, value in content.items()})

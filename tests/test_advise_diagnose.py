@@ -73,6 +73,46 @@ def test_healthy_figures_are_not_diagnosed(line):
     assert answer["measure"].startswith("measure: eai run")
 
 
+def test_a_figure_outside_its_interval_is_never_called_healthy():
+    """No known pattern makes a card fast at the stated energy: nothing is named, and the figure is."""
+    options = {"model": "mistral-7b-instruct-v0.2", "gpu": "rtx4090d", "quantization": "fp16"}
+    answer = ask.diagnose(**options, throughput=55, energy_j_per_1k=5600)
+    assert [d["figure"] for d in answer["expected"] if d["outside"]] == ["throughput_tok_s"]
+    assert answer["verdict"] == "undecided" and "no pattern is named" in answer["summary"]
+    assert "throughput 55 tok/s is outside its 95 % expected interval [20" in answer["summary"] and "energy 5600" not in answer["summary"]
+    assert ask.diagnose(**options, throughput=30, energy_j_per_1k=5600)["verdict"] == "healthy"
+
+
+@pytest.mark.parametrize("throughput", [20, 25, 35, 45, 55, 65])
+@pytest.mark.parametrize("energy", [3000, 4500, 6000, 9000])
+def test_healthy_means_every_figure_within_its_interval(throughput, energy):
+    answer = ask.diagnose(model="mistral-7b", gpu="rtx4090d", throughput=throughput, energy_j_per_1k=energy)
+    outside = [d for d in answer["expected"] if not d["expected"]["low"] <= d["reported"] <= d["expected"]["high"]]
+    assert answer["verdict"] != "healthy" or not outside
+    assert answer["verdict"] != "undecided" or all(f"{d['reported']:.4g}" in answer["summary"] for d in outside)
+
+
+def test_power_above_the_cards_limit_and_a_full_card_are_diagnosed():
+    """425 W is the card's limit, 24,564 MiB are 25.76 GB: 1.3 times the one and all of the other can be read on a machine."""
+    options = {"model": "mistral-7b", "gpu": "rtx4090d", "throughput": 30}
+    assert ask.diagnose(**options, power_w=550)["verdict"] and ask.diagnose(**options, memory_gb=25.8)["verdict"]
+
+
+def test_what_a_misspelt_name_was_taken_for_is_the_first_line():
+    answer = ask.diagnose(model="mistral-7b", gpu="a8000", throughput=55)
+    first, _, title, *_ = to_markdown(answer).splitlines()
+    assert first == "**Warning**: 'a8000' is not in the catalog: taken as RTX A6000, the nearest of the Ampere architecture."
+    assert title == "# Diagnosis"
+    for question in (ask.estimate, ask.optimize, ask.compare):
+        assert to_markdown(question(model="acme/Foo-7B-chat")).startswith("**Warning**: 'acme/Foo-7B-chat' is not in the catalog")
+    assert to_markdown(ask.estimate(model="mistral-7b", gpu="a800")).startswith("# "), "a known alias stands for itself"
+
+
+def test_a_pattern_below_the_bar_is_not_proven():
+    text = to_markdown(ask.diagnose(model="mistral-7b", gpu="rtx4090d", throughput=30, energy_j_per_1k=5600))
+    assert "not shown" not in text and "%, not proven" in text
+
+
 def test_a_threshold_that_did_not_apply_is_a_fault():
     answer = ask.diagnose(**printed(62) | {"quantization": "int8_pure"})
     pattern = named(answer)["int8_decomposition"]
@@ -188,6 +228,9 @@ def test_threshold_zero_is_never_advised_without_a_word_on_accuracy():
         ({"throughput": 10, "utilization_pct": 101}, "utilization_pct 101"),
         ({"throughput": 10, "temperature_c": 400}, "temperature_c 400"),
         ({"energy_j_per_1k": 4000, "energy_j_per_request": 4000}, "1024 J a request"),
+        ({"throughput": 1.1e6}, "at most 1000000 tok/s"),
+        ({"throughput": 10, "gpu": "rtx4090d", "memory_gb": 16_384}, "at most the card's 25.8 GB; give GB (not MiB)"),
+        ({"throughput": 10, "gpu": "rtx4090d", "power_w": 4000}, "power_w 4000 on one GeForce RTX 4090 D; expected at most 925 W"),
         ({"throughput": 10, "gpu": "abacus"}, "unknown gpu 'abacus'"),
         ({"throughput": 10, "quantization": "int8"}, "int8_default or int8_pure"),
         ({"throughput": 10, "joules": 3}, "unknown parameter 'joules'"),

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from eai.advise.diagnose import trial
+from eai.advise.diagnose.answer import diagnose
 from eai.advise.diagnose.choices import STRATEGY_CHOICES
 from eai.advise.diagnose.figures import AGREE
 from eai.predict.rows import clean_rows, published_rows
@@ -61,6 +63,18 @@ def test_healthy_rows_raise_no_alarm(judged):
     assert rates["false_alarms"]["n"] >= 25 and rates["false_alarms"]["hits"] <= 2
     assert rates["false_faults"]["n"] >= 60 and rates["false_faults"]["hits"] <= 3
     assert rates["false_alarms"]["high"] < 0.25 and rates["false_faults"]["high"] < 0.15
+
+
+def test_few_healthy_rows_are_called_undecided(cases):
+    """A 95 % interval leaves out one healthy figure in twenty: with three figures a row at most about 15 % of the rows.
+
+    The bound is the 99.9 % quantile of such a count.
+    """
+    healthy = [case for case in cases if case.truth == ""]
+    answers = [diagnose(case.request, case.figures, trial.known((case.session,))) for case in healthy]
+    verdicts = pd.Series([a["verdict"] for a in answers]).value_counts()
+    assert set(verdicts.index) <= {"healthy", "undecided"}
+    assert verdicts.get("undecided", 0) <= stats.binom.ppf(0.999, len(healthy), 1 - 0.95**3)
 
 
 def test_paradoxes_are_found_where_other_sessions_can_tell(judged):

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from eai.analyze import deployment, matrix, scores
+from eai.analyze.cost import ENDS
 from eai.analyze.selection import select
 from eai.analyze.simulated import Truth, experiment, items
 from eai.analyze.study import retention
@@ -133,3 +134,35 @@ def test_different_work_never_beats_each_other(study):
     found = deployment.pareto(both, np.random.default_rng(0))
     shares = found.groupby("output_tokens")["p_front"].max()
     assert (shares > 0.9).all()
+
+
+def test_one_block_gives_no_probability_of_being_best_or_on_the_front():
+    """A single block shows no scatter, which is not the same as having none."""
+    windows, energies = experiment(TRUTH, 1, np.random.default_rng(5))
+    single = summarize(windows, energies, scores=scores.of_items(items(windows, RIGHT, 200, np.random.default_rng(6))))
+    assert single["score_low"].notna().all() and deployment.pareto(single, np.random.default_rng(0))["p_front"].isna().all()
+    alone = {"gpu": "a100", "quantization": "nf4", "batch_size": 8, "model": "large"}
+    chosen = deployment.deployment(single, {"any": {}, "alone": alone}, np.random.default_rng(0)).set_index("scenario")
+    assert chosen.loc["alone", "candidates"] == 1 and chosen["confidence"].isna().all()
+    assert deployment.decisions(single, np.random.default_rng(0))["confidence"].isna().all()
+
+
+def test_two_blocks_do_not_widen_the_score(study):
+    """Two rows alike in energy and time, whose scores differ by 3.3 standard errors of the difference: t with 1 degree would doubt it."""
+    row = study[0].iloc[[0]].assign(n_blocks=2, score=0.80, score_low=0.78, score_high=0.82)
+    rival = row.assign(quantization="worse", score=0.752, score_low=0.732, score_high=0.772)
+    exact = {
+        f"{c}{e}": 1.0 for c in ("energy_j_per_token", "throughput_tok_s", "energy_j_per_request", "requests_per_second") for e in ENDS
+    }
+    found = deployment.pareto(pd.concat([row, rival], ignore_index=True).assign(**exact), np.random.default_rng(0))
+    assert found["p_front"].iloc[0] > 0.99 and found["p_front"].iloc[1] < 0.01
+
+
+def test_a_rule_over_batches_is_no_surer_than_its_least_known_place(study):
+    """Batch 8 was measured in one block only: neither order of the places may hide it."""
+    one = study[0]["batch_size"].eq(8)
+    for hidden in (one, ~one):
+        summary = study[0].assign(n_blocks=study[0]["n_blocks"].mask(hidden, 1))
+        rules = deployment.decisions(summary, np.random.default_rng(0))
+        joined = rules[rules["from"] < rules["to"]]
+        assert len(joined) and joined["confidence"].isna().all()

@@ -1,5 +1,7 @@
 """Each check on a planted fault, whose size is known beforehand, and on the same table without it."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,8 @@ from eai.claims import checks, printed, quantities, scores, serial, simulate
 from eai.claims.configuration import same_or_less_specific
 from eai.claims.findings import lines, parse_rows
 from eai.errors import UserError
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 def found(frame, check, **options):
@@ -342,3 +346,42 @@ def test_clean_tables_raise_no_alarm(make):
     """Eight tables of each shape: at 1 % a table at most, no alarm is expected in thirty-two (0.3)."""
     alarms = sum((checks.check_table(make(np.random.default_rng(seed)))["verdict"] == "inconsistent").any() for seed in range(100, 108))
     assert alarms == 0
+
+
+# --- our own summaries
+
+
+OWN = ("sample/summary.csv", "measured/offline-tasks-cpu/summary.csv")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_own_tables_pass_and_a_planted_fault_is_found(name):
+    """A window holds many batches, an estimated power is constant, and tokens per joule follows from joules per token."""
+    frame = pd.read_csv(DATA / name)
+    clean = checks.check_table(frame)
+    assert not (clean["verdict"] == "inconsistent").any()
+    assert (clean["check"].eq("derived") & clean["verdict"].eq("consistent")).sum() >= 2
+    row = int(np.flatnonzero(frame["tokens_per_j"].notna() & frame["energy_j_per_request"].notna() & (frame["task"] == "generate"))[1])
+    for column in ("tokens_per_j", "energy_j_per_request"):
+        wrong = frame.copy()
+        wrong.loc[row, column] *= 1.1
+        bad = found(wrong, "derived")
+        assert bad["id"].str.contains(f"/{column}:").any() and bad["rows"].str.fullmatch(f"table:{row + 2}").any()
+
+
+def test_only_a_table_of_windows_is_spared_the_identity_of_one_batch():
+    """J a request is the energy of a batch over its size, unless the row says that its energy is that of a window of batches."""
+    frame = pd.DataFrame({"energy_wh": [1.0, 2.0], "batch_size": [4, 4], "energy_j_per_request": [900.0, 600.0]})
+    for known in ({}, {"n_windows": 3}, {"n_blocks": 3}, {"n_windows": [3, np.nan], "n_blocks": 3}):
+        assert list(found(frame.assign(**known), "derived")["rows"]) == ["table:3"]
+    assert found(frame.assign(n_windows=3, n_blocks=3), "derived").empty
+
+
+def test_only_an_estimated_power_may_lack_scatter():
+    """A product of margins to all digits: 4 strategies at 5 batch sizes."""
+    frame = pd.DataFrame(
+        [{"quantization": f"q{i}", "batch_size": b, "power_w": 100 * 1.1**i * b**0.25} for i in range(4) for b in (1, 2, 4, 8, 16)]
+    )
+    for basis in ("measured", "predicted", ""):
+        assert len(found(frame.assign(basis=basis), "structure")) == 1
+    assert found(frame.assign(basis="estimated"), "structure").empty

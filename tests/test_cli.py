@@ -27,6 +27,8 @@ def eai(*arguments, **environment):
         (["notebook", "measure", "-p", "batch_sizes=[1"], "not YAML"),
         (["notebook", "analyze", "-p", "experiment=no-such-run"], "no windows"),
         (["run", "--out"], "--out"),
+        (["run", "--out", ""], "--out is empty"),
+        (["run", "--dry-run", "--out", "eai"], "holds other files"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(arguments, words, tmp_path):

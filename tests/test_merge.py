@@ -184,7 +184,9 @@ def test_a_torn_last_line_is_left_behind(tmp_path):
     for name in ("windows", "energies", "provenance"):
         with open(folder / "j" / f"{name}.jsonl", "a") as file:
             file.write('{"job": "j", "blo')
-    merge([folder], tmp_path / "all")
+    assert merge([folder], tmp_path / "all")["warnings"] == [
+        f"1 torn line left out of one/j/{name}.jsonl" for name in ("windows", "energies", "provenance")
+    ]
     assert len(tables.read_windows(tmp_path / "all")) == 1
     assert all(p.read_bytes().endswith(b"\n") for p in (tmp_path / "all").rglob("*.jsonl"))
 

@@ -39,7 +39,8 @@ def test_pareto_points_carry_their_probability_and_the_surest_their_name(front):
     drawn = dict(zip(points.get_offsets()[:, 1].tolist(), points.get_array().tolist(), strict=True))
     assert drawn == pytest.approx(dict(zip(front["unit_energy_j"], front["p_front"], strict=True)))
     entries = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert entries[0].startswith("1  int8_pure, a100_pcie: > 99 %") and len(entries) == (front["p_front"] >= 0.05).sum()
+    assert entries[:2] == ["1  fp16, a100_pcie: > 99 %", "2  int8_pure, a100_pcie: > 99 %"]  # best score, least energy
+    assert len(entries) == (front["p_front"] >= 0.05).sum()
     assert ax.get_title(loc="left") == "front of energy, time, score"
 
 
@@ -155,3 +156,16 @@ def test_a_band_shows_where_the_windows_were_open(study):
     assert list(ax.lines[0].get_xdata()) == pytest.approx(list(t - 1.5))
     (band,) = ax.patches
     assert (band.get_x(), band.get_width()) == (0.0, 4.0) and words(ax) == ["simulated"]
+
+
+def test_points_of_unknown_probability_are_hollow_and_named_with_a_question_mark(front):
+    """Nobody can say how sure a point of one block is: it is drawn, without a colour, after those that are known."""
+    some = front.assign(p_front=front["p_front"].where(front.index != front["p_front"].idxmax()))
+    for table in (some, front.assign(p_front=np.nan)):
+        unknown = int(table["p_front"].isna().sum())
+        _, ax = plots.figure()
+        points = plots.pareto(table, ax)[0]
+        assert np.ma.count(points.get_offsets()) == 2 * len(table)
+        assert (points.to_rgba(points.get_array())[:, 3] == 0).sum() == unknown
+        entries = [t.get_text() for t in ax.get_legend().get_texts()]
+        assert [e for e in entries if e.endswith(": ?")] == entries[-unknown:]

@@ -18,6 +18,7 @@ BASE = {
     "input_tokens": 64,
     "output_tokens": 16,
 }
+SERVED = {"server": "http://127.0.0.1:8000", "server_name": "vllm-0.11", "models": ["m"], "quantizations": ["bf16"]}
 
 
 def test_configuration_id_is_the_hash_of_its_canonical_json():
@@ -67,6 +68,21 @@ def test_numbers_in_a_string_list():
         ({"limit": 5}, "tasks"),
         ({"experiment": ""}, "folder name"),
         ({"baseline": "half"}, "half"),
+        ({"tasks": []}, "tasks = []; expected a list of 1 or more; correct"),
+        ({"blocks": "three"}, "blocks = 'three'; expected a whole number; correct"),
+        ({"blocks": None}, "blocks = None; expected a whole number; correct"),
+        ({"blocks": 1.5}, "blocks = 1.5; expected a whole number; correct"),
+        ({"blocks": 0}, "blocks = 0; expected 1 or more; correct"),
+        ({"window_s": "ten"}, "window_s = 'ten'; expected a number; correct"),
+        ({"window_s": 0}, "window_s = 0; expected more than 0; correct"),
+        ({"shared": "perhaps"}, "shared = 'perhaps'; expected true or false; correct"),
+        ({"models": [""]}, "models.0 = ''; expected a name; correct"),
+        ({"models": [7]}, "models.0 = 7; expected text; correct"),
+        ({"weights": "borrowed"}, "expected 'published', 'random' or 'random_outliers'; correct"),
+        ({"experiment": "../../evil"}, "'../../evil' climbs out"),
+        ({"experiment": "/tmp/../evil"}, "climbs out"),
+        ({"loads": ["closed:2"]}, "loads is of a server"),
+        (SERVED | {"batch_sizes": [2]}, "take batch_sizes out and set loads"),
     ],
 )
 def test_bad_parameters_are_one_line(parameters, words):
@@ -76,6 +92,15 @@ def test_bad_parameters_are_one_line(parameters, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "parameters", [{}, SERVED, SERVED | {"batch_sizes": [1], "loads": ["open:2"]}, {"experiment": "/a/b"}, {"experiment": "a/b..c"}]
+)
+def test_every_parameter_written_out_is_what_was_given(parameters):
+    """The notebooks write every parameter down, those at their default too."""
+    sweep = settings.sweep(**parameters)
+    assert settings.sweep(**sweep.model_dump()) == sweep
+
+
 def test_the_grid_is_complete():
     sweep = settings.sweep(quantizations=["fp32", "nf4"], batch_sizes=[1, 2, 4], input_tokens=[8, 16])
     cells = {(c.quantization, c.batch_size, c.input_tokens) for c in sweep.configurations("cpu", "m")}
@@ -83,7 +108,16 @@ def test_the_grid_is_complete():
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("- a\n- b", "a mapping"), ("a: [", "not YAML"), ("window: 3", "did you mean 'window_s'"), ("", "a mapping")]
+    ("content", "words"),
+    [
+        ("- a\n- b", "a mapping"),
+        ("a: [", "not YAML"),
+        ("window: 3", "did you mean 'window_s'"),
+        ("", "a mapping"),
+        ("blocks: 3\nseed: 1\nblocks: 4", r"sweep.yaml, line 3: 'blocks' is given twice"),
+        ("1: 2", "unknown parameter '1'"),
+        ("? [a]\n: 2", "not YAML"),
+    ],
 )
 def test_a_bad_sweep_file_is_one_line(tmp_path, content, words):
     path = tmp_path / "sweep.yaml"

@@ -7,6 +7,7 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,6 +157,7 @@ def test_a_model_whose_weights_are_random_needs_its_shapes_alone(scratch):
         (Options(exclusive=True), {}, "--exclusive without Slurm"),
         (Options(profile="pbs"), {}, "no profile 'pbs'"),
         (None, {"gpus": ["cpu"], "meter": "nvml"}, "meter nvml with gpu cpu"),
+        (None, {"tasks": ["generate", "arithmetic"]}, "task arithmetic on simulated_h100_sxm, which loads no model"),
     ],
 )
 def test_settings_that_contradict_each_other(scratch, options, changes, match):
@@ -176,6 +178,41 @@ def test_a_read_only_file_system(scratch, monkeypatch):
     flags = namedtuple("Flags", "f_flag")(os.ST_RDONLY)
     monkeypatch.setattr(os, "statvfs", lambda path: flags)
     refused("read-only file system", out=scratch / "results")
+
+
+def test_a_place_that_is_no_disk(scratch):
+    """Where the kernel shows itself as files: no blocks, and nothing can be made there."""
+    refused("cannot write to /proc/foo: /proc is no place for files", out=Path("/proc/foo"))
+
+
+def test_a_folder_of_somebodys_other_files(scratch):
+    out = scratch / "out"
+    out.mkdir()
+    runs.describe(grid(), out)
+    (out / "sweep.yaml").write_text("blocks: 2")
+    runs.describe(grid(), out)
+    (out / "thesis.tex").write_text("x")
+    refused(r"holds other files \(thesis.tex\)", out=out)
+    put(out / f"{GRID['gpus'][0]}--{jobs.slug(GRID['models'][0])}--aaaa0000", grid(), GRID["gpus"][0], GRID["models"][0], 1)
+    runs.describe(grid(), out)
+
+
+def test_the_table_shows_the_perplexity_of_texts(scratch):
+    """A text has no score; its perplexity stands beside the scores of the other tasks."""
+    columns = ["gpu", "model", "quantization", "task", "batch_size", "input_tokens", "options", "gate", "n_blocks", "basis"]
+    names = ["energy_j_per_token", "energy_j_per_request", "throughput_tok_s", "ratio_to_baseline"]
+    frame = pd.DataFrame([["cpu", "m", "fp32", task, 1, 0, "{}", "", 3, "measured"] for task in ("texts", "arithmetic")], columns=columns)
+    frame = frame.assign(**dict.fromkeys(names, 1.0), score=[None, 0.25])
+    scored, texts = scratch / "scored", scratch / "texts"
+    for folder, more in (
+        (scored, {}),
+        (texts, {"word_perplexity": [21.5, None], "word_perplexity_low": [20.0, None], "word_perplexity_high": [23.0, None]}),
+    ):
+        folder.mkdir()
+        frame.assign(**more).to_csv(folder / "summary.csv", index=False)
+    shown = runs.human_table(str(texts)).splitlines()
+    assert "word perplexity" in shown[0] and "21.50 [20.00, 23.00]" in shown[1] and "21.50" not in shown[2]
+    assert "perplexity" not in runs.human_table(str(scored))
 
 
 def test_a_full_disk(scratch, monkeypatch):

@@ -4,7 +4,7 @@ from typing import Any
 
 from eai.advise.compare import compare as _compare
 from eai.advise.diagnose.answer import diagnose as _diagnose
-from eai.advise.diagnose.figures import FIGURES, figures
+from eai.advise.diagnose.figures import FIGURES, figures, require_possible
 from eai.advise.estimate import estimate as _estimate
 from eai.advise.optimize import optimize as _optimize
 from eai.advise.ownership import OWNING, owned
@@ -32,9 +32,14 @@ def estimate(**options: Any) -> dict:
 
 
 def diagnose(**options: Any) -> dict:
-    """`eai diagnose`: what reported figures say of a configuration. Options as in `parameters.request` and `figures.FIGURES`."""
+    """`eai diagnose`: what reported figures say of a configuration. Options as in `parameters.request` and `figures.FIGURES`.
+
+    Raises UserError for figures that no such card can show.
+    """
     if "energy_j_per_1k_tok" in options:
         options["energy_j_per_1k"] = options.pop("energy_j_per_1k_tok")
     reported = {name: options.pop(name, None) for name in FIGURES}
     asked = request(**options)
-    return _diagnose(asked, figures(reported, asked.output_tokens))
+    found = figures(reported, asked.output_tokens)
+    require_possible(found, asked.gpu)
+    return _diagnose(asked, found)

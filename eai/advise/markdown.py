@@ -2,6 +2,7 @@
 
 import re
 
+from eai import catalog
 from eai.quantity import Quantity
 
 TITLES = {"energy_kwh": "energy", "cost_usd": "cost", "carbon_kg": "carbon", "energy_fraction": "share of the energy"}
@@ -19,8 +20,14 @@ def to_markdown(answer: dict) -> str:
     }
     for key, write in writers.items():
         if key in answer:
-            return "\n".join(write(answer)).rstrip() + "\n"
+            return "\n".join([*_substituted(answer), *write(answer)]).rstrip() + "\n"
     raise ValueError(f"not an answer of the advisor: {sorted(answer)}")
+
+
+def _substituted(a: dict) -> list[str]:
+    """The first lines: what was taken for a name that the catalog lacks, because every number below is of that instead."""
+    taken = [w for w in a.get("warnings", []) if catalog.NOT_THERE in w]
+    return [line for w in taken for line in (f"**Warning**: {w}.", "")]
 
 
 def quantity(q: dict | None, digits: str = ".3g") -> str:
@@ -214,7 +221,7 @@ def _diagnose(a: dict) -> list[str]:
 
 def _pattern(p: dict, level: str = "##") -> list[str]:
     """One pattern: cause, evidence, fixes with their expected impact, verification."""
-    mark = "" if p["named"] else ", not shown"
+    mark = "" if p["named"] else ", not proven"
     lines = [f"{level} {p['name']} ({p['kind'].replace('_', ' ')}), confidence {p['confidence']:.0%}{mark}", "", p["root_cause"] + "."]
     lines += [p["variant"] + "."] if p["variant"] else []
     lines += ["", *(f"- {line}" for line in p["evidence"]), ""]

@@ -151,7 +151,7 @@ def find_model(name: str) -> tuple[Model, str]:
         )
     return (
         best,
-        f"'{name}' is not in the catalog: its shapes are taken as {best.slug}'s, the nearest in size ({best.params_total / 1e9:.2f} B)",
+        f"'{name}' {catalog.NOT_THERE}: its shapes are taken as {best.slug}'s, the nearest in size ({best.params_total / 1e9:.2f} B)",
     )
 
 

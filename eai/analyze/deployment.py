@@ -7,7 +7,7 @@ from eai.analyze.cost import costed
 from eai.analyze.selection import CONFIGURATION
 from eai.errors import UserError
 from eai.stats.intervals import t_quantile
-from eai.stats.pareto import draw, probability_non_dominated
+from eai.stats.pareto import draw, known, probability_non_dominated
 
 DRAWS = 2_000
 FEWEST_DRAWS = 200
@@ -23,7 +23,8 @@ def pareto(summary: pd.DataFrame, rng: np.random.Generator, draws: int = DRAWS) 
     `objectives` says which they were: energy, time and score where every configuration of the workload is scored. Without scores
     energy and time alone, within one model: else the smallest model would win for being the smallest. Hardware, strategy, batch and
     options are choices; different lengths or tasks (with their items and examples) are different work and never beat each other.
-    Columns as `costed`. Fewer draws are taken where many points compete (200 at least: a probability of one half is then known to 0.035).
+    Columns as `costed`. NaN where an error is unknown, as after a single block. Fewer draws are taken where many points compete (200 at
+    least: a probability of one half is then known to 0.035).
     """
     table = costed(summary).dropna(subset=["unit_energy_j", "units_per_s"]).reset_index(drop=True)
     work = [*(table[c] for c in WORKLOAD), table["options"].where(table["unit"] == "item", "")]
@@ -39,12 +40,13 @@ def _p_front(table: pd.DataFrame, with_score: bool, rng: np.random.Generator, dr
     """The probability of being on the front among the rows of one workload."""
     mean = [np.log(table["unit_energy_j"]), -np.log(table["units_per_s"])]
     se = [_se_log(table, "unit_energy_j"), _se_log(table, "units_per_s")]
+    df = [table["n_blocks"] - 1.0] * 2
     if with_score:
         mean.append(-table["score"])
         se.append((table["score_high"] - table["score_low"]) / (2 * NORMAL_95))
-    df = (table["n_blocks"] - 1).to_numpy(float)
+        df.append(pd.Series(np.inf, table.index))  # its interval is over items, whatever the number of blocks
     draws = int(np.clip(MOST_COMPARED / (len(table) ** 2 * len(mean)), FEWEST_DRAWS, draws))
-    return probability_non_dominated(np.column_stack(mean), np.column_stack(se), df[:, None], rng, draws)
+    return probability_non_dominated(np.column_stack(mean), np.column_stack(se), np.column_stack(df), rng, draws)
 
 
 def _se_log(table: pd.DataFrame, name: str) -> np.ndarray:
@@ -60,8 +62,8 @@ def deployment(
     A scenario is a dictionary of conditions on summary columns: `{"batch_size": 1}` (equal), `{"ttft_s_max": 0.5}`, `{"score_min": 0.6}`,
     `{"memory_peak_gb_max": 24}`; `{"best": "throughput_tok_s"}` asks for the highest of a column instead of the lowest `value`. A
     configuration that lacks the number does not meet the condition. `confidence`: the probability that the chosen one is the best of the
-    candidates, NaN where a candidate has one block only; `runner_up` and its ratio say what the choice is worth. Raises UserError for
-    an unknown column.
+    candidates, NaN where a candidate, be it the only one, has one block only; `runner_up` and its ratio say what the choice is worth.
+    Raises UserError for an unknown column.
     """
     table = costed(summary) if "unit_energy_j" not in summary else summary
     rows = [{"scenario": name} | _choice(table, conditions, rng, value, draws) for name, conditions in scenarios.items()]
@@ -74,17 +76,17 @@ def _choice(summary: pd.DataFrame, conditions: dict, rng: np.random.Generator, v
     conditions = {k: v for k, v in conditions.items() if k != "best"}
     keep = _column(summary, value).notna() & (summary["gate"] != "rejected")
     for name, limit in conditions.items():
-        known = _column(summary, name.removesuffix("_max").removesuffix("_min"))
-        keep &= known.le(limit) if name.endswith("_max") else known.ge(limit) if name.endswith("_min") else known.eq(limit)
+        stated = _column(summary, name.removesuffix("_max").removesuffix("_min"))
+        keep &= stated.le(limit) if name.endswith("_max") else stated.ge(limit) if name.endswith("_min") else stated.eq(limit)
     table = summary[keep].sort_values(value, ascending=sign > 0).reset_index(drop=True)
     words = ", ".join(f"{k} {v}" for k, v in conditions.items())
     if table.empty:
         return {"conditions": words, "candidates": 0}
     best = table.iloc[0]
-    drawn = draw(sign * np.log(table[value]), _se_log(table, value), table["n_blocks"] - 1, rng, draws)
+    se, df = _se_log(table, value), table["n_blocks"] - 1
+    drawn = draw(sign * np.log(table[value]), se, df, rng, draws)
     found = {c: best[c] for c in CONFIGURATION if c in table} | {"value": best[value], "candidates": len(table)}
-    sure = len(table) == 1 or (table["n_blocks"] > 1).all()
-    found |= {"confidence": float(np.mean(drawn.argmin(axis=1) == 0)) if sure else np.nan}
+    found |= {"confidence": float(np.mean(drawn.argmin(axis=1) == 0)) if known(se, df).all() else np.nan}
     if len(table) > 1:
         second = table.iloc[1]
         named = [str(second[c]) for c in ("gpu", "model", "quantization") if c in table]
@@ -102,7 +104,8 @@ def _column(summary: pd.DataFrame, name: str) -> pd.Series:
 def decisions(summary: pd.DataFrame, rng: np.random.Generator, along: str = "batch_size", value: str = "unit_energy_j") -> pd.DataFrame:
     """The decision tree as rules, computed: the best strategy of each stratum along `along`, neighbours with one answer merged.
 
-    One row a rule: the stratum, `from`, `to`, the strategy and the lowest confidence of the places that it joins.
+    One row a rule: the stratum, `from`, `to`, the strategy and the lowest confidence of the places that it joins, NaN where one
+    of them is unknown.
     """
     fixed = [c for c in ("gpu", "model", "weights", "input_tokens", "output_tokens", "task") if c in summary]
     rules = []
@@ -119,7 +122,7 @@ def decisions(summary: pd.DataFrame, rng: np.random.Generator, along: str = "bat
             }
             last = rules[-1] if rules else {}
             if all(last.get(c) == rule[c] for c in [*fixed, "quantization"]):
-                last["to"], last["confidence"] = place, min(last["confidence"], rule["confidence"])
+                last["to"], last["confidence"] = place, np.minimum(last["confidence"], rule["confidence"])
             else:
                 rules.append(rule)
     return pd.DataFrame(rules)

@@ -15,6 +15,7 @@ from eai.claims.tabular import Table
 
 _SCALES = {3600.0: "as if J were taken for Wh, or h for s", 100.0: "as if a fraction were taken for percent", 1000.0: "a factor of 1000"}
 MOST_NAMED = 20
+NOT_FACTORS = ("eor", "tweor", "n_runs", "n_blocks", "n_windows", "run")
 
 
 def _scale(ratio: float) -> str:
@@ -170,7 +171,9 @@ def mislabelled(table: Table) -> list[Finding]:
         if not table.has(name) or all(table.has(n) for n in relation.powers):
             continue
         stated = printed(table, name)
-        others = [c for c in table.values if c != name and table.has(c) and c not in ("eor", "tweor", "n_runs", "run")]
+        if _explained(table, relation, stated):
+            continue
+        others = [c for c in table.values if c != name and table.has(c) and c not in NOT_FACTORS]
         for a, b in permutations(others, 2):
             quotient = Relation(name, {a: 1, b: -1})
             c = evaluate(quotient, {n: printed(table, n) for n in (a, b)}, len(table))
@@ -180,6 +183,14 @@ def mislabelled(table: Table) -> list[Finding]:
                 reason = f"the column {name} is {a} / {b} in {len(rows)} of {len(rows)} rows, not {relation.text}" + _meaning(a, b)
                 found.append(Finding("mislabelled", f"{name} = {relation.text}", "inconsistent", reason, name, f"{a} / {b}", rows, name))
     return found
+
+
+def _explained(table: Table, relation: Relation, stated: Known) -> bool:
+    """Whether a quantity follows its definition in every row, its inputs being computed from other columns."""
+    own = evaluate(relation, complete(table, without=relation.target), len(table))
+    rows = np.isfinite(stated.value)
+    slack = relation.slack * np.abs(own.value)
+    return bool(((stated.low <= own.high + slack) & (stated.high >= own.low - slack))[rows].all())
 
 
 def _meaning(a: str, b: str) -> str:

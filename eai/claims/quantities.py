@@ -35,6 +35,8 @@ _ALL = (
     Quantity("requests"),
     Quantity("n_items"),
     Quantity("n_runs"),
+    Quantity("n_blocks"),
+    Quantity("n_windows"),
     Quantity("accuracy", True),
     Quantity("accuracy_retained_pct", True),
     Quantity("eor", True),
@@ -85,6 +87,7 @@ KEYS = (
     "session",
     "location",
     "accounting",
+    "basis",
     "best",
     "reduction_against",
 )

@@ -15,7 +15,8 @@ from eai.claims.tabular import Table
 class Relation:
     """target = constant x product of input ** power. `slack` is the relative difference that an honest source may have.
 
-    Definitions have none. Means over runs have some: the mean of a quotient is not the quotient of means.
+    Definitions have none. Means over runs have some: the mean of a quotient is not the quotient of means. `unless` names columns
+    that together say that the inputs mean something else: rows that state all of them are not computed.
     """
 
     target: str
@@ -23,6 +24,7 @@ class Relation:
     constant: float = 1.0
     slack: float = 0.0
     optional: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -35,6 +37,7 @@ class Relation:
 
 MEANS = 0.01  # relative; twice the squared CV of 7 %, well above what a campaign with any control shows
 INTEGRAL = 0.03  # mean power x time against an integral: edges of the window, up to 2 % in careful published runs
+WINDOWS = ("n_blocks", "n_windows")  # energies are then those of a measurement window, which holds any number of batches
 RELATIONS = (
     Relation("eor", {"accuracy": 1, "energy_wh": -1}),
     Relation("tweor", {"eor": 1, "duration_s": -1}),
@@ -47,7 +50,7 @@ RELATIONS = (
     Relation("energy_j_per_1k_tok", {"energy_j_per_token": 1}, 1e3),
     Relation("energy_j_per_token", {"energy_j_per_1k_tok": 1}, 1e-3),
     Relation("tokens_per_j", {"energy_j_per_1k_tok": -1}, 1e3, MEANS),
-    Relation("energy_j_per_request", {"energy_j": 1, "batch_size": -1}, slack=MEANS),
+    Relation("energy_j_per_request", {"energy_j": 1, "batch_size": -1}, slack=MEANS, unless=WINDOWS),
     Relation("energy_j_per_request", {"energy_j_per_1k_tok": 1, "output_tokens": 1}, 1e-3, MEANS),
     Relation("energy_kwh", {"energy_j_per_request": 1, "requests": 1, "pue": 1}, 1 / 3.6e6, MEANS, ("pue",)),
     Relation("cost_usd", {"energy_kwh": 1, "price_usd_per_kwh": 1}, slack=MEANS),
@@ -84,6 +87,9 @@ def evaluate(relation: Relation, known: dict[str, Known], rows: int) -> Known:
         a = np.where(a > 0, a, np.where(x > 0, x * 1e-3, np.nan))
         with np.errstate(divide="ignore", invalid="ignore"):
             value, low, high = value * x**power, low * np.minimum(a**power, b**power), high * np.maximum(a**power, b**power)
+    if relation.unless and all(n in known for n in relation.unless):
+        other = np.all([np.isfinite(known[n].value) for n in relation.unless], axis=0)
+        value, low, high = (np.where(other, np.nan, v) for v in (value, low, high))
     return Known(value, low, high)
 
 

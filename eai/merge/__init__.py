@@ -105,6 +105,7 @@ def _write_job(target: Path, parts: list[Part], merged: Merged) -> None:
     for part in parts:
         check_rows(part)
         merged.warnings += list(odd_clocks(part))
+        merged.warnings += [f"1 torn line left out of {part.label}/{name}.jsonl" for name in LINES if part.is_torn(name)]
     for one, other in itertools.combinations(parts, 2):
         _require_same_card(one, other)
         _require_same_protocol(one, other)

@@ -33,6 +33,11 @@ class Part:
         path = self.directory / f"{name}.jsonl"
         return path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
 
+    def is_torn(self, name: str) -> bool:
+        """Whether `<name>.jsonl` ends in a line without its end, as its writer was killed there."""
+        path = self.directory / f"{name}.jsonl"
+        return path.exists() and bool(path.read_bytes().rpartition(b"\n")[2])
+
     @cached_property
     def windows(self) -> list[dict]:
         """The window rows in the order of writing."""

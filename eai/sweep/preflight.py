@@ -30,6 +30,8 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
     _agree(sweep, planned, options)
     for folder in (experiment, figures):
         require_writable(folder)
+    if experiment in figures.parents:
+        require_own(experiment)
     _same_sweep(sweep, planned, experiment)
     if not left:
         return
@@ -77,6 +79,13 @@ def _agree(sweep: Sweep, planned: Sequence[Job], options: Options | None) -> Non
         raise UserError("--exclusive without Slurm", "--profile slurm: whole nodes are the cluster's to give")
     if sweep.meter == "nvml" and any(job.gpu == "cpu" for job in planned):
         raise UserError("meter nvml with gpu cpu", "a meter that sees the processor", "set meter to auto, or gpus to a card")
+    simulated = next((job.gpu for job in planned if is_simulated(job.gpu) and not job.is_done), "")
+    if simulated and (names := list(sweep.task_cards())):
+        raise UserError(
+            f"task {names[0]} on {simulated}, which loads no model and can answer nothing",
+            "tasks [generate]",
+            "or set gpus to a real device",
+        )
 
 
 def require_writable(folder: Path) -> None:
@@ -87,10 +96,23 @@ def require_writable(folder: Path) -> None:
     why = "is not a folder" if not place.is_dir() else ""
     if not why and os.statvfs(place).f_flag & os.ST_RDONLY:
         why = "lies on a read-only file system"
+    if not why and os.statvfs(place).f_blocks == 0:
+        why = "is no place for files"
     if not why and not os.access(place, os.W_OK | os.X_OK):
         why = "is read-only"
     if why:
         raise UserError(f"cannot write to {folder}: {place} {why}", "a writable folder", "choose another with --out")
+
+
+def require_own(folder: Path) -> None:
+    """Raises UserError for a folder in use that no run wrote to: results do not go between somebody's other files.
+
+    A sweep.yaml may lie in the folder of its results.
+    """
+    ours = (".eai", "figures/*.ipynb", "*/provenance.jsonl", "*/windows.jsonl")
+    others = sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml")) if folder.is_dir() else []
+    if others and not any(any(folder.glob(pattern)) for pattern in ours):
+        raise UserError(f"{folder} holds other files ({others[0]})", "a new or empty folder, or an experiment's", "choose another --out")
 
 
 def require_space(folder: Path, left: Sequence[Job]) -> None:

@@ -30,15 +30,17 @@ def diagnose(r: Request, f: Figures, k: Known | None = None) -> dict[str, Any]:
     faults = _faults(weighed, total, here, f, k)
     costly = [_costly(name, p, c, sure, here, f, k) for name, (p, c) in sure.costly.items()]
     found = sorted([*faults, *costly], key=lambda p: -p["confidence"])
-    verdict, open_ = _verdict(found, total), _undecided(weighed, total, costly, f)
+    expected = evidence.deviations(f, here)
+    outside = [evidence.outlier(d) for d in expected if d["outside"]]
+    verdict, open_ = _verdict(found, total, outside), _undecided(weighed, total, costly, f)
     return {
         "configuration": r.configuration,
         "figures": f.to_json(),
         "verdict": verdict,
-        "summary": _summary(verdict, found, total, f, open_),
+        "summary": _summary(verdict, found, total, f, open_, outside),
         "patterns": found,
         "probabilities": total,
-        "expected": evidence.deviations(f, here),
+        "expected": expected,
         "evidence": list(here.sources),
         "contradiction": f.contradiction,
         "undecided": open_,
@@ -93,13 +95,16 @@ def _costly(name: str, p: float, c: Choice, sure: Confidences, here: State, f: F
     return made | {"variant": c.undecided and f"give {c.undecided}: below 50 % the card has room for more sequences"}
 
 
-def _verdict(found: list[dict], total: dict[str, float]) -> str:
-    """The word for the whole: the first named pattern's kind, healthy, unknown, or undecided."""
+def _verdict(found: list[dict], total: dict[str, float], outside: list[str]) -> str:
+    """The word for the whole: the first named pattern's kind, healthy, unknown, or undecided.
+
+    A figure outside its 95 % interval is never called healthy, however improbable every known pattern is.
+    """
     named = [p for p in found if p["named"]]
     if named:
         return "fault" if any(p["kind"] == "fault" for p in named) else "costly_choice"
     if total[AS_STATED] >= NAMED:
-        return "healthy"
+        return "undecided" if outside else "healthy"
     return "unknown" if total[NONE] >= NAMED else "undecided"
 
 
@@ -108,19 +113,21 @@ def _fit(r: Request) -> Fit:
     return fit(r.model, r.quantization, r.gpu, r.batch_size, r.input_tokens, r.output_tokens)
 
 
-def _summary(verdict: str, found: list[dict], total: dict[str, float], f: Figures, undecided: list[dict]) -> str:
-    """One or two sentences; what the figures leave open beside a healthy run is named."""
+def _summary(verdict: str, found: list[dict], total: dict[str, float], f: Figures, undecided: list[dict], outside: list[str]) -> str:
+    """One or two sentences; what the figures leave open beside a healthy run is named, and every figure outside its interval."""
     named = ", ".join(f"{p['name']} ({p['confidence']:.0%})" for p in found if p["named"])
     texts = {
         "fault": f"the figures do not fit the configuration as stated: {named}",
         "costly_choice": f"the figures fit the configuration as stated, and it costs more than it must: {named}",
         "healthy": f"no known pattern: the figures fit the configuration as stated ({total[AS_STATED]:.0%})",
         "unknown": f"no known pattern explains the figures ({total[NONE]:.0%} for none of these): measure, with the command below",
-        "undecided": "the figures fit several causes: " + ", ".join(f"{n} {p:.0%}" for n, p in list(total.items())[:3]),
+        "undecided": "no pattern is named" if total[AS_STATED] >= NAMED else "the figures fit several causes",
     }
     left = [f"{u['patterns'][1]} ({total[u['patterns'][1]]:.0%})" for u in undecided if u["patterns"][0] == AS_STATED]
     beside = f"; not excluded: {', '.join(left)}" if verdict == "healthy" and left else ""
-    return texts[verdict] + beside + (f"; {f.contradiction}" if f.contradiction else "")
+    likely = ": " + ", ".join(f"{n} {p:.0%}" for n, p in list(total.items())[:3]) if verdict == "undecided" else ""
+    but = f"; but {', '.join(outside)}" if outside and verdict in ("undecided", "costly_choice") else ""
+    return texts[verdict] + likely + beside + but + (f"; {f.contradiction}" if f.contradiction else "")
 
 
 def _undecided(weighed: list[Weighed], total: dict[str, float], costly: list[dict], f: Figures) -> list[dict[str, Any]]:

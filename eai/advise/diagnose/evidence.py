@@ -55,6 +55,12 @@ def line(d: dict[str, Any], against: str = "") -> str:
     )
 
 
+def outlier(d: dict[str, Any]) -> str:
+    """`throughput 55 tok/s is outside its 95 % expected interval [20, 41.5]`."""
+    axis, q = NAMES.index(d["figure"]), d["expected"]
+    return f"{WORDS[axis]} {d['reported']:.4g} {UNITS[axis]} is outside its 95 % expected interval [{q['low']:.3g}, {q['high']:.3g}]"
+
+
 def of_hypothesis(w: Weighed, here: State, f: Figures) -> list[str]:
     """What speaks for a cause: the deviations from the stated configuration, and how well the cause explains them."""
     h = w.hypothesis

@@ -80,11 +80,12 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
     found |= {p["name"]: p for p in own if p["confidence"] >= SHOWN}
     found |= {p["name"]: p for p in _readings(windows, asked)}
     patterns = sorted(found.values(), key=lambda p: -p["confidence"])
-    bad = context.unusable(windows)
+    bad, verdict = context.unusable(windows), _verdict(patterns, compared, bool(row["n_blocks"]))
+    unnamed = compared.get("summary", "") if verdict == "undecided" else ""
     return {
         "configuration": {k: row[k] for k in KEYS},
-        "verdict": _verdict(patterns, compared, bool(row["n_blocks"])),
-        "summary": ", ".join(f"{p['name']} ({p['confidence']:.0%})" for p in patterns if p["named"]) or "no known pattern",
+        "verdict": verdict,
+        "summary": ", ".join(f"{p['name']} ({p['confidence']:.0%})" for p in patterns if p["named"]) or unnamed or "no known pattern",
         "patterns": patterns,
         "figures": context.figures_of(row, windows),
         "notes": [*notes, *([f"windows left out: {bad}"] if bad else []), *_gate(row)],

@@ -10,11 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from eai.catalog import Gpu
 from eai.errors import UserError
+from eai.footprint import GIB_PER_GB
 
 AXES = ("energy", "throughput", "power")
 AGREE = 0.06
 """Three figures agree if energy x throughput / power is within 6 % of 1. Published rows of gross energy: 0.7 % rms, 3.5 % at most."""
+
+MOST_TOK_S = 1e6
+"""More output tokens a second than any one card makes."""
+
+MOST_HOST_W = 500.0
+"""What a host may draw beside one card: a machine's power is a boundary to diagnose, no figure to refuse. Above the 95 % of HOST_W."""
+
+ROUNDED = 1.01
+"""Memory in use is often given in three digits: a full card may read a little more than it has."""
 
 FIGURES = {
     "throughput": "output tokens a second of the whole batch",
@@ -97,6 +108,22 @@ def figures(options: dict[str, Any], output_tokens: int) -> Figures:
         )
     rest = {name: given.get(name) for name in ("power_w", "utilization_pct", "memory_gb", "power_limit_w", "temperature_c")}
     return Figures(given.get("throughput"), energy, **rest)
+
+
+def require_possible(f: Figures, gpu: Gpu) -> None:
+    """Raises UserError, one line, for a figure that no machine with one such card can show: in throughput, memory or mean power.
+
+    Power above the card's own is allowed within the host's: raised limits, peaks and whole machines are diagnosed.
+    """
+    memory, most_w = (gpu.memory_gb or math.inf) * GIB_PER_GB, (gpu.tdp_w or math.inf) + MOST_HOST_W
+    limits = (
+        (f.throughput_tok_s, MOST_TOK_S, "throughput", f"{MOST_TOK_S:.0f} tok/s", "output tokens a second of one card's whole batch"),
+        (f.memory_gb, ROUNDED * memory, "memory_gb", f"the card's {memory:.1f} GB", "GB (not MiB) in use on one card"),
+        (f.power_w, most_w, "power_w", f"{most_w:.0f} W, its limit and {MOST_HOST_W:.0f} W of a host", "one card's mean power in watts"),
+    )
+    for value, most, name, expected, give in limits:
+        if value is not None and value > most:
+            raise UserError(f"{name} {value:g} on one {gpu.name}", f"at most {expected}", f"give {give}, or correct --gpu")
 
 
 def _energy(given: dict[str, float], output_tokens: int) -> float | None:
