@@ -3,7 +3,7 @@
     python benchmarks/chaos.py [--kills 100] [--minutes 10] [--seed 0] [--profile slurm]
 
 A victim is drawn each time among what runs: the coordinator (`eai run`), the scheduler below it, the process of a job, the kernel of its
-notebook, and with --profile slurm (on a machine whose slurmd runs under this user) the daemon of the node, which is started again as it
+notebook, and with --profile slurm (on a machine whose slurmd runs under this user) the daemon of a node, which is started again as it
 was. What has ended is started again by the same command. When a sweep is complete a new one begins, until the kills are used up.
 
 The simulated card's energies depend on a window's key alone, so they must be equal to the last bit; it is slowed down
@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from eai import jobs, measure, settings, tables
+from eai.sweep.engine import Options
 
 MARK = "EAI_CHAOS"
 PROC = Path("/proc")
@@ -101,12 +102,13 @@ def family(mark: str) -> dict[int, str]:
     return found
 
 
-def node_daemon() -> dict[int, str]:
-    """Process id -> `daemon` of the slurmd of this machine, empty where none of this user runs."""
+def node_daemons() -> dict[int, str]:
+    """Process id -> `daemon` of each slurmd on this machine, empty where none of this user runs."""
     try:
         config = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, timeout=10).stdout
-        path = next(line.split("=")[1].strip() for line in config.splitlines() if line.startswith("SlurmdPidFile"))
-        return {int(Path(path).read_text()): "daemon"}
+        path = Path(next(line.split("=")[1].strip() for line in config.splitlines() if line.startswith("SlurmdPidFile")))
+        pids = [int(file.read_text()) for file in path.parent.glob(path.name.replace("%n", "*").replace("%h", "*"))]
+        return {pid: "daemon" for pid in pids if (PROC / str(pid) / "comm").read_text().strip() == "slurmd"}
     except (OSError, StopIteration, ValueError, subprocess.TimeoutExpired):
         return {}
 
@@ -176,7 +178,7 @@ class Chaos:
     @property
     def is_slurm(self) -> bool:
         """Whether jobs run below Slurm's daemon: they outlive their coordinator until the next one takes them back."""
-        return "slurm" in (self.options or [])
+        return bool(self.options) and Options(self.options[1]).is_slurm
 
     def _wait_for_a_kernel(self, process: subprocess.Popen) -> None:
         """Until a notebook runs, or for START_S: two kills of three shall fall into measuring, the others anywhere."""
@@ -186,7 +188,7 @@ class Chaos:
 
     def _kill_one(self) -> bool:
         """Draw a role that runs and kill one process of it; whether there was one."""
-        running = family(self.mark) | (node_daemon() if self.is_slurm else {})
+        running = family(self.mark) | (node_daemons() if self.is_slurm else {})
         roles = sorted(set(running.values()) - {"other"})
         if not roles:
             return False
@@ -275,7 +277,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--blocks", type=int, default=8)
-    parser.add_argument("--profile", default=None, help="local or slurm; default: local")
+    parser.add_argument("--profile", default=None, help="local, slurm or a folder; default: local")
     arguments = parser.parse_args()
     options = ["--profile", arguments.profile] if arguments.profile else []
     began_s = time.monotonic()

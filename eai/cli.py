@@ -22,7 +22,7 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+Json = advice_commands.Json
 
 
 def _say(line: str) -> None:
@@ -44,6 +44,19 @@ def _emit(document: dict, as_json: bool, text: str) -> None:
 def _table(frame) -> list[dict]:
     """The rows of a data frame, with None for what is missing."""
     return json.loads(frame.to_json(orient="records"))
+
+
+def _pairs(given: list[str] | None) -> dict[str, object]:
+    """The values of `-p KEY=VALUE`, read as YAML. Raises UserError for one that is no pair, or no YAML."""
+    import yaml
+
+    pairs = [text.partition("=") for text in given or []]
+    if bare := [key for key, equals, _ in pairs if not equals]:
+        raise UserError(f"-p {bare[0]}", "-p KEY=VALUE")
+    try:
+        return {key: yaml.safe_load(value) for key, _, value in pairs}
+    except yaml.YAMLError:
+        raise UserError(f"a value of {[key for key, _, _ in pairs]} is not YAML", "a number, a name or a list such as [1, 8]") from None
 
 
 @app.command()
@@ -93,18 +106,9 @@ def notebook(
     as_json: Json = False,
 ) -> None:
     """One notebook with parameters, through the guard: an unknown parameter exits 2."""
-    import yaml
-
     from eai import notebooks, paths
 
-    pairs = [text.partition("=") for text in parameter or []]
-    for key, equals, _ in pairs:
-        if not equals:
-            raise UserError(f"-p {key}", "-p KEY=VALUE")
-    try:
-        parameters = {key: yaml.safe_load(value) for key, _, value in pairs}
-    except yaml.YAMLError:
-        raise UserError(f"a value of {[key for key, _, _ in pairs]} is not YAML", "a number, a name or a list such as [1, 8]") from None
+    parameters = _pairs(parameter)
     executed = notebooks.execute(name, parameters, out or paths.figures() / "notebooks", _say)
     _emit({"notebook": name, "executed": str(executed), "parameters": parameters}, as_json, str(executed))
 
@@ -181,6 +185,32 @@ def merge(
     _emit(answer, as_json, terminal.merged_text(answer))
 
 
+@app.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE ...", help="What another tool wrote: CSV, JSON, Parquet, or a power log.")],
+    out: Annotated[str, typer.Option(metavar="NAME", help="Name or folder of the new experiment.")],
+    tool: Annotated[
+        str, typer.Option("--format", metavar="TOOL", help="codecarbon, optimum-benchmark, mlenergy, lm-eval or nvidia-smi.")
+    ] = "",
+    mapping: Annotated[Path | None, typer.Option(help="YAML or JSON: which column is which (docs/importing.md).")] = None,
+    parameter: Annotated[list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="What holds for every row: -p gpu=a100.")] = None,
+    phases: Annotated[Path | None, typer.Option(help="Table of what ran when, for a power log.")] = None,
+    power: Annotated[Path | None, typer.Option(help="Power log that was recorded beside lm-eval.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What another tool measured as an experiment that every notebook reads; says which rows were left out, and why."""
+    from eai import tables
+    from eai.analyze import imports
+    from eai.power import logs, logsummary
+    from eai.sweep import preflight
+
+    asked = imports.Asked(tuple(files), tool, mapping, _pairs(parameter), phases, power)
+    found = imports.read(asked, lambda log: logsummary.phase_energies(logs.read_log(log)))
+    preflight.require_new(tables.experiment_dir(out))
+    answer = {"experiment": str(tables.write_experiment(out, found.windows, found.energies, found.scores))} | imports.account(found)
+    _emit(answer, as_json, imports.text(answer))
+
+
 @app.command()
 def claims(
     against: Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Measured experiment to test the claims against.")] = None,
@@ -232,7 +262,7 @@ def audit(
 @app.command()
 def report(
     experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")],
-    out: Annotated[Path | None, typer.Option(help="Folder; default figures/<experiment>/report.")] = None,
+    out: Annotated[str | None, typer.Option(help="Folder; default figures/<name>/report, of a folder elsewhere report/ in it.")] = None,
     language: Annotated[str, typer.Option(help="en or zh.")] = "en",
     as_json: Json = False,
 ) -> None:

@@ -73,15 +73,16 @@ def read(path: Path) -> Items:
     """
     try:
         content = path.read_bytes()
-        lines = content.decode("utf-8").splitlines()
+        lines = content.decode("utf-8-sig").split("\n")  # not splitlines: a text may hold U+2028, which ends no line of JSON
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"cannot read {path} ({getattr(error, 'strerror', None) or 'not UTF-8'})", "a JSONL file", "check the path"
+            f"cannot read {path} ({getattr(error, 'strerror', None) or 'not UTF-8'})", "a JSONL file in UTF-8", "check the path"
         ) from None
     rows = [_row(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     items = [row for row in rows if not row["example"]]
     if not items:
-        raise UserError(f"{path} holds no items", "one JSON object a line", "see eai/items.py for the fields")
+        only = f": all of its {len(rows)} lines are worked examples" if rows else ": it is empty"
+        raise UserError(f"{path} holds no items{only}", "one JSON object a line", "see docs/tasks.md for the fields")
     kind = _kind(items[0])
     seen: set[str] = set()
     for row in rows:

@@ -16,12 +16,24 @@ throughput_tok_s | float | tok/s | output tokens per second
 throughput_tok_s_low | float | tok/s | lower end
 throughput_tok_s_high | float | tok/s | upper end
 in_flight_mean | float | | mean number of requests that were due and had not ended
-ttft_s | float | s | time to first token; mean over blocks of the windows' medians
-ttft_p95_s | float | s | 95th percentile of the time to first token; mean over blocks
-itl_s | float | s | inter-token latency; mean over blocks of the windows' medians
-itl_p95_s | float | s | 95th percentile of the inter-token latency; mean over blocks
-latency_s | float | s | time of a request from when it was due to the end of its reply; mean over blocks of the windows' medians
-latency_p95_s | float | s | 95th percentile of the time of a request; mean over blocks
+ttft_s | float | s | time to first token; geometric mean over blocks of the windows' medians
+ttft_s_low | float | s | lower end of the 95 % t interval of block means on the log scale
+ttft_s_high | float | s | upper end of the same
+ttft_p95_s | float | s | 95th percentile of the time to first token; geometric mean over blocks
+ttft_p95_s_low | float | s | lower end of the 95 % t interval of block means on the log scale
+ttft_p95_s_high | float | s | upper end of the same
+itl_s | float | s | inter-token latency; geometric mean over blocks of the windows' medians
+itl_s_low | float | s | lower end of the 95 % t interval of block means on the log scale
+itl_s_high | float | s | upper end of the same
+itl_p95_s | float | s | 95th percentile of the inter-token latency; geometric mean over blocks
+itl_p95_s_low | float | s | lower end of the 95 % t interval of block means on the log scale
+itl_p95_s_high | float | s | upper end of the same
+latency_s | float | s | time of a request from when it was due to the end of its reply; geometric mean over blocks of the windows' medians
+latency_s_low | float | s | lower end of the 95 % t interval of block means on the log scale
+latency_s_high | float | s | upper end of the same
+latency_p95_s | float | s | 95th percentile of the time of a request; geometric mean over blocks
+latency_p95_s_low | float | s | lower end of the 95 % t interval of block means on the log scale
+latency_p95_s_high | float | s | upper end of the same
 requests | int | | requests completed in all usable windows
 requests_failed | int | | requests that failed in the same
 flags | list | | remarks of any of the windows

@@ -4,6 +4,7 @@ papermill itself runs on with a misspelt parameter and exits 0 (papermill#245), 
 """
 
 import difflib
+import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
 def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callable[[str], None] | None = None) -> Path:
     """Run notebook `name` with `parameters` and return the executed copy, `out_dir/<name>.ipynb`.
 
-    `say` gets each line that the notebook prints while it runs. Raises UserError for an unknown notebook or parameter and for
-    whatever the notebook itself raised as UserError, NotebookFailed for any other error; the executed copy is kept in both cases.
+    `say` gets each line that the notebook prints while it runs. Raises UserError for an unknown notebook or parameter, for a full disk and
+    for whatever the notebook itself raised as UserError, NotebookFailed for any other error; the executed copy is kept in both cases.
     """
     check_parameters(name, parameters)
     import papermill
@@ -70,6 +71,10 @@ def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callab
         if error.ename == "UserError":
             raise UserError(error.evalue) from None
         raise NotebookFailed(f"notebook {name} stopped with {error.ename}: {error.evalue}; the executed copy is {target}") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"no room left at {target.parent}", "room for what is measured", "make room and run again: it goes on") from None
     except RuntimeError:  # nbclient's DeadKernelError, and jupyter_client's plain one while the kernel starts
         raise KernelDied(f"the kernel of notebook {name} died (out of memory?); what ran until then is in {target}") from None
     return target

@@ -11,7 +11,7 @@ from eai import notebooks, paths, tables
 from eai.errors import UserError
 from eai.lease import NotHere
 from eai.settings import Sweep
-from eai.sweep import engine, forecast, preflight
+from eai.sweep import engine, forecast, obstacles, preflight
 from eai.sweep.engine import Failure, Options
 from eai.sweep.fresh import Freshness
 from eai.sweep.plan import Job, plan
@@ -122,11 +122,11 @@ def _parameters(name: str, experiment: Path, folder: Path, sweep: Sweep) -> dict
 
 
 def describe(sweep: Sweep, out: Path | None = None, options: Options | None = None, region: str = "us") -> dict:
-    """What a run would do, without doing it: `{experiment, jobs, forecast, not_here, lines}`.
+    """What a run would do, without doing it: `{experiment, jobs, cannot_run, forecast, not_here, lines}`.
 
-    Jobs with their windows and model loads; hours, energy, cost and carbon of what is left, predicted, with intervals. Cards that are
-    elsewhere are planned as if they were here, and `not_here` says why a run would refuse. Raises UserError for whatever else `run`
-    would refuse before it measures.
+    Jobs with their windows and model loads; configurations that cannot run, with the reason; hours, energy, cost and carbon of what is
+    left, predicted, with intervals. Cards that are elsewhere are planned as if they were here, and `not_here` says why a run would
+    refuse. Raises UserError for whatever else `run` would refuse before it measures.
     """
     experiment, folder = _places(sweep, out)
     not_here = ""
@@ -135,14 +135,16 @@ def describe(sweep: Sweep, out: Path | None = None, options: Options | None = No
     except NotHere as error:
         planned, not_here = plan(sweep, experiment, preflight.named_gpus(sweep)), str(error)
     preflight.check(sweep, planned, experiment, folder, options, elsewhere=bool(not_here))
-    left = forecast.forecast(sweep, planned, region)
+    cannot = obstacles.find(sweep, planned, elsewhere=bool(not_here) or (options is not None and options.is_slurm))
+    left = forecast.forecast(sweep, planned, region, cannot.cells)
     listed = [
         {"gpu": j.gpu, "model": j.model, "windows": j.windows, "windows_done": j.windows_done, "loads": j.loads, "done": j.is_done}
         for j in planned
     ]
     warning = [f"to plan only: {not_here}"] if not_here else []
-    lines = [*map(_line, planned), *forecast.lines(left), *warning]
-    return {"experiment": str(experiment), "jobs": listed, "forecast": left, "not_here": not_here, "lines": lines}
+    lines = [*map(_line, planned), *obstacles.lines(cannot, planned), *forecast.lines(left), *warning]
+    found = {"experiment": str(experiment), "jobs": listed, "cannot_run": cannot.to_json(), "forecast": left}
+    return found | {"not_here": not_here, "lines": lines}
 
 
 def _line(job: Job) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
+from eai import strategies
 from eai.errors import UserError
 
 PRIVATE = ("server", "server_model", "server_pid")
@@ -68,9 +69,12 @@ def problem(sweep: Any, option_defaults: dict[str, Any]) -> str:
     one of each, and options of a model in this process are not its.
     """
     if not sweep.server:
-        alone = {"server_name": "", "server_model": "", "server_pid": 0, "loads": ["closed:1"]}
+        alone = {"server_name": "", "server_model": "", "server_pid": 0, "server_timeout_s": 60.0, "loads": ["closed:1"]}
         stated = [name for name, unset in alone.items() if getattr(sweep, name) != unset]
-        return f"{stated[0]} is of a server; set server to its address, or take {stated[0]} out" if stated else ""
+        if stated:
+            return f"{stated[0]} is of a server; set server to its address, or take {stated[0]} out"
+        files = [name for name in sweep.quantizations if name.startswith(strategies.GGUF)]
+        return f"{files[0]} is run by a server such as llama.cpp's; set server to its address" if files else ""
     address(sweep.server)
     if not sweep.server_name:
         return "server needs server_name, what runs there, such as vllm-0.11: it is part of the configuration"
@@ -85,6 +89,22 @@ def problem(sweep: Any, option_defaults: dict[str, Any]) -> str:
         return "a server is measured by plain generation with published weights"
     changed = [name for name, default in option_defaults.items() if getattr(sweep, name) != default]
     return f"{changed[0]} is an option of a model in this process; a server has its own" if changed else ""
+
+
+def told_quantization(listed: dict[str, Any]) -> str:
+    """The strategy that a server's list says its model is in, "" where it says nothing that is known.
+
+    llama.cpp's server tells the type of its file as `meta.ftype`: "Q4_1", "Q4_K - Medium", "IQ4_XS - 4.25 bpw", "all F32"; what everyone
+    calls Q2_K is "Q2_K - Medium" there.
+    """
+    told = str((listed.get("meta") or {}).get("ftype", "")).lower().removeprefix("all ")
+    kind, _, mixture = told.partition(" - ")
+    suffix = {"small": "_s", "medium": "_m", "large": "_l"}.get(mixture, "") if told != "q2_k - medium" else ""
+    slug = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}.get(kind, f"{strategies.GGUF}{kind}{suffix}")
+    try:
+        return strategies.get(slug).slug
+    except UserError:
+        return ""
 
 
 def kinds(sweep: Any) -> list[dict[str, Any]]:

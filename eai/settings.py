@@ -272,7 +272,10 @@ class _EachKeyOnce(yaml.SafeLoader):
 
 
 def read_sweep(path: Path) -> Sweep:
-    """The sweep of a YAML file. Raises UserError if it is missing, not YAML, not a mapping, or not valid."""
+    """The sweep of a YAML file; files of items that it names by a relative path count from its folder.
+
+    Raises UserError if it is missing, not YAML, not a mapping, or not valid.
+    """
     try:
         with open(path) as file:
             content = yaml.load(file, _EachKeyOnce)
@@ -285,4 +288,11 @@ def read_sweep(path: Path) -> Sweep:
         raise UserError(f"{path} is not YAML{where}", "keys and values", "see README.md for an example") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}", "a mapping of parameter names to values", "see README.md for an example")
-    return sweep(**{str(name): value for name, value in content.items()})
+    content = {str(name): value for name, value in content.items()}
+    return sweep(**content | ({"tasks": _beside(path.parent, content["tasks"])} if content.get("tasks") else {}))
+
+
+def _beside(folder: Path, tasks: Any) -> list:
+    """The tasks with those that are files in `folder` by their whole path; others are left as they are."""
+    files = {str(task): (folder / str(task)).resolve() for task in _as_list(tasks) if str(task).endswith(".jsonl")}
+    return [str(files[str(t)]) if str(t) in files and files[str(t)].is_file() else t for t in _as_list(tasks)]

@@ -103,9 +103,27 @@ STRATEGIES: dict[str, Strategy] = {s.slug: s for s in _ALL}
 UNSPECIFIED = "unspecified_"
 _THRESHOLD = re.compile(r"int8_t(\d+(?:\.\d+)?)")
 
+GGUF = "gguf_"
+GGUF_BITS = {
+    "q2_k": (2, 2.625),
+    "q3_k": (3, 3.4375),
+    "q4_0": (4, 4.5),
+    "q4_1": (4, 5.0),
+    "q4_k": (4, 4.5),
+    "iq4_nl": (4, 4.5),
+    "iq4_xs": (4, 4.25),
+    "q5_0": (5, 5.5),
+    "q5_1": (5, 6.0),
+    "q5_k": (5, 5.5),
+    "q6_k": (6, 6.5625),
+    "q8_0": (8, 8.5),
+}
+"""(bits of a weight, the same with the scales of its block) of each block format of GGUF files (ggml-common.h of llama.cpp)."""
+_GGUF = re.compile(GGUF + r"(i?q\d_\w+?)(?:_([sml]))?")
+
 
 def get(slug: str) -> Strategy:
-    """The strategy called `slug`; `int8_t<x>` is LLM.int8() with outlier threshold x.
+    """The strategy called `slug`; `int8_t<x>` is LLM.int8() with outlier threshold x, `gguf_<type>` a GGUF file as llama.cpp runs it.
 
     Raises UserError for a name that is not in the vocabulary, published names like `int8` included: they do not say which method ran.
     """
@@ -114,11 +132,30 @@ def get(slug: str) -> Strategy:
     if match := _THRESHOLD.fullmatch(slug):
         x = float(match[1])
         return replace(_INT8, slug=slug, title=f"LLM.int8(), threshold {x:g}", threshold=x, needs_outliers=x > 0)
+    if (match := _GGUF.fullmatch(slug)) and match[1] in GGUF_BITS:
+        return _gguf(slug, match[1])
     hint = {"int8": "int8_default or int8_pure", "int4": "nf4, nf4_dq, fp4 or int4_wo", "baseline": "fp16 or fp32", "mixed": "fp16_mixed"}
     raise UserError(
         f"unknown quantization '{slug}'",
-        f"one of {', '.join(STRATEGIES)} or int8_t<threshold>",
+        f"one of {', '.join(STRATEGIES)}, int8_t<threshold>, or of a server gguf_<type> such as gguf_q4_k_m",
         f"'{slug}' does not say which method ran, use {hint[slug]}" if slug in hint else "",
+    )
+
+
+def _gguf(slug: str, block: str) -> Strategy:
+    """A GGUF file most of whose weights are in one block format; a mixture (_S, _M, _L) holds some layers in a wider one."""
+    bits, with_scales = GGUF_BITS[block]
+    return Strategy(
+        slug,
+        f"GGUF {slug.removeprefix(GGUF).upper()}",
+        "llama_cpp",
+        bits,
+        8,
+        block,
+        "int8 with a scale a block",
+        on_cpu=True,
+        scale_bits=with_scales - bits,
+        note="run by a server (llama.cpp, Ollama), never loaded here; a mixture (_S, _M, _L) holds some layers in wider blocks",
     )
 
 

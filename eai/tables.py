@@ -78,10 +78,10 @@ def _frame(rows: list[dict], table: str) -> pd.DataFrame:
     columns = schema.TABLES[table]
     frame = pd.DataFrame(rows, columns=[c.name for c in columns])
     for c in columns:
-        if c.kind == "float":
-            frame[c.name] = pd.to_numeric(frame[c.name], errors="coerce").astype(float)
-        elif c.kind == "int" and frame[c.name].notna().all():
+        if c.kind == "int" and frame[c.name].notna().all():
             frame[c.name] = frame[c.name].astype("int64")
+        elif c.kind in ("int", "float"):
+            frame[c.name] = pd.to_numeric(frame[c.name], errors="coerce").astype(float)
     return frame
 
 
@@ -134,8 +134,9 @@ def read_provenance(experiment: str | Path) -> list[dict]:
     return [line for job in job_dirs(experiment) for line in read_jsonl(job / "provenance.jsonl")]
 
 
-def write_experiment(experiment: str | Path, windows: pd.DataFrame, energies: pd.DataFrame) -> Path:
-    """Write windows and energies that were imported or simulated as an experiment that every notebook reads; returns its folder.
+def write_experiment(experiment: str | Path, windows: pd.DataFrame, energies: pd.DataFrame, scores: pd.DataFrame | None = None) -> Path:
+    """Write windows and energies that were imported or simulated, and the items' scores if there are any, as an experiment that every
+    notebook reads; returns its folder.
 
     Nothing is appended: raises UserError where the folder holds windows already, or where a window has no job.
     """
@@ -149,6 +150,8 @@ def write_experiment(experiment: str | Path, windows: pd.DataFrame, energies: pd
         folder.mkdir(parents=True, exist_ok=True)
         own = energies[energies["attempt"].isin(rows["attempt"])]
         own.to_json(folder / "energies.jsonl", orient="records", lines=True, double_precision=15)
+        if scores is not None and len(scores):
+            scores[scores["attempt"].isin(rows["attempt"])].to_parquet(folder / "scores.parquet", index=False)
         rows.to_json(folder / "windows.jsonl", orient="records", lines=True, double_precision=15)
     return root
 

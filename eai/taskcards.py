@@ -68,10 +68,25 @@ def get(asked: str) -> TaskCard:
 
 
 def _of_file(path: Path) -> TaskCard:
-    """The task of a user's file; its name is the file's, its version the digest of its content."""
+    """The task of a user's file; its name is the file's, its version the digest of its content.
+
+    Raises UserError for the name of a benchmark: scores of other items would stand under it.
+    """
     found = items.read(path)
+    if known := _benchmark(path.stem):
+        raise UserError(f"{path} would be scored as {known}, which it is not", "a name of its own", f"rename it, such as my-{path.name}")
     chance = sum(1 / len(row["choices"]) for row in found.items) / len(found.items) if found.kind == "choice" else None
     return TaskCard(path.stem, KIND_METRICS[found.kind], f"sha256:{found.digest}", 0, len(found.examples), path, chance=chance)
+
+
+def _benchmark(name: str) -> str:
+    """The benchmark or set of ours that goes by this name, empty if none does."""
+    from eai import catalog
+
+    try:
+        return catalog.task(name).name
+    except UserError:
+        return ""
 
 
 def cards(asked: list[str]) -> dict[str, TaskCard]:

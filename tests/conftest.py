@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -25,6 +26,21 @@ def scratch(tmp_path, monkeypatch):
     monkeypatch.setenv("EAI_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("EAI_FIGURES", str(tmp_path / "figures"))
     return tmp_path
+
+
+@pytest.fixture
+def eai(monkeypatch, capsys):
+    """Call the command line in this process; returns (exit code, stdout, stderr)."""
+    from eai.cli import main
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["eai", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    return call
 
 
 @pytest.fixture(scope="session")

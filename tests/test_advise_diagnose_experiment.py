@@ -1,7 +1,6 @@
 """`eai diagnose --experiment`: what an experiment says of itself goes before what others' rows say."""
 
 import json
-import sys
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,6 @@ from eai.advise.diagnose import context, experiment
 from eai.advise.diagnose.answer import entry
 from eai.advise.diagnose.experiment import KEYS, _batch, diagnose_experiment
 from eai.advise.markdown import to_markdown
-from eai.cli import main
 
 READINGS = {"throttle_fraction": 0.0, "power_capped_fraction": 0.0, "power_limit_w": 400.0, "memory_used_peak_gb": 16.0}
 
@@ -161,20 +159,6 @@ def test_what_was_measured_goes_before_what_rows_say(monkeypatch):
     monkeypatch.setattr(experiment, "_against_rows", lambda *_: (None, rows_say, []))
     found = experiment._configuration(row, summary, windows, "x")
     assert "quantization_overhead" not in {p["name"] for p in found["patterns"]}
-
-
-@pytest.fixture
-def eai(monkeypatch, capsys):
-    """Call the command line in this process; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["eai", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return call
 
 
 FIGURES = ["--model", "mistral-7b-instruct-v0.2", "--gpu", "a800", "--throughput", 9.87, "--energy-j-per-1k", 9608]

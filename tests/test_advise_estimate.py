@@ -4,9 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from eai import tables
 from eai.advise import ask, site
+from eai.advise import ownership as ownership_room
 from eai.advise.bill import bill, draw_energy, sd_log
 from eai.advise.estimate import shares
 from eai.advise.evidence import Cost, cost, measure_command, spread_between_sessions
@@ -106,15 +108,37 @@ def test_monte_carlo_reproduces_the_log_normal_interval():
     assert found["low"] == pytest.approx(1000 * np.exp(-0.5), rel=0.02) and found["high"] == pytest.approx(1000 * np.exp(0.5), rel=0.02)
 
 
+def test_a_lopsided_interval_stays_lopsided_in_the_bill():
+    """A prefill that is in doubt widens one side alone: kWh and J a token must not disagree about which."""
+    r = request(**MISTRAL, requests=3_600_000, output_tokens=1000, pue=1, price=1)
+    cost_1 = dataclasses.replace(_exact(r, 0.5), energy_j_per_token=Quantity(1.0, 0.4, 1.5, "J"))
+    found = bill(r, cost_1)["energy_kwh"]
+    assert (found["low"], found["value"], found["high"]) == pytest.approx((400, 1000, 1500), rel=0.02)
+
+
+def _variance_of_the_log(low: float, mode: float, high: float) -> float:
+    """The variance of the logarithm of a triangular figure, by integrating scipy's density."""
+    triangle = stats.triang((mode - low) / (high - low), low, high - low)
+    first, second = (triangle.expect(lambda x, k=k: np.log(x) ** k, epsabs=1e-10) for k in (1, 2))
+    return second - first**2
+
+
+@pytest.mark.parametrize("low, mode, high", [(0.0738, 0.12, 0.2391), (107, 555, 725), (1.0, 1.0, 1.1)])
+def test_a_factors_spread_is_that_of_the_logarithm_of_its_draws(low, mode, high):
+    """China's intensity reaches far down: on the log scale it spreads by 0.33, its standard deviation over its mode is 0.23."""
+    assert site.Factor("x", mode, low, high, "", "").sd_log == pytest.approx(_variance_of_the_log(low, mode, high) ** 0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [1.0, 1.1, 1.3, 0.2, 0.0])
+def test_a_factor_that_is_exact_spreads_by_nothing(value):
+    assert site.Factor("pue", value, value, value, "", "given").sd_log == 0.0
+
+
 def test_shares_of_the_width_are_shares_of_the_variance():
-    """A triangle on [a, c] with mode b has variance (a² + b² + c² - ab - ac - bc) / 18."""
-    r = request(**MISTRAL, pue=1)
-    c = _exact(r, 0.3)
-    a, b, d = 0.0738, 0.12, 0.2391
-    v_price = (a * a + b * b + d * d - a * b - a * d - b * d) / 18 / b**2
-    v_energy = (0.3 / 1.96) ** 2
-    found = shares(r, c)["cost_usd"]
-    assert found["price"] == pytest.approx(v_price / (v_price + v_energy)) and sum(found.values()) == pytest.approx(1)
+    r = request(**MISTRAL, pue=1.3)
+    v_price, v_energy = _variance_of_the_log(0.0738, 0.12, 0.2391), (0.3 / 1.96) ** 2
+    found = shares(r, _exact(r, 0.3))["cost_usd"]
+    assert found["price"] == pytest.approx(v_price / (v_price + v_energy), rel=1e-3) and sum(found.values()) == pytest.approx(1)
 
 
 def test_draws_share_the_common_error():
@@ -190,6 +214,19 @@ def test_break_even_is_where_electricity_saved_pays_the_dearer_card():
     assert found["requests"]["low"] < found["requests"]["value"] < found["requests"]["high"]
     none = break_even(fast, Card(1000), slow, Card(1480))
     assert none["requests"] is None and "does not save" in none["why"]
+
+
+def test_both_cards_of_a_break_even_pay_the_same_price(monkeypatch):
+    """Energies known exactly, 3 % apart: only the site's price is unsure, so every draw crosses, at 10 USD over the kWh saved x price."""
+    energies = {"int8_default": 1.03, "fp16": 1.0}
+    exact = [Quantity(value, unit="tok/s") for value in (10.0, 10.0)]
+    monkeypatch.setattr(ownership_room, "cost", lambda r: Cost(Quantity(energies[r.quantization], unit="J"), *exact, "given", ()))
+    slow, fast = (request(model="mistral-7b", gpu="a800", quantization=q, pue=1, region="us") for q in energies)
+    found = break_even(slow, Card(1000), fast, Card(1480))
+    low, high = stats.triang((0.12 - 0.0738) / (0.2391 - 0.0738), 0.0738, 0.2391 - 0.0738).ppf([0.025, 0.975])
+    saved_kwh = 0.03 * 256 / 3.6e6
+    assert found["p_crosses"] == 1
+    assert (found["requests"]["low"], found["requests"]["high"]) == pytest.approx((10 / saved_kwh / high, 10 / saved_kwh / low), rel=0.01)
 
 
 @pytest.mark.parametrize("wrong", [{"price_usd": -1}, {"price_usd": 1, "lifetime_years": 0}, {"price_usd": 1, "utilisation": 1.5}])

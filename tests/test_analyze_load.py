@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from eai import plots, schema
-from eai.analyze.load import by_load
+from eai.analyze.load import by_load, loads
 from eai.errors import UserError
 
 
@@ -49,7 +49,7 @@ def test_each_load_has_its_costs(served):
     assert table["energy_j_per_request"].tolist() == pytest.approx([2.2 * 16, 0.55 * 16, 1.1 * 15])
     assert table["throughput_tok_s"].tolist() == pytest.approx([16, 80, 30])
     assert table["requests_per_s"].tolist() == pytest.approx([1, 5, 2])
-    assert table["ttft_s"].tolist() == pytest.approx([0.15] * 3)
+    assert table["ttft_s"].tolist() == pytest.approx([math.sqrt(0.1 * 0.2)] * 3)
     assert table["requests"].tolist() == [18, 100, 40] and table["requests_failed"].tolist() == [0, 0, 2]
     assert table["flags"].tolist() == [[], ["unverified"], ["length_varies"]]
     assert table["traffic_level"].tolist() == [1, 10, 2]
@@ -61,6 +61,18 @@ def test_intervals_are_students_on_the_log_scale(served):
     half = stats.t.ppf(0.975, 1) * (math.log(1.21) / math.sqrt(2)) / math.sqrt(2)
     assert row["energy_j_per_token_low"] == pytest.approx(2.2 * math.exp(-half))
     assert row["energy_j_per_request_high"] == pytest.approx(16 * 2.2 * math.exp(half))
+    half = stats.t.ppf(0.975, 1) * (math.log(2) / math.sqrt(2)) / math.sqrt(2)
+    assert row["ttft_s_low"] == pytest.approx(math.sqrt(0.02) * math.exp(-half))
+    assert row["latency_s_low"] == row["latency_s_high"] == 1.0
+
+
+def test_a_time_that_a_block_lacks_has_no_part_in_the_estimate(served):
+    """Unknown in block 1 of two: the other block's value with no interval, not a geometric mean of zero."""
+    windows, energies = served
+    lacking = windows.assign(ttft_s=windows["ttft_s"].where(windows["block"] == 2), itl_s=0.0)
+    row = by_load(lacking, energies).set_index("traffic").loc["closed:1"]
+    assert row["ttft_s"] == pytest.approx(0.2) and pd.isna(row["ttft_s_low"]) and pd.isna(row["itl_s"])
+    assert row["n_blocks"] == 2
 
 
 def test_the_table_is_registered(served):
@@ -73,6 +85,7 @@ def test_windows_of_a_model_in_this_process_are_no_loads(served):
     assert len(both) == 3
     with pytest.raises(UserError, match="no window of a server"):
         by_load(own, served[1])
+    assert loads(own, served[1]).empty and list(loads(own, served[1])) == list(both)
 
 
 def test_the_curve_shows_every_load_at_its_rate(served):
@@ -84,6 +97,9 @@ def test_the_curve_shows_every_load_at_its_rate(served):
     assert [t.get_text() for t in ax.texts] == ["1", "10", "2", "estimated"]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["closed", "open"]
     assert "[J" in ax.get_ylabel() and ax.get_ylim()[0] == 0
+    _, ax = plots.figure()
+    plots.load_curve(table, ax, "ttft_s")
+    assert [t.get_text() for t in ax.texts] == ["1", "10", "2"], "a time is measured: it has no watermark of the energy's basis"
 
 
 def test_nothing_to_draw_is_said(served):

@@ -76,6 +76,16 @@ def test_the_interval_of_a_cell_covers_the_planted_mean():
     assert len(table) == 200 and 181 <= covered.sum() <= 198
 
 
+def test_the_interval_of_a_cell_covers_where_the_strata_of_a_block_err_together():
+    """Two tasks of one model in the same blocks, whose noise they share: 4 blocks are 4 replicates and not 8."""
+    cards = {f"card{i}": 1.0 for i in range(200)}
+    tasks = {"arithmetic": 1.0, "facts": 2.0}
+    truth = Truth(gpus=cards, models={"large": 1.0}, quantizations={"fp16": 1.0}, tasks=tasks, block_sd=0.03, window_sd=0.001)
+    table = matrix.cells(summarize(*experiment(truth, 4, np.random.default_rng(3))))
+    covered = (table["unit_energy_j_low"] < 3.0 * np.sqrt(2)) & (3.0 * np.sqrt(2) < table["unit_energy_j_high"])
+    assert table["n_strata"].eq(2).all() and table["n_blocks"].eq(4).all() and 181 <= covered.sum() <= 198
+
+
 def test_without_scores_nothing_keeps_the_score_and_no_share_is_stated(study):
     summary = study[0].assign(score=np.nan)
     found = matrix.matrix(summary, np.random.default_rng(0)).set_index("scenario")

@@ -62,6 +62,15 @@ def test_the_absolute_interval_covers_a_sensor_that_is_wrong_and_the_one_within_
     assert found["energy_j_per_token_abs_low"] < 3.0 < found["energy_j_per_token_abs_high"]
 
 
+def test_a_power_known_to_a_factor_of_two_gives_the_true_energy_to_a_factor_of_two(cpu):
+    """The estimate's 0.365 is the relative standard deviation of a log-normal whose 95 % range is a factor of two, not that of its log."""
+    windows, energies = cpu
+    found = summarize(windows, energies.assign(u_gain_j=0.365 * energies["energy_j"])).iloc[0]
+    se = np.log(found["energy_j_per_token_high"] / found["energy_j_per_token"]) / stats.t.ppf(0.975, 3)
+    expected = 2 * np.exp(1.96 * (np.hypot(np.log(2) / 1.96, se) - np.log(2) / 1.96))
+    assert found["energy_j_per_token_abs_high"] / found["energy_j_per_token"] == pytest.approx(expected, rel=2e-3)
+
+
 def test_gates_stand_at_two_and_five_percent():
     assert list(gate([0.019, 0.021, 0.049, 0.051, np.nan, np.nan], [5, 5, 5, 5, 1, 0])) == [
         "ok",

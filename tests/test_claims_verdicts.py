@@ -95,10 +95,22 @@ def test_the_early_tables_eor_is_power_over_throughput(result):
     assert "eor is power_w / throughput_tok_s in 6 of 6 rows" in reasons(result, "mislabelled", "study_platforms_measured")
 
 
+def test_turning_points_are_said_to_lie_apart_only_where_they_do(result, published):
+    # of gross pairs at 3 B: 11111.78 / 11267.69 saves on the T4, 3779.60 / 3382.64 costs on the RTX 5090; the RTX 4090 D's 3 to 3.8 is net
+    found = of(result, "A-nf4-crossover")
+    assert found["verdict"] == "consistent" and "lie apart on t4 and rtx5090 (" in found["reason"]
+    rows = published["ecocompute_measurements"]
+    net = rows.assign(energy_j_per_1k_tok=rows["energy_j_per_1k_tok"].where(rows["session"] != "T4-csv", rows["energy_j_per_1k_tok"] * 0.8))
+    only = verdicts.all_verdicts({"ecocompute_measurements": net, "claims": published["claims"].query("id == 'A-nf4-crossover'")})
+    assert of(only, "A-nf4-crossover")["verdict"] == "untested" and "accounted differently" in of(only, "A-nf4-crossover")["reason"]
+
+
 def test_a_tweor_implies_an_impossible_time(result):
     # 0.0104 / 0.0358 = 0.2905 s for 68.74 Wh; 0.0076 / 0.0242 = 0.314; 0.0072 / 0.0221 = 0.326
     text = reasons(result, "physical", "study_mmlu_by_gpu")
     assert "0.291 to 0.326 s" in text and "8.5" not in text.split("0.291")[0]
+    # 68.74 Wh and 81.86 Wh at the RTX 3090 Ti's 450 W
+    assert "at the board limit the energy takes at least 550 to 655 s" in text
 
 
 def test_a_reduction_is_the_same_across_models(result):

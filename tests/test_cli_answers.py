@@ -1,28 +1,11 @@
 """The commands that answer from data: their JSON keys are a contract, and their exit codes mean something."""
 
 import json
-import sys
 
 import pytest
 
-from eai.cli import main
-
 QUANTITY = {"value", "low", "high", "unit"}
 LOG = "timestamp, power.draw [W]\n" + "".join(f"2026/01/01 10:00:{s:02d}.000, {100 + 100 * (s % 2)}.00 W\n" for s in range(30))
-
-
-@pytest.fixture
-def eai(monkeypatch, capsys):
-    """Call the command line in this process; returns (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["eai", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    return call
 
 
 def test_trace(eai, tmp_path):

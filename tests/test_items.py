@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from eai import items, paths, taskcards
+from eai import items, paths, settings, taskcards
 from eai.errors import UserError
 from eai.workload.tasks import arithmetic
 
@@ -54,8 +54,9 @@ def test_the_lines_of_the_documentation_can_be_used(tmp_path):
         ([{"text": ""}], "line 1: text is ''"),
         ([OPEN, CHOICE], "line 2: a line of kind choice in a file of kind open"),
         ([OPEN | {"id": "x"}, OPEN | {"id": "x"}], "line 2: id 'x' stands twice"),
-        ([], "holds no items"),
-        ([OPEN | {"example": True}], "holds no items"),
+        ([], "holds no items: it is empty"),
+        (["", "  "], "holds no items: it is empty"),
+        ([OPEN | {"example": True}], "holds no items: all of its 1 lines are worked examples"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_line(tmp_path, rows, words):
@@ -70,6 +71,32 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
         items.read(tmp_path / "binary.jsonl")
+
+
+def test_what_editors_do_to_a_file_changes_no_line(tmp_path):
+    """A byte-order mark, Windows line ends, an empty line, and a separator inside a text that ends a line for Python but not for JSON."""
+    text = json.dumps(OPEN | {"question": "one\u2028two ="}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_bytes(("\ufeff" + text + "\r\n\r\n" + json.dumps(OPEN) + "\r\n").encode())
+    found = items.read(tmp_path / "a.jsonl")
+    assert [row["line"] for row in found.items] == [1, 3] and found.items[0]["question"] == "one\u2028two ="
+
+
+@pytest.mark.parametrize("name", ["mmlu", "MMLU", "facts", "ARC-Challenge"])
+def test_a_file_does_not_pass_as_a_benchmark(tmp_path, name):
+    with pytest.raises(UserError, match=r"would be scored as .*; rename it, such as my-"):
+        taskcards.get(str(write(tmp_path / f"{name}.jsonl", [CHOICE])))
+    assert taskcards.get(str(write(tmp_path / "my-mmlu.jsonl", [CHOICE]))).name == "my-mmlu"
+
+
+def test_a_relative_path_counts_from_the_sweep_file(tmp_path, monkeypatch):
+    (tmp_path / "sweeps").mkdir()
+    write(tmp_path / "sweeps" / "mine.jsonl", [CHOICE])
+    (tmp_path / "sweeps" / "s.yaml").write_text("tasks: [generate, mine.jsonl]\n")
+    monkeypatch.chdir(tmp_path)
+    sweep = settings.read_sweep(tmp_path / "sweeps" / "s.yaml")
+    assert sweep.task_names() == ["generate", "mine"] and sweep.tasks[1] == str(tmp_path / "sweeps" / "mine.jsonl")
+    (tmp_path / "sweeps" / "s.yaml").write_text("tasks: sweeps/mine.jsonl\n")
+    assert settings.read_sweep(tmp_path / "sweeps" / "s.yaml").task_names() == ["mine"], "and from here, as before, where it is not there"
 
 
 @pytest.mark.parametrize(("name", "n"), [("facts", 100), ("continuations", 100), ("perplexity", 20)])

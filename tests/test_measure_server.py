@@ -22,14 +22,14 @@ from eai import measure, paths, settings, tables
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.measure import whereabouts
-from eai.measure.served import UNVERIFIED, ServedWork
+from eai.measure.served import UNVERIFIED, ServedWork, require
 from eai.power import choice, listener, truth
 from eai.power.clock import MonotonicClock
 from eai.power.fake import FakeCard, FakeNvml
 from eai.power.nvml import NvmlMeter
 from eai.power.replay import replay
 from eai.power.simulate import CounterSpec, SensorSpec
-from eai.servers import load
+from eai.servers import load, told_quantization
 from eai.settings import EMBEDDED_MODEL
 from eai.workload import embedded
 from eai.workload.server.dialect import DIALECTS
@@ -320,6 +320,39 @@ def test_an_address_that_is_none_is_one_line(address):
     with pytest.raises(UserError) as caught:
         sweep(address)
     assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ftype", "slug"),
+    [
+        ("Q4_1", "gguf_q4_1"),
+        ("Q4_K - Medium", "gguf_q4_k_m"),
+        ("Q3_K - Small", "gguf_q3_k_s"),
+        ("Q2_K - Medium", "gguf_q2_k"),
+        ("IQ4_XS - 4.25 bpw", "gguf_iq4_xs"),
+        ("BF16", "bf16"),
+        ("all F32", "fp32"),
+        ("unknown, may not work", ""),
+        ("", ""),
+    ],
+)
+def test_the_format_that_llama_cpp_tells_is_a_strategy(ftype, slug):
+    """Its names of formats are those of llama_ftype_name in llama-model-loader.cpp."""
+    assert told_quantization({"meta": {"ftype": ftype}}) == slug
+    assert told_quantization({}) == told_quantization({"meta": None}) == ""
+
+
+def test_a_server_whose_model_is_in_another_format_than_stated_is_one_line():
+    with FakeServer(Behaviour(ftype="Q4_1")) as server:
+        with pytest.raises(UserError, match="'bf16' was stated but the server says its model is gguf_q4_1") as caught:
+            require(sweep(server.url), "fake")
+        require(sweep(server.url, quantizations=["gguf_q4_1"]), "fake")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_format_that_only_servers_run_is_not_loaded_here():
+    with pytest.raises(UserError, match="gguf_q4_1 is run by a server"):
+        settings.sweep(quantizations=["gguf_q4_1"])
 
 
 # A real server

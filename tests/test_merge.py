@@ -179,6 +179,15 @@ def test_differing_software_is_told(tmp_path):
     ]
 
 
+def test_a_card_under_two_names_is_told(tmp_path):
+    one = write(tmp_path / "one", "rtx4090--m--1", {1: ("a1", 1.0)})
+    two = write(tmp_path / "two", "nvidia-geforce-rtx-4090--m--1", {1: ("a2", 1.0)})
+    three = write(tmp_path / "three", "rtx4090--n--1", {1: ("a3", 1.0)})
+    assert merge([one, three], tmp_path / "same")["warnings"] == []
+    told = merge([one, two, three], tmp_path / "out")["warnings"]
+    assert told == ["card GPU-1 stands under 2 names: nvidia-geforce-rtx-4090, rtx4090"]
+
+
 def test_a_torn_last_line_is_left_behind(tmp_path):
     folder = write(tmp_path / "one", "j", {1: ("a1", 100.0)})
     for name in ("windows", "energies", "provenance"):

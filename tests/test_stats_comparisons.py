@@ -122,6 +122,11 @@ def test_sign_flip_is_the_exact_permutation_test():
     assert c.sign_flip_p(d) == pytest.approx(expected.pvalue)
 
 
+@pytest.mark.parametrize("values", [[0.1, np.nan, 0.1], [np.inf, 0.1], []])
+def test_sign_flips_of_what_was_not_measured_are_not_testable(values):
+    assert np.isnan(c.sign_flip_p(values))
+
+
 def test_sign_flip_never_errs_more_than_alpha_and_says_when_it_cannot_decide():
     rng = np.random.default_rng(11)
     p = np.array([c.sign_flip_p(d) for d in rng.normal(0, 1, (4_000, 7))])

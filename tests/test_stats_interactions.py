@@ -50,3 +50,9 @@ def test_a_flat_line_has_no_bounded_crossover():
     rng = np.random.default_rng(3)
     assert not crossover(np.arange(12.0), rng.normal(0, 1, 12)).bounded
     assert not crossover([1.0, 1.0, 1.0], [0.1, 0.2, 0.3]).bounded
+
+
+@pytest.mark.parametrize("values", [[0.0] * 4, [0.5] * 4, [0.1, -0.2, -0.2, 0.1]])
+def test_a_line_without_slope_crosses_nowhere(values):
+    found = crossover([1, 2, 3, 4], values)
+    assert np.isnan([found.x, found.low, found.high]).all() and found.slope == 0 and not found.bounded

@@ -88,3 +88,8 @@ def test_a_score_of_zero_has_a_lower_limit_of_zero_and_an_upper_one():
     found = scores.score_over_cost(0.0, 50, Interval(10.0, 9.0, 11.0))
     assert (float(found.value), float(found.low)) == (0.0, 0.0)
     assert 0 < float(found.high) < 0.1
+
+
+def test_a_score_of_zero_over_a_cost_without_interval_has_none():
+    found = scores.quotient(wilson_interval(0, 40), Interval(2.0, np.nan, np.nan))
+    assert found.value == 0 and np.isnan([found.low, found.high]).all()

@@ -1,6 +1,7 @@
 """The vocabulary of strategies: facts from the papers, and names that say which method ran."""
 
 import pytest
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,26 @@ def test_any_threshold_is_a_strategy(x):
 )
 def test_a_name_that_does_not_say_which_method_is_refused(name, hint):
     with pytest.raises(UserError, match=hint):
+        strategies.get(name)
+
+
+@pytest.mark.parametrize("block", strategies.GGUF_BITS)
+def test_gguf_formats_hold_the_bits_that_the_format_says(block):
+    """Against the gguf package: bytes of a block over the weights in it."""
+    weights, size_bytes = GGML_QUANT_SIZES[GGMLQuantizationType[block.upper()]]
+    s = strategies.get(strategies.GGUF + block)
+    assert s.weight_bits + s.scale_bits == 8 * size_bytes / weights and 0 < s.scale_bits <= 1
+    assert s.is_quantized and s.slug not in strategies.STRATEGIES
+
+
+def test_a_mixture_of_gguf_formats_keeps_its_name():
+    assert strategies.get("gguf_q4_k_m").title == "GGUF Q4_K_M"
+    assert strategies.get("gguf_q4_k_m").scale_bits == strategies.get("gguf_q4_k").scale_bits
+
+
+@pytest.mark.parametrize("name", ["gguf", "gguf_", "gguf_q4", "gguf_q9_0", "gguf_q4_k_x", "q4_k_m", "gguf_Q4_1"])
+def test_what_is_no_gguf_format_is_refused(name):
+    with pytest.raises(UserError, match="gguf_<type> such as gguf_q4_k_m"):
         strategies.get(name)
 
 

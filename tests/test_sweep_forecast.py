@@ -37,8 +37,8 @@ def test_energy_is_the_predicted_power_over_windows_and_warm_ups():
 
     sweep, jobs = planned()
     power = predict("rtx4090d", "Qwen/Qwen2-7B", "fp16", 1, 512, 256).power_w
-    energy, share, refusal = forecast.energy_j(sweep, jobs)
-    assert (share, refusal) == (1.0, "")
+    energy, windows, refusal = forecast.energy_j(sweep, jobs)
+    assert (windows, refusal) == (5.0, "")
     assert energy.value == pytest.approx(power.value * 40 * 5)
     assert (energy.low, energy.high) == (pytest.approx(power.low * 10 * 5), pytest.approx(power.high * 70 * 5))
 

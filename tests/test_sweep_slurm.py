@@ -1,5 +1,6 @@
-"""Slurm: what a job asks for, what is taken back after a crash, and a sweep on a real cluster of one node where there is one."""
+"""Slurm: what a job asks for, what is taken back after a crash, and sweeps on a real cluster of two nodes where there is one."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -7,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from eai import jobs, paths, settings, tables
+from eai import paths, settings, tables
 from eai.errors import UserError
-from eai.sweep import engine, single, slurm
+from eai.sweep import engine, notes, slurm
 from eai.sweep.engine import Options
 from eai.sweep.plan import plan
 
@@ -21,7 +24,7 @@ needs_a_cluster = pytest.mark.skipif(
     "EAI_SLURM_TEST" not in os.environ, reason="needs a Slurm of its own on this machine: run .ci/slurm as root on Debian"
 )
 GPU = "simulated_h100_sxm"
-MODELS = ["Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-7B-Instruct-v0.2", "01-ai/Yi-6B"]
+MODELS = ["Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-7B-Instruct-v0.2", "01-ai/Yi-6B", "Qwen/Qwen2-1.5B-Instruct"]
 DRIVER = """
 import json, sys
 from pathlib import Path
@@ -29,7 +32,7 @@ from eai import settings
 from eai.sweep import engine
 from eai.sweep.plan import plan
 sweep, out = settings.sweep(**json.loads(sys.argv[1])), Path(sys.argv[2])
-engine.run(sweep, plan(sweep, out, sweep.gpus), out, out / "figures", engine.Options(sys.argv[3], exclusive=True))
+engine.run(sweep, plan(sweep, out, sweep.gpus), out, out / "figures", engine.Options(sys.argv[3]))
 """
 
 
@@ -47,9 +50,61 @@ def commands(tmp_path, monkeypatch):
     return put
 
 
-def test_types_of_gpu_are_read_from_the_nodes(commands):
-    commands("sinfo", "printf 'gpu:a100:4(S:0-1)\\n(null)\\ngpu:2\\ngpu:h100:8,shard:h100:16\\ngpu:rtx4090:1(IDX:0)\\ngpu\\n'")
-    assert slurm.gres_types() == ["", "a100", "h100", "rtx4090"]
+GRES = ["gpu:a100:4(S:0-1)", "(null)", "gpu:2", "gpu:h100:8(S:0,2),shard:h100:16", "gpu:rtx4090:1(IDX:0),gpu:a100:1", "gpu"]
+STATES = ["idle", "mixed~", "allocated*", "down*", "drained", "completing"]
+
+
+def test_nodes_are_read_with_their_cards_and_whether_they_are_up(commands, tmp_path):
+    lines = "".join(f"n{i}|{state}|{gres}\n" for i, (state, gres) in enumerate(zip(STATES, GRES, strict=True)))
+    commands("sinfo", f"printf '%s' '{lines}'")
+    found = slurm.nodes("long")
+    assert [dict(n.gpus) for n in found] == [{"a100": 4}, {}, {"": 2}, {"h100": 8}, {"rtx4090": 1, "a100": 1}, {"": 1}]
+    assert [n.is_up for n in found] == [True, True, False, False, False, True]
+    assert slurm.gres_types() == slurm.gres_types(found) == ["", "a100", "h100", "rtx4090"]
+    first, second = (tmp_path / "calls").read_text().splitlines()
+    assert "-p long" in first and "-p" not in second.split(), "a profile without a partition asks for all"
+
+
+ONE, TWO = slurm.Node("one", {"h100": 1}, True), slurm.Node("two", {"h100": 2, "": 1}, True)
+DOWN = slurm.Node("down", {"h100": 1}, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "gres", "exclusive", "expected"),
+    [
+        ("one", "gpu:h100:1", False, True),
+        ("two", "gpu:h100:1", False, False),
+        ("two", "gpu:h100:1", True, True),
+        ("two", "gpu:1", False, True),
+        ("one", "gpu:1", False, False),
+        ("two", "", False, True),
+        ("down", "gpu:h100:1", True, False),
+        ("gone", "", True, False),
+        ("", "", False, False),
+    ],
+)
+def test_a_job_is_sent_to_a_node_only_where_that_gives_its_card_back(name, gres, exclusive, expected):
+    assert slurm.gives_back([ONE, TWO, DOWN], name, gres, exclusive) is expected
+
+
+def test_a_begun_job_asks_for_the_node_of_its_card(commands, tmp_path, monkeypatch):
+    commands("sinfo", "printf 'one|idle|gpu:h100:1\\ntwo|idle|gpu:h100:2\\n'")
+    asked, state = sweep(3), engine.state_dir(tmp_path)
+    fresh, single_card, one_of_two = plan(asked, tmp_path, asked.gpus)
+    begun = [dataclasses.replace(job, folder=tmp_path / f"{job.id}--51002d01") for job in (single_card, one_of_two)]
+    for node, job in zip(("one", "two"), begun, strict=True):
+        monkeypatch.setenv("SLURMD_NODENAME", node)
+        monkeypatch.setenv("EAI_SIMULATED_GPUS", "2")
+        notes.claim(state, job.id, GPU)
+    expected = {False: ["", "'--nodelist=one'", ""], True: ["'--exclusive'", *(f"'--exclusive' '--nodelist={n}'" for n in ("one", "two"))]}
+    for exclusive, extra in expected.items():
+        path = engine.write_plan(state, asked, [fresh, *begun], tmp_path, tmp_path, Options("slurm", exclusive=exclusive))
+        assert [job["slurm_extra"] for job in json.loads(path.read_text())["jobs"].values()] == extra
+
+
+def test_the_partition_is_the_profiles(tmp_path):
+    (tmp_path / "config.yaml").write_text("executor: slurm\ndefault-resources:\n  - mem_mb=0\n  - slurm_partition=gpu-long\n")
+    assert Options(str(tmp_path)).partition == "gpu-long" and Options("slurm").partition == Options().partition == ""
 
 
 @pytest.mark.parametrize(
@@ -79,8 +134,8 @@ def test_time_asked_for_is_the_limit_with_a_margin_or_the_partitions_own(timeout
 
 def test_only_this_sweeps_jobs_are_taken_back_and_waited_for(commands, tmp_path):
     state = tmp_path / "out" / ".eai"
-    mine = f"7|{state}|rule_measure_wildcards_a"
-    others = [f"8|{state}|something else", f"9|{state}-2|rule_measure", "10|/elsewhere|rule_measure_wildcards_a|b"]
+    mine = f"7|RUNNING|{state}|rule_measure_wildcards_a"
+    others = [f"8|RUNNING|{state}|something else", f"9|PENDING|{state}-2|rule_measure", "10|RUNNING|/elsewhere|rule_measure_wildcards_a|b"]
     left = tmp_path / "left"
     left.write_text("\n".join([mine, *others]) + "\n")
     commands("squeue", f"cat {left}")
@@ -92,10 +147,16 @@ def test_only_this_sweeps_jobs_are_taken_back_and_waited_for(commands, tmp_path)
 
 
 def test_jobs_that_do_not_end_are_named(commands, tmp_path):
-    commands("squeue", f"echo '7|{tmp_path}|rule_measure'")
+    commands("squeue", f"echo '7|RUNNING|{tmp_path}|rule_measure'; echo '8|COMPLETING|{tmp_path}|rule_measure'")
     commands("scancel", "true")
-    with pytest.raises(UserError, match="jobs 7 of an earlier run do not end"):
+    with pytest.raises(UserError, match="jobs 7, 8 of an earlier run do not end"):
         slurm.reap(tmp_path, wait_s=0.6)
+
+
+def test_a_job_that_completes_for_ever_is_on_a_dead_node_and_holds_nobody_up(commands, tmp_path):
+    commands("squeue", f"echo '8|COMPLETING|{tmp_path}|rule_measure'")
+    commands("scancel", "true")
+    assert slurm.reap(tmp_path, wait_s=0.6) == ["8"]
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(commands):
@@ -110,12 +171,12 @@ def sweep(n_models: int, blocks: int = 1) -> settings.Sweep:
 
 @pytest.fixture
 def profile(tmp_path, monkeypatch) -> str:
-    """The profile that ships, asking for the state of jobs every second instead of every half minute; jobs on two simulated cards."""
+    """The profile that ships, asking for the state of jobs every second instead of every half minute; four simulated cards, two a node."""
     folder = tmp_path / "profile"
     shutil.copytree(engine.WORKFLOW / "profiles" / "slurm", folder)
     with open(folder / "config.yaml", "a") as file:
         file.write("slurm-init-seconds-before-status-checks: 1\nseconds-between-status-checks: 1\n")
-    monkeypatch.setenv("EAI_SIMULATED_GPUS", "2")
+    monkeypatch.setenv("EAI_SIMULATED_GPUS", "4")
     monkeypatch.setenv("EAI_LOCKS", str(tmp_path / "locks"))
     monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
     return str(folder)
@@ -132,40 +193,68 @@ def names_running(out: Path) -> list[str]:
     return found
 
 
-@needs_a_cluster
-def test_three_jobs_share_two_cards_of_a_cluster(tmp_path, profile):
-    out, asked = tmp_path / "out", sweep(3)
-    planned = plan(asked, out, asked.gpus)
-    assert engine.run(asked, planned, out, out / "figures", Options(profile)) == []
-    windows = tables.read_windows(out)
-    assert len(windows) == 3 and set(windows["status"]) == {"ok"} and set(windows["model"]) == set(MODELS)
-    marks = {mark for model in MODELS for mark in jobs.marks(out, GPU, model)}
-    assert {mark[-2:] for mark in marks} == {"00", "01"}, "CUDA_VISIBLE_DEVICES as Slurm set it"
-    assert all(j.is_done for j in plan(asked, out, asked.gpus))
-    asked_for = subprocess.run(["squeue", "--states=all", "-h", "-o", "%Z|%b"], capture_output=True, text=True, check=True).stdout
-    mine = [line.partition("|")[2] for line in asked_for.splitlines() if line.startswith(str(engine.state_dir(out)))]
-    assert len(mine) == 3 and all("gpu:h100:1" in gres for gres in mine)
+def wait_until(happened, seconds: float = 120.0) -> None:
+    end_s = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end_s
+        time.sleep(0.2)
 
 
-@needs_a_cluster
-def test_a_dead_coordinators_jobs_are_taken_back_and_nothing_is_measured_twice(tmp_path, profile, monkeypatch):
-    out, asked = tmp_path / "out", sweep(1, blocks=4)
+def records(out: Path, columns: str) -> list[list[str]]:
+    """What Slurm has on record of the jobs of a sweep."""
+    answer = subprocess.run(["squeue", "--states=all", "-h", "-o", f"%Z|{columns}"], capture_output=True, text=True, check=True).stdout
+    return [line.split("|")[1:] for line in answer.splitlines() if line.startswith(f"{engine.state_dir(out)}|")]
+
+
+def lines(out: Path) -> list[dict]:
+    return [row for path in sorted(out.glob("*/windows.jsonl")) for row in tables.read_jsonl(path)]
+
+
+def begin(asked: settings.Sweep, out: Path, profile: str) -> subprocess.Popen:
+    """A coordinator in a process of its own, returned when every job has measured something; the cards are slow ones."""
     content = json.dumps(asked.model_dump(exclude={"experiment"}))
     slow = os.environ | {"EAI_SIMULATED_PACE": "0.4"}
     coordinator = subprocess.Popen([sys.executable, "-c", DRIVER, content, str(out), profile], env=slow)
-    end_s = time.monotonic() + 90
-    while not (list(out.glob("*/windows.jsonl")) and tables.read_jsonl(next(out.glob("*/windows.jsonl")))):
-        assert time.monotonic() < end_s and coordinator.poll() is None
-        time.sleep(0.2)
+    wait_until(lambda: len({row["job"] for row in lines(out)}) == len(asked.models) or coordinator.poll() is not None)
+    assert coordinator.poll() is None
+    return coordinator
+
+
+@contextmanager
+def dead_daemon(node: str) -> Iterator[None]:
+    """A node whose daemon was killed and which counts as down, while what it started lives on."""
+    pid = int((Path(os.environ["EAI_SLURM_TEST"]) / f"{node}.pid").read_text())
+    command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    os.kill(pid, signal.SIGKILL)
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=test"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["setsid", "--fork", *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@needs_a_cluster
+def test_two_nodes_lose_their_coordinator_and_one_its_daemon(tmp_path, profile):
+    """Four jobs on the four cards; then the coordinator and the second node's daemon die, and two jobs are resumed on whole nodes."""
+    out, asked = tmp_path / "out", sweep(4, blocks=60)
+    coordinator = begin(asked, out, profile)
+    first = {row["job"] for row in lines(out)}
+    assert {job[-2:] for job in first} == {"00", "01", "02", "03"}, "CUDA_VISIBLE_DEVICES as Slurm set it"
+    assert sorted(records(out, "%N|%T|%C|%b")) == [[f"node{i}", "RUNNING", "1", "gres:gpu:h100:1"] for i in (1, 1, 2, 2)]
     os.kill(coordinator.pid, signal.SIGKILL)
     coordinator.wait()
-    (left,) = slurm.left_behind(engine.state_dir(out))
-    assert engine.run(asked, plan(asked, out, asked.gpus), out, out / "figures", Options(profile)) == []
-    state = subprocess.run(["squeue", "--states=all", "-h", "-j", left, "-o", "%T"], capture_output=True, text=True).stdout.strip()
-    assert state == "CANCELLED"
-    lines = [row for path in out.glob("*/windows.jsonl") for row in tables.read_jsonl(path)]
-    assert len(lines) == 4 == len({(row["block"], row["configuration_id"]) for row in lines}), "nothing twice, nothing lost"
-    while names_running(out):
-        assert time.monotonic() < end_s, "a process outlives its job"
-        time.sleep(0.2)
-    assert single.PROC.exists()
+    resumed = [job for job in plan(asked, out, asked.gpus) if job.folder.name[-2:] in ("00", "02")]
+    with dead_daemon("node2"):
+        assert names_running(out), "jobs outlive their coordinator and their node's daemon"
+        assert engine.run(asked, resumed, out, out / "figures", Options(profile, exclusive=True)) == []
+        assert not names_running(out), "what nobody could cancel has ended by itself"
+        elsewhere = {row["job"] for row in lines(out)} - first
+        assert [job.rpartition("--")[0] for job in elsewhere] == [job.id for job in resumed if job.folder.name.endswith("02")]
+    rows = [(row["job"], row["block"]) for row in lines(out)]
+    assert len(rows) == len(set(rows)), "nothing twice on one card"
+    complete = {job for job, _ in rows if sum(job == other for other, _ in rows) == 60}
+    assert elsewhere < complete == elsewhere | {job.folder.name for job in resumed if job.folder.name.endswith("00")}, "orphans ended"
+    whole = [record for record in records(out, "%N|%C|%h|%S|%e|%T") if record.pop() == "COMPLETED"]
+    assert [record[:3] for record in whole] == [["node1", "4", "NO"]] * 2, "a node of two cards as a whole"
+    (_, _, _, _, end), (_, _, _, start, _) = sorted(whole, key=lambda record: record[3])
+    assert end <= start, "one after the other"

@@ -44,10 +44,12 @@ def test_a_users_file_is_a_task_whose_version_is_its_content(tmp_path):
 
 
 def test_two_tasks_of_one_name_are_refused(tmp_path):
-    path = tmp_path / "facts.jsonl"
-    path.write_text(json.dumps({"text": "a b"}))
-    with pytest.raises(UserError, match="two tasks are called 'facts'"):
-        taskcards.cards(["facts", str(path)])
+    files = [tmp_path / folder / "mine.jsonl" for folder in ("a", "b")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(json.dumps({"text": "a b"}))
+    with pytest.raises(UserError, match="two tasks are called 'mine'"):
+        taskcards.cards([str(file) for file in files])
 
 
 def test_examples_limit_and_version_are_part_of_the_key():

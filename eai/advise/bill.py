@@ -63,12 +63,20 @@ def sd_log(q: Quantity) -> float:
 
 
 def draw_energy(c: Cost, rng: np.random.Generator, common: np.ndarray | None = None) -> np.ndarray:
-    """Draws of the energy a token: log-normal around its value; `common`: standard normal draws of the error shared with another cost."""
-    total = sd_log(c.energy_j_per_token)
-    if common is None:
-        return c.energy_j_per_token.value * np.exp(total * rng.standard_normal(DRAWS))
-    own = min(c.sd_own, total)
-    return c.energy_j_per_token.value * np.exp(own * rng.standard_normal(DRAWS) + np.sqrt(total**2 - own**2) * common)
+    """Draws of the energy a token; `common`: standard normal draws of the error shared with another cost."""
+    total, z = sd_log(c.energy_j_per_token), rng.standard_normal(DRAWS)
+    if common is not None and total:
+        own = min(c.sd_own / total, 1.0)
+        z = own * z + np.sqrt(1 - own**2) * common
+    return drawn_at(c.energy_j_per_token, z)
+
+
+def drawn_at(q: Quantity, z: np.ndarray) -> np.ndarray:
+    """What a quantity is at standard normal draws `z`: log-normal, each side as wide as its own end of the 95 % interval."""
+    if q.low is None:
+        return np.full(len(z), q.value)
+    down, up = np.log(q.value / q.low) / NORMAL_95, np.log(q.high / q.value) / NORMAL_95
+    return q.value * np.exp(z * np.where(z < 0, down, up))
 
 
 def interval(value: float, drawn: np.ndarray, unit: str) -> dict:

@@ -11,7 +11,7 @@ import numpy as np
 
 from eai import catalog
 from eai.advise import site
-from eai.advise.bill import DRAWS, J_PER_KWH, SEED, draw_energy, sd_log
+from eai.advise.bill import DRAWS, J_PER_KWH, SEED, draw_energy, drawn_at
 from eai.advise.evidence import Cost, cost
 from eai.advise.parameters import Request, cannot_run, require_fit
 from eai.errors import UserError
@@ -51,8 +51,10 @@ class Card:
 def ownership(r: Request, card: Card) -> dict:
     """The month's total cost with its parts as quantities, and the hours of the card it takes (more than a month has: several cards)."""
     known = cost(r)
-    hours, energy_usd = _draws(r, known, np.random.default_rng(SEED))
+    rng = np.random.default_rng(SEED)
     point_h, point_usd = _points(r, known)
+    hours = r.output_tokens * r.requests / 3600 / drawn_at(known.throughput_tok_s, rng.standard_normal(DRAWS))
+    energy_usd = _usd_a_request(r, known, rng, _usd_a_kwh(r, rng)) * r.requests
     total = hours * card.usd_per_hour + energy_usd
     return {
         "configuration": r.configuration,
@@ -69,13 +71,15 @@ def break_even(first: Request, card: Card, second: Request, other: Card) -> dict
     """From how many requests a month on one whole card each, bought for this work alone, the dearer card is the cheaper choice.
 
     Both cards are paid for whether they work or not; a request costs only its electricity. `requests`: the crossing with the 2.5 and 97.5
-    percentiles of the draws in which there is one; `p_crosses`: their share. None below one half: then there is no such point.
+    percentiles of the draws in which there is one; `p_crosses`: their share. None below one half: then there is no such point. PUE and
+    price are the site's and common to both.
     """
     rng = np.random.default_rng(SEED)
     fixed = [c.price_usd / (c.lifetime_years * 12) for c in (card, other)]
     costs = [cost(first), cost(second)]
-    per_request = [_draws(r, c, rng)[1] / r.requests for r, c in zip((first, second), costs, strict=True)]
     points = [_points(r, c)[1] / r.requests for r, c in zip((first, second), costs, strict=True)]
+    usd_a_kwh = _usd_a_kwh(first, rng)
+    per_request = [_usd_a_request(r, c, rng, usd_a_kwh) for r, c in zip((first, second), costs, strict=True)]
     with np.errstate(divide="ignore", invalid="ignore"):
         crossing = (fixed[1] - fixed[0]) / (per_request[0] - per_request[1])
         point = (fixed[1] - fixed[0]) / (points[0] - points[1]) if points[0] != points[1] else np.nan
@@ -96,13 +100,14 @@ def _points(r: Request, c: Cost) -> tuple[float, float]:
     return tokens / c.throughput_tok_s.value / 3600, usd
 
 
-def _draws(r: Request, c: Cost, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws of (hours of the card, USD of electricity) of the month."""
-    _points(r, c)
-    tokens = r.output_tokens * r.requests
-    hours = tokens / 3600 / (c.throughput_tok_s.value * np.exp(sd_log(c.throughput_tok_s) * rng.standard_normal(DRAWS)))
-    usd = draw_energy(c, rng) * tokens * site.pue(r).draw(rng, DRAWS) * site.price(r).draw(rng, DRAWS) / J_PER_KWH
-    return hours, usd
+def _usd_a_kwh(r: Request, rng: np.random.Generator) -> np.ndarray:
+    """Draws of what a kWh of the board costs at the site, everything around the board included."""
+    return site.pue(r).draw(rng, DRAWS) * site.price(r).draw(rng, DRAWS)
+
+
+def _usd_a_request(r: Request, c: Cost, rng: np.random.Generator, usd_a_kwh: np.ndarray) -> np.ndarray:
+    """Draws of a request's electricity [USD]."""
+    return draw_energy(c, rng) * r.output_tokens * usd_a_kwh / J_PER_KWH
 
 
 def _quantity(value: float, drawn: np.ndarray, unit: str) -> dict:

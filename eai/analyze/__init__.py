@@ -23,6 +23,10 @@ cost         cost and speed of a unit of work: an output token, or an item of a 
 matrix       the deployment matrix over the strata that every hardware, strategy and batch has
 roofline     achieved flop/s and the share of the card's roof
 importers    foreign tables and logs to windows and energies
+mappings     which of their columns is which of ours
+foreign_tables  reading what other tools wrote
+evaluations  lm-eval's results and samples, beside a power log
+imports      what `eai import` makes of a file, and what became of each row
 simulated    an experiment with planted effects: the known truth of the tests
 recovery     whether a whole planted study comes back, over many seeds
 """

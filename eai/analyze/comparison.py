@@ -165,7 +165,8 @@ def _unpaired_u(table: pd.DataFrame) -> pd.Series:
     jobs = table[["first_job", "last_job", "first_job_base", "last_job_base"]]
     one_card = jobs.nunique(axis=1) == 1
     common = (table["u_offset"] - table["u_offset_base"]).abs()
-    apart = np.sqrt((table[["u_offset", "u_offset_base", "u_gain", "u_gain_base"]].astype(float) ** 2).sum(axis=1))
+    terms = table[["u_offset", "u_offset_base", "u_gain", "u_gain_base"]].astype(float)
+    apart = np.sqrt(np.log1p(terms**2).sum(axis=1))  # of logarithms, as in `summary`
     return common.where(one_card, apart).fillna(0.0)
 
 

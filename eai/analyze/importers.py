@@ -21,6 +21,7 @@ from eai.settings import Configuration
 NUMBERS = ("duration_s", "tokens_in", "tokens_out", "requests", "ttft_s", "memory_peak_gb", "throughput_tok_s")
 NOT_MEASURED = "the source's energy is empty or zero: not measured"
 NO_NUMBER = "the source's energy is no number: not measured"
+HOLED = "the power log has gaps or steps back in time here"
 MISSING = ("", "nan", "none", "n/a", "na", "[n/a]", "null", "-")
 BOARDS = re.compile(r"1 x (.+)")
 
@@ -38,7 +39,7 @@ def import_table(frame: pd.DataFrame, mapping: Mapping) -> tuple[pd.DataFrame, p
     rows = rows.join(_configurations(frame, mapping))
     rows["attempt"] = [f"{i:08x}" for i in range(len(rows))]
     rows["job"] = mapping.source.split(",")[0].split(" (")[0] + ": " + rows["gpu"] + ", " + rows["model"]
-    rows["block"] = frame[mapping.block].factorize(sort=True)[0] + 1 if mapping.block else 1
+    rows["block"] = _blocks(frame[mapping.block]) if mapping.block else 1
     rows["repeat"] = rows.groupby(["job", "configuration_id", "block"]).cumcount() + 1
     energies = pd.concat([_energy(frame, rows, e) for e in mapping.energies], ignore_index=True)
     rows["basis"] = mapping.energies[0].basis
@@ -46,6 +47,12 @@ def import_table(frame: pd.DataFrame, mapping: Mapping) -> tuple[pd.DataFrame, p
     usable = energies["energy_j"].notna() & energies["attempt"].isin(rows.loc[rows["status"] == "ok", "attempt"])
     windows = rows.reindex(columns=[c.name for c in schema.WINDOWS])
     return windows, energies[usable].reindex(columns=[c.name for c in schema.ENERGIES]).reset_index(drop=True)
+
+
+def _blocks(runs: pd.Series) -> np.ndarray:
+    """Block numbers from 1 in the order of the source's runs: of numbers by size, of names by letter."""
+    numbers = pd.to_numeric(runs, errors="coerce")
+    return (runs if numbers.isna().any() else numbers).factorize(sort=True)[0] + 1
 
 
 def _check_columns(frame: pd.DataFrame, mapping: Mapping) -> None:
@@ -89,7 +96,9 @@ def _configurations(frame: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
     missing = [c for c, column in said.items() if column is None and c not in mapping.constants and c not in defaults]
     if missing:
         raise UserError(
-            f"the mapping does not say {', '.join(missing)}", "every part of a configuration", "add it to `columns` or `constants`"
+            f"the source does not say {', '.join(missing)}",
+            "every part of a configuration",
+            "say it with -p, or in the mapping's `columns` or `constants`",
         )
     values = pd.DataFrame(
         {c: frame[column] if column else (defaults | mapping.constants)[c] for c, column in said.items()}, index=frame.index
@@ -217,7 +226,8 @@ def import_phases(
         for device in energy_of(float(edges["start_s"][place]), float(edges["stop_s"][place])):
             found.append(row.to_dict() | {"field": "power log"} | device)
     energies = pd.DataFrame(found, columns=[c.name for c in schema.ENERGIES])
-    return windows, energies
+    holed = windows["attempt"].isin(energies.loc[energies["status"] != "ok", "attempt"])
+    return windows.assign(status=windows["status"].mask(holed, "invalid"), reason=windows["reason"].mask(holed, HOLED)), energies
 
 
 def lm_eval_scores(results: dict, configuration_id: str, metrics: dict[str, str] | None = None) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from eai.analyze.selection import CONFIGURATION, select
 from eai.errors import UserError
 from eai.stats.intervals import log_t_from_moments
 
-MEDIANS = ["ttft_s", "ttft_p95_s", "itl_s", "itl_p95_s", "latency_s", "latency_p95_s", "in_flight_mean"]
+TIMES = ["ttft_s", "ttft_p95_s", "itl_s", "itl_p95_s", "latency_s", "latency_p95_s"]
 RATES = ["energy_j_per_token", "energy_j_per_request", "throughput_tok_s"]
 COLUMNS = [line.split("|")[0].strip() for line in load_columns.LOADS.strip().splitlines()]
 
@@ -28,11 +28,10 @@ def by_load(
     Windows are selected as everywhere: one boundary, one basis, gross unless asked. Raises UserError where no server was measured, and
     where nothing of it is usable.
     """
-    options = windows["options"].map(lambda text: json.loads(text or "{}"))
-    is_served = options.map(lambda o: "load" in o)
-    if not is_served.any():
+    served = is_served(windows)
+    if not served.any():
         raise UserError("no window of a server", "an experiment measured with the parameter server", "see docs/servers.md")
-    selection = select(windows[is_served], energies, boundary, basis, net)
+    selection = select(windows[served], energies, boundary, basis, net)
     blocks = _blocks(selection.rows)
     table = _estimates(blocks).merge(
         windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id"), on="configuration_id"
@@ -45,6 +44,21 @@ def by_load(
     return table[["configuration_id", *CONFIGURATION, *COLUMNS]].reset_index(drop=True)
 
 
+def loads(
+    windows: pd.DataFrame, energies: pd.DataFrame, boundary: str | None = None, basis: str | None = None, net: bool = False
+) -> pd.DataFrame:
+    """The loads table as `by_load` makes it; without rows where no server was measured or nothing of it is usable."""
+    try:
+        return by_load(windows, energies, boundary, basis, net)
+    except UserError:
+        return pd.DataFrame(columns=["configuration_id", *CONFIGURATION, *COLUMNS])
+
+
+def is_served(table: pd.DataFrame) -> pd.Series:
+    """For each row, window or configuration, whether it is one of a server: whether its options name a load."""
+    return table["options"].map(lambda text: "load" in json.loads(text or "{}")).astype(bool)
+
+
 def _blocks(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a (configuration, job, block): totals over its windows turned into rates, medians averaged.
 
@@ -52,13 +66,13 @@ def _blocks(rows: pd.DataFrame) -> pd.DataFrame:
     edges of a short window would add scatter of their own.
     """
     key = ["configuration_id", "job", "block"]
-    numbers = rows.astype(dict.fromkeys(MEDIANS, float))
+    numbers = rows.astype(dict.fromkeys([*TIMES, "in_flight_mean"], float))
     numbers = numbers.assign(varies=rows["flags"].map(lambda flags: bool({"length_varies", "tokens_from_pieces"} & set(flags))))
     groups = numbers.groupby(key, sort=False)
     sums = groups[["energy_j", "duration_s", "tokens_out", "requests", "requests_failed"]].sum()
     fixed = groups["output_tokens"].first().astype(float)
     tokens_each = fixed.mask(groups["varies"].any(), sums["tokens_out"] / sums["requests"])
-    blocks = groups[MEDIANS].mean()
+    blocks = groups[[*TIMES, "in_flight_mean"]].mean()
     blocks["energy_j_per_token"] = metrics.energy_per_token(sums["energy_j"], sums["tokens_out"])
     blocks["energy_j_per_request"] = blocks["energy_j_per_token"] * tokens_each
     blocks["throughput_tok_s"] = metrics.throughput(sums["tokens_out"], sums["duration_s"])
@@ -69,14 +83,15 @@ def _blocks(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _estimates(blocks: pd.DataFrame) -> pd.DataFrame:
-    """Estimates over blocks, one row a configuration."""
+    """Estimates over blocks, one row a configuration; a time that is unknown or zero in a block has no logarithm and no part in them."""
     groups = blocks.groupby("configuration_id", sort=False)
-    table = groups[[*MEDIANS, "requests_per_s"]].mean()
+    table = groups[["in_flight_mean", "requests_per_s"]].mean()
     table["n_blocks"] = groups.size()
     table[["requests", "requests_failed"]] = groups[["requests", "requests_failed"]].sum()
     table["flags"] = groups["flags"].agg(lambda flags: sorted(set().union(*flags)))
-    for name in RATES:
-        logs = np.log(blocks[name]).groupby(blocks["configuration_id"], sort=False)
-        interval = log_t_from_moments(logs.mean(), logs.std(ddof=1), logs.size())
+    values = blocks[RATES].join(blocks[TIMES].where(blocks[TIMES] > 0))
+    for name in values:
+        logs = np.log(values[name]).groupby(blocks["configuration_id"], sort=False)
+        interval = log_t_from_moments(logs.mean(), logs.std(ddof=1), logs.count())
         table[name], table[f"{name}_low"], table[f"{name}_high"] = interval
     return table.reset_index()

@@ -13,7 +13,7 @@ A mapping is small enough for a YAML file::
 Nothing is guessed: a boundary, a basis and every part of the configuration has to be said.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from eai import schema
 from eai.errors import UserError
@@ -59,20 +59,49 @@ class Mapping:
     passed: tuple[str, ...] = ()
 
 
-def mapping_from(document: dict) -> Mapping:
-    """The mapping in a parsed YAML document. Raises UserError for unknown or missing keys."""
+def mapping_from(document: object, base: Mapping | None = None) -> Mapping:
+    """The mapping in a parsed YAML document; on top of `base`, a known tool's, whose entries it completes or replaces.
+
+    Raises UserError for unknown, missing or misshapen keys.
+    """
     known = {f.name for f in fields(Mapping)}
-    wrong = set(document) - known
-    if wrong or not document.get("energies"):
-        found = f"mapping keys {', '.join(sorted(wrong))}" if wrong else "a mapping without energies"
+    if not isinstance(document, dict):
+        raise UserError(f"a mapping that is {str(document)[:40]!r}", f"keys among {', '.join(sorted(known))}")
+    wrong = sorted(str(key) for key in set(document) - known)
+    if wrong or not (base or document.get("energies")):
+        found = f"mapping keys {', '.join(wrong)}" if wrong else "a mapping without energies"
         raise UserError(found, f"some of {', '.join(sorted(known))}, energies among them")
+    for name in ("columns", "constants", "units"):
+        if not isinstance(document.get(name, {}), dict):
+            raise UserError(f"{name} of the mapping is {str(document[name])[:40]!r}", "pairs of our name: theirs")
+    rest = {k: v for k, v in document.items() if k != "energies"}
+    if "passed" in rest:
+        rest["passed"] = tuple(str(v) for v in rest["passed"])
+    if "energies" in document:
+        rest["energies"] = _energies(document["energies"])
+    return Mapping(**({"source": "unnamed"} | rest)) if base is None else _completed(base, rest)
+
+
+def _energies(entries: object) -> tuple[Energy, ...]:
+    """The energy columns of a mapping. Raises UserError for an entry that is none."""
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise UserError(f"energies of the mapping: {str(entries)[:40]!r}", "a list of {column: ..., unit: ..., boundary: ..., basis: ...}")
     try:
-        energies = tuple(Energy(**e) for e in document["energies"])
+        return tuple(Energy(**e) for e in entries)
     except TypeError as error:
         raise UserError(f"an energy of the mapping: {error}", f"{', '.join(f.name for f in fields(Energy))}") from None
-    rest = {k: v for k, v in document.items() if k != "energies"}
-    rest["passed"] = tuple(str(v) for v in rest.get("passed", ()))
-    return Mapping(**({"source": "unnamed"} | rest), energies=energies)
+
+
+def _completed(base: Mapping, rest: dict) -> Mapping:
+    """`base` with further columns, constants and units, and whatever else the document says in its place."""
+    merged = {name: getattr(base, name) | rest.get(name, {}) for name in ("columns", "constants", "units")}
+    return replace(base, **(rest | merged))
+
+
+def with_constants(mapping: Mapping, constants: dict[str, object]) -> Mapping:
+    """The mapping with values that hold for every row; they go before a column for the same."""
+    columns = {ours: theirs for ours, theirs in mapping.columns.items() if ours not in constants}
+    return replace(mapping, columns=columns, constants=mapping.constants | constants)
 
 
 CODECARBON = Mapping(

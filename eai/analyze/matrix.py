@@ -11,6 +11,7 @@ from eai.stats.intervals import t_quantile
 
 CELL = ["gpu", "quantization", "batch_size"]
 STRATUM = ["model", "weights", "input_tokens", "output_tokens", "task", "options"]
+RUN = ["model", "weights"]
 MEASURES = ("unit_energy_j", "units_per_s")
 WORTH = ["energy_saved", "score_retained", "score_retained_low", "units_per_s", "memory_gb", "n_strata"]
 KEPT = 0.95
@@ -53,15 +54,15 @@ def cells(summary: pd.DataFrame, retained: pd.DataFrame | None = None) -> pd.Dat
     """One row a cell (hardware, strategy, batch) over the strata that every cell has: what a choice costs on the same work.
 
     Energy and speed are those of a unit of work (`costed`), geometric means over strata; their 95 % interval holds the spread of the
-    blocks alone, because the strata are the same for all; `n_blocks` is its degrees of freedom + 1. `energy_saved`: 1 - geometric mean
-    of the ratios to the baseline. `memory_gb`: the peak on a GPU, the loaded weights on a CPU, whose resident set keeps pages of earlier
-    loads. `score_retained`: geometric mean of `retained` (analyze.study.retention), `_low` its lower end as if the strata were
-    independent. `gate` is on the coefficient of variation pooled over strata. Empty where no stratum is complete.
+    blocks alone, because the strata are the same for all (`_pooled`); `n_blocks` is its degrees of freedom + 1. `energy_saved`: 1 -
+    geometric mean of the ratios to the baseline. `memory_gb`: the peak on a GPU, the loaded weights on a CPU, whose resident set keeps
+    pages of earlier loads. `score_retained`: geometric mean of `retained` (analyze.study.retention), `_low` its lower end as if the strata
+    were independent. `gate` is on the coefficient of variation pooled over strata. Empty where no stratum is complete.
     """
     table = _complete(summary)
     groups = table.groupby(CELL, sort=False)
     found = pd.concat([_pooled(groups, name) for name in MEASURES], axis=1)
-    found["n_strata"], found["n_blocks"] = groups.size(), groups["n_blocks"].sum() - groups.size() + 1
+    found["n_strata"], found["n_blocks"] = groups.size(), _degrees(table) + 1
     found["memory_gb"], found["ttft_s"] = groups["memory_gb"].max(), groups["ttft_s"].max()
     found["energy_saved"] = 1 - np.exp(groups["ratio_to_baseline"].agg(_mean_log))
     spread = np.sqrt((table["energy_cv"] ** 2).groupby([table[c] for c in CELL], sort=False).mean())
@@ -89,14 +90,25 @@ def _of_one_kind(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pooled(groups, name: str) -> pd.DataFrame:
-    """Geometric mean of a summary column over strata, with the interval that the spread of the blocks gives it."""
-    parts = groups.obj.assign(df=groups.obj["n_blocks"] - 1, log=np.log(groups.obj[name]))
-    parts["variance"] = (np.log(parts[f"{name}_high"] / parts[name]) / t_quantile(parts["df"])) ** 2
+    """Geometric mean of a summary column over strata, with the interval that the spread of the blocks gives it.
+
+    Strata of one model ran in the same blocks and err together: their standard errors add up, as if wholly correlated, with the degrees of
+    freedom of the one with the fewest blocks. Those of different models ran apart: they add in quadrature.
+    """
+    parts = groups.obj.assign(log=np.log(groups.obj[name]))
+    parts["se"] = np.log(parts[f"{name}_high"] / parts[name]) / t_quantile(parts["n_blocks"] - 1)
+    by_model = parts.groupby([*CELL, *RUN], sort=False)["se"].agg(lambda v: v.sum(skipna=False))
     by_cell = parts.groupby(CELL, sort=False)
     mean = by_cell["log"].mean()
-    se = np.sqrt(by_cell["variance"].agg(lambda v: v.sum(skipna=False))) / by_cell.size()
-    half = t_quantile(by_cell["df"].sum()) * se
+    se = np.sqrt((by_model**2).groupby(CELL, sort=False).agg(lambda v: v.sum(skipna=False))) / by_cell.size()
+    df = _degrees(parts)
+    half = pd.Series(t_quantile(df), df.index) * se
     return pd.DataFrame({name: np.exp(mean), f"{name}_low": np.exp(mean - half), f"{name}_high": np.exp(mean + half)})
+
+
+def _degrees(table: pd.DataFrame) -> pd.Series:
+    """The degrees of freedom of each cell's interval: those of each model's fewest blocks, summed over models."""
+    return (table.groupby([*CELL, *RUN], sort=False)["n_blocks"].min() - 1).groupby(CELL, sort=False).sum()
 
 
 def _mean_log(values: pd.Series) -> float:

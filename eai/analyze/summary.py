@@ -95,13 +95,13 @@ def _log_t_columns(blocks: pd.DataFrame, name: str) -> pd.DataFrame:
 def _with_absolute(table: pd.DataFrame) -> pd.DataFrame:
     """Adds the interval against the true energy: offset and gain of the sensor, which no repetition removes, beside the spread of blocks.
 
-    Granularity, aliasing and idle are in the spread of the blocks already.
+    Granularity, aliasing and idle are in the spread of the blocks already. A relative uncertainty u is sqrt(ln(1 + u^2)) on the logarithm,
+    as in `power.energy.interval`: the same to four digits for a sensor, not for an estimate good to a factor.
     """
-    u_log = [
-        Budget(offset=offset, gain=gain).absolute for offset, gain in zip(table["u_offset_relative"], table["u_gain_relative"], strict=True)
-    ]
+    terms = zip(table["u_offset_relative"], table["u_gain_relative"], strict=True)
+    u_log = np.sqrt(np.log1p([Budget(offset=offset, gain=gain).absolute ** 2 for offset, gain in terms]))
     se_log = table["energy_j_per_token_sd_log"] / np.sqrt(table["n_blocks"])
-    absolute = with_systematic(table["energy_j_per_token_mean_log"], se_log, table["n_blocks"] - 1, np.array(u_log))
+    absolute = with_systematic(table["energy_j_per_token_mean_log"], se_log, table["n_blocks"] - 1, u_log)
     return table.assign(energy_j_per_token_abs_low=absolute.low, energy_j_per_token_abs_high=absolute.high)
 
 

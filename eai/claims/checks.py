@@ -27,6 +27,7 @@ _STATISTICAL: dict[str, Callable[[Table, float], list[Finding]]] = {
 _ARITHMETIC: dict[str, Callable[[Table], list[Finding]]] = {
     "derived": derived.derived,
     "reductions": derived.reductions,
+    "ratios": derived.ratios,
     "mislabelled": derived.mislabelled,
     "accounting": accounting.accounting,
     "countable": scores.countable,
@@ -36,6 +37,7 @@ _ARITHMETIC: dict[str, Callable[[Table], list[Finding]]] = {
 NEEDS = {
     "derived": "a quantity and what defines it, such as eor, accuracy and energy_wh",
     "reductions": "energy_reduction_pct or energy_change_pct beside an energy",
+    "ratios": "ratio_to_baseline beside an energy",
     "mislabelled": "a derived column without its own inputs",
     "accounting": "power_w, throughput_tok_s and energy_j_per_1k_tok",
     "countable": "accuracy and n_items, printed finer than 1 / n_items",

@@ -10,7 +10,7 @@ import numpy as np
 
 from eai.claims.findings import Finding, number
 from eai.claims.quantities import ENERGIES
-from eai.claims.relations import RELATIONS, Known, Relation, complete, evaluate, printed
+from eai.claims.relations import MEANS, RELATIONS, Known, Relation, complete, evaluate, printed
 from eai.claims.tabular import Table
 
 _SCALES = {3600.0: "as if J were taken for Wh, or h for s", 100.0: "as if a fraction were taken for percent", 1000.0: "a factor of 1000"}
@@ -158,6 +158,44 @@ def _reworded(f: Finding, name: str, energy: str, pairs: dict[int, int]) -> Find
         else f"{len(f.positions)} printed changes follow from {energy} within rounding"
     )
     return Finding(f.check, claim, f.verdict, reason, f.stated, f.computed, rows, f.name)
+
+
+def ratios(table: Table) -> list[Finding]:
+    """Printed ratios to a baseline against the energies they come from; a baseline is the row whose ratio is 1, or that has none.
+
+    Each row is held against the energy that explains it best, since a ratio is of a token or of a request; within `MEANS`, which the ratio
+    of means and the mean of ratios may differ by. Rows of different numbers of blocks are not paired and are left out.
+    """
+    if not table.has("ratio_to_baseline"):
+        return []
+    ratio = table.column("ratio_to_baseline")
+    base = ratio == 1 if (ratio == 1).any() else ~np.isfinite(ratio)
+    n_blocks = table.column("n_blocks") if table.has("n_blocks") else np.ones(len(table))
+    whole, used = [np.full(len(table), np.nan) for _ in range(3)], {}
+    for energy in (e for e in ENERGIES if table.has(e)):
+        e, h = table.column(energy), table.step(energy)
+        for i, j in references(table, np.flatnonzero(np.isfinite(ratio) & ~base & np.isfinite(e)), base, e).items():
+            ends = [(e[i] - h[i]) / (e[j] + h[j]), e[i] / e[j], (e[i] + h[i]) / (e[j] - h[j])]
+            is_nearer = not np.isfinite(whole[1][i]) or abs(ends[1] - ratio[i]) < abs(whole[1][i] - ratio[i])
+            if n_blocks[i] == n_blocks[j] and np.isfinite(ends).all() and is_nearer:
+                used[i] = (energy, j)
+                for part, end in zip(whole, ends, strict=True):
+                    part[i] = end
+    relation = Relation("ratio_to_baseline", {"energy": 1}, slack=MEANS)
+    outcome = _compare("ratios", relation, printed(table, "ratio_to_baseline"), Known(whole[1], whole[0], whole[2]))
+    return [_of_energies(f, used) for f in outcome]
+
+
+def _of_energies(f: Finding, used: dict[int, tuple[str, int]]) -> Finding:
+    """The finding in terms of the energies and the baselines' rows that it rests on."""
+    energies = " or ".join(dict.fromkeys(used[p][0] for p in f.positions))
+    rows = tuple(sorted({*f.positions, *(used[p][1] for p in f.positions)}))
+    reason = (
+        f"{f.stated} is printed; {energies} of the row and of its baseline gives {f.computed}"
+        if f.verdict == "inconsistent" and f.stated
+        else f"{len(f.positions)} printed ratios {'do not follow' if f.verdict == 'inconsistent' else 'follow'} from {energies}"
+    )
+    return Finding(f.check, f"ratio_to_baseline follows from {energies}", f.verdict, reason, f.stated, f.computed, rows, f.name)
 
 
 def mislabelled(table: Table) -> list[Finding]:

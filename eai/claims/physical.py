@@ -120,17 +120,17 @@ def physical(table: Table, limits: pd.DataFrame | None = None) -> list[Finding]:
         with np.errstate(divide="ignore", invalid="ignore"):
             time = table.column("eor") / table.column("tweor")
             power = table.column("energy_wh") * 3600 / time
-        top = np.where(np.isnan(tdp), LARGEST_BOARD_W, tdp) * (1 + SENSOR)
+        limit = np.where(np.isnan(tdp), LARGEST_BOARD_W, tdp)
         seen = np.isfinite(power)
         found += _many(
             "time behind tweor",
             "the time that EOR / TWEOR implies is possible",
-            seen & (power > top),
+            seen & (power > limit * (1 + SENSOR)),
             seen,
             lambda r: (
                 f"EOR / TWEOR implies {_span(time[r], 's')} for {_span(table.column('energy_wh')[r], 'Wh')}, "
                 f"that is {_span(power[r], 'W')}; at the board limit the energy takes at least "
-                f"{_span(table.column('energy_wh')[r] * 3600 / top[r], 's')}"
+                f"{_span(table.column('energy_wh')[r] * 3600 / limit[r], 's')}"
             ),
         )
     return found

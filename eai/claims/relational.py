@@ -170,7 +170,8 @@ def excess(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
 def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """Where the change turns from cost to saving along `statistic`, by GPU: consistent if the brackets of two GPUs do not overlap.
 
-    A bracket runs from the largest size that still costs more to the smallest that saves, and exists where those are in order.
+    A bracket runs from the largest size that still costs more to the smallest that saves, and exists where those are in order. Two
+    that are accounted differently, as far as that can be told, are not held against each other.
     """
     x, _, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x):
@@ -186,10 +187,16 @@ def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     if len(brackets) < 2:
         return Outcome("untested", f"a turning point can be bracketed on {len(brackets)} GPU only", "", rows)
     text = ", ".join(f"{g}: {a:g} to {b:g}" for g, (a, b) in brackets.items())
-    apart = max(a for a, _ in brackets.values()) >= min(b for _, b in brackets.values())
+    apart = [(g, h) for g in brackets for h in brackets if brackets[g][1] <= brackets[h][0]]
     if not apart:
         return Outcome("untested", f"the brackets overlap ({text}), so one size could serve all", text, rows)
-    return Outcome("consistent", f"the sizes [{claim['statistic']}] between which the change turns do not overlap: {text}", text, rows)
+    kinds = {g: set(level["_accounting"][gpu == g]) for g in brackets}
+    alike = [(g, h) for g, h in apart if kinds[g] == kinds[h] and len(kinds[g]) == 1]
+    if not alike:
+        return Outcome("untested", f"the brackets that lie apart are accounted differently ({text})", text, rows)
+    g, h = alike[0]
+    sizes = f"the sizes [{claim['statistic']}] between which the change turns lie apart on {g} and {h}"
+    return Outcome("consistent", f"{sizes} ({text})", text, rows)
 
 
 def scaling(claim: pd.Series, frame: pd.DataFrame) -> Outcome:

@@ -67,13 +67,14 @@ def serial(table: Table, alpha: float) -> list[Finding]:
             continue
         p = float(stats.norm.sf(z))
         if p < 0.05:
+            # never below one over the number of shuffles: an upper bound, and printed as one
             p = max(p, _shuffled(y[keep], group[order][keep], r))
         rows = tuple(map(int, order[keep]))
         claim = "the runs of a configuration are independent trials"
         if p < alpha / len(columns):
             reason = (
                 f"consecutive runs resemble each other: lag-1 correlation of {column} {r:+.2f} on average over "
-                f"{n} configurations (z = {z:.1f}, p = {p:.1g})"
+                f"{n} configurations (z = {z:.1f}, p <= {p:.1g})"
             )
             found.append(Finding("serial", claim, "inconsistent", reason, "0", f"{r:+.2f}", rows, column))
         else:

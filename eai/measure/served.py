@@ -2,7 +2,8 @@
 
     ramp: until every slot has answered   warm up: until steady   window   drain: outside the window, so that straddling replies are counted
 
-What runs in it cannot be verified through its protocol: model and quantization are as stated, and every window says so (`unverified`).
+What runs in it cannot be verified through its protocol: model and quantization are as stated, and every window says so (`unverified`);
+where the server's list of models tells a format (llama.cpp's does), the statement must agree with it.
 The server's processes are billed, never this one's: its own CPU time is beside the energy as `client_cpu_s`.
 """
 
@@ -12,13 +13,14 @@ import statistics
 import time
 from collections.abc import Callable
 
+from eai.errors import UserError
 from eai.measure import whereabouts
 from eai.measure.warmup import Warm
 from eai.order import PlannedWindow
 from eai.power import listener, steady
 from eai.power.clock import Clock
 from eai.power.estimate import trees_cpu_s
-from eai.servers import load
+from eai.servers import load, told_quantization
 from eai.settings import Configuration, Sweep
 from eai.workload.server.endpoint import endpoint
 from eai.workload.server.reply import TIMEOUT
@@ -42,8 +44,12 @@ class ServerFault(Exception):
 
 
 def require(sweep: Sweep, model: str) -> None:
-    """Raise UserError where nobody answers at the server's address, or it lists its models and this one is not among them."""
-    Session(endpoint(sweep.server), sweep.server_model or model, sweep.server_timeout_s).look_up()
+    """Raise UserError where nobody answers at the server's address, or its list of models contradicts the sweep: another name or format."""
+    session = Session(endpoint(sweep.server), sweep.server_model or model, sweep.server_timeout_s)
+    session.look_up()
+    (stated,), told = sweep.quantizations, told_quantization(session.listed)
+    if told and told != stated:
+        raise UserError(f"quantization '{stated}' was stated but the server says its model is {told}", told, "set quantizations to it")
 
 
 class ServedSystem:

@@ -48,7 +48,7 @@ def merge(sources: Sequence[str | Path], out: Path) -> dict:
     try:
         for job, parts in groups.items():
             _write_job(building / job, parts, merged)
-        merged.warnings += _differing_protocols(groups) + _differing_versions(groups)
+        merged.warnings += _differing_protocols(groups) + _differing_versions(groups) + _renamed_cards(groups)
         answer = {"jobs": merged.jobs, "windows": sum(j["windows"] for j in merged.jobs), "found_twice": merged.found_twice}
         answer |= {"warnings": merged.warnings}
         record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "sources": _origins(groups)} | answer
@@ -162,6 +162,15 @@ def _differing_versions(groups: dict[str, list[Part]]) -> list[str]:
     names = sorted({name for line in lines for name in line.get("versions", {})})
     found = {name: sorted({str(line.get("versions", {}).get(name)) for line in lines}) for name in names}
     return [f"runs with different versions of {name}: {', '.join(v)}" for name, v in found.items() if len(v) > 1]
+
+
+def _renamed_cards(groups: dict[str, list[Part]]) -> list[str]:
+    """Cards that stand under two names, as when a catalog learned of one between two runs: their jobs are not compared with each other."""
+    names: dict[str, set[str]] = {}
+    for job, parts in ((j, p) for j, p in groups.items() if "--" in j):
+        for card in {card["uuid"] for part in parts for line in part.provenance for card in line.get("meter", {}).get("cards", [])}:
+            names.setdefault(card, set()).add(job.partition("--")[0])
+    return [f"card {card} stands under {len(n)} names: {', '.join(sorted(n))}" for card, n in names.items() if len(n) > 1]
 
 
 def _origins(groups: dict[str, list[Part]]) -> list[dict]:

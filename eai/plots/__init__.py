@@ -13,14 +13,14 @@ power     how small a saving a number of blocks can show
 diagrams  the framework and the decision tree
 """
 
-from eai.plots.costs import cost, throughput
+from eai.plots.costs import cost, crowded, throughput
 from eai.plots.diagrams import decision_tree, framework
 from eai.plots.load import load_curve
 from eai.plots.power import power_curves
 from eai.plots.quality import deployment_matrix, matrix_texts, pareto, quality, retention
 from eai.plots.ratios import forest
 from eai.plots.roofline import roofline
-from eai.plots.study import batch_scaling, budget, heatmap, synergy
+from eai.plots.study import batch_scaling, best, budget, heatmap, synergy
 from eai.plots.style import DRAWN, caption, figure, save, watermark
 from eai.plots.traces import power_traces, sensed
 from eai.plots.verdicts import verdicts
@@ -28,9 +28,11 @@ from eai.plots.verdicts import verdicts
 __all__ = [
     "DRAWN",
     "batch_scaling",
+    "best",
     "budget",
     "caption",
     "cost",
+    "crowded",
     "decision_tree",
     "deployment_matrix",
     "figure",

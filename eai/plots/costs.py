@@ -22,7 +22,8 @@ def cost(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") ->
 
     Tasks that ran as their items come are costed by the item, and the axis says so. `metric` is a column of the summary; its `_low`
     and `_high` are drawn where the table has them. A point outside the gate (rejected) is hollow. Without any usable point the axes
-    say so.
+    say so. Beyond 16 series each is a small point without interval, in the colour of its GPU (or whatever varies first), whose median
+    stands out; the title says so.
     """
     return _by_unit(summary, ax, metric, "unit_energy_j", UNITS)
 
@@ -51,21 +52,46 @@ def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str) -> list:
         return [ax.text(0.5, 0.5, "no usable window", transform=ax.transAxes, ha="center", color="0.4")]
     strategies = list(dict.fromkeys(table["quantization"]))
     groups = list(series(table))
+    common = _crowd(table) if len(groups) > MOST_SERIES else ""
     artists = []
-    for i, (name, rows) in enumerate(groups):
-        offset = (i - (len(groups) - 1) / 2) * min(0.16, 0.7 / len(groups))
+    for i, (name, rows) in enumerate(_by_level(table, common) if common else groups):
+        several = table[common].nunique() if common else len(groups)
+        offset = (i - (several - 1) / 2) * min(0.16, 0.7 / several)
         x = rows["quantization"].map(strategies.index).to_numpy(float) + offset
-        artists += _points(ax, x, rows, metric, PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], name)
+        draw = _medians if common else _points
+        artists += draw(ax, x, rows, metric, PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], name)
     ax.set_xticks(
         range(len(strategies)), strategies, rotation=20 if len(strategies) > 3 else 0, ha="right" if len(strategies) > 3 else "center"
     )
     _scale(ax, table[metric])
     if len(groups) > MOST_SERIES:
-        title(ax, f"{len(groups)} series, named in the table")
-    elif len(groups) > 1:
-        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if len(groups) > MOST_INSIDE else {}
+        of = f"; large: median of each {common.replace('_', ' ')}" if common else ""
+        title(ax, f"{len(groups)} series, named in the table{of}")
+    if common or 1 < len(groups) <= MOST_SERIES:
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if common or len(groups) > MOST_INSIDE else {}
         ax.legend(frameon=False, fontsize="small", **beside)
     return artists + watermark(ax, table)
+
+
+def crowded(summary: pd.DataFrame, over: str = "") -> str:
+    """What a caption says of a figure of more than 16 series, which has no bars; empty for fewer.
+
+    `over`: the column on x where that is not the strategy.
+    """
+    table = summary[summary["n_blocks"] > 0]
+    groups = [rows.drop(columns=over) for _, rows in table.groupby("quantization")] if over else [table]
+    many = sum(len(list(series(rows))) for rows in groups) > MOST_SERIES
+    return "Large or thick: medians over series; the 95 % interval of each stands in the table" if many else ""
+
+
+def _crowd(table: pd.DataFrame) -> str:
+    """The first column that varies and whose levels the palette can tell apart; empty if there is none."""
+    return next((c for c in SERIES if c in table and 1 < table[c].nunique() <= len(PALETTE)), "")
+
+
+def _by_level(table: pd.DataFrame, column: str) -> list[tuple[str, pd.DataFrame]]:
+    """Pairs (name, rows) of the levels of one column."""
+    return [(word(column, value) or str(value), rows) for value, rows in table.groupby(column, sort=True)]
 
 
 def series(table: pd.DataFrame):
@@ -105,6 +131,14 @@ def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame, metric: str, color: str
     points = ax.scatter(x, value, c=face, edgecolors=color, marker=marker, s=22, linewidths=1, zorder=3)
     ax.scatter([], [], c=color, edgecolors=color, marker=marker, s=22, label=name or None)
     return [bars, points]
+
+
+def _medians(ax: Axes, x: np.ndarray, rows: pd.DataFrame, metric: str, color: str, marker: str, name: str) -> list:
+    """The points of one level, small, and the median of each strategy, large."""
+    small = ax.scatter(x, rows[metric], c=color, s=4, alpha=0.4, linewidths=0)
+    middle = rows.groupby(x)[metric].median()
+    large = ax.scatter(middle.index, middle, c=color, edgecolors="black", marker=marker, s=26, linewidths=0.7, zorder=3, label=name)
+    return [small, large]
 
 
 def _scale(ax: Axes, values: pd.Series) -> None:

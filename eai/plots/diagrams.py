@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
+from eai.plots.costs import word
 from eai.plots.style import FONT_PT, PALETTE, percent, watermark
 
 STAGES = (
@@ -14,6 +15,7 @@ STAGES = (
     ("guidance", ("computed rules", "their probability", "their reach")),
 )
 MOST_LEAVES = 12
+MOST_LETTERS = 40
 
 
 def framework(ax: Axes) -> list:
@@ -62,9 +64,10 @@ def decision_tree(rules: pd.DataFrame, ax: Axes) -> list:
 
 def _setting(row: dict, rules: pd.DataFrame) -> str:
     """What a rule holds for: hardware and model, and whatever else varies between rules."""
-    more = [c for c in ("input_tokens", "output_tokens", "task") if rules[c].nunique() > 1]
-    words = [str(row["gpu"]), str(row["model"]).rsplit("/", 1)[-1], *(f"{c.replace('_', ' ')} {row[c]}" for c in more)]
-    return "\n".join([", ".join(words[:1] + words[2:]), words[1]])
+    more = [word(c, row[c]) for c in ("input_tokens", "output_tokens", "task") if rules[c].nunique() > 1]
+    hardware = f"{row['gpu']}, {str(row['model']).rsplit('/', 1)[-1]}"
+    lines = [hardware] if more and len(hardware) <= MOST_LETTERS else hardware.split(", ")
+    return "\n".join([*lines, ", ".join(filter(None, more))]).strip()
 
 
 def _box(ax: Axes, x: float, y: float, width: float, height: float, color: str):

@@ -14,7 +14,8 @@ def load_curve(loads: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token"
     """Draw a column of the loads table against requests completed a second; returns the artists.
 
     Closed loads are joined by a line in the order of their concurrency, open ones are points of their own; each point carries its load. A
-    series for each server, model, quantization and length. `_low` and `_high` are drawn where the table has them.
+    series for each server, model, quantization and length. `_low` and `_high` are drawn where the table has them. Only an energy carries
+    the watermark of its basis: a time is measured, wherever the energy comes from.
     """
     tidy(ax)
     ax.set_xlabel(label("requests_per_s", "loads"))
@@ -23,7 +24,7 @@ def load_curve(loads: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token"
     if table.empty:
         return [ax.text(0.5, 0.5, "no usable window", transform=ax.transAxes, ha="center", color="0.4")]
     artists = []
-    for i, (name, rows) in enumerate(_series(table)):
+    for i, (name, rows) in enumerate(table.groupby(named_series(table), sort=False)):
         kinds = rows["traffic"].str.partition(":")[0]
         for j, (kind, points) in enumerate(rows.groupby(kinds, sort=True)):
             style = {
@@ -33,18 +34,15 @@ def load_curve(loads: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token"
             }
             artists += _points(ax, points.sort_values("traffic_level"), metric, ", ".join(filter(None, (name, kind))), style)
     ax.set_ylim(bottom=0)
-    ax.set_xlim(left=0)
+    ax.set_xlim(left=0, right=1.08 * table["requests_per_s"].max())
     ax.legend(frameon=False, fontsize="small")
-    return artists + watermark(ax, table)
+    return artists + (watermark(ax, table) if metric.startswith("energy") else [])
 
 
-def _series(table: pd.DataFrame):
-    """Pairs (name, rows): one for each combination of what varies beside the load."""
+def named_series(table: pd.DataFrame) -> list[str]:
+    """For each row the name of its series: what varies between the rows beside the load, empty where nothing does."""
     varying = [c for c in SERIES if table[c].nunique() > 1]
-    if not varying:
-        return [("", table)]
-    groups = table.groupby(varying, sort=True)
-    return [(", ".join(WORDS.get(c, "{}").format(v) for c, v in zip(varying, key, strict=True)), rows) for key, rows in groups]
+    return [", ".join(WORDS.get(c, "{}").format(row[c]) for c in varying) for row in table[list(SERIES)].to_dict("records")]
 
 
 def _points(ax: Axes, rows: pd.DataFrame, metric: str, name: str, style: dict) -> list:
@@ -54,8 +52,9 @@ def _points(ax: Axes, rows: pd.DataFrame, metric: str, name: str, style: dict) -
     known = np.isfinite(ends[0]) & np.isfinite(ends[1])
     error = np.where(known, [y - ends[0], ends[1] - y], 0.0)
     bars = ax.errorbar(x, y, yerr=error, label=name, markersize=4, linewidth=1, capsize=2, **style)
+    place = {"xytext": (4, 3)} if style["linestyle"] else {"xytext": (-4, -8), "ha": "right"}
     texts = [
-        ax.annotate(text, (px, py), xytext=(3, 3), textcoords="offset points", fontsize="x-small", color="0.3")
+        ax.annotate(text, (px, py), textcoords="offset points", fontsize="x-small", color="0.3", **place)
         for text, px, py in zip(rows["traffic"].str.partition(":")[2], x, y, strict=True)
     ]
     return [bars, *texts]

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from eai.analyze.cost import SPEEDS, label
 from eai.plots.ratios import names
@@ -13,6 +15,7 @@ MOST_NAMED = 10
 LEAST_NAMED = 0.05
 MOST_WITH_BARS = 60
 LOG_SPAN = 5.0
+GAP_PT = 14.0
 
 
 def pareto(table: pd.DataFrame, ax: Axes) -> list:
@@ -125,20 +128,42 @@ def _error(rows: pd.DataFrame, name: str) -> list[pd.Series]:
 def deployment_matrix(table: pd.DataFrame, ax: Axes) -> list:
     """Draw analyze.matrix.matrix as a table of text: scenario, choice, what it saves and keeps, and how sure the choice is.
 
-    A unit is an output token, or an item of a task.
+    A unit is an output token, or an item of a task. Columns are as wide as their texts; where all together are too wide for the axes the
+    letters are smaller.
     """
     ax.set_axis_off()
     heads = ("scenario", "hardware, strategy, batch", "energy saved", "score kept", "units/s", "probability")
-    places = (0.01, 0.26, 0.52, 0.66, 0.80, 0.89)
+    rows = [matrix_texts(row) for row in table.to_dict("records")]
+    places, size = _columns(ax, heads, rows)
     ax.set_xlim(0, 1)
     ax.set_ylim(len(table) + 0.5, -0.7)
-    artists = [ax.text(x, -0.2, head, fontsize=FONT_PT, fontweight="bold", va="center") for x, head in zip(places, heads, strict=True)]
-    for y, row in enumerate(table.to_dict("records")):
+    artists = [ax.text(x, -0.2, head, fontsize=size, fontweight="bold", va="center") for x, head in zip(places, heads, strict=True)]
+    for y, texts in enumerate(rows):
         if y % 2 == 0:
             artists.append(ax.axhspan(y + 0.1, y + 1.1, color="0.95", zorder=0))
-        artists += [ax.text(x, y + 0.6, text, fontsize=FONT_PT, va="center") for x, text in zip(places, matrix_texts(row), strict=True)]
+        artists += [ax.text(x, y + 0.6, text, fontsize=size, va="center") for x, text in zip(places, texts, strict=True)]
     title(ax, left_out(table))
     return artists + watermark(ax, table)
+
+
+def _columns(ax: Axes, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> tuple[list[float], float]:
+    """Where each column begins, as a fraction of the axes, and the size of the letters with which all of them fit [pt].
+
+    The width of a text is that of its outline, which does not depend on the renderer.
+    """
+    plain, bold = FontProperties(size=FONT_PT), FontProperties(size=FONT_PT, weight="bold")
+    body = [max((_width_pt(row[i], plain) for row in rows), default=0.0) for i in range(len(heads))]
+    widths = [max(_width_pt(head, bold), width) + GAP_PT for head, width in zip(heads, body, strict=True)]
+    room_pt = 72 * ax.figure.get_size_inches()[0] * 0.93
+    shrink = min(1.0, room_pt / sum(widths))
+    spare = (1.0 - shrink * sum(widths) / room_pt) / len(widths)
+    starts = np.cumsum([0.01, *(shrink * width / room_pt + spare for width in widths[:-1])])
+    return starts.tolist(), FONT_PT * shrink
+
+
+def _width_pt(text: str, font: FontProperties) -> float:
+    """The width of a text [pt]."""
+    return TextPath((0, 0), text, prop=font).get_extents().width if text.strip() else 0.0
 
 
 def left_out(table: pd.DataFrame) -> str:

@@ -27,7 +27,7 @@ def forest(comparisons: pd.DataFrame, ax: Axes) -> list:
     margin = float(table["margin"].dropna().max()) if table["margin"].notna().any() else 0.0
     artists = [ax.axvspan(1 / (1 + margin), 1 + margin, color="0.93", zorder=0), ax.axvline(1.0, color="0.3", linewidth=0.8)]
     artists += [_line(ax, y, row) for y, row in table.iterrows()]
-    ax.set_yticks(range(len(table)), names(table))
+    ax.set_yticks(range(len(table)), names(comparisons)[: len(table)])
     ax.set_ylim(len(table) - 0.5, -0.5)
     title(ax, f"{len(table)} of {len(comparisons)} comparisons" if len(comparisons) > len(table) else "")
     ax.set_xlabel(f"{_quantity(table)}, ratio to {', '.join(sorted(set(table['baseline'])))}")

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from eai.plots.costs import series
+from eai.plots.costs import MOST_SERIES, series
 from eai.plots.style import FONT_PT, LINES, MARKERS, PALETTE, plain_ticks, tidy, title, watermark
 
 GIGA, TERA = 1e9, 1e12
@@ -15,8 +16,9 @@ ROOM = 3.0
 def roofline(table: pd.DataFrame, ax: Axes) -> list:
     """Draw the points of analyze.roofline.roofline, a marker a strategy, under the roofs of their cards; returns the artists.
 
-    The legend states each strategy's share of its roof. Prefill lies right (compute) and decode left (memory); the words stand at
-    the points. Without a known roof none is drawn, and the title says so.
+    The legend states each strategy's share of its roof, and the figures of each roof: words at the roofs would cover each other. Prefill
+    lies right (compute) and decode left (memory); the words stand at the foot of the axes. Beyond 16 series a colour is a strategy.
+    Without a known roof none is drawn, and the title says so; beyond 6 it says how many there were.
     """
     tidy(ax, grid="both")
     points = table[table["phase"] != ""].reset_index(drop=True)
@@ -29,14 +31,19 @@ def roofline(table: pd.DataFrame, ax: Axes) -> list:
     ax.set_yscale("log")
     artists = [artist for i, rows in enumerate(_by_name(points)) for artist in _points(ax, i, *rows, scale)]
     _limits(ax, points, scale)
-    artists += _phases(ax, points, scale) + _roofs(ax, points, scale)
+    artists += _phases(ax, points) + _roofs(ax, points, scale)
     plain_ticks(ax.xaxis)
     plain_ticks(ax.yaxis)
     known = "share of the roof" if points["share_of_roof"].notna().any() else None
     style = {"frameon": False, "fontsize": FONT_PT - 1, "title_fontsize": FONT_PT, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-    ax.legend(title=known, alignment="left", **style)
+    ax.legend(handles=_series_first(ax), title=known, alignment="left", **style)
     _say(ax, table, points)
     return artists + watermark(ax, points)
+
+
+def _series_first(ax: Axes) -> list:
+    """The entries of the legend: the series, which the legend's title is about, before the roofs."""
+    return sorted(ax.get_legend_handles_labels()[0], key=lambda handle: isinstance(handle, Line2D))
 
 
 def _by_name(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -45,7 +52,7 @@ def _by_name(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     for strategy, rows in points.groupby("quantization", sort=False):
         same = series(rows.drop(columns=["batch_size", "input_tokens", "output_tokens"]))
         found += [(", ".join(filter(None, (strategy, name))), rows.loc[part.index]) for name, part in same]
-    return found
+    return found if len(found) <= MOST_SERIES else list(points.groupby("quantization", sort=False))
 
 
 def _points(ax: Axes, i: int, name: str, rows: pd.DataFrame, scale: float) -> list:
@@ -76,31 +83,35 @@ def _limits(ax: Axes, points: pd.DataFrame, scale: float) -> None:
     ax.set_ylim(y.min() / ROOM, y.max() * ROOM)
 
 
-def _phases(ax: Axes, points: pd.DataFrame, scale: float) -> list:
-    """The name of each phase below its points."""
+def _phases(ax: Axes, points: pd.DataFrame) -> list:
+    """The name of each phase below its points, at the foot of the axes."""
     artists = []
-    for phase, rows in points.groupby("phase"):
+    for i, (phase, rows) in enumerate(points.groupby("phase")):
         x = np.exp(np.log(rows["intensity_flop_per_byte"]).mean())
-        place = (x, rows["achieved_flop_s"].min() / scale)
         words = {"whole": "whole call", "decode": "decode step"}.get(phase, phase)
-        style = {"xytext": (0, -12), "textcoords": "offset points", "ha": "center", "fontsize": FONT_PT - 1, "color": "0.3"}
-        artists.append(ax.annotate(words, place, **style))
+        style = {"transform": ax.get_xaxis_transform(), "ha": "center", "fontsize": FONT_PT - 1, "color": "0.3"}
+        artists.append(ax.text(x, 0.02 + 0.07 * (i % 2), words, **style))
     return artists
 
 
 def _roofs(ax: Axes, points: pd.DataFrame, scale: float) -> list:
-    """The memory and compute roofs of each card, labelled with their figures; a dash pattern a card."""
-    known = points.dropna(subset=["peak_flop_s", "bandwidth_byte_s"]).drop_duplicates(["gpu", "peak_flop_s", "bandwidth_byte_s"])
+    """The memory and compute roofs of each card, their figures in the legend; a dash pattern a card."""
+    known = _known_roofs(points)
     cards = list(dict.fromkeys(known["gpu"]))
     left, right = ax.get_xlim()
     artists = []
     for roof in known.head(MOST_ROOFS).to_dict("records"):
         x = np.geomspace(left, right, 200)
         y = np.minimum(x * roof["bandwidth_byte_s"], roof["peak_flop_s"]) / scale
-        artists += ax.plot(x, y, color="0.4", linewidth=1, linestyle=LINES[cards.index(roof["gpu"]) % len(LINES)], zorder=1)
         words = f"{roof['gpu']}, {roof['quantization']}: {_speed(roof['peak_flop_s'])}, {roof['bandwidth_byte_s'] / GIGA:.4g} GB/s"
-        artists.append(ax.annotate(words, (right, y[-1]), xytext=(-2, 2), textcoords="offset points", ha="right", fontsize=FONT_PT - 2))
+        dash = LINES[cards.index(roof["gpu"]) % len(LINES)]
+        artists += ax.plot(x, y, color="0.4", linewidth=1, linestyle=dash, zorder=1, label=words)
     return artists
+
+
+def _known_roofs(points: pd.DataFrame) -> pd.DataFrame:
+    """One row for each roof that has figures."""
+    return points.dropna(subset=["peak_flop_s", "bandwidth_byte_s"]).drop_duplicates(["gpu", "peak_flop_s", "bandwidth_byte_s"])
 
 
 def _speed(flop_s: float) -> str:
@@ -115,6 +126,8 @@ def _say(ax: Axes, table: pd.DataFrame, points: pd.DataFrame) -> None:
         words.append(f"{left_out} configurations not counted: {table.loc[table['phase'] == '', 'reason'].iloc[0]}")
     if without := sorted(set(points.loc[points["roof_flop_s"].isna(), "gpu"])):
         words.append(f"no peak is known for {', '.join(without)}: no roof is drawn")
+    if (roofs := len(_known_roofs(points))) > MOST_ROOFS:
+        words.append(f"{MOST_ROOFS} of {roofs} roofs")
     if above := int((points["share_of_roof_low"] > 1).sum()):
         words.append(f"{above} points lie above their roof: a time, a count or a peak is wrong")
-    title(ax, "; ".join(words))
+    title(ax, "\n".join(words))

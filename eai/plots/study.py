@@ -6,15 +6,22 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from eai.analyze.budget import TERMS
-from eai.plots.costs import WORDS, series
+from eai.plots.costs import MOST_SERIES, WORDS, series
 from eai.plots.ratios import LOOK, names
 from eai.plots.style import FONT_PT, MARKERS, MOST_LINES, PALETTE, colorbar, doubts, label, plain_ticks, tidy, title, watermark
 
 
-def heatmap(table: pd.DataFrame, ax: Axes, value: str = "energy_j_per_token", basis: pd.DataFrame | None = None) -> list:
+def heatmap(
+    table: pd.DataFrame,
+    ax: Axes,
+    value: str = "energy_j_per_token",
+    basis: pd.DataFrame | None = None,
+    notes: pd.DataFrame | None = None,
+) -> list:
     """Draw a table of rows x columns (analyze.study.heatmap) with the number in every cell; an empty cell was not measured.
 
-    The colour is on a log scale, dark for more. `basis` is the summary that the table came from, for the watermark.
+    The colour is on a log scale, dark for more. `basis` is the summary that the table came from, for the watermark. `notes`, of the
+    same rows and columns (`best`), says under each number what it holds for.
     """
     numbers = table.to_numpy(float)
     norm = matplotlib.colors.LogNorm(np.nanmin(numbers), np.nanmax(numbers)) if np.nanmax(numbers) > np.nanmin(numbers) else None
@@ -22,14 +29,29 @@ def heatmap(table: pd.DataFrame, ax: Axes, value: str = "energy_j_per_token", ba
     artists = [image]
     for (i, j), number in np.ndenumerate(numbers):
         text = f"{number:.3g}" if np.isfinite(number) else "not\nmeasured"
+        text += f"\n{notes.iloc[i, j]}" if notes is not None and np.isfinite(number) else ""
         color = _readable_on(image.cmap(image.norm(number))) if np.isfinite(number) else "0.4"
-        artists.append(ax.text(j, i, text, ha="center", va="center", color=color, fontsize=FONT_PT - 1))
+        artists.append(ax.text(j, i, text, ha="center", va="center", color=color, fontsize=FONT_PT - (1 if notes is None else 2)))
     ax.set_xticks(range(table.shape[1]), table.columns, rotation=35, ha="right")
     ax.set_yticks(range(table.shape[0]), table.index)
     plain_ticks(colorbar(ax, image, label(value)).ax.yaxis)
     if basis is not None:
         title(ax, " / ".join(doubts(basis)))
     return artists
+
+
+def best(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lowest cost of each hardware and strategy (analyze.matrix.cells), and its interval, batch size and n in words."""
+    least = cells.loc[cells.groupby(["gpu", "quantization"], sort=False)["unit_energy_j"].idxmin()]
+    rows = least.to_dict("records")
+    words = [
+        f"[{r['unit_energy_j_low']:.3g}, {r['unit_energy_j_high']:.3g}]\nbatch {r['batch_size']}, n = {r['n_blocks']:.0f}" for r in rows
+    ]
+    numbers, notes = (
+        least.assign(words=words).pivot_table(index="gpu", columns="quantization", values=v, aggfunc="first", sort=False)
+        for v in ("unit_energy_j", "words")
+    )
+    return numbers, notes.reindex_like(numbers)
 
 
 def _readable_on(rgba: tuple[float, float, float, float]) -> str:
@@ -39,18 +61,22 @@ def _readable_on(rgba: tuple[float, float, float, float]) -> str:
 
 
 def batch_scaling(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
-    """Draw a metric against the batch size, both on log scales, a line with intervals for each strategy (and whatever else varies)."""
+    """Draw a metric against the batch size, both on log scales, a line with intervals for each strategy (and whatever else varies).
+
+    Beyond 16 lines each is thin, in the colour of its strategy, whose median stands out; the title says so.
+    """
     tidy(ax, grid="both")
     table = summary.dropna(subset=metric)
-    artists = []
-    for strategy, rows in table.groupby("quantization", sort=False):
-        for name, line in series(rows.drop(columns="batch_size")):
-            line = rows.loc[line.index].sort_values("batch_size")
-            i = len(artists)
-            error = [(line[metric] - line[f"{metric}_low"]).fillna(0), (line[f"{metric}_high"] - line[metric]).fillna(0)]
-            words = ", ".join(filter(None, (strategy, name)))
-            style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4, "linewidth": 1, "capsize": 2}
-            artists.append(ax.errorbar(line["batch_size"], line[metric], yerr=error, label=words, **style))
+    lines = [
+        (strategy, ", ".join(filter(None, (strategy, name))), rows.loc[line.index].sort_values("batch_size"))
+        for strategy, rows in table.groupby("quantization", sort=False)
+        for name, line in series(rows.drop(columns="batch_size"))
+    ]
+    if len(lines) > MOST_SERIES:
+        artists = _bundles(ax, lines, metric)
+        title(ax, f"{len(lines)} lines, named in the table; thick: median of each strategy")
+    else:
+        artists = [_scaling_line(ax, i, words, line, metric) for i, (_, words, line) in enumerate(lines)]
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(sorted(table["batch_size"].unique()), minor=False)
@@ -61,6 +87,27 @@ def batch_scaling(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_t
     ax.set_ylabel(label(metric))
     ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return artists + watermark(ax, table)
+
+
+def _scaling_line(ax: Axes, i: int, words: str, line: pd.DataFrame, metric: str):
+    """One line over the batch sizes with its intervals."""
+    error = [(line[metric] - line[f"{metric}_low"]).fillna(0), (line[f"{metric}_high"] - line[metric]).fillna(0)]
+    style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4, "linewidth": 1, "capsize": 2}
+    return ax.errorbar(line["batch_size"], line[metric], yerr=error, label=words, **style)
+
+
+def _bundles(ax: Axes, lines: list[tuple[str, str, pd.DataFrame]], metric: str) -> list:
+    """All lines of a strategy, thin, and their median over the lines that have every batch size, thick."""
+    artists, sizes = [], max(len(line) for _, _, line in lines)
+    for i, strategy in enumerate(dict.fromkeys(name for name, _, _ in lines)):
+        own = [line.set_index("batch_size")[metric] for name, _, line in lines if name == strategy]
+        color, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        for line in own:
+            artists += ax.plot(line.index, line, color=color, linewidth=0.5, alpha=0.4)
+        whole = pd.concat([line for line in own if len(line) == sizes] or own)
+        middle = whole.groupby(level=0).median()
+        artists += ax.plot(middle.index, middle, color=color, marker=marker, markeredgecolor="black", linewidth=2, label=strategy)
+    return artists
 
 
 def synergy(table: pd.DataFrame, ax: Axes) -> list:
@@ -95,14 +142,14 @@ def budget(table: pd.DataFrame, ax: Axes) -> list:
     At most 40 configurations are drawn; the title says how many there were.
     """
     tidy(ax, grid="x")
-    several, table = len(table), table.head(MOST_LINES)
+    several, named, table = len(table), names(table), table.head(MOST_LINES)
     drawn = [t for t in TERMS if (table[t] > 0).any()]
     height = 0.8 / max(len(drawn), 1)
     artists = []
     for i, term in enumerate(drawn):
         y = np.arange(len(table)) + (i - (len(drawn) - 1) / 2) * height
         artists.append(ax.barh(y, 100 * table[term].fillna(0), height=height, color=PALETTE[i], label=term))
-    ax.set_yticks(range(len(table)), names(table))
+    ax.set_yticks(range(len(table)), named[: len(table)])
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set_xlabel("relative standard uncertainty, k = 1 [%]")
     ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -1,6 +1,7 @@
 """Energy of a recorded power log, with its interval and everything about it that a reader should doubt."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,6 +17,8 @@ FLAT_SHARE, IDLE_W = 0.10, 130.0
 """A log flat within 10 % below 130 W may be a card that does nothing: an H100 with a CUDA context idles at 122 W."""
 
 SLOW_S = 0.5
+EPOCH_S = 1e8
+"""Instants below are offsets, those above are seconds since 1970: no log lasts three years."""
 
 
 def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None) -> dict:
@@ -31,9 +34,9 @@ def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None) ->
     start_s, stop_s = _edges(window, float(first_s), float(last_s), log.zone, warnings)
     rows, variances, invalid = [], [], []
     for gpu in log.gpus:
-        row, u_j, bad = _one(gpu, start_s, stop_s, window is not None, warnings, len(log.gpus) > 1)
+        row, terms_j, bad = _one(gpu, start_s, stop_s, window is not None, warnings, len(log.gpus) > 1)
         rows.append(row)
-        variances.append(u_j**2)
+        variances.append(sum(u**2 for u in terms_j.values()))
         invalid.append(bad)
     if "average" in log.power_name.lower():
         warnings.append(f"{log.power_name} lags behind the load: readings right after it still belong to it")
@@ -59,9 +62,9 @@ def _edges(window: tuple[float, float] | None, first_s: float, last_s: float, zo
     start_s, stop_s = window
     if not stop_s > start_s:
         raise UserError(f"--window {start_s:g} {stop_s:g}", "an end after the start", "swap them")
-    if stop_s < 1e8 or first_s < 1e8:
+    if stop_s < EPOCH_S or first_s < EPOCH_S:
         start_s, stop_s = (
-            s + first_s if s < 1e8 <= first_s or (first_s < 1e8 and stop_s <= last_s - first_s) else s for s in (start_s, stop_s)
+            s + first_s if s < EPOCH_S <= first_s or (first_s < EPOCH_S and stop_s <= last_s - first_s) else s for s in (start_s, stop_s)
         )
     if stop_s <= first_s or start_s >= last_s:
         hours = round((start_s - first_s) / 3600)
@@ -77,8 +80,8 @@ def _edges(window: tuple[float, float] | None, first_s: float, last_s: float, zo
     return max(start_s, first_s), min(stop_s, last_s)
 
 
-def _one(gpu: LoggedGpu, start_s: float, stop_s: float, cut: bool, warnings: list[str], several: bool) -> tuple[dict, float, bool]:
-    """(row, standard uncertainty [J], whether it is invalid) of one card."""
+def _one(gpu: LoggedGpu, start_s: float, stop_s: float, cut: bool, warnings: list[str], several: bool) -> tuple[dict, dict, bool]:
+    """(row, standard uncertainties [J] by term, whether it is invalid) of one card."""
     who = f"GPU {gpu.index}: " if several else ""
     t_s, power_w, backwards = _in_order(gpu)
     if backwards:
@@ -111,8 +114,8 @@ def _one(gpu: LoggedGpu, start_s: float, stop_s: float, cut: bool, warnings: lis
         "sensor_period_s": sensor_period_s(t_s[inside], seen),
     }
     _doubts(row, seen, gpu.utilization_pct, who, warnings)
-    u_j = _uncertainty_j(seen, period_s, duration_s, energy_j, cut)
-    return row, u_j, bool(backwards) or missing > MISSING_SHARE
+    terms_j = _uncertainty_j(seen, period_s, duration_s, energy_j, cut)
+    return row, terms_j, bool(backwards) or missing > MISSING_SHARE
 
 
 def _in_order(gpu: LoggedGpu) -> tuple[np.ndarray, np.ndarray, int]:
@@ -148,10 +151,39 @@ def _doubts(row: dict, power_w: np.ndarray, utilization_pct: float | None, who: 
         warnings.append(f"{who}idle: {sure}; check that the work ran on this card while the log was taken")
 
 
-def _uncertainty_j(power_w: np.ndarray, period_s: float, duration_s: float, energy_j: float, cut: bool) -> float:
-    """Standard uncertainty [J]: scatter between readings, the edges of a cut window, and a sensor's usual gain and offset."""
+def _uncertainty_j(power_w: np.ndarray, period_s: float, duration_s: float, energy_j: float, cut: bool) -> dict[str, float]:
+    """Standard uncertainties [J]: scatter between readings, the edges of a cut window, and a sensor's usual gain and offset."""
     changes_w = np.diff(power_w)
     scatter_w = math.sqrt(float(np.dot(changes_w, changes_w)) / (2 * max(len(changes_w), 1)))
-    sampling_j = scatter_w * math.sqrt(duration_s * period_s)
-    edges_j = float(np.ptp(power_w)) * period_s / math.sqrt(6) if cut else 0.0
-    return math.hypot(sampling_j, edges_j, GAIN_REL * energy_j, OFFSET_W * duration_s)
+    return {
+        "u_statistical_j": scatter_w * math.sqrt(duration_s * period_s),
+        "u_granularity_j": float(np.ptp(power_w)) * period_s / math.sqrt(6) if cut else 0.0,
+        "u_gain_j": GAIN_REL * energy_j,
+        "u_offset_j": OFFSET_W * duration_s,
+    }
+
+
+def phase_energies(log: PowerLog) -> Callable[[float, float], list[dict]]:
+    """What integrates the log between two instants: one row a card, with device_id, energy_j, the terms of its uncertainty, and status.
+
+    An instant is seconds from the first reading, or since 1970. Raises UserError for a phase that reaches beyond the log: part of its
+    energy is nobody's reading.
+    """
+    first_s, last_s = float(min(g.t_s.min() for g in log.gpus)), float(max(g.t_s.max() for g in log.gpus))
+
+    def energies(start_s: float, stop_s: float) -> list[dict]:
+        shift_s = first_s if stop_s < EPOCH_S <= first_s else 0.0
+        start_s, stop_s = start_s + shift_s, stop_s + shift_s
+        if start_s < first_s - SLOW_S or stop_s > last_s + SLOW_S:
+            found = f"a phase from {start_s - first_s:.1f} to {stop_s - first_s:.1f} s of a power log of {last_s - first_s:.1f} s"
+            raise UserError(found, "phases inside the log", f"its time was read as {log.zone}: check the clocks and how long it ran")
+        return [_phase(gpu, start_s, stop_s) for gpu in log.gpus]
+
+    return energies
+
+
+def _phase(gpu: LoggedGpu, start_s: float, stop_s: float) -> dict:
+    """The energy of one card in one phase."""
+    row, terms_j, bad = _one(gpu, start_s, stop_s, True, [], False)
+    device = f"gpu{row['index']}" if isinstance(row["index"], int) else str(row["index"])
+    return {"device_id": device, "energy_j": row["energy_j"], "status": "invalid" if bad else "ok"} | terms_j

@@ -88,6 +88,8 @@ def _heatmap(facts: Facts, language: str) -> list[Element]:
 
 def roof(facts: Facts, language: str) -> Section:
     """How much of the roofs of memory and arithmetic the phases reach; that no roof is known where none is."""
+    if facts.roof.empty:
+        return Section()
     placed = facts.roof[facts.roof["phase"] != ""]
     if placed.empty:
         return Section([head("roof", language, 3), Prose((say("roof_uncounted", language, reason=facts.roof["reason"].iloc[0]),))])
@@ -116,7 +118,7 @@ def steady(facts: Facts, language: str) -> Section:
     tested = facts.effects.dropna(subset="p").assign(disturbance=lambda t: t["disturbance"].map(lambda d: _disturbance(d, language)))
     shown = tested[tested["p_holm"] <= 0.05]["disturbance"].tolist()
     words = w.joined(shown, language) or say("none", language)
-    told = say("steady", language, n=len(tested), shown=len(shown), names=words, outliers=len(facts.outliers))
+    told = say("steady", language, n=len(tested), names=words, outliers=len(facts.outliers))
     if tested.empty:
         return Section([head("steady", language, 3), Prose((told,))])
     columns = {

@@ -16,7 +16,7 @@ from eai.plots.style import rendered
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"}  # fmt: skip
 MARKS = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*")
-COLUMN_TABLE = 5
+COLUMN_CHARACTERS = 68
 MOST_ROWS = 24
 
 
@@ -90,11 +90,17 @@ class Points(Element):
         return f"\\begin{{itemize}}\n{items}\n\\end{{itemize}}" if self.points else ""
 
 
+def characters(rows: pd.DataFrame) -> int:
+    """How wide a table of texts is, in characters: the widest cell of each column and two between columns; a Chinese one counts double."""
+    columns = [[name, *rows[name]] for name in rows]
+    return sum(2 + max(sum(1 + (character >= "\u2e80") for character in str(cell)) for cell in cells) for cells in columns)
+
+
 @dataclass(frozen=True)
 class Table(Element):
     """A table of texts with its caption; more than `MOST_ROWS` rows are cut, and the caption says so.
 
-    In LaTeX it spans one column up to `COLUMN_TABLE` columns of text, both beyond, and is scaled down where it would stick out.
+    In LaTeX it spans one column of the page where its text fits there nearly unscaled, both otherwise; what would stick out is scaled.
     """
 
     rows: pd.DataFrame
@@ -117,7 +123,7 @@ class Table(Element):
         lines = [" & ".join(latex(str(cell)) for cell in line) + r" \\" for line in [list(rows.columns), *rows.to_numpy().tolist()]]
         body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
         tabular = f"\\begin{{tabular}}{{{'l' * rows.shape[1]}}}\n{body}\n\\end{{tabular}}"
-        float_name = "table" if rows.shape[1] <= COLUMN_TABLE else "table*"
+        float_name = "table" if characters(rows) <= COLUMN_CHARACTERS else "table*"
         return (
             f"\\begin{{{float_name}}}[tb]\\centering\\footnotesize\n\\caption{{{latex(caption)}}}\n"
             f"\\fitted{{{tabular}}}\n\\end{{{float_name}}}"

@@ -1,7 +1,7 @@
 """What the tables of an experiment carry, gathered once: the only source of every sentence of the report and the talk."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -9,11 +9,13 @@ import pandas as pd
 from eai import tables
 from eai.analyze import comparison, deployment, interaction, matrix, quality, roofline, scores, study, summary
 from eai.analyze.cost import costed
+from eai.analyze.load import is_served, loads
 from eai.analyze.selection import CONFIGURATION, Selection, select
 from eai.errors import UserError
 
 FACTORS = ("batch_size", "gpu", "model", "task", "input_tokens", "output_tokens")
 LENGTHS = ("input_tokens", "output_tokens")
+SETTING = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task")
 STUDY_TASK = "mmlu"
 
 
@@ -24,8 +26,8 @@ class Facts:
     `summary`, `comparisons`: as analyze and compare write them, the summary with its costs by unit of work; `contrasts`, `synergies`: by
     factor that was varied; `rules`: the computed decision rules; `choices`: the deployment matrix; `front`: the summary with the
     probability of being on the Pareto front; `pairs`, `kept`: scores against the baseline's on the same items, and the share kept
-    against the energy saved; `roof`: places under the roofs; `effects`, `outliers`: whether the experiment was steady; `provenance`: one
-    entry a job.
+    against the energy saved; `roof`: places under the roofs; `loads`: what a server's tokens and requests cost at each load; `effects`,
+    `outliers`: whether the experiment was steady; `provenance`: one entry a job.
     """
 
     experiment: str
@@ -42,6 +44,7 @@ class Facts:
     pairs: pd.DataFrame
     kept: pd.DataFrame
     roof: pd.DataFrame
+    loads: pd.DataFrame
     effects: pd.DataFrame
     outliers: pd.DataFrame
     provenance: list[dict]
@@ -57,13 +60,35 @@ class Facts:
         return self.usable[self.usable["score"].notna()].reset_index(drop=True)
 
     @property
+    def only_served(self) -> bool:
+        """Whether every usable row is one of a server."""
+        return bool(is_served(self.usable).all())
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether there is anything to compare and a baseline was measured to compare it with."""
+        return bool(set(self.comparisons["baseline"]) & set(self.usable["quantization"]))
+
+    @property
     def counts(self) -> dict[str, int]:
         """The number of comparisons by outcome."""
         return {str(k): int(v) for k, v in self.comparisons["outcome"].value_counts().items()}
 
     def levels(self, factor: str) -> list:
-        """The levels of a factor among the usable configurations, in the order of the summary; lengths of plain generation only."""
+        """The levels of a factor among the usable configurations, in the order of the summary; of those that it means something for."""
         return list(dict.fromkeys(_with_levels(self.usable, factor)[factor]))
+
+    def unit_of(self, row: pd.Series | dict) -> str:
+        """What a cost in the row is per: an item where the task ran as its items come, else a token."""
+        return "item" if (row["input_tokens"], row["output_tokens"]) == (0, 0) else "token"
+
+    def strategies_of(self, rule: dict) -> tuple[int, int]:
+        """How many strategies were steady in the setting of a rule, and how many were measured there."""
+        rows = self.usable[~is_served(self.usable)]
+        for name in SETTING:
+            rows = rows[rows[name] == rule[name]]
+        rows = rows[rows["batch_size"].between(rule["from"], rule["to"])]
+        return rows.loc[rows["gate"] != "rejected", "quantization"].nunique(), rows["quantization"].nunique()
 
     def best(self) -> pd.Series | None:
         """The comparison with the largest shown saving; None where no saving was shown."""
@@ -94,6 +119,8 @@ def from_tables(
     comparisons = comparison.compare(windows, energies, baseline, boundary=selection.boundary, basis=selection.basis)
     varied = [f for f in FACTORS if _with_levels(table[table["n_blocks"] > 0], f)[f].nunique() > 1]
     ratios = interaction.block_ratios(selection, baseline)
+    own = replace(selection, rows=selection.rows[~is_served(selection.rows)])
+    chosen_among = table[~is_served(table)]
     return Facts(
         experiment=name,
         baseline=baseline,
@@ -103,12 +130,13 @@ def from_tables(
         comparisons=comparisons,
         contrasts={f: found for f in varied if len(found := _contrast(selection, table, f))},
         synergies={f: found for f in varied if len(found := _synergy(ratios, f))},
-        rules=deployment.decisions(table, rng),
-        choices=matrix.matrix(table, rng, kept),
+        rules=deployment.decisions(chosen_among, rng),
+        choices=matrix.matrix(chosen_among, rng, kept),
         front=deployment.pareto(table, rng),
         pairs=pairs,
         kept=kept,
-        roof=roofline.roofline(selection, roofline.measured_roofs(provenance or [])),
+        roof=roofline.roofline(own, roofline.measured_roofs(provenance or [])) if len(own.rows) else pd.DataFrame(),
+        loads=loads(windows, energies, selection.boundary, selection.basis),
         effects=quality.effects(selection),
         outliers=quality.outliers(selection),
         provenance=provenance or [],
@@ -124,7 +152,9 @@ def _or_empty(analysis: Callable[[], pd.DataFrame]) -> pd.DataFrame:
 
 
 def _with_levels(table: pd.DataFrame, factor: str) -> pd.DataFrame:
-    """The rows that have a level of the factor: a task that ran as its items come has no lengths."""
+    """The rows that have a level of the factor: a task that ran as its items come has no lengths, a server no batch size of ours."""
+    if factor == "batch_size":
+        return table[~is_served(table)] if "options" in table else table
     return table[table[factor] > 0] if factor in LENGTHS else table
 
 

@@ -45,6 +45,7 @@ FACTOR = {
     "input_tokens": ("input tokens", "输入词元"),
     "output_tokens": ("output tokens", "输出词元"),
     "task": ("task", "任务"),
+    "load": ("load", "负载"),
 }
 
 HEADS = {
@@ -58,6 +59,7 @@ HEADS = {
     "contrast": ("By {factor}", "按{factor}"),
     "synergy": ("Strategy and {factor} together", "量化策略与{factor}的交互"),
     "scores": ("Scores", "得分"),
+    "loads": ("What each load costs", "每种负载的代价"),
     "roof": ("Under the roof", "离上限有多远"),
     "steady": ("Was it steady?", "实验是否稳定？"),
     "guidance": ("What to deploy, from these data alone", "仅凭这些数据如何部署"),
@@ -80,10 +82,14 @@ CAPTIONS = {
     ),
     "contrast": ("Ratio of {cost} to that at {factor} {reference}.", "{cost}与{factor} {reference} 时之比。"),
     "synergy": (
-        "Ratio to the baseline there, at the reference, and their quotient (synergy): below 1 the strategy saves more there.",
-        "该处与参考处对基线的比值及其商（协同）：小于 1 表示该策略在该处省得更多。",
+        "Ratio to the baseline there, at the reference, and their quotient (synergy) with its 95 % interval: below 1 the strategy saves "
+        "more there.",
+        "该处与参考处对基线的比值及其商（协同）与 95 % 区间：小于 1 表示该策略在该处省得更多。",
     ),
-    "steady": ("Relative effect of possible disturbances on the energy per token.", "可能的干扰对每词元能量的相对影响。"),
+    "steady": (
+        "Relative effect of possible disturbances on the energy of a unit of work; of the block before, the correlation.",
+        "可能的干扰对单位工作能量的相对影响；前一区组一行为相关系数。",
+    ),
     "pairs": (
         "Against the baseline on the same items: difference of scores (bootstrap over items), share retained (Bonett and Price), ratio of "
         "EORs; p of McNemar's test after Holm's correction.",
@@ -91,8 +97,19 @@ CAPTIONS = {
     ),
     "choices": (
         "The best hardware, strategy and batch size for each scenario, over the same models, lengths and tasks; energy saved and score "
-        "kept against the baseline strategy there; the probability that the choice is right.",
-        "每种场景下最好的硬件、策略和批大小，取自同样的模型、长度和任务；节省的能量与保留的得分均相对于该处的基线；以及选择正确的概率。",
+        "kept against the baseline strategy there; the probability that the choice is right. Basis: {basis}.",
+        "每种场景下最好的硬件、策略和批大小，取自同样的模型、长度和任务；节省的能量与保留的得分均相对于该处的基线；以及选择正确的概率。依据：{basis}。",
+    ),
+    "loads": (
+        "{cost} and per request, and throughput, with 95 % intervals of block means; closed:N keeps N requests in flight, open:R sends "
+        "R a second; n: blocks.",
+        "{cost}、每请求的能量与吞吐量，95 % 区间（区组均值）；closed:N 保持 N 个请求在途，open:R 每秒发出 R 个；n 为区组数。",
+    ),
+    "waits": (
+        "Time to first token (TTFT), inter-token latency (ITL) and time of a whole request: geometric means over blocks of each window's "
+        "median or 95th percentile, with 95 % intervals; they count from when a request was due.",
+        "首词元时间（TTFT）、词元间隔（ITL）与整个请求的时间：各窗口中位数或第 95 百分位数在区组间的几何平均，附 95 % 区间；自请求应发出时"
+        "起算。",
     ),
     "scores": (
         "Scores, EOR and TWEOR with 95 % intervals; energy and time are those of the task as run.",
@@ -104,6 +121,12 @@ PHASE = {
     "prefill": ("Reading the prompt (prefill)", "读入提示（预填充）"),
     "decode": ("A decode step", "一个解码步"),
     "whole": ("A whole call", "一次完整调用"),
+}
+
+OBJECTIVES = {
+    "energy, time": ("energy and time", "能量与时间"),
+    "energy, time, score": ("energy, time and score", "能量、时间与得分"),
+    "mixed": ("energy, time and, where all of a task are scored, score", "能量、时间，以及任务全部有得分时的得分"),
 }
 
 SCENARIO = {
@@ -154,5 +177,13 @@ COLUMNS = {
     "speed_units": ("tokens or items/s", "词元或题/秒"),
     "saved": ("energy saved", "节省能量"),
     "probability": ("probability", "概率"),
+    "load": ("load", "负载"),
+    "per_request": ("J per request", "J/请求"),
+    "requests_s": ("requests/s", "请求/秒"),
+    "ttft_s": ("TTFT median [s]", "TTFT 中位数 [s]"),
+    "ttft_p95_s": ("TTFT 95 % [s]", "TTFT 95 % [s]"),
+    "itl_s": ("ITL median [s]", "ITL 中位数 [s]"),
+    "latency_s": ("request median [s]", "请求中位数 [s]"),
+    "failed": ("failed / all", "失败 / 全部"),
     "tweor": ("TWEOR [1/(Wh s)]", "TWEOR [1/(Wh s)]"),
 }

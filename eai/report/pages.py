@@ -7,7 +7,7 @@ MathJax and others from a network; these do not need them.
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 52rem; padding: 1rem 1.1rem 3rem;
+body { margin: 0 auto; max-width: 58rem; padding: 1rem 1.1rem 3rem;
   font: 1rem/1.55 system-ui, "Segoe UI", Roboto, "Noto Sans CJK SC", "WenQuanYi Micro Hei", sans-serif; color: #1b1b1b;
   background: #fff; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2rem; border-bottom: 1px solid #ddd;
@@ -15,9 +15,9 @@ h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top
 .anchor-link { display: none; }
 code { font-size: .9em; background: #f3f3f3; padding: 0 .2em; border-radius: 3px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; text-align: left !important; border-bottom: 1px solid #e3e3e3; white-space: nowrap; }
+th, td { padding: .25rem .45rem; text-align: left !important; border-bottom: 1px solid #e3e3e3; white-space: nowrap; }
 th { border-bottom: 2px solid #888; }
-td:last-child { white-space: normal; min-width: 8.5rem; }
+td:last-child { white-space: normal; min-width: 2.5rem; }
 figure { margin: 1.2rem 0; } figure img { width: 100%; height: auto; display: block; }
 figcaption, em { font-size: .85rem; color: #555; }
 @media (max-width: 36rem) { figure { overflow-x: auto; } figure img { min-width: 34rem; } body { padding: .6rem .8rem 2rem; } }
@@ -30,7 +30,7 @@ section { min-height: 100vh; padding: 4vh 7vw 3rem; display: flex; flex-directio
   scroll-snap-align: start; border-bottom: 1px solid #ddd; position: relative; font-size: clamp(1rem, 1.9vw, 1.5rem); }
 section h2 { font-size: clamp(1.5rem, 3.6vw, 2.7rem); border: 0; margin: 0 0 1rem; }
 section h3 { font-size: clamp(1.8rem, 5vw, 3.6rem); margin: 0; color: #0072B2; }
-section figure { margin: .5rem 0; } section figure img { width: 100%; max-height: 60vh; min-width: 0;
+section table { font-size: .85em; } section figure { margin: .5rem 0; } section figure img { width: 100%; max-height: 60vh; min-width: 0;
   object-fit: contain; }
 section footer { position: absolute; bottom: .7rem; right: 1.2rem; font-size: .8rem; color: #777; }
 aside { display: none; margin-top: 1rem; padding: .6rem 1rem; background: #fff7dc; font-size: 1rem; }
@@ -123,11 +123,15 @@ MARKDOWN = """
 LATEX = r"""((*- if resources.language == "zh" *))\documentclass[a4paper,twocolumn,fontset=fandol]{ctexart}
 ((* else *))\documentclass[a4paper,twocolumn]{article}
 \usepackage{fontspec}
+\usepackage[raggedright]{titlesec}
 ((* endif *))\usepackage[margin=18mm]{geometry}
 \usepackage{graphicx,booktabs,microtype}
 \newsavebox\fittedbox
 \newcommand\fitted[1]{\sbox\fittedbox{#1}\ifdim\wd\fittedbox>\linewidth\resizebox{\linewidth}{!}{\usebox\fittedbox}\else\usebox\fittedbox\fi}
 \setlength\emergencystretch{3em}
+\renewcommand\topfraction{.9}\renewcommand\dbltopfraction{.9}\renewcommand\textfraction{.05}
+\renewcommand\floatpagefraction{.8}\renewcommand\dblfloatpagefraction{.8}
+\setcounter{topnumber}{4}\setcounter{dbltopnumber}{4}\setcounter{totalnumber}{6}
 \setlength\belowcaptionskip{4pt}
 \raggedbottom
 \begin{document}
@@ -137,7 +141,8 @@ LATEX = r"""((*- if resources.language == "zh" *))\documentclass[a4paper,twocolu
 ((( output.data["text/x-tex"] )))
 
 ((* elif eai.kind == "picture" *))
-\begin{figure*}[tb]\centering\includegraphics[width=0.8\textwidth]{((( output.metadata.filenames["application/pdf"] )))}
+\begin{figure*}[tb]\centering
+\includegraphics[width=0.8\textwidth,height=0.78\textheight,keepaspectratio]{((( output.metadata.filenames["application/pdf"] )))}
 \caption{((( eai.caption_tex )))}\end{figure*}
 
 ((* endif *))((* endfor *))((* endfor *))

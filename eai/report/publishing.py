@@ -8,7 +8,7 @@ import nbformat
 
 from eai import notebooks, paths, tables
 from eai.errors import UserError
-from eai.report import pages, slides
+from eai.report import pages, script
 from eai.report.facts import gather
 from eai.report.wording import place
 
@@ -18,21 +18,23 @@ EXTRACTED = {"markdown": ["image/svg+xml"], "latex": ["application/pdf"]}
 def export(experiment: str | Path, out: str | Path | None = None, language: str = "en") -> dict:
     """Write the report and the talk of an experiment; returns `{experiment, language, files, seconds}`.
 
-    `files` has the paths of html, markdown, latex, slides and script, all in `out` (figures/<experiment>/report by default) with the
-    language in their names, so that both languages can lie side by side; the executed notebooks lie beside them. Raises UserError for
-    an unknown language, an experiment without a usable window, or an `out` that cannot be written.
+    `files` has the paths of html, markdown, latex, slides and script, all in `out` (see `default_folder`) with the language in their
+    names, so that both languages can lie side by side; the executed notebooks lie beside them. Raises UserError for an unknown
+    language, an experiment without a usable window, or an `out` that cannot be written.
     """
     place(language)
+    if out is not None and not str(out).strip():
+        raise UserError("--out is empty", "a folder", "name one, or leave --out away")
     began_s = time.monotonic()
     facts = gather(experiment)
-    folder = Path(out).resolve() if out else paths.figures() / tables.experiment_dir(experiment).name / "report"
+    folder = Path(out).resolve() if out else default_folder(experiment)
     executed = {name: _executed(name, experiment, folder, language) for name in ("report", "talk")}
     files = {
         "html": _write(folder, f"report-{language}.html", _html(executed["report"], pages.HTML, language)),
         "markdown": _document("markdown", executed["report"], folder, language),
         "latex": _document("latex", executed["report"], folder, language),
         "slides": _write(folder, f"talk-{language}.html", _html(executed["talk"], pages.SLIDES, language)),
-        "script": _write(folder, f"script-{language}.md", slides.script(facts, language)),
+        "script": _write(folder, f"script-{language}.md", script.script(facts, language)),
     }
     return {
         "experiment": str(tables.experiment_dir(experiment)),
@@ -40,6 +42,15 @@ def export(experiment: str | Path, out: str | Path | None = None, language: str 
         "files": {kind: str(path) for kind, path in files.items()},
         "seconds": round(time.monotonic() - began_s, 1),
     }
+
+
+def default_folder(experiment: str | Path) -> Path:
+    """Where the pages of an experiment go unless told otherwise: figures/<experiment>/report for one of the repository's own, `report`
+    inside its folder for one that lies elsewhere, so that two folders of one name never share a report.
+    """
+    folder = tables.experiment_dir(experiment)
+    own = folder == paths.SAMPLE or folder.parent in (paths.runs().resolve(), paths.MEASURED)
+    return (paths.figures() / folder.name if own else folder) / "report"
 
 
 def _executed(name: str, experiment: str | Path, folder: Path, language: str) -> nbformat.NotebookNode:

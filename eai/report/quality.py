@@ -11,6 +11,7 @@ from eai.report.format import interval, number, p_value
 from eai.report.phrases import caption, cut, head, named, picture_caption, say
 
 SURE = 0.95
+UNKNOWN = percent(float("nan"))
 WORTH_NAMING = 8
 
 
@@ -66,14 +67,34 @@ def choices(facts: Facts, language: str) -> list[Element]:
     """The deployment matrix as a table, where a stratum was measured on everything."""
     if facts.choices.empty:
         return []
-    texts = [(scenario(row["scenario"], language), *plots.matrix_texts(row)[1:]) for row in facts.choices.to_dict("records")]
-    missing = {"nothing measured meets it": "no_candidate", "not measured": "not_measured"}
-    said = [[say(missing[text], language) if text in missing else text for text in row] for row in texts]
+    said = [_choice(row, language, facts.scored.empty) for row in facts.choices.to_dict("records")]
     keys = ("scenario", "choice", "saved", "retained", "speed_units", "probability")
     words = dict(zip(keys, (list(column) for column in zip(*said, strict=True)), strict=True))
     counts = {name: int(facts.choices[name].max()) for name in ("n_rejected", "n_cells")}
     left_out = say("left_out_cells", language, **counts) if counts["n_rejected"] else ""
-    return [Table(named(words, language), caption("choices", language) + left_out, cut("summary", language))]
+    basis = w.say(w.BASIS_WORD, facts.selection.basis, language)
+    return [Table(named(words, language), caption("choices", language, basis=basis) + left_out, cut("summary", language))]
+
+
+def _choice(row: dict, language: str, unscored: bool) -> list[str]:
+    """The texts of one scenario; a condition on scores says that none was measured, and a lone candidate has no probability."""
+    _, choice, saved, kept, speed, sure = plots.matrix_texts(row)
+    if not row["candidates"]:
+        choice = say("no_score_known" if unscored and row["scenario"].startswith("keeps") else "no_candidate", language)
+    elif row["candidates"] == 1:
+        sure = say("only_candidate", language)
+    sure = say("unknown", language) if sure == UNKNOWN else sure
+    kept = say("not_measured", language) if kept == "not measured" else kept
+    return [scenario(row["scenario"], language), choice, saved, kept, speed, sure]
+
+
+def lowest_sentence(facts: Facts, language: str) -> str:
+    """The choice of the matrix's first scenario, the lowest energy, in a sentence."""
+    row = facts.choices.iloc[0].to_dict()
+    _, choice, saved, kept, _, sure = _choice(row, language, facts.scored.empty)
+    if row["candidates"] == 1:
+        return say("only_cell", language, cells=int(row["n_cells"]), choice=choice)
+    return say("lowest", language, choice=choice, saved=saved, kept=kept, sure=sure, n=int(row["candidates"]), cells=int(row["n_cells"]))
 
 
 def scenario(name: str, language: str) -> str:
@@ -84,10 +105,7 @@ def scenario(name: str, language: str) -> str:
 
 def front(facts: Facts, language: str) -> list[Element]:
     """The Pareto front: who is surely on it, and the picture; the score beside the energy where there is one."""
-    table = facts.front.assign(options="{}")
-    sure = [f"`{name}`" for name, p in zip(names(table), table["p_front"], strict=True) if p > SURE]
-    name = w.joined(sure if len(sure) <= WORTH_NAMING else [], language)
-    told = say("front", language, n=len(sure), all=len(table), names=f": {name}" if name else "", sure=percent(SURE))
+    table = facts.front
     fig, ax = plots.figure()
     plots.pareto(table, ax)
     pictures = [Picture(fig, picture_caption(facts.usable, language, plots.DRAWN))]
@@ -95,4 +113,19 @@ def front(facts: Facts, language: str) -> list[Element]:
         fig, ax = plots.figure()
         plots.quality(table, ax)
         pictures.append(Picture(fig, picture_caption(facts.scored, language, plots.DRAWN, scores=True)))
-    return [Prose((told,)), *pictures]
+    return [Prose((front_sentence(facts, language),)), *pictures]
+
+
+def front_sentence(facts: Facts, language: str) -> str:
+    """Who is surely on the Pareto front, of those whose probability is known; how many are unknown."""
+    table = facts.front
+    known = table["p_front"].notna()
+    unknown = {"all": len(table), "unknown": int((~known).sum())}
+    objectives = w.say(w.OBJECTIVES, table["objectives"].iloc[0] if table["objectives"].nunique() == 1 else "mixed", language)
+    if not known.any():
+        return say("front_all_unknown", language, all=len(table), objectives=objectives)
+    sure = [f"`{name}`" for name, p in zip(names(table), table["p_front"], strict=True) if p > SURE]
+    name = w.joined(sure if len(sure) <= WORTH_NAMING else [], language)
+    words = {"n": len(sure), "known": int(known.sum()), "names": (": " if not w.place(language) else "：") + name if name else ""}
+    told = say("front", language, **words, objectives=objectives, sure=percent(SURE))
+    return w.both(language, told, say("front_unknown", language, **unknown) if unknown["unknown"] else "")

@@ -4,19 +4,20 @@ import pandas as pd
 
 from eai import plots
 from eai.analyze import study
-from eai.plots.costs import MOST_SERIES, series
+from eai.plots.costs import MOST_SERIES, series, word
 from eai.plots.ratios import names
 from eai.plots.style import MOST_LINES, percent
 from eai.report import quality
 from eai.report import wording as w
 from eai.report.causes import factors, roof, steady
 from eai.report.elements import Picture, Points, Prose, Section, Table
-from eai.report.facts import Facts, configurations
+from eai.report.facts import LENGTHS, Facts, configurations
 from eai.report.format import interval, number, short
+from eai.report.loads import cost_range as cost_by_load
+from eai.report.loads import loads
 from eai.report.phrases import (
     basis_sentence,
     caption,
-    column,
     cost_words,
     cut,
     first_up,
@@ -28,6 +29,7 @@ from eai.report.phrases import (
     say,
     unit_word,
 )
+from eai.report.setting import method, setup
 
 FEW_BLOCKS = 5
 FEW_STRATA = 3
@@ -61,14 +63,17 @@ def boundary(facts: Facts, language: str) -> str:
 
 
 def findings(facts: Facts, language: str) -> str:
-    """The outcome of the comparisons and the largest shown saving."""
-    return w.both(language, counts(facts, language), best(facts, language)) if len(facts.comparisons) else say("no_comparison", language)
+    """The outcome of the comparisons and the largest shown saving; the range over the loads of a server."""
+    range_ = cost_by_load(facts, language) if len(facts.loads) else ""
+    return w.both(language, range_, counts(facts, language), best(facts, language) if facts.has_baseline else "")
 
 
 def counts(facts: Facts, language: str) -> str:
-    """How many comparisons there were, by outcome."""
+    """How many comparisons there were, by outcome; why there are none."""
     if facts.comparisons.empty:
         return say("no_comparison", language)
+    if not facts.has_baseline:
+        return say("no_baseline", language, baseline=w.joined(sorted(set(facts.comparisons["baseline"])), language))
     numbers = {outcome: facts.counts.get(outcome, 0) for outcome in w.OUTCOME}
     margin = number(100 * facts.comparisons["margin"].max(), 1)
     baseline = w.joined(sorted(set(facts.comparisons["baseline"])), language)
@@ -79,53 +84,16 @@ def best(facts: Facts, language: str) -> str:
     """The largest shown saving in a sentence."""
     row = facts.best()
     if row is None:
-        return say("no_best", language)
+        return say("no_best" if set(facts.comparisons["outcome"]) - {"not_testable"} else "nothing_tested", language)
     name = f"`{names(facts.comparisons)[row.name]}`"
-    ratio = interval(row, "ratio_to_baseline", 2)
-    return say("best", language, name=name, ratio=ratio, cost=cost_words(facts, language), n=int(row["n_pairs"]))
-
-
-def setup(facts: Facts, language: str) -> Section:
-    """Factors and levels, machine, software, meter and what was left out."""
-    rows = [(w.say(w.FACTOR, f, language), w.joined(map(plain, facts.levels(f)), language)) for f in w.FACTOR]
-    table = pd.DataFrame(rows, columns=[column("factor", language), column("levels", language)])
-    excluded = facts.selection.excluded.groupby(["status", "reason"])["n"].sum()
-    lines = w.joined([f"{n} × {status} ({reason})" for (status, reason), n in excluded.items()], language)
-    left_out = say("excluded", language, lines=lines) if lines else say("nothing_excluded", language)
-    return Section([head("setup", language), Table(table, caption("setup", language)), Points((*machines(facts, language), left_out))])
-
-
-def machines(facts: Facts, language: str) -> list[str]:
-    """Machine, software, meter and recorded limits of the jobs; one line a distinct value."""
-    if not facts.provenance:
-        return [say("no_provenance", language)]
-    lines = []
-    for job in facts.provenance:
-        machine, versions = job.get("machine", {}), job.get("versions", {})
-        gpu = f", {job['gpu']}" if job.get("gpu", "cpu") != "cpu" else ""
-        known = [
-            f"{name} {version}"
-            for name, version in versions.items()
-            if version and name in ("python", "torch", "transformers", "bitsandbytes")
-        ]
-        words = {"cpu": machine.get("cpu", "?"), "cores": machine.get("cores", "?"), "memory": machine.get("memory_gb", "?")}
-        lines.append(say("machine", language, **words, gpu=gpu))
-        lines.append(say("versions", language, versions=w.joined(known, language)))
-        lines.append(say("meter", language, meter=f"`{(job.get('meter') or {}).get('meter', '?')}`"))
-        if job.get("limitations"):
-            lines.append(say("recorded", language, lines="; ".join(job["limitations"])))
-    return list(dict.fromkeys(lines))
-
-
-def method(facts: Facts, language: str) -> Section:
-    """How the numbers were obtained."""
-    return Section(
-        [head("method", language), Prose((say("replicate" if facts.provenance else "replicate_foreign", language), say("tests", language)))]
-    )
+    ratio, cost = interval(row, "ratio_to_baseline", 2), cost_words(facts, language, facts.unit_of(row))
+    return say("best", language, name=name, ratio=ratio, cost=cost, n=int(row["n_pairs"]))
 
 
 def cost(facts: Facts, language: str) -> Section:
-    """Cost per token, or per item of a task: what was found, table and figure."""
+    """Cost per token, or per item of a task: what was found, table and figure; of a server alone, the section on loads has them."""
+    if facts.only_served:
+        return Section([head("results", language), Prose((gates(facts, language),))])
     table, words = facts.usable.reset_index(drop=True), cost_words(facts, language)
     return Section([
         head("results", language), head("cost", language, 3, unit=unit_word(facts, language)),
@@ -182,8 +150,8 @@ def cost_table(facts: Facts, language: str) -> pd.DataFrame:
 def ratios(facts: Facts, language: str) -> Section:
     """Ratios to the baseline: what is shown, what is not decided, table and forest plot."""
     table = facts.comparisons.reset_index(drop=True)
-    if table.empty:
-        return Section([head("ratios", language, 3), Prose((say("no_comparison", language),))])
+    if not facts.has_baseline:
+        return Section([head("ratios", language, 3), Prose((counts(facts, language),))])
     labels = pd.Series(names(table))
     told = [findings(facts, language)]
     for outcome, key in (("inconclusive", "undecided"), ("not_testable", "untestable")):
@@ -214,32 +182,39 @@ def by_strategy(facts: Facts, language: str) -> list[Table]:
 
 def guidance(facts: Facts, language: str) -> Section:
     """The computed rules with their probability, the deployment matrix, the Pareto front, and how far they reach."""
-    told = [Points(tuple(rules(facts, language))), *quality.choices(facts, language), *quality.front(facts, language)]
-    return Section([head("guidance", language), *told, Prose((say("guidance_limit", language),))])
+    told = [head("guidance", language), Points(tuple(rules(facts, language)))]
+    if facts.only_served:
+        return Section(told)
+    told += [*quality.choices(facts, language), *quality.front(facts, language)]
+    return Section([*told, Prose((say("guidance_limit", language),))])
 
 
 def rules(facts: Facts, language: str) -> list[str]:
     """One sentence a decision rule; where there are many, one a strategy with the number of settings it holds for."""
     if facts.rules.empty:
-        return [say("no_rule", language)]
+        return [w.say(w.LOADS, "no_rule", language) if facts.only_served else say("no_rule", language)]
     return _each_rule(facts, language) if len(facts.rules) <= MOST_RULES else _counted_rules(facts, language)
 
 
 def _each_rule(facts: Facts, language: str) -> list[str]:
     """Every rule in a sentence."""
-    varied = [c for c in ("gpu", "model", "input_tokens", "output_tokens", "task") if facts.rules[c].nunique() > 1] or ["gpu", "model"]
+    varied = [c for c in ("gpu", "model", *LENGTHS, "task") if facts.rules[c].nunique() > 1] or ["gpu", "model"]
     sentences = []
     for r in facts.rules.to_dict("records"):
         condition = say("rule_batch" if r["from"] == r["to"] else "rule_batches", language, low=r["from"], high=r["to"])
-        where = w.joined([short(str(r[c])) for c in varied], language)
-        words = {"where": where, "strategy": r["quantization"], "cost": cost_words(facts, language), "condition": condition}
-        sentences.append(say("rule", language, **words, confidence=percent(r["confidence"])))
+        where = w.joined(list(filter(None, (short(word(c, r[c])) for c in varied))), language)
+        cost = cost_words(facts, language, "item" if facts.unit_of(r) == "item" else "token")
+        words = {"where": where, "strategy": r["quantization"], "cost": cost, "condition": condition}
+        steady, tried = facts.strategies_of(r)
+        key = "only_steady" if steady == 1 < tried else "rule_unknown" if pd.isna(r["confidence"]) else "rule"
+        sentences.append(say(key, language, **words, n=tried, confidence=percent(r["confidence"])))
     return sentences
 
 
 def _counted_rules(facts: Facts, language: str) -> list[str]:
-    """In how many settings each strategy has the lowest cost, and how sure the least sure of them is."""
-    counted = facts.rules.groupby("quantization")["confidence"].agg(["size", "min"]).sort_values("size", ascending=False)
+    """In how many settings each strategy has the lowest cost, and how sure the least sure of them is: unknown, where one of them is."""
+    confidences = facts.rules.groupby("quantization")["confidence"]
+    counted = confidences.agg(size="size", min=lambda c: c.min(skipna=False)).sort_values("size", ascending=False)
     words = {"cost": cost_words(facts, language), "n": len(facts.rules)}
     return [
         say("rules_counted", language, strategy=name, k=int(row["size"]), confidence=percent(row["min"]), **words)
@@ -265,9 +240,11 @@ def limit_points(facts: Facts, language: str) -> list[str]:
     single = [f for f in ("gpu", "model", "task", "input_tokens", "output_tokens", "batch_size") if len(facts.levels(f)) == 1]
     points += [say("one_level", language, factor=first_up(w.say(w.FACTOR, f, language)), level=plain(facts.levels(f)[0])) for f in single]
     n_blocks = int(facts.summary["n_blocks"].max())
-    points += [say("few_blocks", language, n=n_blocks)] if n_blocks < FEW_BLOCKS else []
+    points += [say("single_block", language)] if n_blocks == 1 else []
+    points += [say("few_blocks", language, n=n_blocks)] if 1 < n_blocks < FEW_BLOCKS else []
     points += [say("largest", language)] if (facts.comparisons["outcome"] == "lower").sum() > 1 else []
     points += [say("random_weights", language)] if set(facts.levels("weights")) - {"published"} else []
+    points += [w.say(w.LOADS, "stated", language)] if len(facts.loads) else []
     points += [say("no_scores", language)] if facts.usable["score"].isna().all() else []
     points.append(say("one_machine", language, jobs=facts.windows["job"].nunique()))
     return [*points, say("figures_english", language)] if say("figures_english", language) else points
@@ -275,5 +252,5 @@ def limit_points(facts: Facts, language: str) -> list[str]:
 
 def report(facts: Facts, language: str) -> list[Section]:
     """The whole report in order."""
-    parts = (abstract, setup, method, cost, ratios, factors, quality.scores, roof, steady, guidance, limits)
+    parts = (abstract, setup, method, cost, loads, ratios, factors, quality.scores, roof, steady, guidance, limits)
     return [part(facts, language) for part in parts]

@@ -4,7 +4,23 @@ Each entry is a pair (English, Chinese). A sentence is used only where a table c
 """
 
 from eai.errors import UserError
-from eai.report.labels import BASIS_WORD, BOUNDARY, CAPTIONS, COLUMNS, COST, DISTURBANCE, FACTOR, HEADS, OUTCOME, PHASE, SCENARIO, UNIT
+from eai.report.guidance_wording import GUIDANCE
+from eai.report.labels import (
+    BASIS_WORD,
+    BOUNDARY,
+    CAPTIONS,
+    COLUMNS,
+    COST,
+    DISTURBANCE,
+    FACTOR,
+    HEADS,
+    OBJECTIVES,
+    OUTCOME,
+    PHASE,
+    SCENARIO,
+    UNIT,
+)
+from eai.report.load_wording import LOADS
 
 __all__ = [
     "BASIS",
@@ -15,8 +31,11 @@ __all__ = [
     "COST",
     "DISTURBANCE",
     "FACTOR",
+    "GUIDANCE",
     "HEADS",
     "LANGUAGES",
+    "LOADS",
+    "OBJECTIVES",
     "OUTCOME",
     "PHASE",
     "SCENARIO",
@@ -49,10 +68,10 @@ BASIS = {
     "predicted": ("**Not measured.** The energies are predicted.", "**并非实测**。能量为预测值。"),
 }
 
-SENTENCES = {
+SENTENCES = GUIDANCE | {
     "scope": (
-        "{configurations} configurations: {strategies}; models: {models}; hardware: {gpus}; {blocks} blocks at most, {windows} usable "
-        "windows of {tried}.",
+        "{configurations} configurations: {strategies}; models: {models}; hardware: {gpus}; blocks: {blocks} at most; usable "
+        "windows: {windows} of {tried}.",
         "共 {configurations} 个配置：{strategies}；模型 {models}；硬件 {gpus}；至多 {blocks} 个区组，{tried} 个窗口中 {windows} 个可用。",
     ),
     "boundary": ("Energy covers {boundary}, {kind}.", "能量范围：{boundary}，{kind}。"),
@@ -66,9 +85,17 @@ SENTENCES = {
         "{inconclusive} 个这些数据不能判定，{not_testable} 个无法检验。",
     ),
     "no_comparison": ("There is nothing to compare: only the baseline was measured.", "没有可比较者：只测了基线。"),
+    "no_baseline": (
+        "The baseline ({baseline}) was not measured, so strategies are not compared.",
+        "没有测量基线（{baseline}），因此不比较量化策略。",
+    ),
     "best": (
         "The largest shown saving: {name}, × {ratio} of the baseline's {cost} (95 % interval, n = {n} paired blocks).",
         "已证实的最大节省：{name}，为基线{cost}的 {ratio} 倍（95 % 区间，n = {n} 对区组）。",
+    ),
+    "nothing_tested": (
+        "Nothing could be tested, so neither a saving nor its absence is shown.",
+        "没有可检验者，因此既没有证实节省，也没有证实没有节省。",
     ),
     "no_best": ("No saving was shown.", "没有证实任何节省。"),
     "machine": ("Machine: {cpu}, {cores} cores, {memory} GB{gpu}.", "机器：{cpu}，{cores} 核，{memory} GB{gpu}。"),
@@ -91,8 +118,8 @@ SENTENCES = {
     ),
     "no_scores_short": ("No task score was measured, so nothing is said about quality.", "没有测量任务得分，因此不谈质量。"),
     "scores_short": (
-        "{lower} of {n} task scores are shown to be lower than the baseline's.",
-        "{n} 个任务得分中有 {lower} 个证实低于基线。",
+        "Of {n} task scores, over {items} items each, {lower} are shown to be lower than the baseline's; {inconclusive} are not decided.",
+        "{n} 个任务得分（每个 {items} 道题）中有 {lower} 个证实低于基线，{inconclusive} 个未定。",
     ),
     "tests": (
         "Ratios are paired within blocks and tested by a t test on log ratios, adjusted by Holm over each table. “No difference” is "
@@ -106,9 +133,9 @@ SENTENCES = {
         "{cost}从 {low}（{low_name}）到 {high}（{high_name}）。",
     ),
     "gates": (
-        "{ok} configurations were steady (spread across blocks up to 2 %), {noisy} noisy (up to 5 %, or one block), {rejected} not "
-        "steady enough for an absolute number; paired ratios may still hold.",
-        "{ok} 个配置稳定（区组间变异不超过 2 %），{noisy} 个有噪声（不超过 5 %，或仅一个区组），{rejected} 个不足以给出绝对值；其配对比"
+        "Configurations that were steady (spread across blocks up to 2 %): {ok}; noisy (up to 5 %, or one block): {noisy}; not steady "
+        "enough for an absolute number: {rejected}, whose paired ratios may still hold.",
+        "{ok} 个配置稳定（区组间变异不超过 2 %），{noisy} 个有噪声（不超过 5 %，或仅一个区组），{rejected} 个不足以给出绝对值，但其配对比"
         "值仍可能成立。",
     ),
     "undecided": (
@@ -153,39 +180,16 @@ SENTENCES = {
         "No configuration whose flops can be counted: {reason}",
         "没有可计算浮点运算次数的配置：{reason}",
     ),
-    "front": (
-        "{n} of {all} configurations are on the Pareto front with a probability above {sure}{names}.",
-        "{all} 个配置中有 {n} 个以超过 {sure} 的概率位于帕累托前沿{names}。",
-    ),
-    "left_out_cells": (
-        " {n_rejected} of {n_cells} combinations are left out: their energy varies by more than 5 % between blocks.",
-        "{n_cells} 种组合中有 {n_rejected} 种未列入：其能量在区组间的变动超过 5 %。",
-    ),
-    "no_candidate": ("nothing measured meets it", "所测均不满足"),
-    "not_measured": ("not measured", "未测"),
     "steady": (
-        "Of {n} possible disturbances that could be tested, {shown} were shown: {names}. {outliers} windows stand out; none was dropped.",
-        "在可检验的 {n} 种干扰中，证实 {shown} 种：{names}。有 {outliers} 个窗口突出；均未剔除。",
+        "Possible disturbances that could be tested: {n}; shown: {names}. Windows that stand out: {outliers}; none was dropped.",
+        "可检验的干扰：{n} 种；证实的：{names}。突出的窗口：{outliers} 个，均未剔除。",
     ),
     "none": ("none", "无"),
-    "rule": (
-        "{where}: **{strategy}** has the lowest {cost}{condition}; probability that it is the lowest of the steady ones measured: "
-        "{confidence}.",
-        "{where}：**{strategy}** 的{cost}最低{condition}；它在所测的稳定配置中最低的概率：{confidence}。",
-    ),
-    "rules_counted": (
-        "**{strategy}** has the lowest {cost} in {k} of {n} settings (hardware, model, length, task, range of batch sizes); the least "
-        "of its probabilities there: {confidence}.",
-        "在 {n} 种环境（硬件、模型、长度、任务、批大小范围）中，**{strategy}** 在 {k} 种里{cost}最低；其中最小的概率：{confidence}。",
-    ),
-    "rule_batches": (" from batch {low} to {high}", "（批大小 {low} 到 {high}）"),
-    "rule_batch": (" at batch {low}", "（批大小 {low}）"),
-    "guidance_limit": (
-        "These rules hold for what was measured here; they carry over to no other hardware, model or length.",
-        "这些规则只对此处所测成立，不能推及其他硬件、模型或长度。",
-    ),
-    "no_rule": ("No rule: no configuration is steady enough.", "没有规则：没有足够稳定的配置。"),
     "one_level": ("{factor}: only {level}.", "{factor}：只有 {level}。"),
+    "single_block": (
+        "One block: every figure is a single observation, without interval or test.",
+        "只有一个区组：每个数值都是单次观察，没有区间，也没有检验。",
+    ),
     "few_blocks": (
         "{n} blocks at most: intervals are wide, and small differences cannot be shown.",
         "至多 {n} 个区组：区间较宽，小差别无法证实。",
@@ -195,8 +199,8 @@ SENTENCES = {
         "权重是随机的：能量与速度代表其形状，得分未测。",
     ),
     "one_machine": (
-        "{jobs} job(s): another card or machine of the same kind may differ by its sensor's gain and its own make.",
-        "{jobs} 个作业：同型号的另一张卡或另一台机器可能因传感器增益与个体差异而不同。",
+        "Jobs: {jobs}. Another card or machine of the same kind may differ by its sensor's gain and its own make.",
+        "作业数：{jobs}。同型号的另一张卡或另一台机器可能因传感器增益与个体差异而不同。",
     ),
     "largest": (
         "The largest of several savings was picked out after the fact: a repetition will on average find it a little smaller.",

@@ -127,10 +127,12 @@ def t_one_sided(df, alpha: float = ALPHA) -> np.ndarray:
 def sign_flip_p(log_ratios, draws: int = 20_000, rng: np.random.Generator | None = None) -> float:
     """The two-sided p of the sign-flip test on paired log ratios: exact up to 14 pairs, drawn above.
 
-    A check of the t test that assumes symmetry only. It cannot decide below `2 / 2**n`: see `sign_flip_decides`.
-    Raises ValueError above 14 pairs without `rng`.
+    A check of the t test that assumes symmetry only. It cannot decide below `2 / 2**n`: see `sign_flip_decides`. NaN where not testable:
+    no pair, or one that is not finite. Raises ValueError above 14 pairs without `rng`.
     """
     values = np.asarray(log_ratios, float)
+    if not values.size or not np.isfinite(values).all():
+        return float("nan")
     if len(values) <= 14:
         flips = 1 - 2 * ((np.arange(2 ** len(values))[:, None] >> np.arange(len(values))) & 1)
     elif rng is None:

@@ -42,6 +42,8 @@ def crossover(x, log_ratio, confidence: float = 0.95) -> Crossover:
     if len(x) < 3 or np.ptp(x) == 0:
         return Crossover(np.nan, np.nan, np.nan, np.nan, np.nan, False)
     fit = stats.linregress(x, y)
+    if fit.slope == 0:
+        return Crossover(np.nan, np.nan, np.nan, 0.0, float(fit.pvalue), False)
     df = len(x) - 2
     t2 = stats.t.ppf(0.5 + confidence / 2, df) ** 2
     residual = np.sum((y - fit.intercept - fit.slope * x) ** 2) / df

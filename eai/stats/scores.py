@@ -102,8 +102,9 @@ def quotient(numerator: Interval, denominator: Interval) -> Interval:
         low = np.exp(a - b - np.hypot(a - a_low, b_high - b))
         high = np.exp(a - b + np.hypot(a_high - a, b - b_low))
         zero = np.asarray(numerator.value) == 0
-        low = np.where(zero, 0.0, low)
-        high = np.where(zero, np.exp(a_high - b_low), high)
+        largest = np.exp(a_high - b_low)
+        low = np.where(zero, np.where(np.isfinite(largest), 0.0, np.nan), low)
+        high = np.where(zero, largest, high)
     return Interval(np.asarray(numerator.value) / np.asarray(denominator.value), low, high)
 
 

@@ -22,9 +22,10 @@ from pathlib import Path
 from eai import paths
 from eai.errors import UserError
 from eai.settings import Sweep
-from eai.sweep import slurm
+from eai.sweep import notes, slurm
+from eai.sweep.notes import write_json
 from eai.sweep.plan import Job
-from eai.sweep.single import COORDINATOR, kill_below, write_json
+from eai.sweep.single import COORDINATOR, kill_below
 
 WORKFLOW = paths.ROOT / "workflow"
 PROFILES = ("local", "slurm")
@@ -53,11 +54,22 @@ class Options:
         return folder.resolve()
 
     @property
-    def is_slurm(self) -> bool:
-        """Whether jobs are submitted to Slurm."""
+    def _content(self) -> dict:
+        """The profile's settings."""
         import yaml
 
-        return yaml.safe_load((self.folder / "config.yaml").read_text()).get("executor") == "slurm"
+        return yaml.safe_load((self.folder / "config.yaml").read_text())
+
+    @property
+    def is_slurm(self) -> bool:
+        """Whether jobs are submitted to Slurm."""
+        return self._content.get("executor") == "slurm"
+
+    @property
+    def partition(self) -> str:
+        """The partition of Slurm that the profile names, empty if it leaves that to the cluster."""
+        pairs = (str(entry).partition("=") for entry in self._content.get("default-resources", ()))
+        return next((value.strip("'\"") for name, _, value in pairs if name == "slurm_partition"), "")
 
 
 @dataclass(frozen=True)
@@ -105,9 +117,8 @@ def coordinate(experiment: Path) -> Iterator[Path]:
 
 def write_plan(state: Path, sweep: Sweep, jobs: Sequence[Job], experiment: Path, figures: Path, options: Options) -> Path:
     """Write what the workflow and its jobs need to know; marks of earlier runs of these jobs are removed."""
-    types = slurm.gres_types() if options.is_slurm else None
-    wanted = {gpu: "" if types is None else slurm.gres(gpu, types) for gpu in {j.gpu for j in jobs}}
-    entries = {j.id: {"gpu": j.gpu, "model": j.model, "gres": wanted[j.gpu]} for j in jobs}
+    requests = _slurm_requests(state, jobs, options) if options.is_slurm else {j.id: {"gres": "", "slurm_extra": ""} for j in jobs}
+    entries = {j.id: {"gpu": j.gpu, "model": j.model} | requests[j.id] for j in jobs}
     for job in entries:
         for kind in ("done", "failed"):
             (state / kind / f"{job}.json").unlink(missing_ok=True)
@@ -120,11 +131,26 @@ def write_plan(state: Path, sweep: Sweep, jobs: Sequence[Job], experiment: Path,
         "parameters": sweep.model_dump(exclude={"baseline", "experiment", "gpus", "models"}),
         "timeout_s": options.timeout_s,
         "runtime_min": slurm.runtime_min(options.timeout_s),
-        "slurm_extra": "'--exclusive'" if options.exclusive else "",
         "jobs": entries,
     }
     write_json(path, content)
     return path
+
+
+def _slurm_requests(state: Path, jobs: Sequence[Job], options: Options) -> dict[str, dict[str, str]]:
+    """What each job asks Slurm for: a card, the whole node if wanted, and the node of the card it began on where that gives it back."""
+    nodes = slurm.nodes(options.partition)
+    types = slurm.gres_types(nodes)
+    cards = {gpu: slurm.gres(gpu, types) for gpu in {j.gpu for j in jobs}}
+    requests = {}
+    for job in jobs:
+        gres = cards[job.gpu]
+        extra = ["--exclusive"] if options.exclusive else []
+        if job.folder:
+            node = notes.nodes(state, job.id).get(job.folder.name.rpartition("--")[2], "")
+            extra += [f"--nodelist={node}"] if slurm.gives_back(nodes, node, gres, options.exclusive) else []
+        requests[job.id] = {"gres": gres, "slurm_extra": " ".join(f"'{option}'" for option in extra)}
+    return requests
 
 
 def command(state: Path, options: Options) -> list[str]:
@@ -151,6 +177,7 @@ def run(
     Raises UserError where another coordinator works here, EngineFailed where the scheduler itself stopped before every job had its turn.
     """
     with coordinate(experiment) as state:
+        notes.revoke(state)
         if options.is_slurm:
             slurm.reap(state)
         shutil.rmtree(state / ".snakemake" / "incomplete", ignore_errors=True)

@@ -6,7 +6,7 @@ Energy is the predicted power of each configuration over its windows and warm-up
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eai import catalog, footprint
@@ -24,6 +24,11 @@ LOAD_FACTOR = 3.0
 MOST_PREDICTED = 120
 S_PER_H = 3600.0
 J_PER_KWH = 3.6e6
+
+Blocked = Mapping[tuple[str, str], Collection[int]]
+"""By (gpu, model): the places in the sweep's grid of the cells that cannot run."""
+
+NOTHING: Blocked = {}
 
 
 @dataclass(frozen=True)
@@ -83,23 +88,37 @@ def load_s(model: str) -> Quantity:
     return Quantity(value, value / LOAD_FACTOR, value * LOAD_FACTOR, "s")
 
 
-def plain_share(sweep: Sweep, left: Sequence[Job]) -> float:
-    """The share of windows of plain generation: those of tasks last as long as their items take, which nobody knows beforehand."""
-    tasks = [c.task for c in sweep.configurations(left[0].gpu, left[0].model)] if left else []
-    return tasks.count(GENERATE) / len(tasks) if tasks else 1.0
+@dataclass(frozen=True)
+class Shares:
+    """Of a job's cells: those that can run, those of plain generation among them (both of all cells), and the loads that hold any."""
+
+    runs: float = 1.0
+    plain: float = 1.0
+    loads: float = 1.0
 
 
-def job_s(sweep: Sweep, job: Job, share: float = 1.0) -> Quantity:
-    """Seconds that the missing windows of a job will take; `share`: of those whose length is known, the others count nothing."""
+ALL = Shares()
+
+
+def shares(sweep: Sweep, job: Job, blocked: Collection[int] = ()) -> Shares:
+    """The shares of a job whose `blocked` cells cannot run: tasks last as long as their items take, which nobody knows beforehand."""
+    grid = sweep.configurations(job.gpu, job.model)
+    able = [c for i, c in enumerate(grid) if i not in blocked]
+    loads = len({c.quantization for c in able}) / len({c.quantization for c in grid})
+    return Shares(len(able) / len(grid), sum(c.task == GENERATE for c in able) / len(grid), loads)
+
+
+def job_s(sweep: Sweep, job: Job, share: Shares = ALL) -> Quantity:
+    """Seconds that the missing windows of a job will take; windows that cannot run or whose length is not known count nothing."""
     window, idle_s = window_s(sweep, job.gpu)
-    loads = job.loads * job.windows_left / job.windows
+    loads = share.loads * job.loads * job.windows_left / job.windows
     still_s = idle_s * (2 * loads + (loads > 0))
-    rest = add([times(window, share * job.windows_left, "s"), times(load_s(job.model), loads, "s")], "s")
+    rest = add([times(window, share.plain * job.windows_left, "s"), times(load_s(job.model), loads, "s")], "s")
     return Quantity(rest.value + still_s, rest.low + still_s, rest.high + still_s, "s")
 
 
-def energy_j(sweep: Sweep, left: Sequence[Job]) -> tuple[Quantity | None, float, str]:
-    """(energy [J] of the windows that can be predicted, their share of all, why others cannot) at the GPUs' boards.
+def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = NOTHING) -> tuple[Quantity | None, float, str]:
+    """(energy [J] of the windows that can be predicted, their number, why others cannot) at the GPUs' boards.
 
     Of many configurations every k-th is predicted and stands for its neighbours in the grid.
     """
@@ -107,12 +126,13 @@ def energy_j(sweep: Sweep, left: Sequence[Job]) -> tuple[Quantity | None, float,
 
     a_job = len(sweep.configurations(left[0].gpu, left[0].model)) if left else 0
     step = max(1, -(-len(left) * a_job // MOST_PREDICTED))
-    parts, refusal, windows = [], "", 0.0
+    parts, refusal = [], ""
     for i in range(0, len(left) * a_job, step):
         job = left[i // a_job]
+        if i % a_job in blocked.get((job.gpu, job.model), ()):
+            continue
         c = sweep.configurations(job.gpu, job.model)[i % a_job]
         own = job.windows_left / a_job * step
-        windows += own
         try:
             if c.task != GENERATE:
                 raise UserError(f"the length of task {c.task} is not known beforehand")
@@ -122,8 +142,7 @@ def energy_j(sweep: Sweep, left: Sequence[Job]) -> tuple[Quantity | None, float,
             continue
         lasts, _ = window_s(sweep, job.gpu)
         parts.append((own, Quantity(power.value * lasts.value * own, power.low * lasts.low * own, power.high * lasts.high * own, "J")))
-    share = sum(own for own, _ in parts) / windows if windows else 0.0
-    return (add([q for _, q in parts], "J") if parts else None), share, refusal
+    return (add([q for _, q in parts], "J") if parts else None), sum(own for own, _ in parts), refusal
 
 
 def bill(energy: Quantity, site: Site) -> dict:
@@ -148,28 +167,31 @@ def bill(energy: Quantity, site: Site) -> dict:
     }
 
 
-def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us") -> dict:
+def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: Blocked = NOTHING) -> dict:
     """What is left, as a JSON-able dict; `hours` by device, `hours_share` the windows they cover, `predicted_share` those of the energy.
 
     Keys: basis, windows, device_hours, hours_share, hours, energy_kwh, predicted_share, not_predicted, cost_usd, carbon_kg, assumptions.
-
-    Quantities are None where nothing can be predicted, and `not_predicted` says why.
+    Both shares are of the windows that can run; `blocked` cells are windows that cannot, and cost nothing. Quantities are None where
+    nothing can be predicted, and `not_predicted` says why.
     """
     left = [job for job in planned if not job.is_done]
-    by_gpu = {gpu: list(jobs) for gpu, jobs in itertools.groupby(sorted(left, key=lambda j: j.gpu), key=lambda j: j.gpu)}
-    known = plain_share(sweep, left)
-    hours = {gpu: times(add([job_s(sweep, j, known) for j in jobs], "s"), 1 / S_PER_H, "h") for gpu, jobs in by_gpu.items()}
+    parts = [(job, shares(sweep, job, blocked.get((job.gpu, job.model), ()))) for job in left]
+    by_gpu = {gpu: list(jobs) for gpu, jobs in itertools.groupby(sorted(parts, key=lambda p: p[0].gpu), key=lambda p: p[0].gpu)}
+    hours = {gpu: times(add([job_s(sweep, job, own) for job, own in jobs], "s"), 1 / S_PER_H, "h") for gpu, jobs in by_gpu.items()}
+    able, plain = (sum(job.windows_left * getattr(own, name) for job, own in parts) for name in ("runs", "plain"))
     on_cards = [job for job in left if job.gpu != "cpu"]
-    energy, share, refusal = energy_j(sweep, on_cards) if on_cards else (None, 0.0, "no GPU is left to measure on")
+    energy, predicted, refusal = energy_j(sweep, on_cards, blocked) if on_cards else (None, 0.0, "no GPU is left to measure on")
+    if not refusal and len(on_cards) < len(left):
+        refusal = "a processor's power is not predicted"
     money = bill(energy, Site(region)) if energy else {"cost_usd": None, "carbon_kg": None, "assumptions": []}
     return {
         "basis": "predicted",
         "windows": sum(job.windows_left for job in left),
         "device_hours": add(hours.values(), "h").to_json() if hours else None,
-        "hours_share": round(known, 3),
+        "hours_share": round(plain / able, 3) if able else 1.0,
         "hours": {gpu: q.to_json() for gpu, q in hours.items()},
         "energy_kwh": times(energy, 1 / J_PER_KWH, "kWh").to_json() if energy else None,
-        "predicted_share": round(share, 3),
+        "predicted_share": round(min(predicted / able, 1.0), 3) if able else 0.0,
         "not_predicted": refusal,
         **money,
     }
@@ -185,12 +207,18 @@ def lines(found: dict) -> list[str]:
         text.append(f"  without {1 - found['hours_share']:.0%} of the windows, which are tasks: they last as long as their items take")
     if found["energy_kwh"] is None:
         return [*text, f"energy, cost and carbon: not predicted: {found['not_predicted']}"]
+    share = _share(found["predicted_share"])
     text.append(
-        f"energy at the boards in windows and warm-ups: predicted {_text(found['energy_kwh'])} for {found['predicted_share']:.0%} of them"
+        f"energy at the boards in windows and warm-ups: predicted {_text(found['energy_kwh'])} for {share}"
         + (f"; not for the others: {found['not_predicted']}" if found["predicted_share"] < 1 else "")
     )
-    text.append(f"cost: predicted {_text(found['cost_usd'])}; carbon: predicted {_text(found['carbon_kg'])}")
+    text.append(f"cost: predicted {_text(found['cost_usd'])}; carbon: predicted {_text(found['carbon_kg'])}; both for {share}")
     return text + [f"  {a['name']} {a['value']:g} {a['unit']}: {a['reason']}" for a in found["assumptions"]]
+
+
+def _share(share: float) -> str:
+    """A share of the windows in words; what is not all of them is never rounded up to it."""
+    return "all windows that can run" if share == 1 else f"{min(share, 0.99):.0%} of the windows that can run"
 
 
 def _text(q: dict) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eai import paths
-from eai.sweep.single import write_json
+from eai.sweep.notes import write_json
 
 TABLES = ("windows.jsonl", "energies.jsonl", "idle.jsonl", "provenance.jsonl", "scores.parquet")
 

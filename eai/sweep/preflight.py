@@ -1,5 +1,6 @@
 """What would stop a sweep, found before any GPU second is spent: one line each, with what to do."""
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Sequence
@@ -7,11 +8,13 @@ from pathlib import Path
 
 from eai import catalog, jobs, simulation
 from eai.errors import UserError
+from eai.measure import served
 from eai.power.simulated import is_simulated, model_of
 from eai.settings import EMBEDDED_MODEL, Sweep
 from eai.sweep import engine, slurm
 from eai.sweep.engine import Options
 from eai.sweep.plan import Job
+from eai.taskcards import TaskCard
 
 WINDOW_BYTES = 100_000
 JOB_BYTES = 2_000_000
@@ -38,8 +41,12 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
     if len(planned) > 1 or options is not None:
         engine.require_snakemake(options or Options())
     require_space(experiment, left)
-    if not sweep.server:
-        _require_models(sweep, left, elsewhere or (options is not None and options.is_slurm))
+    may_be_elsewhere = elsewhere or (options is not None and options.is_slurm)
+    if sweep.server:
+        return None if may_be_elsewhere else served.require(sweep, left[0].model)
+    _require_models(sweep, left, may_be_elsewhere)
+    for card in sweep.task_cards().values():
+        _require_items(card, may_be_elsewhere)
 
 
 def _require_models(sweep: Sweep, left: Sequence[Job], may_be_elsewhere: bool) -> None:
@@ -48,6 +55,16 @@ def _require_models(sweep: Sweep, left: Sequence[Job], may_be_elsewhere: bool) -
         simulation.shapes(model)
     for model in dict.fromkeys(job.model for job in left if not is_simulated(job.gpu)):
         require_model(model, sweep.weights, may_be_elsewhere)
+
+
+def _require_items(card: TaskCard, may_be_elsewhere: bool) -> None:
+    """Raises UserError for a benchmark that nothing here can run, or whose items cannot be had."""
+    from eai.workload.tasks import data_sets
+
+    if importlib.util.find_spec("lm_eval") is None and not may_be_elsewhere:
+        raise UserError(f"task {card.name} needs lm_eval, which is not installed", "lm_eval", "run `pip install lm_eval==0.4.13`")
+    if card.harness:
+        data_sets.require(card.name, card.harness, may_be_elsewhere)
 
 
 def named_gpus(sweep: Sweep) -> list[str]:
@@ -113,6 +130,13 @@ def require_own(folder: Path) -> None:
     others = sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml")) if folder.is_dir() else []
     if others and not any(any(folder.glob(pattern)) for pattern in ours):
         raise UserError(f"{folder} holds other files ({others[0]})", "a new or empty folder, or an experiment's", "choose another --out")
+
+
+def require_new(folder: Path) -> None:
+    """Raises UserError for a folder that cannot be written, or that holds anything but a sweep.yaml: nothing is mixed with an import."""
+    require_writable(folder)
+    if folder.is_dir() and (others := sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml"))):
+        raise UserError(f"{folder} holds {others[0]} already", "a new name, or an empty folder", "choose another --out")
 
 
 def require_space(folder: Path, left: Sequence[Job]) -> None:
@@ -194,7 +218,6 @@ def _require_on_hub(model: str, may_be_elsewhere: bool) -> None:
         raise UserError(f"the hub does not give model '{model}' (HTTP {code})", "a model that exists and may be had", do) from None
     except UserError:
         raise
-    except Exception as error:
+    except Exception:  # the hub's clients raise a dozen unrelated classes for "not reachable"
         if not may_be_elsewhere:
-            why = type(error).__name__
-            raise UserError(f"model '{model}' is not in the local cache and the hub cannot be reached ({why})", "a model", do) from None
+            raise UserError(f"model '{model}' is not in the local cache, and the hub cannot be reached", "a model", do) from None

@@ -1,8 +1,9 @@
 """One job of a sweep in a process of its own: `python -m eai.sweep.single PLAN JOB`.
 
 It runs the measure notebook for one gpu x one model and writes `done/JOB.json`, or `failed/JOB.json` with the error; the executed
-notebook is kept in both cases. It ends with whoever started it: a killed coordinator, scheduler or node daemon leaves nothing computing
-on a device. A load on which the kernel dies twice becomes rows, and the rest of the job goes on; so does what a time limit leaves over.
+notebook is kept in both cases. It ends with whoever started it, and when the job is started again elsewhere: a killed coordinator,
+scheduler or node daemon leaves nothing computing on a device. A load on which the kernel dies twice becomes rows, and the rest of the
+job goes on; so does what a time limit leaves over.
 """
 
 import json
@@ -11,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +20,15 @@ from eai import jobs, notebooks, order, schema, tables
 from eai.errors import UserError
 from eai.settings import Sweep, sweep
 from eai.store import JobStore, new_attempt
+from eai.sweep import notes
+from eai.sweep.notes import write_json
 
 COORDINATOR = "EAI_COORDINATOR"
 """Environment variable: process id of the coordinator on this machine; not set on a cluster's node, whose daemon stands in for it."""
 MOST_DEATHS = 6
-WATCH_S = 0.25
+WATCH_S, CLAIM_S = 0.25, 2.0
+"""Seconds between two looks at the starters, in this machine's memory, and at the claim, on a file system that the nodes share."""
+
 PROC = Path("/proc")
 
 
@@ -95,18 +101,23 @@ def kill_below(pid: int) -> None:
             continue
 
 
-def end_with(processes: list[Process]) -> threading.Thread:
-    """A thread that ends this process and everything below it as soon as one of `processes` is gone."""
+def end_unless(holds: Callable[[], bool], every_s: float) -> threading.Thread:
+    """A thread that ends this process and everything below it as soon as `holds` no longer says so."""
 
     def watch() -> None:
-        while all(p.is_alive() for p in processes):
-            time.sleep(WATCH_S)
+        while holds():
+            time.sleep(every_s)
         kill_below(os.getpid())
         os._exit(3)
 
-    thread = threading.Thread(target=watch, daemon=True, name="end with the starter")
+    thread = threading.Thread(target=watch, daemon=True, name="end in time")
     thread.start()
     return thread
+
+
+def end_with(processes: list[Process]) -> threading.Thread:
+    """A thread that ends this process and everything below it as soon as one of `processes` is gone."""
+    return end_unless(lambda: all(p.is_alive() for p in processes), WATCH_S)
 
 
 class Single:
@@ -207,14 +218,6 @@ def _row(job: str, w: order.PlannedWindow) -> dict:
     return empty | w.configuration.columns() | key | {"attempt": new_attempt(), "order": w.order, "load": w.load}
 
 
-def write_json(path: Path, document: dict) -> None:
-    """Write a document under another name and rename it: whoever sees the file sees all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document))
-    temporary.replace(path)
-
-
 def main(plan_path: Path, job: str) -> int:
     """Run one job; returns the exit code: 0 done (with rows for what could not be measured), 1 failed, 3 its starter is gone."""
     coordinator = os.environ.get(COORDINATOR)
@@ -225,6 +228,8 @@ def main(plan_path: Path, job: str) -> int:
         return 3
     began_s, one = time.monotonic(), Single(plan_path, job)
     try:
+        if coordinator is None:
+            end_unless(notes.claim(one.state, job, one.gpu).is_held, CLAIM_S)
         one.run()
     except (UserError, notebooks.NotebookFailed) as error:
         write_json(one.state / "failed" / f"{job}.json", {"error": str(error)})

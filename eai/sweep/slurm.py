@@ -5,10 +5,12 @@ notes are no guide either, since a running job overwrites its id there (snakemak
 directory and, as a comment, the rule's name.
 """
 
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from eai import catalog
@@ -17,6 +19,8 @@ from eai.power.simulated import PREFIX, is_simulated
 
 MARGIN_MIN = 10
 REAP_WAIT_S = 120.0
+UP, POWER_MARKS = ("idle", "mixed", "allocated", "completing"), "~#!%@^+"
+"""States of a node that takes jobs (sinfo(1)), and the marks of power saving behind them; a `*` there means that it does not answer."""
 
 
 def _ask(*command: str) -> str:
@@ -30,15 +34,49 @@ def _ask(*command: str) -> str:
     return done.stdout
 
 
-def gres_types() -> list[str]:
-    """The types of GPU that the cluster's nodes offer, as its administrators named them; an untyped GPU is an empty name."""
-    found = set()
-    for line in _ask("sinfo", "-h", "-o", "%G").splitlines():
-        for entry in line.split(","):
-            parts = entry.partition("(")[0].split(":")
-            if parts[0] == "gpu":
-                found.add(parts[1] if len(parts) > 2 or (len(parts) == 2 and not parts[1].isdigit()) else "")
-    return sorted(found)
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster: its GPUs by type, as the administrators named them (an untyped one is an empty name), and whether it is up."""
+
+    name: str
+    gpus: Mapping[str, int]
+    is_up: bool
+
+
+def nodes(partition: str = "") -> list[Node]:
+    """The nodes of a partition, or of all of them; a node that does not answer, is drained or reserved counts as not up."""
+    lines = _ask("sinfo", "-h", "-N", *(["-p", partition] if partition else []), "-o", "%N|%T|%G").splitlines()
+    split = [line.split("|", 2) for line in lines]
+    return [Node(name, _gpus(gres), state.rstrip(POWER_MARKS) in UP) for name, state, gres in split]
+
+
+def _gpus(gres: str) -> dict[str, int]:
+    """GPUs by type of one node, from `gpu:h100:8(S:0-1),gpu:2,shard:h100:16`."""
+    found: dict[str, int] = {}
+    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
+        kind, *rest = entry.split(":")
+        if kind == "gpu":
+            number = int(rest.pop()) if rest and rest[-1].isdigit() else 1
+            name = rest[0] if rest else ""
+            found[name] = found.get(name, 0) + number
+    return found
+
+
+def gres_types(among: Sequence[Node] | None = None) -> list[str]:
+    """The types of GPU that the nodes offer, those of the whole cluster unless some are given."""
+    return sorted({name for node in (nodes() if among is None else among) for name in node.gpus})
+
+
+def gives_back(among: Sequence[Node], name: str, gres: str, exclusive: bool) -> bool:
+    """Whether a job that asks for `gres` on the node `name` is certain to get the card that it had there.
+
+    Slurm counts cards and hands out the first one that is free: certain is a node of one such card, a whole node, and one without cards.
+    Elsewhere waiting for one node would give up the others for a chance.
+    """
+    node = next((n for n in among if n.name == name), None)
+    if node is None or not node.is_up:
+        return False
+    return exclusive or not gres or node.gpus.get(gres.split(":")[1] if gres.count(":") > 1 else "", 0) == 1
 
 
 def gres(gpu: str, types: Sequence[str]) -> str:
@@ -77,28 +115,32 @@ def runtime_min(timeout_s: float | None) -> int:
     return 0 if timeout_s is None else -(-int(timeout_s) // 60) + MARGIN_MIN
 
 
-def left_behind(state: Path) -> list[str]:
-    """The ids of the jobs in Slurm that were submitted from `state`, whoever their coordinator was."""
-    found = []
-    for line in _ask("squeue", "-h", "--me", "-o", "%A|%Z|%k").splitlines():
-        job, where, comment = line.split("|", 2)
+def left_behind(state: Path) -> dict[str, str]:
+    """The jobs in Slurm that were submitted from `state`, whoever their coordinator was: id -> what Slurm says it does."""
+    found = {}
+    for line in _ask("squeue", "-h", "--me", "-o", "%A|%T|%Z|%k").splitlines():
+        job, doing, where, comment = line.split("|", 3)
         if where == str(state) and comment.startswith("rule_"):
-            found.append(job)
+            found[job] = doing
     return found
 
 
 def reap(state: Path, wait_s: float = REAP_WAIT_S) -> list[str]:
     """Cancel the jobs an earlier coordinator left in Slurm for this sweep and wait until they are gone; returns their ids.
 
-    Nothing that they measured is lost: every window is on disk as it ends. Raises UserError if they do not go away.
+    Nothing that they measured is lost: every window is on disk as it ends. A job that stays `COMPLETING` is on a node that does not
+    answer; Slurm will not start it again, and what may still run there ends itself, as its claim is revoked. Raises UserError if others do
+    not go away.
     """
-    reaped = left_behind(state)
+    reaped = list(left_behind(state))
     if not reaped:
         return []
     _ask("scancel", *reaped)
     end_s = time.monotonic() + wait_s
     while left := left_behind(state):
         if time.monotonic() > end_s:
+            if set(left.values()) == {"COMPLETING"}:
+                break
             raise UserError(f"jobs {', '.join(left)} of an earlier run do not end", "a cluster that cancels them", "see `squeue --me`")
         time.sleep(0.5)
     return reaped

@@ -17,15 +17,27 @@ class Unsupported(UserError):
 
 def unsupported_reason(strategy: Strategy, device: str, weights: str) -> str | None:
     """Why the strategy cannot run on this device with these weights, or None if it can; nothing is loaded to find out."""
-    if weights == "random" and strategy.needs_outliers:
-        return f"{strategy.slug} on plain random weights: {strategy.note}; use weights random_outliers"
-    if weights != "published" and strategy.slug in PUBLISHED_ONLY:
-        return f"{strategy.slug} is a published checkpoint: it cannot be made of {weights} weights"
+    if reason := weights_reason(strategy, weights):
+        return reason
     if device == "cpu":
         if not strategy.on_cpu:
             return f"{strategy.slug} needs a CUDA device"
     elif reason := _capability_reason(strategy, device):
         return reason
+    return library_reason(strategy)
+
+
+def weights_reason(strategy: Strategy, weights: str) -> str | None:
+    """Why these weights rule out the strategy, or None."""
+    if weights == "random" and strategy.needs_outliers:
+        return f"{strategy.slug} on plain random weights: {strategy.note}; use weights random_outliers"
+    if weights != "published" and strategy.slug in PUBLISHED_ONLY:
+        return f"{strategy.slug} is a published checkpoint: it cannot be made of {weights} weights"
+    return None
+
+
+def library_reason(strategy: Strategy) -> str | None:
+    """Which library the strategy lacks in this environment, or None."""
     if importlib.util.find_spec(strategy.library) is None:
         return f"{strategy.slug} needs the library {strategy.library}, which is not installed"
     return None

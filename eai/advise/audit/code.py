@@ -7,33 +7,35 @@ import warnings
 from functools import cached_property
 
 from eai import catalog
+from eai.advise.audit.bindings import UNKNOWN, dotted
 from eai.advise.audit.files import Unit, Unreadable
-from eai.advise.audit.values import UNKNOWN, Built, Symbol, Values, dotted
+from eai.advise.audit.values import Built, Symbol, Values
 from eai.errors import UserError
 
 _MODEL_CLASS = re.compile(r"(AutoModel\w*|\w+For[A-Z]\w+|\w+Model|\w+LMHeadModel)\.from_pretrained$")
-_TRAINING = {
-    "backward",
-    "prepare_model_for_kbit_training",
-    "prepare_model_for_int8_training",
-    "get_peft_model",
-    "gradient_checkpointing_enable",
-    "Trainer",
-    "SFTTrainer",
-    "DPOTrainer",
-    "GRPOTrainer",
-    "Seq2SeqTrainer",
-    "TrainingArguments",
-    "SFTConfig",
-}
+_TRAINING = re.compile(
+    r"^(backward|prepare_model_for_(kbit|int8)_training|get_peft_model|gradient_checkpointing_enable|LoraConfig|SFTConfig"
+    r"|\w*Trainer|\w*TrainingArguments)$"
+)
 _QUALITY = re.compile(
     r"perplexity|lm_eval|accuracy|exact_match|\brouge|\bbleu|\bmmlu|\bf1_score|simple_evaluate|cross_entropy", re.IGNORECASE
 )
 _OF_INTEREST = re.compile(
-    r"^(from_pretrained|generate|BitsAndBytesConfig|pipeline|LLM|AutoTokenizer|AutoModel\w*|transformers|vllm|nvml\w+)$"
+    r"^(from_pretrained|generate|BitsAndBytesConfig|pipeline|LLM|AutoTokenizer|AutoModel\w*|transformers|vllm|ollama|nvml\w+|EmissionsTracker|max_new_tokens)$"
 )
-_COMMANDS = ("nvidia-smi", "vllm serve", "text-generation-launcher", "llama-server", "ollama serve")
+_COMMANDS = (
+    "nvidia-smi",
+    "vllm serve",
+    "text-generation-launcher",
+    "llama-server",
+    "ollama serve",
+    "api/generate",
+    "per_token",
+    "input_ids",
+)
 _GENERATION_ARGUMENTS = {"max_new_tokens", "do_sample", "use_cache", "input_ids", "attention_mask", "generation_config", "sampling_params"}
+_MACHINE = re.compile(r"__name__|is_available|cuda|device|exists\(|is_bf16_supported|cache|is None$")
+_KEEPING = ("compile", "prepare", "DataParallel", "float", "int", "cast")
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
@@ -80,7 +82,8 @@ class Code:
     @cached_property
     def trains(self) -> bool:
         """Whether the file trains: then inference's figures do not apply."""
-        return any(c.last in _TRAINING for c in self.calls)
+        bases = [dotted(b).rpartition(".")[2] for n in self.values.nodes if isinstance(n, ast.ClassDef) for b in n.bases]
+        return any(_TRAINING.match(name) for name in (*(c.last for c in self.calls), *bases))
 
     @cached_property
     def checks_quality(self) -> bool:
@@ -94,11 +97,30 @@ class Code:
         return loads + [c for c in self.calls if c.name in ("pipeline", "transformers.pipeline") and "transformers" in self.modules]
 
     @cached_property
+    def model_names(self) -> set[str]:
+        """Names that models go by in this file: those they are loaded into, and parameters called `model` or `llm`."""
+        loaded = {self.assigned_name(x.node) for x in self.model_loads} - {""}
+        given = {a.arg for n in self.values.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) for a in n.args.args}
+        return loaded | (given & {"model", "llm", "lm"} if "torch" in self.modules else set())
+
+    @cached_property
+    def engines(self) -> list[Built]:
+        """Offline engines of vLLM: `LLM(...)`."""
+        return [c for c in self.calls if c.name in ("LLM", "vllm.LLM") and "vllm" in self.modules]
+
+    def is_handler(self, node: ast.AST) -> bool:
+        """Whether a function answers web requests: decorated as a route of Flask, FastAPI or the like."""
+        decorators = [ast.unparse(d) for d in getattr(node, "decorator_list", [])]
+        return any(re.search(r"\.(route|get|post|put|websocket|api_route)\(", d) for d in decorators)
+
+    @cached_property
     def generations(self) -> list[Built]:
         """Calls that generate text: `.generate(...)` in a file that imports a language-model library, or with its arguments."""
         serves = self.modules & {"transformers", "vllm", "optimum", "peft", "awq", "gptqmodel", "auto_gptq", "unsloth"}
         calls = [c for c in self.named("generate") if "." in c.name and c.name != "self.generate"]
-        return [c for c in calls if serves or _GENERATION_ARGUMENTS & set(c.kwargs)]
+        pipelines = {self.assigned_name(c.node) for c in self.model_loads if c.last == "pipeline"} | {"pipe", "generator"}
+        piped = [c for c in self.calls if c.name and c.name in pipelines and "max_new_tokens" in c.kwargs]
+        return [c for c in calls if serves or _GENERATION_ARGUMENTS & set(c.kwargs)] + piped
 
     def model_id(self, load: Built):
         """The model's name as far as the file tells: a string, else UNKNOWN."""
@@ -125,9 +147,11 @@ class Code:
         placed = [load.kwargs.get("device_map"), load.kwargs.get("device")]
         if any(str(p).startswith(("auto", "cuda", "balanced", "sequential")) for p in placed if p is not None and p is not UNKNOWN):
             return True
-        moved = self.values.parent.get(load.node)
-        if isinstance(moved, ast.Attribute) and moved.attr in ("to", "cuda"):
-            return self._moves_to_gpu(self.values.parent.get(moved))
+        for a in self.values.ancestors(load.node):
+            if isinstance(a, ast.Call) and isinstance(a.func, ast.Attribute) and a.func.attr in ("to", "cuda") and self._moves_to_gpu(a):
+                return True
+            if not isinstance(a, ast.Call | ast.Attribute):
+                break
         target = self.assigned_name(load.node)
         return bool(target) and any(c.name in (f"{target}.to", f"{target}.cuda") and self._moves_to_gpu(c.node) for c in self.calls)
 
@@ -137,7 +161,10 @@ class Code:
             return False
         if isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
             return True
-        return any("cuda" in self._device_text(a) for a in [*node.args, *(k.value for k in node.keywords if k.arg == "device")])
+        return any(
+            "cuda" in f"{self._device_text(a)} {self.values.resolve(a)}"
+            for a in [*node.args, *(k.value for k in node.keywords if k.arg == "device")]
+        )
 
     def _device_text(self, node: ast.AST) -> str:
         """The source of a device expression, followed once through a name."""
@@ -147,17 +174,56 @@ class Code:
         return ast.unparse(node)
 
     def assigned_name(self, node: ast.AST) -> str:
-        """The name that a call's result (or `call.to(...)`) is assigned to, empty if none."""
+        """The name that a call's result (or `call.to(...)`) is assigned to, empty if none; a wrapper's name is not the model's."""
+        inner = node
         for a in self.values.ancestors(node):
             if isinstance(a, ast.Assign) and len(a.targets) == 1:
                 return dotted(a.targets[0])
-            if not isinstance(a, ast.Call | ast.Attribute | ast.Await):
+            is_wrapped = isinstance(a, ast.Call) and inner is not a.func and dotted(a.func).rpartition(".")[2] not in _KEEPING
+            if is_wrapped or not isinstance(a, ast.Call | ast.Attribute | ast.Await):
                 return ""
+            inner = a
         return ""
 
     def function(self, node: ast.AST) -> ast.AST:
         """The function around a node, the module if none."""
         return next((a for a in self.values.ancestors(node) if isinstance(a, ast.FunctionDef | ast.AsyncFunctionDef)), self.tree)
+
+    def is_option(self, node: ast.AST) -> bool:
+        """Whether a node is one choice of several that this file does not decide: under a test of unknown outcome, or in a table.
+
+        Tests of the machine (`if torch.cuda.is_available()`) and of the entry point (`__name__`) are no such choice.
+        """
+        if self._is_made_for_callers(node):
+            return True
+        if self._follows_a_return(node):
+            return True
+        inner = node
+        for a in self.values.ancestors(node):
+            if isinstance(a, ast.If | ast.IfExp) and inner is not a.test:
+                taken = self.values.resolve(a.test)
+                is_body = inner in a.body if isinstance(a.body, list) else inner is a.body
+                if taken is not is_body and not _MACHINE.search(ast.unparse(a.test)):
+                    return True
+            if isinstance(a, ast.match_case) or (isinstance(a, ast.Dict) and _is_table_of_calls(a)):
+                return True
+            inner = a
+        return False
+
+    def _is_made_for_callers(self, node: ast.AST) -> bool:
+        """Whether a node is what a function returns that nothing in this file calls: one entry of a table of makers, or a library's."""
+        function = self.function(node)
+        if not isinstance(self.values.parent.get(node), ast.Return) or isinstance(function, ast.Module):
+            return False
+        return not any(c.name.rpartition(".")[2] == function.name for c in self.calls)
+
+    def _follows_a_return(self, node: ast.AST) -> bool:
+        """Whether a node is returned by a function that may already have returned something else: the last of several choices."""
+        function = self.function(node)
+        if not isinstance(self.values.parent.get(node), ast.Return) or isinstance(function, ast.Module):
+            return False
+        tests = [s for s in function.body if isinstance(s, ast.If) and s.lineno < node.lineno and not _MACHINE.search(ast.unparse(s.test))]
+        return any(isinstance(x, ast.Return) for s in tests for x in s.body)
 
     def loops_around(self, node: ast.AST) -> list[ast.AST]:
         """The loops and comprehensions around a node inside its own function, innermost first."""
@@ -170,12 +236,18 @@ class Code:
         return found
 
 
+def _is_table_of_calls(node: ast.Dict) -> bool:
+    """Whether a dictionary offers several built things to choose from: `{"int8": Config(...), "nf4": Config(...)}`."""
+    return len(node.values) > 1 and all(isinstance(v, ast.Call | ast.Lambda) for v in node.values)
+
+
 def _concerns_inference(tree: ast.Module, text: str) -> bool:
     """Whether code, not only a docstring, names what the rules look for: most files do not, and need no further work."""
     if any(word in text for word in _COMMANDS):
         return True
     for node in ast.walk(tree):
         name = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "name", None) or getattr(node, "module", None)
+        name = name or getattr(node, "arg", None)
         if isinstance(name, str) and _OF_INTEREST.match(name):
             return True
     return False

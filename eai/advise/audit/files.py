@@ -6,9 +6,11 @@ Nothing is imported or run: files are opened as bytes only.
 import io
 import json
 import os
+import re
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from eai.errors import UserError
@@ -28,7 +30,7 @@ KINDS = {
 }
 NAMED = {"Dockerfile": "shell", "Modelfile": "shell", "Makefile": "shell"}
 _SKIPPED_FOLDERS = {".git", ".hg", "node_modules", "__pycache__", ".ipynb_checkpoints", ".venv", "venv", ".tox"}
-_SERVERS = (b"vllm", b"text-generation-", b"nvidia-smi", b"llama-", b"ollama", b"OLLAMA", b"sglang")
+_SERVERS = (b"vllm", b"text-generation-", b"nvidia-smi", b"llama-", b"ollama", b"OLLAMA", b"sglang", b"PARAMETER num_gpu")
 _CODE = (
     b"from_pretrained(",
     b".generate(",
@@ -49,8 +51,26 @@ _SETTINGS = (
     b"max_concurrent_requests",
     b"bfloat16",
     b"bf16",
+    b"attn_implementation",
+    b"enforce_eager",
+    b"quantization",
 )
-_CODE += (b"nvidia-smi", b"vllm serve", b"from vllm", b"import vllm", b"text-generation-launcher", b"llama-server", b"ollama serve")
+_CODE += (
+    b"max_new_tokens",
+    b"per_token",
+    b"generated_text",
+    b"import ollama",
+    b"api/generate",
+    b"EmissionsTracker",
+    b"power.draw",
+    b"nvidia-smi",
+    b"vllm serve",
+    b"from vllm",
+    b"import vllm",
+    b"text-generation-launcher",
+    b"llama-server",
+    b"ollama serve",
+)
 _RELEVANT = {"python": _CODE, "notebook": _CODE, "config": _SETTINGS + _SERVERS, "shell": _SERVERS}
 
 
@@ -63,6 +83,13 @@ class Unit:
     kind: str
     text: str
     cell_starts: tuple[tuple[int, int], ...] = ()
+
+    @cached_property
+    def is_test(self) -> bool:
+        """Whether the file holds tests: named or placed as pytest and unittest expect them, with test functions in it."""
+        path = Path(self.path)
+        is_named = path.stem.startswith("test_") or path.stem.endswith("_test") or "tests" in path.parts
+        return is_named and re.search(r"^\s*(async )?def test_", self.text, re.MULTILINE) is not None
 
     def where(self, line: int) -> tuple[int, int | None]:
         """(line, cell) of a line of `text`: for a notebook the line inside its cell and the cell's number from 1, else (line, None)."""

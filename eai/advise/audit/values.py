@@ -7,23 +7,11 @@ arguments) or `UNKNOWN`. Nothing is guessed: a name bound twice to different val
 import ast
 from dataclasses import dataclass, field
 
+from eai.advise.audit.bindings import SCOPES, UNKNOWN, Bindings, dotted
+
 _DEPTH = 12
 _BLOCKS = (ast.If, ast.For, ast.While, ast.Try, ast.ExceptHandler, ast.AsyncFor, ast.Match)
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Module, ast.ClassDef)
 _ARGS_NAMES = {"args", "opt", "opts", "options", "flags", "cli_args", "parsed"}
-
-
-class _Unknown:
-    """The value that the file does not tell; false, and equal to nothing but itself."""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __repr__(self) -> str:
-        return "UNKNOWN"
-
-
-UNKNOWN = _Unknown()
 
 
 class Symbol(str):
@@ -46,116 +34,18 @@ class Built:
         return self.name.rpartition(".")[2]
 
 
-def dotted(node: ast.AST) -> str:
-    """`a.b.c` of a name or attribute chain; a call or subscript inside it is left out as `()`; empty if it is neither."""
-    parts = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if isinstance(node, ast.Name):
-        parts.append(node.id)
-    elif isinstance(node, ast.Call | ast.Subscript):
-        parts.append("()")
-    else:
-        return ""
-    return ".".join(reversed(parts))
-
-
-class Values:
+class Values(Bindings):
     """Resolves expressions of one parsed module."""
 
     def __init__(self, tree: ast.Module):
-        self.parent: dict[ast.AST, ast.AST] = {}
-        self.bound: dict[tuple[ast.AST, str], list[tuple[ast.AST, ast.AST | None]]] = {}
-        self.updates: dict[tuple[ast.AST, str], list[tuple[ast.AST, object, ast.AST]]] = {}
-        self.argparse: dict[str, object] = {}
+        super().__init__(tree)
         self._known: dict[int, object] = {}
-        self.nodes: list[ast.AST] = [tree]
-        for node in self.nodes:
-            for child in ast.iter_child_nodes(node):
-                if not isinstance(child, ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop):
-                    self.parent[child] = node
-                    self.nodes.append(child)
-        for node in self.nodes:
-            self._bind(node)
-
-    def ancestors(self, node: ast.AST):
-        """The nodes around `node`, from the inside out."""
-        while node in self.parent:
-            node = self.parent[node]
-            yield node
-
-    def scope(self, node: ast.AST) -> ast.AST:
-        """The innermost function, class or module around `node`."""
-        return next((a for a in self.ancestors(node) if isinstance(a, _SCOPES)), node)
-
-    def _home(self, node: ast.AST, name: str) -> ast.AST:
-        """Where a name is kept: `self.x` belongs to the class, others to the scope."""
-        if name.startswith("self."):
-            return next((a for a in self.ancestors(node) if isinstance(a, ast.ClassDef)), self.scope(node))
-        return self.scope(node)
-
-    def _add(self, node: ast.AST, target: ast.AST, value: ast.AST | None):
-        """Note that `target` is bound at `node`; value None: to something that is not followed."""
-        if isinstance(target, ast.Tuple | ast.List):
-            pairs = (
-                value.elts if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts) else [None] * len(target.elts)
-            )
-            for part, item in zip(target.elts, pairs, strict=True):
-                self._add(node, part, item)
-        elif isinstance(target, ast.Starred):
-            self._add(node, target.value, None)
-        elif isinstance(target, ast.Subscript):
-            key = target.slice.value if isinstance(target.slice, ast.Constant) else UNKNOWN
-            name = dotted(target.value)
-            self.updates.setdefault((self._home(node, name), name), []).append((node, key, value))
-        elif name := dotted(target):
-            self.bound.setdefault((self._home(node, name), name), []).append((node, value))
-
-    def _bind(self, node: ast.AST):
-        """Enter what a statement binds."""
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                self._add(node, target, node.value)
-        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
-            self._add(node, node.target, node.value)
-        elif isinstance(node, ast.AugAssign | ast.For | ast.AsyncFor):
-            self._add(node, node.target, None)
-        elif isinstance(node, ast.With | ast.AsyncWith):
-            for item in node.items:
-                if item.optional_vars is not None:
-                    self._add(node, item.optional_vars, None)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            self._bind_parameters(node)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
-            self._bind_argument(node)
-
-    def _bind_parameters(self, node: ast.FunctionDef):
-        """A function's parameters: their constant defaults are followed, others are unknown."""
-        spec = node.args
-        names = spec.posonlyargs + spec.args
-        defaults = [None] * (len(names) - len(spec.defaults)) + list(spec.defaults)
-        for argument, default in [*zip(names, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]:
-            self.bound.setdefault((node, argument.arg), []).append((argument, default))
-
-    def _bind_argument(self, node: ast.Call):
-        """One argparse option: its default, False for store_true, None where none is given."""
-        flags = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-        if not flags:
-            return
-        keywords = {k.arg: k.value for k in node.keywords}
-        action = getattr(keywords.get("action"), "value", None)
-        name = (
-            keywords["dest"].value if isinstance(keywords.get("dest"), ast.Constant) else max(flags, key=len).lstrip("-").replace("-", "_")
-        )
-        default = keywords.get("default", ast.Constant({"store_true": False, "store_false": True}.get(action)))
-        self.argparse[str(name)] = default.value if isinstance(default, ast.Constant) else UNKNOWN
 
     def _conditional(self, node: ast.AST, use: ast.AST) -> bool:
         """Whether `node` sits in a block (if, loop, try) that `use` is not in."""
         around = set(map(id, self.ancestors(use)))
         for a in self.ancestors(node):
-            if isinstance(a, _SCOPES):
+            if isinstance(a, SCOPES):
                 return False
             if isinstance(a, _BLOCKS) and id(a) not in around:
                 return True
@@ -168,7 +58,7 @@ class Values:
             found = self.bound.get((scope, name))
             if found:
                 return self._choose(found, name, use, scope, depth)
-            outer = next((a for a in self.ancestors(scope) if isinstance(a, _SCOPES) and not isinstance(a, ast.ClassDef)), None)
+            outer = next((a for a in self.ancestors(scope) if isinstance(a, SCOPES) and not isinstance(a, ast.ClassDef)), None)
             if outer is None:
                 return Symbol(name)
             scope = outer
@@ -214,29 +104,64 @@ class Values:
         if isinstance(node, ast.Call):
             return self._call(node, depth + 1)
         if isinstance(node, ast.Dict):
-            return {
-                k.value if isinstance(k, ast.Constant) else UNKNOWN: self.resolve(v, depth + 1)
-                for k, v in zip(node.keys, node.values, strict=True)
-            }
+            return self._dictionary(node, depth)
         if isinstance(node, ast.List | ast.Tuple):
             return [self.resolve(e, depth + 1) for e in node.elts]
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
             return -node.operand.value if isinstance(node.operand.value, int | float) else UNKNOWN
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            base = self.resolve(node.value, depth + 1)
-            return base.get(node.slice.value, UNKNOWN) if isinstance(base, dict) else UNKNOWN
+        if isinstance(node, ast.Subscript):
+            base, key = self.resolve(node.value, depth + 1), self.resolve(node.slice, depth + 1)
+            return base.get(key, UNKNOWN) if isinstance(base, dict) and isinstance(key, str | int) else UNKNOWN
+        if isinstance(node, ast.JoinedStr | ast.BinOp | ast.Compare):
+            return self._computed(node, depth)
         return UNKNOWN
+
+    def _dictionary(self, node: ast.Dict, depth: int) -> dict:
+        """A dictionary display; `**other` is merged where its content is known, else the result has an UNKNOWN key."""
+        entries = {}
+        for key, value in zip(node.keys, node.values, strict=True):
+            known = self.resolve(value, depth + 1)
+            if key is None and isinstance(known, dict):
+                entries.update(known)
+            else:
+                entries[key.value if isinstance(key, ast.Constant) else UNKNOWN] = known
+        return entries
+
+    def _computed(self, node: ast.AST, depth: int):
+        """A text put together from known parts, a union of dictionaries, or `a == b` of known constants; else UNKNOWN."""
+        if isinstance(node, ast.JoinedStr):
+            parts = [self.resolve(v.value if isinstance(v, ast.FormattedValue) else v, depth + 1) for v in node.values]
+            return "".join(map(str, parts)) if all(type(p) in (str, int) for p in parts) else UNKNOWN
+        if isinstance(node, ast.BinOp):
+            left, right = self.resolve(node.left, depth + 1), self.resolve(node.right, depth + 1)
+            if isinstance(node.op, ast.BitOr) and isinstance(left, dict) and isinstance(right, dict):
+                return left | right
+            return left + right if isinstance(node.op, ast.Add) and type(left) is type(right) is str else UNKNOWN
+        left, right = self.resolve(node.left, depth + 1), self.resolve(node.comparators[0], depth + 1)
+        known = len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq) and type(left) is type(right) and type(left) in (str, int, bool)
+        return left == right if known else UNKNOWN
 
     def _attribute(self, node: ast.Attribute, depth: int):
         """`args.x` as argparse gives it, `self.x` as the class binds it, else the dotted name."""
         name = dotted(node)
         base, _, attribute = name.rpartition(".")
-        if base.rpartition(".")[2] in _ARGS_NAMES and self.argparse:
+        if self.argparse and (base.rpartition(".")[2] in _ARGS_NAMES or self._is_parsed(base, node)):
             return self.argparse.get(attribute, UNKNOWN)
         if name.startswith("self.") and name.count(".") == 1:
             value = self.lookup(name, node, depth)
-            return UNKNOWN if isinstance(value, Symbol) else value
+            return self._class_attribute(node, attribute, depth) if isinstance(value, Symbol) else value
         return Symbol(name) if name and "()" not in name else UNKNOWN
+
+    def _is_parsed(self, name: str, use: ast.AST) -> bool:
+        """Whether a name is bound to `parser.parse_args(...)` where it is used."""
+        values = [v for _, v in self.bound.get((self.scope(use), name), [])]
+        return len(values) == 1 and isinstance(values[0], ast.Call) and dotted(values[0].func).endswith("parse_args")
+
+    def _class_attribute(self, node: ast.AST, name: str, depth: int):
+        """What the body of the class around `node` binds a name to, UNKNOWN where it binds none."""
+        around = next((a for a in self.ancestors(node) if isinstance(a, ast.ClassDef)), None)
+        found = self.bound.get((around, name), [])
+        return self.resolve(found[0][1], depth + 1) if len(found) == 1 else UNKNOWN
 
     def _call(self, node: ast.Call, depth: int = 0):
         """A call with its arguments resolved; `dict(...)` is a dictionary."""
@@ -251,6 +176,24 @@ class Values:
             else:
                 is_open = True
         name = dotted(node.func)
-        if name == "dict" and not node.args and not is_open:
-            return kwargs
+        if name == "getattr" and len(node.args) >= 2:
+            return self._getattr(node, depth)
+        copied = self._copied(node, name, depth)
+        if copied is not None and not is_open:
+            return {**copied, **kwargs}
         return Built(name, [self.resolve(a, depth + 1) for a in node.args], kwargs, is_open, node)
+
+    def _copied(self, node: ast.Call, name: str, depth: int) -> dict | None:
+        """The dictionary that `dict(...)`, `x.copy()` or `copy.deepcopy(x)` starts from, None for any other call."""
+        if name == "dict" and not node.args:
+            return {}
+        if name.rpartition(".")[2] not in ("dict", "copy", "deepcopy") or len(node.args) > 1:
+            return None
+        source = node.args[0] if node.args else getattr(node.func, "value", None)
+        value = self.resolve(source, depth + 1)
+        return value if isinstance(value, dict) else None
+
+    def _getattr(self, node: ast.Call, depth: int):
+        """`getattr(torch, "float16")` as torch.float16 where the attribute's name is known, else UNKNOWN."""
+        base, name = dotted(node.args[0]), self.resolve(node.args[1], depth + 1)
+        return Symbol(f"{base}.{name}") if base == "torch" and type(name) is str else UNKNOWN

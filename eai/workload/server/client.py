@@ -1,7 +1,12 @@
-"""One request over HTTP: sent, streamed back with the time of each piece, retried where the server asks for it, never lost."""
+"""One request over HTTP: sent, streamed back with the time of each piece, retried where the server asks for it, never lost.
+
+A connection is kept for the next request. A server may have closed it by then, and llama.cpp's does so after every streamed reply although
+it promises to keep it; the request that met the closed connection was never read, and is sent again on a new one (RFC 9112, section 9.3.1).
+"""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -79,7 +84,7 @@ class Client:
         fault: dict[str, Any] = {}
         after_s = None
         try:
-            async with asyncio.timeout(self.timeout_s) as limit, self.http.stream("POST", self.endpoint.completions, json=body) as answer:
+            async with asyncio.timeout(self.timeout_s) as limit, self._sent(body) as answer:
                 if answer.status_code != httpx.codes.OK:
                     fault, after_s = await _refusal(answer), _retry_after_s(answer)
                 else:
@@ -91,6 +96,32 @@ class Client:
         except (stream.StreamError, httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeDecodeError) as error:
             fault = {"failure": BROKEN, "reason": stream.excerpt(str(error)) or type(error).__name__}
         return notes.reply(due_s, sent_s, self.now_s(), **fault), after_s
+
+    @contextlib.asynccontextmanager
+    async def _sent(self, body: dict) -> AsyncIterator[httpx.Response]:
+        """The answer to a request, its head read; one that met a kept connection which the server had closed is sent again.
+
+        Whether a connection was kept shows in that none was made: a new one that breaks is the server's fault and raised. There can be as
+        many closed ones in the pool as requests were in flight.
+        """
+        made: list[str] = []
+
+        async def trace(event: str, _: dict) -> None:
+            made.extend([event] if event == "connection.connect_tcp.started" else [])
+
+        while True:
+            request = self.http.build_request("POST", self.endpoint.completions, json=body, extensions={"trace": trace})
+            try:
+                answer = await self.http.send(request, stream=True)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                if made:
+                    raise
+                continue
+            try:
+                yield answer
+            finally:
+                await answer.aclose()
+            return
 
     async def _read(self, answer: httpx.Response, notes: _Notes, limit: asyncio.Timeout) -> None:
         """Read a stream, or a whole reply where the server does not stream. Raises StreamError for a reply that is broken or cut off."""

@@ -7,11 +7,14 @@ accepts and obeys is used; what it then does is counted in every reply, never as
     generation_config   transformers serve: an end token that no model has
     plain               no such word (TGI, Ollama): the text ends where the model ends it
     plain, no usage     an old server that does not know stream_options either
+
+Where the server then tells that it had part of a question from before, it is asked to compute the whole prompt each time (llama.cpp's
+`cache_prompt`), and that is kept if it obeys: else a prompt of 64 tokens would be one of 36 behind a template of 28.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eai.errors import UserError
@@ -21,6 +24,7 @@ NO_TOKEN = 2**31 - 1
 QUESTION = "Answer with one word: is water wet?"
 QUESTION_TOKENS = 24
 NOT_UNDERSTOOD = (400, 404, 422)
+_UNCACHED = "cache_prompt"
 _USAGE = {"stream_options": {"include_usage": True}}
 _ENDLESS = json.dumps({"do_sample": False, "eos_token_id": NO_TOKEN, "pad_token_id": 0})
 
@@ -49,11 +53,28 @@ DIALECTS = (
 )
 
 
-def negotiate(ask: Callable[[dict], Reply], model: str, chat: bool) -> Dialect:
+Ask = Callable[[dict], Reply]
+
+
+def negotiate(ask: Ask, model: str, chat: bool) -> Dialect:
     """The first dialect that the server accepts and obeys, else the plainest that it accepts, by a question whose answer is short.
 
     Raises UserError where it accepts none, with its own words for the plainest: a wrong model, or no chat template, shows here.
     """
+    return _uncached(ask, _accepted(ask, model, chat), model, chat)
+
+
+def _uncached(ask: Ask, dialect: Dialect, model: str, chat: bool) -> Dialect:
+    """The dialect, told to compute whole prompts where the server keeps their beginnings and obeys: the question was asked before."""
+    if not ask(dialect.body(model, QUESTION, QUESTION_TOKENS, chat)).tokens_cached:
+        return dialect
+    whole = replace(dialect, name=f"{dialect.name}, {_UNCACHED}", fields=dialect.fields | {_UNCACHED: False})
+    reply = ask(whole.body(model, QUESTION, QUESTION_TOKENS, chat))
+    return whole if reply.ok and not reply.tokens_cached else dialect
+
+
+def _accepted(ask: Ask, model: str, chat: bool) -> Dialect:
+    """The first dialect that is obeyed, else the plainest that is accepted; raises UserError where none is."""
     accepted: list[Dialect] = []
     for dialect in DIALECTS[:-1]:
         reply = ask(dialect.body(model, QUESTION, QUESTION_TOKENS, chat))

@@ -19,8 +19,9 @@ class Behaviour:
 
     `burn_s`: CPU time that a piece of text costs; `per_piece`: tokens in one piece; `words`: tokens of a natural answer; `obeys`: the
     fields it knows beside the protocol's own (others are refused if `strict`); `usage`: always, asked (only with stream_options) or never;
-    `busy`: the first so many requests get `busy_status` and `retry_after`; `fault`: "" or what follows the first token (silent, garbage,
-    error, cut), or page instead of all.
+    `ftype`: the format that its list of models tells; `busy`: the first so many requests get `busy_status` and `retry_after`; `fault`: ""
+    or what follows the first token (silent, garbage, error, cut), or page instead of all; `caches`: it has the template from earlier
+    requests unless cache_prompt is false; `forgets`: it promises to keep the connection and closes it when the next request comes.
     """
 
     ttft_s: float = 0.05
@@ -34,12 +35,15 @@ class Behaviour:
     strict: bool = False
     model: str = "fake"
     lists_models: bool = True
+    ftype: str = ""
     busy: int = 0
     busy_status: int = 429
     retry_after: str | None = None
     status: int = 200
     fault: str = ""
     template_tokens: int = 10
+    caches: bool = False
+    forgets: bool = False
 
 
 @dataclass
@@ -72,14 +76,17 @@ class FakeServer:
         server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request a connection."""
+        """One request a connection, whatever it promised."""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
             content = await reader.readexactly(int(headers.get("content-length", 0)))
-            async for part in self._answer(head[0].split()[1], headers, json.loads(content or b"{}")):
+            parts = self._answer(head[0].split()[1], headers, json.loads(content or b"{}"))
+            async for part in _kept(parts) if self.behaviour.forgets else parts:
                 writer.write(part)
                 await writer.drain()
+            if self.behaviour.forgets:
+                await reader.read(1)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client went away
         finally:
@@ -89,7 +96,8 @@ class FakeServer:
         """The bytes of the response."""
         b = self.behaviour
         if path.endswith("/models"):
-            listed = {"object": "list", "data": [{"id": b.model, "object": "model", "owned_by": "nobody"}]}
+            meta = {"meta": {"ftype": b.ftype}} if b.ftype else {}
+            listed = {"object": "list", "data": [{"id": b.model, "object": "model", "owned_by": "nobody"} | meta]}
             yield _whole(200 if b.lists_models else 500, listed if b.lists_models else {"detail": "no list"})
             return
         self.bodies.append(body)
@@ -156,8 +164,10 @@ class FakeServer:
 
     def _usage(self, body: dict) -> dict[str, Any]:
         """Two tokens a word, as many as a tokenizer of another language might find, and the template's."""
-        text = body.get("prompt") or body["messages"][0]["content"]
-        return {"prompt_tokens": self.behaviour.template_tokens + 2 * len(text.split()), "completion_tokens": 1}
+        text, template = body.get("prompt") or body["messages"][0]["content"], self.behaviour.template_tokens
+        has = self.behaviour.caches and body.get("cache_prompt", True)
+        details = {"prompt_tokens_details": {"cached_tokens": template if has else 0}}
+        return {"prompt_tokens": template + 2 * len(text.split()), "completion_tokens": 1} | details
 
 
 def _burn(cpu_s: float) -> None:
@@ -174,6 +184,21 @@ def _event(content: dict) -> bytes:
 def _head(status: int, kind: str, more: dict | None = None) -> bytes:
     lines = [f"HTTP/1.1 {status} x", f"Content-Type: {kind}", "Connection: close", *(f"{k}: {v}" for k, v in (more or {}).items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def _kept(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same response in chunks, so that the connection could go on after it (RFC 9112, section 7.1)."""
+    head, _, rest = (await anext(parts)).partition(b"\r\n\r\n")
+    yield head.replace(b"Connection: close", b"Keep-Alive: timeout=5, max=100\r\nTransfer-Encoding: chunked") + b"\r\n\r\n"
+    if rest:
+        yield _chunk(rest)
+    async for part in parts:
+        yield _chunk(part)
+    yield _chunk(b"")
+
+
+def _chunk(content: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(content), content)
 
 
 def _whole(status: int, content: dict, more: dict | None = None) -> bytes:

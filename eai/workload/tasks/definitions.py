@@ -6,6 +6,7 @@ checked by `eai.items`. Nothing is downloaded for them and nothing is written.
 
 import importlib.util
 import logging
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from eai import items
 from eai.errors import UserError
 from eai.taskcards import SETS, TaskCard
-from eai.workload.tasks import arithmetic
+from eai.workload.tasks import arithmetic, data_sets
 
 HOMES = {"mmlu": "mmlu", "arc_challenge": "arc", "hellaswag": "hellaswag", "truthfulqa_mc1": "truthfulqa", "gsm8k": "gsm8k"}
 """The folder of lm-eval's task library that holds each of the benchmarks: indexing one takes no time, all of them 15 s."""
@@ -72,12 +73,17 @@ def _benchmark(card: TaskCard) -> dict[str, Any]:
         manager = TaskManager(include_path=str(package / "tasks" / HOMES[card.harness]), include_defaults=False)
         return manager.load([card.harness])["tasks"]
     except Exception as error:  # the hub's clients raise a dozen unrelated classes for "not reachable"
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)[:160]
         raise UserError(
-            f"the items of {card.name} cannot be had ({first})",
+            f"the items of {card.name} cannot be had ({_words(error)})",
             "a model hub that can be reached, or the data set in its local cache",
-            "run a task of ours instead: arithmetic, facts, continuations, perplexity",
+            data_sets.OURS.removeprefix("or "),
         ) from error
+
+
+def _words(error: Exception) -> str:
+    """The first line of an error in its own words, without the names of classes."""
+    first = next(iter(str(error).strip().splitlines()), "")[:160]
+    return re.sub(r"\s*\(?\b\w+(Error|Exception)\b\)?:?", "", first).strip() or "no reason given"
 
 
 def _own(card: TaskCard) -> Any:

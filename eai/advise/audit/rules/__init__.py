@@ -4,8 +4,21 @@ A rule is a function from a parsed file and the evidence to hits; its docstring 
 """
 
 from eai.advise.audit.finding import RULES
-from eai.advise.audit.rules import batching, configs, generation, loading, measuring, quantization, servers, timing
+from eai.advise.audit.rules import (
+    batching,
+    configs,
+    engines,
+    generation,
+    lengths,
+    loading,
+    measuring,
+    quantization,
+    reloading,
+    servers,
+    timing,
+)
 
-__all__ = ["ALL", "batching", "configs", "generation", "loading", "measuring", "quantization", "servers", "timing"]
+__all__ = ["ALL", "batching", "configs", "engines", "generation", "lengths", "loading"]
+__all__ += ["measuring", "quantization", "reloading", "servers", "timing"]
 
 ALL = tuple(RULES.values())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from eai.advise.audit.code import Code
 from eai.advise.audit.evidence import Evidence
 from eai.advise.audit.finding import Hit, rule
-from eai.advise.audit.values import UNKNOWN, Built
+from eai.advise.audit.values import Built
 
 _BATCHED_NAME = re.compile(r"batch|chunk|loader|bucket|shard", re.IGNORECASE)
 _FIX = "tokenize a list of prompts with padding=True, padding_side='left' and generate them together, for example 8 at a time"
@@ -20,7 +20,9 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _source(loop: ast.AST) -> tuple[ast.AST, ast.AST] | None:
-    """(target, iterable) of a for loop or comprehension, None for a while loop."""
+    """(target, iterable) of a for loop, comprehension or mapped lambda, None for a while loop."""
+    if isinstance(loop, ast.Lambda):
+        return loop.args, loop.args
     if isinstance(loop, ast.For | ast.AsyncFor):
         return loop.target, loop.iter
     return (loop.generators[0].target, loop.generators[0].iter) if isinstance(loop, _COMPREHENSIONS) else None
@@ -82,8 +84,7 @@ def _pipelines(code: Code) -> set[str]:
         for c in code.calls
         if c.last == "pipeline" and c in code.model_loads and c.args[:1] in (["text-generation"], ["text2text-generation"])
     ]
-    engines = [c for c in code.calls if c.name in ("LLM", "vllm.LLM") and "vllm" in code.modules]
-    return {name for c in made + engines if (name := code.assigned_name(c.node))}
+    return {name for c in made + code.engines if (name := code.assigned_name(c.node))}
 
 
 def _generates_one(code: Code, call: Built, body: ast.AST, tainted: set[str], direct: set[str]) -> bool:
@@ -97,8 +98,16 @@ def _generates_one(code: Code, call: Built, body: ast.AST, tainted: set[str], di
         return False
     owner = call.name.rpartition(".")[0] if call.last == "generate" else call.name
     if owner in direct:
-        return bool(call.node.args) and _is_one_text(call.node.args[0], tainted)
+        return bool(call.node.args) and _is_one_text(call.node.args[0], tainted) and not _is_list(code, call.node.args[0])
     return call.last == "generate" and _tokenizes_one(body, tainted)
+
+
+def _is_list(code: Code, node: ast.AST) -> bool:
+    """Whether an expression is a name that the file binds to a list made of several items."""
+    bound = [
+        v for (_, name), all_bound in code.values.bound.items() if isinstance(node, ast.Name) and name == node.id for _, v in all_bound
+    ]
+    return any(isinstance(v, ast.ListComp) for v in bound)
 
 
 def _single_prompt_helpers(code: Code, direct: set[str]) -> set[str]:
@@ -144,7 +153,8 @@ for i in range(0, len(prompts), 8):
 def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """A decode step reads every weight whatever the batch size: at batch 1 one prompt pays for all of it. Loops over independent
     prompts can share
-    a batch; interactive loops and streamed answers cannot and are left alone."""
+    a batch; interactive loops, streamed answers and calibration cannot and are left alone. Where the file trains, a look at a few
+    samples is no waste to speak of: it is named without a number."""
     direct = _pipelines(code)
     if not direct and not code.generations:
         return
@@ -155,11 +165,46 @@ def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
     ]
     seen = set()
     for call in candidates:
-        loop = next((x for x in code.loops_around(call.node) if _source(x) and _one_a_turn(code, call, x, direct, helpers)), None)
+        loops = [*code.loops_around(call.node), *_mapped(code, call.node)]
+        loop = next((x for x in loops if _source(x) and _could_batch(code, call, x, direct, helpers)), None)
         if loop is not None and id(loop) not in seen:
             seen.add(id(loop))
-            waste = evidence.batch_1(_items(code, _source(loop)[1]))
+            waste = None if code.trains else evidence.batch_1(_items(code, _source(loop)[1]))
             yield Hit(call.node.lineno, f"{call.name or 'generate'} runs for one prompt in each turn of a loop: batch 1", _FIX, waste)
+
+
+def _mapped(code: Code, node: ast.AST) -> list[ast.Lambda]:
+    """The lambda around a node that `.apply(...)` or `.map(...)` calls for each row."""
+    around = next((a for a in code.values.ancestors(node) if isinstance(a, ast.Lambda)), None)
+    call = code.values.parent.get(around) if around is not None else None
+    is_row = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("apply", "map", "progress_apply")
+    return [around] if is_row and not any(k.arg == "batched" for k in call.keywords) else []
+
+
+def _could_batch(code: Code, call: Built, loop: ast.AST, direct: set[str], helpers: set[str]) -> bool:
+    """Whether `call` works on one item in each turn of `loop`, and the turns do not need each other."""
+    return _one_a_turn(code, call, loop, direct, helpers) and not _is_no_work(code, loop) and not _feeds_back(code, call, loop)
+
+
+def _is_no_work(code: Code, loop: ast.AST) -> bool:
+    """Whether a loop warms up, or collects calibration data: its samples pass one by one so that each is seen as it is."""
+    return bool(re.search("calibrat|warm_?up", getattr(code.function(loop), "name", "") + ast.unparse(_source(loop)[1]), re.IGNORECASE))
+
+
+def _feeds_back(code: Code, call: Built, loop: ast.AST) -> bool:
+    """Whether what one turn generates goes into the next: a name that the prompt is made of and that the answer is added to.
+
+    Only names that are bound before the loop count; one made anew in each turn cannot carry an answer over.
+    """
+    answer = code.assigned_name(call.node)
+    if not answer or isinstance(loop, ast.Lambda):
+        return False
+    answers = _tainted(loop, {answer})
+    changed = {n for node in ast.walk(loop) if isinstance(node, ast.Expr) and (f := _flow(node)) and f[0] & answers for n in f[1]}
+    changed |= {n.target.id for n in ast.walk(loop) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
+    made = {t.id for n in ast.walk(loop) if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    given = set().union(*(_names(a) for a in [*call.node.args, *(k.value for k in call.node.keywords)]), set())
+    return any(given & _tainted(loop, {name}) for name in changed - made)
 
 
 def _one_a_turn(code: Code, call: Built, loop: ast.AST, direct: set[str], helpers: set[str]) -> bool:
@@ -168,10 +213,22 @@ def _one_a_turn(code: Code, call: Built, loop: ast.AST, direct: set[str], helper
     items = _items(code, iterable)
     if _steps(iterable) or _BATCHED_NAME.search(ast.unparse(target)) or (items is not None and items < 2):
         return False
-    tainted = _tainted(loop, _names(target))
+    tainted = _tainted(loop, _names(target) | {n.arg for n in ast.walk(target) if isinstance(n, ast.arg)})
     if call.name.removeprefix("self.") in helpers:
         return any(_is_one_text(a, tainted) for a in call.node.args)
     return _generates_one(code, call, loop, tainted, direct)
+
+
+def _is_text(code: Code, call: Built) -> bool:
+    """Whether a call's first argument is one string: a constant, an f-string, a sum with a string, or a parameter annotated `str`."""
+    given = call.node.args[0]
+    if type(call.args[0]) is str or isinstance(given, ast.JoinedStr):
+        return True
+    if isinstance(given, ast.BinOp):
+        return any(isinstance(n, ast.Constant) and isinstance(n.value, str) for n in (given.left, given.right))
+    spec = getattr(code.function(call.node), "args", None)
+    typed = {a.arg for a in spec.args if a.annotation is not None and ast.unparse(a.annotation) == "str"} if spec else set()
+    return isinstance(given, ast.Name) and given.id in typed
 
 
 @rule(
@@ -194,5 +251,5 @@ def batch_size_unused(code: Code, evidence: Evidence) -> Iterator[Hit]:
     sizes = {code.assigned_name(c.node): c.kwargs.get("batch_size") for c in code.model_loads if c.last == "pipeline"}
     for call in code.calls:
         size = call.kwargs.get("batch_size", sizes.get(call.name)) if call.name in sizes else None
-        if isinstance(size, int) and size > 1 and call.name and call.args[:1] and call.args[0] is not UNKNOWN and type(call.args[0]) is str:
+        if isinstance(size, int) and size > 1 and call.name and call.args and _is_text(code, call):
             yield Hit(call.node.lineno, f"batch_size={size}, but one string is passed: the batch is 1", "pass a list of prompts")

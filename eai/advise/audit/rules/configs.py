@@ -12,6 +12,7 @@ from eai.advise.audit.finding import Hit, rule
 _TRAINING = re.compile(
     r"learning_rate|num_train_epochs|gradient_checkpointing|gradient_accumulation|lora_r\b|warmup_steps|optimizer|per_device_train"
 )
+_OTHER_RUNTIME = re.compile(r"openvino|onnx|tensorrt|\bipex\b|exllama", re.IGNORECASE)
 _MODEL_KEYS = ("model", "model_id", "model_name", "model_name_or_path", "base_model", "pretrained_model_name_or_path", "pretrained")
 
 
@@ -37,7 +38,7 @@ llm_int8_threshold: 6.0
 )
 def int8_default(config: Config, evidence: Evidence) -> Iterator[Hit]:
     """As int8-default-threshold: the default decomposition was measured to cost more energy than FP16."""
-    if _TRAINING.search(config.unit.text):
+    if _TRAINING.search(config.unit.text) or _OTHER_RUNTIME.search(config.unit.text):
         return
     for mapping in config.mappings:
         flag = mapping.first("load_in_8bit")
@@ -49,6 +50,56 @@ def int8_default(config: Config, evidence: Evidence) -> Iterator[Hit]:
                 "dtype: bfloat16, or decide the threshold",
                 waste,
             )
+
+
+@rule(
+    "config-int8-pure",
+    "config",
+    "Threshold 0.0 in a config",
+    hit="""
+model: org/Foo-7B
+load_in_8bit: true
+llm_int8_threshold: 0.0
+""",
+    miss="""
+model: org/Foo-7B
+load_in_8bit: true
+llm_int8_threshold: 6.0
+""",
+)
+def int8_pure(config: Config, evidence: Evidence) -> Iterator[Hit]:
+    """As int8-pure-unchecked: without the decomposition outliers are quantized too, and a config cannot show that anyone looked at the
+    answers."""
+    for mapping in config.mappings:
+        flag, threshold = mapping.first("load_in_8bit"), mapping.first("llm_int8_threshold")
+        if flag is not None and flag.value is True and threshold is not None and threshold.value == 0 and threshold.value is not False:
+            fix = "measure perplexity or task accuracy against the 16-bit model before relying on it"
+            yield Hit(threshold.line, "llm_int8_threshold is 0: outliers are quantized", fix)
+
+
+@rule(
+    "config-eager",
+    "config",
+    "Eager attention, or no CUDA graphs, in a config",
+    hit="""
+model: org/Foo-7B
+attn_implementation: eager
+""",
+    miss="""
+model: org/Foo-7B
+attn_implementation: sdpa
+""",
+)
+def eager(config: Config, evidence: Evidence) -> Iterator[Hit]:
+    """As eager-attention and server-eager: slow paths for looking into a model and for debugging."""
+    if _TRAINING.search(config.unit.text):
+        return
+    for mapping in config.mappings:
+        attention, graphs = mapping.first("attn_implementation"), mapping.first("enforce_eager")
+        if attention is not None and attention.value == "eager":
+            yield Hit(attention.line, "attn_implementation: eager", "attn_implementation: sdpa")
+        if graphs is not None and graphs.value is True:
+            yield Hit(graphs.line, "enforce_eager: CUDA graphs are switched off", "enforce_eager: false")
 
 
 @rule(
@@ -66,7 +117,7 @@ load_in_4bit: true
 )
 def small_4bit(config: Config, evidence: Evidence) -> Iterator[Hit]:
     """As 4bit-small-model: on models up to about 3 billion parameters 4-bit weights cost more energy than they save."""
-    if _TRAINING.search(config.unit.text):
+    if _TRAINING.search(config.unit.text) or _OTHER_RUNTIME.search(config.unit.text):
         return
     for mapping in config.mappings:
         flag, size = mapping.first("load_in_4bit"), params_b(_model(mapping)) if _model(mapping) else None

@@ -1,16 +1,19 @@
-"""How text is generated: cache, precision, padding, length, compilation."""
+"""How text is generated: cache, precision, gradients, padding, attention."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from eai.advise.audit import evidence as numbers
+from eai.advise.audit.bindings import UNKNOWN
 from eai.advise.audit.code import Code
 from eai.advise.audit.evidence import Evidence
 from eai.advise.audit.finding import Hit, rule
-from eai.advise.audit.values import UNKNOWN
+from eai.advise.audit.values import Built
 
 _TYPICAL_TOKENS = 256
-_SHORT_ANSWER = 8
+_NOT_TORCH = re.compile(r"(^|\.)(OV|ORT|TF|Flax|Neuron|RKNN)\w*\.from_pretrained$")
+_MODULE_METHODS = ("forward", "compute_loss", "training_step")
 
 
 def _new_tokens(kwargs: dict) -> int | None:
@@ -36,13 +39,29 @@ def cache_off(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Without the cache every new token reads the whole context again. A single forward pass needs no cache and is left alone."""
     if code.trains:
         return
+    for line in _settings_off(code):
+        yield Hit(line, "config.use_cache = False, and the file generates", "leave use_cache at True", numbers.no_cache())
     for call in code.generations:
-        if call.kwargs.get("use_cache") is False:
-            tokens = _new_tokens(call.kwargs)
+        config = call.kwargs.get("generation_config")
+        given = {**config.kwargs, **call.kwargs} if isinstance(config, Built) else call.kwargs
+        if given.get("use_cache") is False:
+            tokens = _new_tokens(given)
             waste = numbers.no_cache(_TYPICAL_TOKENS if tokens is None else tokens)
             if waste is not None:
                 length = f"{tokens} new tokens" if tokens else f"{_TYPICAL_TOKENS} new tokens assumed"
                 yield Hit(call.node.lineno, f"generate with use_cache=False ({length})", "remove use_cache=False", waste)
+
+
+def _settings_off(code: Code) -> Iterator[int]:
+    """Lines that switch the cache of a model loaded here off, `model.config.use_cache = False`, where the file then generates."""
+    models = {code.assigned_name(load.node) for load in code.model_loads} - {""}
+    for (_, name), bound in code.values.bound.items():
+        owner, _, setting = name.rpartition(".")
+        model, _, config = owner.rpartition(".")
+        if setting == "use_cache" and model in models and config in ("config", "generation_config") and code.generations:
+            values = [v.value if isinstance(v, ast.Constant) else None for _, v in bound]
+            if values and all(v is False for v in values) and not code.is_option(bound[0][0]):
+                yield bound[0][0].lineno
 
 
 @rule(
@@ -66,8 +85,22 @@ def fp32_on_gpu(code: Code, evidence: Evidence) -> Iterator[Hit]:
         return
     for load in code.model_loads:
         dtype = next((load.kwargs[k] for k in ("dtype", "torch_dtype") if k in load.kwargs), UNKNOWN)
-        if dtype in ("float32", "torch.float32", "torch.float") and code.quantization_config(load) is None and code.on_gpu(load):
-            yield Hit(load.node.lineno, "the model is loaded in float32 onto a GPU", "dtype=torch.bfloat16", numbers.fp32_weights())
+        is_fp32 = dtype in ("float32", "torch.float32", "torch.float") or _is_raised(code, load)
+        if is_fp32 and code.quantization_config(load) is None and code.on_gpu(load):
+            waste = None if code.is_option(load.node) else numbers.fp32_weights()
+            yield Hit(load.node.lineno, "the model is loaded in float32 onto a GPU", "dtype=torch.bfloat16", waste)
+
+
+def _is_raised(code: Code, load: Built) -> bool:
+    """Whether a loaded model is made float32 in the same chain of calls: `from_pretrained(...).float()` or `.to(torch.float32)`."""
+    for a in code.values.ancestors(load.node):
+        if isinstance(a, ast.Call) and isinstance(a.func, ast.Attribute):
+            to_fp32 = a.func.attr == "to" and any(ast.unparse(x) in ("torch.float32", "torch.float") for x in a.args)
+            if to_fp32 or (a.func.attr == "float" and not a.args):
+                return True
+        elif not isinstance(a, ast.Attribute):
+            return False
+    return False
 
 
 @rule(
@@ -94,8 +127,10 @@ def no_inference_mode(code: Code, evidence: Evidence) -> Iterator[Hit]:
     if code.trains or any(q in code.unit.text for q in quiet):
         return
     for load in code.model_loads:
-        name = code.assigned_name(load.node) if load.last == "from_pretrained" else ""
-        forward = next((c for c in code.calls if name and c.name == name), None)
+        is_torch = load.last == "from_pretrained" and not _NOT_TORCH.search(load.name)
+        name = code.assigned_name(load.node) if is_torch else ""
+        calls = (c for c in code.calls if name and c.name == name)
+        forward = next((c for c in calls if getattr(code.function(c.node), "name", "") not in _MODULE_METHODS), None)
         if forward is not None:
             yield Hit(forward.node.lineno, f"{name}(...) runs outside torch.inference_mode()", "with torch.inference_mode(): ...")
             return
@@ -118,12 +153,14 @@ model.generate(**inputs)
 )
 def pad_to_max(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Padding tokens are read and attended to like real ones; padding to the longest prompt of the batch is enough for generation."""
-    if code.trains or not code.generations:
+    if code.trains or "CLIP" in code.unit.text:  # CLIP's text encoder takes 77 tokens, no fewer
         return
-    functions = {id(code.function(c.node)) for c in code.generations}
+    forwards = [c for c in code.calls if c.name and c.name in code.model_names]
+    functions = {id(code.function(c.node)) for c in (*code.generations, *forwards)}
     for call in code.calls:
-        if call.kwargs.get("padding") == "max_length" and id(code.function(call.node)) in functions:
-            yield Hit(call.node.lineno, 'padding="max_length" before generate', "padding=True pads to the longest prompt of the batch")
+        padded = call.kwargs.get("padding") == "max_length" or call.kwargs.get("pad_to_max_length") is True
+        if padded and id(code.function(call.node)) in functions:
+            yield Hit(call.node.lineno, "prompts are padded to max_length", "padding=True pads to the longest prompt of the batch")
 
 
 @rule(
@@ -149,81 +186,3 @@ def eager_attention(code: Code, evidence: Evidence) -> Iterator[Hit]:
     for load in code.model_loads:
         if load.kwargs.get("attn_implementation") == "eager" and code.generations:
             yield Hit(load.node.lineno, 'attn_implementation="eager"', 'attn_implementation="sdpa" or "flash_attention_2"')
-
-
-@rule(
-    "more-tokens-than-used",
-    "python",
-    "Many tokens generated, a few characters used",
-    hit="""
-from transformers import AutoModelForCausalLM
-out = model.generate(**inputs, max_new_tokens=512)
-answer = tokenizer.decode(out[0]).strip()[0]
-""",
-    miss="""
-from transformers import AutoModelForCausalLM
-out = model.generate(**inputs, max_new_tokens=1)
-answer = tokenizer.decode(out[0]).strip()[0]
-""",
-)
-def more_than_used(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Each decoded token costs the same whether it is used or not. Where only the first letter or line of the answer is kept, a short
-    limit or a stop
-    string saves the rest; how much depends on where the model would have stopped."""
-    for call in code.generations:
-        tokens = _new_tokens(call.kwargs)
-        if tokens is None or tokens <= _SHORT_ANSWER * 4 or {"stop_strings", "stopping_criteria"} & set(call.kwargs):
-            continue
-        use = next((n for n in ast.walk(code.function(call.node)) if _keeps_the_start(n) and n.lineno >= call.node.lineno), None)
-        if use is not None:
-            fix = "lower max_new_tokens to what is used, or give stop_strings and the tokenizer"
-            yield Hit(call.node.lineno, f"max_new_tokens={tokens}, but line {use.lineno} keeps only the start of the answer", fix)
-
-
-def _keeps_the_start(node: ast.AST) -> bool:
-    """Whether an expression is the first character of a decoded, stripped text."""
-    if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value == 0):
-        return False
-    value = node.value
-    return (
-        isinstance(value, ast.Call)
-        and isinstance(value.func, ast.Attribute)
-        and value.func.attr == "strip"
-        and "decode" in ast.unparse(value)
-    )
-
-
-@rule(
-    "no-compile",
-    "python",
-    "Fixed shapes, many turns, no compilation",
-    hit="""
-import torch
-from transformers import AutoModelForCausalLM
-model.generation_config.cache_implementation = "static"
-for batch in batches:
-    out = model(**batch)
-""",
-    miss="""
-import torch
-from transformers import AutoModelForCausalLM
-model = torch.compile(model)
-for batch in batches:
-    out = model(**batch)
-""",
-)
-def no_compile(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """A static KV cache fixes the shapes so that torch.compile can fuse kernels and capture CUDA graphs; without compilation it only
-    holds more memory.
-    What it saves depends on model and GPU: measure it."""
-    if "compile" in code.unit.text or code.trains:
-        return
-    for node in code.values.nodes:
-        if isinstance(node, ast.Constant) and node.value == "static" and "cache_implementation" in code.line(node.lineno):
-            loops = [c for c in code.calls if (c.last == "generate" or c.name == "model") and code.loops_around(c.node)]
-            if loops and not code.named("generate"):
-                yield Hit(
-                    node.lineno,
-                    "a static cache without torch.compile",
-                    "model.forward = torch.compile(model.forward, mode='reduce-overhead')",
-                )

@@ -1,67 +1,14 @@
-"""How the model gets onto the device: loaded again and again, or spilled to the host."""
+"""Weights that do not fit: spilled to the host, or larger than the card."""
 
-import ast
 from collections.abc import Iterator
 
-from eai import catalog, footprint
+from eai import catalog, footprint, strategies
 from eai.advise.audit import evidence as numbers
-from eai.advise.audit.code import Code
-from eai.advise.audit.configs import Config, Mapping
+from eai.advise.audit.code import Code, params_b
+from eai.advise.audit.configs import Config, Entry, Mapping
 from eai.advise.audit.evidence import Evidence
 from eai.advise.audit.finding import Hit, rule
-from eai.advise.audit.values import Built
 from eai.errors import UserError
-
-
-def _changing_names(loop: ast.AST) -> set[str]:
-    """Names that may differ between the turns of a loop: its targets and whatever is bound inside it."""
-    names = set()
-    for node in ast.walk(loop):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            names.add(node.attr)
-    return names
-
-
-def _same_each_turn(load: Built, loop: ast.AST) -> bool:
-    """Whether a load's arguments cannot change between the turns of a loop, and the loop does not end after it."""
-    changing = _changing_names(loop)
-    used = {n.id for a in [*load.node.args, *(k.value for k in load.node.keywords)] for n in ast.walk(a) if isinstance(n, ast.Name)}
-    used |= {n.attr for a in [*load.node.args, *(k.value for k in load.node.keywords)] for n in ast.walk(a) if isinstance(n, ast.Attribute)}
-    owner = {n.id for n in ast.walk(load.node.func) if isinstance(n, ast.Name)}
-    ends = any(isinstance(n, ast.Break | ast.Return) for n in ast.walk(loop))
-    return not ((used | owner) & changing) and not ends
-
-
-@rule(
-    "model-reloaded-in-loop",
-    "python",
-    "The same model loaded in every turn of a loop",
-    hit="""
-from transformers import AutoModelForCausalLM
-for prompt in prompts:
-    model = AutoModelForCausalLM.from_pretrained("org/model")
-    model.generate(**tokenizer(prompt))
-""",
-    miss="""
-from transformers import AutoModelForCausalLM
-for name in names:
-    model = AutoModelForCausalLM.from_pretrained(name)
-""",
-)
-def reloaded(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Reading the weights from disk takes longer than generating with them, at idle power; the loop only needs one copy."""
-    for load in code.model_loads:
-        loop = next((x for x in code.loops_around(load.node) if isinstance(x, ast.For | ast.AsyncFor | ast.While)), None)
-        if loop is None or code.trains or not _same_each_turn(load, loop):
-            continue
-        inside = any(loop in code.loops_around(c.node) for c in code.generations)
-        if inside:
-            fix = "load the model once, before the loop"
-            yield Hit(
-                load.node.lineno, "the model is loaded again in each turn of the loop that generates", fix, numbers.reload_each_time()
-            )
 
 
 @rule(
@@ -88,6 +35,8 @@ def cpu_offload(code: Code, evidence: Evidence) -> Iterator[Hit]:
             yield Hit(
                 call.node.lineno, "llm_int8_enable_fp32_cpu_offload=True runs layers on the CPU", "choose a model or quantization that fits"
             )
+    for call in (c for name in ("cpu_offload", "disk_offload") for c in code.named(name) if "accelerate" in code.modules):
+        yield Hit(call.node.lineno, f"accelerate's {call.last} keeps the weights off the GPU", "choose a quantization or model that fits")
     for load in code.model_loads:
         memory = load.kwargs.get("max_memory")
         spills = isinstance(memory, dict) and "cpu" in memory and memory["cpu"] not in (0, "0", "0GB", "0GiB")
@@ -112,6 +61,8 @@ def _strategy(mapping: Mapping) -> str:
         return "nf4"
     if flags.get("load_in_8bit") is True:
         return "int8_default"
+    if flags.get("quantization") in strategies.STRATEGIES:
+        return flags["quantization"]
     return "fp32" if flags.get("dtype", flags.get("torch_dtype")) in ("float32", "fp32") else "fp16"
 
 
@@ -139,13 +90,24 @@ def exceeds_gpu(config: Config, evidence: Evidence) -> Iterator[Hit]:
         several = mapping.first("tensor_parallel_size", "num_gpus", "gpus", "pipeline_parallel_size")
         if gpu is None or gpu.memory_gb is None or model is None or (several is not None and several.value != 1):
             continue
+        fix = "choose nf4 from about 6 billion parameters up, a smaller model, or a larger card"
         try:
             fit = footprint.fit(str(model.value), _strategy(mapping), gpu)
         except UserError:
+            yield from _weights_alone(model, mapping, gpu, fix)
             continue
         if not fit.fits:
-            waste = numbers.spilled(fit.needed_gb, fit.available_gb, gpu)
-            yield Hit(model.line, fit.explained, "choose nf4 from about 6 billion parameters up, a smaller model, or a larger card", waste)
+            yield Hit(model.line, fit.explained, fix, numbers.spilled(fit.needed_gb, fit.available_gb, gpu))
+
+
+def _weights_alone(model: Entry, mapping: Mapping, gpu: catalog.Gpu, fix: str) -> Iterator[Hit]:
+    """A model that the catalog does not list, but whose name tells its size: its weights alone exceed the card."""
+    size = params_b(str(model.value))
+    needed = size * strategies.get(_strategy(mapping)).weight_bits / 8 if size else 0.0
+    available = footprint.available_gb(gpu)
+    if needed > available:
+        message = f"the weights of {size:.3g} billion parameters take {needed:.0f} GB, {gpu.name} has {available:.0f} GB to use"
+        yield Hit(model.line, message, fix, numbers.spilled(needed, available, gpu))
 
 
 @rule(

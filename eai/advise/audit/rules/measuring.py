@@ -11,6 +11,7 @@ from eai.advise.audit.values import Built
 
 _POWER_CALLS = {"nvmlDeviceGetPowerUsage", "nvmlDeviceGetFieldValues", "power_draw"}
 _FIX_COUNTER = "read nvmlDeviceGetTotalEnergyConsumption before and after the work, or sample power in a thread that runs during it"
+_KEEPING = ("append", "put", "put_nowait", "write", "writerow", "extend", "add", "send", "record", "observe")
 _SAMPLING_WINDOW_S = 10.0
 
 
@@ -69,13 +70,23 @@ def sampled_slowly(code: Code, evidence: Evidence) -> Iterator[Hit]:
         loop = next((x for x in code.loops_around(call.node) if isinstance(x, ast.While | ast.For)), None)
         if not isinstance(interval, int | float) or isinstance(interval, bool) or interval < 1 or interval > 60 or loop is None:
             continue
-        if any(loop in code.loops_around(c.node) for c in _power_reads(code)) and not _also_generates(code, loop):
+        if any(loop in code.loops_around(c.node) for c in _power_reads(code)) and not _also_generates(code, loop) and _keeps(loop):
             yield Hit(
                 call.node.lineno,
                 f"power is sampled every {interval:g} s",
                 "sample at the sensor's rate (10 Hz or more), or read the energy counter",
                 slow_sampling(interval),
             )
+
+
+def _keeps(loop: ast.AST) -> bool:
+    """Whether a loop keeps what it reads: appends, adds or writes it; one that only waits or logs measures no energy."""
+    for node in ast.walk(loop):
+        if isinstance(node, ast.AugAssign):
+            return True
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _KEEPING:
+            return True
+    return False
 
 
 def _also_generates(code: Code, loop: ast.AST) -> bool:
@@ -175,7 +186,7 @@ def _assigned_arithmetic(code: Code, node: ast.AST) -> str:
     for a in code.values.ancestors(node):
         if isinstance(a, ast.Assign) and len(a.targets) == 1:
             return ast.unparse(a.targets[0])
-        if not isinstance(a, ast.BinOp | ast.Call | ast.Attribute):
+        if not isinstance(a, ast.BinOp | ast.Call | ast.Attribute | ast.GeneratorExp | ast.ListComp):
             return ""
     return ""
 
@@ -200,17 +211,43 @@ total += pynvml.nvmlDeviceGetPowerUsage(handle)
 def all_gpus(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """The power of GPUs that the model does not use belongs to others, or to idle; how wrong that is depends on the host."""
     text = code.unit.text
-    if not re.search(r"nvmlDeviceGetCount|device_count\(\)", text) or not re.search(r"[\"']cuda:0[\"']", text):
+    if not re.search(r"[\"']cuda:0[\"']", text):
         return
-    for call in code.calls:
-        loops = [
-            x
-            for x in code.loops_around(call.node)
-            if isinstance(x, ast.For) and re.search(r"nvmlDeviceGetCount|device_count", ast.unparse(x.iter))
-        ]
-        summed = any(isinstance(a, ast.AugAssign) for a in code.values.ancestors(call.node))
-        if _reads_power(call) and loops and summed:
-            yield Hit(
-                call.node.lineno, "the power of all GPUs is summed, the model runs on cuda:0", "read only the GPUs the model is on, by UUID"
-            )
+    for tracker in code.named("EmissionsTracker", "OfflineEmissionsTracker"):
+        if "gpu_ids" not in tracker.kwargs and not tracker.is_open:
+            fix = "gpu_ids=[0], or CUDA_VISIBLE_DEVICES=0 around the whole process"
+            yield Hit(tracker.node.lineno, f"{tracker.last} reads every visible GPU, the model runs on cuda:0", fix)
             return
+    for call in code.named("run", "check_output", "getoutput"):
+        command = ast.unparse(call.node)
+        is_summed = "sum(" in _text_of(code, code.function(call.node))
+        if "nvidia-smi" in command and "power.draw" in command and not re.search(r"-i\b|--id", command) and is_summed:
+            yield Hit(call.node.lineno, "nvidia-smi lists every GPU and the powers are summed", "nvidia-smi -i with the GPU's UUID")
+            return
+    if not re.search(r"nvmlDeviceGetCount|device_count\(\)", text):
+        return
+    for call in (c for c in code.calls if _reads_power(c) or c.last == "nvmlDeviceGetTotalEnergyConsumption"):
+        loops = [x for x in code.loops_around(call.node) if _over_all(code, x)]
+        around = list(code.values.ancestors(call.node))
+        is_summed = any(isinstance(a, ast.AugAssign) or (isinstance(a, ast.Call) and ast.unparse(a.func) == "sum") for a in around)
+        if loops and is_summed:
+            fix = "read only the GPUs the model is on, by UUID"
+            yield Hit(call.node.lineno, "the power of all GPUs is summed, the model runs on cuda:0", fix)
+            return
+
+
+def _over_all(code: Code, loop: ast.AST) -> bool:
+    """Whether a loop or comprehension runs over every GPU of the host, by number or by a list of handles made of them."""
+    if isinstance(loop, ast.While):
+        return False
+    iterable = loop.iter if isinstance(loop, ast.For | ast.AsyncFor) else loop.generators[0].iter
+    text = ast.unparse(iterable)
+    if isinstance(iterable, ast.Name):
+        bound = [v for (_, name), all_bound in code.values.bound.items() if name == iterable.id for _, v in all_bound if v is not None]
+        text = " ".join(map(ast.unparse, bound))
+    return re.search(r"nvmlDeviceGetCount|device_count", text) is not None
+
+
+def _text_of(code: Code, function: ast.AST) -> str:
+    """The source of a function, of the whole file for a module."""
+    return code.unit.text if isinstance(function, ast.Module) else ast.unparse(function)

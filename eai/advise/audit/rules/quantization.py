@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from eai.advise.audit.bindings import UNKNOWN
 from eai.advise.audit.code import Code
 from eai.advise.audit.evidence import SMALL_PARAMS_B, Evidence
 from eai.advise.audit.finding import Hit, rule
-from eai.advise.audit.values import UNKNOWN, Built, Symbol
+from eai.advise.audit.values import Built, Symbol
 
 _FIX_INT8 = (
     "load in 16 bit where it fits (dtype=torch.bfloat16), or decide the threshold: "
@@ -42,11 +43,14 @@ c = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=6.0)
 def int8_default(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Without a threshold, bitsandbytes takes 6.0: every product is split into int8 and 16-bit outlier columns, which was measured to
     cost more
-    energy than FP16. Naming the threshold makes it a decision."""
+    energy than FP16. Naming the threshold makes it a decision. Where the file offers INT8 as one choice of several, no number is given."""
     for call in _configs(code, "load_in_8bit"):
         if "llm_int8_threshold" in call.kwargs or call.is_open:
             continue
         if isinstance(call.kwargs.get("model_kwargs"), dict) and "llm_int8_threshold" in call.kwargs["model_kwargs"]:
+            continue
+        if code.is_option(call.node):
+            yield Hit(call.node.lineno, "load_in_8bit=True without a threshold, in a branch that this file does not decide", _FIX_INT8)
             continue
         waste = evidence.quantization("int8_default", "fp16")
         yield Hit(call.node.lineno, "load_in_8bit=True without a threshold: the default 6.0 decomposes every product", _FIX_INT8, waste)

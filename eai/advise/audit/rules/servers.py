@@ -12,8 +12,13 @@ from eai.advise.audit.finding import Hit, rule
 from eai.advise.audit.rules.measuring import slow_sampling
 
 _SERVERS = re.compile(
-    r"\bvllm\b|text-generation-(launcher|inference)|\bllama-(server|cli|bench)\b|\bollama\b|nvidia-smi|sglang", re.IGNORECASE
+    r"\bvllm\b|text-generation-(launcher|inference)|\bllama-(server|cli|bench)\b|\bollama\b|nvidia-smi|sglang|^PARAMETER num_gpu",
+    re.IGNORECASE,
 )
+
+
+_LOOP, _DONE = re.compile(r"\s*(for|while|until)\b.*"), re.compile(r"\s*done\b")
+_FEWEST_LAYERS = 16  # of the catalog's models no one has fewer, so a smaller count leaves layers on the CPU
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Command:
 
     text: str
     line: int
+    in_loop: bool = False
 
     @property
     def words(self) -> list[str]:
@@ -48,14 +54,15 @@ class Command:
 
 def commands(text: str) -> list[Command]:
     """The command lines of a script that concern inference, lines ending in a backslash joined."""
-    found, start, joined = [], 0, ""
+    found, start, joined, depth = [], 0, "", 0
     for number, line in enumerate(text.splitlines(), start=1):
         start = start or number
         joined += line.rstrip("\\") + " "
         if line.endswith("\\"):
             continue
         if _SERVERS.search(joined) or "OLLAMA_" in joined:
-            found.append(Command(joined.strip().strip("\"',"), start))
+            found.append(Command(joined.strip().strip("\"',"), start, depth > 0))
+        depth += bool(_LOOP.match(joined)) - bool(_DONE.match(joined))
         start, joined = 0, ""
     return [c for c in found if not c.text.startswith(("#", "//"))]
 
@@ -69,6 +76,8 @@ def commands(text: str) -> list[Command]:
 )
 def one_sequence(command: Command, evidence: Evidence) -> Iterator[Hit]:
     """A server that admits one sequence at a time decodes at batch 1 under any load."""
+    if command.runs("llama-server") and command.option("--parallel", "-np") == "1":
+        yield Hit(command.line, "the server has one slot: batch 1", "--parallel 8, with the context to share", evidence.batch_1())
     limits = ("--max-num-seqs", "--max-running-requests", "--max-concurrent-requests", "--max-batch-size")
     is_ollama = "OLLAMA_NUM_PARALLEL=1" in command.text.replace('"', "").split()
     if command.option(*limits) == "1" or is_ollama or re.search(r"OLLAMA_NUM_PARALLEL=1\b", command.text):
@@ -153,8 +162,10 @@ def cpu_offload(command: Command, evidence: Evidence) -> Iterator[Hit]:
     size = command.option("--cpu-offload-gb")
     if size not in (None, "", "0"):
         yield Hit(command.line, f"{size} GB of weights live on the host", "choose a quantization or model that fits")
-    if command.runs("llama-server", "llama-cli") and command.option("-ngl", "--n-gpu-layers", "--gpu-layers") == "0":
-        yield Hit(command.line, "no layer is on the GPU", "-ngl 99 where a GPU is present")
+    layers = command.option("-ngl", "--n-gpu-layers", "--gpu-layers") if command.runs("llama-server", "llama-cli") else None
+    layers = command.words[2] if command.text.startswith("PARAMETER num_gpu ") else layers
+    if layers is not None and layers.isdigit() and int(layers) < _FEWEST_LAYERS:
+        yield Hit(command.line, f"{layers} layers are on the GPU, the rest runs on the CPU", "-ngl 99 where the model fits")
 
 
 @rule(
@@ -165,7 +176,10 @@ def cpu_offload(command: Command, evidence: Evidence) -> Iterator[Hit]:
     miss="OLLAMA_KEEP_ALIVE=30m ollama serve",
 )
 def reloads(command: Command, evidence: Evidence) -> Iterator[Hit]:
-    """With a keep-alive of 0 the weights are read from disk again for every request."""
+    """With a keep-alive of 0, or with llama-cli in a loop, the weights are read from disk again for every request."""
+    if command.in_loop and command.runs("llama-cli"):
+        fix = "start llama-server once and send it the prompts, several at a time"
+        yield Hit(command.line, "llama-cli loads the model in each turn of the loop", fix, numbers.reload_each_time())
     if re.search(r"OLLAMA_KEEP_ALIVE=[\"']?0[smh]?[\"']?(\s|$)", command.text):
         yield Hit(command.line, "the model is unloaded after each request", "keep it alive between requests", numbers.reload_each_time())
 
