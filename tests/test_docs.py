@@ -93,8 +93,8 @@ def test_the_papermill_command_has_known_parameters():
 
 
 def test_the_headline_stands_in_the_sample():
-    """Each `strategy at batch b: x R [low, high]` of the README is a row of the committed comparisons."""
-    rows = tables.read_result("sample", "comparisons")
+    """Each `strategy at batch b: x R [low, high]` of the README is a row of the committed comparisons of plain generation."""
+    rows = tables.read_result("sample", "comparisons").query("task == 'generate'")
     found = re.findall(r"`(\w+)` at batch (\d+): x (\d\.\d+) \[(\d\.\d+), (\d\.\d+)\]", README)
     assert found
     for strategy, batch, *numbers in found:
@@ -102,6 +102,13 @@ def test_the_headline_stands_in_the_sample():
         names = ["ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high"]
         assert [f"{row[name]:.2f}" for name in names] == numbers
     assert set(rows["basis"]) == {"estimated"} and "estimated" in README.split("```")[0]
+    summary = tables.read_result("sample", "summary").query("task == 'arithmetic' and batch_size == 4").set_index("quantization")
+    scored = re.findall(r"\| `(\w+)` \| (\S+ \[.*?\]) \| (\S+ \[.*?\]) \| (\S+ \[.*?\]) \|", README)
+    assert [name for name, *_ in scored] == summary.index.tolist() and set(summary["n_items"]) == {40}
+    for name, *cells in scored:
+        for metric, digits, cell in zip(("score", "eor", "tweor"), (3, 1, 2), cells, strict=True):
+            value, low, high = (f"{summary.loc[name, metric + end]:.{digits}f}" for end in ("", "_low", "_high"))
+            assert cell == f"{value} [{low}, {high}]"
     assert f"{rows['n_pairs'].max()} blocks" in README
 
 

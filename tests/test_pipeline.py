@@ -14,7 +14,7 @@ from scipy import stats
 from eai import notebooks, paths, runs, settings, tables
 from eai.errors import UserError
 
-CELL = ["quantization", "batch_size"]
+CELL = ["task", "quantization", "batch_size"]
 WATTS_PER_THREAD = 4.0
 
 
@@ -42,8 +42,13 @@ def by_hand() -> pd.DataFrame:
     cpu = samples[samples["field"].isin(["cpu_time_s", "child_cpu_time_s"])]
     spent_s = cpu.groupby(["attempt", "field"])["value"].agg(lambda v: v.max() - v.min()).groupby("attempt").sum()
     windows["j_per_token"] = windows["attempt"].map(spent_s) * WATTS_PER_THREAD / windows["tokens_out"]
+    windows["j_per_request"] = windows["j_per_token"] * windows["tokens_out"] / windows["requests"]
     windows["tok_s"] = windows["tokens_out"] / windows["duration_s"]
-    return windows[[*CELL, "block", "j_per_token", "tok_s"]]
+    items = pd.read_parquet(job / "scores.parquet")
+    windows["score"] = windows["attempt"].map(items.groupby("attempt")["score"].mean())
+    windows["items"] = windows["attempt"].map(items.groupby("attempt")["item"].nunique())
+    windows["s_per_request"] = windows["duration_s"] / windows["requests"]
+    return windows[[*CELL, "block", "j_per_token", "j_per_request", "s_per_request", "tok_s", "score", "items"]]
 
 
 def log_t(values: pd.Series) -> tuple[float, float, float]:
@@ -55,7 +60,7 @@ def log_t(values: pd.Series) -> tuple[float, float, float]:
 
 def test_summary_is_what_a_reader_would_compute(executed, by_hand):
     summary = tables.read_result(executed / "sample", "summary").set_index(CELL)
-    assert len(summary) == 10
+    assert len(summary) == 20
     for cell, rows in by_hand.groupby(CELL):
         found = summary.loc[cell]
         value, low, high = log_t(rows["j_per_token"])
@@ -64,24 +69,40 @@ def test_summary_is_what_a_reader_would_compute(executed, by_hand):
         assert found["throughput_tok_s"] == pytest.approx(log_t(rows["tok_s"])[0], rel=1e-6)
         assert found["tokens_per_j"] == pytest.approx(1 / value, rel=1e-6)
         assert found["n_blocks"] == len(rows)
-        cv = rows["j_per_token"].std(ddof=1) / rows["j_per_token"].mean()
+        paid = rows["j_per_token" if cell[0] == "generate" else "j_per_request"]
+        cv = paid.std(ddof=1) / paid.mean()
         assert found["gate"] == ("ok" if cv <= 0.02 else "noisy" if cv <= 0.05 else "rejected")
     assert set(summary["basis"]) == {"estimated"}
 
 
+def test_scores_over_energy_are_what_a_reader_would_compute(executed, by_hand):
+    """EOR = score / Wh and TWEOR = score / (Wh s) of one pass over the items, from the raw readings and the item scores."""
+    summary = tables.read_result(executed / "sample", "summary").set_index(CELL)
+    for cell, rows in by_hand[by_hand["task"] != "generate"].groupby(CELL):
+        found = summary.loc[cell]
+        wh = log_t(rows["j_per_request"] * rows["items"])[0] / 3600
+        pass_s = log_t(rows["s_per_request"] * rows["items"])[0]
+        assert rows["score"].nunique() == 1 and found["score"] == pytest.approx(rows["score"].iloc[0])
+        assert found["eor"] == pytest.approx(found["score"] / wh, rel=1e-3)
+        assert found["tweor"] == pytest.approx(found["score"] / (wh * pass_s), rel=1e-3)
+        assert found["energy_j_per_correct"] == pytest.approx(3600 / (found["eor"] * found["n_items"]), rel=1e-3)
+    assert (summary["eor"].isna() == (summary.index.get_level_values("task") == "generate")).all()
+
+
 def test_comparisons_are_paired_t_tests_with_holm(executed, by_hand):
     comparisons = tables.read_result(executed / "sample", "comparisons").set_index(CELL)
-    wide = np.log(by_hand.pivot_table(index="block", columns=CELL, values="j_per_token"))
     p = {}
-    for quantization, batch in comparisons.index:
+    for task, quantization, batch in comparisons.index:
+        paid = "j_per_token" if task == "generate" else "j_per_request"
+        wide = np.log(by_hand[by_hand["task"] == task].pivot_table(index="block", columns=["quantization", "batch_size"], values=paid))
         difference = wide[quantization, batch] - wide["fp32", batch]
         test = stats.ttest_rel(wide[quantization, batch], wide["fp32", batch])
         interval = test.confidence_interval(0.95)
-        found = comparisons.loc[(quantization, batch)]
+        found = comparisons.loc[(task, quantization, batch)]
         names = ["ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high"]
         assert found[names].tolist() == pytest.approx(np.exp([difference.mean(), interval.low, interval.high]), rel=1e-6)
         assert found["p"] == pytest.approx(test.pvalue, rel=1e-6)
-        p[quantization, batch] = test.pvalue
+        p[task, quantization, batch] = test.pvalue
     ranked = sorted(p, key=p.get)
     adjusted = np.minimum(1, np.maximum.accumulate([p[cell] * (len(p) - i) for i, cell in enumerate(ranked)]))
     assert [comparisons.loc[cell, "p_holm"] for cell in ranked] == pytest.approx(adjusted.tolist(), rel=1e-6)

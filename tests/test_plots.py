@@ -13,7 +13,7 @@ from eai.analyze.comparison import compare
 from eai.analyze.simulated import Truth, experiment
 from eai.analyze.summary import summarize
 from eai.errors import UserError
-from eai.plots import ratios, style
+from eai.plots import costs, ratios, style
 
 TRUTH = Truth(quantizations={"fp16": 1.0, "int8_pure": 0.8, "nf4": 1.0}, batches={1: 1.0, 8: 0.2})
 
@@ -149,3 +149,16 @@ def test_the_palette_stays_apart_for_the_colour_blind():
     seen = linear @ matrix.T
     distances = [np.linalg.norm(seen[i] - seen[j]) for i in range(len(seen)) for j in range(i)]
     assert min(distances) > 0.05
+
+
+def test_no_two_of_64_series_look_alike():
+    looks = [style.look(i) for i in range(64)]
+    assert len(set(looks)) == 64 and {color for color, _ in looks[:8]} == set(style.PALETTE)
+
+
+def test_options_are_named_only_where_they_tell_two_series_apart():
+    rows = [("arithmetic", '{"limit":40}', 1), ("arithmetic", '{"limit":40}', 4), ("generate", "{}", 1), ("generate", "{}", 4)]
+    table = pd.DataFrame(rows, columns=["task", "options", "batch"]).assign(quantization="fp32")
+    assert [name for name, _ in costs.series(table)] == ["arithmetic", "generate"]
+    loads = table.assign(task="generate", options=['{"load":"closed:1"}', '{"load":"closed:4"}'] * 2)
+    assert [name for name, _ in costs.series(loads)] == ["load closed:1", "load closed:4"]

@@ -183,3 +183,30 @@ def test_many_lines_over_the_batch_are_bundled_by_strategy():
     own = summary[summary["quantization"] == "nf4"].groupby("batch_size")["energy_j_per_token"]
     assert pd.Series(thick.get_ydata(), thick.get_xdata()).to_dict() == pytest.approx(own.median().to_dict())
     assert ax.get_title(loc="left").startswith("96 lines")
+
+
+def test_a_legend_of_few_series_covers_no_point():
+    """Four clouds that fill the axes leave no corner free: the legend stands beside them."""
+    rows = [(q, b, 10.0 ** (i + j / 4)) for i, q in enumerate(STRATEGIES) for j, b in enumerate((1, 2, 4, 8))]
+    table = pd.DataFrame(rows, columns=["quantization", "batch_size", "energy_j_per_token"]).assign(gpu="cpu", basis="measured")
+    fig, ax = plots.figure()
+    plots.cost(table, ax)
+    fig.draw(FigureCanvasAgg(fig).get_renderer())
+    assert ax.get_legend().get_window_extent().x0 >= ax.get_window_extent().x1
+
+
+def test_numbers_of_close_points_do_not_cover_each_other():
+    close = [(4.95, 0.81), (5.05, 0.79), (6.95, 0.58), (7.05, 0.57), (56.0, 0.07)]
+    table = pd.DataFrame(close, columns=["units_per_s", "unit_energy_j"]).assign(
+        gpu="cpu",
+        quantization=[f"int8_t{i}" for i in range(5)],
+        batch_size=4,
+        task="facts",
+        unit="item",
+        p_front=0.5,
+        objectives="energy, time",
+    )
+    fig, ax = plots.figure()
+    plots.pareto(table, ax)
+    numbers = [box for text, box in boxes(fig) if text in ax.texts]
+    assert len(numbers) == 5 and not [pair for pair in itertools.combinations(numbers, 2) if overlap(*pair)]

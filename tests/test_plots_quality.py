@@ -100,6 +100,8 @@ def test_the_matrix_is_its_table_in_words(study):
     ]
     none = table.assign(candidates=0)
     assert set(plots.matrix_texts(none.iloc[0].to_dict())[1:3]) == {"nothing measured meets it", ""}
+    alone = table.iloc[0].to_dict() | {"candidates": 1, "confidence": 1.0}
+    assert plots.matrix_texts(alone)[-1] == "the only candidate"
 
 
 def test_the_roofline_draws_points_under_the_roofs_of_their_cards(study):

@@ -217,3 +217,12 @@ def test_energy_of_two_parts_is_the_energy_of_the_whole(powers, share):
     whole = summarize_trace(log)["energy_j"].value
     parts = [summarize_trace(log, w)["energy_j"].value for w in ((0.0, cut), (cut, t[-1]))]
     assert sum(parts) == pytest.approx(whole, rel=1e-9)
+
+
+def test_a_last_line_without_an_end_is_left_out_and_said(tmp_path):
+    """`25` may be a `250.00 W` that was cut off: 10 s of readings of 250 W remain, and a warning."""
+    whole = write(tmp_path / "whole.csv", smi(n=101))
+    torn = write(tmp_path / "torn.csv", smi(n=101), end=f"\n{stamp(101)}, 0, 25")
+    assert read_log(whole).warnings == [] and np.ptp(read_log(torn).gpus[0].t_s) == pytest.approx(10.0)
+    assert read_log(torn).warnings == ["1 line(s) were broken or cut off at the end and left out"]
+    assert summarize_trace(read_log(torn))["energy_j"].value == pytest.approx(2500.0)

@@ -8,13 +8,12 @@ from matplotlib.axes import Axes
 
 from eai.analyze.cost import SPEEDS, TOKEN, UNITS, costed
 from eai.analyze.cost import label as cost_label
-from eai.plots.style import MARKERS, PALETTE, label, plain_ticks, tidy, title, watermark
+from eai.plots.style import PALETTE, label, look, plain_ticks, tidy, title, watermark
 
 SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "batch_size")
 WORDS = {"batch_size": "batch {}", "input_tokens": "{} tok in", "output_tokens": "{} tok out", "weights": "{} weights"}
 LOG_SPAN = 5.0
 MOST_SERIES = 16
-MOST_INSIDE = 4
 
 
 def cost(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
@@ -59,7 +58,7 @@ def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str) -> list:
         offset = (i - (several - 1) / 2) * min(0.16, 0.7 / several)
         x = rows["quantization"].map(strategies.index).to_numpy(float) + offset
         draw = _medians if common else _points
-        artists += draw(ax, x, rows, metric, PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)], name)
+        artists += draw(ax, x, rows, metric, *look(i), name)
     ax.set_xticks(
         range(len(strategies)), strategies, rotation=20 if len(strategies) > 3 else 0, ha="right" if len(strategies) > 3 else "center"
     )
@@ -68,8 +67,7 @@ def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str) -> list:
         of = f"; large: median of each {common.replace('_', ' ')}" if common else ""
         title(ax, f"{len(groups)} series, named in the table{of}")
     if common or 1 < len(groups) <= MOST_SERIES:
-        beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if common or len(groups) > MOST_INSIDE else {}
-        ax.legend(frameon=False, fontsize="small", **beside)
+        ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return artists + watermark(ax, table)
 
 
@@ -97,7 +95,7 @@ def _by_level(table: pd.DataFrame, column: str) -> list[tuple[str, pd.DataFrame]
 def series(table: pd.DataFrame):
     """Pairs (name, rows): one for each combination of the columns that vary beside the strategy; options where they tell too little."""
     varying = [c for c in SERIES if c in table and table[c].nunique() > 1]
-    if "options" in table and table.duplicated([*varying, "quantization"]).any() and table["options"].nunique() > 1:
+    if "options" in table and (table.groupby([*varying, "quantization"])["options"].nunique() > 1).any():
         varying.append("options")
     if not varying:
         return [("", table)]

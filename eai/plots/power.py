@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from eai.plots.style import MARKERS, PALETTE, tidy, title, watermark
+from eai.plots.style import look, tidy, title, watermark
 
 
 def power_curves(table: pd.DataFrame, ax: Axes) -> list:
@@ -11,7 +11,8 @@ def power_curves(table: pd.DataFrame, ax: Axes) -> list:
     tidy(ax, grid="both")
     artists = [ax.axhline(0.8, color="0.3", linewidth=0.8, linestyle=":")]
     for i, (n, line) in enumerate(table.groupby("n")):
-        style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 3, "linewidth": 1}
+        color, marker = look(i)
+        style = {"color": color, "marker": marker, "markersize": 3, "linewidth": 1}
         artists += ax.plot(line["ratio"], line["power"], label=f"{n} blocks", **style)
     ax.set_xlabel("true ratio to the baseline")
     ax.set_ylabel("probability of showing it")

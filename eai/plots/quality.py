@@ -16,6 +16,7 @@ LEAST_NAMED = 0.05
 MOST_WITH_BARS = 60
 LOG_SPAN = 5.0
 GAP_PT = 14.0
+ROOMY_PT = 9.0
 
 
 def pareto(table: pd.DataFrame, ax: Axes) -> list:
@@ -86,13 +87,27 @@ def _named(table: pd.DataFrame, x: str, y: str, ax: Axes) -> list:
     """
     rows = table.assign(name=names(table)).sort_values("p_front", ascending=False, kind="stable")
     rows = rows[~(rows["p_front"] < LEAST_NAMED)].head(MOST_NAMED)
-    artists = []
-    for i, row in enumerate(rows.to_dict("records"), start=1):
-        style = {"xytext": (4, 3), "fontsize": FONT_PT - 1, "fontweight": "bold", "zorder": 4}
+    artists, at = [], _beside(ax, rows[[x, y]].to_numpy(float))
+    for i, (row, place) in enumerate(zip(rows.to_dict("records"), at, strict=True), start=1):
+        style = {"xytext": place, "fontsize": FONT_PT - 1, "fontweight": "bold", "zorder": 4, "ha": "center", "va": "center"}
         artists.append(ax.annotate(str(i), (row[x], row[y]), textcoords="offset points", **style))
         ax.plot([], [], linestyle="none", label=f"{i}  {row['name']}: {percent(row['p_front'])}")
     ax.legend(frameon=False, fontsize=FONT_PT - 1, loc="upper left", bbox_to_anchor=(1.0, 1.03), handlelength=0.8, handletextpad=0.3)
     return artists
+
+
+def _beside(ax: Axes, points: np.ndarray) -> list[tuple[float, float]]:
+    """Where the number of each point goes [pt from it]: the corner farthest from all points and earlier numbers, the first of equals."""
+    ax.autoscale_view()
+    at_pt = ax.transData.transform(points) * 72 / ax.figure.dpi / 2  # the legend beside the axes takes about half of their width
+    corners = np.array([(7.0, 6.0), (7.0, -6.0), (-7.0, 6.0), (-7.0, -6.0)])
+    taken, places = at_pt, []
+    for point in at_pt:
+        gaps = [np.hypot(*(taken - point - corner).T).min(initial=ROOMY_PT) for corner in corners]
+        best = corners[int(np.argmax(np.minimum(gaps, ROOMY_PT)))]
+        taken = np.vstack([taken, point + best])
+        places.append(tuple(best))
+    return places
 
 
 def retention(table: pd.DataFrame, ax: Axes) -> list:
@@ -173,9 +188,13 @@ def left_out(table: pd.DataFrame) -> str:
 
 
 def matrix_texts(row: dict) -> tuple[str, ...]:
-    """One scenario in words: what to choose and what it is worth; `nothing measured meets it` where there is no candidate."""
+    """One scenario in words: what to choose and what it is worth.
+
+    `nothing measured meets it` where there is no candidate, `the only candidate` where there is one: nothing was weighed.
+    """
     if not row["candidates"]:
         return row["scenario"], "nothing measured meets it", "", "", "", ""
     choice = f"{row['gpu']}, {row['quantization']}, {row['batch_size']:.0f}"
     kept = f"{100 * row['score_retained']:.1f} %" if np.isfinite(row["score_retained"]) else "not measured"
-    return row["scenario"], choice, f"{100 * row['energy_saved']:.0f} %", kept, f"{row['units_per_s']:.3g}", percent(row["confidence"])
+    sure = "the only candidate" if row["candidates"] == 1 else percent(row["confidence"])
+    return row["scenario"], choice, f"{100 * row['energy_saved']:.0f} %", kept, f"{row['units_per_s']:.3g}", sure

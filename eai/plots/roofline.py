@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from eai.plots.costs import MOST_SERIES, series
-from eai.plots.style import FONT_PT, LINES, MARKERS, PALETTE, plain_ticks, tidy, title, watermark
+from eai.plots.style import FONT_PT, LINES, look, plain_ticks, tidy, title, watermark
 
 GIGA, TERA = 1e9, 1e12
 MOST_ROOFS = 6
@@ -59,7 +59,8 @@ def _points(ax: Axes, i: int, name: str, rows: pd.DataFrame, scale: float) -> li
     """The points of one series with their intervals."""
     value = rows["achieved_flop_s"] / scale
     error = [(value - rows["achieved_flop_s_low"] / scale).fillna(0), (rows["achieved_flop_s_high"] / scale - value).fillna(0)]
-    style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4, "capsize": 2, "linestyle": "none"}
+    color, marker = look(i)
+    style = {"color": color, "marker": marker, "markersize": 4, "capsize": 2, "linestyle": "none"}
     words = ": ".join(filter(None, (name, _share(rows))))
     return [ax.errorbar(rows["intensity_flop_per_byte"], value, yerr=error, label=words, zorder=3, **style)]
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from eai.analyze.budget import TERMS
 from eai.plots.costs import MOST_SERIES, WORDS, series
 from eai.plots.ratios import LOOK, names
-from eai.plots.style import FONT_PT, MARKERS, MOST_LINES, PALETTE, colorbar, doubts, label, plain_ticks, tidy, title, watermark
+from eai.plots.style import FONT_PT, MOST_LINES, PALETTE, colorbar, doubts, label, look, plain_ticks, tidy, title, watermark
 
 
 def heatmap(
@@ -92,7 +92,8 @@ def batch_scaling(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_t
 def _scaling_line(ax: Axes, i: int, words: str, line: pd.DataFrame, metric: str):
     """One line over the batch sizes with its intervals."""
     error = [(line[metric] - line[f"{metric}_low"]).fillna(0), (line[f"{metric}_high"] - line[metric]).fillna(0)]
-    style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4, "linewidth": 1, "capsize": 2}
+    color, marker = look(i)
+    style = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1, "capsize": 2}
     return ax.errorbar(line["batch_size"], line[metric], yerr=error, label=words, **style)
 
 
@@ -101,7 +102,7 @@ def _bundles(ax: Axes, lines: list[tuple[str, str, pd.DataFrame]], metric: str) 
     artists, sizes = [], max(len(line) for _, _, line in lines)
     for i, strategy in enumerate(dict.fromkeys(name for name, _, _ in lines)):
         own = [line.set_index("batch_size")[metric] for name, _, line in lines if name == strategy]
-        color, marker = PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        color, marker = look(i)
         for line in own:
             artists += ax.plot(line.index, line, color=color, linewidth=0.5, alpha=0.4)
         whole = pd.concat([line for line in own if len(line) == sizes] or own)

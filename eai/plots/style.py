@@ -60,6 +60,11 @@ def colorbar(ax: Axes, artist, text: str):
     return bar
 
 
+def look(i: int) -> tuple[str, str]:
+    """Colour and marker of series `i`: no two of the first 64 share both."""
+    return PALETTE[i % len(PALETTE)], MARKERS[(i + i // len(PALETTE)) % len(MARKERS)]
+
+
 def title(ax: Axes, text: str):
     """What a figure says above its axes, in the size of its other text, to the left; returns the artist."""
     return ax.set_title(text, loc="left", fontsize=FONT_PT)

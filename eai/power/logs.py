@@ -93,7 +93,7 @@ def _read_parquet(path: Path) -> PowerLog:
 def _read_csv(path: Path, gpus: int | None) -> PowerLog:
     shape = layout(path)
     t_s, power_w, card, names, utilization, dropped, zone = _columns(path, shape)
-    warnings = [f"{dropped} line(s) were broken and left out"] if dropped else []
+    warnings = [f"{dropped} line(s) were broken or cut off at the end and left out"] if dropped else []
     good = ~np.isnan(power_w) & ~np.isnan(t_s)
     if not good.any():
         raise UserError(f"power is [N/A] in every line of {path}", "power readings", "this card has no power sensor: take another meter")
@@ -142,7 +142,7 @@ def _turns(t_s: np.ndarray, gpus: int | None, path: Path, warnings: list[str]) -
 
 def _columns(path: Path, shape: Layout):
     """(t_s, power_w, card codes or None, card names, utilization or None, broken lines, zone), read in blocks to bound the memory."""
-    dropped = 0
+    source, dropped = _whole_lines(path, shape)
 
     def skip(row) -> str:
         nonlocal dropped
@@ -151,7 +151,7 @@ def _columns(path: Path, shape: Layout):
 
     wanted = [c for c in (shape.time, shape.power, shape.card, shape.utilization) if c]
     reader = csv.open_csv(
-        _whole_lines(path, shape),
+        source,
         csv.ReadOptions(column_names=list(shape.columns), skip_rows=int(shape.has_header), block_size=BLOCK_BYTES, encoding=shape.encoding),
         csv.ParseOptions(delimiter=shape.delimiter, invalid_row_handler=skip),
         csv.ConvertOptions(column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted, strings_can_be_null=False),
@@ -189,17 +189,17 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _whole_lines(path: Path, shape: Layout):
-    """The file, without a last line that was cut off: half a number is still a number."""
+    """(the file, 0), or (its whole lines, 1) where the last line has no end and may be cut off: half a number is still a number."""
     with open(path, "rb") as file:
         file.seek(-min(2, path.stat().st_size), 2)
         if b"\n" in file.read():
-            return path
+            return path, 0
     content = path.read_bytes()
     newline = "\n".encode("utf-16-le") if shape.encoding == "utf16" else b"\n"
     cut = content.rfind(newline)
     if cut < 0:
         raise UserError(f"{path} has one line that was cut off", "at least two readings", "log for longer")
-    return pa.BufferReader(content[: cut + len(newline)])
+    return pa.BufferReader(content[: cut + len(newline)]), 1
 
 
 def _numbers(column: pa.Array) -> np.ndarray:
