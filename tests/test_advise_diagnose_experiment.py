@@ -11,6 +11,7 @@ from eai.advise.diagnose import context, experiment
 from eai.advise.diagnose.answer import entry
 from eai.advise.diagnose.experiment import KEYS, _batch, diagnose_experiment
 from eai.advise.markdown import to_markdown
+from eai.analyze.cost import costed
 
 READINGS = {"throttle_fraction": 0.0, "power_capped_fraction": 0.0, "power_limit_w": 400.0, "memory_used_peak_gb": 16.0}
 
@@ -29,8 +30,12 @@ def windows():
 
 
 def by_configuration(answer: dict) -> dict:
-    generation = [c for c in answer["configurations"] if c["configuration"]["task"] == "generate"]
-    return {(c["configuration"]["quantization"], c["configuration"]["batch_size"]): c for c in generation}
+    return by_task(answer, "generate")
+
+
+def by_task(answer: dict, task: str) -> dict:
+    chosen = [c for c in answer["configurations"] if c["configuration"]["task"] == task]
+    return {(c["configuration"]["quantization"], c["configuration"]["batch_size"]): c for c in chosen}
 
 
 def test_the_sample_is_compared_with_itself(answer):
@@ -61,8 +66,8 @@ def test_a_batch_of_one_is_compared_with_the_largest():
 
 
 def energy(joules: float) -> dict:
-    names = ("energy_j_per_token", "energy_j_per_token_low", "energy_j_per_token_high")
-    return dict(zip(names, (joules, joules / 1.01, joules * 1.01), strict=True))
+    names = ("unit_energy_j", "unit_energy_j_low", "unit_energy_j_high")
+    return {"unit": "token"} | dict(zip(names, (joules, joules / 1.01, joules * 1.01), strict=True))
 
 
 def test_a_strategy_is_named_only_where_its_own_baseline_shows_it(answer):
@@ -140,6 +145,39 @@ def test_a_throttled_card_is_told_by_its_sensor(scratch):
     assert [p["name"] for p in answer["patterns"]] == ["power_cap_or_throttle"] and answer["counts"] == {"fault": 1}
 
 
+def test_what_a_server_tells_of_itself_is_no_evidence_against_it():
+    """Three servers, recorded: nobody could look which layers ran, and nothing they say is read as layers of another type."""
+    answer = diagnose_experiment("serving-cpu")
+    assert not [p for c in answer["configurations"] for p in c["patterns"] if p["name"] == "quantization_not_applied"]
+    assert set(answer["counts"]) == {"healthy"}
+    assert "server vllm-0.32, load closed:8 |" in to_markdown(answer)
+
+
+def test_a_load_on_a_card_is_not_held_against_rows_of_plain_generation(monkeypatch):
+    """Sixteen requests in flight on a measured card stand as batch 1 in the table: no row is of that kind."""
+    asked = []
+    monkeypatch.setattr(experiment, "diagnose", lambda *a: asked.append(a) or {})
+    row = {
+        "boundary": "gpu",
+        "basis": "measured",
+        "n_blocks": 5,
+        "task": "generate",
+        "options": '{"load":"closed:16","server":"vllm-0.11"}',
+    }
+    _, found, (note,) = experiment._against_rows(row, None, "x")
+    assert found == {} and not asked and note.startswith("server vllm-0.11, load closed:16: compared within")
+
+
+def test_a_task_is_costed_by_the_item():
+    """Choices have no output tokens: their batches are compared by the energy of an item."""
+    row = by_task(diagnose_experiment("sample"), "arithmetic")["fp32", 1]
+    summary = tables.read_result("sample", "summary").query("task == 'arithmetic' and quantization == 'fp32'").set_index("batch_size")
+    (pattern,) = [p for p in row["patterns"] if p["name"] == "batch_1_waste"]
+    cost = summary["energy_j_per_request"]
+    assert pattern["expected_improvement"]["value"] == pytest.approx(1 - cost[4] / cost[1])
+    assert "of the energy an item" in " ".join(pattern["evidence"]) and row["configuration"]["work"] == "task arithmetic"
+
+
 def test_an_experiment_in_which_everything_ran_out_of_memory_has_a_cause(scratch):
     windows, energies = tables.read_windows("sample"), tables.read_energies("sample")
     ran = {"ran": '{"Linear(torch.float16)": 336}', "quantization": "fp16", "model": "qwen2.5-14b", "gpu": "rtx4090d"}
@@ -153,7 +191,7 @@ def test_an_experiment_in_which_everything_ran_out_of_memory_has_a_cause(scratch
 
 def test_what_was_measured_goes_before_what_rows_say(monkeypatch):
     """The rows call int8_pure costlier than fp16 on this card; an experiment that measured it 5 % cheaper is believed."""
-    summary = tables.read_result("sample", "summary")
+    summary = costed(tables.read_result("sample", "summary"))
     row = summary[summary["quantization"] == "int8_pure"].iloc[0].to_dict()
     windows = tables.read_windows("sample")
     windows = windows[windows["configuration_id"] == row["configuration_id"]]

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from eai import plots, schema
+from eai import plots, schema, tables
+from eai.analyze import served
 from eai.analyze.load import by_load, loads
 from eai.errors import UserError
 
@@ -106,3 +107,19 @@ def test_nothing_to_draw_is_said(served):
     _, ax = plots.figure()
     plots.load_curve(by_load(*served).assign(latency_p95_s=float("nan")), ax, "latency_p95_s")
     assert [t.get_text() for t in ax.texts] == ["no usable window"]
+
+
+def test_a_request_costs_the_same_in_every_table():
+    """Three servers, recorded with 16 tokens a reply: requests that ended inside a short window are not what its energy is divided by."""
+    summary, by_load = (tables.read_result("serving-cpu", name).set_index("configuration_id") for name in ("summary", "loads"))
+    assert len(summary) == len(by_load) == 12
+    for table in (summary, by_load):
+        assert (table["energy_j_per_request"] / table["energy_j_per_token"]).tolist() == pytest.approx([16.0] * 12)
+    windows = tables.read_windows("serving-cpu")
+    counted = windows["tokens_out"] / windows["requests"]
+    assert (counted.max() > 20) and counted.min() < 15, "no window was cut: the test shows nothing"
+
+
+def test_a_reply_of_its_own_length_is_counted_where_it_ends():
+    rows = pd.DataFrame({"options": ['{"load":"closed:1"}'] * 2, "flags": [[], ["length_varies"]], "requests": [9, 9]})
+    assert served.requests(rows.assign(tokens_out=160.0, output_tokens=16)).tolist() == [10.0, 9.0]

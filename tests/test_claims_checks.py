@@ -351,7 +351,7 @@ def test_clean_tables_raise_no_alarm(make):
 # --- our own summaries
 
 
-OWN = ("sample/summary.csv", "measured/offline-tasks-cpu/summary.csv")
+OWN = ("sample/summary.csv", "measured/offline-tasks-cpu/summary.csv", "measured/serving-cpu/summary.csv")
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -92,7 +92,7 @@ def measured(parameters: settings.Sweep):
 
 
 def test_the_servers_work_is_billed_and_ours_is_not():
-    """5 ms of CPU time a token at 4 W are 0.02 J a token, and what HTTP costs on top, while this process burns a thread of its own."""
+    """20 ms of CPU time a token at 4 W are 0.08 J a token, and what HTTP costs on top, while this process burns a thread of its own."""
     over = threading.Event()
 
     def burn():
@@ -100,7 +100,7 @@ def test_the_servers_work_is_billed_and_ours_is_not():
             sum(range(1000))
 
     thread = threading.Thread(target=burn)
-    with fake_process(ttft_s=0.02, itl_s=0.02, burn_s=0.005) as (url, _):
+    with fake_process(ttft_s=0.02, itl_s=0.02, burn_s=0.02) as (url, _):
         thread.start()
         try:
             windows, energies, _ = measured(sweep(url, window_s=2.0))
@@ -110,8 +110,8 @@ def test_the_servers_work_is_billed_and_ours_is_not():
     row = windows.iloc[0]
     assert row["status"] == "ok", row["reason"]
     energy_j = float(energies["energy_j"].iloc[0])
-    assert WATTS * 0.005 <= energy_j / row["tokens_out"] * 1.02 <= WATTS * 0.005 * 1.5
-    assert row["cpu_time_s"] == pytest.approx(energy_j / WATTS, abs=0.03)
+    assert WATTS * 0.02 <= energy_j / row["tokens_out"] * 1.05 <= WATTS * 0.02 * 1.4
+    assert row["cpu_time_s"] == pytest.approx(energy_j / WATTS, rel=0.1)
     assert row["client_cpu_s"] > 0.5 * row["cpu_time_s"], "this process burned nothing: the test shows nothing"
     assert "unverified" in row["flags"] and json.loads(row["ran"])["verified"] is False
 

@@ -44,9 +44,10 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _where(c: dict) -> str:
-    return (
-        f"{c['model']}, {c['quantization']}, batch {c['batch_size']} on {c['gpu']}, {c['input_tokens']} tokens in, {c['output_tokens']} out"
-    )
+    """A configuration in words, with its task, server and load where an experiment had them."""
+    lengths = f"{c['input_tokens']} tokens in, {c['output_tokens']} out" if c["output_tokens"] else ""
+    words = (c["model"], c["quantization"], f"batch {c['batch_size']} on {c['gpu']}", lengths, c.get("work", ""))
+    return ", ".join(filter(None, words))
 
 
 def _bullets(title: str, lines: list[str]) -> list[str]:
@@ -258,15 +259,9 @@ def _open(u: dict) -> str:
 
 def _experiment(a: dict) -> list[str]:
     header = ["configuration", "verdict", "patterns", "notes"]
-    rows = [[_short(c["configuration"]), c["verdict"], c["summary"], "; ".join(c["notes"])] for c in a["configurations"]]
+    rows = [[_where(c["configuration"]), c["verdict"], c["summary"], "; ".join(c["notes"])] for c in a["configurations"]]
     counts = ", ".join(f"{n} {word}" for word, n in a["counts"].items())
     lines = [f"# Diagnosis of {a['experiment']}", "", f"{counts}; {a['basis']} energy, {a['boundary']}.", "", *table(header, rows)]
     for p in a["patterns"]:
-        lines += [f"## {_short(p['configuration'])}", "", *_pattern(p, "###")]
+        lines += [f"## {_where(p['configuration'])}", "", *_pattern(p, "###")]
     return lines + _footer(a)
-
-
-def _short(c: dict) -> str:
-    return (
-        f"{c['model']}, {c['quantization']}, batch {c['batch_size']} on {c['gpu']}, {c['input_tokens']} tokens in, {c['output_tokens']} out"
-    )

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from eai.analyze import metrics
+from eai.analyze import metrics, served
 from eai.analyze.selection import as_run
 
 BLOCK = ["configuration_id", "job", "block"]
@@ -27,7 +27,7 @@ def block_means(rows: pd.DataFrame) -> pd.DataFrame:
     """
     optional = ["cpu_time_s", "ttft_s", "memory_peak_gb", "model_bytes", "requests", "calls"]
     rows = rows.assign(**{c: np.nan for c in optional if c not in rows})
-    rows = rows.assign(as_run=as_run(rows))
+    rows = rows.assign(as_run=as_run(rows), requests=served.requests(rows))
     rows["passes"] = rows["calls"].where(rows["as_run"], 1.0).fillna(1.0).astype(float)
     nominal = rows["flags"].map(lambda flags: NOMINAL in flags) if "flags" in rows else pd.Series(False, index=rows.index)
     rows = rows.assign(nominal=nominal.astype(bool))

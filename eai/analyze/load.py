@@ -12,6 +12,7 @@ import pandas as pd
 from eai import load_columns
 from eai.analyze import metrics
 from eai.analyze.selection import CONFIGURATION, select
+from eai.analyze.served import is_served, requests
 from eai.errors import UserError
 from eai.stats.intervals import log_t_from_moments
 
@@ -54,29 +55,18 @@ def loads(
         return pd.DataFrame(columns=["configuration_id", *CONFIGURATION, *COLUMNS])
 
 
-def is_served(table: pd.DataFrame) -> pd.Series:
-    """For each row, window or configuration, whether it is one of a server: whether its options name a load."""
-    return table["options"].map(lambda text: "load" in json.loads(text or "{}")).astype(bool)
-
-
 def _blocks(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a (configuration, job, block): totals over its windows turned into rates, medians averaged.
-
-    A request's energy is a token's times the tokens of a request, which is fixed unless the windows say otherwise: requests counted at the
-    edges of a short window would add scatter of their own.
-    """
+    """One row a (configuration, job, block): totals over its windows turned into rates, medians averaged."""
     key = ["configuration_id", "job", "block"]
     numbers = rows.astype(dict.fromkeys([*TIMES, "in_flight_mean"], float))
-    numbers = numbers.assign(varies=rows["flags"].map(lambda flags: bool({"length_varies", "tokens_from_pieces"} & set(flags))))
+    numbers["served"] = requests(rows)
     groups = numbers.groupby(key, sort=False)
-    sums = groups[["energy_j", "duration_s", "tokens_out", "requests", "requests_failed"]].sum()
-    fixed = groups["output_tokens"].first().astype(float)
-    tokens_each = fixed.mask(groups["varies"].any(), sums["tokens_out"] / sums["requests"])
+    sums = groups[["energy_j", "duration_s", "tokens_out", "requests", "requests_failed", "served"]].sum()
     blocks = groups[[*TIMES, "in_flight_mean"]].mean()
     blocks["energy_j_per_token"] = metrics.energy_per_token(sums["energy_j"], sums["tokens_out"])
-    blocks["energy_j_per_request"] = blocks["energy_j_per_token"] * tokens_each
+    blocks["energy_j_per_request"] = metrics.energy_per_request(sums["energy_j"], sums["served"])
     blocks["throughput_tok_s"] = metrics.throughput(sums["tokens_out"], sums["duration_s"])
-    blocks["requests_per_s"] = blocks["throughput_tok_s"] / tokens_each
+    blocks["requests_per_s"] = sums["served"] / sums["duration_s"]
     blocks[["requests", "requests_failed"]] = sums[["requests", "requests_failed"]].astype(int)
     blocks["flags"] = groups["flags"].agg(lambda flags: sorted(set().union(*flags)))
     return blocks.reset_index()

@@ -80,6 +80,7 @@ KEYS = (
     "quantization",
     "precision",
     "task",
+    "options",
     "batch_size",
     "input_tokens",
     "output_tokens",
@@ -92,7 +93,19 @@ KEYS = (
     "best",
     "reduction_against",
 )
-FACTORS = ("gpu", "model", "quantization", "precision", "task", "batch_size", "input_tokens", "output_tokens", "params_b", "power_limit_w")
+FACTORS = (
+    "gpu",
+    "model",
+    "quantization",
+    "precision",
+    "task",
+    "options",
+    "batch_size",
+    "input_tokens",
+    "output_tokens",
+    "params_b",
+    "power_limit_w",
+)
 
 # A column in another unit: its name here and what to multiply its values by.
 CONVERSIONS = {

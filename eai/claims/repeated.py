@@ -15,7 +15,19 @@ from eai.claims.printed import significant_digits
 from eai.claims.quantities import ENERGIES
 from eai.claims.tabular import Table
 
-IDENTITY = ("gpu", "model", "weights", "quantization", "precision", "task", "batch_size", "input_tokens", "output_tokens", "power_limit_w")
+IDENTITY = (
+    "gpu",
+    "model",
+    "weights",
+    "quantization",
+    "precision",
+    "task",
+    "options",
+    "batch_size",
+    "input_tokens",
+    "output_tokens",
+    "power_limit_w",
+)
 NEIGHBOURHOOD = 0.05
 LEAST_DIGITS = 4
 SESSION_SD = 0.05  # log scale, k = 1: gain of a card's power sensor is 5 % (arXiv 2312.02741); sessions differ by less

@@ -9,8 +9,9 @@ import pandas as pd
 from eai import tables
 from eai.analyze import comparison, deployment, interaction, matrix, quality, roofline, scores, study, summary
 from eai.analyze.cost import costed
-from eai.analyze.load import is_served, loads
+from eai.analyze.load import loads
 from eai.analyze.selection import CONFIGURATION, Selection, select
+from eai.analyze.served import is_served
 from eai.errors import UserError
 
 FACTORS = ("batch_size", "gpu", "model", "task", "input_tokens", "output_tokens")

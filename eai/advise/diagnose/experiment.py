@@ -4,6 +4,7 @@ What an experiment measured itself goes before what rows or predictions say: a r
 that read a violation needs no inference. The experiment's own session is never among the rows it is compared with.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from eai.advise.diagnose.remedies import fix, saving
 from eai.advise.diagnose.snippets import BATCH, LOAD
 from eai.advise.diagnose.states import known
 from eai.advise.parameters import Request, request
+from eai.analyze.cost import costed
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.quantity import Quantity
@@ -38,7 +40,7 @@ def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
     of all, each with its configuration), counts, warnings. Raises UserError where the experiment has no windows.
     """
     windows = tables.read_windows(experiment)
-    summary = _summary(experiment, windows)
+    summary = costed(_summary(experiment, windows))
     name = tables.experiment_dir(experiment).name
     rows = [_configuration(row, summary, windows[windows["configuration_id"] == row["configuration_id"]], name) for row in _each(summary)]
     named = [{"configuration": r["configuration"], **p} for r in rows for p in r["patterns"] if p["named"]]
@@ -53,6 +55,18 @@ def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
         "counts": {str(k): int(v) for k, v in verdicts.items()},
         "warnings": [] if basis == "measured" else [f"energy is {basis}: what it says of watts is no better than its estimate"],
     }
+
+
+def _work(c: dict) -> str:
+    """What a configuration did beside plain generation: its task, or the load and server in its options; empty if nothing."""
+    options = json.loads(c.get("options") or "{}")
+    told = [f"{name} {options[name]}" for name in ("server", "load") if name in options]
+    return ", ".join([f"task {c['task']}"] * (c.get("task", "generate") != "generate") + told)
+
+
+def _unit(row: dict) -> str:
+    """`a token`, or `an item` where a task ran as its items come."""
+    return "an item" if row["unit"] == "item" else "a token"
 
 
 def _each(table: pd.DataFrame) -> list[dict]:
@@ -83,7 +97,7 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
     bad, verdict = context.unusable(windows), _verdict(patterns, compared, bool(row["n_blocks"]))
     unnamed = compared.get("summary", "") if verdict == "undecided" else ""
     return {
-        "configuration": {k: row[k] for k in KEYS},
+        "configuration": {k: row[k] for k in KEYS} | {"work": _work(row)},
         "verdict": verdict,
         "summary": ", ".join(f"{p['name']} ({p['confidence']:.0%})" for p in patterns if p["named"]) or unnamed or "no known pattern",
         "patterns": patterns,
@@ -113,6 +127,8 @@ def _against_rows(row: dict, windows: pd.DataFrame, name: str) -> tuple[Request 
         return None, {}, [f"{row['basis']} energy of {row['boundary']}: compared within the experiment alone, no row is of that kind"]
     if not row["n_blocks"]:
         return None, {}, ["no usable window: nothing to compare"]
+    if work := _work(row):
+        return None, {}, [f"{work}: compared within the experiment alone, the rows are of plain generation"]
     try:
         names = ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens")
         asked = request(**{n: row[n] for n in names})
@@ -134,7 +150,9 @@ def _strategy(row: dict, summary: pd.DataFrame, asked: Request | None) -> dict[s
         return None
     log_ratio, sd = float(np.log(row["ratio_to_baseline"])), float(np.log(high / low) / (2 * stats.t.ppf(0.975, DF)))
     cost = Quantity(row["ratio_to_baseline"] - 1, low - 1, high - 1, "")
-    text = f"{row['quantization']} costs {cost.value:+.1%} [{cost.low:+.1%}, {cost.high:+.1%}] energy a token against {row['baseline']}"
+    text = (
+        f"{row['quantization']} costs {cost.value:+.1%} [{cost.low:+.1%}, {cost.high:+.1%}] energy {_unit(row)} against {row['baseline']}"
+    )
     text += f" in this experiment, paired over {row['n_blocks']} blocks"
     baseline = row["baseline"]
     fixes = [fix(f"{baseline} instead of {row['quantization']}", LOAD.get(baseline, ""), saving(log_ratio, sd), (text,))]
@@ -148,8 +166,8 @@ def _pattern_of(row: dict, summary: pd.DataFrame, asked: Request | None) -> str:
     if strategies.get(row["quantization"]).slug != "int8_default":
         return "quantization_overhead"
     pure = _same(row, summary, "quantization")
-    pure = pure[pure["quantization"] == "int8_pure"]["energy_j_per_token"]
-    return "int8_decomposition" if len(pure) and row["energy_j_per_token"] > pure.iloc[0] else "quantization_overhead"
+    pure = pure[pure["quantization"] == "int8_pure"]["unit_energy_j"]
+    return "int8_decomposition" if len(pure) and row["unit_energy_j"] > pure.iloc[0] else "quantization_overhead"
 
 
 def _same(row: dict, summary: pd.DataFrame, but: str) -> pd.DataFrame:
@@ -165,12 +183,12 @@ def _batch(row: dict, summary: pd.DataFrame, asked: Request | None) -> dict[str,
     if row["batch_size"] != 1 or others.empty or not row["n_blocks"]:
         return None
     best = others.loc[others["batch_size"].idxmax()]
-    log_ratio = float(np.log(row["energy_j_per_token"] / best["energy_j_per_token"]))
+    log_ratio = float(np.log(row["unit_energy_j"] / best["unit_energy_j"]))
     sd = float(np.hypot(*(_sd(x) for x in (row, best))))
     if not np.isfinite(sd):
         return None
     q = saving(log_ratio, sd)
-    text = f"batch {best['batch_size']} saves {q.value:.1%} [{q.low:.1%}, {q.high:.1%}] of the energy a token in this experiment"
+    text = f"batch {best['batch_size']} saves {q.value:.1%} [{q.low:.1%}, {q.high:.1%}] of the energy {_unit(row)} in this experiment"
     fixes = [
         fix(f"batch concurrent requests: {best['batch_size']} at once", BATCH.replace("{batch_size}", str(best["batch_size"])), q, (text,))
     ]
@@ -178,7 +196,5 @@ def _batch(row: dict, summary: pd.DataFrame, asked: Request | None) -> dict[str,
 
 
 def _sd(row) -> float:
-    """Standard deviation of the log energy of a summary row, from its 95 % interval."""
-    return float(
-        np.log(row["energy_j_per_token_high"] / row["energy_j_per_token_low"]) / (2 * stats.t.ppf(0.975, max(row["n_blocks"] - 1, 1)))
-    )
+    """Standard deviation of the log energy of a unit of work, from its 95 % interval."""
+    return float(np.log(row["unit_energy_j_high"] / row["unit_energy_j_low"]) / (2 * stats.t.ppf(0.975, max(row["n_blocks"] - 1, 1))))
