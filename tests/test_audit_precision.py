@@ -187,3 +187,11 @@ def test_other_runtimes_eight_bit_weights_are_not_llm_int8(evidence):
     config = "backend: {}\nmodel: org/Foo-7B\nload_in_8bit: true\n"
     assert seen(config.format("openvino"), evidence, "c.yaml", "config") == []
     assert seen(config.format("transformers"), evidence, "c.yaml", "config") == [("config-int8-default", "critical")]
+
+
+def test_a_data_type_that_callers_choose_is_an_option(evidence):
+    text = "import torch\nfrom transformers import AutoModelForCausalLM\ndef load(name, dtype=torch.float32):\n"
+    text += "    model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, device_map='cuda')\n    return model, 1\n"
+    assert seen(text, evidence) == [("fp32-on-gpu", "info")]
+    assert seen(text + "model, _ = load('a/b')\n", evidence) == [("fp32-on-gpu", "critical")]
+    assert seen(text.replace("dtype=dtype", "dtype=torch.float32"), evidence) == [("fp32-on-gpu", "critical")]

@@ -215,7 +215,19 @@ class Code:
         function = self.function(node)
         if not isinstance(self.values.parent.get(node), ast.Return) or isinstance(function, ast.Module):
             return False
-        return not any(c.name.rpartition(".")[2] == function.name for c in self.calls)
+        return not self._is_called(function)
+
+    def is_left_to_callers(self, call: ast.Call, names: tuple[str, ...]) -> bool:
+        """Whether one of these keywords is a parameter of the function around, which nothing in this file calls: others decide on it."""
+        function = self.function(call)
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or self._is_called(function):
+            return False
+        own = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
+        return any(isinstance(k.value, ast.Name) and k.value.id in own for k in call.keywords if k.arg in names)
+
+    def _is_called(self, function: ast.FunctionDef) -> bool:
+        """Whether anything in this file calls a function of that name."""
+        return any(c.name.rpartition(".")[2] == function.name for c in self.calls)
 
     def _follows_a_return(self, node: ast.AST) -> bool:
         """Whether a node is returned by a function that may already have returned something else: the last of several choices."""

@@ -87,7 +87,8 @@ def fp32_on_gpu(code: Code, evidence: Evidence) -> Iterator[Hit]:
         dtype = next((load.kwargs[k] for k in ("dtype", "torch_dtype") if k in load.kwargs), UNKNOWN)
         is_fp32 = dtype in ("float32", "torch.float32", "torch.float") or _is_raised(code, load)
         if is_fp32 and code.quantization_config(load) is None and code.on_gpu(load):
-            waste = None if code.is_option(load.node) else numbers.fp32_weights()
+            open_ = code.is_option(load.node) or code.is_left_to_callers(load.node, ("dtype", "torch_dtype"))
+            waste = None if open_ else numbers.fp32_weights()
             yield Hit(load.node.lineno, "the model is loaded in float32 onto a GPU", "dtype=torch.bfloat16", waste)
 
 
