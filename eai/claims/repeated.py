@@ -12,22 +12,10 @@ from scipy.sparse.csgraph import connected_components
 from eai.claims.configuration import MOST_COMPARED, both_state, compatible
 from eai.claims.findings import Finding, number
 from eai.claims.printed import significant_digits
-from eai.claims.quantities import ENERGIES
+from eai.claims.quantities import ENERGIES, FACTORS
 from eai.claims.tabular import Table
 
-IDENTITY = (
-    "gpu",
-    "model",
-    "weights",
-    "quantization",
-    "precision",
-    "task",
-    "options",
-    "batch_size",
-    "input_tokens",
-    "output_tokens",
-    "power_limit_w",
-)
+IDENTITY = (*FACTORS[:2], "weights", *(f for f in FACTORS[2:] if f != "params_b"))
 NEIGHBOURHOOD = 0.05
 LEAST_DIGITS = 4
 SESSION_SD = 0.05  # log scale, k = 1: gain of a card's power sensor is 5 % (arXiv 2312.02741); sessions differ by less
