@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 
-from eai.advise.audit import audit
+from eai.audit import audit
 from eai.stats.intervals import wilson_interval
 
 CASES = Path(__file__).with_name("audit_cases.txt")

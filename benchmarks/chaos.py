@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from eai import jobs, measure, settings, tables
-from eai.sweep.engine import Options
+from eai.cluster.engine import Options
 
 MARK = "EAI_CHAOS"
 PROC = Path("/proc")
@@ -41,8 +41,8 @@ MODELS = ["mistralai/Mistral-7B-Instruct-v0.2", "Qwen/Qwen2-1.5B-Instruct"]
 ENGINE = """import json, sys
 from pathlib import Path
 from eai import settings
-from eai.sweep import engine
-from eai.sweep.plan import plan
+from eai.cluster import engine
+from eai.cluster.plan import plan
 sweep, out = settings.read_sweep(Path(sys.argv[1])), Path(sys.argv[2])
 left = [job for job in plan(sweep, out) if not job.is_done]
 if left:
@@ -53,9 +53,9 @@ sys.exit(any(not job.is_done for job in plan(sweep, out)))
 
 ROLES = {
     "coordinator": "eai run",
-    "engine": "eai.sweep import engine",
+    "engine": "eai.cluster import engine",
     "scheduler": "-m snakemake",
-    "job": "-m eai.sweep.single",
+    "job": "-m eai.cluster.single",
     "kernel": "ipykernel_launcher",
 }
 

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 from eai import catalog, measure, settings
+from eai.cluster import engine
+from eai.cluster.plan import plan
 from eai.errors import UserError
 from eai.power.simulated import PREFIX, model_of
-from eai.sweep import engine
-from eai.sweep.plan import plan
 
 TARGETS = {"planning_s": 20.0, "job_s": 5.0, "batch_s": 0.2, "nothing_to_do_s": 3.0}
 SHAPE = {"input_tokens": [64], "output_tokens": [64], "window_s": 5.0, "warmup_cap_s": 2.0, "idle_s": 2.0, "blocks": 1}

@@ -6,13 +6,13 @@ The package is the floor under the notebooks (`notebooks/`), which carry the arg
 
 Read it from the bottom up; a module imports only from modules below it (a test holds that):
 
-    cli, advice_commands   the commands, a few lines each
-    doctor       what can be measured on this machine     terminal    answers as text for a terminal
-    runs         the main job: jobs, then the analysis    sweep       many jobs: plan, forecast, engine, progress
+    cli          the core's commands; plug-ins add theirs   terminal   what commands share
+    doctor       what can be measured on this machine     audit       what is wasteful in code and configurations
+    runs         the main job: jobs, then the analysis    cluster     many jobs: plan, forecast, engine, progress, merge
     lease        one measurement at a time on a card      notebooks   guarded papermill
     measure      the protocol: warm-up, windows -> rows   order       the random order of a job's windows
-    jobs         which card, which folder, what is done   merge       several machines' results as one
-    report       report and talk from the tables          advise      advice and audits, with evidence
+    jobs         which card, which folder, what is done   importers   results of other tools
+    report       report and talk from the tables          advise      advice, with evidence
     predict      energy of what nobody measured           claims      published claims, each with a verdict
     plots        (table, ax) -> artists                   analyze     metrics, summary, comparison tables
     simulation   what runs on a card that does not exist
@@ -22,7 +22,7 @@ Read it from the bottom up; a module imports only from modules below it (a test 
     footprint    bytes and flops of a configuration       catalog     GPUs, models, tasks, electricity, aliases
     strategies   what each quantization means             provenance  one JSON line a job
     taskcards    what each task is                        items       a task's items, read and checked
-    servers      what a sweep asks of a server
+    servers      what a sweep asks of a server            serving     traffic for a server, and the window around it
     schema and *_columns   the registry of columns        quantity    value, low, high, unit; the uncertainty budget
     (load_columns, published_columns, summary_columns: its parts)
     errors       the one-line error for bad input         paths       directories

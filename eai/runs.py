@@ -8,14 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from eai import notebooks, paths, tables
+from eai.cluster import engine, forecast, obstacles, preflight
+from eai.cluster.engine import Failure, Options
+from eai.cluster.fresh import Freshness
+from eai.cluster.plan import Job, plan
+from eai.cluster.progress import Progress, View
 from eai.errors import UserError
 from eai.lease import NotHere
 from eai.settings import Sweep
-from eai.sweep import engine, forecast, obstacles, preflight
-from eai.sweep.engine import Failure, Options
-from eai.sweep.fresh import Freshness
-from eai.sweep.plan import Job, plan
-from eai.sweep.progress import Progress, View
 
 STEPS = ("analyze", "compare", "plot")
 Say = Callable[[str], None]

@@ -1,8 +1,55 @@
-"""Answers as text for a terminal: what the JSON document says, in lines a person reads."""
+"""What every command shares: options, the answer as one JSON document or as text a person reads."""
 
+from __future__ import annotations
+
+import json
+import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
+import typer
+
+from eai.errors import UserError
+from eai.quantity import Quantity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+
+
+def say(line: str) -> None:
+    """Progress, on stderr, only where a person looks at it."""
+    if sys.stderr.isatty():
+        typer.echo(line, err=True)
+
+
+def emit(document: dict, as_json: bool, text: str) -> None:
+    """The answer on stdout: one JSON document, or text for a person."""
+    typer.echo(json.dumps(document, default=_plain) if as_json else text)
+
+
+def _plain(value: object) -> object:
+    """What JSON knows: quantities as their four keys."""
+    return value.to_json() if isinstance(value, Quantity) else value.item()  # the rest are NumPy numbers
+
+
+def records(frame: pd.DataFrame) -> list[dict]:
+    """The rows of a data frame, with None for what is missing."""
+    return json.loads(frame.to_json(orient="records"))
+
+
+def pairs(given: list[str] | None) -> dict[str, object]:
+    """The values of `-p KEY=VALUE`, read as YAML. Raises UserError for one that is no pair, or no YAML."""
+    import yaml
+
+    parts = [text.partition("=") for text in given or []]
+    if bare := [key for key, equals, _ in parts if not equals]:
+        raise UserError(f"-p {bare[0]}", "-p KEY=VALUE")
+    try:
+        return {key: yaml.safe_load(value) for key, _, value in parts}
+    except yaml.YAMLError:
+        raise UserError(f"a value of {[key for key, _, _ in parts]} is not YAML", "a number, a name or a list such as [1, 8]") from None
 
 
 def trace_text(answer: dict) -> str:

@@ -6,11 +6,11 @@ import pytest
 
 from eai import schema
 from eai.analyze.comparison import compare
-from eai.analyze.importers import import_phases, import_table, lm_eval_scores
-from eai.analyze.mappings import EXAMPLES, ML_ENERGY, OPTIMUM_BENCHMARK, Energy, Mapping, mapping_from
 from eai.analyze.selection import select
 from eai.analyze.summary import summarize
 from eai.errors import UserError
+from eai.importers.mappings import EXAMPLES, ML_ENERGY, OPTIMUM_BENCHMARK, Energy, Mapping, mapping_from
+from eai.importers.tools import import_phases, import_table, lm_eval_scores
 
 LOGGER = {
     "source": "a power logger",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai.advise.audit import audit, report
+from eai.audit import audit, report
 from eai.errors import UserError
 
 BAD = 'from transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("org/Foo-7B", load_in_8bit=True)\n'

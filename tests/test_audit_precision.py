@@ -4,11 +4,11 @@ import ast
 
 import pytest
 
-from eai.advise.audit.evidence import Evidence, published
-from eai.advise.audit.files import Unit
-from eai.advise.audit.finding import severity
-from eai.advise.audit.run import findings_of
-from eai.advise.audit.values import Values
+from eai.audit.evidence import Evidence, published
+from eai.audit.files import Unit
+from eai.audit.finding import severity
+from eai.audit.run import findings_of
+from eai.audit.values import Values
 
 HEAD = "import torch\nfrom transformers import *\n"
 MODULE = """

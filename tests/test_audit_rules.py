@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from eai import catalog, paths
-from eai.advise.audit import report, rules
-from eai.advise.audit.evidence import Evidence, fp32_weights, no_cache, published, reload_each_time, spilled
-from eai.advise.audit.files import Unit
-from eai.advise.audit.finding import Waste, severity
-from eai.advise.audit.run import findings_of
+from eai.audit import report, rules
+from eai.audit.evidence import Evidence, fp32_weights, no_cache, published, reload_each_time, spilled
+from eai.audit.files import Unit
+from eai.audit.finding import Waste, severity
+from eai.audit.run import findings_of
 
 SUFFIX = {"python": "py", "config": "yaml", "shell": "sh"}
 
@@ -43,7 +43,7 @@ def test_a_rule_hits_one_example_and_misses_the_other(rule, evidence):
 
 def test_the_page_of_rules_is_the_one_in_the_repository():
     page = Path(paths.ROOT / "docs" / "audit-rules.md").read_text()
-    assert page == report.rules_page(), "write it again: python -m eai.advise.audit.report > docs/audit-rules.md"
+    assert page == report.rules_page(), "write it again: python -m eai.audit.report > docs/audit-rules.md"
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from eai import tables
-from eai.analyze.foreign_tables import read_table
 from eai.analyze.summary import summarize
 from eai.errors import UserError
+from eai.importers.foreign_tables import read_table
 
 GIVEN = ["model=mistralai/Mistral-7B-v0.1", "batch_size=4", "input_tokens=512", "output_tokens=128", "tokens_out=512"]
 CODECARBON = "timestamp,duration,gpu_energy,cpu_energy,ram_energy,gpu_model\n"

@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 
 from eai import paths, report
-from eai.analyze.importers import NO_NUMBER, NOT_MEASURED, import_phases, import_table, lm_eval_scores
-from eai.analyze.mappings import CODECARBON, EXAMPLES, ML_ENERGY, OPTIMUM_BENCHMARK, mapping_from
 from eai.analyze.summary import summarize
 from eai.errors import UserError
+from eai.importers.mappings import CODECARBON, EXAMPLES, ML_ENERGY, OPTIMUM_BENCHMARK, mapping_from
+from eai.importers.tools import NO_NUMBER, NOT_MEASURED, import_phases, import_table, lm_eval_scores
 from eai.power.logs import read_log
 from eai.power.logsummary import summarize_trace
 

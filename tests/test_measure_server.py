@@ -21,8 +21,6 @@ import yaml
 from eai import measure, paths, settings, tables
 from eai.analyze.summary import summarize
 from eai.errors import UserError
-from eai.measure import whereabouts
-from eai.measure.served import UNVERIFIED, ServedWork, require
 from eai.power import choice, listener, truth
 from eai.power.clock import MonotonicClock
 from eai.power.fake import FakeCard, FakeNvml
@@ -30,19 +28,21 @@ from eai.power.nvml import NvmlMeter
 from eai.power.replay import replay
 from eai.power.simulate import CounterSpec, SensorSpec
 from eai.servers import load, told_quantization
+from eai.serving import whereabouts
+from eai.serving.dialect import DIALECTS
+from eai.serving.endpoint import endpoint
+from eai.serving.fake import Behaviour, FakeServer
+from eai.serving.prompt import Prompts
+from eai.serving.reply import Reply
+from eai.serving.served import UNVERIFIED, ServedWork, require
+from eai.serving.session import Session
+from eai.serving.tally import Tally
 from eai.settings import EMBEDDED_MODEL
 from eai.workload import embedded
-from eai.workload.server.dialect import DIALECTS
-from eai.workload.server.endpoint import endpoint
-from eai.workload.server.fake import Behaviour, FakeServer
-from eai.workload.server.prompt import Prompts
-from eai.workload.server.reply import Reply
-from eai.workload.server.session import Session
-from eai.workload.server.tally import Tally
 
 FAKE = """
 import json, sys
-from eai.workload.server.fake import Behaviour, FakeServer
+from eai.serving.fake import Behaviour, FakeServer
 with FakeServer(Behaviour(**json.loads(sys.argv[1]))) as server:
     print(server.url, flush=True)
     sys.stdin.read()

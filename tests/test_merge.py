@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from eai import paths, schema, tables
 from eai.analyze import summary
 from eai.cli import main
+from eai.cluster.merge import merge
 from eai.errors import UserError
-from eai.merge import merge
 from eai.store import JobStore
 
 SETTINGS = {"window_s": 2.0, "warmup_cap_s": 1.0, "idle_s": 0.0, "threads": 1, "seed": 0, "meter": "auto"}

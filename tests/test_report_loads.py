@@ -17,7 +17,7 @@ from eai.report.format import interval
 
 FAKE = """
 import json, sys
-from eai.workload.server.fake import Behaviour, FakeServer
+from eai.serving.fake import Behaviour, FakeServer
 with FakeServer(Behaviour(**json.loads(sys.argv[1]))) as server:
     print(server.url, flush=True)
     sys.stdin.read()

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai import jobs, order, runs, settings
+from eai.cluster import engine, preflight, slurm
+from eai.cluster.engine import Options
+from eai.cluster.plan import plan
 from eai.errors import UserError
-from eai.sweep import engine, preflight, slurm
-from eai.sweep.engine import Options
-from eai.sweep.plan import plan
 
 Usage = namedtuple("Usage", "total used free")
 GRID = {

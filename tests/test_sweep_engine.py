@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from eai import cli, jobs, measure, paths, settings, tables
-from eai.sweep import engine, single
-from eai.sweep.engine import Options
-from eai.sweep.plan import plan
+from eai.cluster import engine, single
+from eai.cluster.engine import Options
+from eai.cluster.plan import plan
 
 QWEN, MISTRAL = "Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-7B-Instruct-v0.2"
 GPU = "simulated_h100_sxm"
@@ -22,8 +22,8 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from eai import settings
-from eai.sweep import engine
-from eai.sweep.plan import plan
+from eai.cluster import engine
+from eai.cluster.plan import plan
 sweep, out = settings.sweep(**json.loads(sys.argv[1])), Path(sys.argv[2])
 engine.run(sweep, [j for j in plan(sweep, out) if not j.is_done], out, out / "figures", engine.Options())
 """

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai import paths, runs, settings
+from eai.cluster import forecast
+from eai.cluster.plan import Job, plan
 from eai.errors import UserError
 from eai.quantity import Quantity
-from eai.sweep import forecast
-from eai.sweep.plan import Job, plan
 
 NOWHERE = Path("nowhere")
 BASE = {"gpus": ["rtx4090d"], "models": ["Qwen/Qwen2-7B"], "quantizations": ["fp16"], "batch_sizes": [1], "blocks": 5}

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from eai.sweep import notes
-from eai.sweep.single import Process, _stat
+from eai.cluster import notes
+from eai.cluster.single import Process, _stat
 
 GPU = "simulated_h100_sxm"
 
@@ -53,7 +53,7 @@ def test_a_job_without_its_claim_ends_and_takes_its_kernel_along(tmp_path):
     """The kernel has a session of its own, and nobody but the job can find it."""
     pids = tmp_path / "pids"
     job = (
-        "import subprocess, time; from pathlib import Path; from eai.sweep import notes, single;"
+        "import subprocess, time; from pathlib import Path; from eai.cluster import notes, single;"
         f"single.end_unless(notes.claim(Path({str(tmp_path)!r}), 'a', 'cpu').is_held, 0.1);"
         f"k = subprocess.Popen(['sleep', '600'], start_new_session=True); open({str(pids)!r}, 'w').write(f'kernel {{k.pid}}');"
         "time.sleep(600)"

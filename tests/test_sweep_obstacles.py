@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from eai import runs, settings
-from eai.sweep import forecast, obstacles
-from eai.sweep.plan import plan
+from eai.cluster import forecast, obstacles
+from eai.cluster.plan import plan
 
 NOWHERE = Path("nowhere")
 BASE = {"gpus": ["rtx4090d"], "models": ["Qwen/Qwen2-7B"], "quantizations": ["fp16"], "input_tokens": [512], "output_tokens": [256]}

@@ -4,7 +4,7 @@ import pytest
 
 from eai import runs, settings
 from eai.errors import UserError
-from eai.workload.server.fake import Behaviour, FakeServer
+from eai.serving.fake import Behaviour, FakeServer
 
 SERVED = {"server_name": "fake-1", "quantizations": ["bf16"], "gpus": ["cpu"]}
 

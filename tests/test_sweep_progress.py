@@ -5,10 +5,10 @@ import json
 import pytest
 
 from eai import settings
-from eai.sweep.fresh import Freshness
-from eai.sweep.plan import Job, plan
-from eai.sweep.progress import Progress, View, table
-from eai.sweep.single import write_json
+from eai.cluster.fresh import Freshness
+from eai.cluster.plan import Job, plan
+from eai.cluster.progress import Progress, View, table
+from eai.cluster.single import write_json
 
 GPU = "simulated_h100_sxm"
 
@@ -30,7 +30,7 @@ def append(folder, status="ok", energy_j=2.0, newline="\n"):
 
 def test_progress_counts_windows_energy_and_jobs(two, tmp_path, monkeypatch):
     state, clock = tmp_path / ".eai", [100.0]
-    monkeypatch.setattr("eai.sweep.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("eai.cluster.progress.time.monotonic", lambda: clock[0])
     append(tmp_path / f"{two[0].id}--51002d00")
     seen = Progress(two, tmp_path, state)
     seen.update()

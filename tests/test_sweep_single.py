@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from eai import jobs, notebooks, order, schema, tables
+from eai.cluster import single
+from eai.cluster.single import Process, Single
 from eai.errors import UserError
-from eai.sweep import single
-from eai.sweep.single import Process, Single
 
 GPU, MODEL = "simulated_h100_sxm", "Qwen/Qwen2.5-7B-Instruct"
 PARAMETERS = {"quantizations": ["fp16", "nf4"], "batch_sizes": [1, 8], "blocks": 2}
@@ -138,7 +138,7 @@ def test_an_unknown_job_is_refused(job):
 
 def test_starters_reach_up_to_the_coordinator_and_no_further():
     me = os.getpid()
-    child = "from eai.sweep.single import starters; import sys; print([p.pid for p in starters(int(sys.argv[1]))])"
+    child = "from eai.cluster.single import starters; import sys; print([p.pid for p in starters(int(sys.argv[1]))])"
     shell = f"{sys.executable} -c '{child}' {me}; true"
     middle = subprocess.Popen(["bash", "-c", shell], stdout=subprocess.PIPE, text=True)
     assert middle.communicate()[0].strip() == str([middle.pid, me])
@@ -147,7 +147,7 @@ def test_starters_reach_up_to_the_coordinator_and_no_further():
 def test_a_job_whose_coordinator_died_before_it_looked_is_not_begun(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    command = [sys.executable, "-m", "eai.sweep.single", str(tmp_path / "no-plan.json"), "one"]
+    command = [sys.executable, "-m", "eai.cluster.single", str(tmp_path / "no-plan.json"), "one"]
     environ = os.environ | {single.COORDINATOR: str(gone.pid)}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3 and f"process {gone.pid}" in done.stdout and not done.stderr
@@ -163,7 +163,7 @@ def test_a_job_ends_with_its_starter_and_takes_its_kernel_along(tmp_path):
     """starter -> job -> kernel, the kernel in a session of its own; the starter is killed."""
     pids = tmp_path / "pids"
     job = (
-        "import os, subprocess, time; from eai.sweep import single; single.end_with(single.starters(None));"
+        "import os, subprocess, time; from eai.cluster import single; single.end_with(single.starters(None));"
         f"k = subprocess.Popen(['sleep', '60'], start_new_session=True); open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{k.pid}}');"
         "time.sleep(60)"
     )

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from eai import paths, settings, tables
+from eai.cluster import engine, notes, slurm
+from eai.cluster.engine import Options
+from eai.cluster.plan import plan
 from eai.errors import UserError
-from eai.sweep import engine, notes, slurm
-from eai.sweep.engine import Options
-from eai.sweep.plan import plan
 
 needs_a_cluster = pytest.mark.skipif(
     "EAI_SLURM_TEST" not in os.environ, reason="needs a Slurm of its own on this machine: run .ci/slurm as root on Debian"
@@ -29,8 +29,8 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from eai import settings
-from eai.sweep import engine
-from eai.sweep.plan import plan
+from eai.cluster import engine
+from eai.cluster.plan import plan
 sweep, out = settings.sweep(**json.loads(sys.argv[1])), Path(sys.argv[2])
 engine.run(sweep, plan(sweep, out, sweep.gpus), out, out / "figures", engine.Options(sys.argv[3]))
 """
@@ -186,7 +186,7 @@ def names_running(out: Path) -> list[str]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and str(out) in (text := (entry / "cmdline").read_text()) and "eai.sweep.single" in text:
+            if entry.name.isdigit() and str(out) in (text := (entry / "cmdline").read_text()) and "eai.cluster.single" in text:
                 found.append(entry.name)
         except OSError:
             continue

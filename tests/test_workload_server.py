@@ -13,16 +13,16 @@ from scipy import stats
 
 from eai.errors import UserError
 from eai.servers import Load, load
-from eai.workload.server import stream
-from eai.workload.server.arrivals import arrivals_s
-from eai.workload.server.client import Client, connection
-from eai.workload.server.endpoint import endpoint
-from eai.workload.server.fake import Behaviour, FakeServer
-from eai.workload.server.prompt import Prompts, fitted
-from eai.workload.server.reply import Reply
-from eai.workload.server.session import Session, models
-from eai.workload.server.tally import Tally
-from eai.workload.server.traffic import Traffic
+from eai.serving import stream
+from eai.serving.arrivals import arrivals_s
+from eai.serving.client import Client, connection
+from eai.serving.endpoint import endpoint
+from eai.serving.fake import Behaviour, FakeServer
+from eai.serving.prompt import Prompts, fitted
+from eai.serving.reply import Reply
+from eai.serving.session import Session, models
+from eai.serving.tally import Tally
+from eai.serving.traffic import Traffic
 
 OUT = 16
 

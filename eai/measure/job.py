@@ -8,12 +8,12 @@ from pathlib import Path
 from eai import lease, power, provenance, schema, servers, simulation, taskcards
 from eai.errors import UserError
 from eai.jobs import device_mark, differing_settings, done_keys, finished_job, marks, resolve_experiment, resolve_gpu, slug
-from eai.measure import served, whereabouts
 from eai.measure.protocol import Protocol
 from eai.measure.system import System, system
 from eai.order import PlannedWindow, job_order
 from eai.power.meter import Baseline, Meter
 from eai.power.simulated import is_simulated
+from eai.serving import served, whereabouts
 from eai.settings import Sweep
 from eai.store import JobStore, new_attempt
 from eai.workload import device, fit, models, peaks

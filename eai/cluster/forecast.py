@@ -1,0 +1,229 @@
+"""What is left of a sweep in hours, energy, cost and carbon, before anything starts. Everything here is predicted, and says from what.
+
+Hours follow from the protocol: each load is idle twice, each window warms up and lasts `window_s`. How long a warm-up and a load take is
+known only afterwards, so the interval spans none to all of the allowed warm-up and a load at a third to three times the assumed pace.
+Energy is the predicted power of each configuration over its windows and warm-ups, at the GPU's board.
+"""
+
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from eai import catalog, footprint
+from eai.cluster.plan import Job
+from eai.errors import UserError
+from eai.power.simulated import PREFIX, is_simulated
+from eai.quantity import Quantity
+from eai.settings import Sweep
+from eai.taskcards import GENERATE
+
+LOAD_GB_S = 1.0
+LOAD_FIXED_S = 10.0
+LOAD_UNKNOWN_S = 60.0
+LOAD_FACTOR = 3.0
+MOST_PREDICTED = 120
+S_PER_H = 3600.0
+J_PER_KWH = 3.6e6
+
+Blocked = Mapping[tuple[str, str], Collection[int]]
+"""By (gpu, model): the places in the sweep's grid of the cells that cannot run."""
+
+NOTHING: Blocked = {}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the electricity comes from, as the advisor's factors ask for it: None takes the region's."""
+
+    region: str = "us"
+    pue: float | None = None
+    price: float | None = None
+
+
+@dataclass(frozen=True)
+class _Meter:
+    """What the protocol asks of a meter before there is one."""
+
+    basis: str
+
+
+def add(quantities: Iterable[Quantity], unit: str) -> Quantity:
+    """The sum, ends added to ends: errors that all share, such as a pace or a model's, do not average out."""
+    parts = list(quantities)
+    ends = [sum(getattr(q, name) if getattr(q, name) is not None else q.value for q in parts) for name in ("value", "low", "high")]
+    return Quantity(*(float(end) for end in ends), unit)
+
+
+def times(q: Quantity, factor: float, unit: str) -> Quantity:
+    """A quantity times an exact positive number, in another unit."""
+    return Quantity(q.value * factor, q.low * factor, q.high * factor, unit)
+
+
+def window_s(sweep: Sweep, gpu: str) -> tuple[Quantity, float]:
+    """(seconds of a window with its warm-up, seconds of one idle measurement) on a device, by the protocol."""
+    from eai.measure.protocol import Protocol
+
+    lasts = Protocol.of(sweep, _Meter(basis_of(sweep, gpu)))
+    cap = lasts.warmup_cap_s
+    return Quantity(lasts.window_s + cap / 2, lasts.window_s, lasts.window_s + cap, "s"), lasts.idle_s
+
+
+def basis_of(sweep: Sweep, gpu: str) -> str:
+    """The basis of the energies that a device will give here: a processor without a readable counter is an estimate."""
+    if is_simulated(gpu):
+        return "simulated"
+    if gpu != "cpu":
+        return "measured"
+    from eai.power import rapl
+
+    return "estimated" if sweep.meter == "estimate" or (sweep.meter == "auto" and rapl.refusal()) else "measured"
+
+
+def load_s(model: str) -> Quantity:
+    """Seconds of one load: the 16-bit weights at the assumed pace, with a constant; within a factor of three."""
+    try:
+        value = LOAD_FIXED_S + footprint.weight_bytes(catalog.model(model), "fp16") / 1e9 / LOAD_GB_S
+    except UserError:
+        value = LOAD_UNKNOWN_S
+    return Quantity(value, value / LOAD_FACTOR, value * LOAD_FACTOR, "s")
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of a job's cells: those that can run, those of plain generation among them (both of all cells), and the loads that hold any."""
+
+    runs: float = 1.0
+    plain: float = 1.0
+    loads: float = 1.0
+
+
+ALL = Shares()
+
+
+def shares(sweep: Sweep, job: Job, blocked: Collection[int] = ()) -> Shares:
+    """The shares of a job whose `blocked` cells cannot run: tasks last as long as their items take, which nobody knows beforehand."""
+    grid = sweep.configurations(job.gpu, job.model)
+    able = [c for i, c in enumerate(grid) if i not in blocked]
+    loads = len({c.quantization for c in able}) / len({c.quantization for c in grid})
+    return Shares(len(able) / len(grid), sum(c.task == GENERATE for c in able) / len(grid), loads)
+
+
+def job_s(sweep: Sweep, job: Job, share: Shares = ALL) -> Quantity:
+    """Seconds that the missing windows of a job will take; windows that cannot run or whose length is not known count nothing."""
+    window, idle_s = window_s(sweep, job.gpu)
+    loads = share.loads * job.loads * job.windows_left / job.windows
+    still_s = idle_s * (2 * loads + (loads > 0))
+    rest = add([times(window, share.plain * job.windows_left, "s"), times(load_s(job.model), loads, "s")], "s")
+    return Quantity(rest.value + still_s, rest.low + still_s, rest.high + still_s, "s")
+
+
+def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = NOTHING) -> tuple[Quantity | None, float, str]:
+    """(energy [J] of the windows that can be predicted, their number, why others cannot) at the GPUs' boards.
+
+    Of many configurations every k-th is predicted and stands for its neighbours in the grid.
+    """
+    from eai.predict import predict
+
+    a_job = len(sweep.configurations(left[0].gpu, left[0].model)) if left else 0
+    step = max(1, -(-len(left) * a_job // MOST_PREDICTED))
+    parts, refusal = [], ""
+    for i in range(0, len(left) * a_job, step):
+        job = left[i // a_job]
+        if i % a_job in blocked.get((job.gpu, job.model), ()):
+            continue
+        c = sweep.configurations(job.gpu, job.model)[i % a_job]
+        own = job.windows_left / a_job * step
+        try:
+            if c.task != GENERATE:
+                raise UserError(f"the length of task {c.task} is not known beforehand")
+            power = predict(c.gpu.removeprefix(PREFIX), c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens).power_w
+        except UserError as error:
+            refusal = refusal or str(error)
+            continue
+        lasts, _ = window_s(sweep, job.gpu)
+        parts.append((own, Quantity(power.value * lasts.value * own, power.low * lasts.low * own, power.high * lasts.high * own, "J")))
+    return (add([q for _, q in parts], "J") if parts else None), sum(own for own, _ in parts), refusal
+
+
+def bill(energy: Quantity, site: Site) -> dict:
+    """Cost and carbon of an energy [J] at a site, with the advisor's factors and their spread."""
+    import numpy as np
+
+    from eai.advise import bill as month
+    from eai.advise import site as factors
+    from eai.advise.evidence import Cost
+
+    rng, none = np.random.default_rng(month.SEED), Quantity(None)
+    pue, price, carbon = factors.pue(site), factors.price(site), factors.carbon(site)
+    drawn = month.draw_energy(Cost(energy, none, none, "predicted", ()), rng) * pue.draw(rng, month.DRAWS) / J_PER_KWH
+    point = energy.value * pue.value / J_PER_KWH
+    cost = (
+        month.interval(point * price.value, drawn * price.draw(rng, month.DRAWS), "USD") if price else Quantity(None, unit="USD").to_json()
+    )
+    return {
+        "cost_usd": cost,
+        "carbon_kg": month.interval(point * carbon.value / 1e3, drawn * carbon.draw(rng, month.DRAWS) / 1e3, "kg"),
+        "assumptions": [f.assumption() for f in (pue, price, carbon) if f],
+    }
+
+
+def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: Blocked = NOTHING) -> dict:
+    """What is left, as a JSON-able dict; `hours` by device, `hours_share` the windows they cover, `predicted_share` those of the energy.
+
+    Keys: basis, windows, device_hours, hours_share, hours, energy_kwh, predicted_share, not_predicted, cost_usd, carbon_kg, assumptions.
+    Both shares are of the windows that can run; `blocked` cells are windows that cannot, and cost nothing. Quantities are None where
+    nothing can be predicted, and `not_predicted` says why.
+    """
+    left = [job for job in planned if not job.is_done]
+    parts = [(job, shares(sweep, job, blocked.get((job.gpu, job.model), ()))) for job in left]
+    by_gpu = {gpu: list(jobs) for gpu, jobs in itertools.groupby(sorted(parts, key=lambda p: p[0].gpu), key=lambda p: p[0].gpu)}
+    hours = {gpu: times(add([job_s(sweep, job, own) for job, own in jobs], "s"), 1 / S_PER_H, "h") for gpu, jobs in by_gpu.items()}
+    able, plain = (sum(job.windows_left * getattr(own, name) for job, own in parts) for name in ("runs", "plain"))
+    on_cards = [job for job in left if job.gpu != "cpu"]
+    energy, predicted, refusal = energy_j(sweep, on_cards, blocked) if on_cards else (None, 0.0, "no GPU is left to measure on")
+    if not refusal and len(on_cards) < len(left):
+        refusal = "a processor's power is not predicted"
+    money = bill(energy, Site(region)) if energy else {"cost_usd": None, "carbon_kg": None, "assumptions": []}
+    return {
+        "basis": "predicted",
+        "windows": sum(job.windows_left for job in left),
+        "device_hours": add(hours.values(), "h").to_json() if hours else None,
+        "hours_share": round(plain / able, 3) if able else 1.0,
+        "hours": {gpu: q.to_json() for gpu, q in hours.items()},
+        "energy_kwh": times(energy, 1 / J_PER_KWH, "kWh").to_json() if energy else None,
+        "predicted_share": round(min(predicted / able, 1.0), 3) if able else 0.0,
+        "not_predicted": refusal,
+        **money,
+    }
+
+
+def lines(found: dict) -> list[str]:
+    """The forecast for a person."""
+    if not found["windows"]:
+        return ["nothing is left to measure"]
+    text = [f"left: {found['windows']} windows, predicted {_text(found['device_hours'])} of device time, one measurement at a time"]
+    text += [f"  {gpu}: {_text(hours)}" for gpu, hours in found["hours"].items()] if len(found["hours"]) > 1 else []
+    if found["hours_share"] < 1:
+        text.append(f"  without {1 - found['hours_share']:.0%} of the windows, which are tasks: they last as long as their items take")
+    if found["energy_kwh"] is None:
+        return [*text, f"energy, cost and carbon: not predicted: {found['not_predicted']}"]
+    share = _share(found["predicted_share"])
+    text.append(
+        f"energy at the boards in windows and warm-ups: predicted {_text(found['energy_kwh'])} for {share}"
+        + (f"; not for the others: {found['not_predicted']}" if found["predicted_share"] < 1 else "")
+    )
+    text.append(f"cost: predicted {_text(found['cost_usd'])}; carbon: predicted {_text(found['carbon_kg'])}; both for {share}")
+    return text + [f"  {a['name']} {a['value']:g} {a['unit']}: {a['reason']}" for a in found["assumptions"]]
+
+
+def _share(share: float) -> str:
+    """A share of the windows in words; what is not all of them is never rounded up to it."""
+    return "all windows that can run" if share == 1 else f"{min(share, 0.99):.0%} of the windows that can run"
+
+
+def _text(q: dict) -> str:
+    """A quantity of three digits with its interval and unit."""
+    if q["value"] is None:
+        return "unknown"
+    ends = "" if q["low"] is None else f" [{q['low']:.3g}, {q['high']:.3g}]"
+    return f"{q['value']:.3g}{ends} {q['unit']}"

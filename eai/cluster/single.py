@@ -1,0 +1,243 @@
+"""One job of a sweep in a process of its own: `python -m eai.cluster.single PLAN JOB`.
+
+It runs the measure notebook for one gpu x one model and writes `done/JOB.json`, or `failed/JOB.json` with the error; the executed
+notebook is kept in both cases. It ends with whoever started it, and when the job is started again elsewhere: a killed coordinator,
+scheduler or node daemon leaves nothing computing on a device. A load on which the kernel dies twice becomes rows, and the rest of the
+job goes on; so does what a time limit leaves over.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from eai import jobs, notebooks, order, schema, tables
+from eai.cluster import notes
+from eai.cluster.notes import write_json
+from eai.errors import UserError
+from eai.settings import Sweep, sweep
+from eai.store import JobStore, new_attempt
+
+COORDINATOR = "EAI_COORDINATOR"
+"""Environment variable: process id of the coordinator on this machine; not set on a cluster's node, whose daemon stands in for it."""
+MOST_DEATHS = 6
+WATCH_S, CLAIM_S = 0.25, 2.0
+"""Seconds between two looks at the starters, in this machine's memory, and at the claim, on a file system that the nodes share."""
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that is told from a later one of the same number by its start time."""
+
+    pid: int
+    started: str
+
+    def is_alive(self) -> bool:
+        """Whether it still runs; a zombie does not."""
+        found = _stat(self.pid)
+        return found is not None and found[19] == self.started and found[0] not in "ZX"
+
+
+def _stat(pid: int) -> list[str] | None:
+    """The fields of /proc/PID/stat from the state on, None for a process that is gone (proc(5): the name may hold spaces)."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _name(pid: int) -> str:
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+class Orphaned(Exception):
+    """The coordinator ended before the job began: measuring now would compute on a device behind everyone's back."""
+
+
+def starters(last: int | None) -> list[Process]:
+    """The processes above this one up to `last`, or up to Slurm's step daemon; none of them may end before the job does.
+
+    Raises Orphaned where `last` is not above: it was killed before this process had looked, and nobody will come for the job.
+    """
+    found, pid = [], os.getppid()
+    while pid > 1 and (stat := _stat(pid)):
+        found.append(Process(pid, stat[19]))
+        if pid == last or (last is None and _name(pid) == "slurmstepd"):
+            return found
+        pid = int(stat[1])
+    if last is not None:
+        raise Orphaned(f"process {last}, which started this job, is gone")
+    return found[:1]
+
+
+def descendants(pid: int) -> list[int]:
+    """The process ids below `pid`, nearest first: kernels have a session of their own, so that a group's signal misses them."""
+    children: dict[int, list[int]] = {}
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and (stat := _stat(int(entry.name))):
+            children.setdefault(int(stat[1]), []).append(int(entry.name))
+    found = list(children.get(pid, ()))
+    for each in found:
+        found += children.get(each, ())
+    return found
+
+
+def kill_below(pid: int) -> None:
+    """End every process below `pid`, hard: what it had measured is on disk, and nothing may stay on a device."""
+    for each in descendants(pid):
+        try:
+            os.kill(each, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def end_unless(holds: Callable[[], bool], every_s: float) -> threading.Thread:
+    """A thread that ends this process and everything below it as soon as `holds` no longer says so."""
+
+    def watch() -> None:
+        while holds():
+            time.sleep(every_s)
+        kill_below(os.getpid())
+        os._exit(3)
+
+    thread = threading.Thread(target=watch, daemon=True, name="end in time")
+    thread.start()
+    return thread
+
+
+def end_with(processes: list[Process]) -> threading.Thread:
+    """A thread that ends this process and everything below it as soon as one of `processes` is gone."""
+    return end_unless(lambda: all(p.is_alive() for p in processes), WATCH_S)
+
+
+class Single:
+    """A job that is being run: its part of the plan, and how often its kernel has died."""
+
+    def __init__(self, plan_path: Path, job: str):
+        content = json.loads(plan_path.read_text())
+        if job not in content["jobs"]:
+            raise UserError(f"no job '{job}' in {plan_path}", f"one of {len(content['jobs'])} jobs")
+        one = content["jobs"][job]
+        self.name, self.state = job, plan_path.parent
+        self.experiment, self.figures = Path(content["experiment"]), Path(content["figures"]) / "jobs" / job
+        self.parameters = content["parameters"] | {"gpus": [one["gpu"]], "models": [one["model"]], "experiment": content["experiment"]}
+        self.sweep: Sweep = sweep(**self.parameters)
+        self.gpu, self.model = one["gpu"], one["model"]
+        self.timeout_s: float | None = content["timeout_s"]
+        self.timed_out, self.deaths = False, 0
+        self._died_on: tuple[int, int] | None = None
+
+    def run(self) -> None:
+        """Measure until nothing is missing, time is up, or the kernel has died too often. Raises what stopped the job for good."""
+        timer = self._start_timer()
+        try:
+            while True:
+                try:
+                    notebooks.execute("measure", self.parameters, self.figures, lambda line: print(line, flush=True))
+                    return
+                except notebooks.KernelDied:
+                    if self.timed_out:
+                        self._give_up("timeout", f"the job took longer than {self.timeout_s:g} s", self.missing())
+                        return
+                    self._survive()
+        finally:
+            if timer:
+                timer.cancel()
+
+    def _survive(self) -> None:
+        """After the kernel's death: once more, and if it dies on the same load again, rows for that load. Raises it again at the end."""
+        self.deaths += 1
+        in_flight = self._load_in_flight()
+        load = (in_flight[0].block, in_flight[0].load) if in_flight else None
+        if self.deaths >= MOST_DEATHS:
+            raise
+        if load == self._died_on:
+            self._give_up("failed", "the kernel died here twice (out of memory?)", in_flight)
+        self._died_on = load
+
+    def _start_timer(self) -> threading.Timer | None:
+        """The timer that kills the kernel at the job's time limit; a notebook cannot look at a clock while it hangs."""
+        if self.timeout_s is None:
+            return None
+        timer = threading.Timer(self.timeout_s, self._stop)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _stop(self) -> None:
+        self.timed_out = True
+        kill_below(os.getpid())
+
+    def folder(self) -> Path | None:
+        """The job folder that was written last, None if the job never came so far."""
+        found = [f for f in jobs.folders(self.experiment, self.gpu, self.model) if (f / "provenance.jsonl").exists()]
+        return max(found, key=lambda f: (f / "provenance.jsonl").stat().st_mtime, default=None)
+
+    def missing(self) -> list[order.PlannedWindow]:
+        """The windows that are not on disk, in the order of measuring."""
+        folder = self.folder()
+        done = jobs.done_keys(folder) if folder else set()
+        return [w for w in order.job_order(self.sweep, self.gpu, self.model) if w.key not in done]
+
+    def _load_in_flight(self) -> list[order.PlannedWindow]:
+        """The missing windows of the first load that is not complete: the one that ran when the kernel died."""
+        left = self.missing()
+        return [w for w in left if (w.block, w.load) == (left[0].block, left[0].load)]
+
+    def _give_up(self, status: str, reason: str, windows: list[order.PlannedWindow]) -> None:
+        """Write a row for each of `windows` and leave them for the next run. Raises UserError where the job never had a folder."""
+        folder = self.folder()
+        if folder is None:
+            raise UserError(
+                f"{reason}, before anything was measured", "a job that comes to its first window", "give it more time or memory"
+            )
+        known = tables.read_jsonl(folder / "provenance.jsonl")[-1]
+        source = {"meter": known["meter"].get("meter"), "basis": known.get("basis")}
+        with JobStore(folder) as store:
+            rows = [_row(folder.name, w) | source | {"status": status, "reason": reason} for w in windows]
+            for row in rows:
+                store.append_window(row, [])
+        attempts = [row["attempt"] for row in rows]
+        os.environ[jobs.NOT_AGAIN] = ",".join(filter(None, [os.environ.get(jobs.NOT_AGAIN, ""), *attempts]))
+
+
+def _row(job: str, w: order.PlannedWindow) -> dict:
+    """The row of a window that could not be measured, without what is known of the reason."""
+    empty = {c.name: None for c in schema.WINDOWS} | {"flags": []}
+    key = {"job": job, "block": w.block, "configuration_id": w.configuration.configuration_id, "repeat": w.repeat}
+    return empty | w.configuration.columns() | key | {"attempt": new_attempt(), "order": w.order, "load": w.load}
+
+
+def main(plan_path: Path, job: str) -> int:
+    """Run one job; returns the exit code: 0 done (with rows for what could not be measured), 1 failed, 3 its starter is gone."""
+    coordinator = os.environ.get(COORDINATOR)
+    try:
+        end_with(starters(int(coordinator) if coordinator else None))
+    except Orphaned as gone:
+        print(gone, flush=True)
+        return 3
+    began_s, one = time.monotonic(), Single(plan_path, job)
+    try:
+        if coordinator is None:
+            end_unless(notes.claim(one.state, job, one.gpu).is_held, CLAIM_S)
+        one.run()
+    except (UserError, notebooks.NotebookFailed) as error:
+        write_json(one.state / "failed" / f"{job}.json", {"error": str(error)})
+        print(error, flush=True)
+        return 1
+    write_json(one.state / "done" / f"{job}.json", {"seconds": round(time.monotonic() - began_s, 1), "kernel_deaths": one.deaths})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

@@ -1,0 +1,1 @@
+"""Results of other tools as experiments: one mapping a tool."""

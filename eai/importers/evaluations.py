@@ -1,0 +1,116 @@
+"""Evaluations by lm-eval that ran while a power log was recorded: the study's own procedure, read from its files.
+
+    results_<date>.json           when it ran, how long, on what, how many items        -> a phase of the power log
+    samples_<task>_<date>.jsonl   beside it, of `lm_eval --log_samples`: each item      -> scores item by item
+
+lm-eval's clock starts before the model is loaded, so the energy of such a phase is of load and task together. A document with several
+tasks has one duration for all of them: which joule was whose is not known, and it is refused.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from eai import schema
+from eai.errors import UserError
+from eai.importers.foreign_tables import read_json, read_table
+from eai.importers.tools import lm_eval_scores
+
+SOURCE = "lm-eval results and a power log; load of the model included"
+DTYPES = {"float16": "fp16", "half": "fp16", "bfloat16": "bf16", "float32": "fp32"}
+FOUR_BIT = {"nf4": "nf4", "fp4": "fp4"}
+
+
+def phase(path: Path) -> dict:
+    """The evaluation of one results file as a phase: start_s and stop_s (epoch seconds), what ran, and how many items.
+
+    Raises UserError for a document that is none of lm-eval's, has several tasks, or does not say when it ran.
+    """
+    document = read_json(path)
+    scores = lm_eval_scores(document if isinstance(document, dict) else {}, "")
+    scores = scores[~scores["task"].isin(_members(document))]
+    if len(scores) > 1:
+        raise UserError(
+            f"{path} holds the tasks {', '.join(scores['task'])} and one duration",
+            "one task, or group such as mmlu, a run of lm_eval",
+            "nobody can say which joule was whose: run them one by one",
+        )
+    try:
+        start_s, duration_s = float(document["date"]), float(document["total_evaluation_time_seconds"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path} does not say when it ran", "date and total_evaluation_time_seconds", "use a newer lm_eval") from None
+    row = scores.iloc[0]
+    return {"start_s": start_s, "stop_s": start_s + duration_s} | _configuration(document, row) | {"requests": row["n_items"]}
+
+
+def _members(document: dict) -> set[str]:
+    """The tasks that are counted in a group of the same document."""
+    return {name for members in document.get("group_subtasks", {}).values() for name in members}
+
+
+def _configuration(document: dict, row: pd.Series) -> dict:
+    """What the document says of the configuration; what it leaves open is left out, and has to be said by whoever imports it."""
+    asked, config = _model_args(document), document.get("config", {})
+    version = {str(document.get("versions", {}).get(name)) for name in _leaves(document, row["task"])}
+    options = {"fewshot": None if pd.isna(row["few_shot"]) else int(row["few_shot"]), "version": ",".join(sorted(version))}
+    options |= {"limit": config["limit"]} if config.get("limit") else {}
+    found = {"task": row["task"], "input_tokens": 0, "output_tokens": 0, "options": options}
+    found |= {"model": asked.get("pretrained") or document.get("model_name"), "quantization": _quantization(asked)}
+    found |= {"batch_size": config.get("batch_size") if str(config.get("batch_size")).isdecimal() else None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _leaves(document: dict, task: str) -> list[str]:
+    """The tasks that hold the items of `task`: itself, or those of a group, whose version is theirs."""
+    members = document.get("group_subtasks", {}).get(task) or []
+    return [leaf for member in members for leaf in _leaves(document, member)] or [task]
+
+
+def _model_args(document: dict) -> dict[str, str]:
+    """lm-eval's model arguments, which it writes as `pretrained=org/name,dtype=float16` or as a mapping."""
+    said = document.get("config", {}).get("model_args") or {}
+    pairs = said.items() if isinstance(said, dict) else (part.split("=", 1) for part in str(said).split(",") if "=" in part)
+    return {str(key).strip(): str(value).strip() for key, value in pairs}
+
+
+def _quantization(asked: dict[str, str]) -> str | None:
+    """The strategy that the model arguments ask transformers for; None where they leave it open."""
+    if asked.get("load_in_8bit") == "True":
+        threshold = float(asked.get("llm_int8_threshold", 6))
+        return {6.0: "int8_default", 0.0: "int8_pure"}.get(threshold, f"int8_t{threshold:g}")
+    if asked.get("load_in_4bit") == "True":
+        kind = FOUR_BIT.get(asked.get("bnb_4bit_quant_type", "fp4"))
+        return f"{kind}_dq" if kind == "nf4" and asked.get("bnb_4bit_use_double_quant") == "True" else kind
+    return DTYPES.get(asked.get("dtype", "").removeprefix("torch."))
+
+
+def items(path: Path, windows: pd.DataFrame) -> pd.DataFrame:
+    """The scores of a results file item by item (schema.SCORES) for its window, the only row of `windows`; empty without samples.
+
+    An item is named as in a measured window, `task/number`. Raises UserError where the samples do not add up to the stated score.
+    """
+    document = read_json(path)
+    (window,) = windows.to_dict("records")
+    stated = lm_eval_scores(document, "").set_index("task").loc[window["task"]]
+    name, _, filtered = stated["metric"].partition(",")
+    parts = []
+    for leaf in _leaves(document, window["task"]):
+        file = path.with_name(f"samples_{leaf}{path.stem.removeprefix('results')}.jsonl")
+        if not file.is_file():
+            return _scores([])
+        rows = read_table(file)
+        rows = rows[rows["filter"] == filtered] if filtered and "filter" in rows else rows
+        if absent := [c for c in ("doc_id", name) if c not in rows]:
+            raise UserError(f"{file} has no {', '.join(absent)}", "lm-eval's samples", "write them with lm_eval --log_samples")
+        parts.append(pd.DataFrame({"item": [f"{leaf}/{n}" for n in rows["doc_id"]], "score": rows[name].astype(float)}))
+    table = pd.concat(parts, ignore_index=True)
+    if abs(table["score"].mean() - stated["score"]) > 1e-6:
+        found = f"the samples beside {path} score {table['score'].mean():.6f} and the document says {stated['score']:.6f}"
+        raise UserError(found, "samples of the same run", "take away the samples that are not of it")
+    return _scores([table.assign(metric=name, **{key: window[key] for key in (*schema.WINDOW_KEY, "attempt", "task")})])
+
+
+def _scores(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Item scores with every registered column."""
+    frame = pd.concat(tables) if tables else pd.DataFrame()
+    return frame.reindex(columns=[c.name for c in schema.SCORES])

@@ -1,0 +1,135 @@
+"""What a server did between two instants of a steady load, from the replies to everything sent before and after them.
+
+Tokens count where they arrive: a request that began before the window or ends after it adds the output tokens that arrived inside, and its
+prompt counts where its first token arrives, when the prompt has been read. A request is completed where its reply ends. Over a steady
+load what is cut off at one edge is made up for at the other. Tokens of replies that failed are not counted, the energy spent on them is.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from eai.servers import Load
+from eai.serving.reply import TIMEOUT, Reply
+
+FAILED_SHARE = 0.05
+LATE_SHARE = 0.1
+LENGTH_TOLERANCE = CACHED_SHARE = 0.05
+GROWTH_SIGMAS = 3.0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The replies to a load, and the window [s] that is looked at."""
+
+    replies: Sequence[Reply]
+    start_s: float
+    stop_s: float
+    load: Load
+
+    @cached_property
+    def completed(self) -> list[Reply]:
+        """Requests whose whole reply had arrived by an instant inside."""
+        return [r for r in self.replies if r.ok and self._holds(r.ended_s)]
+
+    @cached_property
+    def failed(self) -> list[Reply]:
+        """Requests that failed inside."""
+        return [r for r in self.replies if not r.ok and self._holds(r.ended_s)]
+
+    @cached_property
+    def begun(self) -> list[Reply]:
+        """Completed requests whose first token arrived inside."""
+        return [r for r in self.replies if r.ok and r.moments_s and self._holds(r.moments_s[0])]
+
+    @property
+    def arrivals(self) -> int:
+        """Requests that fell due inside."""
+        return sum(self._holds(r.due_s) for r in self.replies)
+
+    def _holds(self, moment_s: float) -> bool:
+        return self.start_s < moment_s <= self.stop_s
+
+    @property
+    def tokens_out(self) -> float:
+        """Output tokens that arrived inside; a fraction where pieces of text hold no whole number of tokens."""
+        return sum(r.tokens_between(self.start_s, self.stop_s) for r in self.replies if r.ok)
+
+    def in_flight_at(self, moment_s: float) -> int:
+        """Requests that were due and had not ended."""
+        return sum(r.due_s <= moment_s < r.ended_s for r in self.replies)
+
+    def columns(self) -> dict:
+        """The window's columns of the windows table about the work of a server."""
+        gaps_s = [gap for r in self.replies if r.ok for gap in r.gaps_between_s(self.start_s, self.stop_s)]
+        ttft_s = [r.ttft_s for r in self.begun]
+        latency_s = [r.latency_s for r in self.completed]
+        tokens_in = [r.tokens_in for r in self.begun]
+        return {
+            "calls": len(self.completed) + len(self.failed),
+            "requests": len(self.completed),
+            "requests_failed": len(self.failed),
+            "requests_retried": sum(r.retries > 0 for r in self.completed + self.failed),
+            "arrivals": self.arrivals,
+            "in_flight_mean": sum(r.overlap_s(self.start_s, self.stop_s) for r in self.replies) / (self.stop_s - self.start_s),
+            "tokens_in": None if None in tokens_in else sum(tokens_in),
+            "tokens_out": round(self.tokens_out),
+            "ttft_s": quantile(ttft_s, 0.5),
+            "ttft_p95_s": quantile(ttft_s, 0.95),
+            "itl_s": quantile(gaps_s, 0.5),
+            "itl_p95_s": quantile(gaps_s, 0.95),
+            "step_time_s": quantile([r.step_time_s for r in self.completed if r.step_time_s], 0.5),
+            "latency_s": quantile(latency_s, 0.5),
+            "latency_p95_s": quantile(latency_s, 0.95),
+        }
+
+    def remarks(self, input_tokens: int, output_tokens: int) -> dict[str, bool]:
+        """What does not bar the window but must be known, each with whether it holds."""
+        tokens_in = [r.tokens_in for r in self.begun if r.tokens_in is not None]
+        return {
+            "tokens_from_pieces": any(not r.by_usage for r in self.completed),
+            "input_length_varies": bool(tokens_in) and abs(np.mean(tokens_in) / input_tokens - 1) > LENGTH_TOLERANCE,
+            "length_varies": any(r.by_usage and r.tokens_out != output_tokens for r in self.completed),
+            "prefix_cached": sum(r.tokens_cached for r in self.begun) > CACHED_SHARE * sum(tokens_in),
+            "requests_failed": bool(self.failed),
+            "requests_retried": any(r.retries for r in self.completed),
+            "overloaded": self.is_overloaded(),
+            "client_late": self.is_client_late(),
+        }
+
+    def flags(self, input_tokens: int, output_tokens: int) -> list[str]:
+        """The remarks that hold."""
+        return [name for name, holds in self.remarks(input_tokens, output_tokens).items() if holds]
+
+    def is_overloaded(self) -> bool:
+        """Whether an open load outran the server: the requests in flight grew by more than chance, three times the root of the arrivals."""
+        if self.load.rate_per_s is None:
+            return False
+        grown = self.in_flight_at(self.stop_s) - self.in_flight_at(self.start_s)
+        return grown > GROWTH_SIGMAS * math.sqrt(max(self.arrivals, 1))
+
+    def is_client_late(self) -> bool:
+        """Whether the delay between due and sent, its 95th percentile, exceeds a tenth of the median latency: we were the slow ones."""
+        late_s = [r.sent_s - r.due_s for r in self.completed if not r.retries]
+        return bool(late_s) and quantile(late_s, 0.95) > LATE_SHARE * quantile([r.latency_s for r in self.completed], 0.5)
+
+    def verdict(self) -> dict:
+        """Status and reason where the window cannot be used: nothing completed, or more than 5 % of the requests failed; else nothing."""
+        ended = len(self.completed) + len(self.failed)
+        if self.completed and len(self.failed) <= FAILED_SHARE * ended:
+            return {}
+        if not ended:
+            return {"status": "timeout", "reason": f"no request ended within {self.stop_s - self.start_s:.3g} s"}
+        kinds = Counter(r.reason for r in self.failed)
+        status = "timeout" if all(r.failure == TIMEOUT for r in self.failed) else "failed"
+        why = "; ".join(f"{n} x {reason}" for reason, n in kinds.most_common(3))
+        return {"status": status, "reason": f"{len(self.failed)} of {ended} requests failed ({why})"}
+
+
+def quantile(values: Sequence[float], q: float) -> float | None:
+    """The q-quantile, linear between order statistics; None of nothing."""
+    return float(np.quantile(values, q)) if len(values) else None
