@@ -23,8 +23,7 @@ Read it from the bottom up; a module imports only from modules below it (a test 
     strategies   what each quantization means             provenance  one JSON line a job
     taskcards    what each task is                        items       a task's items, read and checked
     servers      what a sweep asks of a server            serving     traffic for a server, and the window around it
-    schema and *_columns   the registry of columns        quantity    value, low, high, unit; the uncertainty budget
-    (load_columns, published_columns, summary_columns: its parts)
+    schema       the registry of columns                  quantity    value, low, high, unit; the uncertainty budget
     errors       the one-line error for bad input         paths       directories
 
 `power` knows nothing of models and `workload` nothing of watts: they meet in `measure`.

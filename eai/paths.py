@@ -14,6 +14,7 @@ SAMPLE = PACKAGED_DATA / "sample"
 MEASURED = PACKAGED_DATA / "measured"
 CATALOG = PACKAGED_DATA / "catalog"
 PUBLISHED = PACKAGED_DATA / "published"
+SCHEMA = PACKAGED_DATA / "schema.csv"
 
 
 def runs() -> Path:

@@ -22,7 +22,7 @@ import pandas as pd
 from eai import paths, schema
 from eai.errors import UserError
 
-DICTIONARY_MARK = "<!-- generated from eai/schema.py by `make dictionary` -->"
+DICTIONARY_MARK = "<!-- generated from data/schema.csv by `make dictionary` -->"
 
 
 def experiment_dir(experiment: str | Path) -> Path:

@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from eai import load_columns
+from eai import schema
 from eai.analyze import metrics
 from eai.analyze.selection import CONFIGURATION, select
 from eai.analyze.served import is_served, requests
@@ -18,7 +18,7 @@ from eai.stats.intervals import log_t_from_moments
 
 TIMES = ["ttft_s", "ttft_p95_s", "itl_s", "itl_p95_s", "latency_s", "latency_p95_s"]
 RATES = ["energy_j_per_token", "energy_j_per_request", "throughput_tok_s"]
-COLUMNS = [line.split("|")[0].strip() for line in load_columns.LOADS.strip().splitlines()]
+COLUMNS = [c.name for c in schema.TABLES["loads"] if c.name not in schema.CONFIGURATION and c.name != "configuration_id"]
 
 
 def by_load(
