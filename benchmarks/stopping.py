@@ -17,8 +17,7 @@ import numpy as np
 from scipy import stats
 
 from eai import plots, tables
-from eai.analyze.comparison import compare
-from eai.analyze.interaction import block_ratios
+from eai.analyze.comparison import block_ratios, compare
 from eai.analyze.selection import select
 from eai.stats import planning
 

@@ -12,8 +12,7 @@ import json
 import time
 
 import numpy as np
-
-from eai.analyze import recovery
+import planted
 
 AT_ONCE = 50
 
@@ -23,12 +22,12 @@ def recovered(seeds: int, blocks: int, seed: int = 0) -> dict:
     rng = np.random.default_rng(seed)
     parts: dict[str, list[dict]] = {}
     for start in range(0, seeds, AT_ONCE):
-        energies = recovery.logs(recovery.STUDY, blocks, min(AT_ONCE, seeds - start), rng)
-        judged = {"strategies": recovery.strategies, "interactions": recovery.interactions}
+        energies = planted.logs(planted.STUDY, blocks, min(AT_ONCE, seeds - start), rng)
+        judged = {"strategies": planted.strategies, "interactions": planted.interactions}
         for name, analysis in judged.items():
-            parts.setdefault(name, []).append(recovery.figures(analysis(recovery.STUDY, energies)))
+            parts.setdefault(name, []).append(planted.figures(analysis(planted.STUDY, energies)))
         for name in ("gpu", "model", "task"):
-            parts.setdefault(name, []).append(recovery.figures(recovery.factor(recovery.STUDY, energies, name)))
+            parts.setdefault(name, []).append(planted.figures(planted.factor(planted.STUDY, energies, name)))
     return {name: _pooled(rows) for name, rows in parts.items()}
 
 

@@ -11,7 +11,7 @@ from eai.advise.diagnose import context, experiment
 from eai.advise.diagnose.answer import entry
 from eai.advise.diagnose.experiment import KEYS, _batch, diagnose_experiment
 from eai.advise.markdown import to_markdown
-from eai.analyze.cost import costed
+from eai.analyze.metrics import costed
 
 READINGS = {"throttle_fraction": 0.0, "power_capped_fraction": 0.0, "power_limit_w": 400.0, "memory_used_peak_gb": 16.0}
 

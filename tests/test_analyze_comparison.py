@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment, true_ratio
 from scipy import stats
 
 from eai import schema
 from eai.analyze.comparison import compare
-from eai.analyze.simulated import Truth, experiment, true_ratio
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 

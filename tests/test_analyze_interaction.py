@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from planted import Truth, experiment
 
-from eai.analyze.interaction import block_ratios, crossovers, synergy
+from eai.analyze.comparison import block_ratios, crossovers, synergy
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
 from eai.errors import UserError
 
 GPUS = Truth(

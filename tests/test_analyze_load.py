@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from eai import plots, schema, tables
-from eai.analyze.load import by_load, loads
-from eai.analyze.served import requests
+from eai.analyze.selection import requests_of
+from eai.analyze.summary import by_load, loads
 from eai.errors import UserError
 
 
@@ -122,4 +122,4 @@ def test_a_request_costs_the_same_in_every_table():
 
 def test_a_reply_of_its_own_length_is_counted_where_it_ends():
     rows = pd.DataFrame({"options": ['{"load":"closed:1"}'] * 2, "flags": [[], ["length_varies"]], "requests": [9, 9]})
-    assert requests(rows.assign(tokens_out=160.0, output_tokens=16)).tolist() == [10.0, 9.0]
+    assert requests_of(rows.assign(tokens_out=160.0, output_tokens=16)).tolist() == [10.0, 9.0]

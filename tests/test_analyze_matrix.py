@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment, items
 
-from eai.analyze import deployment, matrix, scores
-from eai.analyze.cost import ENDS
+from eai.analyze import deployment, scores
+from eai.analyze.metrics import ENDS
+from eai.analyze.scores import retention
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment, items
-from eai.analyze.study import retention
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 
@@ -33,7 +33,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def chosen(study):
-    return matrix.matrix(study[0], np.random.default_rng(0), study[1]).set_index("scenario")
+    return deployment.matrix(study[0], np.random.default_rng(0), study[1]).set_index("scenario")
 
 
 def test_each_scenario_chooses_what_was_planted(chosen):
@@ -53,16 +53,16 @@ def test_each_scenario_chooses_what_was_planted(chosen):
 def test_what_a_choice_saves_and_keeps_is_what_was_planted(chosen):
     row = chosen.loc["keeps 95 % of the score"]
     assert row["energy_saved"] == pytest.approx(0.2, abs=0.02) and row["score_retained"] == pytest.approx(0.79 / 0.8, abs=0.03)
-    assert matrix.KEPT < row["score_retained_low"] < row["score_retained"]
+    assert deployment.KEPT < row["score_retained_low"] < row["score_retained"]
 
 
 def test_cells_are_geometric_means_over_the_same_strata(study):
     summary = study[0]
-    table = matrix.cells(summary).set_index(matrix.CELL)
+    table = deployment.cells(summary).set_index(deployment.CELL)
     own = summary[(summary["gpu"] == "v100") & (summary["quantization"] == "nf4") & (summary["batch_size"] == 8)]
     cell = table.loc[("v100", "nf4", 8)]
     assert cell["unit_energy_j"] == pytest.approx(np.sqrt(own["energy_j_per_token"].prod())) and cell["n_blocks"] == 11
-    lost = matrix.cells(summary.drop(own.index[own["model"] == "small"])).set_index(matrix.CELL)
+    lost = deployment.cells(summary.drop(own.index[own["model"] == "small"])).set_index(deployment.CELL)
     large = own.loc[own["model"] == "large", "energy_j_per_token"].iloc[0]
     assert lost["n_strata"].eq(1).all() and lost.loc[("v100", "nf4", 8), "unit_energy_j"] == pytest.approx(large)
 
@@ -71,7 +71,7 @@ def test_the_interval_of_a_cell_covers_the_planted_mean():
     """200 cards of two strata each: 95 % intervals around sqrt(0.2) x base; binomial limits at 1 %."""
     cards = {f"card{i}": 1.0 for i in range(200)}
     truth = Truth(gpus=cards, models={"small": 0.2, "large": 1.0}, quantizations={"fp16": 1.0}, block_sd=0.0, window_sd=0.03)
-    table = matrix.cells(summarize(*experiment(truth, 4, np.random.default_rng(3))))
+    table = deployment.cells(summarize(*experiment(truth, 4, np.random.default_rng(3))))
     covered = (table["unit_energy_j_low"] < 3.0 * np.sqrt(0.2)) & (3.0 * np.sqrt(0.2) < table["unit_energy_j_high"])
     assert len(table) == 200 and 181 <= covered.sum() <= 198
 
@@ -81,20 +81,20 @@ def test_the_interval_of_a_cell_covers_where_the_strata_of_a_block_err_together(
     cards = {f"card{i}": 1.0 for i in range(200)}
     tasks = {"arithmetic": 1.0, "facts": 2.0}
     truth = Truth(gpus=cards, models={"large": 1.0}, quantizations={"fp16": 1.0}, tasks=tasks, block_sd=0.03, window_sd=0.001)
-    table = matrix.cells(summarize(*experiment(truth, 4, np.random.default_rng(3))))
+    table = deployment.cells(summarize(*experiment(truth, 4, np.random.default_rng(3))))
     covered = (table["unit_energy_j_low"] < 3.0 * np.sqrt(2)) & (3.0 * np.sqrt(2) < table["unit_energy_j_high"])
     assert table["n_strata"].eq(2).all() and table["n_blocks"].eq(4).all() and 181 <= covered.sum() <= 198
 
 
 def test_without_scores_nothing_keeps_the_score_and_no_share_is_stated(study):
     summary = study[0].assign(score=np.nan)
-    found = matrix.matrix(summary, np.random.default_rng(0)).set_index("scenario")
+    found = deployment.matrix(summary, np.random.default_rng(0)).set_index("scenario")
     assert found.loc["keeps 95 % of the score", "candidates"] == 0 and found["score_retained"].isna().all()
 
 
 def test_where_nothing_is_steady_no_scenario_has_a_candidate(study):
     noisy = study[0].assign(energy_cv=0.2)
-    found = matrix.matrix(noisy, np.random.default_rng(0), study[1])
+    found = deployment.matrix(noisy, np.random.default_rng(0), study[1])
     assert len(found) == 6 and found["candidates"].eq(0).all() and found["units_per_s"].isna().all()
     assert set(found["n_rejected"]) == set(found["n_cells"]) == {12}
 
@@ -103,8 +103,8 @@ def test_unscored_work_beside_the_scored_changes_nothing(study, chosen):
     """Plain generation has no score: pooled in, it would make every score unknown, and its tokens are no items."""
     plain = study[0].assign(task="generate", score=np.nan, energy_j_per_token=study[0]["energy_j_per_token"].to_numpy()[::-1])
     plain["configuration_id"] = "plain" + plain["configuration_id"]
-    found = matrix.matrix(pd.concat([study[0], plain], ignore_index=True), np.random.default_rng(0), study[1]).set_index("scenario")
-    columns = [*matrix.CELL, "energy_saved", "score_retained", "n_strata"]
+    found = deployment.matrix(pd.concat([study[0], plain], ignore_index=True), np.random.default_rng(0), study[1]).set_index("scenario")
+    columns = [*deployment.CELL, "energy_saved", "score_retained", "n_strata"]
     pd.testing.assert_frame_equal(found[columns], chosen[columns])
 
 
@@ -112,7 +112,7 @@ def test_no_complete_stratum_is_no_matrix(study):
     summary = study[0]
     holes = summary.drop(summary.index[(summary["model"] == "small") & (summary["quantization"] == "nf4")])
     holes = holes.drop(holes.index[(holes["model"] == "large") & (holes["quantization"] == "fp16")])
-    assert matrix.matrix(holes, np.random.default_rng(0)).empty
+    assert deployment.matrix(holes, np.random.default_rng(0)).empty
 
 
 def test_an_unknown_column_is_refused_in_every_kind_of_condition(study):

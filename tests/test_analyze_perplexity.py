@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment
 from scipy import stats
 
-from eai.analyze.perplexity import against_baseline, of_texts
+from eai.analyze.scores import of_texts, perplexity_against_baseline
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
-from eai.stats.totals import quotient_of_totals
+from eai.stats.intervals import quotient_of_totals
 
 WORDS = np.array([62, 58, 60, 71, 55, 64, 60, 59])
 NATS = {"fp16": 4.3, "nf4": 4.5}
@@ -46,7 +46,7 @@ def test_questions_have_no_perplexity(study):
 def test_the_ratio_is_paired_on_the_texts(study):
     """Texts differ far more than strategies do: only the pairing shows the planted exp(0.2)."""
     windows, energies, items, names = study
-    row = against_baseline(select(windows, energies), items, "fp16").iloc[0]
+    row = perplexity_against_baseline(select(windows, energies), items, "fp16").iloc[0]
     assert (row["quantization"], row["n_pairs"], row["outcome"], row["metric"]) == ("nf4", len(WORDS), "higher", "word_perplexity")
     assert row["ratio_to_baseline_low"] < np.exp(0.2) < row["ratio_to_baseline_high"]
     alone = of_texts(items).set_index("configuration_id")
@@ -59,14 +59,14 @@ def test_the_ratio_is_paired_on_the_texts(study):
 def test_what_cannot_be_paired_says_so(study):
     windows, energies, items, names = study
     only = items[items["configuration_id"] == names["nf4"]]
-    assert against_baseline(select(windows, energies), only, "fp16").iloc[0]["reason"] == "the baseline was given no text"
+    assert perplexity_against_baseline(select(windows, energies), only, "fp16").iloc[0]["reason"] == "the baseline was given no text"
     apart = items.assign(item=items["configuration_id"] + items["item"])
-    row = against_baseline(select(windows, energies), apart, "fp16").iloc[0]
+    row = perplexity_against_baseline(select(windows, energies), apart, "fp16").iloc[0]
     assert (row["outcome"], row["reason"]) == ("not_testable", "fewer than two texts that both were given")
     copied = items.merge(
         items[items["configuration_id"] == names["fp16"]][["block", "item", "score"]], on=["block", "item"], suffixes=("_own", "")
     )
-    row = against_baseline(select(windows, energies), copied, "fp16").iloc[0]
+    row = perplexity_against_baseline(select(windows, energies), copied, "fp16").iloc[0]
     assert (row["outcome"], row["ratio_to_baseline"]) == ("not_testable", 1.0)
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from planted import Truth, experiment
 
-from eai.analyze.prefill import prefill_and_decode, split
+from eai.analyze.roofline import prefill_and_decode, split
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
 from eai.errors import UserError
 
 LENGTHS = np.array([1, 16, 64, 128, 256])

@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from planted import Truth, experiment
 from scipy import stats
 
-from eai.analyze.regression import regressions
+from eai.analyze.comparison import regressions
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
 from eai.errors import UserError
 
 BEFORE = Truth(quantizations={"fp16": 1.0, "nf4": 0.8}, block_sd=0.005, window_sd=0.005)

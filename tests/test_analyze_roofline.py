@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment
 
 from eai.analyze.roofline import ABOVE, NO_ROOF, Roofs, measured_roofs, roofline
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
 
 QWEN = "qwen2.5-7b-instruct"
 LAYERS, HIDDEN, KV, MLP, VOCAB, INPUT, OUTPUT = 28, 3584, 512, 18944, 152064, 512, 256

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment, items
 from scipy import stats
 
 from eai.analyze import scores
+from eai.analyze.scores import retention
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment, items
-from eai.analyze.study import retention
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment
 
-from eai.analyze.deployment import decisions, deployment, pareto
-from eai.analyze.efficiency import eor_ratio
+from eai.analyze.comparison import contrast, strategy_ratios
+from eai.analyze.deployment import decisions, deployment, heatmap, pareto
+from eai.analyze.metrics import eor_ratio
+from eai.analyze.scores import retention
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
-from eai.analyze.study import contrast, heatmap, retention, strategies
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.stats.intervals import log_t_interval
@@ -62,7 +63,7 @@ def test_wrong_columns_and_references_are_refused(study):
 
 
 def test_the_strategies_table_has_the_planted_means(study):
-    table = strategies(study[0]).set_index("quantization")
+    table = strategy_ratios(study[0]).set_index("quantization")
     for name, ratio in (("int8_pure", 0.75), ("fp16_mixed", 0.84), ("dynamic", 1.0)):
         assert table.loc[name, "energy_ratio"] == pytest.approx(ratio, abs=0.005)
         assert table.loc[name, "throughput_ratio"] == pytest.approx(1 / ratio, abs=0.01)

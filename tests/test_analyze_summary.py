@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment
 from scipy import stats
 
 from eai import schema
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
 from eai.analyze.summary import gate, summarize
 from eai.errors import UserError
 

@@ -6,15 +6,12 @@ import pytest
 from scipy import stats
 
 from eai import schema
-from eai.analyze import combined
-from eai.analyze.combined import over_tasks
-from eai.analyze.comparison import compare
-from eai.analyze.decomposition import decompose
-from eai.analyze.prefill import prefill_and_decode
-from eai.analyze.quality import effects, outliers
+from eai.analyze import scores
+from eai.analyze.comparison import compare, contrast
+from eai.analyze.roofline import decompose, prefill_and_decode
+from eai.analyze.scores import over_tasks
 from eai.analyze.selection import select
-from eai.analyze.study import contrast
-from eai.analyze.summary import summarize
+from eai.analyze.summary import disturbances, outliers, summarize
 from eai.errors import UserError
 from eai.stats.intervals import log_t_interval
 from eai.stats.scores import quotient
@@ -155,7 +152,7 @@ def test_one_task_is_compared_with_another_by_the_item(study):
 def test_drift_and_outliers_are_judged_by_the_item(study):
     windows, energies, _ = study
     selection = select(windows, energies)
-    assert effects(selection)["n"].max() == len(windows)
+    assert disturbances(selection)["n"].max() == len(windows)
     assert outliers(selection).empty
     odd = energies["energy_j"].where(energies["attempt"] != '3nf4-facts-(0, 0)-{"limit":20}', energies["energy_j"] * 2)
     found = outliers(select(windows, energies.assign(energy_j=odd)))
@@ -237,7 +234,7 @@ def test_the_interval_of_tasks_together_covers_the_truth():
     weights, n_items = pd.Series([0.5, 0.5]), pd.Series([50, 50])
     covered = 0
     for _ in range(1000):
-        score = combined._weighted(pd.Series(rng.binomial(50, [0.6, 0.8]) / 50), n_items, weights)
+        score = scores._weighted(pd.Series(rng.binomial(50, [0.6, 0.8]) / 50), n_items, weights)
         eor = quotient(score, log_t_interval(200.0 * np.exp(rng.normal(0, 0.03, 5))))
         covered += eor.low <= 0.7 / 200.0 <= eor.high
     assert covered / 1000 == pytest.approx(0.95, abs=0.015)

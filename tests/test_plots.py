@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
+from planted import Truth, experiment
 
 from eai import plots
 from eai.analyze.comparison import compare
-from eai.analyze.simulated import Truth, experiment
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.plots import costs, ratios, style

@@ -3,14 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment
 from scipy import stats
 
 from eai import plots
-from eai.analyze import power
+from eai.analyze import comparison
+from eai.analyze.comparison import block_ratios
 from eai.analyze.deployment import decisions
-from eai.analyze.interaction import block_ratios
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 
@@ -58,7 +58,7 @@ def test_the_framework_leads_from_choices_to_guidance():
 
 def test_power_curves_are_the_simulated_share_of_shown_ratios(tables):
     """Two windows of sd 0.02 differ by 0.02 sqrt 2; the family is the two comparisons."""
-    table = power.curves(block_ratios(select(*tables)), basis="simulated")
+    table = comparison.power_curves(block_ratios(select(*tables)), basis="simulated")
     assert table["family"].unique().tolist() == [2] and table["sd_log"].iloc[0] == pytest.approx(0.02 * 2**0.5, rel=0.35)
     sd, rng = table["sd_log"].iloc[0], np.random.default_rng(1)
     for n, ratio in ((3, 0.9), (5, 0.95), (10, 0.98), (5, 1.0)):
@@ -69,7 +69,7 @@ def test_power_curves_are_the_simulated_share_of_shown_ratios(tables):
 
 
 def test_power_curves_are_drawn_one_for_each_number_of_blocks(tables):
-    table = power.curves(block_ratios(select(*tables)), basis="simulated")
+    table = comparison.power_curves(block_ratios(select(*tables)), basis="simulated")
     _, ax = plots.figure()
     lines = plots.power_curves(table, ax)[1:-1]
     assert [line.get_label() for line in lines] == ["3 blocks", "5 blocks", "10 blocks", "20 blocks"]
@@ -79,6 +79,6 @@ def test_power_curves_are_drawn_one_for_each_number_of_blocks(tables):
 def test_one_block_or_constants_have_no_power_curve():
     one = block_ratios(select(*experiment(TRUTH, 1, np.random.default_rng(0))))
     with pytest.raises(UserError, match="no spread of paired blocks"):
-        power.curves(one)
+        comparison.power_curves(one)
     with pytest.raises(UserError, match="do not vary"):
-        power.curves(block_ratios(select(*experiment(Truth(window_sd=0.0, block_sd=0.0), 3, np.random.default_rng(0)))).round(6))
+        comparison.power_curves(block_ratios(select(*experiment(Truth(window_sd=0.0, block_sd=0.0), 3, np.random.default_rng(0)))).round(6))

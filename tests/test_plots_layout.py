@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from planted import Truth, experiment
 
 from eai import plots
-from eai.analyze import matrix, roofline
+from eai.analyze import deployment, roofline
 from eai.analyze.comparison import compare
 from eai.analyze.deployment import decisions
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
 from eai.analyze.summary import summarize
 
 CARDS = ("a100_pcie_40gb", "rtx4090", "rtx3090ti", "rtx4060ti_16gb", "v100_sxm_32gb", "simulated_a100_pcie_80gb")
@@ -123,7 +123,7 @@ def test_forest(drawn_from):
 
 @pytest.mark.parametrize("width", ["page", "column"])
 def test_the_deployment_matrix_at_the_width_of_a_page_and_of_a_column(drawn_from, width):
-    choices = matrix.matrix(drawn_from[0], np.random.default_rng(0))
+    choices = deployment.matrix(drawn_from[0], np.random.default_rng(0))
     fig, ax = plots.figure(width=width, height_in=0.5 + 0.25 * len(choices))
     plots.deployment_matrix(choices, ax)
     assert faults(fig) == []
@@ -138,7 +138,7 @@ def test_the_decision_tree(drawn_from):
 
 def test_the_heatmap_says_interval_batch_and_n_of_every_cell(drawn_from):
     summary = drawn_from[0]
-    cells = matrix.cells(summary)
+    cells = deployment.cells(summary)
     costs, notes = plots.best(cells)
     fig, ax = plots.figure(height_in=1.5 + 0.45 * len(costs))
     plots.heatmap(costs, ax, basis=summary, notes=notes)

@@ -3,13 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment, items
 
 from eai import plots
-from eai.analyze import deployment, matrix, roofline
-from eai.analyze.scores import against_baseline, of_items
+from eai.analyze import deployment, roofline
+from eai.analyze.scores import against_baseline, of_items, retention
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment, items
-from eai.analyze.study import retention
 from eai.analyze.summary import summarize
 
 TRUTH = Truth(gpus={"a100_pcie": 0.7, "v100_pcie": 1.5}, models={"qwen2.5-7b-instruct": 1.0}, quantizations={"fp16": 1.0, "int8_pure": 0.8})
@@ -87,7 +86,7 @@ def test_many_points_get_the_median_of_each_strategy(study):
 
 def test_the_matrix_is_its_table_in_words(study):
     kept = retention(study[1], study[2])
-    table = matrix.matrix(study[1], np.random.default_rng(0), kept)
+    table = deployment.matrix(study[1], np.random.default_rng(0), kept)
     _, ax = plots.figure()
     plots.deployment_matrix(table, ax)
     row = table.set_index("scenario").loc["lowest energy"]

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from planted import Truth, experiment
 
 from eai import plots
-from eai.analyze import budget, interaction, study
+from eai.analyze import comparison, deployment, summary
 from eai.analyze.selection import select
-from eai.analyze.simulated import Truth, experiment
 from eai.analyze.summary import summarize
 
 TRUTH = Truth(
@@ -24,7 +24,7 @@ def study_tables():
 
 
 def test_the_heatmap_prints_every_number_and_what_is_missing(study_tables):
-    table = study.heatmap(study_tables[1])
+    table = deployment.heatmap(study_tables[1])
     table.iloc[0, 0] = np.nan
     _, ax = plots.figure()
     plots.heatmap(table, ax, basis=study_tables[1])
@@ -42,7 +42,7 @@ def test_batch_scaling_has_a_line_a_strategy_and_gpu(study_tables):
 
 
 def test_synergy_draws_the_planted_interaction_and_marks_the_untestable(study_tables):
-    table = interaction.synergy(interaction.block_ratios(study_tables[0]), "gpu", "a100")
+    table = comparison.synergy(comparison.block_ratios(study_tables[0]), "gpu", "a100")
     untestable = table.assign(synergy_low=np.nan)
     _, axes = plots.figure(1, 2)
     drawn = plots.synergy(table, axes[0])
@@ -53,7 +53,7 @@ def test_synergy_draws_the_planted_interaction_and_marks_the_untestable(study_ta
 
 def test_the_budget_has_the_terms_that_were_stated(study_tables):
     chosen = select(*experiment(Truth(gain=1.05), 5, np.random.default_rng(1)))
-    table = budget.budgets(chosen)
+    table = summary.budgets(chosen)
     gain = 0.05
     assert table["gain"].tolist() == pytest.approx([gain] * 2)
     assert table["absolute"].to_numpy() == pytest.approx(np.hypot(table["blocks"], gain).to_numpy())

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from planted import Truth, experiment, items
 
 from eai import paths, plots, report, schema, tables
-from eai.analyze.simulated import Truth, experiment, items
 from eai.errors import UserError
 from eai.plots.style import percent
 from eai.report import causes, elements, gallery, publishing, quality, script, sections, slides, speech, wording

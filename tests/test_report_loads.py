@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from eai import measure, report, schema, settings, tables
-from eai.analyze.load import by_load
+from eai.analyze.summary import by_load
 from eai.report import loads, script, sections, setting, slides
 from eai.report.facts import from_tables
 from eai.report.format import interval

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from eai.stats.comparisons import p_value
-from eai.stats.interactions import as_scale, crossover, interaction
+from eai.stats.comparisons import as_scale, crossover, interaction, p_value
 
 
 def test_interaction_is_the_two_way_models_term():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from eai.stats.pareto import draw, known, non_dominated, probability_non_dominated
+from eai.stats.comparisons import draw, known_error, non_dominated, probability_non_dominated
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
@@ -36,7 +36,7 @@ def test_equal_points_in_all_objectives_share_the_front():
 def test_an_error_that_nobody_knows_gives_no_probability():
     """One repetition: the standard error is NaN or has no degrees of freedom. An error of 0 is known; rivals keep their probability."""
     nan = np.nan
-    assert list(known([0.1, nan, 0.1, 0.0, np.inf], [4, 4, 0, 0, 4])) == [True, False, False, True, False]
+    assert list(known_error([0.1, nan, 0.1, 0.0, np.inf], [4, 4, 0, 0, 4])) == [True, False, False, True, False]
     p = probability_non_dominated([[1, 2], [2, 1], [3, 3]], [[0.1, nan], [0, 0], [0.1, 0.1]], 4, np.random.default_rng(0), draws=50)
     assert np.isnan(p[0]) and list(p[1:]) == [1, 0]
     p = probability_non_dominated([[1.0], [9.0]], [[0.1], [0.1]], [[0], [4]], np.random.default_rng(0), draws=50)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from eai import catalog, paths, tables
-from eai.analyze import comparison, interaction, prefill, summary
+from eai.analyze import comparison, roofline, summary
 from eai.analyze.selection import select
 from eai.errors import UserError
 from eai.power.simulated import PREFIX, is_simulated
@@ -156,7 +156,7 @@ def _batches(found: pd.DataFrame) -> str:
 
 def _lengths(selection) -> str:
     """Prefill and decode from windows of several output lengths."""
-    table = prefill.prefill_and_decode(selection)
+    table = roofline.prefill_and_decode(selection)
     table = table[table["lengths"].str.count(" ") > 1] if "lengths" in table else table.iloc[:0]
     rows = [
         {
@@ -176,7 +176,7 @@ def _lengths(selection) -> str:
 
 def _sizes(selection) -> str:
     """From which model size on NF4 saves energy at batch 1."""
-    ratios = interaction.block_ratios(selection, BASELINE)
+    ratios = comparison.block_ratios(selection, BASELINE)
     ratios = ratios[(ratios["quantization"] == "nf4_dq") & (ratios["batch_size"] == 1) & (ratios["output_tokens"] == 64)]
     if ratios["model"].nunique() < 3:
         return ""
@@ -188,7 +188,7 @@ def _sizes(selection) -> str:
     ]
     rows.sort(key=lambda r: float(r["1e9 parameters"]))
     text = []
-    for _, row in interaction.crossovers(ratios, "model", sizes).iterrows():
+    for _, row in comparison.crossovers(ratios, "model", sizes).iterrows():
         if row["bounded"] and row["within_range"]:
             text.append(f"NF4 begins to save at {_interval(row, 'crossover')} billion parameters (Fieller).")
         else:

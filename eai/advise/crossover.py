@@ -8,7 +8,7 @@ import pandas as pd
 
 from eai.predict.prediction import judged
 from eai.predict.rows import ACCOUNTINGS
-from eai.stats.interactions import crossover
+from eai.stats.comparisons import crossover
 
 STRATEGIES = ("nf4", "int8_pure", "int8_default")
 

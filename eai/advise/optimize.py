@@ -17,7 +17,7 @@ from eai.advise.observed import observed
 from eai.advise.parameters import Request, cannot_run, fits
 from eai.errors import UserError
 from eai.footprint import fit
-from eai.stats.pareto import draw, probability_non_dominated
+from eai.stats.comparisons import draw, probability_non_dominated
 
 STRATEGIES = ("fp16", "int8_default", "int8_pure", "nf4", "nf4_dq")
 BATCHES = (1, 2, 4, 8, 16, 32, 64)

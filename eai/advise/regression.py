@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from eai import tables
-from eai.analyze.regression import regressions
+from eai.analyze.comparison import regressions
 from eai.analyze.selection import select
 from eai.errors import UserError
 from eai.quantity import Quantity

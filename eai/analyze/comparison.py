@@ -3,16 +3,31 @@
 A stratum is everything that must be the same for a ratio to mean quantization: GPU, model, weights, batch, input and output
 tokens, task. Pairs are blocks of one job, that is of one card, so the gain of its sensor cancels; its offset does not: it moves
 both energies by the same watts, which is a different share of each.
+
+Do two factors act together more than each by itself? Synergy as the interaction term of a two-way model on log energy.
+
+Energy is multiplicative: if quantization saves 20 % and a GPU saves 30 %, independence means 1 - 0.8 x 0.7 = 44 % together, not
+50 %. On the logarithm that is a sum, so an interaction of zero (a factor of 1) says "they just multiply". A claim of synergy
+needs an interval that leaves out 1, on the side that saves.
+
+What the blocks at hand could have shown, and what more of them would: power of the paired comparison over the true ratio.
+
+Did it get worse? Two experiments, configuration by configuration: a regression is shown, excluded, or neither.
+
+"Not significant" is no acquittal: that nothing got worse by more than the limit is shown only where the whole interval lies below it
+(non-inferiority). Blocks of two experiments do not pair, so this is Welch's test; on the same card its offset and gain are common.
 """
 
 import numpy as np
 import pandas as pd
 
 from eai import schema, strategies
-from eai.analyze.blocks import block_means
-from eai.analyze.selection import CONFIGURATION, as_run, in_order, select
+from eai.analyze.selection import CONFIGURATION, Selection, as_run, block_means, in_order, select
 from eai.errors import UserError
 from eai.stats import comparisons as tests
+from eai.stats import planning
+from eai.stats.comparisons import Crossover, crossover, interaction
+from eai.stats.intervals import log_t_interval
 
 STRATUM = [c for c in CONFIGURATION if c not in ("quantization", "options")]
 AS_RUN = {
@@ -205,3 +220,251 @@ def _planned_power(table: pd.DataFrame, margin: float) -> np.ndarray:
     df = np.where(paired, table["n_pairs"] - 1, table["n"] + table["n_base"] - 2)
     testable = table["method"] != "not_testable"
     return tests.tost_power(np.where(testable, sd, np.nan), np.nan_to_num(n), margin, u_log=table["u_log"].fillna(0), df=np.nan_to_num(df))
+
+
+FACTORS = ("gpu", "model", "batch_size", "input_tokens", "output_tokens", "task")
+SYNERGY_COLUMNS = ["quantization", "factor", "level", "reference", "ratio_at_level", "ratio_at_reference"]
+SYNERGY_COLUMNS += ["synergy", "synergy_low", "synergy_high", "n", "n_reference", "method", "p", "p_holm", "outcome"]
+
+
+def block_ratios(selection: Selection, baseline: str | None = None) -> pd.DataFrame:
+    """One row a (configuration, job, block): `log_ratio` of its energy per token (of a task: per item) to the baseline's in the same block.
+
+    The common material of interactions and crossovers; columns: configuration_id, the configuration, job, block, log_ratio.
+    """
+    configurations = selection.rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
+    matched = match_baselines(configurations, baseline).dropna(subset="baseline_id")
+    matched = matched[matched["configuration_id"] != matched["baseline_id"]]
+    blocks = block_means(selection.rows)[["configuration_id", "job", "block", "unit_energy_j"]]
+    own = matched.merge(blocks, on="configuration_id")
+    base = blocks.rename(columns={"configuration_id": "baseline_id", "unit_energy_j": "base_energy_j"})
+    both = own.merge(base, on=["baseline_id", "job", "block"])
+    return both.assign(log_ratio=np.log(both["unit_energy_j"] / both["base_energy_j"]))
+
+
+def synergy(ratios: pd.DataFrame, factor: str, reference=None) -> pd.DataFrame:
+    """Interaction of quantization with `factor`: for each level, its ratio to the baseline over the ratio at the reference level.
+
+    `reference` defaults to the first level. Strata that differ in anything else are averaged within a
+    block first. Levels that share blocks (batch, task) are paired on block, levels on different cards are compared by Welch's test.
+    synergy < 1: the strategy saves more there. The family of Holm's correction is the table. Raises UserError for an unknown factor or
+    reference and for fewer than two levels.
+    """
+    levels = _levels(ratios, factor, reference)
+    reference = levels[0]
+    means = ratios.groupby(["quantization", factor, "job", "block"], sort=True)["log_ratio"].mean().reset_index()
+    rows = [
+        _interaction_row(rows, q, factor, level, reference) for q, rows in means.groupby("quantization", sort=False) for level in levels[1:]
+    ]
+    table = pd.DataFrame(rows)
+    difference = tests.Difference(*(table[c].to_numpy(float) for c in ("mean", "se", "df", "u", "n_used")))
+    table["synergy"], table["synergy_low"], table["synergy_high"] = tests.ratio_interval(difference)
+    table["p"] = tests.p_value(difference)
+    table["p_holm"] = tests.adjust(table["p"])
+    table["outcome"] = tests.outcome(difference, table["p_holm"], np.full(len(table), np.nan), np.zeros(len(table)))
+    return table[SYNERGY_COLUMNS]
+
+
+def _levels(ratios: pd.DataFrame, factor: str, reference) -> list:
+    """The levels of a factor, the reference first."""
+    if factor not in FACTORS:
+        raise UserError(f"factor {factor}", f"one of {', '.join(FACTORS)}")
+    levels = sorted(ratios[factor].unique())
+    if len(levels) < 2:
+        raise UserError(f"only one {factor} with a baseline", "at least two", "an interaction needs both factors varied in one experiment")
+    if reference is not None and reference not in levels:
+        raise UserError(f"{factor} {reference} was not measured", f"one of {', '.join(map(str, levels))}")
+    first = levels[0] if reference is None else reference
+    return [first, *(level for level in levels if level != first)]
+
+
+def _interaction_row(rows: pd.DataFrame, quantization: str, factor: str, level, reference) -> dict:
+    """One interaction contrast: paired where the levels share blocks of a job, else Welch."""
+    a, b = (rows[rows[factor] == value].set_index(["job", "block"])["log_ratio"] for value in (level, reference))
+    shared = a.index.intersection(b.index)
+    if len(shared) >= 2:
+        d = (a[shared] - b[shared]).to_numpy()
+        difference, method = tests.paired(d.mean(), d.std(ddof=1), len(d)), "paired_t"
+    elif len(a) and len(b):
+        difference, method = interaction(a, b), "welch"
+    else:
+        difference, method = tests.Difference(*[np.nan] * 3, 0.0, 0), "not_testable"
+    method = method if np.isfinite(difference.se) else "not_testable"
+    ratios = {"ratio_at_level": np.exp(a.mean()) if len(a) else np.nan, "ratio_at_reference": np.exp(b.mean()) if len(b) else np.nan}
+    numbers = {name: float(getattr(difference, name)) for name in ("mean", "se", "df", "u")}
+    where = {"quantization": quantization, "factor": factor, "level": level, "reference": reference}
+    return where | ratios | numbers | {"n": len(a), "n_reference": len(b), "n_used": float(difference.n), "method": method}
+
+
+def crossovers(ratios: pd.DataFrame, x: str, sizes: dict[str, float] | None = None) -> pd.DataFrame:
+    """Where each strategy's ratio to its baseline passes through 1 along `x`: `batch_size`, a token count, or `model`.
+
+    For `model` give `sizes` (parameters a model). One row a strategy, GPU and whatever else is held fixed: crossover with
+    Fieller's 95 % interval, slope of the log ratio for a doubling, p of the slope, whether it lies within the measured range, n.
+    """
+    if x == "model" and sizes is None:
+        raise UserError("no model sizes", "parameters of each model", "pass sizes={model: parameters}")
+    position = ratios["model"].map(sizes) if x == "model" else ratios[x]
+    table = ratios.assign(position=position.astype(float)).dropna(subset="position")
+    held = ["quantization", *(c for c in STRATUM if c != x and (c != "weights" or x != "model"))]
+    rows = []
+    for key, group in table.groupby(held, sort=True):
+        found = crossover(np.log(group["position"]), group["log_ratio"])
+        rows.append(dict(zip(held, key, strict=True)) | _crossover_row(found, group["position"], x))
+    return pd.DataFrame(rows)
+
+
+def _crossover_row(found: Crossover, position: pd.Series, x: str) -> dict:
+    """The columns of one crossover on its own scale."""
+    with np.errstate(over="ignore"):
+        at, low, high = (float(np.exp(v)) for v in (found.x, found.low, found.high))
+    within = bool(found.bounded and position.min() <= at <= position.max())
+    return {
+        "x": x, "crossover": at if found.bounded else np.nan, "crossover_low": low, "crossover_high": high, "bounded": found.bounded,
+        "within_range": within, "slope_per_doubling": found.slope * np.log(2), "p_slope": found.p_slope, "n": len(position),
+    }  # fmt: skip
+
+
+BLOCKS = (3, 5, 10, 20)
+RATIOS = np.round(np.concatenate([np.arange(0.80, 0.99, 0.01), [0.99, 0.995, 1.0]]), 3)
+
+
+def power_curves(ratios: pd.DataFrame, blocks: tuple[int, ...] = BLOCKS, basis: str = "measured") -> pd.DataFrame:
+    """The power to show each true ratio with each number of blocks; columns: n, ratio, power, sd_log, family, basis.
+
+    `ratios` are analyze.interaction.block_ratios; the spread is the root mean square over configurations of the standard deviation of
+    their log ratios. One comparison is held against alpha divided by the size of the family, the first and hardest step of Holm.
+    Raises UserError where no configuration has two paired blocks.
+    """
+    groups = ratios.groupby("configuration_id")["log_ratio"]
+    variances, sizes = groups.var(ddof=1), groups.size()
+    known = sizes >= 2
+    if not known.any():
+        raise UserError("no spread of paired blocks", "two blocks of one configuration and its baseline", "measure more blocks")
+    sd_log = float(np.sqrt(np.average(variances[known], weights=sizes[known] - 1)))
+    family = int(known.sum())
+    if sd_log == 0:
+        raise UserError("paired blocks that do not vary", "repeated measurements", "look at the source of these numbers")
+    rows = [
+        {"n": n, "ratio": float(ratio), "power": planning.power(sd_log, n, float(ratio), planning.ALPHA / family)}
+        for n in blocks
+        for ratio in RATIOS
+    ]
+    return pd.DataFrame(rows).assign(sd_log=sd_log, family=family, basis=basis)
+
+
+VERDICTS = ("regression", "no_regression", "inconclusive", "not_testable")
+LOWER_IS_BETTER = {"energy_j_per_token": True, "cpu_s_per_token": True, "throughput_tok_s": False}
+
+
+def regressions(before: Selection, after: Selection, limit: float = 0.03, metric: str = "energy_j_per_token") -> pd.DataFrame:
+    """One row a configuration of both experiments: after over before with interval, p of "no worse than the limit", Holm's p, verdict.
+
+    `limit`: a fraction, 0.03 allows 3 % more energy (or 3 % less throughput). regression: the ratio is shown to lie beyond the limit
+    (one-sided, Holm over the table); no_regression: it is shown to lie within. Configurations of one experiment alone are not_testable.
+    Raises UserError if boundaries, bases or gross and net differ, for an unknown metric, and if no configuration is in both.
+    """
+    for name in ("boundary", "basis", "kind"):
+        if getattr(before, name) != getattr(after, name):
+            raise UserError(f"{name} {getattr(before, name)} against {getattr(after, name)}", f"the same {name}", "ask for one explicitly")
+    if metric not in LOWER_IS_BETTER:
+        raise UserError(f"metric {metric}", f"one of {', '.join(LOWER_IS_BETTER)}")
+    table = _both(before, after, metric)
+    if not table["in_both"].any():
+        raise UserError("no configuration is in both experiments", "the same models, strategies, batches and lengths", "run the same sweep")
+    worse = 1.0 if LOWER_IS_BETTER[metric] else -1.0
+    columns = ("mean_after", "sd_after", "n_after", "mean_before", "sd_before", "n_before", "u_log")
+    difference = tests.welch(*(table[c].to_numpy(float) for c in columns))
+    table["ratio"], table["ratio_low"], table["ratio_high"] = tests.ratio_interval(difference)
+    distance = (worse * difference.mean - np.log1p(limit)) / difference.se
+    table["p_regression"] = tests.adjust(tests.one_sided_p(distance, difference.df))
+    table["p_no_regression"] = tests.adjust(tests.one_sided_p(-distance, difference.df))
+    conditions = [~np.isfinite(difference.se), table["p_regression"] <= tests.ALPHA, table["p_no_regression"] <= tests.ALPHA]
+    table["verdict"] = np.select(conditions, ["not_testable", "regression", "no_regression"], default="inconclusive")
+    kept = ["ratio", "ratio_low", "ratio_high", "n_before", "n_after", "u_log", "p_regression", "p_no_regression", "verdict", "reason"]
+    return in_order(table[["configuration_id", *CONFIGURATION, *kept]].assign(metric=metric, limit=limit))
+
+
+def _both(before: Selection, after: Selection, metric: str) -> pd.DataFrame:
+    """Moments of both experiments by configuration, what the sensors add, and why a comparison cannot be made."""
+    moments = [_moments_of_both(s, metric).add_suffix(f"_{name}") for name, s in (("before", before), ("after", after))]
+    rows = pd.concat([before.rows, after.rows])[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
+    table = rows.join(moments[0], on="configuration_id").join(moments[1], on="configuration_id")
+    table["in_both"] = table["n_before"].notna() & table["n_after"].notna()
+    few = (table[["n_before", "n_after"]].min(axis=1) < 2) & table["in_both"]
+    table["reason"] = np.select([~table["in_both"], few], ["only in one experiment", "one block: a ratio without a spread"], default="")
+    table[["n_before", "n_after"]] = table[["n_before", "n_after"]].fillna(0).astype(int)
+    same_card = table["job_before"] == table["job_after"]
+    common = (table["offset_after"] - table["offset_before"]).abs()
+    apart = np.sqrt((table[["offset_before", "offset_after", "gain_before", "gain_after"]].astype(float) ** 2).sum(axis=1))
+    return table.assign(u_log=common.where(same_card, apart).fillna(0.0))
+
+
+def _moments_of_both(selection: Selection, metric: str) -> pd.DataFrame:
+    """Mean, sd and number of the logarithms, sensor terms and job of each configuration."""
+    groups = log_values(block_means(selection.rows), metric).groupby("configuration_id")
+    named = {"mean": ("log", "mean"), "sd": ("log", "std"), "n": ("log", "size"), "job": ("job", "first")}
+    return groups.agg(**named, offset=("u_offset_relative", "mean"), gain=("u_gain_relative", "mean"))
+
+
+RATIO = ["ratio", "ratio_low", "ratio_high", "n", "method", "p", "p_holm", "outcome", "reason"]
+
+
+def contrast(
+    selection: Selection,
+    column: str,
+    reference,
+    levels: list | None = None,
+    metric: str = "energy_j_per_token",
+    margin: float = tests.MARGIN,
+) -> pd.DataFrame:
+    """The ratio of each level of a configuration column to a reference level, everything else the same; one row a stratum and level.
+
+    `task` answers task complexity (by the item where tasks ran as they come; their own options are not held equal), `gpu` hardware, `model`
+    distillation, `batch_size` batching. Blocks of one job are paired; across cards Welch's test holds the gain of both sensors. Columns:
+    the configuration, reference, ratio, ratio_low, ratio_high, n, method, p, p_holm, outcome, reason. Raises UserError for a column or
+    reference that the experiment does not have.
+    """
+    if column not in CONFIGURATION:
+        raise UserError(f"column {column}", f"one of {', '.join(CONFIGURATION)}")
+    table = selection.rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id").reset_index(drop=True)
+    if reference not in set(table[column]):
+        raise UserError(f"{column} {reference} was not measured", f"one of {', '.join(map(str, sorted(set(table[column]))))}")
+    own = ("task", "options") if column == "task" else (column,)
+    stratum = [c for c in CONFIGURATION if c not in own]
+    base = table[table[column] == reference].rename(columns={"configuration_id": "baseline_id"})[[*stratum, "baseline_id"]]
+    base = base[~base.duplicated(stratum, keep=False)]
+    wanted = table[column].isin(levels) if levels is not None else table[column] != reference
+    table = table[wanted & (table[column] != reference)].merge(base, on=stratum, how="left")
+    table["reason"] = np.where(table["baseline_id"].isna(), f"no {column} {reference} with everything else the same", "")
+    table = judged(with_differences(table, log_values(block_means(selection.rows), metric)), metric, margin)
+    renamed = {"ratio_to_baseline": "ratio", "ratio_to_baseline_low": "ratio_low", "ratio_to_baseline_high": "ratio_high", "n_pairs": "n"}
+    table["n_pairs"] = np.where(table["method"] == "welch", np.fmin(table["n"], table["n_base"]), table["n_pairs"]).astype(int)
+    return table.drop(columns="n").rename(columns=renamed).assign(reference=reference)[[*CONFIGURATION, "reference", *RATIO]]
+
+
+def strategy_ratios(selection: Selection, baseline: str | None = None) -> pd.DataFrame:
+    """One row a strategy: geometric mean of its ratio to the baseline over strata, for energy, throughput and power.
+
+    The strata are the replicates: the interval says how far the mean would move over strata like these, and `n_strata` how many there were.
+    `lower` and `higher` count the strata where a direction was shown for the energy.
+    """
+    blocks = block_means(selection.rows)
+    configurations = selection.rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
+    rows = []
+    energy = compare_blocks(blocks, configurations, baseline)
+    others = {m: compare_blocks(blocks, configurations, baseline, m) for m in ("throughput_tok_s", "power_mean_w")}
+    for name, group in energy.groupby("quantization", sort=False):
+        row = {"quantization": name, "baseline": group["baseline"].iloc[0]} | _mean_ratio("energy", group)
+        for metric, table in others.items():
+            row |= _mean_ratio(metric.split("_")[0], table[table["quantization"] == name])
+        counts = {outcome: int((group["outcome"] == outcome).sum()) for outcome in ("lower", "higher", "equivalent", "inconclusive")}
+        rows.append(row | {"n_strata": int(group["ratio_to_baseline"].notna().sum())} | counts)
+    return pd.DataFrame(rows)
+
+
+def _mean_ratio(name: str, table: pd.DataFrame) -> dict:
+    """Geometric mean of the ratios of the strata with its t interval over strata."""
+    values = table["ratio_to_baseline"].dropna().to_numpy(float)
+    keys = [f"{name}_ratio", f"{name}_ratio_low", f"{name}_ratio_high"]
+    return dict(zip(keys, map(float, log_t_interval(values)), strict=True)) if len(values) else dict.fromkeys(keys, np.nan)

@@ -1,11 +1,21 @@
 """The formulas of the repository: each metric is computed here and nowhere else.
 
 All take scalars, arrays or pandas columns. "Per token" always means output tokens that were produced and counted.
+
+The cost and the speed of one unit of work in a summary: an output token, or an item where a task ran as its items come.
+
+EOR and TWEOR of a task as run, with intervals that hold the items' and the blocks' uncertainty together.
+
+The score's uncertainty comes from items (Wilson), the energy's from blocks (t on the log scale); a bootstrap over blocks alone would
+leave out nearly all of it. EORs are comparable only where task, version, few-shot setting and number of items agree.
 """
 
 import numpy as np
+import pandas as pd
 
 from eai.errors import UserError
+from eai.stats.intervals import Interval, log_t_from_moments, wilson_interval
+from eai.stats.scores import pair, quotient, ratio_interval
 
 J_PER_WH = 3600.0
 
@@ -87,3 +97,114 @@ def energy_per_correct(eor, n_items):
     """Energy per correct answer [J] of a task as run: its energy over the items it got right, score x n; infinite where that is none."""
     with np.errstate(divide="ignore"):
         return J_PER_WH / (np.asarray(eor, float) * np.asarray(n_items, float))
+
+
+ENDS = ("", "_low", "_high")
+TOKEN = ("energy_j_per_token", "throughput_tok_s")
+ITEM = ("energy_j_per_request", "requests_per_second")
+UNITS = {"token": "energy per output token [J]", "item": "energy per item of the task [J]", "both": "energy per output token or item [J]"}
+SPEEDS = {"token": "output tokens per second [tok/s]", "item": "items per second [1/s]", "both": "output tokens or items per second"}
+
+
+def as_run(table: pd.DataFrame) -> pd.Series:
+    """Which rows are of a task run over its items as they come: those have no lengths of their own, and are costed by the item."""
+    if not {"input_tokens", "output_tokens"} <= set(table.columns):
+        return pd.Series(False, index=table.index)
+    return table["input_tokens"].eq(0) & table["output_tokens"].eq(0)
+
+
+def costed(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary with `unit` (token | item), `unit_energy_j` and `units_per_s`, each with `_low` and `_high` where they are known.
+
+    Tokens and items never beat each other: whoever compares stays within a task.
+    """
+    items = as_run(summary)
+    found = {"unit": np.where(items, "item", "token")}
+    for name, token, item in zip(("unit_energy_j", "units_per_s"), TOKEN, ITEM, strict=True):
+        for end in ENDS:
+            own, other = (summary.get(f"{column}{end}", pd.Series(np.nan, index=summary.index)) for column in (token, item))
+            found[f"{name}{end}"] = own.mask(items, other).astype(float)
+    return summary.assign(**found)
+
+
+def unit_label(table: pd.DataFrame, words: dict[str, str] = UNITS) -> str:
+    """The axis label of the units that stand in a table: `energy per output token [J]`."""
+    units = set(table["unit"])
+    return words["both"] if len(units) > 1 else words[units.pop()] if units else ""
+
+
+def with_scores(table: pd.DataFrame, blocks: pd.DataFrame, scores: pd.DataFrame | None) -> pd.DataFrame:
+    """Adds energy_wh and, where a score was measured, score, EOR, TWEOR and energy per correct answer with intervals; NaN where it was not.
+
+    `scores`: configuration_id, score and, for intervals, n_items. Raises UserError for a score that is no fraction, for two scores
+    of one configuration, and for a number of items that is not above zero.
+    """
+    energy = _task_cost(blocks, watt_hours(blocks["window_energy_j"]))
+    energy_time = _task_cost(blocks, watt_hours(blocks["window_energy_j"]) * blocks["window_s"])
+    ids = table["configuration_id"]
+    table = _with_interval(table, "energy_wh", _interval_of(energy, ids))
+    score, n_items = _scores_of(ids, scores)
+    measured = np.isfinite(score)
+    known = measured & np.isfinite(n_items)
+    limits = wilson_interval(np.where(known, score * n_items, 0.0), np.where(known, n_items, 1.0))
+    interval = Interval(score, np.where(known, limits.low, np.nan), np.where(known, limits.high, np.nan))
+    table = _with_interval(table.assign(n_items=n_items), "score", interval)
+    window_s = _interval_of(_task_cost(blocks, blocks["window_s"]), ids).value
+    per_wh = quotient(interval, _interval_of(energy, ids))._replace(value=eor(score, table["energy_wh"]))
+    per_wh_s = quotient(interval, _interval_of(energy_time, ids))._replace(value=tweor(score, table["energy_wh"], window_s))
+    table = _with_interval(_with_interval(table, "eor", per_wh), "tweor", per_wh_s)
+    return _with_interval(table, "energy_j_per_correct", per_correct(per_wh, n_items))
+
+
+def per_correct(eor: Interval, n_items) -> Interval:
+    """Energy per correct answer [J] from the EOR [1/Wh] over n items: the joules of the task over score x n, so its ends change places.
+
+    Where nothing was right no joule bought an answer: infinite, with the lower end that the EOR's upper end gives.
+    """
+    return Interval(*(energy_per_correct(end, n_items) for end in (eor.value, eor.high, eor.low)))
+
+
+def eor_ratio(items, items_baseline, energy_ratio: Interval) -> Interval:
+    """The ratio of two EORs on the same items: paired score ratio (Bonett and Price) over paired energy ratio, combined by MOVER.
+
+    `items`, `items_baseline`: 1 for right and 0 for wrong, item by item; `energy_ratio`: the ratio of energies with its interval, as
+    `compare` gives it. Narrower than two EOR intervals suggest, because the same items are easy or hard for both. Raises UserError where
+    the items do not match.
+    """
+    try:
+        counts = pair(items, items_baseline)
+    except ValueError as error:
+        raise UserError(str(error), "the same items in the same order for both configurations") from None
+    return quotient(ratio_interval(counts), energy_ratio)
+
+
+def _scores_of(ids: pd.Series, scores: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray]:
+    """Score and number of items of each configuration; NaN where there is none."""
+    if scores is None or scores.empty:
+        return np.full(len(ids), np.nan), np.full(len(ids), np.nan)
+    if scores["configuration_id"].duplicated().any():
+        raise UserError("two scores of one configuration", "one row a configuration", "choose one task version and few-shot setting")
+    checked_score(scores["score"])
+    table = scores.set_index("configuration_id").reindex(ids)
+    n_items = table["n_items"].to_numpy(float) if "n_items" in table else np.full(len(ids), np.nan)
+    if np.any(n_items <= 0):
+        raise UserError(f"a score over {np.nanmin(n_items):g} items", "at least one item", "leave the score out")
+    return table["score"].to_numpy(float), n_items
+
+
+def _task_cost(blocks: pd.DataFrame, cost: pd.Series) -> pd.DataFrame:
+    """Geometric mean of a cost of the whole task with its t interval over blocks, by configuration."""
+    logs = np.log(cost).groupby(blocks["configuration_id"])
+    moments = pd.DataFrame({"mean": logs.mean(), "sd": logs.std(ddof=1), "n": logs.size()})
+    interval = log_t_from_moments(moments["mean"], moments["sd"], moments["n"])
+    return pd.DataFrame(interval._asdict(), index=moments.index)
+
+
+def _interval_of(costs: pd.DataFrame, ids: pd.Series) -> Interval:
+    """The interval of each configuration, NaN where it has no block."""
+    return Interval(*costs.reindex(ids).to_numpy(float).T)
+
+
+def _with_interval(table: pd.DataFrame, name: str, interval: Interval) -> pd.DataFrame:
+    """The table with `name`, `name_low` and `name_high`."""
+    return table.assign(**{name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high})

@@ -4,6 +4,26 @@ The roofline model is Williams et al. 2009 (doi:10.1145/1498765.1498785). Flops 
 (`eai.footprint`), times are measured: a prefill is the time to first token, a decode step the median step of a window. Where a
 source gives neither, the whole call stands for both phases and its roof is the time that both need at least. Counts leave out
 what no shape decides, so a share of the roof is of the useful work.
+
+Prefill and decode apart: energy of a request over its output length, fitted with a line whose intercept is the prefill.
+
+A request of n output tokens is one prefill, which gives the first of them, and n - 1 decode steps::
+
+    E(n) = prefill + decode (n - 1) + growth (n - 1)^2
+
+The same prompts at several output lengths that include 1 give both; without the 1 the intercept is an extrapolation. Noise of
+windows of equal length is relative, so each point weighs 1 / E^2. Every block is fitted by itself and is one replicate; the last term
+is tested, since a step reads a KV cache that grows, and kept only where it shows.
+
+What a task's energy is made of: its input tokens at the price of prefill, its output tokens at that of decode, and what that leaves.
+
+The prices are those of plain generation in the same experiment, under the same strategy and batch size (`prefill`)::
+
+    energy an item = tokens in x prefill an input token + (tokens out - 1) x decode a token + the rest
+
+The first output token belongs to the prefill; an item whose continuations were only scored has none. The rest, in either
+direction, is what such prices do not know: items padded to the longest of their batch, rows that wait for the last one of it, logits of
+every position where choices are scored, tokenization.
 """
 
 import json
@@ -11,11 +31,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from eai import catalog, footprint, strategies
-from eai.analyze.selection import CONFIGURATION, Selection, in_order
+from eai.analyze import metrics
+from eai.analyze.selection import CONFIGURATION, Selection, as_run, in_order
 from eai.errors import UserError
-from eai.stats.intervals import log_t_from_moments
+from eai.stats.comparisons import ALPHA
+from eai.stats.intervals import Interval, combine, log_t_from_moments, t_quantile
 
 PHASES = ("prefill", "decode", "whole")
 SIMULATED = "simulated_"
@@ -139,3 +162,191 @@ def _point(phase: str, work: dict, times_s: pd.Series) -> dict:
     reason = NO_ROOF if not known else ABOVE if point["share_of_roof_low"] > 1 else ""
     roofs = {c: work[c] for c in ("peak_flop_s", "bandwidth_byte_s")}
     return point | roofs | {"roof_flop_s": work["flops"] / work["roof_s"], "bound": bound if known else "", "reason": reason}
+
+
+QUANTITIES = {"energy_j": "j", "duration_s": "s"}
+CELL = [column for column in CONFIGURATION if column != "output_tokens"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Prefill a request and decode a token, each with its 95 % interval, in the unit of the values.
+
+    `decode` is the mean step between 1 and the longest output; `model`: line or curve (kept where `p_curvature` <= 0.05);
+    `p_curvature` is NaN with fewer than three lengths, the intervals' ends where there is neither a second block nor a third length.
+    """
+
+    prefill: Interval
+    decode: Interval
+    p_curvature: float
+    model: str
+    blocks: int
+
+
+def split(output_tokens, values, blocks, u_relative: float = 0.0) -> Split:
+    """Prefill and decode of one configuration from values a request (J or s) at several output lengths.
+
+    `u_relative`: relative standard uncertainty of the sensor, which no repeat removes. Blocks without every length are left out.
+    Raises UserError with fewer than two lengths, no complete block, or a value that is not positive.
+    """
+    lengths, table = _by_block(output_tokens, values, blocks)
+    if len(lengths) < 2 or not len(table):
+        raise UserError(
+            f"{len(lengths)} output lengths in {len(table)} complete blocks", "two lengths or more, 1 among them", "add lengths"
+        )
+    if not (table > 0).all():
+        raise UserError(f"a value of {table.min():g} a request", "positive values", "leave the window out")
+    steps = lengths - 1.0
+    weights = 1 / table.mean(0)
+    line, line_se, line_df = _estimates(steps, table, weights, 1)
+    p_curvature, model = np.nan, "line"
+    if len(steps) > 2:
+        curve, curve_se, curve_df = _estimates(steps, table, weights, 2)
+        p_curvature = _p_of_zero(curve[2], curve_se[2], curve_df)
+        if p_curvature <= ALPHA:
+            model, line, line_se, line_df = "curve", curve, curve_se, curve_df
+    return Split(*(_interval(line[i], line_se[i], line_df, u_relative) for i in (0, 1)), float(p_curvature), model, len(table))
+
+
+def _by_block(output_tokens, values, blocks) -> tuple[np.ndarray, np.ndarray]:
+    """(output lengths, mean values as blocks x lengths); blocks that miss a length are left out."""
+    lengths, column = np.unique(np.asarray(output_tokens), return_inverse=True)
+    names, row = np.unique(np.asarray(blocks), return_inverse=True)
+    sums, counts = np.zeros((len(names), len(lengths))), np.zeros((len(names), len(lengths)))
+    np.add.at(sums, (row, column), np.asarray(values, float))
+    np.add.at(counts, (row, column), 1)
+    complete = counts.all(axis=1)
+    return lengths, sums[complete] / counts[complete]
+
+
+def _estimates(steps: np.ndarray, values: np.ndarray, weights: np.ndarray, degree: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """(estimates, standard errors, degrees of freedom) of intercept, mean slope over the range and, for degree 2, the last term.
+
+    Means over the blocks' own weighted fits; one block alone has the standard errors of its regression.
+    """
+    design = np.vander(steps, degree + 1, increasing=True)
+    solve = np.linalg.pinv(design * weights[:, None])
+    to_mean_slope = np.eye(degree + 1)
+    if degree == 2:
+        to_mean_slope[1, 2] = steps.max()
+    solve = to_mean_slope @ solve
+    fits = (values * weights) @ solve.T
+    if len(values) > 1:
+        return fits.mean(0), fits.std(0, ddof=1) / np.sqrt(len(values)), len(values) - 1
+    df = len(steps) - degree - 1
+    fitted = design @ np.linalg.inv(to_mean_slope) @ fits[0]
+    variance = np.sum(((values[0] - fitted) * weights) ** 2) / df if df > 0 else np.nan
+    return fits[0], np.sqrt(variance * np.sum(solve**2, axis=1)), df
+
+
+def _p_of_zero(estimate: float, se: float, df: int) -> float:
+    """Two-sided p of a zero by Student's t; NaN without a degree of freedom."""
+    return float(2 * stats.t.sf(abs(estimate) / se, df)) if df > 0 and se > 0 else np.nan
+
+
+def _interval(estimate: float, se: float, df: int, u_relative: float) -> Interval:
+    """The estimate with its 95 % interval; a sensor's relative uncertainty is added in quadrature."""
+    combined, df_combined = combine(se, df, abs(estimate) * u_relative)
+    half = float(t_quantile(df_combined)) * float(combined)
+    return Interval(float(estimate), float(estimate) - half, float(estimate) + half)
+
+
+def prefill_and_decode(selection: Selection, quantity: str = "energy_j") -> pd.DataFrame:
+    """One row a configuration without its output length: prefill a request, decode a token, intervals, curvature and what is missing.
+
+    `quantity`: energy_j or duration_s. `reason` says why a row has no numbers, or that its prefill is extrapolated (no length 1).
+    Values are of one sequence of the batch: prefill also a token of input. Raises UserError for another quantity.
+    """
+    if quantity not in QUANTITIES:
+        raise UserError(f"quantity '{quantity}'", f"one of {', '.join(QUANTITIES)}")
+    unit = QUANTITIES[quantity]
+    keys = [*CELL, "job"]
+    plain = selection.rows[~as_run(selection.rows)]
+    rows = [dict(zip(keys, key, strict=True)) | _split_row(cell, quantity, unit) for key, cell in plain.groupby(keys, sort=False)]
+    return pd.DataFrame(rows)
+
+
+def _split_row(cell: pd.DataFrame, quantity: str, unit: str) -> dict:
+    """The numbers of one cell."""
+    sums = cell.groupby(["block", "output_tokens"])[[quantity, "requests"]].sum().reset_index()
+    lengths = sorted(sums["output_tokens"].unique())
+    described = {"lengths": " ".join(map(str, lengths)), "n_blocks": sums["block"].nunique()}
+    u_relative = _sensor_relative(cell) if quantity == "energy_j" else 0.0
+    try:
+        found = split(sums["output_tokens"], sums[quantity] / sums["requests"], sums["block"], u_relative)
+    except UserError as error:
+        return described | {"reason": str(error)}
+    per_input = found.prefill.value / float(cell["input_tokens"].iloc[0])
+    numbers = {f"prefill_{unit}_per_request{end}": v for end, v in zip(("", "_low", "_high"), found.prefill, strict=True)}
+    numbers |= {f"prefill_{unit}_per_input_token": per_input}
+    numbers |= {f"decode_{unit}_per_token{end}": v for end, v in zip(("", "_low", "_high"), found.decode, strict=True)}
+    reason = "" if lengths[0] == 1 else f"prefill is extrapolated from {lengths[0]} output tokens"
+    return described | numbers | {"p_curvature": found.p_curvature, "model_fitted": found.model, "n_blocks": found.blocks, "reason": reason}
+
+
+def _sensor_relative(cell: pd.DataFrame) -> float:
+    """Relative systematic uncertainty of a cell's energies: offset and gain in quadrature."""
+    total = float(cell["energy_j"].sum())
+    return float(np.hypot(*(cell[name].fillna(0.0).sum() / total for name in ("u_offset_j", "u_gain_j"))))
+
+
+SAME = ["gpu", "model", "weights", "quantization", "batch_size", "job"]
+NUMBERS = ["tokens_in_per_item", "tokens_out_per_item", "energy_j_per_request", "prefill_j", "decode_j"]
+ENDS = ("", "_low", "_high")
+
+
+def decompose(selection: Selection) -> pd.DataFrame:
+    """One row a task and configuration: tokens and energy of an item, its prefill and decode part, and the share they explain.
+
+    Columns: the configuration, input_tokens_priced (the length at which prefill was measured; of several the nearest), NUMBERS
+    [tokens, J], explained_share with `_low` and `_high` (t interval over blocks, each priced by its own fit), rest_share (1 - explained),
+    n_blocks and reason. Energies are of one item; a share above 1 says that the prices are too high for it.
+    """
+    tasks, plain = selection.rows[as_run(selection.rows)], selection.rows[~as_run(selection.rows)]
+    cells = dict(list(plain.groupby(SAME, sort=False)))
+    keys = ["configuration_id", "job"]
+    rows = [_decomposed_row(rows, cells.get(tuple(rows[SAME].iloc[0]))) for _, rows in tasks.groupby(keys, sort=False)]
+    numbers = [*NUMBERS, *(f"explained_share{end}" for end in ENDS), "rest_share"]
+    columns = [*CONFIGURATION, "input_tokens_priced", *numbers, "n_blocks", "reason"]
+    return in_order(pd.DataFrame(rows, columns=columns)) if rows else pd.DataFrame(columns=columns)
+
+
+def _decomposed_row(task: pd.DataFrame, generation: pd.DataFrame | None) -> dict:
+    """The numbers of one task and configuration."""
+    row = task[CONFIGURATION].iloc[0].to_dict()
+    sums = task.groupby("block")[["energy_j", "tokens_in", "tokens_out", "requests"]].sum()
+    if generation is None:
+        return row | {"n_blocks": 0, "reason": "no plain generation with this strategy and batch size: add generate to the tasks"}
+    per_item = sums.div(sums["requests"], axis=0)
+    length = _nearest(generation["input_tokens"].unique(), per_item["tokens_in"].mean())
+    prices, why = _prices(generation[generation["input_tokens"] == length])
+    both = per_item.join(prices, how="inner")
+    if both.empty:
+        return row | {"n_blocks": 0, "reason": why or "no block holds both"}
+    both["prefill_j"] = both["tokens_in"] * both["prefill_j_per_token"]
+    both["decode_j"] = (both["tokens_out"] - 1).clip(lower=0) * both["decode_j_per_token"]
+    share = (both["prefill_j"] + both["decode_j"]) / metrics.energy_per_request(both["energy_j"], 1)
+    half = float(t_quantile(len(share) - 1)) * share.std(ddof=1) / np.sqrt(len(share)) if len(share) > 1 else np.nan
+    found = dict(zip(NUMBERS, both[["tokens_in", "tokens_out", "energy_j", "prefill_j", "decode_j"]].mean(), strict=True))
+    found |= {f"explained_share{end}": share.mean() + step for end, step in zip(ENDS, (0.0, -half, half), strict=True)}
+    return row | found | {"input_tokens_priced": length, "rest_share": 1 - share.mean(), "n_blocks": len(both), "reason": ""}
+
+
+def _nearest(lengths: np.ndarray, wanted: float) -> int:
+    """The input length nearest to that of the items, by ratio."""
+    return int(min(lengths, key=lambda n: abs(np.log(n / max(wanted, 1.0)))))
+
+
+def _prices(cell: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """(prefill_j_per_token and decode_j_per_token by block, why a block has none): each block's own fit over the output lengths."""
+    found, why = {}, ""
+    for block, rows in cell.groupby("block"):
+        sums = rows.groupby("output_tokens")[["energy_j", "requests"]].sum()
+        try:
+            fit = split(sums.index, sums["energy_j"] / sums["requests"], np.ones(len(sums)))
+        except UserError as error:
+            why = str(error)
+            continue
+        input_tokens = float(rows["input_tokens"].iloc[0])
+        found[block] = {"prefill_j_per_token": float(fit.prefill.value) / input_tokens, "decode_j_per_token": float(fit.decode.value)}
+    return pd.DataFrame.from_dict(found, orient="index", columns=["prefill_j_per_token", "decode_j_per_token"]), why

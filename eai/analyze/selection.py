@@ -2,14 +2,21 @@
 
 Two numbers of different boundaries (a GPU's board against a whole machine) or bases (measured against estimated) are two
 quantities, so nothing is ever averaged or compared across them. What is left out stays visible in `Selection.excluded`.
+
+Which rows are of a server, and how many requests their windows hold.
+
+One row a configuration and block: the replicates that every interval and comparison is built on.
 """
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from eai import schema, strategies
+from eai.analyze import metrics
+from eai.analyze.metrics import as_run
 from eai.errors import UserError
 
 KEY = list(schema.WINDOW_KEY)
@@ -61,13 +68,6 @@ def select(
             f"no usable window ({_say(excluded)})", f"windows of status ok with {kind} {basis} {boundary} energy", "measure again"
         )
     return Selection(rows.reset_index(drop=True), excluded, boundary, basis, kind)
-
-
-def as_run(table: pd.DataFrame) -> pd.Series:
-    """Which rows are of a task run over its items as they come: those have no lengths of their own, and are costed by the item."""
-    if not {"input_tokens", "output_tokens"} <= set(table.columns):
-        return pd.Series(False, index=table.index)
-    return table["input_tokens"].eq(0) & table["output_tokens"].eq(0)
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
@@ -166,3 +166,78 @@ def _say(excluded: pd.DataFrame) -> str:
     """What was left out in a few words: `3 oom: out of memory, 2 ok: no gpu energy`."""
     counts = excluded.groupby(["status", "reason"])["n"].sum()
     return ", ".join(f"{n} {status}: {reason}" for (status, reason), n in counts.items()) or "none at all"
+
+
+VARIES = {"length_varies", "tokens_from_pieces"}
+
+
+def is_served(table: pd.DataFrame) -> pd.Series:
+    """For each row, window or configuration, whether it is one of a server: whether its options name a load."""
+    named = {text: "load" in json.loads(text) for text in table["options"].unique() if isinstance(text, str) and text}
+    return table["options"].map(lambda text: named.get(text, False)).astype(bool)
+
+
+def requests_of(windows: pd.DataFrame) -> pd.Series:
+    """The requests of each window, NaN where they were not counted.
+
+    Of a server with replies of fixed length it is the tokens that arrived over the tokens of a reply: tokens are counted where they
+    arrive and requests where they end, so whole requests counted at the edges of a short window would add scatter of their own.
+    """
+    counted = windows["requests"].astype(float)
+    if "options" not in windows or "flags" not in windows:
+        return counted
+    fixed = is_served(windows) & ~windows["flags"].map(lambda flags: bool(VARIES & set(flags))).astype(bool)
+    return counted.mask(fixed, windows["tokens_out"] / windows["output_tokens"]) if fixed.any() else counted
+
+
+BLOCK = ["configuration_id", "job", "block"]
+NOMINAL = "nominal_window"
+
+
+def unit_energy(rows: pd.DataFrame) -> pd.Series:
+    """Energy of one unit of work of each window [J]: of an item where a task ran as it comes, of an output token otherwise."""
+    tasks = as_run(rows)
+    units = rows["tokens_out"].astype(float)
+    units = units.mask(tasks, rows["requests"].astype(float)) if tasks.any() else units
+    return rows["energy_j"].astype(float) / units
+
+
+def block_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a (configuration, job, block): totals over its windows turned into ratios, so that long windows weigh more.
+
+    `window_energy_j` and `window_s` are the energy and time of one task as run: means over windows, and over the passes of a window that
+    holds several; NaN for a nominal window, which stands for rates of a source that states no totals. `unit_energy_j` is the
+    compared cost: of an item of a task, of an output token otherwise. Per token is NaN where no token was produced.
+    """
+    optional = ["cpu_time_s", "ttft_s", "memory_peak_gb", "model_bytes", "requests", "calls"]
+    rows = rows.assign(**{c: np.nan for c in optional if c not in rows})
+    rows = rows.assign(as_run=as_run(rows), requests=requests_of(rows))
+    rows["passes"] = rows["calls"].where(rows["as_run"], 1.0).fillna(1.0).astype(float)
+    nominal = rows["flags"].map(lambda flags: NOMINAL in flags) if "flags" in rows else pd.Series(False, index=rows.index)
+    rows = rows.assign(nominal=nominal.astype(bool))
+    groups = rows.astype(dict.fromkeys(optional, float)).groupby(BLOCK, sort=False)
+    sums = groups[["energy_j", "duration_s", "tokens_out", "passes"]].sum()
+    sums["tokens_out"] = sums["tokens_out"].where(sums["tokens_out"] > 0)
+    requests = groups["requests"].sum(min_count=1).where(lambda n: n > 0)
+    cpu_s = groups["cpu_time_s"].sum(min_count=1)
+    blocks = groups.agg(
+        n_windows=("energy_j", "size"),
+        as_run=("as_run", "first"),
+        ttft_s=("ttft_s", "mean"),
+        memory_peak_gb=("memory_peak_gb", "max"),
+        model_bytes=("model_bytes", "max"),
+    )
+    blocks["energy_j_per_token"] = metrics.energy_per_token(sums["energy_j"], sums["tokens_out"])
+    blocks["throughput_tok_s"] = metrics.throughput(sums["tokens_out"], sums["duration_s"])
+    blocks["power_mean_w"] = metrics.mean_power(sums["energy_j"], sums["duration_s"])
+    blocks["cpu_s_per_token"] = cpu_s / sums["tokens_out"]
+    blocks["energy_j_per_request"] = metrics.energy_per_request(sums["energy_j"], requests)
+    blocks["requests_per_second"] = requests / sums["duration_s"]
+    blocks["cpu_s_per_request"] = cpu_s / requests
+    blocks["unit_energy_j"] = blocks["energy_j_per_token"].mask(blocks["as_run"], blocks["energy_j_per_request"])
+    blocks["window_energy_j"] = (sums["energy_j"] / sums["passes"]).mask(groups["nominal"].any())
+    blocks["window_s"] = sums["duration_s"] / sums["passes"]
+    systematic = groups[["u_offset_j", "u_gain_j"]].sum()
+    blocks["u_offset_relative"] = systematic["u_offset_j"] / sums["energy_j"]
+    blocks["u_gain_relative"] = systematic["u_gain_j"] / sums["energy_j"]
+    return blocks.reset_index()

@@ -1,20 +1,34 @@
 """One row a configuration: energy per output token or request, throughput, power and memory, with intervals over blocks and a gate.
 
 The block is the replicate: windows of one block ran on one load of the model and are averaged before anything is estimated.
+
+Where the uncertainty of each configuration's energy comes from: the budget behind the two intervals.
+
+What a token and a request of a server cost at each load: one row a load, with intervals over blocks.
+
+A server's energy per token falls as more requests share each pass over the weights, until its memory or its arithmetic is the limit;
+latency rises all the way. Neither is a property of the server alone, so no row without its load.
+
+Whether the experiment was as random and steady as its intervals assume: effects of order, drift and temperature, outliers.
+
+A drift that randomized blocks spread over all configurations widens the intervals and biases none; it is reported so that the
+reader knows why they are wide. Nothing found here drops a window.
 """
+
+import json
 
 import numpy as np
 import pandas as pd
 
 from eai import schema
 from eai.analyze import metrics
-from eai.analyze.blocks import block_means
 from eai.analyze.comparison import compare_blocks
-from eai.analyze.efficiency import with_scores
-from eai.analyze.perplexity import of_texts
-from eai.analyze.scores import of_items
-from eai.analyze.selection import CONFIGURATION, Selection, in_order, select
+from eai.analyze.metrics import with_scores
+from eai.analyze.scores import of_items, of_texts
+from eai.analyze.selection import CONFIGURATION, Selection, block_means, in_order, is_served, requests_of, select, unit_energy
+from eai.errors import UserError
 from eai.quantity import Budget
+from eai.stats import comparisons, diagnostics
 from eai.stats.intervals import cv_interval, log_t_from_moments, with_systematic
 
 GATE_OK = 0.02
@@ -142,3 +156,177 @@ def _with_ratios(table: pd.DataFrame, blocks: pd.DataFrame, baseline: str | None
     table["ratio_to_baseline"] = table["ratio_to_baseline"].mask(is_baseline, 1.0)
     table["baseline"] = table["baseline"].fillna(table["quantization"])
     return table
+
+
+SENSOR_TERMS = ("granularity", "aliasing", "idle", "offset", "gain")
+BUDGET_TERMS = ("blocks", *SENSOR_TERMS)
+
+
+def budgets(selection: Selection) -> pd.DataFrame:
+    """One row a configuration: relative standard uncertainty (k = 1) of its mean energy by source, and combined.
+
+    `blocks`: standard error of the mean over blocks on the log scale, NaN for one block. granularity, aliasing and idle are a priori
+    figures for one window divided by the root of the number of windows: they are part of the spread of the blocks and stand here to be
+    compared with it. offset and gain are not reduced by repeating. `within_card` = blocks and offset, `absolute` = with the gain.
+    """
+    rows = selection.rows
+    relative = pd.DataFrame({t: rows[f"u_{t}_j"] / rows["energy_j"] for t in SENSOR_TERMS}).assign(
+        configuration_id=rows["configuration_id"]
+    )
+    table = relative.groupby("configuration_id").mean()
+    windows = rows.groupby("configuration_id").size()
+    table[["granularity", "aliasing", "idle"]] = table[["granularity", "aliasing", "idle"]].div(np.sqrt(windows), axis=0)
+    blocks = block_means(rows)
+    logs = np.log(blocks["unit_energy_j"]).groupby(blocks["configuration_id"])
+    table["blocks"] = logs.std(ddof=1) / np.sqrt(logs.size())
+    combined = [
+        Budget(statistical=b, offset=o, gain=g) for b, o, g in table[["blocks", "offset", "gain"]].fillna({"blocks": 0.0}).to_numpy()
+    ]
+    table["within_card"] = [b.within_card for b in combined]
+    table["absolute"] = [b.absolute for b in combined]
+    configurations = rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
+    columns = ["configuration_id", *CONFIGURATION, *BUDGET_TERMS, "within_card", "absolute"]
+    return in_order(configurations.merge(table.reset_index(), on="configuration_id")[columns].assign(basis=selection.basis))
+
+
+TIMES = ["ttft_s", "ttft_p95_s", "itl_s", "itl_p95_s", "latency_s", "latency_p95_s"]
+RATES = ["energy_j_per_token", "energy_j_per_request", "throughput_tok_s"]
+LOAD_COLUMNS = [c.name for c in schema.TABLES["loads"] if c.name not in (*schema.CONFIGURATION, "configuration_id")]
+
+
+def by_load(
+    windows: pd.DataFrame, energies: pd.DataFrame, boundary: str | None = None, basis: str | None = None, net: bool = False
+) -> pd.DataFrame:
+    """The loads table (schema.TABLES["loads"]) of an experiment: one row for each configuration of a server.
+
+    Windows are selected as everywhere: one boundary, one basis, gross unless asked. Raises UserError where no server was measured, and
+    where nothing of it is usable.
+    """
+    served = is_served(windows)
+    if not served.any():
+        raise UserError("no window of a server", "an experiment measured with the parameter server", "see docs/servers.md")
+    selection = select(windows[served], energies, boundary, basis, net)
+    blocks = _load_blocks(selection.rows)
+    table = _load_estimates(blocks).merge(
+        windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id"), on="configuration_id"
+    )
+    of = table["options"].map(json.loads)
+    table = table.assign(server=of.map(lambda o: o["server"]), traffic=of.map(lambda o: o["load"]))
+    kind, _, level = zip(*table["traffic"].str.partition(":").to_numpy(), strict=True)
+    table = table.assign(traffic_kind=kind, traffic_level=np.array(level, float), boundary=selection.boundary, basis=selection.basis)
+    table = table.sort_values(["server", "model", "quantization", "input_tokens", "output_tokens", "traffic_kind", "traffic_level"])
+    return table[["configuration_id", *CONFIGURATION, *LOAD_COLUMNS]].reset_index(drop=True)
+
+
+def loads(
+    windows: pd.DataFrame, energies: pd.DataFrame, boundary: str | None = None, basis: str | None = None, net: bool = False
+) -> pd.DataFrame:
+    """The loads table as `by_load` makes it; without rows where no server was measured or nothing of it is usable."""
+    try:
+        return by_load(windows, energies, boundary, basis, net)
+    except UserError:
+        return pd.DataFrame(columns=["configuration_id", *CONFIGURATION, *LOAD_COLUMNS])
+
+
+def _load_blocks(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a (configuration, job, block): totals over its windows turned into rates, medians averaged."""
+    key = ["configuration_id", "job", "block"]
+    numbers = rows.astype(dict.fromkeys([*TIMES, "in_flight_mean"], float))
+    numbers["served"] = requests_of(rows)
+    groups = numbers.groupby(key, sort=False)
+    sums = groups[["energy_j", "duration_s", "tokens_out", "requests", "requests_failed", "served"]].sum()
+    blocks = groups[[*TIMES, "in_flight_mean"]].mean()
+    blocks["energy_j_per_token"] = metrics.energy_per_token(sums["energy_j"], sums["tokens_out"])
+    blocks["energy_j_per_request"] = metrics.energy_per_request(sums["energy_j"], sums["served"])
+    blocks["throughput_tok_s"] = metrics.throughput(sums["tokens_out"], sums["duration_s"])
+    blocks["requests_per_s"] = sums["served"] / sums["duration_s"]
+    blocks[["requests", "requests_failed"]] = sums[["requests", "requests_failed"]].astype(int)
+    blocks["flags"] = groups["flags"].agg(lambda flags: sorted(set().union(*flags)))
+    return blocks.reset_index()
+
+
+def _load_estimates(blocks: pd.DataFrame) -> pd.DataFrame:
+    """Estimates over blocks, one row a configuration; a time that is unknown or zero in a block has no logarithm and no part in them."""
+    groups = blocks.groupby("configuration_id", sort=False)
+    table = groups[["in_flight_mean", "requests_per_s"]].mean()
+    table["n_blocks"] = groups.size()
+    table[["requests", "requests_failed"]] = groups[["requests", "requests_failed"]].sum()
+    table["flags"] = groups["flags"].agg(lambda flags: sorted(set().union(*flags)))
+    values = blocks[RATES].join(blocks[TIMES].where(blocks[TIMES] > 0))
+    for name in values:
+        logs = np.log(values[name]).groupby(blocks["configuration_id"], sort=False)
+        interval = log_t_from_moments(logs.mean(), logs.std(ddof=1), logs.count())
+        table[name], table[f"{name}_low"], table[f"{name}_high"] = interval
+    return table.reset_index()
+
+
+COVARIATES = {
+    "order": "a window later in its block",
+    "load": "a model load later in its block",
+    "temperature_mean_c": "a degree Celsius more",
+    "warmup_s": "a second of warm-up more",
+}
+
+
+def disturbances(selection: Selection) -> pd.DataFrame:
+    """One row a possible disturbance: what changes, its relative effect on the energy per token or item with 95 % interval, p, p_holm, n.
+
+    Effects are estimated beside configuration and block (of a job). Autocorrelation of consecutive blocks stands in the last row: its
+    effect column is the lag-one correlation. Columns: disturbance, effect, low, high, p, p_holm, n.
+    """
+    rows = selection.rows
+    y = np.log(unit_energy(rows))
+    block = rows.groupby(["job", "block"]).ngroup()
+    found = []
+    for name, words in COVARIATES.items():
+        known = rows[name].notna() if name in rows else pd.Series(False, index=rows.index)
+        x = rows.loc[known, name].astype(float) if known.any() else pd.Series(dtype=float)
+        effect = diagnostics.covariate_effect(y[known], x, rows.loc[known, "configuration_id"], block[known])
+        found.append({"disturbance": words, "effect": effect.slope, "low": effect.low, "high": effect.high, "p": effect.p, "n": effect.n})
+    found.append(_autocorrelation(selection))
+    table = pd.DataFrame(found)
+    return table.assign(p_holm=comparisons.adjust(table["p"]))[["disturbance", "effect", "low", "high", "p", "p_holm", "n"]]
+
+
+def _autocorrelation(selection: Selection) -> dict:
+    """The lag-one autocorrelation of log ratios to the block's mean, over configurations that have every block of their job."""
+    series = _block_series(selection)
+    row = {
+        "disturbance": "the block before (lag-one autocorrelation)",
+        "effect": np.nan,
+        "low": np.nan,
+        "high": np.nan,
+        "p": np.nan,
+        "n": series.shape[0],
+    }
+    if series.shape[0] < 2 or series.shape[1] < 4 or np.ptp(series) < 1e-12:
+        return row
+    p = diagnostics.autocorrelation_p(series, np.random.default_rng(0))
+    return row | {"effect": diagnostics.lag_one(series), "p": p}
+
+
+def _block_series(selection: Selection) -> np.ndarray:
+    """Residuals (configuration, block) of the job with the most complete configurations."""
+    blocks = block_means(selection.rows)
+    blocks["log"] = np.log(blocks["unit_energy_j"])
+    tables = [t.pivot_table(index="configuration_id", columns="block", values="log").dropna().to_numpy() for _, t in blocks.groupby("job")]
+    series = max(tables, key=np.size)
+    return series - series.mean(axis=0, keepdims=True) - series.mean(axis=1, keepdims=True) + series.mean() if series.size else series
+
+
+def outliers(selection: Selection) -> pd.DataFrame:
+    """The windows whose energy per token (of a task: per item) stands out from configuration and block.
+
+    At a 5 % chance of accusing anyone wrongly in a job. Columns: job, block, repeat, configuration, energy_j_per_token, ratio_to_expected
+    (to the configuration's median). They stay in every estimate: compare the table with and without them by leaving out their `attempt`.
+    """
+    tokens = selection.rows["tokens_out"].astype(float)
+    rows = selection.rows.assign(energy_j_per_token=metrics.energy_per_token(selection.rows["energy_j"], tokens.where(tokens > 0)))
+    unit_j = unit_energy(rows)
+    flagged = np.zeros(len(rows), bool)
+    for _, job in rows.groupby("job"):
+        place = rows.index.get_indexer(job.index)
+        flagged[place] = diagnostics.outliers(np.log(unit_j[job.index]), job["configuration_id"], job["block"])
+    rows["ratio_to_expected"] = unit_j / unit_j.groupby(rows["configuration_id"]).transform("median")
+    columns = ["job", "block", "repeat", "attempt", "configuration_id", *CONFIGURATION, "energy_j_per_token", "ratio_to_expected"]
+    return rows.loc[flagged, columns].reset_index(drop=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from eai import catalog
-from eai.analyze.study import retention
+from eai.analyze.scores import retention
 from eai.claims.configuration import same_or_less_specific
 from eai.claims.scope import meets
 from eai.errors import UserError

@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from eai import catalog, schema, strategies
-from eai.analyze.blocks import NOMINAL
+from eai.analyze.selection import NOMINAL
 from eai.errors import UserError
 from eai.importers.mappings import JOULES, SECONDS, Energy, Mapping
 from eai.settings import Configuration

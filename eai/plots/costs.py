@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from eai.analyze.cost import SPEEDS, TOKEN, UNITS, costed
-from eai.analyze.cost import label as cost_label
+from eai.analyze.metrics import SPEEDS, TOKEN, UNITS, costed
+from eai.analyze.metrics import unit_label as cost_label
 from eai.plots.style import PALETTE, label, look, plain_ticks, tidy, title, watermark
 
 SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "batch_size")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from eai.analyze.cost import SPEEDS, label
+from eai.analyze.metrics import SPEEDS, unit_label
 from eai.plots.ratios import names
 from eai.plots.style import FONT_PT, MARKERS, PALETTE, colorbar, percent, plain_ticks, tidy, title, watermark
 
@@ -27,8 +27,8 @@ def pareto(table: pd.DataFrame, ax: Axes) -> list:
     """
     tidy(ax, grid="both")
     artists = [_by_probability(table["units_per_s"], table["unit_energy_j"], table, ax)]
-    ax.set_xlabel(label(table, SPEEDS))
-    ax.set_ylabel(label(table))
+    ax.set_xlabel(unit_label(table, SPEEDS))
+    ax.set_ylabel(unit_label(table))
     _log_where_wide(ax, "x", table["units_per_s"])
     _log_where_wide(ax, "y", table["unit_energy_j"])
     unscored = "" if "energy, time, score" in set(table["objectives"]) else "; no score was measured"
@@ -46,7 +46,7 @@ def quality(table: pd.DataFrame, ax: Axes) -> list:
     """
     tidy(ax, grid="both")
     table = table.dropna(subset="score").reset_index(drop=True)
-    ax.set_xlabel(label(table))
+    ax.set_xlabel(unit_label(table))
     ax.set_ylabel("task score [fraction]")
     if table.empty:
         return [ax.text(0.5, 0.5, "no score was measured", transform=ax.transAxes, ha="center", color="0.4")]

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from eai.analyze.budget import TERMS
+from eai.analyze.summary import BUDGET_TERMS
 from eai.plots.costs import MOST_SERIES, WORDS, series
 from eai.plots.ratios import LOOK, names
 from eai.plots.style import FONT_PT, MOST_LINES, PALETTE, colorbar, doubts, label, look, plain_ticks, tidy, title, watermark
@@ -144,7 +144,7 @@ def budget(table: pd.DataFrame, ax: Axes) -> list:
     """
     tidy(ax, grid="x")
     several, named, table = len(table), names(table), table.head(MOST_LINES)
-    drawn = [t for t in TERMS if (table[t] > 0).any()]
+    drawn = [t for t in BUDGET_TERMS if (table[t] > 0).any()]
     height = 0.8 / max(len(drawn), 1)
     artists = []
     for i, term in enumerate(drawn):

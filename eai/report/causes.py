@@ -3,7 +3,7 @@
 import pandas as pd
 
 from eai import plots
-from eai.analyze import study
+from eai.analyze import deployment
 from eai.errors import UserError
 from eai.report import wording as w
 from eai.report.elements import Element, Picture, Prose, Section, Table
@@ -71,7 +71,7 @@ def grid(facts: Facts) -> pd.DataFrame | None:
     if len(facts.levels("gpu")) < 2:
         return None
     try:
-        return study.heatmap(facts.usable)
+        return deployment.heatmap(facts.usable)
     except UserError:
         return None
 

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 
 from eai import tables
-from eai.analyze import comparison, deployment, interaction, matrix, quality, roofline, scores, study, summary
-from eai.analyze.cost import costed
-from eai.analyze.load import loads
-from eai.analyze.selection import CONFIGURATION, Selection, select
-from eai.analyze.served import is_served
+from eai.analyze import comparison, deployment, roofline, scores, summary
+from eai.analyze.metrics import costed
+from eai.analyze.selection import CONFIGURATION, Selection, is_served, select
+from eai.analyze.summary import loads
 from eai.errors import UserError
 
 FACTORS = ("batch_size", "gpu", "model", "task", "input_tokens", "output_tokens")
@@ -116,10 +115,10 @@ def from_tables(
     has_items = items is not None and len(items) > 0
     table = costed(summary.summarize_selection(selection, windows, baseline, items if has_items else scored))
     pairs = scores.against_baseline(selection, items, rng, baseline) if has_items else pd.DataFrame()
-    kept = study.retention(table, pairs)
+    kept = scores.retention(table, pairs)
     comparisons = comparison.compare(windows, energies, baseline, boundary=selection.boundary, basis=selection.basis)
     varied = [f for f in FACTORS if _with_levels(table[table["n_blocks"] > 0], f)[f].nunique() > 1]
-    ratios = interaction.block_ratios(selection, baseline)
+    ratios = comparison.block_ratios(selection, baseline)
     own = replace(selection, rows=selection.rows[~is_served(selection.rows)])
     chosen_among = table[~is_served(table)]
     return Facts(
@@ -132,14 +131,14 @@ def from_tables(
         contrasts={f: found for f in varied if len(found := _contrast(selection, table, f))},
         synergies={f: found for f in varied if len(found := _synergy(ratios, f))},
         rules=deployment.decisions(chosen_among, rng),
-        choices=matrix.matrix(chosen_among, rng, kept),
+        choices=deployment.matrix(chosen_among, rng, kept),
         front=deployment.pareto(table, rng),
         pairs=pairs,
         kept=kept,
         roof=roofline.roofline(own, roofline.measured_roofs(provenance or [])) if len(own.rows) else pd.DataFrame(),
         loads=loads(windows, energies, selection.boundary, selection.basis),
-        effects=quality.effects(selection),
-        outliers=quality.outliers(selection),
+        effects=summary.disturbances(selection),
+        outliers=summary.outliers(selection),
         provenance=provenance or [],
     )
 
@@ -161,14 +160,14 @@ def _with_levels(table: pd.DataFrame, factor: str) -> pd.DataFrame:
 
 def _contrast(selection: Selection, table: pd.DataFrame, factor: str) -> pd.DataFrame:
     """The ratios of the factor's levels to its reference; empty where no two configurations differ in it alone."""
-    found = _with_levels(study.contrast(selection, factor, _reference(_with_levels(table, factor), factor)), factor)
+    found = _with_levels(comparison.contrast(selection, factor, _reference(_with_levels(table, factor), factor)), factor)
     return found if found["ratio"].notna().any() else found.iloc[:0]
 
 
 def _synergy(ratios: pd.DataFrame, factor: str) -> pd.DataFrame:
     """How the factor acts together with the strategy; empty where the experiment cannot tell."""
     rows = _with_levels(ratios, factor)
-    return _or_empty(lambda: interaction.synergy(rows, factor, _reference(rows, factor)))
+    return _or_empty(lambda: comparison.synergy(rows, factor, _reference(rows, factor)))
 
 
 def _reference(table: pd.DataFrame, factor: str):

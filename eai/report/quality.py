@@ -1,7 +1,7 @@
 """The sections on quality: scores with their metrics, what they lose against the baseline, and what is kept for the energy saved."""
 
 from eai import plots
-from eai.analyze.matrix import KEPT
+from eai.analyze.deployment import KEPT
 from eai.plots.ratios import names
 from eai.plots.style import percent
 from eai.report import wording as w

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from eai import plots
-from eai.analyze import study
+from eai.analyze import comparison
 from eai.plots.costs import MOST_SERIES, series, word
 from eai.plots.ratios import names
 from eai.plots.style import MOST_LINES, percent
@@ -169,7 +169,7 @@ def ratios(facts: Facts, language: str) -> Section:
 
 def by_strategy(facts: Facts, language: str) -> list[Table]:
     """The strategies over all strata, where there are enough strata for a mean to say something."""
-    table = study.strategies(facts.selection, facts.baseline)
+    table = comparison.strategy_ratios(facts.selection, facts.baseline)
     table = table[table["n_strata"] >= FEW_STRATA] if len(table) else table
     if table.empty:
         return []

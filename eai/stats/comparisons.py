@@ -4,6 +4,10 @@ The estimand is the ratio of two positive quantities, so everything is a differe
 overlap, so there is no difference": that has less than half of Welch's power at five blocks. "No difference" is a
 finding only by equivalence (two one-sided tests, Schuirmann 1987, doi:10.1007/BF01068419), and only where the power to
 show it was there; a comparison that cannot be made is "not_testable", never significant.
+
+Interactions and crossovers: differences of differences, and where a ratio passes through 1.
+
+Who is beaten in everything by someone else, and how sure that is.
 """
 
 from typing import NamedTuple
@@ -184,3 +188,97 @@ def outcome(difference: Difference, p_adjusted, p_equivalence, power, alpha: flo
         ["not_testable", "lower", "higher", "equivalent"],
         default="inconclusive",
     )
+
+
+class Crossover(NamedTuple):
+    """Where a line through (x, log ratio) crosses zero, with Fieller's limits, and the slope's p.
+
+    `low` and `high` are NaN where the data allow every crossover or none: then `bounded` is False.
+    """
+
+    x: float
+    low: float
+    high: float
+    slope: float
+    p_slope: float
+    bounded: bool
+
+
+def interaction(log_ratios, log_ratios_reference) -> Difference:
+    """The interaction of two factors: the mean log ratio at one level minus that at the reference level, unpaired.
+
+    On log energy "additive" means multiplicative on energy, so zero says that the two factors simply multiply.
+    """
+    a, b = np.asarray(log_ratios, float), np.asarray(log_ratios_reference, float)
+    sd_a, sd_b = (x.std(ddof=1) if len(x) > 1 else np.nan for x in (a, b))
+    return welch(a.mean(), sd_a, len(a), b.mean(), sd_b, len(b))
+
+
+def crossover(x, log_ratio, confidence: float = 0.95) -> Crossover:
+    """The x at which a straight line through the points is zero, with Fieller's interval (Fieller 1954, JRSS B 16:175).
+
+    `x` is on the scale where the line is straight (the logarithm of model size or batch). Needs three points at two places.
+    """
+    x, y = np.asarray(x, float), np.asarray(log_ratio, float)
+    if len(x) < 3 or np.ptp(x) == 0:
+        return Crossover(np.nan, np.nan, np.nan, np.nan, np.nan, False)
+    fit = stats.linregress(x, y)
+    if fit.slope == 0:
+        return Crossover(np.nan, np.nan, np.nan, 0.0, float(fit.pvalue), False)
+    df = len(x) - 2
+    t2 = stats.t.ppf(0.5 + confidence / 2, df) ** 2
+    residual = np.sum((y - fit.intercept - fit.slope * x) ** 2) / df
+    centre, spread = x.mean(), np.sum((x - x.mean()) ** 2)
+    g = t2 * residual / (spread * fit.slope**2)
+    distance = -y.mean() / fit.slope
+    if g >= 1:
+        return Crossover(float(centre + distance), np.nan, np.nan, float(fit.slope), float(fit.pvalue), False)
+    root = np.sqrt(t2 * residual * ((1 - g) / len(x) + distance**2 / spread)) / abs(fit.slope)
+    low, high = centre + (distance - root) / (1 - g), centre + (distance + root) / (1 - g)
+    return Crossover(float(centre + distance), float(low), float(high), float(fit.slope), float(fit.pvalue), True)
+
+
+def as_scale(found: Crossover) -> Interval:
+    """The crossover on the original scale when `x` was a logarithm."""
+    return Interval(*(np.exp(v) for v in (found.x, found.low, found.high)))
+
+
+AS_GOOD_AS_NORMAL = 1e9  # degrees of freedom; the generator has no t distribution with infinitely many
+
+
+def non_dominated(points) -> np.ndarray:
+    """Which points no other point beats: shape (..., n, objectives) to (..., n), every objective to be minimized.
+
+    A point is beaten by one that is nowhere worse and somewhere better; equal points do not beat each other.
+    """
+    points = np.asarray(points, float)
+    a, b = points[..., :, None, :], points[..., None, :, :]
+    beaten = (b <= a).all(axis=-1) & (b < a).any(axis=-1)
+    return ~beaten.any(axis=-1)
+
+
+def known_error(se, df) -> np.ndarray:
+    """Whether each standard error is known: 0, or finite with degrees of freedom. One repetition has none, which is no error of 0."""
+    se, df = np.broadcast_arrays(np.asarray(se, float), np.asarray(df, float))
+    return (se == 0) | (np.isfinite(se) & (df > 0))
+
+
+def draw(mean, se, df, rng: np.random.Generator, draws: int = 2_000) -> np.ndarray:
+    """Draws of every objective of every point, shape (draws, n, objectives): t around the mean; `df` may be infinite (normal).
+
+    An error of 0, or one that is not `known`, stays put: whoever states a probability asks `known` first.
+    """
+    mean, se, df = np.broadcast_arrays(*(np.asarray(x, float) for x in (mean, se, df)))
+    noise = rng.standard_t(np.clip(np.where(df > 0, df, 1.0), None, AS_GOOD_AS_NORMAL), size=(draws, *mean.shape))
+    return mean + np.where((df > 0) & np.isfinite(se), np.nan_to_num(se), 0.0) * noise
+
+
+def probability_non_dominated(mean, se, df, rng: np.random.Generator, draws: int = 2_000) -> np.ndarray:
+    """The probability that each point is on the Pareto front, given the errors of all; shape (n,). NaN where an own error is not `known`.
+
+    `mean` (n, objectives) on the scale where errors are symmetric (logarithms of energy and time, minus the score). A rival whose error
+    is not known counts at its mean.
+    """
+    drawn = draw(mean, se, df, rng, draws)
+    sure = np.broadcast_to(known_error(se, df), np.shape(mean)).all(axis=-1)
+    return np.where(sure, np.mean([non_dominated(points) for points in drawn], axis=0), np.nan)

@@ -3,6 +3,8 @@
 The replicate is the block, so every `n` here counts blocks (or items, for a proportion), never windows of one block.
 All functions take scalars or arrays and answer with arrays of the broadcast shape: a campaign of ten thousand
 configurations is one call.
+
+A quotient of two totals over items, such as nats over words, with the interval that items of unequal size allow.
 """
 
 from typing import NamedTuple
@@ -105,3 +107,20 @@ def combine(se, df, u) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(divide="ignore", invalid="ignore"):
         df_combined = np.where((u > 0) & (se > 0), df * (combined / se) ** 4, df)
     return combined, np.where(np.isfinite(se) & (df > 0), np.minimum(df_combined, 1e9), np.nan)
+
+
+def quotient_of_totals(values, sizes, confidence: float = CONFIDENCE) -> Interval:
+    """Sum of `values` over sum of `sizes` with a t interval whose replicates are the items.
+
+    Cochran 1977, Sampling Techniques, eq. 6.13: the variance is that of the residuals value - R size, so that a long item weighs by its
+    length and no more. Differences of pairs on the same items may be given as values. The ends are NaN for one item. Raises ValueError for
+    arrays of different length, an empty one, and sizes that are not positive.
+    """
+    values, sizes = np.asarray(values, float), np.asarray(sizes, float)
+    if values.shape != sizes.shape or values.ndim != 1 or not len(values) or not np.all(sizes > 0):
+        raise ValueError(f"totals need as many values as positive sizes, found {values.shape} and {sizes.shape}")
+    n, total = len(values), sizes.sum()
+    quotient = values.sum() / total
+    se = np.sqrt(n * np.sum((values - quotient * sizes) ** 2) / (n - 1)) / total if n > 1 else np.nan
+    half = float(t_quantile(n - 1, confidence)) * se
+    return Interval(quotient, quotient - half, quotient + half)

@@ -22,7 +22,7 @@ from eai.advise.diagnose.remedies import fix, saving
 from eai.advise.diagnose.snippets import BATCH, LOAD
 from eai.advise.diagnose.states import known
 from eai.advise.parameters import Request, request
-from eai.analyze.cost import costed
+from eai.analyze.metrics import costed
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.quantity import Quantity
