@@ -49,7 +49,7 @@ def test_planted_ratios_are_covered_and_planted_nulls_are_called_at_the_stated_r
 
 def test_the_family_is_declared_and_corrected_as_one():
     found = compare(*experiment(FOUR, 5, np.random.default_rng(1)))
-    assert list(found.columns) == [c.name for c in schema.COMPARISONS]
+    assert list(found.columns) == [c.name for c in schema.TABLES["comparisons"]]
     assert set(found["family"]) == {"energy_j_per_token against the baseline, 6 comparisons"}
     assert found["p_holm"].min() == pytest.approx(6 * found["p"].min())
     assert set(found["baseline"]) == {"fp16"}

@@ -50,7 +50,7 @@ def compare(
     basis: str | None = None,
     net: bool = False,
 ) -> pd.DataFrame:
-    """The comparisons table (schema.COMPARISONS) of an experiment: one row for each configuration that is not a baseline.
+    """The comparisons table (schema.TABLES["comparisons"]) of an experiment: one row for each configuration that is not a baseline.
 
     `baseline` is a strategy; by default fp16 on a GPU and fp32 on a CPU. The family of Holm's correction is all testable rows of
     the table. A row that cannot be compared is not_testable and says why. Of tasks items are compared and not tokens (AS_RUN): the column
@@ -61,7 +61,7 @@ def compare(
     tried = windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
     table = compare_blocks(block_means(selection.rows), tried, baseline, metric, margin)
     table = table.assign(basis=selection.basis)
-    return in_order(table.reindex(columns=[c.name for c in schema.COMPARISONS]))
+    return in_order(table.reindex(columns=[c.name for c in schema.TABLES["comparisons"]]))
 
 
 def compare_blocks(
