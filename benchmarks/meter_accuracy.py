@@ -9,15 +9,19 @@ stated 95 % interval on cards whose gain and offset are drawn from what the budg
 
 import argparse
 import json
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from eai.power import foils, simulate, truth
 from eai.power.derive import derive
-from eai.power.simulate import PRESETS, Preset
-from eai.power.truth import Truth
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # known powers are shared with the tests
+
+import known_power
+from known_power import PRESETS, Preset, Truth
 
 DURATIONS_S = (5.0, 10.0, 30.0)
 LOADS = ("decode", "ramp", "throttle")
@@ -28,21 +32,21 @@ def workload(kind: str, preset: Preset, duration_s: float, rng: np.random.Genera
     """(truth, decode step [s] or None) of one random load of this kind."""
     start_s = 1000.0 + rng.uniform(0, 1)
     if kind == "ramp":
-        return truth.ramp(start_s, duration_s, rng.uniform(0.7, 0.95) * preset.high_w, preset.high_w, preset.idle_w), None
+        return known_power.ramp(start_s, duration_s, rng.uniform(0.7, 0.95) * preset.high_w, preset.high_w, preset.idle_w), None
     if kind == "throttle":
         reduced_w = rng.uniform(0.5, 0.8) * preset.high_w
-        return truth.throttle(start_s, duration_s, preset.high_w, reduced_w, rng.uniform(0.1, 0.5), preset.idle_w), None
+        return known_power.throttle(start_s, duration_s, preset.high_w, reduced_w, rng.uniform(0.1, 0.5), preset.idle_w), None
     step_s = rng.uniform(0.010, 0.100)
-    return truth.decode(start_s, duration_s, step_s, rng.uniform(0.5, 0.95), preset.high_w, preset.low_w, preset.idle_w), step_s
+    return known_power.decode(start_s, duration_s, step_s, rng.uniform(0.5, 0.95), preset.high_w, preset.low_w, preset.idle_w), step_s
 
 
 def one(preset: Preset, kind: str, duration_s: float, systematic: bool, rng: np.random.Generator) -> dict:
     """One window: our relative error, whether it was flagged, whether the interval covers, and the foils' errors."""
     load, step_s = workload(kind, preset, duration_s, rng)
-    card = simulate.draw_card(preset, rng, systematic)
+    card = known_power.draw_card(preset, rng, systematic)
     idle_w = card.sensor.gain * preset.idle_w + card.sensor.offset_w + rng.normal(0, U_IDLE_W)
     spec = card.spec(preset, idle_w, U_IDLE_W, step_s)
-    stream = simulate.record(load, card, spec, rng)
+    stream = known_power.record(load, card, spec, rng)
     derived = derive(stream, load.start_s, load.stop_s, spec)
     primary = next(e for e in derived.energies if e.primary)
     quantity = primary.absolute()
@@ -50,10 +54,10 @@ def one(preset: Preset, kind: str, duration_s: float, systematic: bool, rng: np.
     t_s, power_w = power["t_s"].to_numpy(), power["value"].to_numpy()
     edges = (t_s, power_w, load.start_s, load.stop_s)
     methods = {
-        "mean_1hz": foils.mean_times_time(*edges, 1.0),
-        "mean_10hz": foils.mean_times_time(*edges, 0.1),
-        "inside_trapezoid": foils.inside_trapezoid(*edges),
-        "dedup_trapezoid": foils.dedup_trapezoid(*edges),
+        "mean_1hz": known_power.mean_times_time(*edges, 1.0),
+        "mean_10hz": known_power.mean_times_time(*edges, 0.1),
+        "inside_trapezoid": known_power.inside_trapezoid(*edges),
+        "dedup_trapezoid": known_power.dedup_trapezoid(*edges),
     }
     result = {name: value / load.energy_j - 1 for name, value in methods.items()}
     flagged = derived.status != "ok"

@@ -10,17 +10,22 @@ unsampled slices alternate in random order.
 
 import argparse
 import json
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 from scipy import stats
 
 from eai.errors import UserError
-from eai.power import simulate, truth
-from eai.power.clock import MonotonicClock
-from eai.power.fake import FakeCard, FakeNvml
+from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec
+from eai.power.meter import MonotonicClock
 from eai.power.nvml import NvmlMeter
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # known powers are shared with the tests
+
+import known_power
 
 SLICE_S = 0.25
 
@@ -40,8 +45,8 @@ def meter() -> tuple[NvmlMeter, bool]:
         return NvmlMeter(shared=True), True
     except UserError:
         clock = MonotonicClock()
-        load = truth.constant(clock.now_s() - 1.0, 1.0, 300.0, 80.0)
-        card = FakeCard(load, {"power_instant_w": simulate.SensorSpec()}, simulate.CounterSpec())
+        load = known_power.constant(clock.now_s() - 1.0, 1.0, 300.0, 80.0)
+        card = FakeCard(load, {"power_instant_w": SensorSpec()}, CounterSpec())
         return NvmlMeter(ConstantNvml([card], clock), clock=clock, environ={}), False
 
 

@@ -47,7 +47,7 @@ def _line(form: str, i: int) -> str:
 def child(path: str) -> None:
     """Integrates one log and prints its figures."""
     from eai.power.logs import read_log
-    from eai.power.logsummary import summarize_trace
+    from eai.power.trace import summarize_trace
 
     begin_s = time.perf_counter()
     energy = summarize_trace(read_log(path))["energy_j"]

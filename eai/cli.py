@@ -101,9 +101,10 @@ def trace(
 ) -> None:
     """Energy of a recorded power log, with its interval and what is wrong with the log."""
     from eai import terminal
-    from eai.power import logs, logsummary
+    from eai.power.logs import read_log
+    from eai.power.trace import summarize_trace
 
-    answer = logsummary.summarize_trace(logs.read_log(log, gpus), window)
+    answer = summarize_trace(read_log(log, gpus), window)
     emit(answer, as_json, terminal.trace_text(answer))
 
 
@@ -117,10 +118,10 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """The gain of a card's power sensor against a wall meter: shrinks the term that no repetition removes."""
-    from eai.power import calibrate
+    from eai.power import probe
 
-    found = calibrate.calibrate_logs(str(wall), str(card), efficiency, u_efficiency)
-    kept = calibrate.remember(remember, found) if remember else False
+    found = probe.calibrate_logs(str(wall), str(card), efficiency, u_efficiency)
+    kept = probe.remember_calibration(remember, found) if remember else False
     text = f"true power = {found.scale:.4f} x the card's reading, +- {196 * found.gain_rel:.2f} % (95 %), {found.bins} means of 10 s"
     emit(found.to_dict() | {"remembered": kept}, as_json, text + (", remembered" if kept else ""))
 

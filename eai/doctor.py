@@ -6,7 +6,7 @@ import shutil
 
 from eai import paths, provenance
 from eai.errors import UserError
-from eai.power.survey import survey
+from eai.power.window import survey
 
 
 def examine(probe: bool = False) -> dict:

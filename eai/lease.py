@@ -60,8 +60,7 @@ def present(asked: str = "auto") -> list[Card]:
         return [Card(uuid, gpu) for uuid, gpu in simulated.present(asked)]
     if _hidden(os.environ.get("CUDA_VISIBLE_DEVICES")) or not _torch_has_cuda():
         return []
-    from eai.power import cards
-    from eai.power.nvml import load_nvml
+    from eai.power.nvml import load_nvml, text, visible
 
     try:
         nvml = load_nvml()
@@ -69,7 +68,7 @@ def present(asked: str = "auto") -> list[Card]:
         return []
     if not nvml.nvmlDeviceGetCount():
         return []
-    return [Card(uuid, card_name(cards.text(nvml.nvmlDeviceGetName(handle)))) for uuid, handle in cards.visible(nvml)]
+    return [Card(uuid, card_name(text(nvml.nvmlDeviceGetName(handle)))) for uuid, handle in visible(nvml)]
 
 
 def _hidden(wanted: str | None) -> bool:

@@ -20,7 +20,7 @@ from eai.errors import UserError
 from eai.importers.mappings import CODECARBON, EXAMPLES, ML_ENERGY, OPTIMUM_BENCHMARK, mapping_from
 from eai.importers.tools import NO_NUMBER, NOT_MEASURED, import_phases, import_table, lm_eval_scores
 from eai.power.logs import read_log
-from eai.power.logsummary import summarize_trace
+from eai.power.trace import summarize_trace
 
 SEEDS = 40
 RNG = np.random.default_rng

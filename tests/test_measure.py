@@ -200,15 +200,15 @@ def test_kill_minus_nine_loses_at_most_the_window_in_flight(tiny_model, scratch)
 
 def test_a_sensed_window_is_stored_so_that_it_replays_bit_for_bit(sweep, monkeypatch):
     """The whole path of a GPU meter (counter and power, baselines, samples) through the store, on a simulated card that draws 200 W."""
-    from eai.power import truth
-    from eai.power.fake import FakeCard, FakeNvml
+    import known_power
+
+    from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec
     from eai.power.meter import MonotonicClock
     from eai.power.nvml import NvmlMeter
     from eai.power.replay import replay
-    from eai.power.simulate import CounterSpec, SensorSpec
 
     clock = MonotonicClock()
-    load = truth.constant(clock.now_s() - 10.0, 10_000.0, 200.0, 80.0)
+    load = known_power.constant(clock.now_s() - 10.0, 10_000.0, 200.0, 80.0)
     card = FakeCard(load, uuid="GPU-0", sensors={"power_instant_w": SensorSpec(0.02, 0.02, 0.0)}, counter=CounterSpec(0.02, 0.0))
     monkeypatch.setattr(job.power, "best_meter", lambda *_: (NvmlMeter(FakeNvml([card], clock), clock=clock, environ={}), "simulated"))
     folder = measure.run(sweep(blocks=1, batch_sizes=[1], window_s=1.0, idle_s=0.3, meter="auto"), lambda line: None)

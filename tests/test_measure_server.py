@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from types import SimpleNamespace
 
+import known_power
 import numpy as np
 import pytest
 import yaml
@@ -21,12 +22,12 @@ import yaml
 from eai import measure, paths, settings, tables
 from eai.analyze.summary import summarize
 from eai.errors import UserError
-from eai.power import choice, listener, truth
-from eai.power.clock import MonotonicClock
-from eai.power.fake import FakeCard, FakeNvml
+from eai.power import estimate
+from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec
+from eai.power.meter import MonotonicClock
 from eai.power.nvml import NvmlMeter
 from eai.power.replay import replay
-from eai.power.simulate import CounterSpec, SensorSpec
+from eai.power.window import MAKERS
 from eai.servers import load, told_quantization
 from eai.serving import whereabouts
 from eai.serving.dialect import DIALECTS
@@ -212,7 +213,7 @@ def test_the_hardware_is_the_one_the_server_is_on(monkeypatch):
     given = sweep("http://127.0.0.1:1")
     on_h100 = {"gpus": ["auto"]}, {"gpus": ["cpu"]}, {"gpus": ["h100"]}, {"gpus": ["a100"]}
     auto, cpu, right, wrong = (given.model_copy(update=changes) for changes in on_h100)
-    monkeypatch.setattr(whereabouts, "find", lambda _: listener.Found(frozenset([7])))
+    monkeypatch.setattr(whereabouts, "find", lambda _: estimate.ServerProcesses(frozenset([7])))
     monkeypatch.setattr(whereabouts.nvml, "cards_of", lambda processes, guess: [("GPU-1", "NVIDIA H100 80GB HBM3")])
     found = whereabouts.resolve_gpu(auto)
     assert found.startswith("h100") and whereabouts.resolve_gpu(right.model_copy(update={"gpus": [found]})) == found
@@ -228,13 +229,13 @@ def test_the_hardware_is_the_one_the_server_is_on(monkeypatch):
 def test_a_servers_card_is_measured_under_a_load_that_never_stops(monkeypatch):
     """The whole path of a GPU meter on a simulated card of 200 W that runs the server's process: measured, net of idle, replayed."""
     clock = MonotonicClock()
-    truth_w = truth.constant(clock.now_s() - 10.0, 10_000.0, 200.0, 80.0)
+    truth_w = known_power.constant(clock.now_s() - 10.0, 10_000.0, 200.0, 80.0)
     sensors = {"power_instant_w": SensorSpec(0.02, 0.02, 0.0)}
     with fake_process(ttft_s=0.02, itl_s=0.005) as (url, process):
         card = FakeCard(truth_w, sensors, CounterSpec(0.02, 0.0), uuid="GPU-0", processes=(process.pid,))
         nvml = FakeNvml([card], clock)
         monkeypatch.setattr(whereabouts.nvml, "load_nvml", lambda: nvml)
-        monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared, processes: NvmlMeter(nvml, gpu, clock, shared, {}, processes))
+        monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared, processes: NvmlMeter(nvml, gpu, clock, shared, {}, processes))
         folder = measure.run(sweep(url, gpus=["auto"], meter="nvml", idle_s=1.5, window_s=3.0), lambda line: None)
     windows, energies = tables.read_windows(folder), tables.read_energies(folder)
     assert windows["status"].tolist() == ["ok"], windows["reason"].iloc[0]

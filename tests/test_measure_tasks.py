@@ -5,7 +5,7 @@ import pytest
 
 from eai import measure, settings, tables
 from eai.measure.task_work import TaskPasses
-from eai.power.virtual import VirtualClock
+from eai.power.fake import VirtualClock
 from eai.workload import models
 from eai.workload.tasks import definitions
 

@@ -2,13 +2,14 @@
 
 import importlib.util
 
+import known_power
 import numpy as np
 import pytest
 from scipy import stats
 
 from eai import paths
-from eai.power import simulate, truth
 from eai.power.derive import derive
+from eai.power.fake import SensorSpec
 
 SEEDS = 16
 
@@ -23,7 +24,7 @@ def benchmark():
 
 @pytest.fixture(scope="module")
 def cells(benchmark):
-    plan = [(p, kind) for p in simulate.PRESETS for kind in benchmark.LOADS]
+    plan = [(p, kind) for p in known_power.PRESETS for kind in benchmark.LOADS]
     return [benchmark.cell(p, kind, 10.0, SEEDS, i) for i, (p, kind) in enumerate(plan)]
 
 
@@ -49,13 +50,13 @@ def test_the_methods_in_use_fail_where_ours_does_not(cells):
 @pytest.mark.parametrize("name", ["ga100_duty_fed", "average_1s", "volta_20_10"])
 def test_within_card_uncertainty_is_honest(name):
     """Errors without gain and offset, in units of the stated reading uncertainty, scatter by no more than about one."""
-    preset = next(p for p in simulate.PRESETS if p.name == name)
+    preset = next(p for p in known_power.PRESETS if p.name == name)
     rng, scores = np.random.default_rng(7), []
     for _ in range(40):
-        load = truth.constant(1000 + rng.uniform(0, 1), rng.uniform(8, 12), preset.high_w, preset.idle_w)
-        card = simulate.draw_card(preset, rng, systematic=False)
+        load = known_power.constant(1000 + rng.uniform(0, 1), rng.uniform(8, 12), preset.high_w, preset.idle_w)
+        card = known_power.draw_card(preset, rng, systematic=False)
         spec = card.spec(preset, preset.idle_w, 0.0, None)
-        stream = simulate.record(load, card, spec, rng)
+        stream = known_power.record(load, card, spec, rng)
         for e in derive(stream, load.start_s, load.stop_s, spec).energies:
             scores.append((e.energy_j - load.energy_j) / e.u_reading_j)
     assert np.sqrt(np.mean(np.square(scores))) < 1.3
@@ -63,9 +64,9 @@ def test_within_card_uncertainty_is_honest(name):
 
 def test_a_lagging_average_integrated_over_the_load_alone_loses_its_lag_and_ours_does_not():
     """A boxcar of a seconds lags by a / 2: the load alone loses a / 2 x (1 - idle / load) of its time, 4.4 % of 10 s."""
-    sensor = simulate.SensorSpec(update_s=0.001, averaging_s=1.0)
+    sensor = SensorSpec(update_s=0.001, averaging_s=1.0)
     for duration_s in (5.0, 10.0, 30.0):
-        load = truth.constant(1000.0, duration_s, 300.0, 36.0)
+        load = known_power.constant(1000.0, duration_s, 300.0, 36.0)
         t = np.arange(1000.0, 1000.0 + duration_s, 0.01)
         lost = sensor.read(load, t).mean() * duration_s / load.energy_j - 1
         assert lost == pytest.approx(-0.5 * (1 - 36 / 300) / duration_s, rel=0.03)

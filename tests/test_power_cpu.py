@@ -5,21 +5,19 @@ import subprocess
 import sys
 import time
 
+import known_power
 import pytest
 
 from eai.errors import UserError
-from eai.power import choice, rapl, truth
-from eai.power.choice import best_meter
+from eai.power import rapl
 from eai.power.derive import derive
 from eai.power.estimate import EstimateMeter, cpu_name, descendants_cpu_s
-from eai.power.fake import FakeCard, FakeNvml
-from eai.power.joint import JointMeter
+from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, VirtualClock
+from eai.power.meter import JointMeter
 from eai.power.nvml import NvmlMeter
 from eai.power.rapl import RaplMeter, domains
-from eai.power.simulate import CounterSpec, SensorSpec
-from eai.power.spec import Spec
-from eai.power.virtual import VirtualClock
-from eai.power.window import window
+from eai.power.stream import Spec
+from eai.power.window import MAKERS, best_meter, window
 
 WRAP_UJ = 262_143_328_850
 
@@ -179,7 +177,7 @@ def test_cpu_name_where_the_system_tells_and_where_not(tmp_path):
 def test_processor_and_gpu_over_one_window_stay_apart(tmp_path, monkeypatch):
     monkeypatch.setenv("EAI_CACHE", str(tmp_path / "cache"))
     clock = Processor(powercap(tmp_path / "cap"), {"intel-rapl:0": 80.0, "intel-rapl:0:2": 12.0})
-    load = truth.constant(1100.0, 9.7, 300.0, 80.0)
+    load = known_power.constant(1100.0, 9.7, 300.0, 80.0)
     nvml = NvmlMeter(FakeNvml([FakeCard(load, {"power_instant_w": SensorSpec()}, CounterSpec())], clock), clock=clock, environ={})
     with JointMeter(nvml, RaplMeter(tmp_path / "cap", clock)) as meter:
         clock.sleep(1100.0 - nvml.pad_s - clock.now_s())
@@ -198,11 +196,11 @@ def test_processor_and_gpu_over_one_window_stay_apart(tmp_path, monkeypatch):
 
 def test_the_choice_reads_the_processor_beside_a_gpu(monkeypatch):
     clock = VirtualClock()
-    nvml = FakeNvml([FakeCard(truth.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec())], clock)
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(nvml, clock=clock, environ={}))
-    monkeypatch.setattr(choice.rapl, "refusal", lambda: None)
+    nvml = FakeNvml([FakeCard(known_power.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec())], clock)
+    monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(nvml, clock=clock, environ={}))
+    monkeypatch.setattr(rapl, "refusal", lambda: None)
     assert best_meter("a100")[0].name == "nvml+rapl"
-    monkeypatch.setattr(choice.rapl, "refusal", lambda: UserError("none"))
+    monkeypatch.setattr(rapl, "refusal", lambda: UserError("none"))
     assert best_meter("a100")[0].name == "nvml"
 
 
@@ -211,14 +209,14 @@ def refuse(gpu, shared=False):
 
 
 def test_the_choice_falls_back_and_says_why(monkeypatch):
-    monkeypatch.setitem(choice.MAKERS, "nvml", refuse)
-    monkeypatch.setitem(choice.MAKERS, "rapl", refuse)
+    monkeypatch.setitem(MAKERS, "nvml", refuse)
+    monkeypatch.setitem(MAKERS, "rapl", refuse)
     meter, why = best_meter()
     assert meter.name == "estimate" and why.count("not here") == 2 and "\n" not in why
 
 
 def test_a_gpu_is_never_answered_with_a_cpu_meter(monkeypatch):
-    monkeypatch.setitem(choice.MAKERS, "nvml", refuse)
+    monkeypatch.setitem(MAKERS, "nvml", refuse)
     with pytest.raises(UserError, match="not here"):
         best_meter("a100")
     with pytest.raises(UserError, match="not here"):
@@ -228,5 +226,5 @@ def test_a_gpu_is_never_answered_with_a_cpu_meter(monkeypatch):
 
 
 def test_the_cpu_is_never_answered_with_nvml(monkeypatch):
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: pytest.fail("NVML was asked for a CPU"))
+    monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared=False: pytest.fail("NVML was asked for a CPU"))
     assert best_meter("cpu")[0].boundary == "cpu_package"

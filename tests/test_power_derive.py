@@ -2,21 +2,19 @@
 
 import math
 
+import known_power
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai.power import foils, simulate, truth
-from eai.power.alias import is_aliased
 from eai.power.derive import derive
-from eai.power.energy import Energy, interval, total
+from eai.power.fake import CounterSpec, SensorSpec
+from eai.power.readings import Energy, at_edges, counter_delta, coverage, integrate, interval, is_aliased, total
 from eai.power.replay import replay, same
-from eai.power.spec import DeviceSpec, Spec
-from eai.power.steady import power_settled, steady, warm_up
-from eai.power.stream import row, split, to_stream
-from eai.power.trace import at_edges, counter_delta, coverage, integrate
+from eai.power.stream import DeviceSpec, Spec, row, split, to_stream
+from eai.power.window import power_settled, steadiness, until_steady
 
 GRID = np.arange(0.0, 10.0, 0.1)
 
@@ -44,10 +42,10 @@ def test_a_ramp_is_integrated_exactly(slope, base, start_s, duration_s):
 def test_the_foils_fail_where_we_do_not():
     constant = np.full(len(GRID), 100.0)
     assert integrate(GRID, constant, 1.05, 4.05) == pytest.approx(300.0)
-    assert foils.dedup_trapezoid(GRID, constant, 1.05, 4.05) == 0.0
-    assert foils.inside_trapezoid(GRID, constant, 1.05, 4.05) == pytest.approx(290.0)
+    assert known_power.dedup_trapezoid(GRID, constant, 1.05, 4.05) == 0.0
+    assert known_power.inside_trapezoid(GRID, constant, 1.05, 4.05) == pytest.approx(290.0)
     step = np.where(GRID < 4.5, 100.0, 400.0)
-    assert foils.mean_times_time(GRID, step, 4.0, 5.0, 1.0) == pytest.approx(100.0), "1 Hz sees one reading, 150 J too few"
+    assert known_power.mean_times_time(GRID, step, 4.0, 5.0, 1.0) == pytest.approx(100.0), "1 Hz sees one reading, 150 J too few"
 
 
 def test_integral_of_nothing_is_an_error():
@@ -89,7 +87,7 @@ def test_edges_need_a_reading_on_each_side():
     st.floats(0, 20),
 )
 def test_the_truth_is_the_integral_of_its_own_pieces(parts, idle_w, begin_s, duration_s):
-    load = truth.pieces(0.0, parts, idle_w)
+    load = known_power.pieces(0.0, parts, idle_w)
     assert load.energy_j == pytest.approx(sum(d * (a + b) / 2 for d, a, b in parts), rel=1e-9)
     fine = np.linspace(begin_s, begin_s + duration_s, 4001)
     middle = (fine[1:] + fine[:-1]) / 2
@@ -103,18 +101,18 @@ def test_the_truth_is_the_integral_of_its_own_pieces(parts, idle_w, begin_s, dur
 
 
 def test_decode_wave_has_its_closed_form():
-    load = truth.decode(0.0, 10.0, 0.04, 0.75, 300.0, 100.0, 50.0)
+    load = known_power.decode(0.0, 10.0, 0.04, 0.75, 300.0, 100.0, 50.0)
     assert load.energy_j == pytest.approx(10.0 * (0.75 * 300 + 0.25 * 100))
-    cut = truth.decode(0.0, 0.05, 0.04, 0.5, 300.0, 100.0, 50.0)
+    cut = known_power.decode(0.0, 0.05, 0.04, 0.5, 300.0, 100.0, 50.0)
     assert cut.energy_j == pytest.approx(0.02 * 300 + 0.02 * 100 + 0.01 * 300)
 
 
 def test_a_simulated_reading_is_gain_times_the_mean_plus_offset_held_for_an_update():
-    load = truth.constant(0.0, 1.0, 300.0, 100.0)
-    spec = simulate.SensorSpec(0.1, 0.05, gain=1.1, offset_w=-7.0, delay_s=0.02)
+    load = known_power.constant(0.0, 1.0, 300.0, 100.0)
+    spec = SensorSpec(0.1, 0.05, gain=1.1, offset_w=-7.0, delay_s=0.02)
     seen = spec.read(load, np.array([0.0, 0.05, 0.1, 0.19, 0.2, 1.05, 1.1]))
     assert seen == pytest.approx([103.0, 103.0, 323.0, 323.0, 323.0, 323.0, 103.0])
-    late = simulate.SensorSpec(0.1, 0.05, phase_s=0.05, delay_s=0.02)
+    late = SensorSpec(0.1, 0.05, phase_s=0.05, delay_s=0.02)
     assert late.read(load, np.array([0.06])) == pytest.approx((300 * 0.03 + 100 * 0.02) / 0.05)
 
 
@@ -161,12 +159,12 @@ def test_unmeasured_is_none_and_never_zero():
 
 
 def one_window(preset_name="ada_instant", step_s=0.037, seed=5, duration_s=10.0):
-    preset = next(p for p in simulate.PRESETS if p.name == preset_name)
+    preset = next(p for p in known_power.PRESETS if p.name == preset_name)
     rng = np.random.default_rng(seed)
-    load = truth.decode(1000.0, duration_s, step_s, 0.9, preset.high_w, preset.low_w, preset.idle_w)
-    card = simulate.draw_card(preset, rng, systematic=False)
+    load = known_power.decode(1000.0, duration_s, step_s, 0.9, preset.high_w, preset.low_w, preset.idle_w)
+    card = known_power.draw_card(preset, rng, systematic=False)
     spec = card.spec(preset, preset.idle_w, 0.5, step_s)
-    return load, simulate.record(load, card, spec, rng), spec
+    return load, known_power.record(load, card, spec, rng), spec
 
 
 def test_a_full_rate_counter_stands_where_the_integral_aliases():
@@ -215,11 +213,11 @@ def test_calibration_scales_and_shifts_the_reading():
 
 
 def test_a_calibrated_baseline_is_taken_back_to_the_sensor_in_the_pads():
-    preset = next(p for p in simulate.PRESETS if p.name == "ada_instant")
-    load = truth.constant(1000.0, 10.0, 300.0, 80.0)
-    card = simulate.SimulatedCard(simulate.SensorSpec(0.1, 0.1), simulate.CounterSpec())
+    preset = next(p for p in known_power.PRESETS if p.name == "ada_instant")
+    load = known_power.constant(1000.0, 10.0, 300.0, 80.0)
+    card = known_power.SimulatedCard(SensorSpec(0.1, 0.1), CounterSpec())
     plain = card.spec(preset, 80.0, 0.0, None)
-    stream = simulate.record(load, card, plain, np.random.default_rng(0))
+    stream = known_power.record(load, card, plain, np.random.default_rng(0))
     device = DeviceSpec(**{**vars(plain.devices[0]), "scale": 2.0, "shift_w": -10.0, "idle_w": 2 * 80.0 - 10.0})
     for e in derive(stream, load.start_s, load.stop_s, Spec("gpu", (device,))).energies:
         assert e.energy_j == pytest.approx(2 * 3000.0 - 100.0, abs=4 * e.u_reading_j)
@@ -286,13 +284,13 @@ def test_same_means_the_same_bits(a, b, equal):
 
 def test_steady_needs_five_groups_within_two_percent():
     rng = np.random.default_rng(0)
-    assert not steady([0.05] * 79).steady and steady([0.05] * 80).steady
+    assert not steadiness([0.05] * 79).steady and steadiness([0.05] * 80).steady
     warming = 0.05 * (1 + np.exp(-np.arange(400) / 40))
-    assert not steady(warming[:80]).steady and steady(warming).steady
+    assert not steadiness(warming[:80]).steady and steadiness(warming).steady
     noisy = rng.normal(0.05, 0.005, 80)
-    assert steady(noisy).cv == pytest.approx(0.1 / math.sqrt(16), rel=0.8), "jitter of single steps is divided by sqrt(16)"
+    assert steadiness(noisy).cv == pytest.approx(0.1 / math.sqrt(16), rel=0.8), "jitter of single steps is divided by sqrt(16)"
     groups = np.repeat([1.00, 1.01, 0.99, 1.02, 0.98], 16)
-    assert steady(groups).cv == pytest.approx(np.std([1.00, 1.01, 0.99, 1.02, 0.98], ddof=1))
+    assert steadiness(groups).cv == pytest.approx(np.std([1.00, 1.01, 0.99, 1.02, 0.98], ddof=1))
 
 
 def test_power_that_still_rises_has_not_settled():
@@ -310,8 +308,8 @@ def test_warm_up_stops_when_steady_and_at_the_cap():
 
         return run
 
-    verdict, spent_s = warm_up(step(lambda t: 0.05), lambda: now[0])
+    verdict, spent_s = until_steady(step(lambda t: 0.05), lambda: now[0])
     assert verdict.steady and spent_s == pytest.approx(80 * 0.05)
     now[0] = 0.0
-    verdict, spent_s = warm_up(step(lambda t: 0.05 * 1.05**t), lambda: now[0], cap_s=20.0)
+    verdict, spent_s = until_steady(step(lambda t: 0.05 * 1.05**t), lambda: now[0], cap_s=20.0)
     assert not verdict.steady and spent_s == pytest.approx(20.0, abs=0.2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eai.errors import UserError
 from eai.power.logs import read_log
-from eai.power.logsummary import sensor_period_s, summarize_trace
+from eai.power.trace import sensor_period_s, summarize_trace
 
 
 def stamp(i, step_ms=100):

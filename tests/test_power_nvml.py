@@ -2,15 +2,13 @@
 
 import os
 
+import known_power
 import numpy as np
 import pytest
 
 from eai.errors import UserError
-from eai.power import truth
-from eai.power.fake import FakeCard, FakeNvml
+from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, VirtualClock
 from eai.power.nvml import NvmlMeter
-from eai.power.simulate import CounterSpec, SensorSpec
-from eai.power.virtual import VirtualClock
 from eai.power.window import window
 
 START_S = 1100.0
@@ -26,7 +24,7 @@ def make(card_options=(), cards=1, environ=None, **meter_options):
     """A meter over fake cards whose load of 300 W lasts 10 s from START_S; idle 80 W."""
     clock = VirtualClock(START_S - 5)
     options = {"sensors": INSTANT, "counter": CounterSpec(0.1, 0.042), **dict(card_options)}
-    load = options.pop("truth", truth.constant(START_S, 10.0, 300.0, 80.0))
+    load = options.pop("truth", known_power.constant(START_S, 10.0, 300.0, 80.0))
     fakes = [FakeCard(load, uuid=f"GPU-{i}", **options) for i in range(cards)]
     nvml = FakeNvml(fakes, clock)
     return NvmlMeter(nvml, clock=clock, environ=environ or {}, **meter_options), nvml, clock
@@ -156,7 +154,7 @@ def test_failing_reads_are_counted_as_missing():
 
 
 def test_a_dead_sampler_spoils_the_window_and_not_the_next(monkeypatch):
-    meter, _, clock = make({"truth": truth.constant(START_S, 60.0, 300.0, 80.0)})
+    meter, _, clock = make({"truth": known_power.constant(START_S, 60.0, 300.0, 80.0)})
     real, beats = meter._read, iter(range(10**6))
 
     def dies():
@@ -234,7 +232,7 @@ def test_a_process_that_arrives_during_the_window_makes_it_invalid():
 
 
 def test_exception_in_the_body_propagates_and_the_meter_works_on():
-    meter, _, clock = make({"truth": truth.constant(START_S, 60.0, 300.0, 80.0)})
+    meter, _, clock = make({"truth": known_power.constant(START_S, 60.0, 300.0, 80.0)})
     with meter:
         with pytest.raises(ZeroDivisionError), window(meter) as broken:
             clock.sleep(1.0)
@@ -272,7 +270,7 @@ def test_visible_devices_by_index_uuid_and_prefix():
 
 def test_an_index_among_different_cards_needs_pci_order():
     clock = VirtualClock()
-    load = truth.constant(START_S, 1.0, 300.0, 80.0)
+    load = known_power.constant(START_S, 1.0, 300.0, 80.0)
     nvml = FakeNvml([FakeCard(load, INSTANT, uuid="GPU-a"), FakeCard(load, INSTANT, uuid="GPU-b", name="NVIDIA T4")], clock)
     with pytest.raises(UserError, match="PCI_BUS_ID"):
         NvmlMeter(nvml, clock=clock, environ={"CUDA_VISIBLE_DEVICES": "1"})

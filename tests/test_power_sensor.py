@@ -3,21 +3,18 @@
 import math
 from dataclasses import replace
 
+import known_power
 import numpy as np
 import pytest
 
 from eai import paths
 from eai.errors import UserError
-from eai.power import choice, sensor, truth
-from eai.power.calibrate import Calibration, apply, calibrate, calibrate_logs, remember
-from eai.power.fake import FakeCard, FakeNvml
+from eai.power import sensor
+from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, VirtualClock
 from eai.power.logs import LoggedGpu
 from eai.power.nvml import NvmlMeter
-from eai.power.probe import probe, probe_cards
-from eai.power.simulate import CounterSpec, SensorSpec
-from eai.power.survey import expected, survey
-from eai.power.virtual import VirtualClock
-from eai.power.window import window
+from eai.power.probe import Calibration, apply_calibration, calibrate, calibrate_logs, probe, probe_cards, remember_calibration
+from eai.power.window import MAKERS, expected, survey, window
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +152,7 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(monkeypatch):
 
 def test_a_load_on_another_card_is_noticed():
     clock = VirtualClock()
-    idle = truth.constant(0.0, 1.0, 80.0, 80.0)
+    idle = known_power.constant(0.0, 1.0, 80.0, 80.0)
     nvml = FakeNvml([FakeCard(idle, {"power_instant_w": SensorSpec()}, CounterSpec())], clock)
     card = NvmlMeter(nvml, clock=clock, environ={}).cards[0]
     with pytest.raises(UserError, match="does not follow the load"):
@@ -217,9 +214,10 @@ def test_logs_that_cannot_calibrate_are_refused(change, words):
 
 def test_a_calibration_corrects_the_next_window_and_shrinks_its_interval():
     gain, clock = 0.90, VirtualClock(1095.0)
-    load = truth.constant(1100.0, 10.0, 300.0, 80.0)
+    load = known_power.constant(1100.0, 10.0, 300.0, 80.0)
     nvml = FakeNvml([FakeCard(load, {"power_instant_w": SensorSpec(gain=gain)}, CounterSpec(gain=gain))], clock)
-    assert apply(NvmlMeter(nvml, clock=clock, environ={}).cards[0], replace(calibrate(*wall_and_card(), 0.92, 0.01), scale=1 / gain))
+    found = replace(calibrate(*wall_and_card(), 0.92, 0.01), scale=1 / gain)
+    assert apply_calibration(NvmlMeter(nvml, clock=clock, environ={}).cards[0], found)
     with NvmlMeter(nvml, clock=clock, environ={}) as meter:
         clock.sleep(1100.0 - meter.pad_s - clock.now_s())
         with window(meter) as w:
@@ -230,13 +228,13 @@ def test_a_calibration_corrects_the_next_window_and_shrinks_its_interval():
 
 def test_survey_says_what_is_usable_how_well_and_what_to_do(monkeypatch):
     clock = VirtualClock()
-    nvml = FakeNvml([FakeCard(truth.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec())], clock)
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(nvml, clock=clock, environ={}))
+    nvml = FakeNvml([FakeCard(known_power.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec())], clock)
+    monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(nvml, clock=clock, environ={}))
 
     def refuse(gpu, shared=False):
         raise UserError("no counters", "counters", "load the module")
 
-    monkeypatch.setitem(choice.MAKERS, "rapl", refuse)
+    monkeypatch.setitem(MAKERS, "rapl", refuse)
     rows = {r["name"]: r for r in survey()}
     assert [r["usable"] for r in rows.values()] == [True, False, True]
     assert rows["rapl"]["why"] == "no counters" and rows["rapl"]["do"] == "load the module" and rows["rapl"]["interval_10s"] is None
@@ -250,16 +248,21 @@ def test_survey_says_what_is_usable_how_well_and_what_to_do(monkeypatch):
 def test_survey_names_the_processes_in_the_way(monkeypatch):
     clock = VirtualClock()
     card = FakeCard(
-        truth.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec(), processes=(999_999_1, 999_999_2, 999_999_3)
+        known_power.constant(0.0, 1.0, 80.0, 80.0),
+        {"power_instant_w": SensorSpec()},
+        CounterSpec(),
+        processes=(999_999_1, 999_999_2, 999_999_3),
     )
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(FakeNvml([card], clock), clock=clock, environ={}))
+    monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(FakeNvml([card], clock), clock=clock, environ={}))
     row = survey()[0]
     assert not row["usable"] and "other process" in row["why"] and "nvidia-smi" in row["do"]
 
 
 def test_the_expected_interval_is_what_a_window_then_gets():
     clock = VirtualClock(1095.0)
-    nvml = FakeNvml([FakeCard(truth.constant(1100.0, 10.0, 250.0, 83.3), {"power_instant_w": SensorSpec(0.1, 0.1)}, CounterSpec())], clock)
+    nvml = FakeNvml(
+        [FakeCard(known_power.constant(1100.0, 10.0, 250.0, 83.3), {"power_instant_w": SensorSpec(0.1, 0.1)}, CounterSpec())], clock
+    )
     with NvmlMeter(nvml, clock=clock, environ={}) as meter:
         ahead, _ = expected(meter.spec().devices[0])
         clock.sleep(1100.0 - meter.pad_s - clock.now_s())
@@ -271,12 +274,12 @@ def test_the_expected_interval_is_what_a_window_then_gets():
 
 def test_a_calibration_is_remembered_for_the_card_that_is_named():
     clock = VirtualClock(1000.0)
-    load, sensors = truth.constant(1000.0, 1.0, 300.0, 80.0), {"power_instant_w": SensorSpec(0.1, 0.025, 0.03)}
+    load, sensors = known_power.constant(1000.0, 1.0, 300.0, 80.0), {"power_instant_w": SensorSpec(0.1, 0.025, 0.03)}
     fakes = [FakeCard(load, uuid=f"GPU-{i}", sensors=sensors) for i in (0, 1)]
     nvml = FakeNvml(fakes, clock)
     found = Calibration(1.05, 0.01, 100.0, 0.0, 20, 0.999)
     with pytest.raises(UserError, match="one of GPU-0, GPU-1"):
-        remember("GPU-7", found, NvmlMeter(nvml, clock=clock, environ={}))
-    assert remember("GPU-1", found, NvmlMeter(nvml, clock=clock, environ={}))
+        remember_calibration("GPU-7", found, NvmlMeter(nvml, clock=clock, environ={}))
+    assert remember_calibration("GPU-1", found, NvmlMeter(nvml, clock=clock, environ={}))
     with NvmlMeter(nvml, clock=clock, environ={}) as meter:
         assert [card.sensor.scale for card in meter.cards] == [1.0, 1.05]

@@ -6,16 +6,15 @@ import subprocess
 import sys
 import time
 
+import known_power
 import pytest
 
 from eai.errors import UserError
-from eai.power import cards, derive, listener, nvml, truth
-from eai.power.absent import AbsentMeter
+from eai.power import derive, estimate, nvml
 from eai.power.estimate import EstimateMeter, families, trees_cpu_s
-from eai.power.fake import FakeCard, FakeNvml
+from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, VirtualClock
+from eai.power.meter import AbsentMeter
 from eai.power.nvml import NvmlMeter
-from eai.power.simulate import CounterSpec, SensorSpec
-from eai.power.virtual import VirtualClock
 from eai.power.window import window
 
 BURN = "while True: pass"
@@ -48,8 +47,8 @@ def test_the_process_that_listens_is_found_with_what_it_started(started):
     )
     port, child = int(server.stdout.readline()), int(server.stdout.readline())
     try:
-        found = listener.server("127.0.0.1", port)
-        assert found == listener.Found(frozenset([server.pid]))
+        found = estimate.server_processes("127.0.0.1", port)
+        assert found == estimate.ServerProcesses(frozenset([server.pid]))
         assert set(families(found.processes)) == {server.pid, child}
         before_s, begin_s = trees_cpu_s(found.processes), time.monotonic()
         time.sleep(1.0)
@@ -105,20 +104,20 @@ def test_a_process_that_is_not_the_server_is_not_taken_for_it(started, program, 
     try:
         port = int(process.stdout.readline())
         process.stdout.readline()
-        found = listener.server("127.0.0.1", port)
+        found = estimate.server_processes("127.0.0.1", port)
         assert not found.processes and words in found.reason and "server_pid" in found.reason
-        assert listener.server("127.0.0.1", port, pid=process.pid).processes == {process.pid}
+        assert estimate.server_processes("127.0.0.1", port, pid=process.pid).processes == {process.pid}
     finally:
         process.communicate("")
 
 
 def test_a_server_in_this_process_or_elsewhere_is_not_billed():
     with socket.create_server(("127.0.0.1", 0)) as own:
-        assert "the process that measures" in listener.server("127.0.0.1", own.getsockname()[1]).reason
-    assert "another machine" in listener.server("192.0.2.1", 80).reason  # TEST-NET-1, RFC 5737: nobody's
-    assert "another machine" in listener.server("no.such.host.invalid", 80).reason
-    assert "no process" in listener.server("127.0.0.1", 1, pid=2**22 + 1).reason
-    assert listener.is_here("localhost") and listener.is_here("127.0.0.1")
+        assert "the process that measures" in estimate.server_processes("127.0.0.1", own.getsockname()[1]).reason
+    assert "another machine" in estimate.server_processes("192.0.2.1", 80).reason  # TEST-NET-1, RFC 5737: nobody's
+    assert "another machine" in estimate.server_processes("no.such.host.invalid", 80).reason
+    assert "no process" in estimate.server_processes("127.0.0.1", 1, pid=2**22 + 1).reason
+    assert estimate.is_this_machine("localhost") and estimate.is_this_machine("127.0.0.1")
 
 
 def test_the_tables_of_the_kernel_are_read_as_documented(tmp_path):
@@ -133,9 +132,9 @@ def test_the_tables_of_the_kernel_are_read_as_documented(tmp_path):
         (tmp_path / str(pid) / "fd" / "3").symlink_to(f"socket:[{inode}]")
         (tmp_path / str(pid) / "comm").write_text("python\n")
         (tmp_path / str(pid) / "stat").write_text(f"{pid} (a b) S {parent} " + "0 " * 9 + "100 50 0 0 " + "0 " * 10)
-    assert listener.server("127.0.0.1", 8000, proc=tmp_path).processes == {10}
+    assert estimate.server_processes("127.0.0.1", 8000, proc=tmp_path).processes == {10}
     assert trees_cpu_s([10], tmp_path) == pytest.approx(2 * 150 / os.sysconf("SC_CLK_TCK"))
-    assert "another user" in listener.server("127.0.0.1", 8001, proc=_without_files(tmp_path, 12)).reason
+    assert "another user" in estimate.server_processes("127.0.0.1", 8001, proc=_without_files(tmp_path, 12)).reason
 
 
 def _without_files(proc, pid):
@@ -155,7 +154,7 @@ def card(load, **changes):
 def host():
     """A clock and two cards, the second of which runs processes 41 and 42."""
     clock = VirtualClock()
-    load = truth.constant(0.0, 5000.0, 200.0, 80.0)
+    load = known_power.constant(0.0, 5000.0, 200.0, 80.0)
     return clock, FakeNvml([card(load, uuid="GPU-a"), card(load, uuid="GPU-b", processes=(41, 42))], clock)
 
 
@@ -163,9 +162,9 @@ def test_the_servers_card_is_found_by_its_processes(host, monkeypatch):
     """Where ids are the host's own they decide; in a container, where they are not, the choice of cards has to."""
     _, fake = host
     assert nvml.cards_of(frozenset([42, 99]), fake, {}) == [("GPU-b", "NVIDIA A100-SXM4-40GB")]
-    monkeypatch.setattr(cards, "_initial_namespace", lambda: True)
+    monkeypatch.setattr(nvml, "_initial_namespace", lambda: True)
     assert nvml.cards_of(frozenset([7]), fake, {}) == []
-    monkeypatch.setattr(cards, "_initial_namespace", lambda: False)
+    monkeypatch.setattr(nvml, "_initial_namespace", lambda: False)
     assert nvml.cards_of(frozenset([7]), fake, {}, guess=False) == []
     with pytest.raises(UserError, match="which of 2 cards"):
         nvml.cards_of(frozenset([7]), fake, {})
@@ -174,7 +173,7 @@ def test_the_servers_card_is_found_by_its_processes(host, monkeypatch):
 
 def test_the_servers_processes_are_no_strangers_on_its_card(host, monkeypatch):
     clock, fake = host
-    monkeypatch.setattr(cards, "_initial_namespace", lambda: True)
+    monkeypatch.setattr(nvml, "_initial_namespace", lambda: True)
     with pytest.raises(UserError, match="2 other process"):
         NvmlMeter(fake, "GPU-b", clock, environ={}).open()
     with NvmlMeter(fake, "GPU-b", clock, environ={}, ours=frozenset([41, 42])) as meter:
@@ -190,7 +189,7 @@ def test_the_servers_processes_are_no_strangers_on_its_card(host, monkeypatch):
 def served_window(loaded: bool, sensors=None, counter=CounterSpec(0.02, 0.0), duration_s=5.0, load=None):  # noqa: B008
     """A window in the middle of a load of 200 W over a card that idles at 80 W, whose idle power was measured before."""
     clock = VirtualClock()
-    load = load or truth.constant(clock.now_s() + 100.0, 5000.0, 200.0, 80.0)
+    load = load or known_power.constant(clock.now_s() + 100.0, 5000.0, 200.0, 80.0)
     one = card(load, uuid="GPU-0", counter=counter, **({"sensors": sensors} if sensors else {}))
     with NvmlMeter(FakeNvml([one], clock), clock=clock, environ={}) as meter:
         baseline = meter.idle(5.0)
@@ -226,7 +225,7 @@ def test_the_counter_alone_does_as_well():
 def test_a_load_that_swings_stays_within_its_uncertainty():
     """Bursts of 0.4 s at 250 W and 0.3 s at 100 W without end: the mean power times the duration, within three standard uncertainties."""
     clock = VirtualClock()
-    load = truth.decode(clock.now_s() + 100.0, 2000.0, 0.7, 4 / 7, 250.0, 100.0, 80.0)
+    load = known_power.decode(clock.now_s() + 100.0, 2000.0, 0.7, 4 / 7, 250.0, 100.0, 80.0)
     w = served_window(True, {"power_instant_w": SensorSpec(0.1, 0.1, 0.0)}, duration_s=10.0, load=load)
     true_j = float(load.cumulative_j(w.stop_s) - load.cumulative_j(w.start_s))
     for energy in w.energies:

@@ -9,11 +9,11 @@ import pytest
 
 import eai
 from eai import power, schema
-from eai.power import choice
-from eai.power.clock import MonotonicClock, next_beat
 from eai.power.estimate import EstimateMeter
+from eai.power.fake import VirtualClock
+from eai.power.meter import MonotonicClock, next_beat
 from eai.power.stream import row
-from eai.power.virtual import VirtualClock
+from eai.power.window import MAKERS
 
 
 def meter(cpu_s=(0.0, 3.0)):
@@ -23,7 +23,7 @@ def meter(cpu_s=(0.0, 3.0)):
 
 def test_users_own_code_in_one_line(monkeypatch):
     one = meter()
-    monkeypatch.setitem(choice.MAKERS, "nvml", lambda gpu, shared=False: one)
+    monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared=False: one)
     with eai.window("prefill") as w:
         one.clock.sleep(2.0)
     assert w.name == "prefill" and w.cpu_energy_j.value == pytest.approx(12.0) and w.status == "ok"

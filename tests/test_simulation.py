@@ -16,9 +16,8 @@ from eai.analyze import summary
 from eai.claims import measured
 from eai.errors import UserError
 from eai.power import simulated
+from eai.power.fake import CounterSpec, SensorSpec, Timeline
 from eai.power.replay import replay
-from eai.power.simulate import CounterSpec, SensorSpec
-from eai.power.truth import Timeline
 from eai.predict import rows
 
 GPU = "simulated_h200_sxm"

@@ -1,15 +1,20 @@
 """The stages of the campaign that are no sweeps: the card's sensor, other methods beside ours, outlier channels of real weights."""
 
 import statistics
+import sys
+from pathlib import Path
 
 from eai import order, power
 from eai.measure.system import system
-from eai.power import foils
 from eai.power import probe as probing
 from eai.power.nvml import NvmlMeter
 from eai.power.simulated import SimulatedMeter, is_simulated
 from eai.power.stream import row
 from eai.settings import EMBEDDED_MODEL
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))  # known powers are shared with the tests
+
+import known_power
 
 POLL_S, POLLED_S = 0.05, 8.0
 BESIDE = {"models": ["Qwen/Qwen2-1.5B-Instruct"], "quantizations": ["bf16"], "batch_sizes": [1], "blocks": 1}
@@ -93,7 +98,7 @@ def _window(meter: NvmlMeter, baseline: power.Baseline, work) -> dict:
     ours = next(e.energy_j for e in window.energies if e.primary)
     found = {name: statistics.mean(values) * window.duration_s for name, values in readings.items()}
     t_s, power_w = _trace(window.stream, card)
-    for name, method in (("inside_trapezoid", foils.inside_trapezoid), ("dedup_trapezoid", foils.dedup_trapezoid)):
+    for name, method in (("inside_trapezoid", known_power.inside_trapezoid), ("dedup_trapezoid", known_power.dedup_trapezoid)):
         found[name] = method(t_s, power_w, window.start_s, window.stop_s)
     found |= {"zeus": zeus_j}
     shares = {f"{name}_over_ours": value / ours if value is not None else None for name, value in found.items() if name != "zeus" or value}

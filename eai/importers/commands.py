@@ -24,10 +24,10 @@ def import_(
     from eai import tables
     from eai.cluster import preflight
     from eai.importers import reading as imports
-    from eai.power import logs, logsummary
+    from eai.power import logs, trace
 
     asked = imports.Asked(tuple(files), tool, mapping, pairs(parameter), phases, power)
-    found = imports.read(asked, lambda log: logsummary.phase_energies(logs.read_log(log)))
+    found = imports.read(asked, lambda log: trace.phase_energies(logs.read_log(log)))
     preflight.require_new(tables.experiment_dir(out))
     answer = {"experiment": str(tables.write_experiment(out, found.windows, found.energies, found.scores))} | imports.account(found)
     emit(answer, as_json, imports.text(answer))

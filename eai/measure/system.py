@@ -7,7 +7,7 @@ from eai.measure.simulated import SimulatedSystem
 from eai.measure.task_work import task_passes
 from eai.measure.work import FixedGeneration, Work
 from eai.order import PlannedWindow
-from eai.power.clock import Clock
+from eai.power.meter import Clock
 from eai.power.simulated import is_simulated
 from eai.serving.served import ServedSystem
 from eai.settings import Configuration, Sweep

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 
 from eai.measure.warmup import Warm
-from eai.power import steady
-from eai.power.clock import Clock
+from eai.power.meter import Clock
+from eai.power.window import GROUPS, power_settled, until_steady
 from eai.taskcards import TaskCard
 from eai.workload import memory
 from eai.workload.models import LoadedModel
@@ -31,9 +31,9 @@ class TaskPasses:
             return duration_s
 
         def settled() -> bool:
-            return not readings or steady.power_settled(*zip(*readings[-steady.GROUPS :], strict=True))
+            return not readings or power_settled(*zip(*readings[-GROUPS:], strict=True))
 
-        verdict, _ = steady.warm_up(step, self._clock.now_s, cap_s, settled, group_steps=1)
+        verdict, _ = until_steady(step, self._clock.now_s, cap_s, settled, group_steps=1)
         memory.reset_peak(self._loaded.device)
         return Warm(self._clock.now_s() - start_s, verdict.cv, verdict.steady and settled(), None, None)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from eai.power import steady
-from eai.power.clock import Clock, MonotonicClock
+from eai.power.meter import Clock, MonotonicClock
+from eai.power.window import GROUP_STEPS, GROUPS, power_settled, until_steady
 from eai.workload.generation import Produced
 
 
@@ -50,16 +50,16 @@ def warm_up(work: Steppable, cap_s: float, power_w: Callable[[], float | None] =
     readings: list[tuple[float, float]] = []
 
     def group() -> float:
-        calls = [work.run() for _ in range(max(1, -(-steady.GROUP_STEPS // work.output_tokens)))]
+        calls = [work.run() for _ in range(max(1, -(-GROUP_STEPS // work.output_tokens)))]
         groups_s.append(statistics.mean(call.duration_s for call in calls))
         if (watts := power_w()) is not None:
             readings.append((clock.now_s(), watts))
         return groups_s[-1]
 
     def settled() -> bool:
-        return not readings or steady.power_settled(*zip(*readings[-steady.GROUPS :], strict=True))
+        return not readings or power_settled(*zip(*readings[-GROUPS:], strict=True))
 
-    verdict, _ = steady.warm_up(group, clock.now_s, cap_s - (clock.now_s() - start_s), settled, group_steps=1)
+    verdict, _ = until_steady(group, clock.now_s, cap_s - (clock.now_s() - start_s), settled, group_steps=1)
     steps = work.output_tokens - 1
     step_time_s = (groups_s[-1] - ttft_s) / steps if steps and groups_s[-1] > ttft_s else None
     return Warm(clock.now_s() - start_s, verdict.cv, verdict.steady and settled(), ttft_s, step_time_s)

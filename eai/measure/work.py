@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from eai.measure.warmup import Steppable, Warm, warm_up
-from eai.power.clock import Clock
+from eai.power.meter import Clock
 from eai.workload import memory
 from eai.workload.generation import Produced
 from eai.workload.models import LoadedModel

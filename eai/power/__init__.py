@@ -1,4 +1,4 @@
-"""Joules that can be trusted: meters, windows, the uncertainty budget, and a truth to test them against.
+"""Joules that can be trusted: meters, windows and the uncertainty budget.
 
     meter -> stream -> derive(stream, edges, spec) -> energies, context, status
 
@@ -9,27 +9,20 @@ stored window can be derived again bit for bit (`replay`).
         work()
     w.gpu_energy_j        # value, 95 % interval, unit; None if unmeasured
 
-    meter      what every meter is                  clock      time and the pace of sampling
-    nvml       NVIDIA GPUs (cards: which ones)      rapl       CPU packages and DRAM
-    estimate   CPU time x watts, where no counter   joint      GPU and CPU counters over one window
-    listener   which processes are a server         absent     what cannot be seen from here
-    choice     the best of them                     survey     what each can do on this machine
-    stream     the raw record of a window           spec       how it is to be read
-    derive     the rules: statuses, cross-check     readings   counter, integral, estimate, each with its terms
-    trace      integrals and counters               alias      beats between steps and sensor updates
-    energy     one energy and its budget            context    temperature, clocks, throttling
-    window     the context manager                  steady     when to begin
-    sensor     priors and cache                     probe      the same, found out on the card; calibrate: its gain
-    logs       recorded logs (logcolumns: layout)   logsummary their energy
-    truth, simulate, fake, virtual, foils           known energy, simulated sensors, a fake NVML, methods seen failing
-    simulated  a whole card in software, for the pipeline without a GPU
+    meter      what every meter is, its clock       stream     the raw record of a window and how it is read
+    nvml       NVIDIA GPUs                          rapl       CPU packages and DRAM
+    estimate   CPU time x watts, where no counter   sensor     what is known of a card's sensor
+    readings   counter, integral, estimate: an energy with its budget
+    derive     the rules: statuses, cross-check     replay     the same numbers from what was stored
+    window     the context manager, the best meter  probe      a card's sensor and its gain, found on the card
+    logs       power logs of others                 trace      their energy
+    fake       simulated sensors and a fake NVML    simulated  a whole card in software, for the pipeline without a GPU
 """
 
-from eai.power.choice import best_meter
 from eai.power.derive import derive
-from eai.power.energy import Energy
 from eai.power.meter import Baseline, Device, Meter
-from eai.power.spec import Spec
-from eai.power.window import Window, window
+from eai.power.readings import Energy
+from eai.power.stream import Spec
+from eai.power.window import Window, best_meter, window
 
 __all__ = ["Baseline", "Device", "Energy", "Meter", "Spec", "Window", "best_meter", "derive", "window"]

@@ -1,21 +1,24 @@
-"""The meter of last resort: CPU time x a stated power of a busy thread.
+"""The meter of last resort, CPU time x a stated power of a busy thread, and whose CPU time it is.
 
 Where no hardware counter can be read, energy is CPU time in disguise: good for "which takes less work", not for watts.
 So its basis is `estimated`, its interval is wide, and it is never added to a measured energy. Looking for children takes
 CPU time itself: it is done before the first reading of our own time and after the last.
+
+A server's processes are those that listen on its port, found in /proc as the kernel lists them (proc(5)). Only what is certain counts: a
+server on another machine, in another network namespace, of another user or behind a forwarder is not found, and the answer says so.
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from eai.power.clock import Clock
-from eai.power.meter import Device, MeterBase
-from eai.power.spec import DeviceSpec, Spec
-from eai.power.stream import Row, row, to_stream
+from eai.power.meter import Clock, Device, MeterBase
+from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
 
 WATTS_PER_THREAD = 4.0
 """W of one busy hardware thread: thermal design power / hardware threads, near the middle of the processors below."""
@@ -156,3 +159,119 @@ def cpu_name(cpuinfo: Path = PROC / "cpuinfo") -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else os.uname().machine
+
+
+LISTENING = "0A"
+FORWARDERS = (
+    "docker-proxy",
+    "rootlesskit",
+    "rootlessport",
+    "slirp4netns",
+    "pasta",
+    "passt",
+    "conmon",
+    "ssh",
+    "sshd",
+    "kubectl",
+    "nginx",
+    "haproxy",
+    "caddy",
+    "traefik",
+    "envoy",
+    "socat",
+)
+"""Names of programs that listen for someone else: their CPU time is not the model's."""
+
+
+@dataclass(frozen=True)
+class ServerProcesses:
+    """The processes of a server, or none and the reason why."""
+
+    processes: frozenset[int] = frozenset()
+    reason: str = ""
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host name or address is this machine: an address can be bound to if it is ours."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
+    except OSError:
+        return False
+    for family, kind, _, _, address in found:
+        try:
+            with socket.socket(family, kind) as probe:
+                probe.bind(address)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def server_processes(host: str, port: int, pid: int = 0, proc: Path = PROC) -> ServerProcesses:
+    """The processes of the server at an address; `pid` names its process where something else listens for it (a container, a proxy)."""
+    if not is_this_machine(host):
+        return ServerProcesses(reason="the server is on another machine; run eai on that one")
+    if not (proc / "net").exists():
+        return ServerProcesses(reason="this system has no /proc to find the server's process in")
+    if pid:
+        found = frozenset([pid]) if (proc / str(pid)).is_dir() else frozenset()
+        return _not_us(found, proc) if found else ServerProcesses(reason=f"server_pid {pid} is no process of this machine")
+    inodes = _listening(port, proc)
+    if not inodes:
+        return ServerProcesses(
+            reason=f"no process of this machine's network listens on port {port}; name the server's process with server_pid"
+        )
+    found = _holders(inodes, proc)
+    if not found:
+        return ServerProcesses(reason=f"port {port} belongs to another user's process; name it with server_pid, or run as that user")
+    names = {_comm(p, proc) for p in found} & set(FORWARDERS)
+    if names:
+        return ServerProcesses(reason=f"{names.pop()} listens on port {port} for someone else; name the server's process with server_pid")
+    return _not_us(found, proc)
+
+
+def _not_us(found: frozenset[int], proc: Path) -> ServerProcesses:
+    """The processes, unless we are one of them: then our own work cannot be told from the server's."""
+    if os.getpid() in families(found, proc):
+        return ServerProcesses(reason="the server runs in the process that measures, or started it; run it in a process of its own")
+    return ServerProcesses(found)
+
+
+def _listening(port: int, proc: Path) -> set[str]:
+    """The inodes of the TCP sockets that listen on a port."""
+    inodes = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            rows = (proc / "net" / name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        fields = [row.split() for row in rows]
+        inodes |= {f[9] for f in fields if f[3] == LISTENING and int(f[1].rpartition(":")[2], 16) == port}
+    return inodes
+
+
+def _holders(inodes: set[str], proc: Path) -> frozenset[int]:
+    """The processes that hold one of these sockets open, as far as we may look."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    return frozenset(int(p.name) for p in proc.iterdir() if p.name.isdigit() and _open_files(p) & wanted)
+
+
+def _open_files(process: Path) -> set[str]:
+    try:
+        descriptors = list((process / "fd").iterdir())
+    except OSError:
+        return set()
+    found = set()
+    for descriptor in descriptors:
+        try:
+            found.add(os.readlink(descriptor))
+        except OSError:
+            continue
+    return found
+
+
+def _comm(pid: int, proc: Path) -> str:
+    try:
+        return (proc / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return ""

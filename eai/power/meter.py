@@ -1,14 +1,96 @@
-"""What every meter is: something that records a stream between `start` and `stop` and says what it cannot know."""
+"""What every meter is: something that records a stream between `start` and `stop`, on a clock, and says what it cannot know."""
 
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import pandas as pd
 
-from eai.power.clock import Clock, MonotonicClock
 from eai.power.derive import derive
-from eai.power.energy import NOT_A_NUMBER
-from eai.power.spec import Spec
+from eai.power.readings import NOT_A_NUMBER
+from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
+
+Read = Callable[[], list[Row]]
+
+
+class Clock(Protocol):
+    """Monotonic time, waiting, and something that calls a reader at a steady pace."""
+
+    def now_s(self) -> float: ...
+    def sleep(self, duration_s: float) -> None: ...
+    def sampler(self, read: Read, period_s: float) -> "Sampler": ...
+
+
+class MonotonicClock:
+    """The host's monotonic clock: a correction of the wall clock cannot move it."""
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, duration_s: float) -> None:
+        if duration_s > 0:
+            time.sleep(duration_s)
+
+    def sampler(self, read: Read, period_s: float) -> "Sampler":
+        return Sampler(read, period_s, self)
+
+
+class Sampler:
+    """Calls `read() -> rows` every `period_s` on a thread of its own and collects the rows.
+
+    The schedule is fixed in advance (start + k * period), so a late read does not delay the following ones; beats that
+    were missed altogether are skipped, and the gap shows in the stream. An exception in `read` ends the sampling and
+    leaves a `sampler_error` row: the window then knows that its trace is cut off.
+    """
+
+    def __init__(self, read: Read, period_s: float, clock: Clock):
+        self.read, self.period_s, self.clock = read, period_s, clock
+        self.failure: Exception | None = None
+        self._rows: list[Row] = []
+        self._halt = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self.stop()
+        self._halt.clear()
+        self._thread = threading.Thread(target=self._run, name="eai-power-sampler", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> list[Row]:
+        """The rows since the start; returns only when the thread has ended."""
+        self._halt.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        rows, self._rows = self._rows, []
+        return rows
+
+    def _run(self) -> None:
+        due_s = self.clock.now_s()
+        while not self._halt.is_set() and beat(self.read, self._rows, self.clock, self):
+            now_s = self.clock.now_s()
+            due_s = next_beat(due_s, self.period_s, now_s)
+            self._halt.wait(due_s - now_s)
+
+
+def next_beat(due_s: float, period_s: float, now_s: float) -> float:
+    """The first beat of the fixed schedule after now: beats that are over are not made up for."""
+    missed = max((now_s - due_s) // period_s, 0.0)
+    return due_s + period_s * (missed + 1)
+
+
+def beat(read: Read, rows: list[Row], clock: Clock, sampler) -> bool:
+    """One read into `rows`; False, with a `sampler_error` row and `sampler.failure` set, if the reader broke."""
+    try:
+        rows.extend(read())
+    except Exception as error:  # whatever broke the reader must end up in the window's status, not on a thread's stderr
+        sampler.failure = error
+        rows.append(row(clock.now_s(), "", "", "sampler_error", 1.0))
+        return False
+    return True
+
 
 IDLE_KINDS = ("bare", "context", "context_after")
 
@@ -108,3 +190,82 @@ class MeterBase:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.basis} {[d.device_id for d in self.devices()]}>"
+
+
+class AbsentMeter(MeterBase):
+    """A place for energies that stay empty. Every window of it is `invalid`: unmeasured is never 0, and never another machine's.
+
+    `mark` stands for the device that is out of sight; `reason` says why it is.
+    """
+
+    name, basis, boundary = "none", None, "cpu_package"
+
+    def __init__(self, mark: str, reason: str, clock: Clock | None = None):
+        super().__init__(clock)
+        self.mark, self.reason = mark, reason
+
+    def devices(self) -> list[Device]:
+        return [Device(self.mark, "out of sight", self.boundary)]
+
+    def start(self) -> None:
+        """There is nothing to record."""
+
+    def stop(self) -> pd.DataFrame:
+        return to_stream([])
+
+    def spec(self, baseline=None, step_time_s=None) -> Spec:
+        return Spec(self.boundary, (DeviceSpec(self.mark, self.boundary, self.basis),), step_time_s)
+
+    def limitations(self) -> list[str]:
+        return [f"energy is not measured: {self.reason}"]
+
+    def metadata(self) -> dict:
+        return {"meter": self.name, "why": self.reason}
+
+
+class JointMeter(MeterBase):
+    """A primary meter, whose boundary the window is about, with others beside it. Their energies are never added to each other.
+
+    The others are read closest to the work: the primary's pads would otherwise be counted as the processor's.
+    """
+
+    def __init__(self, primary, *others):
+        super().__init__(primary.clock)
+        self.meters = (primary, *others)
+        self.name, self.basis, self.boundary = "+".join(m.name for m in self.meters), primary.basis, primary.boundary
+
+    def devices(self) -> list[Device]:
+        return [d for m in self.meters for d in m.devices()]
+
+    def power_w(self) -> float | None:
+        return self.meters[0].power_w()
+
+    def open(self) -> "JointMeter":
+        for meter in self.meters:
+            meter.open()
+        return super().open()
+
+    def close(self) -> None:
+        for meter in self.meters:
+            meter.close()
+        super().close()
+
+    def start(self) -> None:
+        for meter in self.meters:
+            meter.start()
+
+    def stop(self) -> pd.DataFrame:
+        streams = [meter.stop() for meter in reversed(self.meters)]
+        labels = ("device_id", "boundary", "field")
+        joined = pd.concat([s.astype(dict.fromkeys(labels, "str")) for s in streams], ignore_index=True)
+        return joined.astype(dict.fromkeys(labels, "category"))
+
+    def spec(self, baseline=None, step_time_s=None) -> Spec:
+        devices = tuple(d for m in self.meters for d in m.spec(baseline, step_time_s).devices)
+        return Spec(self.boundary, devices, step_time_s)
+
+    def limitations(self) -> list[str]:
+        return [note for m in self.meters for note in m.limitations()]
+
+    def metadata(self) -> dict:
+        return {"meter": self.name, "parts": [m.metadata() for m in self.meters]}

@@ -11,10 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from eai.errors import UserError
-from eai.power.clock import Clock
-from eai.power.meter import Device, MeterBase
-from eai.power.spec import DeviceSpec, Spec
-from eai.power.stream import Row, row, to_stream
+from eai.power.meter import Clock, Device, MeterBase
+from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
 
 POWERCAP = Path("/sys/class/powercap")
 TICK_S = 0.001

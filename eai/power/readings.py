@@ -1,14 +1,206 @@
 """The energies of one device from its readings: counter, integral of power, or estimate, each with its uncertainty terms."""
 
 import math
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from eai.power.alias import is_aliased, sampling_u_w
-from eai.power.energy import Energy
-from eai.power.spec import DeviceSpec
-from eai.power.trace import at_edges, counter_delta, coverage, integrate
+from eai.power.stream import DeviceSpec
+from eai.quantity import Budget, Quantity
+
+NOT_A_NUMBER = ("disputed", "counter_reset", "invalid", "lost")
+COVERAGE_FACTOR = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Energy:
+    """`energy_j` is gross; `net_energy_j` has the context idle removed (None without a baseline). u_* are k = 1, in J.
+
+    `method`: counter | power | estimate. `energy_j` is None where the reading failed: unmeasured is never 0.
+    `u_net_j` is what subtracting the idle power over the whole window adds to the uncertainty of the net energy.
+    """
+
+    device_id: str
+    boundary: str
+    method: str
+    primary: bool
+    energy_j: float | None
+    net_energy_j: float | None = None
+    u_statistical_j: float = 0.0
+    u_granularity_j: float = 0.0
+    u_aliasing_j: float = 0.0
+    u_idle_j: float = 0.0
+    u_offset_j: float = 0.0
+    u_gain_j: float = 0.0
+    u_net_j: float | None = None
+    basis: str = "measured"
+    status: str = "ok"
+    field: str = ""
+
+    @property
+    def budget(self) -> Budget:
+        """The uncertainty budget in joules."""
+        return Budget(self.u_statistical_j, self.u_granularity_j, self.u_aliasing_j, self.u_idle_j, self.u_offset_j, self.u_gain_j)
+
+    @property
+    def u_reading_j(self) -> float:
+        """Standard uncertainty [J] of the reading itself, without the offset and the gain of the card."""
+        return math.hypot(self.u_statistical_j, self.u_granularity_j, self.u_aliasing_j, self.u_idle_j)
+
+    def net(self) -> Quantity:
+        """Net energy with its 95 % interval on one card; the offset cancels, as it is in the idle power too."""
+        return interval(self.net_energy_j, math.hypot(self.u_reading_j, self.u_net_j or 0.0))
+
+    def within_card(self) -> Quantity:
+        """Gross energy with the 95 % interval for comparisons on one card."""
+        return interval(self.energy_j, self.budget.within_card)
+
+    def absolute(self) -> Quantity:
+        """Gross energy with the 95 % interval against the true energy."""
+        return interval(self.energy_j, self.budget.absolute)
+
+    def to_row(self) -> dict:
+        """The columns of the energies table, without the window's key."""
+        return asdict(self)
+
+
+def interval(energy_j: float | None, u_j: float) -> Quantity:
+    """The energy with its 95 % interval, log-normal because an energy is positive.
+
+    Matching moments, sigma = sqrt(ln(1 + (u/E)^2)): for the few percent of a sensor it is E +- 1.96 u to three digits,
+    for an estimate good to a factor it does not reach below zero. A net energy <= 0 gets the normal interval.
+    """
+    if energy_j is None or not math.isfinite(energy_j):
+        return Quantity(None, unit="J")
+    if energy_j <= 0:
+        return Quantity(energy_j, energy_j - COVERAGE_FACTOR * u_j, energy_j + COVERAGE_FACTOR * u_j, "J")
+    factor = math.exp(COVERAGE_FACTOR * math.sqrt(math.log1p((u_j / energy_j) ** 2)))
+    return Quantity(energy_j, energy_j / factor, energy_j * factor, "J")
+
+
+def total(energies: Iterable[Energy], boundaries: tuple[str, ...]) -> Quantity | None:
+    """Sum of the primary energies within these boundaries, or None if one of them is missing or not a number.
+
+    Cards are independent, so their uncertainties (gain included) add in quadrature.
+    """
+    chosen = [e for e in energies if e.primary and e.boundary in boundaries]
+    if not chosen or any(e.energy_j is None or e.status in NOT_A_NUMBER for e in chosen):
+        return None
+    return interval(sum(e.energy_j for e in chosen), math.hypot(*(e.budget.absolute for e in chosen)))
+
+
+GAP_FACTOR = 2.5
+"""A pause longer than this many sampling periods is a gap: one late reading is jitter, two missing ones are not."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How well readings cover an interval: their number in it, the share of time in gaps, the longest pause [s]."""
+
+    samples: int
+    missing: float
+    longest_s: float
+
+
+def integrate(t_s: np.ndarray, power_w: np.ndarray, start_s: float, stop_s: float) -> float:
+    """Energy [J] between two instants by the trapezoid rule, with the power interpolated at both edges.
+
+    Equal readings in a row are kept: a sensor that repeats itself says that the power stayed, so a constant series gives
+    P x t. Outside the readings the first and the last are held; `coverage` tells how much of the interval that was.
+
+    Raises ValueError for an empty series or an interval that ends before it starts.
+    """
+    if not len(t_s):
+        raise ValueError("no power readings to integrate")
+    if stop_s < start_s:
+        raise ValueError(f"the interval ends at {stop_s} s, before its start at {start_s} s")
+    inside = slice(np.searchsorted(t_s, start_s, "right"), np.searchsorted(t_s, stop_s, "left"))
+    edges_w = np.interp([start_s, stop_s], t_s, power_w)
+    t = np.concatenate([[start_s], t_s[inside], [stop_s]])
+    p = np.concatenate([[edges_w[0]], power_w[inside], [edges_w[1]]])
+    return float(np.trapezoid(p, t))
+
+
+def coverage(t_s: np.ndarray, start_s: float, stop_s: float, period_s: float) -> Coverage:
+    """How completely readings every `period_s` cover the interval.
+
+    A gap counts for what it lacks beyond one period. The interval's own edges count as readings only if one lies within
+    a period beyond them: a trace that ends early misses its end.
+    """
+    lo, hi = np.searchsorted(t_s, [start_s, stop_s])
+    first, last = max(lo - 1, 0), min(hi + 1, len(t_s))
+    known = np.clip(t_s[first:last], start_s, stop_s)
+    steps = np.diff(np.concatenate([[start_s], known, [stop_s]]))
+    gaps = steps[steps > GAP_FACTOR * period_s] - period_s
+    duration_s = stop_s - start_s
+    missing = float(gaps.sum() / duration_s) if duration_s > 0 else 1.0
+    return Coverage(int(hi - lo), missing, float(steps.max()) if len(steps) else math.inf)
+
+
+def counter_delta(value_j: np.ndarray, wrap_j: float | None = None) -> float | None:
+    """Energy [J] between the first and the last of successive counter readings; None if the counter was reset.
+
+    A counter with a range adds one range at each step down (RAPL's `max_energy_range_uj`). One without never goes down,
+    except when its driver was reloaded: then nobody knows what it counted, and no absolute value can repair that.
+    """
+    steps = np.diff(value_j)
+    if wrap_j is None and np.any(steps < 0):
+        return None
+    return float(steps.sum() + (wrap_j or 0.0) * np.count_nonzero(steps < 0))
+
+
+def at_edges(t_s: np.ndarray, start_s: float, stop_s: float) -> tuple[int, int] | None:
+    """Indices of the last reading at or before the start and the first at or after the stop; None if one is missing."""
+    first, last = int(np.searchsorted(t_s, start_s, "right")) - 1, int(np.searchsorted(t_s, stop_s, "left"))
+    return (first, last) if first >= 0 and last < len(t_s) else None
+
+
+HARMONICS = 8
+BANDWIDTH = 1.5
+ALIASED_REL = 0.25
+"""Standard uncertainty of an aliased reading, relative: 16 to 23 % are published (arXiv:2312.02741), the simulator's worst is 25 %.
+It cannot be read off the trace: perfectly aliased readings are all alike."""
+
+
+def duty(spec: DeviceSpec) -> float:
+    """The share of time that the power sensor sees, 1 where it averages without holes."""
+    return min(spec.averaging_s / spec.update_s, 1.0) if spec.update_s > 0 and spec.averaging_s > 0 else 1.0
+
+
+def is_aliased(spec: DeviceSpec, step_time_s: float | None, duration_s: float) -> bool:
+    """Whether steps of this length beat with the sensor so slowly that the window does not average the beat away.
+
+    With updates every T, a periodic load of step p is seen at the same phase each time if m / p = k / T; the beat is not
+    averaged out within a window W if |m / p - k / T| < 1.5 / W. Harmonics m of which little is left (a rectangular load has 1 / m of
+    the fundamental, the sensor's own averaging passes |sinc(m a / p)|; together < 0.1) do not count, nor does a sensor without holes.
+    """
+    if step_time_s is None:
+        return False
+    for m in range(1, HARMONICS + 1):
+        frequency_hz = m / step_time_s
+        k = round(frequency_hz * spec.update_s)
+        seen = abs(np.sinc(frequency_hz * spec.averaging_s)) / m
+        if k >= 1 and seen >= 0.1 and abs(frequency_hz - k / spec.update_s) < BANDWIDTH / duration_s:
+            return True
+    return False
+
+
+def sampling_u_w(power_w: np.ndarray, duration_s: float, spec: DeviceSpec, aliased: bool) -> float:
+    """Standard uncertainty [W] of mean power from a sensor with holes: scatter x sqrt(share unseen / updates); a quarter if aliased.
+
+    The scatter is taken from differences of readings one update apart (von Neumann's successive differences), so that a ramp
+    or a throttle step, which the sensor follows, does not count as noise.
+    """
+    stride = max(round(spec.update_s / spec.sample_s), 1) if spec.sample_s > 0 else 1
+    readings = power_w[::stride]
+    if len(readings) < 3 or duty(spec) > 0.95:
+        return 0.0
+    scatter_w = math.sqrt(float(np.mean(np.diff(readings) ** 2)) / 2)
+    if aliased:
+        return max(scatter_w, ALIASED_REL * abs(float(readings.mean())))
+    return scatter_w * math.sqrt((1 - duty(spec)) / (duration_s / spec.update_s))
+
 
 SHORT_SHARE = 0.02
 MISSING_SHARE = 0.05

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eai.power.derive import Derived, derive
-from eai.power.spec import Spec
+from eai.power.stream import Spec
 
 NUMBERS = (
     "energy_j",

@@ -19,14 +19,10 @@ import numpy as np
 from eai import catalog
 from eai.catalog import Gpu
 from eai.errors import UserError
-from eai.power.cards import visible
-from eai.power.fake import FakeCard, FakeNvml
+from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, Timeline, VirtualClock
 from eai.power.meter import Baseline
-from eai.power.nvml import NvmlMeter
+from eai.power.nvml import NvmlMeter, visible
 from eai.power.sensor import GAIN_REL, OFFSET_W
-from eai.power.simulate import CounterSpec, SensorSpec
-from eai.power.truth import Timeline
-from eai.power.virtual import VirtualClock
 
 WIDTH = 3**0.5
 """Half width of a uniform draw of standard deviation 1: no card is wilder than its uncertainty budget can bear."""

@@ -3,23 +3,165 @@
 meter.start            work                     meter.stop
 | pad, edge reading | ######################## | pad, edge reading |
                     start_s              stop_s
+
+Which meter is the best here, what each can do on this machine (`survey`), and when a workload is steady enough to begin stand here too.
 """
 
 import contextlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pandas as pd
 
-from eai.power.choice import best_meter
+from eai.errors import UserError
+from eai.power import rapl
 from eai.power.derive import Derived, derive
-from eai.power.energy import NOT_A_NUMBER, Energy, total
-from eai.power.meter import Baseline, Meter
-from eai.power.spec import Spec
+from eai.power.estimate import EstimateMeter
+from eai.power.meter import Baseline, JointMeter, Meter
+from eai.power.rapl import RaplMeter
+from eai.power.readings import NOT_A_NUMBER, Energy, interval, total
+from eai.power.simulated import SimulatedMeter, is_simulated
+from eai.power.stream import DeviceSpec, Spec
 from eai.quantity import Quantity
+
+NAMES = ("nvml", "rapl", "estimate")
+
+
+def _nvml(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset()) -> Meter:
+    from eai.power.nvml import NvmlMeter
+
+    return NvmlMeter(gpu=gpu, shared=shared, ours=processes)
+
+
+def _rapl(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset()) -> Meter:
+    if error := rapl.refusal():
+        raise error
+    return RaplMeter()
+
+
+def _estimate(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset()) -> Meter:
+    return EstimateMeter(processes=processes)
+
+
+def _simulated(gpu: str, name: str) -> Meter:
+    if name not in ("auto", "nvml"):
+        raise UserError(f"meter {name} for {gpu}", "meter auto", "a simulated card is seen by its own meter alone")
+    return SimulatedMeter(gpu)
+
+
+MAKERS = {"nvml": _nvml, "rapl": _rapl, "estimate": _estimate}
+
+
+def best_meter(gpu: str = "auto", name: str = "auto", shared: bool = False, processes: frozenset[int] = frozenset()) -> tuple[Meter, str]:
+    """The best meter for a card's UUID or slug (`cpu`: the processor; `auto`: a GPU if there is one) and one sentence why.
+
+    `name` forces one of nvml, rapl, estimate. The work decides what is measured: a GPU slug is never answered with a CPU meter, and
+    `cpu` never with NVML. A slug means all visible cards, a UUID that card alone; `shared` accepts other processes on it. Beside NVML
+    the processor's counters are read too where they can be. A simulated card has a meter of its own. `processes`: those of
+    a server, whose work is billed in place of this process's.
+
+    Raises UserError for an unknown name or where the wanted meter cannot be had.
+    """
+    if name not in ("auto", *NAMES):
+        raise UserError(f"meter {name!r}", f"one of auto, {', '.join(NAMES)}", "leave it at auto")
+    if is_simulated(gpu):
+        return _simulated(gpu, name), "nothing is measured: the card is simulated."
+    billed = {"processes": processes} if processes else {}
+    if name != "auto":
+        return MAKERS[name](gpu, shared, **billed), f"{name} was asked for."
+    order = ["rapl", "estimate"] if gpu == "cpu" else ["nvml"] if gpu != "auto" else list(NAMES)
+    refused = []
+    for candidate in order:
+        try:
+            meter = MAKERS[candidate](gpu, shared, **billed)
+        except UserError as error:
+            if len(order) == 1:
+                raise
+            refused.append(f"{candidate}: {error}")
+            continue
+        if candidate == "nvml" and rapl.refusal() is None:
+            return JointMeter(meter, RaplMeter()), "nvml is the best here, with rapl beside it for the processor."
+        return meter, f"{candidate} is the best here" + (f"; refused {' '.join(refused)}" if refused else ".")
+    raise UserError("; ".join(refused), "a meter")
+
+
+WINDOW_S = 10.0
+TYPICAL_W = {"gpu": 250.0, "cpu_package": 60.0, "dram": 5.0}
+"""Loads for which the interval of a 10 s window is stated: a GPU under decode, one socket with a few busy threads, its memory."""
+
+
+def survey(gpu: str = "auto") -> list[dict]:
+    """One row a meter: name, basis, usable, why, do, devices, interval_10s, within_card_10s, limitations.
+
+    A GPU's device says where the knowledge of its `sensor` is from: published, probed or unknown.
+
+    The two intervals are relative, `{"low": -0.11, "high": 0.12}`: of a typical 10 s window against the true energy, and for comparisons on
+    one card. They are None where the meter cannot be used.
+    """
+    return [_survey_row(name, gpu) for name in NAMES]
+
+
+def _survey_row(name: str, gpu: str) -> dict:
+    basis = "estimated" if name == "estimate" else "measured"
+    row = {"name": name, "basis": basis, "usable": False, "why": "", "do": "", "devices": [], "limitations": []}
+    row |= {"interval_10s": None, "within_card_10s": None}
+    try:
+        meter = MAKERS[name](gpu)
+        meter.open()
+    except UserError as error:
+        found, _, rest = str(error).rstrip(".").partition("; ")
+        return row | {"why": found, "do": rest.rpartition("; ")[2]}
+    try:
+        return row | _survey_usable(meter)
+    finally:
+        meter.close()
+
+
+def _survey_usable(meter: Meter) -> dict:
+    devices = meter.devices()
+    sensors = {c["uuid"]: c["sensor"]["source"] for c in meter.metadata().get("cards", [])}
+    primary = [d for d in meter.spec().devices if d.boundary == meter.boundary]
+    absolute, within = zip(*(expected(d) for d in primary), strict=True)
+    return {
+        "usable": True,
+        "why": ", ".join(d.name for d in devices),
+        "do": advice(primary),
+        "devices": [
+            {"device_id": d.device_id, "name": d.name, "boundary": d.boundary, "sensor": sensors.get(d.device_id)} for d in devices
+        ],
+        "limitations": meter.limitations(),
+        "interval_10s": max(absolute, key=lambda i: i["high"]),
+        "within_card_10s": max(within, key=lambda i: i["high"]),
+    }
+
+
+def expected(device: DeviceSpec, duration_s: float = WINDOW_S) -> tuple[dict, dict]:
+    """(absolute, within-card) relative 95 % intervals that a window of a typical load will get from this device, before it is measured."""
+    energy_j = TYPICAL_W[device.boundary] * duration_s
+    edge_w = TYPICAL_W[device.boundary] / 3 if device.boundary == "gpu" else TYPICAL_W[device.boundary]
+    tick_s = device.tick_s if device.counter_field else device.update_s if device.power_field else 0.0
+    within_j = math.hypot(edge_w * tick_s / math.sqrt(6), device.offset_w * duration_s)
+    result = []
+    for u_j in (math.hypot(within_j, device.gain_rel * energy_j), within_j):
+        q = interval(energy_j, u_j)
+        result.append({"low": q.low / energy_j - 1, "high": q.high / energy_j - 1})
+    return result[0], result[1]
+
+
+def advice(devices: list[DeviceSpec]) -> str:
+    """The step that would help most, empty if there is none."""
+    if any(d.boundary == "gpu" and d.full_rate is None for d in devices):
+        return "probe the sensor once with `eai doctor --probe`: whether its counter sees all of the time is not known"
+    if any(d.watts_per_thread for d in devices):
+        return "run where RAPL or NVML can be read: this is CPU time in joules"
+    if any(d.boundary == "gpu" and d.gain_rel >= 0.05 for d in devices):
+        return "calibrate against a wall meter to shrink the 5 % gain term"
+    return ""
+
 
 OWN_COLUMNS = ("started_at", "start_s", "stop_s", "duration_s", "meter", "basis", "status", "reason")
 CONTEXT_COLUMNS = ("power_mean_w", "temperature_mean_c", "sm_clock_mean_mhz", "power_limit_w", "throttle_fraction")
@@ -129,3 +271,63 @@ def _drain() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
+
+
+GROUPS, GROUP_STEPS, CV_LIMIT = 5, 16, 0.02
+SLOPE_LIMIT_PER_S = 0.002
+CAP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Whether the last groups are steady, their coefficient of variation (None: too few), and why."""
+
+    steady: bool
+    cv: float | None
+    reason: str
+
+
+def steadiness(
+    latencies_s: Sequence[float], groups: int = GROUPS, group_steps: int = GROUP_STEPS, cv_limit: float = CV_LIMIT
+) -> Steadiness:
+    """Whether the means of the last `groups` groups of `group_steps` latencies vary by at most `cv_limit` (sample sd / mean).
+
+    Single steps jitter for harmless reasons; a group's mean moves only while clocks, caches or compilers still do.
+    """
+    needed = groups * group_steps
+    if len(latencies_s) < needed:
+        return Steadiness(False, None, f"{len(latencies_s)} of {needed} steps")
+    means = np.asarray(latencies_s[-needed:], dtype=float).reshape(groups, group_steps).mean(axis=1)
+    cv = float(means.std(ddof=1) / means.mean())
+    return Steadiness(cv <= cv_limit, cv, f"CV {cv:.2%} of the last {groups} groups of {group_steps} steps")
+
+
+def power_settled(t_s: Sequence[float], power_w: Sequence[float], limit_per_s: float = SLOPE_LIMIT_PER_S) -> bool:
+    """Whether power has no slope: less than `limit_per_s` of its mean a second, by least squares. Needs three readings."""
+    t_s, power_w = np.asarray(t_s, dtype=float), np.asarray(power_w, dtype=float)
+    if len(t_s) < 3 or np.ptp(t_s) == 0:
+        return False
+    slope_w_per_s = np.polyfit(t_s - t_s.mean(), power_w, 1)[0]
+    return bool(abs(slope_w_per_s) <= limit_per_s * abs(power_w.mean()))
+
+
+def until_steady(
+    step: Callable[[], float],
+    now_s: Callable[[], float],
+    cap_s: float = CAP_S,
+    settled: Callable[[], bool] = lambda: True,
+    group_steps: int = GROUP_STEPS,
+) -> tuple[Steadiness, float]:
+    """(last verdict, seconds spent): runs `step() -> latency_s` until it is steady and `settled()`, or the cap is reached.
+
+    Runs once at least. A workload that never settles is measured all the same, but its verdict says so.
+    """
+    begin_s, latencies_s = now_s(), [step()]
+    verdict = steadiness(latencies_s, group_steps=group_steps)
+    while now_s() - begin_s < cap_s:
+        latencies_s.append(step())
+        if len(latencies_s) % group_steps == 0:
+            verdict = steadiness(latencies_s, group_steps=group_steps)
+            if verdict.steady and settled():
+                break
+    return verdict, now_s() - begin_s

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from eai.errors import UserError
 from eai.measure.warmup import Warm
 from eai.order import PlannedWindow
-from eai.power import listener, steady
-from eai.power.clock import Clock
-from eai.power.estimate import trees_cpu_s
+from eai.power.estimate import ServerProcesses, trees_cpu_s
+from eai.power.meter import Clock
+from eai.power.window import Steadiness, power_settled, steadiness
 from eai.servers import load, told_quantization
 from eai.serving import whereabouts
 from eai.serving.endpoint import endpoint
@@ -91,7 +91,7 @@ class ServedSystem:
 class ServedWork:
     """One window of a load on a server, whose processes are `found` or out of sight."""
 
-    def __init__(self, c: Configuration, traffic: Traffic, clock: Clock, ran: str, found: listener.Found):
+    def __init__(self, c: Configuration, traffic: Traffic, clock: Clock, ran: str, found: ServerProcesses):
         self._c, self._traffic, self._clock, self._ran, self._found = c, traffic, clock, ran, found
 
     def warm_up(self, cap_s: float, power_w: Callable[[], float | None]) -> Warm:
@@ -110,7 +110,7 @@ class ServedWork:
             if (watts := power_w()) is not None:
                 readings.append((self._clock.now_s(), watts))
             verdict = self._steadiness()
-            return verdict.steady and (not readings or steady.power_settled(*zip(*readings[-100:], strict=True)))
+            return verdict.steady and (not readings or power_settled(*zip(*readings[-100:], strict=True)))
 
         done = False
         while not done and self._clock.now_s() - begin_s < cap_s:
@@ -121,12 +121,12 @@ class ServedWork:
         step_time_s = statistics.median(steps) if steps else None
         return Warm(self._clock.now_s() - begin_s, verdict.cv, done or settled(), None, step_time_s, keeps_running=True)
 
-    def _steadiness(self) -> steady.Steadiness:
+    def _steadiness(self) -> Steadiness:
         """Whether the times of the requests so far are steady."""
         latencies_s = [r.latency_s for r in self._traffic.replies if r.ok]
         if self._traffic.load.concurrency is None:
-            return steady.Steadiness(True, None, "an open load")
-        return steady.steady(latencies_s, group_steps=self._traffic.load.concurrency)
+            return Steadiness(True, None, "an open load")
+        return steadiness(latencies_s, group_steps=self._traffic.load.concurrency)
 
     def _is_ramped(self, begin_s: float) -> bool:
         """Whether each slot has answered, or an open load has lasted twice its median latency."""

@@ -4,17 +4,16 @@ from pathlib import PurePath
 
 from eai import catalog, lease, power
 from eai.errors import UserError
-from eai.power import listener, nvml
-from eai.power.absent import AbsentMeter
-from eai.power.meter import Meter
+from eai.power import estimate, nvml
+from eai.power.meter import AbsentMeter, Meter
 from eai.serving.endpoint import endpoint
 from eai.settings import Sweep
 
 
-def find(sweep: Sweep) -> listener.Found:
+def find(sweep: Sweep) -> estimate.ServerProcesses:
     """The processes of the sweep's server, or the reason why they are not to be found."""
     here = endpoint(sweep.server)
-    return listener.server(here.host, here.port, sweep.server_pid)
+    return estimate.server_processes(here.host, here.port, sweep.server_pid)
 
 
 def cards(sweep: Sweep, guess: bool = True) -> list[tuple[str, str]]:
@@ -63,7 +62,13 @@ def facts(sweep: Sweep) -> dict:
     """What provenance says of the server: no address, no key."""
     here = endpoint(sweep.server)
     model = shown(sweep.server_model or sweep.models[0])
-    return {"name": sweep.server_name, "model": model, "mark": here.mark, "chat": here.chat, "same_machine": listener.is_here(here.host)}
+    return {
+        "name": sweep.server_name,
+        "model": model,
+        "mark": here.mark,
+        "chat": here.chat,
+        "same_machine": estimate.is_this_machine(here.host),
+    }
 
 
 def shown(model: str) -> str:
