@@ -9,19 +9,14 @@ stated 95 % interval on cards whose gain and offset are drawn from what the budg
 
 import argparse
 import json
-import sys
 import time
-from pathlib import Path
 
+import known_power
 import numpy as np
+from known_power import PRESETS, Preset, Truth
 from scipy import stats
 
 from eai.power.derive import derive
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # known powers are shared with the tests
-
-import known_power
-from known_power import PRESETS, Preset, Truth
 
 DURATIONS_S = (5.0, 10.0, 30.0)
 LOADS = ("decode", "ramp", "throttle")

@@ -23,7 +23,6 @@ BLOCK = 50
 
 def build(folder: Path, windows: int, samples: int) -> None:
     """Writes `windows` recorded windows: one block in memory at a time."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # known powers are shared with the tests
     import known_power
 
     from eai.power.derive import derive

@@ -10,11 +10,10 @@ unsampled slices alternate in random order.
 
 import argparse
 import json
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
+import known_power
 import numpy as np
 from scipy import stats
 
@@ -22,10 +21,6 @@ from eai.errors import UserError
 from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec
 from eai.power.meter import MonotonicClock
 from eai.power.nvml import NvmlMeter
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # known powers are shared with the tests
-
-import known_power
 
 SLICE_S = 0.25
 

@@ -1,13 +1,11 @@
 """The accuracy that must be reached, on a sample of what benchmarks/meter_accuracy.py runs at length; the foils must fail here."""
 
-import importlib.util
-
 import known_power
+import meter_accuracy
 import numpy as np
 import pytest
 from scipy import stats
 
-from eai import paths
 from eai.power.derive import derive
 from eai.power.fake import SensorSpec
 
@@ -15,17 +13,9 @@ SEEDS = 16
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("meter_accuracy", paths.ROOT / "benchmarks" / "meter_accuracy.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def cells(benchmark):
-    plan = [(p, kind) for p in known_power.PRESETS for kind in benchmark.LOADS]
-    return [benchmark.cell(p, kind, 10.0, SEEDS, i) for i, (p, kind) in enumerate(plan)]
+def cells():
+    plan = [(p, kind) for p in known_power.PRESETS for kind in meter_accuracy.LOADS]
+    return [meter_accuracy.cell(p, kind, 10.0, SEEDS, i) for i, (p, kind) in enumerate(plan)]
 
 
 def test_bias_and_scatter_of_unflagged_windows(cells):

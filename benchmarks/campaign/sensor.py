@@ -1,8 +1,8 @@
 """The stages of the campaign that are no sweeps: the card's sensor, other methods beside ours, outlier channels of real weights."""
 
 import statistics
-import sys
-from pathlib import Path
+
+import known_power
 
 from eai import order, power
 from eai.measure.system import system
@@ -11,10 +11,6 @@ from eai.power.nvml import NvmlMeter
 from eai.power.simulated import SimulatedMeter, is_simulated
 from eai.power.stream import row
 from eai.settings import EMBEDDED_MODEL
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))  # known powers are shared with the tests
-
-import known_power
 
 POLL_S, POLLED_S = 0.05, 8.0
 BESIDE = {"models": ["Qwen/Qwen2-1.5B-Instruct"], "quantizations": ["bf16"], "batch_sizes": [1], "blocks": 1}
