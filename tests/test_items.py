@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from eai import items, paths, settings, taskcards
+from eai import paths, settings, taskcards
 from eai.errors import UserError
-from eai.workload.tasks import arithmetic
+from eai.workload import tasks
 
 CHOICE = {"question": "The sky is", "choices": ["blue", "wooden"], "answer": 0}
 OPEN = {"question": "2 + 2 =", "answer": "4"}
@@ -20,20 +20,22 @@ def write(path, rows):
 
 
 def test_a_file_is_read_in_order_with_its_examples_apart(tmp_path):
-    found = items.read(write(tmp_path / "a.jsonl", [CHOICE, "", CHOICE | {"id": "two"}, CHOICE | {"example": True, "source": "a book"}]))
+    found = taskcards.read_items(
+        write(tmp_path / "a.jsonl", [CHOICE, "", CHOICE | {"id": "two"}, CHOICE | {"example": True, "source": "a book"}])
+    )
     assert found.kind == "choice"
     assert [row["id"] for row in found.items] == ["1", "two"] and [row["id"] for row in found.examples] == ["4"]
     assert found.examples[0]["source"] == "a book"
 
 
 def test_the_digest_tells_one_content_from_another(tmp_path):
-    one, same, other = (items.read(write(tmp_path / f"{n}.jsonl", [row])).digest for n, row in enumerate((OPEN, OPEN, CHOICE)))
+    one, same, other = (taskcards.read_items(write(tmp_path / f"{n}.jsonl", [row])).digest for n, row in enumerate((OPEN, OPEN, CHOICE)))
     assert one == same != other and len(one) == 8
 
 
 def test_the_lines_of_the_documentation_can_be_used(tmp_path):
     lines = re.findall(r"```json\n(.*?)\n```", (paths.ROOT / "docs" / "tasks.md").read_text(), re.S)
-    kinds = [items.read(write(tmp_path / f"{n}.jsonl", [line])).kind for n, line in enumerate(lines)]
+    kinds = [taskcards.read_items(write(tmp_path / f"{n}.jsonl", [line])).kind for n, line in enumerate(lines)]
     assert kinds == ["choice", "open", "text"]
 
 
@@ -61,23 +63,23 @@ def test_the_lines_of_the_documentation_can_be_used(tmp_path):
 )
 def test_what_is_wrong_is_one_line_that_names_the_line(tmp_path, rows, words):
     with pytest.raises(UserError, match=words) as caught:
-        items.read(write(tmp_path / "b.jsonl", rows))
+        taskcards.read_items(write(tmp_path / "b.jsonl", rows))
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*No such file"):
-        items.read(tmp_path / "none.jsonl")
+        taskcards.read_items(tmp_path / "none.jsonl")
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
-        items.read(tmp_path / "binary.jsonl")
+        taskcards.read_items(tmp_path / "binary.jsonl")
 
 
 def test_what_editors_do_to_a_file_changes_no_line(tmp_path):
     """A byte-order mark, Windows line ends, an empty line, and a separator inside a text that ends a line for Python but not for JSON."""
     text = json.dumps(OPEN | {"question": "one\u2028two ="}, ensure_ascii=False)
     (tmp_path / "a.jsonl").write_bytes(("\ufeff" + text + "\r\n\r\n" + json.dumps(OPEN) + "\r\n").encode())
-    found = items.read(tmp_path / "a.jsonl")
+    found = taskcards.read_items(tmp_path / "a.jsonl")
     assert [row["line"] for row in found.items] == [1, 3] and found.items[0]["question"] == "one\u2028two ="
 
 
@@ -101,7 +103,7 @@ def test_a_relative_path_counts_from_the_sweep_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("name", "n"), [("facts", 100), ("continuations", 100), ("perplexity", 20)])
 def test_our_sets_hold_what_the_catalog_says(name, n):
-    found = items.read(taskcards.SETS / f"{name}.jsonl")
+    found = taskcards.read_items(taskcards.SETS / f"{name}.jsonl")
     assert len(found.items) == n
     assert len({row.get("question", row.get("text")) for row in (*found.items, *found.examples)}) == n + len(found.examples)
     if found.kind == "choice":
@@ -110,21 +112,21 @@ def test_our_sets_hold_what_the_catalog_says(name, n):
 
 
 def test_every_fact_says_where_its_answer_is_from():
-    found = items.read(taskcards.SETS / "facts.jsonl")
+    found = taskcards.read_items(taskcards.SETS / "facts.jsonl")
     assert all(len(row["source"].split()) >= 2 for row in (*found.items, *found.examples))
 
 
 def test_a_set_that_changes_gets_another_version():
     """Scores of one version are compared across years: whoever changes an item raises the version in the catalog, and these digests."""
-    digests = {name: items.read(taskcards.SETS / f"{name}.jsonl").digest for name in ("facts", "continuations", "perplexity")}
+    digests = {name: taskcards.read_items(taskcards.SETS / f"{name}.jsonl").digest for name in ("facts", "continuations", "perplexity")}
     assert digests == {"facts": "7e7aef35", "continuations": "009eb53a", "perplexity": "ecc84274"}
     assert {taskcards.get(name).version for name in digests} == {"1.0"}
 
 
 def test_the_sums_are_all_there_once_and_right():
-    rows = arithmetic.items()
+    rows = tasks.arithmetic_items()
     asked = [tuple(map(int, row["question"].removesuffix(" =").split(" + "))) for row in rows]
     assert sorted(asked) == [(a, b) for a in range(10) for b in range(10)] and asked != sorted(asked)
     assert all(int(row["answer"]) == a + b for row, (a, b) in zip(rows, asked, strict=True))
-    assert not {row["question"] for row in arithmetic.examples()} & {row["question"] for row in rows}
-    assert rows == arithmetic.items()
+    assert not {row["question"] for row in tasks.arithmetic_examples()} & {row["question"] for row in rows}
+    assert rows == tasks.arithmetic_items()

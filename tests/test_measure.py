@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from eai import jobs, measure, order, settings, tables
+from eai import jobs, measure, settings, tables
 from eai.errors import UserError
-from eai.measure import job, warmup
+from eai.measure import job, work
 from eai.workload import generation
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -30,7 +30,7 @@ def sweep(tiny_model, scratch):
 
 
 def test_every_planned_window_is_measured_once(sweep):
-    plan = order.job_order(sweep(), "cpu", sweep().models[0])
+    plan = jobs.job_order(sweep(), "cpu", sweep().models[0])
     lines: list[str] = []
     folder = measure.run(sweep(), lines.append)
     windows, energies = tables.read_windows(folder), tables.read_energies(folder)
@@ -146,10 +146,10 @@ def test_warm_up_stops_when_speed_is_steady(monkeypatch):
         def run(self):
             return generation.Produced(1, 8, 16, next(self.durations))
 
-    warm = warmup.warm_up(Work([3.0, 2.0, 1.0, 1.01, 1.0, 0.99, 1.0, 9.9]), 60.0)
+    warm = work.warm_up(Work([3.0, 2.0, 1.0, 1.01, 1.0, 0.99, 1.0, 9.9]), 60.0)
     assert warm.steady and warm.cv == pytest.approx(0.00707, rel=0.01)
     assert warm.step_time_s == pytest.approx((1.0 - 0.1) / 15)
-    assert not warmup.warm_up(Work([1.0, 2.0] * 5), 0.0).steady
+    assert not work.warm_up(Work([1.0, 2.0] * 5), 0.0).steady
 
 
 def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
@@ -167,11 +167,11 @@ def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
             return generation.Produced(1, 8, 16, 1.0)
 
     now = itertools.count()
-    monkeypatch.setattr(warmup.MonotonicClock, "now_s", lambda self: float(next(now)))
-    work = Work()
-    assert warmup.warm_up(work, 10_000.0, lambda: 100.0 + 10 * min(work.groups, 20)).steady
-    assert 20 < work.groups <= 25
-    assert not warmup.warm_up(work, 100.0, lambda: 100.0 + 10 * work.groups).steady
+    monkeypatch.setattr(work.MonotonicClock, "now_s", lambda self: float(next(now)))
+    steps = Work()
+    assert work.warm_up(steps, 10_000.0, lambda: 100.0 + 10 * min(steps.groups, 20)).steady
+    assert 20 < steps.groups <= 25
+    assert not work.warm_up(steps, 100.0, lambda: 100.0 + 10 * steps.groups).steady
 
 
 def test_kill_minus_nine_loses_at_most_the_window_in_flight(tiny_model, scratch):
@@ -194,7 +194,7 @@ def test_kill_minus_nine_loses_at_most_the_window_in_flight(tiny_model, scratch)
     windows = tables.read_windows(scratch / "data" / "runs" / "killed")
     lines = sum(1 for job in tables.job_dirs(scratch / "data" / "runs" / "killed") for _ in tables.read_jsonl(job / "windows.jsonl"))
     keys = list(windows[["block", "configuration_id", "repeat"]].itertuples(index=False, name=None))
-    assert sorted(keys) == sorted(w.key for w in order.job_order(sweep, "cpu", str(tiny_model)))
+    assert sorted(keys) == sorted(w.key for w in jobs.job_order(sweep, "cpu", str(tiny_model)))
     assert lines == len(keys) >= announced
 
 

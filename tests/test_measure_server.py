@@ -39,7 +39,7 @@ from eai.serving.served import UNVERIFIED, ServedWork, require
 from eai.serving.session import Session
 from eai.serving.tally import Tally
 from eai.settings import EMBEDDED_MODEL
-from eai.workload import embedded
+from eai.workload import sources
 
 FAKE = """
 import json, sys
@@ -362,7 +362,7 @@ def test_a_format_that_only_servers_run_is_not_loaded_here():
 @pytest.fixture(scope="module")
 def transformers_serve(tmp_path_factory):
     """The address of `transformers serve` with the embedded model on one thread, once it answers."""
-    model = str(embedded.folder())
+    model = str(sources.embedded_folder())
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log"

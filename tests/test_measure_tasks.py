@@ -4,10 +4,9 @@ import datasets
 import pytest
 
 from eai import measure, settings, tables
-from eai.measure.task_work import TaskPasses
+from eai.measure.work import TaskPasses
 from eai.power.fake import VirtualClock
-from eai.workload import models
-from eai.workload.tasks import definitions
+from eai.workload import models, tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 QUICK = {"window_s": 0.3, "warmup_cap_s": 0.0, "idle_s": 0.0, "input_tokens": [8], "output_tokens": [4], "meter": "estimate"}
@@ -53,12 +52,12 @@ def test_items_that_cannot_be_had_are_rows_and_the_rest_goes_on(sweep, monkeypat
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    definitions._objects.cache_clear()
+    tasks._objects.cache_clear()
     windows = tables.read_windows(measure.run(sweep(tasks=["gsm8k", "facts"], blocks=1), lambda line: None))
     with monkeypatch.context() as patched:
         patched.setattr(models, "load", lambda *_: pytest.fail("a model was loaded for items that are not there"))
         alone = tables.read_windows(measure.run(sweep(experiment="alone", tasks=["gsm8k"], blocks=1), lambda line: None))
-    definitions._objects.cache_clear()
+    tasks._objects.cache_clear()
     assert alone["reason"].str.contains("the items of gsm8k cannot be had").all()
     assert dict(windows.groupby("task")["status"].first()) == {"facts": "ok", "gsm8k": "failed"}
     assert "the items of gsm8k cannot be had (no route to host)" in windows.set_index("task").loc["gsm8k", "reason"]

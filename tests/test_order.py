@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import order, settings
+from eai import jobs, settings
 
 lists = st.lists(st.sampled_from(["fp32", "bf16", "nf4", "fp4", "int8_pure"]), min_size=1, unique=True)
 batches = st.lists(st.integers(1, 64), min_size=1, max_size=4, unique=True)
@@ -14,7 +14,7 @@ batches = st.lists(st.integers(1, 64), min_size=1, max_size=4, unique=True)
 @given(lists, batches, st.integers(1, 4), st.integers(1, 2), st.integers(0, 99))
 def test_every_block_holds_every_window_once(quantizations, batch_sizes, blocks, repeats, seed):
     sweep = settings.sweep(quantizations=quantizations, batch_sizes=batch_sizes, blocks=blocks, repeats=repeats, seed=seed)
-    planned = order.job_order(sweep, "cpu", "m")
+    planned = jobs.job_order(sweep, "cpu", "m")
     wanted = {
         (block, c.configuration_id, repeat)
         for block in range(1, blocks + 1)
@@ -27,7 +27,7 @@ def test_every_block_holds_every_window_once(quantizations, batch_sizes, blocks,
 
 @given(lists, batches, st.integers(0, 99))
 def test_one_load_a_strategy_and_block(quantizations, batch_sizes, seed):
-    planned = order.job_order(settings.sweep(quantizations=quantizations, batch_sizes=batch_sizes, blocks=2, seed=seed), "cpu", "m")
+    planned = jobs.job_order(settings.sweep(quantizations=quantizations, batch_sizes=batch_sizes, blocks=2, seed=seed), "cpu", "m")
     loads = [(w.block, w.load, w.configuration.quantization) for w in planned]
     assert len(set(loads)) == 2 * len(quantizations)
     assert loads == sorted(loads, key=lambda x: x[:2])
@@ -35,7 +35,7 @@ def test_one_load_a_strategy_and_block(quantizations, batch_sizes, seed):
 
 def test_the_seed_decides_the_order_and_a_longer_run_begins_the_same():
     def keys(**more):
-        return [w.key for w in order.job_order(settings.sweep(**more), "cpu", "m")]
+        return [w.key for w in jobs.job_order(settings.sweep(**more), "cpu", "m")]
 
     assert keys(seed=1) == keys(seed=1)
     assert keys(seed=1) != keys(seed=2)
@@ -44,6 +44,6 @@ def test_the_seed_decides_the_order_and_a_longer_run_begins_the_same():
 
 def test_no_strategy_is_always_first():
     """Over 200 blocks each of five strategies leads 40 times on average, sd 5.7; 15 to 65 is more than four sd."""
-    planned = order.job_order(settings.sweep(blocks=200), "cpu", "m")
+    planned = jobs.job_order(settings.sweep(blocks=200), "cpu", "m")
     leaders = Counter(w.configuration.quantization for w in planned if w.order == 1)
     assert all(15 <= leaders[q] <= 65 for q in settings.Sweep().quantizations)

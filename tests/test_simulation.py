@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import catalog, footprint, lease, measure, order, power, settings, simulation, tables
+from eai import catalog, footprint, jobs, lease, measure, power, settings, tables
 from eai.analyze import summary
 from eai.claims import measured
 from eai.errors import UserError
+from eai.measure import simulation
 from eai.power import simulated
 from eai.power.fake import CounterSpec, SensorSpec, Timeline
 from eai.power.replay import replay
@@ -115,7 +116,7 @@ def test_a_load_beyond_the_limit_is_capped_by_it():
 
 def test_the_whole_protocol_runs_and_every_row_says_simulated(sweep):
     windows, energies, folder = run(sweep())
-    plan = order.job_order(sweep(), GPU, sweep().models[0])
+    plan = jobs.job_order(sweep(), GPU, sweep().models[0])
     assert list(windows[["block", "configuration_id", "repeat"]].itertuples(index=False, name=None)) == [w.key for w in plan]
     assert set(windows["status"]) == {"ok"} and set(windows["basis"]) == set(energies["basis"]) == {"simulated"}
     assert set(energies["method"]) == {"counter", "power"} and set(windows["meter"]) == {"simulated"}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import jobs, order, runs, settings
+from eai import jobs, runs, settings
 from eai.cluster import engine, preflight, slurm
 from eai.cluster.engine import Options
 from eai.cluster.plan import plan
@@ -43,7 +43,7 @@ def put(folder: Path, sweep: settings.Sweep, gpu: str, model: str, n: int, statu
             "status": status,
             "attempt": f"{i:08x}",
         }
-        for i, w in enumerate(order.job_order(sweep, gpu, model)[:n])
+        for i, w in enumerate(jobs.job_order(sweep, gpu, model)[:n])
     ]
     (folder / "windows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "provenance.jsonl").write_text(json.dumps({"settings": sweep.model_dump()}) + "\n")
@@ -60,7 +60,7 @@ def test_a_job_is_one_gpu_and_one_model(tmp_path):
 def test_windows_and_loads_are_those_of_the_order_of_measuring(blocks, repeats, batches):
     sweep = grid(blocks=blocks, repeats=repeats, batch_sizes=batches, input_tokens=[8, 16])
     job = plan(sweep, Path("nowhere"))[0]
-    windows = order.job_order(sweep, job.gpu, job.model)
+    windows = jobs.job_order(sweep, job.gpu, job.model)
     assert job.windows == len(windows) == len(jobs.wanted_keys(sweep, job.gpu, job.model))
     assert job.loads == len({(w.block, w.load) for w in windows})
     assert {w.key for w in windows} == jobs.wanted_keys(sweep, job.gpu, job.model)

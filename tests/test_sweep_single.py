@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eai import jobs, notebooks, order, schema, tables
+from eai import jobs, notebooks, schema, tables
 from eai.cluster import single
 from eai.cluster.single import Process, Single
 from eai.errors import UserError
@@ -37,7 +37,7 @@ def job(tmp_path, monkeypatch):
 def measured(job: Single, n: int) -> None:
     """Let the first `n` windows be on disk, as ok."""
     with open(job.folder() / "windows.jsonl", "a") as file:
-        for w in order.job_order(job.sweep, GPU, MODEL)[:n]:
+        for w in jobs.job_order(job.sweep, GPU, MODEL)[:n]:
             row = {
                 "block": w.block,
                 "configuration_id": w.configuration.configuration_id,
@@ -58,7 +58,7 @@ def dying(job: Single, deaths: dict[int, int]):
 
     def execute(name, parameters, folder, say):
         for i in range(4):
-            plan = order.job_order(job.sweep, GPU, MODEL)[2 * i : 2 * i + 2]
+            plan = jobs.job_order(job.sweep, GPU, MODEL)[2 * i : 2 * i + 2]
             done = jobs.done_keys(job.folder())
             if all(w.key in done for w in plan):
                 continue
@@ -89,7 +89,7 @@ def test_a_load_on_which_the_kernel_dies_twice_becomes_rows_and_the_rest_goes_on
     lost = [r for r in found if r["status"] == "failed"]
     assert all("kernel died" in r["reason"] and r["basis"] == "simulated" and r["meter"] == "simulated" for r in lost)
     assert not schema.problems("windows", lost)
-    second_load = order.job_order(job.sweep, GPU, MODEL)[2:4]
+    second_load = jobs.job_order(job.sweep, GPU, MODEL)[2:4]
     assert {(r["block"], r["configuration_id"]) for r in lost} == {(w.block, w.configuration.configuration_id) for w in second_load}
     monkeypatch.delenv(jobs.NOT_AGAIN)
     assert len(job.missing()) == 2, "the next run tries them again"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eai import settings, strategies
 from eai.errors import UserError
-from eai.workload import embedded, generation, memory, models, verification
+from eai.workload import device, formats, generation, models, sources
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 QUANTIZED_WEIGHTS = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
@@ -55,23 +55,23 @@ def test_what_runs_is_recorded(loaded, slug, words):
 
 def test_a_strategy_that_did_not_take_effect_is_an_error(loaded):
     with pytest.raises(UserError, match="did not take effect"):
-        verification.verify(loaded["bf16"].model, strategies.get("int8_pure"), torch.bfloat16)
+        formats.verify(loaded["bf16"].model, strategies.get("int8_pure"), torch.bfloat16)
     with pytest.raises(UserError, match="did not take effect"):
-        verification.verify(loaded["int8_default"].model, strategies.get("int8_pure"), torch.bfloat16)
+        formats.verify(loaded["int8_default"].model, strategies.get("int8_pure"), torch.bfloat16)
     with pytest.raises(UserError, match="did not take effect"):
-        verification.verify(loaded["nf4"].model, strategies.get("nf4_dq"), torch.bfloat16)
+        formats.verify(loaded["nf4"].model, strategies.get("nf4_dq"), torch.bfloat16)
 
 
 def test_one_layer_left_unquantized_is_an_error(tiny_model):
     model = models.load(str(tiny_model), "nf4", "cpu").model
     model.model.layers[0].mlp.up_proj = torch.nn.Linear(64, 128, bias=False, dtype=torch.bfloat16)
     with pytest.raises(UserError, match="did not take effect"):
-        verification.verify(model, strategies.get("nf4"), torch.bfloat16)
+        formats.verify(model, strategies.get("nf4"), torch.bfloat16)
 
 
 def test_parameters_of_another_dtype_are_an_error(loaded):
     with pytest.raises(UserError, match=r"float32|bfloat16"):
-        verification.verify(loaded["fp32"].model, strategies.get("bf16"), torch.bfloat16)
+        formats.verify(loaded["fp32"].model, strategies.get("bf16"), torch.bfloat16)
 
 
 @pytest.mark.parametrize("slug", ["tf32", "fp16_mixed", "fp8", "gptq"])
@@ -238,10 +238,10 @@ def test_token_times_are_the_works_own(loaded, monkeypatch):
 
 
 def test_peak_memory_sees_an_allocation():
-    memory.reset_peak("cpu")
-    before = memory.peak_gb("cpu")
+    device.reset_peak("cpu")
+    before = device.peak_gb("cpu")
     block = torch.ones(60_000_000)
-    peak = memory.peak_gb("cpu")
+    peak = device.peak_gb("cpu")
     assert peak - before == pytest.approx(0.24, abs=0.03)
     assert block.sum() > 0
 
@@ -258,15 +258,15 @@ def test_the_embedded_model_speaks():
 
 
 def test_a_changed_model_file_is_refused(tmp_path, monkeypatch):
-    file = tmp_path / embedded.GGUF_NAME
+    file = tmp_path / sources.GGUF_NAME
     file.write_bytes(b"something else")
     monkeypatch.setenv("EAI_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(embedded, "gguf_file", lambda: file)
+    monkeypatch.setattr(sources, "gguf_file", lambda: file)
     with pytest.raises(UserError, match="SHA-256"):
-        embedded.folder()
+        sources.embedded_folder()
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="make install"):
-        embedded.gguf_file()
+        sources.gguf_file()

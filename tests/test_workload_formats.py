@@ -7,7 +7,7 @@ import torch
 
 from eai import strategies
 from eai.errors import UserError
-from eai.workload import checkpoints, formats, models, verification
+from eai.workload import formats, models
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 QUANTIZED_WEIGHTS = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
@@ -29,7 +29,7 @@ def test_dynamic_runs_in_int8_on_both_sides(dynamic):
 @pytest.mark.parametrize("slug", ["fp8", "int4_wo", "int8_pure", "gptq"])
 def test_another_format_than_the_one_that_ran_is_an_error(dynamic, slug):
     with pytest.raises(UserError, match="did not take effect"):
-        verification.verify(dynamic.model, strategies.get(slug), torch.float32)
+        formats.verify(dynamic.model, strategies.get(slug), torch.float32)
 
 
 def test_weight_only_int8_does_not_pass_for_dynamic(tiny_model):
@@ -38,7 +38,7 @@ def test_weight_only_int8_does_not_pass_for_dynamic(tiny_model):
     model = models.load(str(tiny_model), "fp32", "cpu").model
     quantize_(model.model.layers, Int8WeightOnlyConfig(set_inductor_config=False))
     with pytest.raises(UserError, match="dynamic activations False"):
-        verification.verify(model, strategies.get("dynamic"), torch.float32)
+        formats.verify(model, strategies.get("dynamic"), torch.float32)
 
 
 def test_the_names_that_verification_expects_exist_in_torchao():
@@ -46,7 +46,7 @@ def test_the_names_that_verification_expects_exist_in_torchao():
     from torchao.quantization.quantize_.workflows import Float8Tensor, Int4TilePackedTo4dTensor
 
     for slug, kind in (("fp8", Float8Tensor), ("int4_wo", Int4TilePackedTo4dTensor)):
-        assert f"({kind.__name__}, " in verification._expected(strategies.get(slug), torch.bfloat16)
+        assert f"({kind.__name__}, " in formats._expected(strategies.get(slug), torch.bfloat16)
         assert "qdata" in kind.tensor_data_names
 
 
@@ -93,8 +93,8 @@ def config(**quantization):
 
 @pytest.mark.parametrize("method", ["gptq", "awq"])
 def test_a_checkpoint_in_the_format_that_was_asked_for_passes(method):
-    checkpoints.check("org/model", config(quant_method=method, bits=4, group_size=128), strategies.get(method))
-    assert checkpoints.describe({"quant_method": method, "bits": 4, "group_size": 128}) == f"{method}, 4 bit, group 128"
+    formats.require_checkpoint("org/model", config(quant_method=method, bits=4, group_size=128), strategies.get(method))
+    assert formats.describe_quantization({"quant_method": method, "bits": 4, "group_size": 128}) == f"{method}, 4 bit, group 128"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_checkpoint_in_the_format_that_was_asked_for_passes(method):
 )
 def test_a_checkpoint_under_another_name_is_refused(slug, quantization, words):
     with pytest.raises(UserError, match=words):
-        checkpoints.check("org/model", config(**quantization), strategies.get(slug))
+        formats.require_checkpoint("org/model", config(**quantization), strategies.get(slug))
 
 
 def test_the_checkpoints_own_word_is_read_before_its_weights(tiny_model, tmp_path):
@@ -140,7 +140,7 @@ def test_packed_layers_are_recognized_and_leftovers_found(bits, left, ok):
     model = torch.nn.Sequential(PackedLayer(bits), PackedLayer(4), *([torch.nn.Linear(2, 2)] if left else []))
     model.get_output_embeddings = lambda: None
     if ok:
-        assert verification.verify(model, strategies.get("awq"), torch.float16)["linears"] == {"qweight(torch.int32, 4 bit)": 2}
+        assert formats.verify(model, strategies.get("awq"), torch.float16)["linears"] == {"qweight(torch.int32, 4 bit)": 2}
         return
     with pytest.raises(UserError, match="did not take effect"):
-        verification.verify(model, strategies.get("awq"), torch.float16)
+        formats.verify(model, strategies.get("awq"), torch.float16)

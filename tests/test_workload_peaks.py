@@ -4,17 +4,17 @@ import time
 
 import numpy as np
 
-from eai.workload import peaks
+from eai.workload import device
 
 
 def test_roofs_are_speeds_of_this_machine():
     """numpy's BLAS is another library: neither may be ten times the other, and bytes cannot move at the speed of arithmetic."""
-    found = peaks.processor_roofs()
-    a = np.ones((peaks.SIDE, peaks.SIDE), np.float32)
+    found = device.processor_roofs()
+    a = np.ones((device.SIDE, device.SIDE), np.float32)
     a @ a
     began = time.perf_counter()
     a @ a
-    numpy_flop_s = 2 * peaks.SIDE**3 / (time.perf_counter() - began)
+    numpy_flop_s = 2 * device.SIDE**3 / (time.perf_counter() - began)
     assert 0.1 * numpy_flop_s < found["peak_flop_s"]["float32"] and found["threads"] >= 1
     assert 1e8 < found["bandwidth_byte_s"] < found["peak_flop_s"]["float32"] < 1e15
 
@@ -22,5 +22,5 @@ def test_roofs_are_speeds_of_this_machine():
 def test_the_fastest_run_counts(monkeypatch):
     """Runs of 1 (not counted), 4, 2, 3, 5 and 6 s on a clock that only the work moves: the roof is that of 2 s."""
     now, lengths = [0.0], iter([1.0, 4.0, 2.0, 3.0, 5.0, 6.0])
-    monkeypatch.setattr(peaks.time, "perf_counter", lambda: now[0])
-    assert peaks._best_s(lambda: now.__setitem__(0, now[0] + next(lengths))) == 2.0
+    monkeypatch.setattr(device.time, "perf_counter", lambda: now[0])
+    assert device._best_s(lambda: now.__setitem__(0, now[0] + next(lengths))) == 2.0

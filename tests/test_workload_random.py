@@ -6,7 +6,7 @@ import torch
 
 from eai import catalog, measure, settings, tables
 from eai.errors import UserError
-from eai.workload import fit, generation, memory, models, outliers, random_weights
+from eai.workload import device, generation, models, sources
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 SHAPES = {
@@ -37,9 +37,9 @@ def test_shapes_from_the_catalog_count_the_published_parameters(model):
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(random_weights.config(model.hf_id))
+        empty = AutoModelForCausalLM.from_config(sources.config(model.hf_id))
     assert sum(p.numel() for p in empty.parameters()) == model.params_total
-    assert random_weights.context_tokens(empty.config) == model.context
+    assert sources.context_tokens(empty.config) == model.context
 
 
 @pytest.mark.parametrize("weights", ["random", "random_outliers"])
@@ -81,7 +81,7 @@ def test_a_quantized_model_never_exists_in_sixteen_bits(folder, monkeypatch):
 
     made: list[weakref.ref] = []
     largest_alive = 0
-    make = random_weights.RandomTensor.__getitem__
+    make = sources.RandomTensor.__getitem__
 
     def watched(self, index):
         nonlocal largest_alive
@@ -91,7 +91,7 @@ def test_a_quantized_model_never_exists_in_sixteen_bits(folder, monkeypatch):
             largest_alive = max(largest_alive, sum(ref() is not None for ref in made))
         return tensor
 
-    monkeypatch.setattr(random_weights.RandomTensor, "__getitem__", watched)
+    monkeypatch.setattr(sources.RandomTensor, "__getitem__", watched)
     models.load(folder, "int8_pure", "cpu", "random")
     assert len(made) == 21
     assert largest_alive <= 2
@@ -100,9 +100,9 @@ def test_a_quantized_model_never_exists_in_sixteen_bits(folder, monkeypatch):
 def test_plain_random_weights_have_no_outliers_and_planted_ones_as_many_as_planned(folder):
     """A decode step sees the planted channels in q, k, v, gate, up and down of every layer, and nowhere else."""
     ids = np.random.default_rng(1).integers(256, size=(8, 1)).tolist()
-    plain = outliers.shares(models.load(folder, "fp32", "cpu", "random").model, ids)
+    plain = sources.outlier_shares(models.load(folder, "fp32", "cpu", "random").model, ids)
     assert set(plain.values()) == {0.0}
-    planted = outliers.shares(models.load(folder, "fp32", "cpu", "random_outliers").model, ids)
+    planted = sources.outlier_shares(models.load(folder, "fp32", "cpu", "random_outliers").model, ids)
     hidden, inner = 1 / 256, 1 / 512
     expected = dict.fromkeys(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"), hidden) | {"down_proj": inner, "o_proj": 0.0}
     assert planted == pytest.approx(expected, rel=1e-6)
@@ -125,14 +125,14 @@ def test_int8_default_needs_outliers_to_be_representative():
 
 
 def test_a_family_without_the_norms_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(outliers, "_NORMS", ("no_such_norm.weight",))
+    monkeypatch.setattr(sources, "_NORMS", ("no_such_norm.weight",))
     with pytest.raises(UserError, match="cannot plant outlier channels in the family 'llama'"):
         models.load(folder, "fp32", "cpu", "random_outliers")
 
 
 def test_planted_channels_that_do_not_arrive_are_an_error(folder, monkeypatch):
-    monkeypatch.setattr(outliers, "NORM_WEIGHT", 1.0)
-    monkeypatch.setattr(outliers, "PRODUCT_SCALE", 1.0)
+    monkeypatch.setattr(sources, "NORM_WEIGHT", 1.0)
+    monkeypatch.setattr(sources, "PRODUCT_SCALE", 1.0)
     with pytest.raises(UserError, match="do not reach"):
         models.load(folder, "fp32", "cpu", "random_outliers")
 
@@ -160,21 +160,21 @@ def configuration(**changes) -> settings.Configuration:
 )
 def test_what_certainly_does_not_fit_is_told(monkeypatch, free_gb, changes, fits):
     """Mistral 7B: 7,241,732,096 parameters x 2 bytes = 14.48 GB; 131,072 bytes of keys and values a token = 0.10 GB at 768 tokens."""
-    monkeypatch.setattr(memory, "free_gb", lambda device: free_gb)
+    monkeypatch.setattr(device, "free_gb", lambda device: free_gb)
     model = catalog.model("mistral-7b-v0.1")
     if fits:
-        return fit.check(model, configuration(**changes), "cuda:0")
-    with pytest.raises(fit.DoesNotFit, match=r"needs at least 1[45]\.[0-9] GB .* free memory on cuda:0"):
-        fit.check(model, configuration(**changes), "cuda:0")
+        return models.require_fit(model, configuration(**changes), "cuda:0")
+    with pytest.raises(models.DoesNotFit, match=r"needs at least 1[45]\.[0-9] GB .* free memory on cuda:0"):
+        models.require_fit(model, configuration(**changes), "cuda:0")
 
 
 def test_the_hosts_own_memory_is_read():
-    assert 0.05 < memory.free_gb("cpu") < 1e5
+    assert 0.05 < device.free_gb("cpu") < 1e5
 
 
 def test_too_small_a_memory_is_a_row_and_nothing_is_loaded(folder, scratch, monkeypatch):
     """The weights take 0.006 GB in fp32 and half of it in bf16, a cached token 3,072 bytes in fp32: 4.5 MB leave room for one of four."""
-    monkeypatch.setattr(memory, "free_gb", lambda device: 0.0045)
+    monkeypatch.setattr(device, "free_gb", lambda device: 0.0045)
     loads = []
     real = models.load
     monkeypatch.setattr(models, "load", lambda *arguments: loads.append(arguments[1]) or real(*arguments))

@@ -11,10 +11,8 @@ from eai.errors import UserError
 from eai.settings import EMBEDDED_MODEL
 from eai.stats.intervals import wilson_interval
 from eai.stats.scores import mcnemar_p, pair
-from eai.workload import models
-from eai.workload.tasks import definitions
-from eai.workload.tasks.harness import until_stop
-from eai.workload.tasks.passes import Passes
+from eai.workload import models, tasks
+from eai.workload.tasks import Passes, until_stop
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 LIMITS = {"facts": 20, "continuations": 12, "arithmetic": 12}
@@ -58,7 +56,7 @@ def test_the_full_precision_score_excludes_chance_on_every_task(rows):
 def test_the_chosen_answer_is_that_of_the_likelihoods(loaded, rows):
     """acc: the likeliest choice; acc_norm: the likeliest a character."""
     for task, normal in (("facts", False), ("continuations", True)):
-        items = definitions.objects(taskcards.get(task))[task].dataset["test"]
+        items = tasks.task_objects(taskcards.get(task))[task].dataset["test"]
         for row, doc in list(zip(rows[task], items, strict=False))[:6]:
             own = [log_likelihood(loaded, doc["question"], f" {c}") / (len(c) if normal else 1) for c in doc["choices"]]
             assert row["item"] == doc["id"] and row["target"] == str(doc["answer"])
@@ -70,7 +68,7 @@ def test_a_generated_answer_and_its_tokens_are_those_of_plain_generation(loaded,
     import torch
 
     examples = "12 + 3 = 15\n4 + 11 = 15\n10 + 10 = 20\n20 + 5 = 25\n13 + 6 = 19\n"
-    items = definitions.objects(taskcards.get("arithmetic"))["arithmetic"].dataset["test"]
+    items = tasks.task_objects(taskcards.get("arithmetic"))["arithmetic"].dataset["test"]
     for row, doc in list(zip(rows["arithmetic"], items, strict=False))[:4]:
         ids = loaded.tokenizer(examples + doc["question"], return_tensors="pt", add_special_tokens=False)["input_ids"]
         assert row["tokens_in"] == ids.shape[1]
@@ -85,7 +83,7 @@ def test_a_generated_answer_and_its_tokens_are_those_of_plain_generation(loaded,
 
 def test_perplexity_is_that_of_a_forward_pass(loaded):
     found = scored(loaded, "perplexity", 2)
-    for row, doc in zip(found, definitions.objects(taskcards.get("perplexity"))["perplexity"].dataset["test"], strict=False):
+    for row, doc in zip(found, tasks.task_objects(taskcards.get("perplexity"))["perplexity"].dataset["test"], strict=False):
         start = loaded.tokenizer.bos_token or loaded.tokenizer.eos_token
         assert row["score"] == pytest.approx(-log_likelihood(loaded, start, doc["text"]), rel=1e-4)
         assert row["words"] == len(doc["text"].split())
@@ -96,7 +94,7 @@ def test_perplexity_is_that_of_a_forward_pass(loaded):
 
 def test_tokens_are_those_that_are_processed(loaded, rows):
     """lm-eval reads several one-token continuations of a prompt off one forward pass: that pass counts once."""
-    items = definitions.objects(taskcards.get("facts"))["facts"].dataset["test"]
+    items = tasks.task_objects(taskcards.get("facts"))["facts"].dataset["test"]
     for row, doc in zip(rows["facts"], items, strict=False):
         passes = {tuple(loaded.tokenizer(f"{doc['question']} {c}", add_special_tokens=False)["input_ids"][:-1]) for c in doc["choices"]}
         assert row["tokens_in"] == sum(map(len, passes))
@@ -164,14 +162,14 @@ def test_a_hub_that_cannot_be_reached_is_one_line_and_asked_once(monkeypatch):
         raise ConnectionError(f"Couldn't reach '{path}' on the Hub\nmore of it")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    definitions._objects.cache_clear()
+    tasks._objects.cache_clear()
     for _ in range(2):
         with pytest.raises(
             UserError, match=r"the items of gsm8k cannot be had \(Couldn't reach 'openai/gsm8k' on the Hub\); expected a model hub"
         ):
-            definitions.objects(taskcards.get("gsm8k"))
+            tasks.task_objects(taskcards.get("gsm8k"))
     assert asked["openai/gsm8k"] == 1
-    definitions._objects.cache_clear()
+    tasks._objects.cache_clear()
 
 
 HUB = {
@@ -206,9 +204,9 @@ def hub(monkeypatch):
         return datasets.DatasetDict({split: datasets.Dataset.from_list(rows[split]) for split in rows})
 
     monkeypatch.setattr(datasets, "load_dataset", stored)
-    definitions._objects.cache_clear()
+    tasks._objects.cache_clear()
     yield
-    definitions._objects.cache_clear()
+    tasks._objects.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -245,11 +243,11 @@ def test_another_version_than_the_catalogs_is_refused(monkeypatch):
     class Other:
         VERSION = 9.0
 
-    monkeypatch.setattr(definitions, "_benchmark", lambda card: {"gsm8k": Other})
-    definitions._objects.cache_clear()
+    monkeypatch.setattr(tasks, "_benchmark", lambda card: {"gsm8k": Other})
+    tasks._objects.cache_clear()
     with pytest.raises(UserError, match=r"lm-eval's gsm8k has version 9.0; expected 3.0"):
-        definitions.objects(taskcards.get("gsm8k"))
-    definitions._objects.cache_clear()
+        tasks.task_objects(taskcards.get("gsm8k"))
+    tasks._objects.cache_clear()
 
 
 @pytest.mark.parametrize(

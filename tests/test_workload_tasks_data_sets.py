@@ -11,8 +11,8 @@ from huggingface_hub import constants
 
 from eai import catalog, runs, settings, tables
 from eai.errors import UserError
-from eai.workload.tasks import data_sets
-from eai.workload.tasks.definitions import _words
+from eai.workload import tasks
+from eai.workload.tasks import _words
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def put(cache, name, part):
 def test_the_table_is_lm_evals():
     """Every benchmark of the catalog, with the data set and part that lm-eval's own configurations name."""
     library = Path(importlib.util.find_spec("lm_eval").origin).parent / "tasks"
-    known = {name for name in tables.read_catalog("tasks")["lm_eval"] if name in data_sets.DATA_SETS}
-    assert known == set(data_sets.DATA_SETS) and catalog.task("mmlu").lm_eval == "mmlu"
-    for name, part in data_sets.DATA_SETS.values():
+    known = {name for name in tables.read_catalog("tasks")["lm_eval"] if name in tasks.DATA_SETS}
+    assert known == set(tasks.DATA_SETS) and catalog.task("mmlu").lm_eval == "mmlu"
+    for name, part in tasks.DATA_SETS.values():
         texts = [path.read_text() for path in library.glob("*/**/*") if path.suffix in (".yaml", "") and path.is_file()
                  and path.parts[len(library.parts)] in ("mmlu", "arc", "hellaswag", "truthfulqa", "gsm8k")]  # fmt: skip
         assert any(re.search(rf"dataset_path: {name}\b", text) for text in texts), name
@@ -46,13 +46,13 @@ def test_what_is_cached_needs_no_hub(cache, monkeypatch):
     with pytest.raises(
         UserError, match=r"items of gsm8k \(data set openai/gsm8k\) are not in the local cache, and the hub is switched off"
     ):
-        data_sets.require("gsm8k", "gsm8k")
+        tasks.require("gsm8k", "gsm8k")
     put(cache, "openai/gsm8k", "socratic")
-    assert not data_sets.is_cached("gsm8k")
+    assert not tasks.is_cached("gsm8k")
     put(cache, "openai/gsm8k", "main")
-    data_sets.require("gsm8k", "gsm8k")
+    tasks.require("gsm8k", "gsm8k")
     put(cache, "cais/mmlu", "anatomy")
-    data_sets.require("mmlu", "mmlu")
+    tasks.require("mmlu", "mmlu")
 
 
 def gone(*arguments, **named):
@@ -62,15 +62,15 @@ def gone(*arguments, **named):
 def test_a_hub_out_of_reach_is_one_line_without_class_names(cache, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", gone)
     with pytest.raises(UserError, match="the hub cannot be reached") as caught:
-        data_sets.require("mmlu", "mmlu")
+        tasks.require("mmlu", "mmlu")
     assert not re.search(r"Error|Exception|\n", str(caught.value))
-    data_sets.require("mmlu", "mmlu", may_be_elsewhere=True)
+    tasks.require("mmlu", "mmlu", may_be_elsewhere=True)
 
 
 def test_a_hub_that_has_it_is_asked_once(cache, monkeypatch):
     asked = []
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda url, **named: asked.append(url) or SimpleNamespace())
-    data_sets.require("mmlu", "mmlu")
+    tasks.require("mmlu", "mmlu")
     assert asked == ["https://huggingface.co/datasets/cais/mmlu/resolve/main/README.md"]
 
 

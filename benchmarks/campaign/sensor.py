@@ -4,7 +4,7 @@ import statistics
 
 import known_power
 
-from eai import order, power
+from eai import jobs, power
 from eai.measure.system import system
 from eai.power import probe as probing
 from eai.power.nvml import NvmlMeter
@@ -68,7 +68,7 @@ def polling(card, busy: probing.Busy) -> dict:
 def beside(campaign) -> dict:
     """The same windows of generation by our meter, by the mean of readings at 10 and at 1 Hz times the time, and by zeus where it is."""
     asked = campaign.sweep(BESIDE | {"weights": "random_outliers", "input_tokens": [128], "output_tokens": [64]})
-    planned = order.job_order(asked, campaign.gpu, asked.models[0])[0]
+    planned = jobs.job_order(asked, campaign.gpu, asked.models[0])[0]
     under_test = system(planned.configuration, asked)
     under_test.open()
     with meter_of(campaign) as meter:
@@ -138,11 +138,10 @@ def outliers(campaign) -> dict:
     """Share of channels of magnitude 6 and more, by projection: of the embedded model's real weights, and as planted in random ones."""
     if is_simulated(campaign.gpu):
         return {"basis": "simulated", "reason": "a simulated card loads no model"}
-    from eai.workload import generation, models
-    from eai.workload import outliers as channels
+    from eai.workload import generation, models, sources
 
     real = models.load(EMBEDDED_MODEL, "bf16", campaign.gpu)
     ids = generation.prompts(generation.passage_tokens(real.tokenizer), 1, 128)
-    found = {"real_prefill": channels.shares(real.model, ids), "real_decode": channels.shares(real.model, [ids[0][-1:]])}
+    found = {"real_prefill": sources.outlier_shares(real.model, ids), "real_decode": sources.outlier_shares(real.model, [ids[0][-1:]])}
     planted = models.load(BESIDE["models"][0], "bf16", campaign.gpu, "random_outliers")
-    return {"basis": "measured", **found, "planted": planted.report["outlier_shares"], "planted_share": channels.PLANTED_SHARE}
+    return {"basis": "measured", **found, "planted": planted.report["outlier_shares"], "planted_share": sources.PLANTED_SHARE}

@@ -27,7 +27,7 @@ from eai.cluster.single import COORDINATOR, kill_below
 from eai.errors import UserError
 from eai.settings import Sweep
 
-WORKFLOW = paths.ROOT / "workflow"
+WORKFLOW = paths.WORKFLOW
 PROFILES = ("local", "slurm")
 POLL_S = 0.5
 GRACE_S = 30.0

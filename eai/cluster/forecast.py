@@ -61,7 +61,7 @@ def times(q: Quantity, factor: float, unit: str) -> Quantity:
 
 def window_s(sweep: Sweep, gpu: str) -> tuple[Quantity, float]:
     """(seconds of a window with its warm-up, seconds of one idle measurement) on a device, by the protocol."""
-    from eai.measure.protocol import Protocol
+    from eai.measure.job import Protocol
 
     lasts = Protocol.of(sweep, _Meter(basis_of(sweep, gpu)))
     cap = lasts.warmup_cap_s

@@ -21,7 +21,7 @@ TABLES = ("windows.jsonl", "energies.jsonl", "idle.jsonl", "provenance.jsonl", "
 def source_digest() -> str:
     """A digest of every source file of the package."""
     digest = hashlib.sha256()
-    for path in sorted((paths.ROOT / "eai").rglob("*.py")):
+    for path in sorted(paths.PACKAGE.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eai import catalog, footprint, simulation, strategies
+from eai import catalog, footprint, strategies
 from eai.catalog import Gpu, Model
 from eai.cluster.plan import Job
 from eai.errors import UserError
+from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
 from eai.settings import Configuration, Sweep
-from eai.workload import fit, formats, memory
+from eai.workload import device, formats, models
 
 MOST_LINES = 20
 
@@ -127,8 +128,8 @@ def _too_large(c: Configuration, card: Gpu | None, shapes: Model, elsewhere: boo
     if is_simulated(c.gpu):
         found = footprint.fit(shapes, c.quantization, card, c.batch_size, c.input_tokens, c.output_tokens)
         return None if found.fits else found.explained
-    have_gb = footprint.available_gb(card) if card else None if elsewhere or c.gpu != "cpu" else memory.free_gb("cpu")
-    needed_gb = fit.needed_bytes(shapes, c) / 1e9
+    have_gb = footprint.available_gb(card) if card else None if elsewhere or c.gpu != "cpu" else device.free_gb("cpu")
+    needed_gb = models.needed_bytes(shapes, c) / 1e9
     if have_gb is None or needed_gb <= have_gb:
         return None
     return f"needs at least {needed_gb:.1f} GB for weights and KV cache of {have_gb:.1f} GB " + (f"on {card.name}" if card else "free here")

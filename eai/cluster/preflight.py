@@ -6,11 +6,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from eai import catalog, jobs, simulation
+from eai import catalog, jobs
 from eai.cluster import engine, slurm
 from eai.cluster.engine import Options
 from eai.cluster.plan import Job
 from eai.errors import UserError
+from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
 from eai.serving import served
 from eai.settings import EMBEDDED_MODEL, Sweep
@@ -59,12 +60,12 @@ def _require_models(sweep: Sweep, left: Sequence[Job], may_be_elsewhere: bool) -
 
 def _require_items(card: TaskCard, may_be_elsewhere: bool) -> None:
     """Raises UserError for a benchmark that nothing here can run, or whose items cannot be had."""
-    from eai.workload.tasks import data_sets
+    from eai.workload import tasks
 
     if importlib.util.find_spec("lm_eval") is None and not may_be_elsewhere:
         raise UserError(f"task {card.name} needs lm_eval, which is not installed", "lm_eval", "run `pip install lm_eval==0.4.13`")
     if card.harness:
-        data_sets.require(card.name, card.harness, may_be_elsewhere)
+        tasks.require(card.name, card.harness, may_be_elsewhere)
 
 
 def named_gpus(sweep: Sweep) -> list[str]:
@@ -181,10 +182,10 @@ def require_model(model: str, weights: str, may_be_elsewhere: bool = False) -> N
 
     `may_be_elsewhere`: a hub that cannot be reached from here may be reachable from a node of the cluster.
     """
-    from eai.workload import embedded, models
+    from eai.workload import models, sources
 
     if model == EMBEDDED_MODEL:
-        embedded.gguf_file()
+        sources.gguf_file()
     elif Path(model).expanduser().is_dir() or model.startswith(("/", "./", "../", "~")):
         if weights == "published" or not (Path(model).expanduser() / "config.json").is_file():
             models.locate(model)

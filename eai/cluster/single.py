@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from eai import jobs, notebooks, order, schema, tables
+from eai import jobs, notebooks, schema, tables
 from eai.cluster import notes
 from eai.cluster.notes import write_json
 from eai.errors import UserError
@@ -183,18 +183,18 @@ class Single:
         found = [f for f in jobs.folders(self.experiment, self.gpu, self.model) if (f / "provenance.jsonl").exists()]
         return max(found, key=lambda f: (f / "provenance.jsonl").stat().st_mtime, default=None)
 
-    def missing(self) -> list[order.PlannedWindow]:
+    def missing(self) -> list[jobs.PlannedWindow]:
         """The windows that are not on disk, in the order of measuring."""
         folder = self.folder()
         done = jobs.done_keys(folder) if folder else set()
-        return [w for w in order.job_order(self.sweep, self.gpu, self.model) if w.key not in done]
+        return [w for w in jobs.job_order(self.sweep, self.gpu, self.model) if w.key not in done]
 
-    def _load_in_flight(self) -> list[order.PlannedWindow]:
+    def _load_in_flight(self) -> list[jobs.PlannedWindow]:
         """The missing windows of the first load that is not complete: the one that ran when the kernel died."""
         left = self.missing()
         return [w for w in left if (w.block, w.load) == (left[0].block, left[0].load)]
 
-    def _give_up(self, status: str, reason: str, windows: list[order.PlannedWindow]) -> None:
+    def _give_up(self, status: str, reason: str, windows: list[jobs.PlannedWindow]) -> None:
         """Write a row for each of `windows` and leave them for the next run. Raises UserError where the job never had a folder."""
         folder = self.folder()
         if folder is None:
@@ -211,7 +211,7 @@ class Single:
         os.environ[jobs.NOT_AGAIN] = ",".join(filter(None, [os.environ.get(jobs.NOT_AGAIN, ""), *attempts]))
 
 
-def _row(job: str, w: order.PlannedWindow) -> dict:
+def _row(job: str, w: jobs.PlannedWindow) -> dict:
     """The row of a window that could not be measured, without what is known of the reason."""
     empty = {c.name: None for c in schema.WINDOWS} | {"flags": []}
     key = {"job": job, "block": w.block, "configuration_id": w.configuration.configuration_id, "repeat": w.repeat}

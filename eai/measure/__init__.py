@@ -7,15 +7,14 @@ One job (one gpu x one model), with time running to the right::
               | context   warm  ###### warm  ######  context
               |  idle      up   window  up   window   idle
 
-A block holds every configuration once, in seeded random order (`order`), and is the replicate. Before each window the work runs
+A block holds every configuration once, in seeded random order (`jobs.job_order`), and is the replicate. Before each window the work runs
 until its speed has settled; the window repeats the work for at least `window_s` with no cold gap. The meter's edge readings lie
 outside the window. A configuration that cannot run becomes a row with its status and reason, and the job goes on.
 
-    job       the loop over loads and windows       protocol   how long each part lasts
-    system    what the work runs on                 work       what one window does
-    task_work what a window of a task does
-    warmup    when a window may begin               served     a server: another process, driven from outside
-    simulated a card that does not exist             whereabouts  where a server runs, and what sees it
+    job         the loop over loads and windows, and how long each part lasts
+    system      what the work runs on
+    work        what one window does, and when it may begin
+    simulation  a card that does not exist
 """
 
 from eai.measure.job import run

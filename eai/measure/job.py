@@ -2,21 +2,56 @@
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from eai import lease, power, provenance, schema, servers, simulation, taskcards
+from eai import lease, power, provenance, schema, servers, taskcards
 from eai.errors import UserError
-from eai.jobs import device_mark, differing_settings, done_keys, finished_job, marks, resolve_experiment, resolve_gpu, slug
-from eai.measure.protocol import Protocol
+from eai.jobs import (
+    PlannedWindow,
+    device_mark,
+    differing_settings,
+    done_keys,
+    finished_job,
+    job_order,
+    marks,
+    resolve_experiment,
+    resolve_gpu,
+    slug,
+)
+from eai.measure import simulation
 from eai.measure.system import System, system
-from eai.order import PlannedWindow, job_order
 from eai.power.meter import Baseline, Meter
 from eai.power.simulated import is_simulated
 from eai.serving import served, whereabouts
 from eai.settings import Sweep
 from eai.store import JobStore, new_attempt
-from eai.workload import device, fit, models, peaks
+from eai.workload import device, models
+
+# How long each part of a measurement lasts: a sensor needs time that an exact counter of CPU time does not.
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The durations, resolved for the meter at hand.
+
+    Seconds: `window_s` of work, at most `warmup_cap_s` of warm-up, `idle_s` of each idle measurement (0: none).
+    """
+
+    window_s: float
+    warmup_cap_s: float
+    idle_s: float
+
+    @classmethod
+    def of(cls, sweep: Sweep, meter: Meter) -> "Protocol":
+        """The sweep's own figures where it gives them, else 10 / 60 / 5 s with a sensor and 2 / 1 / 0 s with the estimate."""
+        window_s, warmup_cap_s, idle_s = (2.0, 1.0, 0.0) if meter.basis == "estimated" else (10.0, 60.0, 5.0)
+        given = (sweep.window_s, sweep.warmup_cap_s, sweep.idle_s)
+        return cls(*(default if asked is None else asked for asked, default in zip(given, (window_s, warmup_cap_s, idle_s), strict=True)))
+
+
+# One job: the loop over blocks, loads and windows, with every outcome committed as it comes.
 
 COLUMNS = tuple(column.name for column in schema.WINDOWS)
 
@@ -91,7 +126,7 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
                 gpu=gpu,
                 model=model,
                 threads=threads,
-                roofs=peaks.processor_roofs() if gpu == "cpu" and not sweep.server else None,
+                roofs=device.processor_roofs() if gpu == "cpu" and not sweep.server else None,
                 settings=sweep.model_dump(exclude={"experiment", *servers.PRIVATE}) | {"tasks": sweep.task_names()},
                 server=whereabouts.facts(sweep) if sweep.server else None,
                 meter=meter.metadata(),
@@ -226,7 +261,7 @@ def failure(error: Exception) -> dict:
         return {"status": error.status, "reason": str(error)}
     if isinstance(error, models.Unsupported):
         return {"status": "unsupported", "reason": str(error)}
-    if isinstance(error, fit.DoesNotFit):
+    if isinstance(error, models.DoesNotFit):
         return {"status": "oom", "reason": str(error)}
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

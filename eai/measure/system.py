@@ -3,16 +3,14 @@
 from typing import Protocol
 
 from eai.errors import UserError
-from eai.measure.simulated import SimulatedSystem
-from eai.measure.task_work import task_passes
-from eai.measure.work import FixedGeneration, Work
-from eai.order import PlannedWindow
+from eai.jobs import PlannedWindow
+from eai.measure.simulation import SimulatedSystem
+from eai.measure.work import FixedGeneration, Work, task_passes
 from eai.power.meter import Clock
 from eai.power.simulated import is_simulated
 from eai.serving.served import ServedSystem
 from eai.settings import Configuration, Sweep
-from eai.workload import device, fit, generation, memory, models
-from eai.workload.tasks import definitions
+from eai.workload import device, generation, models, tasks
 
 
 class System(Protocol):
@@ -32,17 +30,17 @@ class LoadedSystem:
 
     def __init__(self, first: Configuration, sweep: Sweep):
         device.release()
-        memory.reset_peak(models.torch_device(first.gpu))
+        device.reset_peak(models.torch_device(first.gpu))
         models.require_supported(first.quantization, first.gpu, first.weights)
-        self._first, self._sweep, self._shapes = first, sweep, fit.shapes(first.model)
+        self._first, self._sweep, self._shapes = first, sweep, models.shapes(first.model)
         self._cards = sweep.task_cards()
 
     def refusal(self, c: Configuration) -> Exception | None:
         """DoesNotFit for what certainly needs more memory than is free, a task's error where its items cannot be had, else None."""
         try:
-            fit.check(self._shapes, c, models.torch_device(c.gpu))
+            models.require_fit(self._shapes, c, models.torch_device(c.gpu))
             if c.task in self._cards:
-                definitions.objects(self._cards[c.task])
+                tasks.task_objects(self._cards[c.task])
         except UserError as error:
             return error
         return None

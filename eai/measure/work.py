@@ -1,17 +1,78 @@
-"""What one window does: warm up, keep working for as long as the window lasts, then say what was done."""
+"""When a window may begin: the work runs until its speed and power have settled, or its time is up."""
 
 import json
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from eai.measure.warmup import Steppable, Warm, warm_up
-from eai.power.meter import Clock
-from eai.workload import memory
+from eai.power.meter import Clock, MonotonicClock
+from eai.power.window import GROUP_STEPS, GROUPS, power_settled, until_steady
+from eai.taskcards import TaskCard
+from eai.workload import device
 from eai.workload.generation import Produced
 from eai.workload.models import LoadedModel
+from eai.workload.tasks import Passes
+
+
+class Steppable(Protocol):
+    """Work that decodes in steps: a call makes `output_tokens` of each sequence, the first of them after `first_token_s`."""
+
+    output_tokens: int
+
+    def first_token_s(self) -> float: ...
+    def run(self) -> Produced: ...
+
+
+@dataclass(frozen=True)
+class Warm:
+    """What the warm-up found: seconds spent, coefficient of variation of the last groups (None: too few), steady, TTFT, step time [s].
+
+    `keeps_running`: the work is still going on, and will go on after the window, as a server's does.
+    """
+
+    duration_s: float
+    cv: float | None
+    steady: bool
+    ttft_s: float | None
+    step_time_s: float | None
+    keeps_running: bool = False
+
+    def columns(self) -> dict:
+        """The warm-up's columns of the windows table."""
+        return {"ttft_s": self.ttft_s, "warmup_s": self.duration_s, "warmup_cv": self.cv}
+
+
+def warm_up(work: Steppable, cap_s: float, power_w: Callable[[], float | None] = lambda: None, clock: Clock | None = None) -> Warm:
+    """Run the work until its speed and power have settled, or for `cap_s` seconds; at least once, and three times for the first token.
+
+    Speed: the coefficient of variation of the last 5 groups of at least 16 decode steps is <= 2 %. Power, where `power_w` tells it:
+    no slope over the last 5 groups.
+    """
+    clock = clock or MonotonicClock()
+    start_s, ttft_s = clock.now_s(), work.first_token_s()
+    groups_s: list[float] = []
+    readings: list[tuple[float, float]] = []
+
+    def group() -> float:
+        calls = [work.run() for _ in range(max(1, -(-GROUP_STEPS // work.output_tokens)))]
+        groups_s.append(statistics.mean(call.duration_s for call in calls))
+        if (watts := power_w()) is not None:
+            readings.append((clock.now_s(), watts))
+        return groups_s[-1]
+
+    def settled() -> bool:
+        return not readings or power_settled(*zip(*readings[-GROUPS:], strict=True))
+
+    verdict, _ = until_steady(group, clock.now_s, cap_s - (clock.now_s() - start_s), settled, group_steps=1)
+    steps = work.output_tokens - 1
+    step_time_s = (groups_s[-1] - ttft_s) / steps if steps and groups_s[-1] > ttft_s else None
+    return Warm(clock.now_s() - start_s, verdict.cv, verdict.steady and settled(), ttft_s, step_time_s)
+
+
+# What one window does: warm up, keep working for as long as the window lasts, then say what was done.
 
 
 class Work(Protocol):
@@ -34,7 +95,7 @@ class FixedGeneration:
         """Run until steady, then time the tokens of one batch."""
         self._warm = warm_up(self._generation, cap_s, power_w, self._clock)
         self._gaps_s = self._generation.inter_token_s()
-        memory.reset_peak(self._loaded.device)
+        device.reset_peak(self._loaded.device)
         return self._warm
 
     def run_for(self, duration_s: float) -> None:
@@ -53,7 +114,7 @@ class FixedGeneration:
             "step_time_s": decode_s / steps if steps and decode_s > 0 else None,
             "itl_s": statistics.median(self._gaps_s) if self._gaps_s else None,
             "itl_p95_s": float(np.quantile(self._gaps_s, 0.95)) if self._gaps_s else None,
-            "memory_peak_gb": memory.peak_gb(self._loaded.device),
+            "memory_peak_gb": device.peak_gb(self._loaded.device),
             "model_bytes": self._loaded.model_bytes,
             "ran": json.dumps(self._loaded.report["linears"], sort_keys=True),
         }
@@ -61,3 +122,62 @@ class FixedGeneration:
     def scores(self) -> list[dict]:
         """None: a fixed number of tokens has no right answer."""
         return []
+
+
+# The work of a task's window: whole passes over its items, scored when the window is over.
+
+
+class TaskPasses:
+    """One pass at least, more until the window's time is over, never a part of one: the energy is that of the task as run."""
+
+    def __init__(self, passes: Passes, loaded: LoadedModel, clock: Clock):
+        self._passes, self._loaded, self._clock = passes, loaded, clock
+        self._done = 0
+
+    def warm_up(self, cap_s: float, power_w: Callable[[], float | None]) -> Warm:
+        """Run a few items until their speed and the power have settled, or for `cap_s` seconds; once at least."""
+        start_s = self._clock.now_s()
+        readings: list[tuple[float, float]] = []
+
+        def step() -> float:
+            duration_s = self._passes.run_few()
+            if (watts := power_w()) is not None:
+                readings.append((self._clock.now_s(), watts))
+            return duration_s
+
+        def settled() -> bool:
+            return not readings or power_settled(*zip(*readings[-GROUPS:], strict=True))
+
+        verdict, _ = until_steady(step, self._clock.now_s, cap_s, settled, group_steps=1)
+        device.reset_peak(self._loaded.device)
+        return Warm(self._clock.now_s() - start_s, verdict.cv, verdict.steady and settled(), None, None)
+
+    def run_for(self, duration_s: float) -> None:
+        """Whole passes until `duration_s` has passed, at least one."""
+        end_s = self._clock.now_s() + duration_s
+        while not self._done or self._clock.now_s() < end_s:
+            self._passes.run()
+            self._done += 1
+        self._peak_gb = device.peak_gb(self._loaded.device)
+
+    def columns(self) -> dict:
+        """The window's columns about the work; tokens are counted in the last pass, and greedy passes are alike."""
+        self._rows = self._passes.scored()
+        tokens = {name: self._done * sum(row[name] for row in self._rows) for name in ("tokens_in", "tokens_out")}
+        return {
+            "calls": self._done,
+            "requests": self._done * len(self._rows),
+            **tokens,
+            "memory_peak_gb": self._peak_gb,
+            "model_bytes": self._loaded.model_bytes,
+            "ran": json.dumps(self._loaded.report["linears"], sort_keys=True),
+        }
+
+    def scores(self) -> list[dict]:
+        """One row an item."""
+        return self._rows
+
+
+def task_passes(loaded: LoadedModel, card: TaskCard, batch_size: int, options: dict, seed: int, clock: Clock) -> TaskPasses:
+    """The window of a task on a loaded model; `options` as in the configuration's key."""
+    return TaskPasses(Passes(loaded, card, batch_size, options["fewshot"], options.get("limit"), seed), loaded, clock)

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 
 from eai.errors import UserError
-from eai.measure.warmup import Warm
-from eai.order import PlannedWindow
+from eai.jobs import PlannedWindow
+from eai.measure.work import Warm
 from eai.power.estimate import ServerProcesses, trees_cpu_s
 from eai.power.meter import Clock
 from eai.power.window import Steadiness, power_settled, steadiness

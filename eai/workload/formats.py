@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from collections import Counter
 from typing import Any
 
 from eai.errors import UserError
@@ -105,3 +106,152 @@ def _torchao(strategy: Strategy) -> Any:
         return TorchAoConfig(ao.Float8DynamicActivationFloat8WeightConfig(granularity=ao.PerRow(), set_inductor_config=False))
     packed = {"group_size": INT4_GROUP, "int4_packing_format": "tile_packed_to_4d"}
     return TorchAoConfig(ao.Int4WeightOnlyConfig(**packed, set_inductor_config=False))
+
+
+# Checkpoints that come quantized (GPTQ, AWQ): what they say they are, checked against what was asked for before anything is loaded.
+
+
+def declared_quantization(config: Any) -> dict | None:
+    """The checkpoint's own `quantization_config` as a dict, or None for a checkpoint that is not quantized."""
+    found = getattr(config, "quantization_config", None)
+    if found is None:
+        return None
+    return dict(found) if isinstance(found, dict) else found.to_dict()
+
+
+def _bits(quantization: dict) -> int | None:
+    """Bits a weight as the checkpoint states them: `bits` (GPTQ, AWQ) or `w_bit` (AWQ's own files)."""
+    found = quantization.get("bits", quantization.get("w_bit"))
+    return None if found is None else int(found)
+
+
+def describe_quantization(quantization: dict) -> str:
+    """The checkpoint's format in a few words: `gptq, 4 bit, group 128`."""
+    method = str(quantization.get("quant_method", "unknown")).lower()
+    group = quantization.get("group_size", quantization.get("q_group_size"))
+    return f"{method}, {_bits(quantization)} bit" + (f", group {group}" if group is not None else "")
+
+
+def require_checkpoint(model: str, config: Any, strategy: Strategy) -> None:
+    """Nothing, if the checkpoint is in the format that the strategy names.
+
+    Raises UserError if a quantized checkpoint is asked for under another name (it would be measured as what it is not), or the
+    other way round, or if it stores another number of bits.
+    """
+    quantization = declared_quantization(config)
+    if quantization is None:
+        if strategy.slug in PUBLISHED_ONLY:
+            raise UserError(
+                f"asked for {strategy.slug}, but '{model}' is not a quantized checkpoint", f"a {strategy.slug.upper()} checkpoint"
+            )
+        return
+    method = str(quantization.get("quant_method", "unknown")).lower()
+    if method != strategy.slug:
+        raise UserError(
+            f"asked for {strategy.slug}, but '{model}' is already quantized ({describe_quantization(quantization)})",
+            "a checkpoint in 16 or 32 bit",
+            f"ask for {method}, or give the original model" if method in PUBLISHED_ONLY else "give the original model",
+        )
+    if _bits(quantization) != strategy.weight_bits:
+        raise UserError(
+            f"asked for {strategy.slug}, but '{model}' says {describe_quantization(quantization)}",
+            f"{strategy.weight_bits:g} bit",
+            "give another one",
+        )
+
+
+# What was requested is what runs: module classes, data types and bytes, read from the loaded model itself.
+#
+# A library that falls back in silence would be measured under the wrong name, so any difference is an error.
+
+
+def _parts(tensor: Any) -> list[Any]:
+    """What a tensor stores: itself, or codes and scales where it is one of torchao's wrappers, which store nothing under their own name."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return [tensor]
+    return [part for name in tensor.__tensor_flatten__()[0] for part in _parts(getattr(tensor, name))]
+
+
+def _tensors(model: Any) -> dict[int, Any]:
+    """Every stored tensor of the model once, by address: parameters, buffers, and the scales that the libraries keep beside them."""
+    found = {}
+    for tensor in (part for each in (*model.parameters(), *model.buffers()) for part in _parts(each)):
+        state = getattr(tensor, "quant_state", None)
+        nested = getattr(state, "state2", None)
+        scales = [getattr(tensor, "SCB", None)]
+        for each in (state, nested):
+            scales += [getattr(each, name, None) for name in ("absmax", "code", "offset")]
+        for each in (tensor, *scales):
+            if hasattr(each, "data_ptr") and each.numel():
+                found[each.data_ptr()] = each
+    return found
+
+
+def model_bytes(model: Any) -> int:
+    """Bytes of all stored tensors, tied ones counted once."""
+    return sum(t.numel() * t.element_size() for t in _tensors(model).values())
+
+
+def _linears(model: Any) -> dict[str, Any]:
+    """The linear layers inside the transformer blocks by name: every torch.nn.Linear but the head, and every GPTQ or AWQ layer."""
+    import torch
+
+    head = model.get_output_embeddings()
+    named = ((name, module) for name, module in model.named_modules() if module is not head)
+    return {name: module for name, module in named if isinstance(module, torch.nn.Linear) or hasattr(module, "qweight")}
+
+
+def _describe(module: Any) -> str:
+    """What a linear layer is: class, stored type, and the settings that decide its arithmetic."""
+    if hasattr(module, "qweight"):
+        return f"qweight({module.qweight.dtype}, {module.bits} bit)"
+    name, weight = type(module).__name__, module.weight
+    if hasattr(weight, "qdata"):
+        dynamic = getattr(weight, "act_quant_kwargs", None) is not None
+        return f"{name}({type(weight).__name__}, {weight.qdata.dtype}, dynamic activations {dynamic})"
+    if name == "Linear8bitLt":
+        return f"Linear8bitLt({weight.dtype}, threshold {module.state.threshold:g})"
+    if name == "Linear4bit":
+        state = weight.quant_state
+        return f"Linear4bit({state.quant_type}, double {bool(state.nested)}, compute {module.compute_dtype})"
+    return f"{name}({weight.dtype})"
+
+
+_TORCHAO = {
+    "dynamic": "Linear(Int8Tensor, torch.int8, dynamic activations True)",
+    "fp8": "Linear(Float8Tensor, torch.float8_e4m3fn, dynamic activations True)",
+    "int4_wo": "Linear(Int4TilePackedTo4dTensor, torch.int32, dynamic activations False)",
+}
+
+
+def _expected(strategy: Strategy, dtype: Any) -> str:
+    """How every linear layer of the strategy must describe itself."""
+    if strategy.slug in _TORCHAO:
+        return _TORCHAO[strategy.slug]
+    if strategy.slug in PUBLISHED_ONLY:
+        return f"qweight(torch.int32, {strategy.weight_bits:g} bit)"
+    if strategy.stored == "int8":
+        return f"Linear8bitLt(torch.int8, threshold {strategy.threshold:g})"
+    if strategy.stored in ("nf4", "fp4"):
+        return f"Linear4bit({strategy.stored}, double {strategy.slug.endswith('_dq')}, compute {dtype})"
+    return f"Linear({dtype})"
+
+
+def verify(model: Any, strategy: Strategy, dtype: Any) -> dict:
+    """What runs: `{linears: {description: count}, dtypes: {dtype: tensors}, model_bytes}`.
+
+    Raises UserError if any linear layer is not what the strategy says, or a float parameter has another dtype than requested.
+    """
+    kinds = Counter(_describe(module) for module in _linears(model).values())
+    expected = _expected(strategy, dtype)
+    if set(kinds) != {expected}:
+        raise UserError(
+            f"asked for {strategy.slug}, but the model has {dict(kinds)}",
+            expected,
+            "the strategy did not take effect: nothing was measured",
+        )
+    others = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {str(dtype)}
+    if others:
+        raise UserError(f"asked for {strategy.slug}, but some parameters are {', '.join(sorted(others))}", str(dtype))
+    dtypes = Counter(str(t.dtype).removeprefix("torch.") for t in _tensors(model).values())
+    return {"linears": dict(kinds), "dtypes": dict(dtypes), "model_bytes": model_bytes(model)}

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eai import strategies
+from eai import catalog, footprint, strategies
 from eai.errors import UserError
-from eai.settings import EMBEDDED_MODEL
-from eai.workload import checkpoints, embedded, formats, outliers, random_weights, verification
+from eai.settings import EMBEDDED_MODEL, Configuration
+from eai.workload import formats, sources
 from eai.workload.device import torch_device
 from eai.workload.formats import Unsupported as Unsupported
 
@@ -38,10 +38,10 @@ def locate(model: str, weights: str = "published") -> str:
     Raises UserError for a folder without safetensors (other formats can carry code), and for shapes that are not known.
     """
     if weights != "published":
-        random_weights.config(model)
+        sources.config(model)
         return model
     if model == EMBEDDED_MODEL:
-        return str(embedded.folder())
+        return str(sources.embedded_folder())
     directory = Path(model).expanduser()
     if directory.is_dir():
         if not any(directory.glob("*.safetensors")):
@@ -120,15 +120,13 @@ def load(
     if weights == "published":
         loaded, tokenizer = _published(model, strategy, device, dtype, trust_remote_code)
     else:
-        shapes = random_weights.config(model)
+        shapes = sources.config(model)
         quantizer = formats.quantization_config(strategy, dtype)
-        loaded, tokenizer = random_weights.build(shapes, weights, device, dtype, quantizer, seed).eval(), None
-    report = verification.verify(loaded, strategy, dtype)
+        loaded, tokenizer = sources.build_random(shapes, weights, device, dtype, quantizer, seed).eval(), None
+    report = formats.verify(loaded, strategy, dtype)
     if weights == "random_outliers":
         report["outlier_shares"] = _planted(loaded, seed)
-    return LoadedModel(
-        loaded, tokenizer, strategy, device, report["model_bytes"], random_weights.context_tokens(loaded.config), report, seed
-    )
+    return LoadedModel(loaded, tokenizer, strategy, device, report["model_bytes"], sources.context_tokens(loaded.config), report, seed)
 
 
 def _published(model: str, strategy: strategies.Strategy, device: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, Any]:
@@ -138,7 +136,7 @@ def _published(model: str, strategy: strategies.Strategy, device: str, dtype: An
     source = locate(model)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-        checkpoints.check(model, config, strategy)
+        formats.require_checkpoint(model, config, strategy)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         loaded = AutoModelForCausalLM.from_pretrained(
             source,
@@ -161,7 +159,50 @@ def _planted(model: Any, seed: int) -> dict[str, float]:
 
     vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = np.random.default_rng(seed).integers(vocabulary, size=(8, 1)).tolist()
-    shares = outliers.shares(model, ids)
+    shares = sources.outlier_shares(model, ids)
     if not any(shares.values()):
-        raise UserError("the planted outlier channels do not reach the projections", f"magnitudes of {outliers.THRESHOLD:g} and more")
+        raise UserError("the planted outlier channels do not reach the projections", f"magnitudes of {sources.THRESHOLD:g} and more")
     return shares
+
+
+# Whether a configuration can fit in the device's free memory, told before anything is loaded.
+#
+# Only what is certain counts: stored weights, and keys and values of every position. A configuration beyond that is not tried; one
+# that may fail on its activations is, and a real out-of-memory error is a row like any other.
+
+
+class DoesNotFit(UserError):
+    """A configuration that needs more memory than there is: becomes a row with status `oom`, and the sweep goes on."""
+
+
+def shapes(model: str, config: Any = None) -> catalog.Model | None:
+    """The model's shapes from the catalog, else from its configuration; None where the family's layout is not known."""
+    try:
+        return catalog.model(model)
+    except UserError:
+        pass
+    try:
+        return footprint.from_config((config or sources.config(model)).to_dict(), model)
+    except (UserError, KeyError, ZeroDivisionError):
+        return None
+
+
+def needed_bytes(model: catalog.Model, c: Configuration) -> float:
+    """Bytes that the configuration certainly needs: weights, and the KV cache at its last token if it keeps one."""
+    cached = c.input_tokens + c.output_tokens if c.options.get("kv_cache", True) else 0
+    return footprint.weight_bytes(model, c.quantization) + footprint.kv_cache_bytes(model, cached, c.batch_size, c.quantization)
+
+
+def require_fit(model: catalog.Model | None, c: Configuration, device: str) -> None:
+    """Nothing, if the configuration may fit or cannot be judged. Raises DoesNotFit if it certainly does not."""
+    free_gb = device.free_gb(device)
+    if model is None or free_gb is None:
+        return
+    needed_gb = needed_bytes(model, c) / 1e9
+    if needed_gb > free_gb:
+        place = "memory" if device == "cpu" else f"memory on {device}"
+        raise DoesNotFit(
+            f"{c.model} in {c.quantization} at batch {c.batch_size} needs at least {needed_gb:.1f} GB for weights and KV cache",
+            f"at most {free_gb:.1f} GB, the free {place}",
+            "choose a smaller model, batch or format; nothing was loaded",
+        )

@@ -19,10 +19,11 @@ import numpy as np
 
 from eai import catalog, footprint, strategies
 from eai.errors import UserError
-from eai.order import PlannedWindow
+from eai.jobs import PlannedWindow
+from eai.measure.work import FixedGeneration, Work
 from eai.power.simulated import CONTEXT_SHARE, SimulatedClock, model_of
 from eai.settings import Configuration, Sweep
-from eai.workload import fit, models
+from eai.workload import models
 from eai.workload.generation import Produced
 
 REACHED = 0.65
@@ -67,7 +68,7 @@ def pace(c: Configuration) -> Pace:
 
 def shapes(model: str) -> catalog.Model:
     """The model's shapes. Raises UserError where neither the catalog nor a configuration at hand tells them."""
-    found = fit.shapes(model)
+    found = models.shapes(model)
     if found is None:
         raise UserError(f"the shapes of {model} are not known", "a model of data/catalog/models.csv", "add it there, or choose another")
     return found
@@ -142,10 +143,10 @@ def require_supported(c: Configuration) -> None:
 
 
 def require_fit(c: Configuration) -> None:
-    """Nothing if the configuration fits in the card's memory. Raises fit.DoesNotFit with the sum otherwise."""
+    """Nothing if the configuration fits in the card's memory. Raises models.DoesNotFit with the sum otherwise."""
     found = footprint.fit(shapes(c.model), c.quantization, model_of(c.gpu), c.batch_size, c.input_tokens, c.output_tokens)
     if not found.fits:
-        raise fit.DoesNotFit(found.explained)
+        raise models.DoesNotFit(found.explained)
 
 
 def is_lost(w: PlannedWindow, sweep: Sweep) -> bool:
@@ -161,3 +162,52 @@ def is_lost(w: PlannedWindow, sweep: Sweep) -> bool:
 def _key(w: PlannedWindow, sweep: Sweep) -> list[int]:
     """What the random part of a window is drawn from."""
     return [sweep.seed, w.block, int(w.configuration.configuration_id, 16), w.repeat]
+
+
+# A load on a simulated card: the same loop, warm-up and window as on a real one, and no model.
+
+
+class SimulatedSystem:
+    """What the windows of one load run on where the card is simulated. Raises Unsupported where such a card could not run the strategy."""
+
+    def __init__(self, first: Configuration, sweep: Sweep):
+        require_supported(first)
+        self._sweep = sweep
+
+    def refusal(self, c: Configuration) -> Exception | None:
+        """Unsupported or DoesNotFit for a configuration that a real card of this kind would refuse, else None."""
+        try:
+            require_supported(c)
+            require_fit(c)
+        except (models.Unsupported, models.DoesNotFit) as error:
+            return error
+        return None
+
+    def open(self) -> None:
+        """Nothing is loaded."""
+
+    def close(self) -> None:
+        """Nothing was loaded."""
+
+    def work(self, w: PlannedWindow, clock: SimulatedClock) -> Work:
+        """The work of one window, which makes the card's clock move and its power rise."""
+        return SimulatedWork(w, self._sweep, clock)
+
+
+class SimulatedWork(FixedGeneration):
+    """Fixed generation of which nothing is left but the time and the power it takes."""
+
+    def __init__(self, w: PlannedWindow, sweep: Sweep, clock: SimulatedClock):
+        clock.begin()
+        self._simulated, self._is_lost = sizes(w.configuration), is_lost(w, sweep)
+        super().__init__(SimulatedGeneration(w, sweep, clock), self._simulated, clock)
+
+    def run_for(self, duration_s: float) -> None:
+        """Whole calls until `duration_s` has passed; a card that is to be lost is lost half way."""
+        if self._is_lost:
+            self._clock.card.lost_at_s = self._clock.now_s() + duration_s / 2
+        super().run_for(duration_s)
+
+    def columns(self) -> dict:
+        """The window's columns about the work, memory as the shapes say."""
+        return super().columns() | {"memory_peak_gb": self._simulated.memory_gb}

