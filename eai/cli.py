@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from eai import terminal
 from eai.errors import UserError
 from eai.terminal import Json, emit, pairs, say
 
@@ -156,6 +157,10 @@ def main() -> None:
         _fail(f"{error.format_message()} See `eai --help`.", 2)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; what was measured is kept, run again to go on", INTERRUPTED)
+    except ModuleNotFoundError as error:
+        if (extra := terminal.extra_of(error.name or "")) is None:
+            raise
+        _fail(f"the package {error.name} is not installed; this needs the extra '{extra}': pip install 'eai[{extra}]'.", 2)
     except Exception as error:
         if not {"NotebookFailed", "EngineFailed"} & {each.__name__ for each in type(error).__mro__}:
             raise

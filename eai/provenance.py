@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from eai import __version__, schema
-from eai.paths import ROOT
+from eai.paths import IS_CHECKOUT, ROOT
 
 PACKAGES = (
     "torch",
@@ -46,6 +46,8 @@ def commit() -> str | None:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
+    if not IS_CHECKOUT:
+        return None
     try:
         return git("rev-parse", "HEAD") + ("+changed" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
+from importlib.metadata import metadata
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +18,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+
+
+def extra_of(module: str) -> str | None:
+    """The extra of `eai` that brings a module, by the package's own metadata; None for a module that no extra brings."""
+    top = module.split(".")[0].lower().replace("_", "-")
+    imported_as = {"sklearn": "scikit-learn", "yaml": "pyyaml", "ipykernel-launcher": "ipykernel"}
+    for line in metadata("eai").get_all("Requires-Dist") or []:
+        found = re.match(r"([A-Za-z0-9._-]+).*extra == ['\"](\w+)['\"]", line)
+        if found and found[1].lower().replace("_", "-") == imported_as.get(top, top) and found[2] not in ("all", "dev"):
+            return found[2]
+    return None
 
 
 def say(line: str) -> None:
