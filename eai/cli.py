@@ -13,18 +13,36 @@ from typing import Annotated
 
 import typer
 
-from eai import terminal
+from eai import __version__, terminal
 from eai.errors import UserError
 from eai.terminal import Json, emit, pairs, say
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Energy of LLM inference, measured so that it can be trusted.",
 )
 
 INTERRUPTED = 130
+PANELS = {
+    "Measure": ("run", "measure", "watch", "window", "doctor", "calibrate", "merge"),
+    "Read and check results": ("trace", "import", "check", "claims", "replay", "audit"),
+    "Analyze and show": ("notebook", "report", "explore", "export"),
+    "Ask before you deploy": ("optimize", "compare", "estimate", "diagnose"),
+}
+"""The commands of `eai --help` by what one wants to do."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eai {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """Energy of LLM inference, measured so that it can be trusted."""
 
 
 @app.command()
@@ -101,7 +119,6 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Energy of a recorded power log, with its interval and what is wrong with the log."""
-    from eai import terminal
     from eai.power.logs import read_log
     from eai.power.trace import summarize_trace
 
@@ -130,7 +147,7 @@ def calibrate(
 @app.command()
 def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")], as_json: Json = False) -> None:
     """Derive every energy again from the stored raw readings, bit for bit. Exit 1 if a number differs."""
-    from eai import tables, terminal
+    from eai import tables
     from eai.power.replay import replay
 
     windows, mismatches = replay(tables.read_windows(experiment), tables.read_energies(experiment), tables.read_samples(experiment))
@@ -142,6 +159,9 @@ def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an 
 
 for plug_in in sorted(entry_points(group="eai.commands"), key=lambda each: each.name):
     plug_in.load()(app)
+for command in app.registered_commands:
+    name = command.name or command.callback.__name__
+    command.rich_help_panel = next((panel for panel, names in PANELS.items() if name in names), None)
 
 
 def main() -> None:
@@ -154,7 +174,9 @@ def main() -> None:
     except UserError as error:
         _fail(str(error), 2)
     except typer.TyperException as error:
-        _fail(f"{error.format_message()} See `eai --help`.", 2)
+        if not (message := error.format_message()):  # bare `eai` has printed the help
+            sys.exit(2)
+        _fail(f"{message} See `eai --help`.", 2)
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted; what was measured is kept, run again to go on", INTERRUPTED)
     except ModuleNotFoundError as error:
