@@ -10,7 +10,7 @@ from typing import Any
 from eai import catalog, footprint, strategies
 from eai.errors import UserError
 from eai.settings import EMBEDDED_MODEL, Configuration
-from eai.workload import formats, sources
+from eai.workload import device, formats, sources
 from eai.workload.device import torch_device
 from eai.workload.formats import Unsupported as Unsupported
 
@@ -193,16 +193,16 @@ def needed_bytes(model: catalog.Model, c: Configuration) -> float:
     return footprint.weight_bytes(model, c.quantization) + footprint.kv_cache_bytes(model, cached, c.batch_size, c.quantization)
 
 
-def require_fit(model: catalog.Model | None, c: Configuration, device: str) -> None:
+def require_fit(model: catalog.Model | None, c: Configuration, place: str) -> None:
     """Nothing, if the configuration may fit or cannot be judged. Raises DoesNotFit if it certainly does not."""
-    free_gb = device.free_gb(device)
+    free_gb = device.free_gb(place)
     if model is None or free_gb is None:
         return
     needed_gb = needed_bytes(model, c) / 1e9
     if needed_gb > free_gb:
-        place = "memory" if device == "cpu" else f"memory on {device}"
+        where = "memory" if place == "cpu" else f"memory on {place}"
         raise DoesNotFit(
             f"{c.model} in {c.quantization} at batch {c.batch_size} needs at least {needed_gb:.1f} GB for weights and KV cache",
-            f"at most {free_gb:.1f} GB, the free {place}",
+            f"at most {free_gb:.1f} GB, the free {where}",
             "choose a smaller model, batch or format; nothing was loaded",
         )
