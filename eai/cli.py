@@ -113,16 +113,26 @@ def doctor(
 
 @app.command()
 def trace(
-    log: Annotated[Path, typer.Argument(help="nvidia-smi CSV, two-column CSV, or our Parquet samples.")],
+    log: Annotated[Path, typer.Argument(help="A power log (docs/power-logs.md lists the formats); - reads standard input.")],
+    power: Annotated[str, typer.Option(metavar="COLUMN[,COLUMN]", help="Which columns are power, as NAME or NAME:UNIT.")] = "",
+    time: Annotated[str, typer.Option(metavar="COLUMN", help="Which column is the time.")] = "",
+    card: Annotated[str, typer.Option(metavar="COLUMN", help="Which column names the card.")] = "",
+    mapping: Annotated[Path | None, typer.Option(help="YAML or JSON with power, time, card, gpu, step instead.")] = None,
     gpus: Annotated[int | None, typer.Option(help="How many cards take turns in a log without an index column.")] = None,
+    gpu: Annotated[str, typer.Option(metavar="NAME", help="The card, for its limit and its sensor, where the log does not name it.")] = "",
+    step: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: tells whether the sensor aliases.")
+    ] = None,
     window: Annotated[tuple[float, float] | None, typer.Option(help="Only this part: seconds from the start, or epoch seconds.")] = None,
     as_json: Json = False,
 ) -> None:
     """Energy of a recorded power log, with its interval and what is wrong with the log."""
-    from eai.power.logs import read_log
+    from eai.power.logs import options_of, read_log
     from eai.power.trace import summarize_trace
 
-    answer = summarize_trace(read_log(log, gpus), window)
+    said = options_of(mapping) | {k: v for k, v in {"power": power, "time": time, "card": card, "gpu": gpu, "step": step}.items() if v}
+    read = read_log(log, gpus, said.get("power", ""), said.get("time", ""), said.get("card", ""))
+    answer = summarize_trace(read, window, said.get("gpu", ""), said.get("step"))
     emit(answer, as_json, terminal.trace_text(answer))
 
 

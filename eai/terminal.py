@@ -66,13 +66,31 @@ def pairs(given: list[str] | None) -> dict[str, object]:
 
 
 def trace_text(answer: dict) -> str:
-    """The energy of a log: the sum with its interval, one line a card, then every warning."""
-    lines = [f"{answer['energy_j']} = {answer['energy_wh']} in {answer['duration_s']:.3f} s, status {answer['status']}"]
-    for gpu in answer["gpus"]:
-        power = f"{gpu['power_mean_w']:.1f} W mean, {gpu['power_min_w']:.1f} to {gpu['power_max_w']:.1f} W"
-        lines.append(f"  GPU {gpu['index']}: {gpu['energy_j']:.1f} J over {gpu['duration_s']:.3f} s, {power}, {gpu['samples']} samples")
+    """The energy of a log: the sum with its interval, one line a device, then every warning."""
+    whole, within = answer["energy_j"], answer["energy_within_card_j"]
+    lines = [f"{amount(whole)} in {answer['duration_s']:.3f} s, status {answer['status']}"]
+    if whole.value and within.low is not None:
+        lines.append(f"  95 % against the true energy; to compare windows on the same cards: {amount(within)}")
+    for row in (*answer["gpus"], *answer["others"]):
+        power = f"{row['power_mean_w']:,.1f} W mean, {row['power_min_w']:,.1f} to {row['power_max_w']:,.1f} W"
+        who = f"GPU {row['index']}" if row["boundary"] == "gpu" else f"{row['index']} ({row['boundary'].replace('_', ' ')})"
+        apart = ", not in the sum" if row in answer["others"] else ""
+        joules = f"{row['energy_j']:,.1f}" if row["energy_j"] >= 100 else f"{row['energy_j']:.4g}"
+        lines.append(f"  {who}: {joules} J over {row['duration_s']:.3f} s, {power}, {row['samples']} samples{apart}")
     lines.append(f"  {answer['power_field']}; {answer['time']}")
     return "\n".join(lines + [f"  warning: {warning}" for warning in answer["warnings"]])
+
+
+def amount(energy: Quantity) -> str:
+    """Joules as a person reads them: `6,260 J [4,520 to 8,670] = 1.74 Wh`."""
+    if energy.value is None:
+        return "not measured"
+
+    def digits(value: float) -> str:
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+    ends = "" if energy.low is None else f" [{digits(energy.low)} to {digits(energy.high)}]"
+    return f"{digits(energy.value)} {energy.unit}{ends}" + (f" = {energy.value / 3600:.4g} Wh" if energy.unit == "J" else "")
 
 
 def findings_text(findings: pd.DataFrame, verdicts: Iterable[str]) -> str:

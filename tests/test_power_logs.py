@@ -79,7 +79,7 @@ def test_cards_are_told_apart_by_index_and_summed_apart(tmp_path):
 
 def test_several_cards_without_index_are_refused_unless_their_number_is_given(tmp_path):
     path = write(tmp_path / "log.csv", smi(cards=2, header="timestamp, power.draw [W]", columns="tp"))
-    with pytest.raises(UserError, match="--gpus N"):
+    with pytest.raises(UserError, match="--gpus 2"):
         read_log(path)
     result = summarize_trace(read_log(path, gpus=2))
     assert [g["energy_j"] for g in result["gpus"]] == pytest.approx([2500, 2510])

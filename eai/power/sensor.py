@@ -12,6 +12,9 @@ from pathlib import Path
 from eai import paths, tables
 
 TICK_S = 0.100
+ARCHITECTURES = {"Pascal": 4, "Volta": 5, "Turing": 6, "Ampere": 7, "Ada Lovelace": 8, "Hopper": 9, "Blackwell": 10}
+"""NVML's numbers of the catalog's architectures."""
+
 GAIN_REL = 0.05
 OFFSET_W = 8.3
 """Standard uncertainty of a sensor's offset [W]: the one with which the ratio of a 120 W to a 250 W load is off by 3.6 % rms,

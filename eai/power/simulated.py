@@ -22,7 +22,7 @@ from eai.errors import UserError
 from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, Timeline, VirtualClock
 from eai.power.meter import Baseline
 from eai.power.nvml import NvmlMeter, visible
-from eai.power.sensor import GAIN_REL, OFFSET_W
+from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W
 
 WIDTH = 3**0.5
 """Half width of a uniform draw of standard deviation 1: no card is wilder than its uncertainty budget can bear."""
@@ -38,7 +38,6 @@ BARE_SHARE, CONTEXT_SHARE = 0.10, 0.17
 REST_C, HOT_C = 35.0, 75.0
 """Temperatures of an unloaded card and of one at its limit."""
 
-ARCHITECTURES = {"Volta": 5, "Turing": 6, "Ampere": 7, "Ada Lovelace": 8, "Hopper": 9, "Blackwell": 10}
 SENSORS = {5: (0.020, 0.010), 7: (0.100, 0.025), 9: (0.100, 0.025)}
 """(update, averaging) [s] of the instant power by NVML's architecture number; (0.1, 0.1) for the others."""
 
@@ -51,8 +50,8 @@ def is_simulated(gpu: str) -> bool:
 def model_of(gpu: str) -> Gpu:
     """The catalog's entry of the card that `gpu` simulates. Raises UserError for an unknown one, or one whose sensors are not known."""
     found = catalog.gpu(gpu.removeprefix(PREFIX))
-    if found.architecture not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+    if ARCHITECTURES.get(found.architecture, 0) < ARCHITECTURES["Volta"]:  # before Volta there is no energy counter
+        known = ", ".join(name for name, number in ARCHITECTURES.items() if number >= ARCHITECTURES["Volta"])
         raise UserError(f"cannot simulate {found.name}", f"an NVIDIA GPU of {known} in data/catalog/gpus.csv", "choose another slug")
     return found
 

@@ -1,60 +1,143 @@
-"""Energy of a recorded power log, with its interval and everything about it that a reader should doubt."""
+"""Energy of a recorded power log, with its interval, the terms of that interval, and everything that a reader should doubt."""
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eai import catalog
 from eai.errors import UserError
+from eai.power import rapl
 from eai.power.logs import LoggedGpu, PowerLog
-from eai.power.readings import GAP_FACTOR, integrate, interval
-from eai.power.sensor import GAIN_REL, OFFSET_W
+from eai.power.readings import ALIASED_REL, BANDWIDTH, duty, integrate, interval, is_aliased
+from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W, prior
+from eai.power.stream import DeviceSpec
 from eai.quantity import Quantity
 
 MISSING_SHARE = 0.05
-FLAT_SHARE, IDLE_W = 0.10, 130.0
-"""A log flat within 10 % below 130 W may be a card that does nothing: an H100 with a CUDA context idles at 122 W."""
+GAP_FACTOR, JITTER_FACTOR = 2.5, 1.5
+"""A pause is a gap beyond 2.5 usual steps and 1.5 times the step that one in twenty exceeds: a logger that jitters leaves no gaps."""
+
+FLAT_SHARE, IDLE_SHARE, IDLE_W = 0.10, 0.30, 250.0
+"""A flat log below 30 % of the board's limit may be a card that does nothing (H100 of 700 W: 122 W, MI300X of 750 W: 140 W, L40S of 350
+W: 102 W); below 250 W where the board is not known: the largest boards idle there."""
+
+UNUSED_SHARE = 0.8
+HIGHEST_W, ABOVE_LIMIT = 2000.0, 1.6
+"""No board of the catalog draws 2,000 W; a reading may exceed a board's limit for a moment, not by more than 60 %."""
+
+SMALL_W = 60.0
+"""Below this power a sensor's offset is taken in proportion: it was measured on boards of 60 to 450 W."""
 
 SLOW_S = 0.5
 EPOCH_S = 1e8
 """Instants below are offsets, those above are seconds since 1970: no log lasts three years."""
 
+READ_LAG_S = 0.09
+"""How much later than (update + averaging) / 2 single readings of a 100 / 25 ms sensor show the load: 0.13 to 0.17 s were seen on A100
+logs."""
 
-def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None) -> dict:
+UNKNOWN_STEP_REL = 0.16
+"""Standard deviation of an aliased integral (arXiv:2312.02741: 16 to 23 %, less for steps that are nearly all busy)."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """What is known of the card of a log: its limit [W] and its sensor as published, None where nobody says."""
+
+    name: str = ""
+    limit_w: float | None = None
+    sensor: DeviceSpec | None = None
+
+    @property
+    def lag_s(self) -> float:
+        """How much later a reading shows the load [s]: half of what it averages and holds, and the reading itself."""
+        if self.sensor is None:
+            return 0.0
+        extra_s = READ_LAG_S if duty(self.sensor) < 0.95 else 0.0
+        return (self.sensor.update_s + self.sensor.averaging_s) / 2 + extra_s
+
+
+def board_of(product: str, column: str, logged_limit_w: float | None = None, strict: bool = False) -> Board:
+    """What the catalog and the published sensors say of a product, for a column of this name. Raises UserError if `strict` and unknown."""
+    try:
+        gpu = catalog.gpu(product) if product else None
+    except UserError:
+        if strict:
+            raise
+        gpu = None
+    if gpu is None or gpu.slug == "cpu":
+        return Board(product, logged_limit_w)
+    low = column.lower()
+    field = "power_instant_w" if "instant" in low else "power_average_w" if "average" in low else "power_usage_w"
+    known = prior(gpu.name, ARCHITECTURES.get(gpu.architecture, 0), "", field)
+    sensor = None
+    if known.source == "published":
+        sensor = DeviceSpec("", "gpu", "measured", power_field=field, update_s=known.update_s, averaging_s=known.averaging_s)
+    return Board(gpu.name, logged_limit_w or gpu.tdp_w, sensor)
+
+
+def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None, gpu: str = "", step_s: float | None = None) -> dict:
     """Energy, duration, power, samples, gaps, sensor period, status and warnings of a log; quantities are `Quantity`.
 
-    `window` is a pair of seconds, offsets from the first reading or epochs. The interval covers sampling, the edges of a window, and the
-    gain and offset of a sensor nobody calibrated. Raises UserError for a window outside the log, saying how its stamps were read.
+    `window` is a pair of seconds, offsets from the first reading or epochs. `gpu` names the card where the log does not; `step_s` is the
+    period of the work, one decode step, which tells whether the sensor aliases. `energy_j` is the sum over `gpus`, with the interval
+    against the true energy; `energy_within_card_j` has the interval for comparisons on the same cards; `terms_j` of a card has its
+    standard uncertainties. `others` are devices with power columns of their own and are in no sum. Raises UserError for a window outside
+    the log, and for watts no board draws.
     """
+    if step_s is not None and not 0 < step_s < 3600:
+        raise UserError(f"--step {step_s:g}", "seconds of one decode step, for instance 0.025", "leave it out if it is not known")
     warnings = list(log.warnings)
     first_s, last_s = min(g.t_s.min() for g in log.gpus), max(g.t_s.max() for g in log.gpus)
     if last_s <= first_s:
         raise UserError("all readings have the same time", "a log over some time", "log timestamps with milliseconds")
-    start_s, stop_s = _edges(window, float(first_s), float(last_s), log.zone, warnings)
-    rows, variances, invalid = [], [], []
-    for gpu in log.gpus:
-        row, terms_j, bad = _one(gpu, start_s, stop_s, window is not None, warnings, len(log.gpus) > 1)
-        rows.append(row)
-        variances.append(sum(u**2 for u in terms_j.values()))
-        invalid.append(bad)
-    if "average" in log.power_name.lower():
+    start_s, stop_s = _edges(window, float(first_s), float(last_s), log.zone)
+    several, cut = len(log.gpus) > 1, window is not None
+    rows, terms, clean = [], [], []
+    for one in log.gpus:
+        board = board_of(gpu or one.name, log.power_name, one.limit_w, bool(gpu))
+        who = f"{_label(one)}: " if several else ""
+        one = _plausible(one, board, who, warnings)
+        row, terms_j = _one(one, board, (start_s, stop_s), cut, step_s, who, warnings)
+        rows.append(row), terms.append(terms_j), clean.append(one)
+    others = []
+    for one in log.others:
+        try:
+            others.append(_one(one, Board(), (start_s, stop_s), cut, None, "", [])[0])
+        except UserError:
+            continue  # it has no readings in this window, and is in no sum
+    if "average" in log.power_name.lower() and not cut:
         warnings.append(f"{log.power_name} lags behind the load: readings right after it still belong to it")
-    energy = interval(sum(r["energy_j"] for r in rows), math.sqrt(sum(variances)))
+    joint_j = _joint_scatter_j(clean, start_s, stop_s) if several else terms[0]["statistical"]
+    rest = [v for t in terms for k, v in t.items() if k not in ("gain", "statistical")]
+    within_j = math.hypot(joint_j, *rest)
+    energy_j = sum(r["energy_j"] for r in rows)
+    energy = interval(energy_j, math.hypot(within_j, *(t["gain"] for t in terms)))
+    statuses = [r["status"] for r in rows]
     return {
         "gpus": rows,
+        "others": others,
         "energy_j": energy,
+        "energy_within_card_j": interval(energy_j, within_j),
         "energy_wh": Quantity(energy.value / 3600, energy.low / 3600, energy.high / 3600, "Wh"),
         "duration_s": max(r["duration_s"] for r in rows),
         "start_s": start_s,
         "stop_s": stop_s,
+        "boundary": log.gpus[0].boundary,
         "power_field": log.power_name,
         "time": log.zone,
-        "status": "invalid" if any(invalid) else "ok",
+        "status": next((s for s in ("invalid", "aliased") if s in statuses), "ok"),
         "warnings": list(dict.fromkeys(warnings)),
     }
 
 
-def _edges(window: tuple[float, float] | None, first_s: float, last_s: float, zone: str, warnings: list[str]) -> tuple[float, float]:
+def _label(gpu: LoggedGpu) -> str:
+    return f"GPU {gpu.index}" if gpu.boundary == "gpu" else str(gpu.index)
+
+
+def _edges(window: tuple[float, float] | None, first_s: float, last_s: float, zone: str) -> tuple[float, float]:
     """Start and stop [s] on the log's own time. Raises UserError for a window that the log does not touch."""
     if window is None:
         return first_s, last_s
@@ -72,16 +155,38 @@ def _edges(window: tuple[float, float] | None, first_s: float, last_s: float, zo
             "a window inside it",
             f"they are about {hours} h apart: check the time zone" if hours else "check the two numbers",
         )
-    if start_s < first_s or stop_s > last_s:
-        warnings.append(
-            f"the window reaches {max(first_s - start_s, 0) + max(stop_s - last_s, 0):.3g} s beyond the log: that part is left out"
+    return start_s, stop_s
+
+
+def _plausible(gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> LoggedGpu:
+    """The card without readings that no board draws: negative ones, and spikes far above its limit.
+
+    Raises UserError where most of them are: then the unit is another.
+    """
+    power_w = gpu.power_w
+    if gpu.boundary not in ("gpu", "cpu_package", "dram"):
+        return gpu
+    highest_w = ABOVE_LIMIT * board.limit_w if board.limit_w else HIGHEST_W
+    whose = f"the {board.name} of {board.limit_w:,.0f} W" if board.limit_w and board.name else f"{who}a board"
+    if float(np.median(power_w)) > highest_w:
+        found = f"{who}half of the readings are above {np.median(power_w):,.0f} W"
+        raise UserError(found, f"at most {highest_w:,.0f} W of {whose}", "if these are milliwatts, say so: --power COLUMN:mW")
+    if gpu.boundary == "gpu" and not gpu.unit_said and 0 < float(power_w.max()) < 1.5:
+        raise UserError(
+            f"{who}no reading is above {power_w.max():.3g} W", "the watts of a card", "name the unit: --power COLUMN:kW, or COLUMN:W"
         )
-    return max(start_s, first_s), min(stop_s, last_s)
+    bad = (power_w < 0) | (power_w > highest_w)
+    if not bad.any():
+        return gpu
+    worst_w = power_w[bad][np.argmax(np.abs(power_w[bad]))]
+    warnings.append(f"{who}{int(bad.sum())} readings such as {worst_w:,.0f} W are none that {whose} can have, and are left out")
+    return replace(gpu, t_s=gpu.t_s[~bad], power_w=power_w[~bad], left_out=float(bad.mean()))
 
 
-def _one(gpu: LoggedGpu, start_s: float, stop_s: float, cut: bool, warnings: list[str], several: bool) -> tuple[dict, dict, bool]:
-    """(row, standard uncertainties [J] by term, whether it is invalid) of one card."""
-    who = f"GPU {gpu.index}: " if several else ""
+def _one(
+    gpu: LoggedGpu, board: Board, asked: tuple[float, float], cut: bool, step_s: float | None, who: str, warnings: list[str]
+) -> tuple[dict, dict[str, float]]:
+    """(row, standard uncertainties [J] by term) of one card over the part of `asked` that its readings cover."""
     t_s, power_w, backwards = _in_order(gpu)
     if backwards:
         warnings.append(f"{who}time goes backwards {backwards} time(s): the clock was set, or two logs were joined")
@@ -89,32 +194,50 @@ def _one(gpu: LoggedGpu, start_s: float, stop_s: float, cut: bool, warnings: lis
     if not (steps > 0).any():
         raise UserError(f"{who}all readings have the same time", "a log over some time", "log timestamps with milliseconds")
     period_s = float(np.median(steps[steps > 0]))
-    start_s, stop_s = max(start_s, float(t_s[0])), min(stop_s, float(t_s[-1]))
+    start_s, stop_s = max(asked[0], float(t_s[0])), min(asked[1], float(t_s[-1]))
     inside = slice(int(np.searchsorted(t_s, start_s, "left")), int(np.searchsorted(t_s, stop_s, "right")))
     if inside.stop <= inside.start or stop_s <= start_s:
         raise UserError(f"{who}no reading lies in the window", "at least one", "choose a longer window")
-    steps = steps[inside.start : max(inside.stop - 1, inside.start)]
-    gaps = steps[steps > GAP_FACTOR * period_s]
     duration_s, seen = stop_s - start_s, power_w[inside]
-    missing = float((gaps - period_s).sum() / duration_s)
-    energy_j = integrate(t_s, power_w, start_s, stop_s)
+    lag_s = board.lag_s if cut and not gpu.held else 0.0
+    energy_j = integrate(t_s, power_w, start_s + lag_s, stop_s + lag_s)
+    missing_s, gaps, beyond_s = _missing_s(t_s, asked, period_s, gpu.held)
+    missing = missing_s / (asked[1] - asked[0])
     row = {
         "index": gpu.index,
+        "boundary": gpu.boundary,
+        "name": board.name or gpu.name,
         "energy_j": energy_j,
         "energy_wh": energy_j / 3600,
         "duration_s": duration_s,
         "power_mean_w": energy_j / duration_s,
         "power_min_w": float(seen.min()),
         "power_max_w": float(seen.max()),
-        "samples": len(seen),
+        "samples": len(seen) // 2 if gpu.held else len(seen),
         "sample_s": period_s,
-        "gaps": len(gaps),
+        "gaps": gaps,
         "missing_fraction": missing,
-        "sensor_period_s": sensor_period_s(t_s[inside], seen),
+        "sensor_period_s": None if gpu.held else sensor_period_s(t_s[inside], seen),
+        "lag_s": lag_s,
     }
-    _doubts(row, seen, gpu.utilization_pct, who, warnings)
-    terms_j = _uncertainty_j(seen, period_s, duration_s, energy_j, cut)
-    return row, terms_j, bool(backwards) or missing > MISSING_SHARE
+    aliased = board.sensor is not None and not gpu.held and is_aliased(board.sensor, step_s, duration_s)
+    if beyond_s > period_s:
+        warnings.append(f"{who}the window reaches {beyond_s:.3g} s beyond the log: that part is left out")
+    _doubts(row, seen, gpu, board, who, warnings)
+    _alias_doubts(board, aliased, step_s, gpu.held, who, warnings)
+    zeros = gpu.boundary == "gpu" and float(np.mean(seen == 0)) > MISSING_SHARE
+    bad = bool(backwards) or missing > MISSING_SHARE or gpu.left_out > MISSING_SHARE or zeros
+    row["status"] = "invalid" if bad else "aliased" if aliased else "ok"
+    terms_j = _uncertainty_j(row, gpu, seen, board, cut, step_s, aliased)
+    low, high = np.quantile(power_w, [0.02, 0.98]) if missing_s else (0.0, 0.0)
+    terms_j["gap"] = missing_s * float(high - low) / math.sqrt(12)
+    within_j = math.hypot(*(v for k, v in terms_j.items() if k != "gain"))
+    row |= {
+        "terms_j": terms_j,
+        "within_card_j": interval(energy_j, within_j),
+        "absolute_j": interval(energy_j, math.hypot(within_j, terms_j["gain"])),
+    }
+    return row, terms_j
 
 
 def _in_order(gpu: LoggedGpu) -> tuple[np.ndarray, np.ndarray, int]:
@@ -126,6 +249,25 @@ def _in_order(gpu: LoggedGpu) -> tuple[np.ndarray, np.ndarray, int]:
     return gpu.t_s[order], gpu.power_w[order], backwards
 
 
+def _missing_s(t_s: np.ndarray, asked: tuple[float, float], period_s: float, held: bool) -> tuple[float, int, float]:
+    """(seconds of the window that no reading tells of, number of gaps, seconds beyond the log's ends).
+
+    A pause counts for what it lacks beyond one period, as far as it lies in the window, at its edges too.
+    """
+    beyond_s = max(t_s[0] - asked[0], 0.0) + max(asked[1] - t_s[-1], 0.0)
+    first, last = max(int(np.searchsorted(t_s, asked[0], "right")) - 1, 0), int(np.searchsorted(t_s, asked[1], "left")) + 1
+    known = t_s[first:last]
+    steps = np.diff(known)
+    forward = np.diff(t_s) if len(t_s) < 100_000 else steps
+    forward = forward[forward > 0]
+    usual_s = max(GAP_FACTOR * period_s, JITTER_FACTOR * float(np.quantile(forward, 0.95))) if len(forward) else math.inf
+    wide = np.flatnonzero(steps > usual_s) if not held else np.empty(0, dtype=int)
+    clipped_s = np.minimum(known[wide + 1], asked[1]) - np.maximum(known[wide], asked[0]) if len(wide) else np.empty(0)
+    lacking_s = clipped_s * (1 - period_s / steps[wide]) if len(wide) else clipped_s
+    outside_s = beyond_s if beyond_s > usual_s else max(beyond_s - 2 * period_s, 0.0)
+    return float(lacking_s.sum() + outside_s), len(wide), float(beyond_s)
+
+
 def sensor_period_s(t_s: np.ndarray, power_w: np.ndarray) -> float | None:
     """How often the sensor itself seems to update [s]: median time between changes; None where the log is no faster than it."""
     changes = np.flatnonzero(np.diff(power_w)) + 1
@@ -134,41 +276,101 @@ def sensor_period_s(t_s: np.ndarray, power_w: np.ndarray) -> float | None:
     return float(np.median(np.diff(t_s[changes])))
 
 
-def _doubts(row: dict, power_w: np.ndarray, utilization_pct: float | None, who: str, warnings: list[str]) -> None:
+def _doubts(row: dict, power_w: np.ndarray, gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> None:
+    """What a reader should doubt of a card's readings, whatever the load was."""
     if row["gaps"]:
         warnings.append(f"{who}{row['gaps']} gap(s), {row['missing_fraction']:.1%} of the time has no reading")
     if row["missing_fraction"] > MISSING_SHARE:
         warnings.append(f"{who}more than {MISSING_SHARE:.0%} is missing: this is not a measurement of the whole time")
-    if row["sample_s"] > SLOW_S:
+    if row["sample_s"] > SLOW_S and not gpu.held:
         warnings.append(f"{who}one reading every {row['sample_s']:.2g} s: what happens in between is not seen")
+    if gpu.boundary != "gpu":
+        return
     if (power_w == 0).any():
         warnings.append(f"{who}{int((power_w == 0).sum())} readings of 0 W: no powered card draws nothing")
     low, middle, high = np.quantile(power_w, [0.05, 0.5, 0.95])
     flat = high - low <= FLAT_SHARE * middle
-    if utilization_pct == 0 or (utilization_pct is None and flat and middle < IDLE_W):
-        sure = "utilization is 0 throughout" if utilization_pct == 0 else f"flat at {middle:.0f} W"
-        warnings.append(f"{who}idle: {sure}; check that the work ran on this card while the log was taken")
+    idle_w = IDLE_SHARE * board.limit_w if board.limit_w else IDLE_W
+    check = "check that the work ran on this card while the log was taken"
+    if gpu.utilization_pct == 0:
+        warnings.append(f"{who}idle: utilization is 0 throughout; {check}")
+    elif gpu.unused_share is not None and gpu.unused_share >= UNUSED_SHARE:
+        warnings.append(f"{who}idle: utilization is 0 in {gpu.unused_share:.0%} of the readings, {middle:.0f} W; {check}")
+    elif gpu.unused_share is None and flat and middle < idle_w:
+        warnings.append(f"{who}may be idle: flat at {middle:.0f} W; {check}")
 
 
-def _uncertainty_j(power_w: np.ndarray, period_s: float, duration_s: float, energy_j: float, cut: bool) -> dict[str, float]:
-    """Standard uncertainties [J]: scatter between readings, the edges of a cut window, and a sensor's usual gain and offset."""
-    changes_w = np.diff(power_w)
-    scatter_w = math.sqrt(float(np.dot(changes_w, changes_w)) / (2 * max(len(changes_w), 1)))
+def _alias_doubts(board: Board, aliased: bool, step_s: float | None, held: bool, who: str, warnings: list[str]) -> None:
+    """Whether the sensor looks away for part of the time, and what the step of the work does with that."""
+    if board.sensor is None or duty(board.sensor) > 0.95 or held:
+        if board.sensor is None and step_s is not None:
+            warnings.append(f"{who}whether steps of {step_s * 1e3:g} ms alias is not known: name the card with --gpu")
+        return
+    share, update_ms = duty(board.sensor), 1e3 * board.sensor.update_s
+    if aliased:
+        warnings.append(
+            f"{who}steps of {step_s * 1e3:g} ms beat with the sensor, which sees {share:.0%} of every {update_ms:g} ms: aliased"
+        )
+    elif step_s is None:
+        warnings.append(
+            f"{who}the sensor of the {board.name} sees {share:.0%} of every {update_ms:g} ms: steps near a multiple or a half of that "
+            "alias by 16 to 23 %, and the log cannot show it; give the time of a decode step with --step"
+        )
+
+
+def _uncertainty_j(
+    row: dict, gpu: LoggedGpu, power_w: np.ndarray, board: Board, cut: bool, step_s: float | None, aliased: bool
+) -> dict[str, float]:
+    """Standard uncertainties [J] by term: scatter between readings, the edges of a cut window, aliasing, a sensor's usual gain and
+    offset."""
+    duration_s, energy_j, period_s = row["duration_s"], abs(row["energy_j"]), row["sample_s"]
+    stretch_s = 0.0 if board.sensor is None else (board.sensor.update_s + board.sensor.averaging_s) / 2
+    aliasing_j = 0.0
+    if board.sensor is not None and not gpu.held and duty(board.sensor) <= 0.95:
+        share = min(2 * BANDWIDTH * board.sensor.update_s / duration_s, 1.0)
+        aliasing_j = ALIASED_REL * energy_j if aliased else UNKNOWN_STEP_REL * math.sqrt(share) * energy_j if step_s is None else 0.0
+    offset_w = OFFSET_W * min(row["power_max_w"] / SMALL_W, 1.0) if gpu.boundary in ("gpu", "part") else 0.0
+    stride = max(round((row["sensor_period_s"] or 0.0) / period_s), 1)
+    scatter_w = 0.0 if gpu.held else scatter(power_w[::stride])
     return {
-        "u_statistical_j": scatter_w * math.sqrt(duration_s * period_s),
-        "u_granularity_j": float(np.ptp(power_w)) * period_s / math.sqrt(6) if cut else 0.0,
-        "u_gain_j": GAIN_REL * energy_j,
-        "u_offset_j": OFFSET_W * duration_s,
+        "statistical": scatter_w * math.sqrt(duration_s * period_s * stride),
+        "granularity": float(np.ptp(power_w)) * math.hypot(period_s, stretch_s) / math.sqrt(6) if cut else 0.0,
+        "aliasing": aliasing_j,
+        "offset": offset_w * duration_s,
+        "gain": rapl.GAIN_REL.get(gpu.boundary, GAIN_REL) * energy_j,
     }
 
 
-def phase_energies(log: PowerLog) -> Callable[[float, float], list[dict]]:
+def scatter(power_w: np.ndarray) -> float:
+    """Standard deviation [W] of readings about a load that drifts: from successive differences, whose variance is twice theirs (von
+    Neumann)."""
+    changes_w = np.diff(power_w)
+    return math.sqrt(float(np.dot(changes_w, changes_w)) / (2 * max(len(changes_w), 1)))
+
+
+def _joint_scatter_j(gpus: list[LoggedGpu], start_s: float, stop_s: float) -> float:
+    """The statistical term [J] of the sum of several cards, from the scatter of their sum.
+
+    Cards that work in turn scatter against each other, and cards in step scatter together: neither is the sum of squares.
+    """
+    base = max(gpus, key=lambda g: len(g.t_s))
+    t_s = base.t_s[(base.t_s >= start_s) & (base.t_s <= stop_s)]
+    if len(t_s) < 3 or any(g.held for g in gpus):
+        return 0.0
+    total_w = sum(np.interp(t_s, g.t_s, g.power_w) for g in gpus)
+    steps = np.diff(t_s)
+    return scatter(total_w) * math.sqrt((stop_s - start_s) * float(np.median(steps[steps > 0]))) if (steps > 0).any() else 0.0
+
+
+def phase_energies(log: PowerLog, gpu: str = "") -> Callable[[float, float], list[dict]]:
     """What integrates the log between two instants: one row a card, with device_id, energy_j, the terms of its uncertainty, and status.
 
     An instant is seconds from the first reading, or since 1970. Raises UserError for a phase that reaches beyond the log: part of its
     energy is nobody's reading.
     """
     first_s, last_s = float(min(g.t_s.min() for g in log.gpus)), float(max(g.t_s.max() for g in log.gpus))
+    boards = [board_of(gpu or g.name, log.power_name, g.limit_w) for g in log.gpus]
+    cards = [_plausible(g, b, "", []) for g, b in zip(log.gpus, boards, strict=True)]
 
     def energies(start_s: float, stop_s: float) -> list[dict]:
         shift_s = first_s if stop_s < EPOCH_S <= first_s else 0.0
@@ -176,13 +378,15 @@ def phase_energies(log: PowerLog) -> Callable[[float, float], list[dict]]:
         if start_s < first_s - SLOW_S or stop_s > last_s + SLOW_S:
             found = f"a phase from {start_s - first_s:.1f} to {stop_s - first_s:.1f} s of a power log of {last_s - first_s:.1f} s"
             raise UserError(found, "phases inside the log", f"its time was read as {log.zone}: check the clocks and how long it ran")
-        return [_phase(gpu, start_s, stop_s) for gpu in log.gpus]
+        return [_phase(card, board, start_s, stop_s) for card, board in zip(cards, boards, strict=True)]
 
     return energies
 
 
-def _phase(gpu: LoggedGpu, start_s: float, stop_s: float) -> dict:
-    """The energy of one card in one phase."""
-    row, terms_j, bad = _one(gpu, start_s, stop_s, True, [], False)
+def _phase(gpu: LoggedGpu, board: Board, start_s: float, stop_s: float) -> dict:
+    """The energy of one card in one phase, in the columns of the energies table."""
+    row, terms_j = _one(gpu, board, (start_s, stop_s), True, None, "", [])
     device = f"gpu{row['index']}" if isinstance(row["index"], int) else str(row["index"])
-    return {"device_id": device, "energy_j": row["energy_j"], "status": "invalid" if bad else "ok"} | terms_j
+    kept = {f"u_{k}_j": terms_j[k] for k in ("granularity", "aliasing", "gain", "offset")}
+    kept["u_statistical_j"] = math.hypot(terms_j["statistical"], terms_j["gap"])
+    return {"device_id": device, "energy_j": row["energy_j"], "status": row["status"]} | kept

@@ -1,0 +1,471 @@
+"""What the columns and lines of a power log mean: the one table of the formats that tools write.
+
+A column is taken because it *is* power of a device. Its name is cut into words; a word of power or a unit of it has to be there, and no
+word that makes it something else (a limit, a state, a reason). Other words say whose power it is and which card's. Where two columns
+would do, none is taken: `choose` refuses and lists them.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from eai.errors import UserError
+
+WATTS = {
+    **dict.fromkeys(("w", "watt", "watts", "wattage"), 1.0),
+    **dict.fromkeys(("mw", "milliwatt", "milliwatts"), 1e-3),
+    **dict.fromkeys(("uw", "µw", "microwatt", "microwatts"), 1e-6),
+    **dict.fromkeys(("kw", "kilowatt", "kilowatts"), 1e3),
+}
+POWER = {"power", "pwr", *(word for word in WATTS if len(word) > 2)}
+NOT_POWER_WORDS = """
+    limit limits cap capped capping min max minimum maximum peak std stdev default enforced requested state pstate management
+    brake slowdown throttle throttled throttling reason reasons active mode saving save saver factor efficiency effectiveness pue
+    percent pct tdp budget violation violations profile target threshold headroom status smoothing balance source ratio util
+    utilization utilisation count energy joules temperature temp freq frequency clock clocks voltage per cost price supply time
+    scale id name
+"""
+NOT_POWER = set(NOT_POWER_WORDS.split())
+GPU_WORDS = """
+    gpu gpus card cards graphics gfx nvidia cuda accelerator xpu dcgm socket npu hpu device
+"""
+GPU = set(GPU_WORDS.split())
+CPU = {"cpu", "cpus", "processor", "package", "pkg"}
+CORES = {"core", "cores", "cor"}
+MEMORY = {"dram", "ram", "memory", "mem", "hbm", "vram"}
+MACHINE_WORDS = """
+    total system sys machine node host wall psu server chassis module combined psys mains outlet plug vin input in ac sum
+"""
+MACHINE = set(MACHINE_WORDS.split())
+PARTS = {"ane", "soc", "cv", "vdd", "power"}
+FLAVOURS = {"instant": 0, "instantaneous": 0, "current": 0, "average": 2, "avg": 2, "mean": 2}
+"""Instant power before `power.draw` before the 1 s average: the average lags behind the load."""
+
+LABELLED = re.compile(r"^\s*([\w:.]*)\s*\{(.*)\}\s*$", re.S)
+LABEL = re.compile(r'([\w.]+)\s*[=:]\s*"?([^",}]*)"?')
+CARD_NAMES = ("gpu_uuid", "uuid", "gpu", "index", "gpu_index", "gpu_idx", "gpu_id", "idx", "pci_bus_id", "gpu_bus_id", "bus_id", "pci_bus")
+CARD_NAMES += ("device", "device_id", "deviceid", "device_index", "card", "card_id", "minor_number", "serial", "entity", "id")
+HOST_NAMES = ("hostname", "host", "node", "instance", "nodename", "node_name")
+PRODUCT_NAMES = (
+    "name",
+    "gpu_name",
+    "modelname",
+    "product",
+    "product_name",
+    "gpu_model",
+    "model_name",
+    "card_name",
+    "card_model",
+    "device_name",
+)
+TIME_NAMES = (
+    "timestamp",
+    "datetime",
+    "date_time",
+    "time_of_day",
+    "time",
+    "_time",
+    "epoch",
+    "unix_time",
+    "unixtime",
+    "unix_timestamp",
+)
+TIME_NAMES += (
+    "ts",
+    "utc",
+    "local_time",
+    "wall_time",
+    "walltime",
+    "elapsed",
+    "elapsed_time",
+    "relative_time",
+    "seconds",
+    "secs",
+    "sec",
+    "t",
+)
+TIME_NAMES += ("t_rel", "offset", "date")
+TIME_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "min": 60.0}
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a name says: `boundary` gpu | cpu_package | dram | machine | part (inside another) | sum | unknown, which one, in what unit."""
+
+    boundary: str
+    index: int | str | None
+    scale: float | None
+    flavour: int = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A column that is power of a device: `scale` turns it into watts, None where the cells have to say."""
+
+    column: str
+    boundary: str
+    index: int | str | None
+    scale: float | None = None
+
+
+def words(name: str) -> list[str]:
+    """The words of a column's name in lower case: `GPU_0_power_mW` -> gpu 0 power mw."""
+    name = re.sub(r"(?<![A-Za-z])([mkuµ])W(?![A-Za-z])", r"\1w", name)
+    for cut in (r"([a-z])([A-Z])", r"([A-Z]+)([A-Z][a-z])", r"([A-Za-zµ])(\d)", r"(\d)([A-Za-zµ])"):
+        name = re.sub(cut, r"\1 \2", name)
+    return re.findall(r"[a-zµ]+|\d+|%", name.lower())
+
+
+def plain(name: str) -> tuple[str, float | None]:
+    """(a name in lower case with underscores, without its unit; that unit as seconds if it is one of time)."""
+    text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name.strip().lstrip("#").strip())
+    text = re.sub(r"[^a-z0-9_]+", "_", text.lower()).strip("_") or name.lower()
+    text = "_" + text if name.strip().startswith("_") else text
+    head, _, unit = text.rpartition("_")
+    return (head, TIME_UNITS[unit]) if head and unit in TIME_UNITS else (text, None)
+
+
+def labels_of(name: str) -> tuple[str, dict[str, str]]:
+    """(metric, labels) of `metric{label="value", ...}`, as Prometheus and Grafana write it; a plain name has no labels."""
+    match = LABELLED.match(name)
+    return (match[1], {k.lower(): v for k, v in LABEL.findall(match[2])}) if match else (name, {})
+
+
+def card_of(labels: dict[str, str]) -> str | None:
+    """Which card a set of labels names, a UUID or `host card` where that is known; None where it names none."""
+    card = next((labels[k] for k in CARD_NAMES if labels.get(k)), None)
+    host = next((labels[k] for k in HOST_NAMES if labels.get(k)), "")
+    return card if card is None or card.startswith("GPU-") or not host else f"{host} {card}"
+
+
+def numbered(cards: Iterable[str | int | None]) -> dict:
+    """{card: its number or name}: without the host where all are on one, whole numbers as such."""
+    cards = list(dict.fromkeys(cards))
+    hosts = {c.rpartition(" ")[0] for c in cards if isinstance(c, str)}
+    short = {c: c.rpartition(" ")[2] if isinstance(c, str) and len(hosts) == 1 else c for c in cards}
+    return {c: int(s) if isinstance(s, str) and s.isdigit() else s for c, s in short.items()}
+
+
+def meaning(name: str, is_power: bool = False) -> Meaning | None:
+    """What power a column holds by its name; None if it is no power. `is_power`: the format says so, the name only whose."""
+    metric, labels = labels_of(name)
+    found = words(metric)
+    have, unit = set(found), next((w for w in reversed(found) if w in WATTS), None)
+    last = found[-1] if found else ""
+    says = have & POWER or (last in WATTS and len(found) > 1) or metric.strip().lower() == "p"
+    if not is_power and (not says or have & NOT_POWER or "%" in have):
+        return None
+    flavour = next((FLAVOURS[w] for w in found if w in FLAVOURS), 1)
+    gpu, memory, machine, cores = have & GPU, have & MEMORY, have & MACHINE, have & CORES
+    cpu = have & CPU and not (gpu and have & CPU <= {"package", "pkg"})
+    if gpu and (cpu or (is_power and "energy" in have)):  # a rail that feeds both; the graphics inside a package
+        boundary = "part" if is_power else "machine"
+    elif gpu:
+        boundary = "part" if memory or cores else "sum" if have & {"total", "sum", "combined"} else "machine" if machine - {"in"} else "gpu"
+    elif cpu or cores:
+        boundary = "part" if cores and not cpu else "sum" if have & {"total", "sum"} else "cpu_package"
+    else:
+        boundary = (
+            "gpu"
+            if found[:2] == ["power", "draw"]
+            else "dram"
+            if memory
+            else "machine"
+            if machine
+            else "part"
+            if is_power and have <= PARTS
+            else "unknown"
+        )
+    index = card_of(labels)
+    if index is None:
+        numbers = [(i, w) for i, w in enumerate(found) if w.isdigit()]
+        near = [w for i, w in numbers if i and found[i - 1] in GPU | CPU | CORES | MEMORY | POWER | {"rank", "index", "idx", "draw", "w"}]
+        index = near[0] if near else numbers[-1][1] if numbers else None
+    index = int(index) if index is not None and index.isdigit() else index
+    return Meaning(boundary, index, WATTS.get(unit) if unit else None, flavour)
+
+
+def choose(names: Iterable[str], where: str, wanted: list[str] | None = None, is_power: bool = False) -> tuple[list[Choice], list[Choice]]:
+    """(columns whose energy is the answer, other columns of power) among `names`; `wanted` settles it, as `NAME` or `NAME:UNIT`;
+    `is_power`: all of them are power by their format.
+
+    Raises UserError where no column is power, or where several could be it: all of them are listed.
+    """
+    names = list(names)
+    if wanted:
+        return [_wanted(w, i, names, where) for i, w in enumerate(wanted)], []
+    known = {name: m for name in names if (m := meaning(name, is_power))}
+    if not known:
+        bare = [n for n in names if re.fullmatch(r"(gpu|card|cuda|device)[ _:]?\d+", n.strip(), re.I)]
+        do = f"say which are power: --power {','.join(bare or ['COLUMN'])}" + ("" if bare else ", or add power.draw to the query")
+        raise UserError(f"{where} has no power column (found {listed(names)})", "one such as power.draw [W]", do)
+    groups: dict[tuple, list[str]] = {}
+    for name, m in known.items():
+        groups.setdefault((m.boundary, m.index), []).append(name)
+    best = {}
+    for key, members in groups.items():
+        order = min(known[n].flavour for n in members)
+        members = [n for n in members if known[n].flavour == order]
+        if len(members) > 1 and key[0] not in ("machine", "part", "sum"):
+            _refuse(members, where)
+        for place, name in enumerate(members):
+            best[(*key, place)] = Choice(name, key[0], key[1], known[name].scale)
+    by = {
+        b: [c for (own, _, _), c in best.items() if own == b] for b in ("gpu", "cpu_package", "unknown", "machine", "dram", "part", "sum")
+    }
+    if len(by["gpu"]) > 1 and any(c.index is None for c in by["gpu"]):
+        _refuse([c.column for c in by["gpu"]], where)
+    if not by["gpu"] and by["unknown"]:
+        if len(by["unknown"]) < len(best) or (len(best) > 1 and any(c.index is None for c in by["unknown"])):
+            _refuse([c.column for c in best.values()], where)
+        by["gpu"], by["unknown"] = [Choice(c.column, "gpu", c.index, c.scale) for c in by["unknown"]], []
+    if not by["gpu"] and len(by["sum"]) == 1:
+        by["gpu"], by["sum"] = by["sum"], []
+    first = next(b for b in by if by[b])
+    if first in ("machine", "part", "sum") and len(by[first]) > 1:
+        _refuse([c.column for c in by[first]], where)
+    return by[first], [c for b in by if b != first for c in by[b]]
+
+
+def _refuse(members: list[str], where: str) -> None:
+    raise UserError(
+        f"{len(members)} columns of {where} could be the power ({listed(members)})",
+        "one of a device",
+        f"choose with --power, for instance --power {quoted(members[0])}",
+    )
+
+
+def _wanted(text: str, place: int, names: list[str], where: str) -> Choice:
+    """The column that the user names."""
+    column, _, unit = text.rpartition(":")
+    scale = WATTS.get(unit.strip().lower()) if column else None
+    column = column if scale is not None else text
+    fits = [n for n in names if n.strip().lower() == column.strip().lower()] or [
+        n for n in names if plain(n)[0] == plain(column)[0] or labels_of(n)[0].lower() == column.lower()
+    ]
+    if len(fits) != 1:
+        raise UserError(
+            f"--power {column} names {len(fits)} columns of {where}", f"one of {listed(names)}", "copy the name from the header"
+        )
+    m = meaning(fits[0])
+    numbers = re.findall(r"\d+", fits[0])
+    index = m.index if m else card_of(labels_of(fits[0])[1]) or (numbers[-1] if numbers else None)
+    index = int(index) if isinstance(index, str) and index.isdigit() else index
+    boundary = "gpu" if not m or m.boundary in ("unknown", "sum") else m.boundary
+    return Choice(fits[0], boundary, index, scale or (m.scale if m else None))
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names for a message: short ones, not more than a dozen."""
+    names = [n if len(n) <= 60 else n[:57] + "..." for n in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def quoted(name: str) -> str:
+    """A name as a shell takes it."""
+    return name if re.fullmatch(r"[\w.:/-]+", name) else f"'{name}'"
+
+
+# Lines and documents
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value as a log says it: the text of its time, what it is, whose (labels), and the value with its unit."""
+
+    time: str
+    field: str
+    value: str
+    labels: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LineFormat:
+    """A log of lines that are no table. Groups of `reading`: value, and unit, field, card, time where the line has them.
+
+    `time` and `card` find the lines that say so for all that follow; lines after one that fits `skip` do not count until one fits `resume`.
+    `kind`: instant, mean (over the time since the reading before), or energy (joules since then). `unit` where lines have none.
+    """
+
+    name: str
+    sign: str
+    reading: str
+    field: str = "power.draw"
+    time: str = ""
+    card: str = ""
+    skip: str = ""
+    resume: str = ""
+    kind: str = "instant"
+    unit: str = "W"
+    advice: str = "log it with time stamps"
+
+
+CTIME = r"\w{3} \w{3} +\d+ [\d:]+ (?:\w+ )?\d{4}"
+STAMP = r"(?:\w{3},? )?\w{3} +\d+ [\d:.]+ .*\d{4}|\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\d{9,}(?:\.\d+)?|\w{3} +\d+ +\w{3} +\d{4} .*"
+LINE_FORMATS = (
+    LineFormat(
+        "tegrastats",
+        r"RAM \d+/\d+MB",
+        r"\b(?P<field>[A-Z][A-Z0-9_]*) (?P<value>\d+)(?:mW)?/\d+(?:mW)?(?=\s|$)",
+        time=r"^(\d\d-\d\d-\d{4} [\d:]+)",
+        unit="mW",
+        advice="newer versions of tegrastats print the time; or prefix each line with it: tegrastats | ts '%m-%d-%Y %H:%M:%S'",
+    ),
+    LineFormat(
+        "powermetrics",
+        r"^\*\*\* Sampled system activity",
+        r"^(?P<field>(?:CPU|GPU|ANE|DRAM|Package|Combined) Power|Intel energy model derived package power)[^:]*: "
+        r"(?P<value>[\d.]+) ?(?P<unit>m?W)",
+        time=r"^\*\*\* Sampled system activity \((.+?)\) \(([\d.]+)ms elapsed\)",
+        kind="mean",
+    ),
+    LineFormat(
+        "perf stat",
+        r"Joules\s+\S*energy-|Joules[,;]\S*energy-",
+        r"^\s*(?P<time>\d+\.\d+)[\s,;]+(?:(?P<card>S\d+(?:-D\d+)?)[\s,;]+\d+[\s,;]+)?(?P<value>\d[\d.,]*?)[\s,;]+Joules[\s,;]+\S*?(?P<field>energy-\w+)",
+        kind="energy",
+        unit="J",
+    ),
+    LineFormat(
+        "nvidia-smi -q",
+        r"NVSMI LOG",
+        r"^\s+(?P<field>(?:Average |Instantaneous )?Power Draw)\s+: (?P<value>[\d.,]+) (?P<unit>m?W)",
+        time=r"^Timestamp\s+: (.+)",
+        card=r"^GPU ([0-9A-Fa-f]+:[0-9A-Fa-f:.]+)",
+        skip=r"^\s+(?:Module|GPU Memory|Memory) Power Readings|^\s+Power Samples",
+        resume=r"^\s+(?:GPU )?Power Readings|^GPU ",
+    ),
+    LineFormat(
+        "nvidia-smi",
+        r"^\| NVIDIA-SMI \d",
+        r"^\|\s*\S+\s+\d+C\s+P\d+\s+(?P<value>\d+)W /",
+        time=rf"^({CTIME})",
+        card=r"^\|\s+(\d+)\s+\S.*\|",
+    ),
+    LineFormat(
+        "rocm-smi",
+        r"^GPU\[\d+\]\s*: .*Power",
+        r"^GPU\[(?P<card>\d+)\]\s*: (?P<field>[\w ]*Graphics Package Power) \((?P<unit>W)\): (?P<value>[\d.]+)",
+        time=rf"^({STAMP})\s*$",
+        advice="print the time before each reading, for instance: date +%s.%N; rocm-smi --showpower",
+    ),
+)
+LINE_KINDS = {f.name: f.kind for f in LINE_FORMATS}
+SAMPLE = r"^[A-Za-z_:][\w:]*(?:\{.*\})? +[-+\d.eEnaN]+"
+INFLUX = re.compile(r'^([^,\s#{}"]+(?:,(?:[^\\, =]|\\.)+=(?:[^\\, =]|\\.)+)+) ((?:[^ "]|"[^"]*")+)(?: (-?\d{6,}))?\s*$')
+PROMETHEUS = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*(?:\{.*\})?) +(?P<value>\S+)(?: +(?P<time>\d{9,}(?:\.\d+)?))?\s*$")
+
+
+def line_format(head: list[str]) -> LineFormat | None:
+    """The format of a log of lines by its first ones; None for a table."""
+    return next((f for f in LINE_FORMATS if any(re.search(f.sign, line) for line in head)), None)
+
+
+def read_lines(found: LineFormat, lines: Iterable[str]) -> Iterator[Reading]:
+    """The readings of a log of lines, in order; time is empty where the log does not say it."""
+    reading, time, card, skip, resume = (
+        re.compile(p) if p else None for p in (found.reading, found.time, found.card, found.skip, found.resume)
+    )
+    now, whose, counts = "", "", True
+    for line in lines:
+        if time and (match := time.search(line)):
+            now = match[1].strip() + (f"\x00{match[2]}" if match.re.groups > 1 else "")
+        if card and (match := card.search(line)):
+            whose = match[1]
+        counts = True if resume and resume.search(line) else False if skip and skip.search(line) else counts
+        for match in reading.finditer(line) if counts else ():
+            groups = match.groupdict()
+            owner = groups.get("card") or whose
+            value = f"{groups['value']} {groups.get('unit') or found.unit}"
+            yield Reading(groups.get("time") or now, groups.get("field") or found.field, value, {"index": owner} if owner else {})
+
+
+def is_prometheus(head: list[str]) -> bool:
+    """Whether these are samples as an exporter shows them."""
+    samples = [line for line in head if line.strip() and not line.startswith("#")]
+    return bool(samples) and all(PROMETHEUS.match(s) for s in samples[:5]) and any("{" in s or re.match(SAMPLE, s) for s in samples)
+
+
+def read_prometheus(lines: Iterable[str]) -> Iterator[Reading]:
+    """Every sample whose name is of power, with the time [ms since 1970] that the exporter gave it."""
+    for line in lines:
+        if (match := PROMETHEUS.match(line)) and meaning(match["name"]):
+            name, labels = labels_of(match["name"])
+            yield Reading(match["time"] or "", name, match["value"], labels)
+
+
+def is_influx(head: list[str]) -> bool:
+    """Whether these are points of InfluxDB's line protocol."""
+    points = [line for line in head if line.strip() and not line.startswith("#")]
+    return bool(points) and all(INFLUX.match(p) for p in points[:5])
+
+
+def read_influx(lines: Iterable[str]) -> Iterator[Reading]:
+    """Every field of power in a log of InfluxDB's line protocol: measurement,tag=a,tag=b field=1,field=2 time_ns."""
+    for line in lines:
+        if not (match := INFLUX.match(line)):
+            continue
+        measurement, *tags = re.split(r"(?<!\\),", match[1])
+        labels = {k.lower(): re.sub(r"\\(.)", r"\1", v) for k, _, v in (t.partition("=") for t in tags)}
+        for name, _, value in (f.partition("=") for f in re.findall(r'[^,="]+=(?:"[^"]*"|[^,]*)', match[2])):
+            full = name if meaning(name) or name != "value" else measurement
+            yield Reading(match[3] or "", full, value.rstrip("iu"), labels)
+
+
+def read_json(text: str, where: str) -> Iterator[Reading]:
+    """Every value of a JSON document or of JSON lines: Prometheus' query_range, rocm-smi, amd-smi, records of a logger.
+
+    Raises UserError for text that is no JSON, and for a Prometheus answer that is an error.
+    """
+    try:
+        documents = [json.loads(text)]
+    except ValueError:
+        try:
+            documents = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError as error:
+            raise UserError(f"{where} is no JSON ({error})", "one document, or one a line", "record it again") from None
+    for document in documents:
+        data = document.get("data") if isinstance(document, dict) else None
+        if isinstance(document, dict) and document.get("status") == "error":
+            raise UserError(f"{where} is an error of Prometheus: {str(document.get('error'))[:100]}", "the answer to query_range")
+        if isinstance(data, dict) and "result" in data:
+            for series in data["result"]:
+                labels = {k.lower(): v for k, v in series.get("metric", {}).items()}
+                name = labels.pop("__name__", "value")
+                for time, value in series.get("values") or [series["value"]]:
+                    yield Reading(repr(time), name, value, labels)
+        else:
+            for record in _records(document):
+                yield from _flat(record, record, "", {})
+
+
+def _records(document: object) -> Iterator[dict]:
+    """The records of a document: those of a list, of a list inside, or the document itself."""
+    if isinstance(document, list):
+        for item in document:
+            yield from _records(item)
+    elif isinstance(document, dict):
+        inner = [v for v in document.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        if inner:
+            rest = {k: v for k, v in document.items() if not isinstance(v, (list, dict))}
+            for item in inner[0]:
+                yield from _records(rest | item)
+        else:
+            yield document
+
+
+def _flat(node: dict, record: dict, prefix: str, outer: dict) -> Iterator[Reading]:
+    """The values of a record; a key such as card0 or gpu:1 that holds a record names the card."""
+    scalars = {k.lower(): str(v) for k, v in node.items() if not isinstance(v, (dict, list))}
+    labels = outer | {plain(k)[0]: v for k, v in scalars.items()}
+    time = next((labels[n] for n in TIME_NAMES if n in labels), "")
+    for key, value in node.items():
+        name = f"{prefix} {key}".strip()
+        if isinstance(value, dict) and {"value", "unit"} <= set(value):
+            yield Reading(time, name, f"{value['value']} {value['unit']}", labels)
+        elif isinstance(value, dict):
+            card = re.fullmatch(r"(?:card|gpu|device)[ _:]?(\d+)", key, re.I)
+            yield from _flat(value, record, prefix if card else name, labels | ({"index": card[1]} if card else {}))
+        elif not isinstance(value, list):
+            yield Reading(time, name, str(value), labels)
