@@ -7,8 +7,8 @@ measure     the protocol: warm-up, windows -> rows       jobs lease store   a jo
 stats       intervals, tests, planning                   analyze plots      tables from windows, figures from tables
 settings    every parameter    schema tables paths       columns, and the only reader and writer of data/
 catalog strategies footprint taskcards servers           GPUs, models, formats, bytes and flops, tasks, loads
-cli runs doctor notebooks terminal provenance            commands, the main job, guarded papermill
-plug-ins    serving cluster importers claims predict advise audit report; the core imports none of them
+cli runs plan doctor notebooks terminal provenance       commands, the main job, guarded papermill
+plug-ins    serving cluster importers claims predict advise audit report; the core imports none (plugins finds them)
 
 A module imports only what lies before it in this flow (a test holds that). `with eai.window("prefill") as w:` measures your own code:
 `w.gpu_energy_j`, `w.cpu_energy_j` have value, 95 % interval and unit, or are None where nothing was measured (quantity, errors).

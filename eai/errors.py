@@ -14,3 +14,11 @@ class UserError(Exception):
         if do:
             parts.append(do.strip().rstrip("."))
         super().__init__(" ".join("; ".join(parts).split()) + ".")
+
+
+class WindowFault(Exception):
+    """What a window was measured on failed while it was measured; `status` is the row's, the message its reason on one line."""
+
+    def __init__(self, reason: str, status: str = "failed"):
+        super().__init__(reason)
+        self.status = status

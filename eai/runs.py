@@ -4,24 +4,22 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from eai import notebooks, paths, tables
-from eai.cluster import engine, forecast, obstacles, preflight
-from eai.cluster.engine import Failure, Options
-from eai.cluster.fresh import Freshness
-from eai.cluster.plan import Job, plan
-from eai.cluster.progress import Progress, View
+from eai import notebooks, paths, plugins, tables
+from eai import plan as preflight
 from eai.errors import UserError
 from eai.lease import NotHere
+from eai.plan import Failure, Freshness, Job, named_gpus, plan, state_dir
 from eai.settings import Sweep
 
 STEPS = ("analyze", "compare", "plot")
 Say = Callable[[str], None]
 
 
-def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: Options | None = None) -> dict:
+def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: Any = None) -> dict:
     """Measure, analyze, compare and plot; returns `{experiment, rows, figures, seconds, status_counts}`, and `failed` if a job failed.
 
     With `out` everything goes there: the data under it and the executed notebooks with the figures in its folder figures/.
@@ -53,11 +51,11 @@ def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: 
     return found | ({"failed": [vars(f) for f in failures]} if failures else {})
 
 
-def options(profile: str | None, jobs: int | None, timeout_s: float | None, exclusive: bool) -> Options | None:
+def options(profile: str | None, jobs: int | None, timeout_s: float | None, exclusive: bool) -> Any:
     """How to run the jobs, None where nothing was asked for: a single job then needs no engine."""
     if (profile, jobs, timeout_s, exclusive) == (None, None, None, False):
         return None
-    return Options(profile or "local", jobs, timeout_s, exclusive)
+    return plugins.engine().Options(profile or "local", jobs, timeout_s, exclusive)
 
 
 def _places(sweep: Sweep, out: Path | None) -> tuple[Path, Path]:
@@ -66,14 +64,12 @@ def _places(sweep: Sweep, out: Path | None) -> tuple[Path, Path]:
     return experiment, experiment / "figures" if out else paths.figures() / experiment.name
 
 
-def _planned(sweep: Sweep, experiment: Path, options: Options | None) -> list[Job]:
+def _planned(sweep: Sweep, experiment: Path, options: Any) -> list[Job]:
     """The jobs; a cluster's cards are named, since nobody can look for them from here."""
-    return plan(sweep, experiment, preflight.cluster_gpus(sweep) if options and options.is_slurm else None)
+    return plan(sweep, experiment, plugins.engine().gpus(sweep) if options and options.is_slurm else None)
 
 
-def _measure(
-    sweep: Sweep, planned: Sequence[Job], experiment: Path, folder: Path, say: Say | None, options: Options | None
-) -> list[Failure]:
+def _measure(sweep: Sweep, planned: Sequence[Job], experiment: Path, folder: Path, say: Say | None, options: Any) -> list[Failure]:
     """Measure the jobs that are not done; returns those that failed."""
     left = [job for job in planned if not job.is_done]
     if not left:
@@ -81,13 +77,12 @@ def _measure(
     if len(planned) == 1 and options is None:
         notebooks.execute("measure", sweep.model_dump(exclude={"baseline"}) | {"experiment": str(experiment)}, folder, say)
         return []
-    with View(Progress(left, experiment, engine.state_dir(experiment))) as view:
-        return engine.run(sweep, left, experiment, folder, options or Options(), view.update)
+    return plugins.engine().run(sweep, left, experiment, folder, options)
 
 
 def _analyze(sweep: Sweep, experiment: Path, folder: Path, say: Say | None, is_sweep: bool) -> None:
     """The notebooks of the analysis, each only if something that goes into it has changed."""
-    fresh = Freshness(experiment, engine.state_dir(experiment))
+    fresh = Freshness(experiment, state_dir(experiment))
     for name in (*STEPS, *(("claims",) if is_sweep else ())):
         parameters = _parameters(name, experiment, folder, sweep)
         if not fresh.is_fresh(name, parameters, folder / f"{name}.ipynb"):
@@ -121,7 +116,7 @@ def _parameters(name: str, experiment: Path, folder: Path, sweep: Sweep) -> dict
     }.get(name, {"experiment": str(experiment), "baseline": sweep.baseline})
 
 
-def describe(sweep: Sweep, out: Path | None = None, options: Options | None = None, region: str = "us") -> dict:
+def describe(sweep: Sweep, out: Path | None = None, options: Any = None, region: str = "us") -> dict:
     """What a run would do, without doing it: `{experiment, jobs, cannot_run, forecast, not_here, lines}`.
 
     Jobs with their windows and model loads; configurations that cannot run, with the reason; hours, energy, cost and carbon of what is
@@ -133,18 +128,17 @@ def describe(sweep: Sweep, out: Path | None = None, options: Options | None = No
     try:
         planned = _planned(sweep, experiment, options)
     except NotHere as error:
-        planned, not_here = plan(sweep, experiment, preflight.named_gpus(sweep)), str(error)
+        planned, not_here = plan(sweep, experiment, named_gpus(sweep)), str(error)
     preflight.check(sweep, planned, experiment, folder, options, elsewhere=bool(not_here))
-    cannot = obstacles.find(sweep, planned, elsewhere=bool(not_here) or (options is not None and options.is_slurm))
-    left = forecast.forecast(sweep, planned, region, cannot.cells)
+    elsewhere = bool(not_here) or (options is not None and options.is_slurm)
+    found = plugins.engine().outlook(sweep, planned, elsewhere, region)
     listed = [
         {"gpu": j.gpu, "model": j.model, "windows": j.windows, "windows_done": j.windows_done, "loads": j.loads, "done": j.is_done}
         for j in planned
     ]
     warning = [f"to plan only: {not_here}"] if not_here else []
-    lines = [*map(_line, planned), *obstacles.lines(cannot, planned), *forecast.lines(left), *warning]
-    found = {"experiment": str(experiment), "jobs": listed, "cannot_run": cannot.to_json(), "forecast": left}
-    return found | {"not_here": not_here, "lines": lines}
+    lines = [*map(_line, planned), *found["lines"], *warning]
+    return {"experiment": str(experiment), "jobs": listed} | found | {"not_here": not_here, "lines": lines}
 
 
 def _line(job: Job) -> str:

@@ -40,6 +40,14 @@ def _append(path: Path, rows: list[dict]) -> None:
         os.fsync(file.fileno())
 
 
+def write_json(path: Path, document: dict) -> None:
+    """Write a document under another name and rename it: whoever sees the file sees all of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document))
+    temporary.replace(path)
+
+
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
     """Write under another name, sync, then rename: no reader ever meets half a file."""
     temporary = path.with_suffix(".tmp")

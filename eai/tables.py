@@ -13,16 +13,29 @@ An experiment is a folder; each of its jobs is a folder inside it::
 `store.JobStore` appends to a job; this module finds experiments and reads them back as data frames.
 """
 
+import contextlib
+import hashlib
 import json
+import os
 import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import compute
 
 from eai import paths, schema
 from eai.errors import UserError
 
 DICTIONARY_MARK = "<!-- generated from data/schema.csv by `make dictionary` -->"
+
+COPIED_FROM_BYTES = 8_000_000
+"""JSON lines of an experiment from which on a copy in Parquet is kept beside them."""
+BLOCK_BYTES = 1 << 24
+KINDS = {"str": str, "int": (int, float), "float": (int, float), "bool": bool, "list": list}
+"""Python's types of a column's kind."""
 
 
 def experiment_dir(experiment: str | Path) -> Path:
@@ -65,24 +78,119 @@ def read_jsonl(path: Path) -> list[dict]:
     rows = []
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise UserError(
-                f"{path}, line {number} is not JSON", "one object a line", "restore the file from a copy, or delete that line"
-            ) from None
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            what = "is not JSON" if row is None else f"holds {type(row).__name__}"
+            raise UserError(f"{path}, line {number} {what}", "one object a line", "restore the file from a copy, or delete that line")
+        rows.append(row)
     return rows
 
 
-def _frame(rows: list[dict], table: str) -> pd.DataFrame:
-    """Rows as a data frame with every registered column of `table`, numbers as numbers and missing as NaN."""
-    columns = schema.TABLES[table]
-    frame = pd.DataFrame(rows, columns=[c.name for c in columns])
-    for c in columns:
-        if c.kind == "int" and frame[c.name].notna().all():
+def digest(paths_read: Iterable[Path]) -> str:
+    """SHA-256 over names and contents of files, in the order given; one that is not there counts as such."""
+    found = hashlib.sha256()
+    for path in paths_read:
+        try:
+            stat = path.stat()
+            content = _content(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        except FileNotFoundError:
+            content = "-"
+        found.update(f"{path.parent.name}/{path.name} {content}\n".encode())
+    return found.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _content(path: Path, *stat: int) -> str:
+    """The digest of a file's content, worked out once in this process unless its size, time or inode changes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _arrow_schema(table: str) -> pa.Schema:
+    """The columns of a table as Arrow reads them from JSON; counts may be fractions in results of others."""
+    kinds = {"str": pa.string(), "int": pa.float64(), "float": pa.float64(), "bool": pa.bool_(), "list": pa.list_(pa.string())}
+    return pa.schema([(c.name, kinds[c.kind]) for c in schema.TABLES[table]])
+
+
+def _parse(path: Path, table: str) -> pa.Table:
+    """The rows of one JSON-lines file, a torn last line left out, by Arrow; by Python what Arrow does not take, so that it names the line.
+
+    Raises UserError for a broken line, for one that is no object, and for a value of another type than its column's.
+    """
+    from pyarrow import json as arrow_json
+
+    expected = _arrow_schema(table)
+    read = arrow_json.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
+    how = arrow_json.ParseOptions(explicit_schema=expected, unexpected_field_behavior="ignore")
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        file.seek(max(size - 1, 0))
+        is_whole = file.read() == b"\n"
+    try:
+        source = pa.OSFile(str(path)) if is_whole else pa.BufferReader(path.read_bytes().rpartition(b"\n")[0] + b"\n")
+        with arrow_json.open_json(source, read, how) as batches:
+            return pa.Table.from_batches(batches, batches.schema).select(expected.names)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):
+        pass
+    rows = read_jsonl(path)
+    kinds = {c.name: KINDS[c.kind] for c in schema.TABLES[table]}
+    for number, row in enumerate(rows, start=1):
+        for name, kind in kinds.items():
+            value = row.get(name)
+            if value is not None and not isinstance(value, kind):
+                wanted = schema.column(name, table).kind
+                raise UserError(f"{path}, line {number}: {name} is {str(value)[:60]!r}", f"a value of kind {wanted}")
+    return pa.Table.from_pylist([{name: row.get(name) for name in kinds} for row in rows], expected)
+
+
+def _rows(experiment: str | Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a table of all jobs of an experiment, job by job in the order of writing; `columns`: these only.
+
+    Of a large experiment a copy is kept in its folder `.eai/`, keyed on the content of all files: reading anew costs their digest.
+    """
+    from pyarrow import parquet
+
+    files = [path for job in job_dirs(experiment) if (path := job / f"{table}.jsonl").exists()]
+    copy, key = None, b""
+    if sum(path.stat().st_size for path in files) >= COPIED_FROM_BYTES:
+        copy = experiment_dir(experiment) / ".eai" / f"{table}.parquet"
+        key = f"{schema.VERSION} {[(c.name, c.kind) for c in schema.TABLES[table]]} {digest(files)}".encode()
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if (parquet.read_schema(copy).metadata or {}).get(b"eai") == key:
+                return parquet.read_table(copy, columns=None if columns is None else list(columns), use_threads=False)
+    found = pa.concat_tables([_parse(path, table) for path in files] or [_arrow_schema(table).empty_table()])
+    if copy is not None:
+        temporary = copy.with_suffix(f".{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):  # a folder that cannot be written is read all the same
+            copy.parent.mkdir(exist_ok=True)
+            parquet.write_table(found.replace_schema_metadata({b"eai": key}), temporary)
+            temporary.replace(copy)
+    return found if columns is None else found.select(list(columns))
+
+
+def _frame(rows: pa.Table, table: str) -> pd.DataFrame:
+    """Rows as a data frame with every registered column of `table`: counts as whole numbers where all are, missing as NaN."""
+    frame = rows.to_pandas(use_threads=False)
+    for c in schema.TABLES[table]:
+        if c.name not in frame:
+            continue
+        if c.kind == "list":
+            frame[c.name] = pd.Series(rows[c.name].to_pylist(), dtype=object, index=frame.index)
+        elif c.kind == "int" and len(frame) and frame[c.name].notna().all() and (frame[c.name] % 1 == 0).all():
             frame[c.name] = frame[c.name].astype("int64")
-        elif c.kind in ("int", "float"):
-            frame[c.name] = pd.to_numeric(frame[c.name], errors="coerce").astype(float)
     return frame
+
+
+def _last(rows: pd.DataFrame) -> pd.DataFrame:
+    """Windows with their last attempt only."""
+    return rows[~rows.duplicated(list(schema.WINDOW_KEY), keep="last")].reset_index(drop=True)
+
+
+def _committed(experiment: str | Path) -> pd.Series:
+    """The attempts that count."""
+    return _last(_frame(_rows(experiment, "windows", [*schema.WINDOW_KEY, "attempt"]), "windows"))["attempt"]
 
 
 def read_windows(experiment: str | Path) -> pd.DataFrame:
@@ -90,28 +198,37 @@ def read_windows(experiment: str | Path) -> pd.DataFrame:
 
     A window that was measured again keeps its last attempt only.
     """
-    rows = [row for job in job_dirs(experiment) for row in read_jsonl(job / "windows.jsonl")]
-    frame = _frame(rows, "windows")
-    return frame.drop_duplicates(list(schema.WINDOW_KEY), keep="last").reset_index(drop=True)
+    return _last(_frame(_rows(experiment, "windows"), "windows"))
 
 
 def read_energies(experiment: str | Path) -> pd.DataFrame:
     """The energies of the experiment's windows; rows of attempts that never became a window are left out."""
-    rows = [row for job in job_dirs(experiment) for row in read_jsonl(job / "energies.jsonl")]
-    frame = _frame(rows, "energies")
-    committed = read_windows(experiment)["attempt"]
-    return frame[frame["attempt"].isin(committed)].reset_index(drop=True)
+    rows = _rows(experiment, "energies")
+    return _frame(rows.filter(compute.is_in(rows["attempt"], pa.array(_committed(experiment)))), "energies")
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A Parquet file of a job. Raises UserError, one line, for one that is damaged, with what can still be read beside it."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        why = str(error).splitlines()[0][:120]
+        raise UserError(
+            f"{path} is damaged ({why})",
+            "the file as it was written",
+            "restore it from a copy; windows.jsonl and energies.jsonl beside it can be read, and every analysis but replay needs no more",
+        ) from None
 
 
 def _read_parts(experiment: str | Path, whole: str, parts: str, table: str) -> pd.DataFrame:
     """The committed rows of files matching `whole` in each job, and of the part files that are not joined into them yet."""
     frames = []
     for job in job_dirs(experiment):
-        joined = [pd.read_parquet(p) for p in sorted(job.glob(whole)) if not p.name.endswith(".part.parquet")]
+        joined = [read_parquet(p) for p in sorted(job.glob(whole)) if not p.name.endswith(".part.parquet")]
         seen = set().union(*(set(f["attempt"].unique()) for f in joined))
-        frames += joined + [pd.read_parquet(p) for p in sorted(job.glob(parts)) if p.name.split(".")[1] not in seen]
+        frames += joined + [read_parquet(p) for p in sorted(job.glob(parts)) if p.name.split(".")[1] not in seen]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[c.name for c in schema.TABLES[table]])
-    return frame[frame["attempt"].isin(read_windows(experiment)["attempt"])].reset_index(drop=True)
+    return frame[frame["attempt"].isin(_committed(experiment))].reset_index(drop=True)
 
 
 def read_samples(experiment: str | Path) -> pd.DataFrame:
@@ -126,7 +243,7 @@ def read_scores(experiment: str | Path) -> pd.DataFrame:
 
 def read_idle(experiment: str | Path) -> pd.DataFrame:
     """The idle powers of an experiment's devices (schema.IDLE); empty where none was measured."""
-    return _frame([row for job in job_dirs(experiment) for row in read_jsonl(job / "idle.jsonl")], "idle")
+    return _frame(_rows(experiment, "idle"), "idle")
 
 
 def read_provenance(experiment: str | Path) -> list[dict]:

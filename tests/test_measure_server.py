@@ -14,10 +14,12 @@ import urllib.error
 import urllib.request
 from types import SimpleNamespace
 
+import fake_server
 import known_power
 import numpy as np
 import pytest
 import yaml
+from fake_server import Behaviour, FakeServer
 
 from eai import measure, paths, settings, tables
 from eai.analyze.summary import summarize
@@ -29,25 +31,14 @@ from eai.power.nvml import NvmlMeter
 from eai.power.replay import replay
 from eai.power.window import MAKERS
 from eai.servers import load, told_quantization
-from eai.serving import whereabouts
-from eai.serving.dialect import DIALECTS
-from eai.serving.endpoint import endpoint
-from eai.serving.fake import Behaviour, FakeServer
-from eai.serving.prompt import Prompts
-from eai.serving.reply import Reply
+from eai.serving import served
+from eai.serving.client import Reply, endpoint
 from eai.serving.served import UNVERIFIED, ServedWork, require
-from eai.serving.session import Session
+from eai.serving.session import DIALECTS, Prompts, Session
 from eai.serving.tally import Tally
 from eai.settings import EMBEDDED_MODEL
 from eai.workload import sources
 
-FAKE = """
-import json, sys
-from eai.serving.fake import Behaviour, FakeServer
-with FakeServer(Behaviour(**json.loads(sys.argv[1]))) as server:
-    print(server.url, flush=True)
-    sys.stdin.read()
-"""
 WATTS = 4.0
 OUT = 16
 
@@ -62,7 +53,7 @@ def apart(scratch, monkeypatch, tmp_path):
 @contextlib.contextmanager
 def fake_process(**behaviour):
     """The address of a fake server in a process of its own, and the process."""
-    command = [sys.executable, "-c", FAKE, json.dumps(behaviour)]
+    command = [sys.executable, fake_server.__file__, json.dumps(behaviour)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout.readline().strip(), process
@@ -205,7 +196,7 @@ def test_a_window_holds_whole_cycles_of_a_closed_load():
     given = [("closed:4", 2.0, 2.0), ("closed:4", 2.1, 2.5), ("closed:4", 0.1, 1.0), ("open:3", 2.1, 2.1), ("open:3", 0.1, 1.0)]
     for text, asked_s, expected_s in given:
         traffic = SimpleNamespace(replies=replies, load=load(text))
-        assert ServedWork(None, traffic, None, "", None).whole_cycles_s(asked_s) == pytest.approx(expected_s), (text, asked_s)
+        assert ServedWork(None, traffic, None, "", None, 1.0).whole_cycles_s(asked_s) == pytest.approx(expected_s), (text, asked_s)
 
 
 def test_the_hardware_is_the_one_the_server_is_on(monkeypatch):
@@ -213,17 +204,17 @@ def test_the_hardware_is_the_one_the_server_is_on(monkeypatch):
     given = sweep("http://127.0.0.1:1")
     on_h100 = {"gpus": ["auto"]}, {"gpus": ["cpu"]}, {"gpus": ["h100"]}, {"gpus": ["a100"]}
     auto, cpu, right, wrong = (given.model_copy(update=changes) for changes in on_h100)
-    monkeypatch.setattr(whereabouts, "find", lambda _: estimate.ServerProcesses(frozenset([7])))
-    monkeypatch.setattr(whereabouts.nvml, "cards_of", lambda processes, guess: [("GPU-1", "NVIDIA H100 80GB HBM3")])
-    found = whereabouts.resolve_gpu(auto)
-    assert found.startswith("h100") and whereabouts.resolve_gpu(right.model_copy(update={"gpus": [found]})) == found
+    monkeypatch.setattr(served, "located", lambda _: estimate.ServerProcesses(frozenset([7])))
+    monkeypatch.setattr(served.nvml, "cards_of", lambda processes, guess: [("GPU-1", "NVIDIA H100 80GB HBM3")])
+    found = served.resolve_gpu(auto)
+    assert found.startswith("h100") and served.resolve_gpu(right.model_copy(update={"gpus": [found]})) == found
     for stated in (cpu, wrong):
         with pytest.raises(UserError, match=f"was stated but the server is on {found}"):
-            whereabouts.resolve_gpu(stated)
-    monkeypatch.setattr(whereabouts.nvml, "cards_of", lambda processes, guess: [])
-    assert whereabouts.resolve_gpu(auto) == whereabouts.resolve_gpu(cpu) == "cpu"
+            served.resolve_gpu(stated)
+    monkeypatch.setattr(served.nvml, "cards_of", lambda processes, guess: [])
+    assert served.resolve_gpu(auto) == served.resolve_gpu(cpu) == "cpu"
     with pytest.raises(UserError, match="on no visible card"):
-        whereabouts.meter(right, "h100")
+        served.meter(right, "h100")
 
 
 def test_a_servers_card_is_measured_under_a_load_that_never_stops(monkeypatch):
@@ -234,7 +225,7 @@ def test_a_servers_card_is_measured_under_a_load_that_never_stops(monkeypatch):
     with fake_process(ttft_s=0.02, itl_s=0.005) as (url, process):
         card = FakeCard(truth_w, sensors, CounterSpec(0.02, 0.0), uuid="GPU-0", processes=(process.pid,))
         nvml = FakeNvml([card], clock)
-        monkeypatch.setattr(whereabouts.nvml, "load_nvml", lambda: nvml)
+        monkeypatch.setattr(served.nvml, "load_nvml", lambda: nvml)
         monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared, processes: NvmlMeter(nvml, gpu, clock, shared, {}, processes))
         folder = measure.run(sweep(url, gpus=["auto"], meter="nvml", idle_s=1.5, window_s=3.0), lambda line: None)
     windows, energies = tables.read_windows(folder), tables.read_energies(folder)

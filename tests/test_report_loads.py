@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_server
 import pandas as pd
 import pytest
 
@@ -15,13 +16,6 @@ from eai.report import loads, script, sections, setting, slides
 from eai.report.facts import from_tables
 from eai.report.format import interval
 
-FAKE = """
-import json, sys
-from eai.serving.fake import Behaviour, FakeServer
-with FakeServer(Behaviour(**json.loads(sys.argv[1]))) as server:
-    print(server.url, flush=True)
-    sys.stdin.read()
-"""
 SWEEP = {
     "experiment": "served", "server_name": "fake-1", "models": ["fake"], "quantizations": ["bf16"], "gpus": ["cpu"], "blocks": 2,
     "window_s": 1.0, "warmup_cap_s": 0.0, "idle_s": 0.0, "input_tokens": [40], "output_tokens": [16], "meter": "estimate",
@@ -33,7 +27,7 @@ PROVENANCE = [{"server": {"name": "s-1"}, "meter": {"meter": "rapl"}, "versions"
 @contextlib.contextmanager
 def fake_process(**behaviour):
     """The address of a fake server in a process of its own."""
-    command = [sys.executable, "-c", FAKE, json.dumps(behaviour)]
+    command = [sys.executable, fake_server.__file__, json.dumps(behaviour)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout.readline().strip()

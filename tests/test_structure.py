@@ -74,7 +74,7 @@ def test_rooms_do_not_know_what_lies_above_them():
 
 
 PLUG_INS = {"serving", "cluster", "importers", "claims", "predict", "advise", "audit", "report"}
-NOT_YET_APART = {"measure", "runs"}
+NOT_YET_APART = {"runs"}
 """Rooms of the core that still import a plug-in."""
 
 

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai import jobs, runs, settings
-from eai.cluster import engine, preflight, slurm
+from eai import plan as preflight
+from eai.cluster import engine, slurm
 from eai.cluster.engine import Options
-from eai.cluster.plan import plan
 from eai.errors import UserError
+from eai.plan import Failure, plan, state_dir
 
 Usage = namedtuple("Usage", "total used free")
 GRID = {
@@ -242,7 +243,7 @@ def test_a_folder_in_which_another_coordinator_works(tmp_path):
 
 
 def test_what_a_dead_coordinator_left_behind_holds_nobody_up(tmp_path):
-    state = engine.state_dir(tmp_path)
+    state = state_dir(tmp_path)
     (state / ".snakemake" / "locks").mkdir(parents=True)
     (state / ".snakemake" / "locks" / "0.input.lock").write_text("x")
     (state / "coordinator.lock").write_text("1")
@@ -270,7 +271,7 @@ def test_a_machine_without_slurm(scratch, monkeypatch):
 
 def test_a_failed_job_is_named_whatever_becomes_of_the_analysis(scratch, monkeypatch):
     """Nothing was measured, so the analysis has nothing either: both are named, and neither hides the other."""
-    failure = engine.Failure("one", "its card was lost", "one/measure.ipynb")
+    failure = Failure("one", "its card was lost", "one/measure.ipynb")
     monkeypatch.setattr(engine, "run", lambda *arguments: [failure])
     result = runs.run(grid(), scratch / "out")
     assert (result["rows"], result["status_counts"]) == (0, {})

@@ -13,7 +13,8 @@ import pytest
 from eai import cli, jobs, measure, paths, settings, tables
 from eai.cluster import engine, single
 from eai.cluster.engine import Options
-from eai.cluster.plan import plan
+from eai.plan import Failure, plan, state_dir
+from eai.store import write_json
 
 QWEN, MISTRAL = "Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-7B-Instruct-v0.2"
 GPU = "simulated_h100_sxm"
@@ -23,7 +24,7 @@ import json, sys
 from pathlib import Path
 from eai import settings
 from eai.cluster import engine
-from eai.cluster.plan import plan
+from eai.plan import Failure, plan, state_dir
 sweep, out = settings.sweep(**json.loads(sys.argv[1])), Path(sys.argv[2])
 engine.run(sweep, [j for j in plan(sweep, out) if not j.is_done], out, out / "figures", engine.Options())
 """
@@ -33,7 +34,7 @@ def sweep(**changes) -> settings.Sweep:
     return settings.sweep(**{"gpus": [GPU], "models": [QWEN], "quantizations": ["fp16"], "batch_sizes": [1], "blocks": 2} | changes)
 
 
-def run(asked: settings.Sweep, out: Path, options: Options | None = None, watch=lambda: None) -> list[engine.Failure]:
+def run(asked: settings.Sweep, out: Path, options: Options | None = None, watch=lambda: None) -> list[Failure]:
     left = [j for j in plan(asked, out) if not j.is_done]
     return engine.run(asked, left, out, out / "figures", options or Options(), watch)
 
@@ -129,10 +130,10 @@ def test_an_interrupted_coordinator_ends_the_scheduler_and_what_is_below(tmp_pat
 
 def test_what_is_done_is_not_in_the_plan_and_old_marks_are_gone(tmp_path):
     asked = sweep(models=[QWEN, MISTRAL])
-    state = engine.state_dir(tmp_path)
+    state = state_dir(tmp_path)
     job = plan(asked, tmp_path)[1]
     for kind in ("done", "failed"):
-        single.write_json(state / kind / f"{job.id}.json", {})
+        write_json(state / kind / f"{job.id}.json", {})
     path = engine.write_plan(state, asked, [job], tmp_path, tmp_path / "figures", Options(timeout_s=90, jobs=2))
     content = json.loads(path.read_text())
     assert list(content["jobs"]) == [job.id] and content["timeout_s"] == 90

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from eai import paths, runs, settings
 from eai.cluster import forecast
-from eai.cluster.plan import Job, plan
 from eai.errors import UserError
+from eai.plan import Job, plan
 from eai.quantity import Quantity
 
 NOWHERE = Path("nowhere")

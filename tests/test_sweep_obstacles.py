@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from eai import runs, settings
-from eai.cluster import forecast, obstacles
-from eai.cluster.plan import plan
+from eai.cluster import forecast
+from eai.plan import plan
 
 NOWHERE = Path("nowhere")
 BASE = {"gpus": ["rtx4090d"], "models": ["Qwen/Qwen2-7B"], "quantizations": ["fp16"], "input_tokens": [512], "output_tokens": [256]}
@@ -15,12 +15,12 @@ BASE = {"gpus": ["rtx4090d"], "models": ["Qwen/Qwen2-7B"], "quantizations": ["fp
 def found(**changes):
     sweep = settings.sweep(**BASE | {"batch_sizes": [1], "blocks": 2} | changes)
     jobs = plan(sweep, NOWHERE, sweep.gpus)
-    return sweep, jobs, obstacles.find(sweep, jobs, elsewhere=True)
+    return sweep, jobs, forecast.obstacles(sweep, jobs, elsewhere=True)
 
 
 def test_what_can_run_is_no_obstacle():
     _, jobs, none = found()
-    assert none.rows == () and obstacles.lines(none, jobs) == []
+    assert none.rows == () and forecast.obstacle_lines(none, jobs) == []
 
 
 def test_weights_and_cache_beyond_the_card():
@@ -31,7 +31,7 @@ def test_weights_and_cache_beyond_the_card():
     _, jobs, cannot = found(batch_sizes=[1, batch])
     (row,) = cannot.rows
     assert (row.status, row.batch_size, cannot.windows) == ("oom", batch, 2) and f"at least {needed / 1e9:.1f} GB" in row.reason
-    first, line = obstacles.lines(cannot, jobs)
+    first, line = forecast.obstacle_lines(cannot, jobs)
     assert first.startswith("cannot run: 1 configuration (1 oom), 2 of 4 windows") and f"batch {batch}" in line
 
 

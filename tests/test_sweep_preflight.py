@@ -1,10 +1,10 @@
 """What stops a sweep before a second is spent: the server that is asked once, and the settings that want one."""
 
 import pytest
+from fake_server import Behaviour, FakeServer
 
 from eai import runs, settings
 from eai.errors import UserError
-from eai.serving.fake import Behaviour, FakeServer
 
 SERVED = {"server_name": "fake-1", "quantizations": ["bf16"], "gpus": ["cpu"]}
 

@@ -5,10 +5,9 @@ import json
 import pytest
 
 from eai import settings
-from eai.cluster.fresh import Freshness
-from eai.cluster.plan import Job, plan
 from eai.cluster.progress import Progress, View, table
-from eai.cluster.single import write_json
+from eai.plan import Freshness, Job, plan
+from eai.store import write_json
 
 GPU = "simulated_h100_sxm"
 

@@ -14,6 +14,7 @@ from eai import jobs, notebooks, schema, tables
 from eai.cluster import single
 from eai.cluster.single import Process, Single
 from eai.errors import UserError
+from eai.store import write_json
 
 GPU, MODEL = "simulated_h100_sxm", "Qwen/Qwen2.5-7B-Instruct"
 PARAMETERS = {"quantizations": ["fp16", "nf4"], "batch_sizes": [1, 8], "blocks": 2}
@@ -27,7 +28,7 @@ def job(tmp_path, monkeypatch):
     experiment = tmp_path / "out"
     content = {"experiment": str(experiment), "figures": str(tmp_path / "figures"), "parameters": PARAMETERS, "timeout_s": None}
     state = experiment / ".eai"
-    single.write_json(state / "plan.json", content | {"jobs": {"one": {"gpu": GPU, "model": MODEL}}})
+    write_json(state / "plan.json", content | {"jobs": {"one": {"gpu": GPU, "model": MODEL}}})
     folder = experiment / f"{NAME}--51002d00"
     (folder / "samples").mkdir(parents=True)
     (folder / "provenance.jsonl").write_text(json.dumps({"settings": {}, "meter": {"meter": "simulated"}, "basis": "simulated"}) + "\n")
@@ -181,5 +182,5 @@ def test_a_job_ends_with_its_starter_and_takes_its_kernel_along(tmp_path):
 
 
 def test_a_document_is_written_whole(tmp_path):
-    single.write_json(tmp_path / "a" / "b.json", {"x": 1})
+    write_json(tmp_path / "a" / "b.json", {"x": 1})
     assert json.loads((tmp_path / "a" / "b.json").read_text()) == {"x": 1} and not list(Path(tmp_path).rglob("*.tmp"))

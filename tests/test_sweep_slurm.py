@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from eai import paths, settings, tables
-from eai.cluster import engine, notes, slurm
+from eai.cluster import engine, single, slurm
 from eai.cluster.engine import Options
-from eai.cluster.plan import plan
 from eai.errors import UserError
+from eai.plan import plan, state_dir
 
 needs_a_cluster = pytest.mark.skipif(
     "EAI_SLURM_TEST" not in os.environ, reason="needs a Slurm of its own on this machine: run .ci/slurm as root on Debian"
@@ -30,7 +30,7 @@ import json, sys
 from pathlib import Path
 from eai import settings
 from eai.cluster import engine
-from eai.cluster.plan import plan
+from eai.plan import plan, state_dir
 sweep, out = settings.sweep(**json.loads(sys.argv[1])), Path(sys.argv[2])
 engine.run(sweep, plan(sweep, out, sweep.gpus), out, out / "figures", engine.Options(sys.argv[3]))
 """
@@ -89,13 +89,13 @@ def test_a_job_is_sent_to_a_node_only_where_that_gives_its_card_back(name, gres,
 
 def test_a_begun_job_asks_for_the_node_of_its_card(commands, tmp_path, monkeypatch):
     commands("sinfo", "printf 'one|idle|gpu:h100:1\\ntwo|idle|gpu:h100:2\\n'")
-    asked, state = sweep(3), engine.state_dir(tmp_path)
+    asked, state = sweep(3), state_dir(tmp_path)
     fresh, single_card, one_of_two = plan(asked, tmp_path, asked.gpus)
     begun = [dataclasses.replace(job, folder=tmp_path / f"{job.id}--51002d01") for job in (single_card, one_of_two)]
     for node, job in zip(("one", "two"), begun, strict=True):
         monkeypatch.setenv("SLURMD_NODENAME", node)
         monkeypatch.setenv("EAI_SIMULATED_GPUS", "2")
-        notes.claim(state, job.id, GPU)
+        single.claim(state, job.id, GPU)
     expected = {False: ["", "'--nodelist=one'", ""], True: ["'--exclusive'", *(f"'--exclusive' '--nodelist={n}'" for n in ("one", "two"))]}
     for exclusive, extra in expected.items():
         path = engine.write_plan(state, asked, [fresh, *begun], tmp_path, tmp_path, Options("slurm", exclusive=exclusive))
@@ -203,7 +203,7 @@ def wait_until(happened, seconds: float = 120.0) -> None:
 def records(out: Path, columns: str) -> list[list[str]]:
     """What Slurm has on record of the jobs of a sweep."""
     answer = subprocess.run(["squeue", "--states=all", "-h", "-o", f"%Z|{columns}"], capture_output=True, text=True, check=True).stdout
-    return [line.split("|")[1:] for line in answer.splitlines() if line.startswith(f"{engine.state_dir(out)}|")]
+    return [line.split("|")[1:] for line in answer.splitlines() if line.startswith(f"{state_dir(out)}|")]
 
 
 def lines(out: Path) -> list[dict]:

@@ -1,15 +1,11 @@
 """Sweeps: from one sweep.yaml to many jobs on every GPU of a box or of a cluster, resumable after any kill.
 
-    plan        the jobs of a sweep (one gpu x one model each) and how much of each is on disk
-    preflight   what would stop it, found before any GPU second is spent
-    obstacles   which configurations cannot run on their card
-    forecast    what is left to do in hours, energy, cost and carbon, before anything starts
+    forecast    which configurations cannot run, and what is left to do in hours, energy, cost and carbon, before anything starts
     engine      Snakemake over the jobs that are not done: one workflow, a profile for this machine and one for Slurm
     slurm       what a cluster's jobs ask for, and the reaping of what a dead coordinator left there
-    single      one job in a process of its own, which ends with whoever started it
-    notes       small files that all processes of a sweep see, and who works on which job
+    single      one job in a process of its own, which ends with whoever started it, and who works on which job
     progress    what runs where, how far, and how long still
-    fresh       which notebooks of the analysis need no second run
+    merge       results of several machines as one experiment
 
 The analysis is run by the coordinator and not as a rule of the workflow: Snakemake would leave it out where one job failed, and what the
 others measured is worth a figure.

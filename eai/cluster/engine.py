@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eai import paths
-from eai.cluster import notes, slurm
-from eai.cluster.notes import write_json
-from eai.cluster.plan import Job
+from eai.cluster import forecast, single, slurm
+from eai.cluster.progress import Progress, View
 from eai.cluster.single import COORDINATOR, kill_below
 from eai.errors import UserError
+from eai.plan import Failure, Job, named_gpus, state_dir
 from eai.settings import Sweep
+from eai.store import write_json
 
 WORKFLOW = paths.WORKFLOW
 PROFILES = ("local", "slurm")
@@ -72,27 +73,27 @@ class Options:
         return next((value.strip("'\"") for name, _, value in pairs if name == "slurm_partition"), "")
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A job that stopped: what it said, and where to read on: the executed notebook with its traceback, or the log if it had none yet."""
-
-    job: str
-    error: str
-    notebook: str
-
-
-def state_dir(experiment: Path) -> Path:
-    """The folder of the coordinator's own files inside an experiment."""
-    return experiment / ".eai"
-
-
-def require_snakemake(options: Options) -> None:
+def require(options: Options | None) -> None:
     """Raises UserError, with the command that installs it, where the engine or its Slurm plugin is missing."""
-    wanted = ["snakemake", *(["snakemake_executor_plugin_slurm"] if options.is_slurm else [])]
+    wanted = ["snakemake", *(["snakemake_executor_plugin_slurm"] if options and options.is_slurm else [])]
     for name in wanted:
         if importlib.util.find_spec(name) is None:
             do = "run `.venv/bin/pip install -c constraints.txt -e '.[cluster]'`"
             raise UserError(f"{name} is not installed", "it, for several jobs or a profile", do)
+
+
+def gpus(sweep: Sweep) -> list[str]:
+    """The slugs of a sweep's GPUs for a cluster, checked against the types it offers.
+
+    Raises UserError for `auto`, which only the machine with the card could answer, and for a card that no node has.
+    """
+    if "auto" in sweep.gpus:
+        raise UserError("gpus [auto] with Slurm", "the cards by name: a login node cannot see what the others hold", "see `sinfo -o %G`")
+    found = named_gpus(sweep)
+    types = slurm.gres_types()
+    for gpu in found:
+        slurm.gres(gpu, types)
+    return found
 
 
 @contextmanager
@@ -147,7 +148,7 @@ def _slurm_requests(state: Path, jobs: Sequence[Job], options: Options) -> dict[
         gres = cards[job.gpu]
         extra = ["--exclusive"] if options.exclusive else []
         if job.folder:
-            node = notes.nodes(state, job.id).get(job.folder.name.rpartition("--")[2], "")
+            node = single.nodes(state, job.id).get(job.folder.name.rpartition("--")[2], "")
             extra += [f"--nodelist={node}"] if slurm.gives_back(nodes, node, gres, options.exclusive) else []
         requests[job.id] = {"gres": gres, "slurm_extra": " ".join(f"'{option}'" for option in extra)}
     return requests
@@ -169,20 +170,22 @@ def run(
     jobs: Sequence[Job],
     experiment: Path,
     figures: Path,
-    options: Options,
-    watch: Callable[[], None] = lambda: None,
+    options: Options | None = None,
+    watch: Callable[[], None] | None = None,
 ) -> list[Failure]:
-    """Run the jobs to their end and return those that failed; `watch` is called about twice a second meanwhile.
+    """Run the jobs to their end and return those that failed; `watch` is called about twice a second meanwhile, else a terminal shows it.
 
     Raises UserError where another coordinator works here, EngineFailed where the scheduler itself stopped before every job had its turn.
     """
+    options = options or Options()
     with coordinate(experiment) as state:
-        notes.revoke(state)
+        single.revoke(state)
         if options.is_slurm:
             slurm.reap(state)
         shutil.rmtree(state / ".snakemake" / "incomplete", ignore_errors=True)
         write_plan(state, sweep, jobs, experiment, figures, options)
-        code = _schedule(state, options, watch)
+        with View(Progress(jobs, experiment, state)) as view:
+            code = _schedule(state, options, watch or view.update)
         failures = [f for j in jobs if (f := _failure(state, j.id, figures))]
         if code < 0 or (code and not failures):
             how = f"was killed by signal {-code}" if code < 0 else f"stopped with exit code {code}"
@@ -238,3 +241,11 @@ def _stop(process: subprocess.Popen) -> None:
     kill_below(process.pid)
     process.kill()
     process.wait()
+
+
+def outlook(sweep: Sweep, planned: Sequence[Job], elsewhere: bool, region: str) -> dict:
+    """What a run would meet: `{cannot_run, forecast, lines}`, the last for a person. `elsewhere`: not on this machine."""
+    cannot = forecast.obstacles(sweep, planned, elsewhere)
+    left = forecast.forecast(sweep, planned, region, cannot.cells)
+    lines = [*forecast.obstacle_lines(cannot, planned), *forecast.lines(left)]
+    return {"cannot_run": cannot.to_json(), "forecast": left, "lines": lines}

@@ -9,21 +9,238 @@ once. Anything else is two answers to one question, and refused. The result is b
 there whole or not at all; nothing that exists is written over.
 """
 
+import fcntl
 import hashlib
 import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
-from eai import tables
-from eai.cluster.merge_part import Part, check_rows, odd_clocks, require_quiet
-from eai.cluster.merge_union import LINES, copy_rest, kept_attempts, union, write_tables
+import pandas as pd
+
+from eai import schema, tables
 from eai.errors import UserError
 from eai.jobs import SAME_THROUGHOUT
+
+CLOCK_SLACK = timedelta(minutes=5)
+
+Key = tuple[int, str, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One job folder of one source, read once; `lines` are the bytes as written, without a torn last one."""
+
+    source: Path
+    directory: Path
+
+    @property
+    def label(self) -> str:
+        """The part without the machine's path, for what is published."""
+        return f"{self.source.name}/{self.directory.name}"
+
+    def lines(self, name: str) -> list[bytes]:
+        """The whole lines of `<name>.jsonl`; none if there is no such file."""
+        path = self.directory / f"{name}.jsonl"
+        return path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
+
+    def is_torn(self, name: str) -> bool:
+        """Whether `<name>.jsonl` ends in a line without its end, as its writer was killed there."""
+        path = self.directory / f"{name}.jsonl"
+        return path.exists() and bool(path.read_bytes().rpartition(b"\n")[2])
+
+    @cached_property
+    def windows(self) -> list[dict]:
+        """The window rows in the order of writing."""
+        return tables.read_jsonl(self.directory / "windows.jsonl")
+
+    @cached_property
+    def energies(self) -> dict[str, list[dict]]:
+        """The energy rows of each attempt."""
+        found: dict[str, list[dict]] = {}
+        for row in tables.read_jsonl(self.directory / "energies.jsonl"):
+            found.setdefault(row["attempt"], []).append(row)
+        return found
+
+    @cached_property
+    def provenance(self) -> list[dict]:
+        """The provenance lines, oldest first."""
+        return tables.read_jsonl(self.directory / "provenance.jsonl")
+
+    @cached_property
+    def attempts(self) -> dict[Key, list[dict]]:
+        """Every row of each window, the last one being the one that counts."""
+        found: dict[Key, list[dict]] = {}
+        for row in self.windows:
+            found.setdefault((row["block"], row["configuration_id"], row["repeat"]), []).append(row)
+        return found
+
+    @property
+    def devices(self) -> set[str]:
+        """What the energies were read from: UUIDs of cards; without a card the machine."""
+        cards = {card["uuid"] for line in self.provenance for card in line.get("meter", {}).get("cards", [])}
+        machines = {f"{m.get('cpu')} x {m.get('cores')}" for line in self.provenance if (m := line.get("machine"))}
+        return cards or machines
+
+
+def check_rows(part: Part) -> None:
+    """Raise UserError for rows that this version does not understand: another schema, an unknown column, a value out of its vocabulary."""
+    found = {line.get("schema", 1) for line in part.provenance} - {schema.VERSION}
+    if found:
+        raise UserError(
+            f"{part.directory} was written with schema version {found.pop()}",
+            f"version {schema.VERSION}",
+            "merge with the version of eai that wrote it",
+        )
+    energies = [row for rows in part.energies.values() for row in rows]
+    for table, rows in (("windows", part.windows), ("energies", energies)):
+        wrong = [p for p in schema.problems(table, rows) if not p.endswith("is missing")]
+        if wrong:
+            raise UserError(
+                f"{part.directory}/{table}.jsonl, {wrong[0]}", "the columns of eai/schema.py", "merge with the version of eai that wrote it"
+            )
+
+
+def require_quiet(directory: Path) -> None:
+    """Raise UserError while another process holds the writer's lock of a job."""
+    lock = directory / "writer.lock"
+    if not lock.exists():
+        return
+    with open(lock) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{directory} is being written", "an experiment at rest", "wait for the run, or stop it") from None
+
+
+def odd_clocks(part: Part) -> Iterator[str]:
+    """What the wall clock of a part did that clocks should not do; monotonic times of several machines may overlap."""
+    told = [datetime.fromisoformat(line["at"]) for line in part.provenance]
+    started = [(datetime.fromisoformat(w["started_at"]), w["start_s"]) for w in part.windows if w.get("started_at")]
+    latest = max([*told, *(at for at, _ in started)], default=None)
+    if latest and latest > datetime.now(UTC) + CLOCK_SLACK:
+        yield f"{part.label}: a time stamp lies in the future ({latest.isoformat(timespec='seconds')})"
+    if any(later < earlier for earlier, later in itertools.pairwise(told)):
+        yield f"{part.label}: the wall clock went backwards between two runs"
+    moves = itertools.pairwise(started)
+    if any(later[0] < earlier[0] and later[1] > earlier[1] for earlier, later in moves):
+        yield f"{part.label}: the wall clock went backwards between two windows of one run"
+
+
+LINES = ("windows", "energies", "idle", "provenance")
+PARQUET = ("samples/*.parquet", "scores.parquet", "scores/*.parquet")
+NOT_COPIED = ("writer.lock", "scores.parquet")
+PER_ATTEMPT = ("attempt", "started_at")
+
+
+def kept_attempts(parts: list[Part]) -> list[set[str]]:
+    """For each part the attempts that are taken from it: all but those of windows that an earlier part holds with the same values.
+
+    Raises UserError for a window that two parts hold with different contents.
+    """
+    kept = [{row["attempt"] for row in part.windows} for part in parts]
+    for (one, _), (other, taken) in itertools.combinations(zip(parts, kept, strict=True), 2):
+        for key in one.attempts.keys() & other.attempts.keys():
+            if _measured_again(one, other, key):
+                taken -= {row["attempt"] for row in other.attempts[key]}
+    return kept
+
+
+def _measured_again(one: Part, other: Part, key: Key) -> bool:
+    """Whether two parts hold a window as two measurements of the same values; False if it is the same measurement, copied.
+
+    A copy may be older than its original: then its attempts are the first ones of the other. Raises UserError for anything else.
+    """
+    shorter, longer = sorted((one.attempts[key], other.attempts[key]), key=len)
+    if all(a == b for a, b in zip(shorter, longer, strict=False)):
+        for row in shorter:
+            if one.energies.get(row["attempt"], []) != other.energies.get(row["attempt"], []):
+                raise _conflict(one, other, key)
+        return False
+    if _values(one, key) != _values(other, key):
+        raise _conflict(one, other, key)
+    return True
+
+
+def _values(part: Part, key: Key) -> list[dict]:
+    """The row that counts of a window and its energies, without the marks of the attempt."""
+    last = part.attempts[key][-1]
+    rows = [last, *part.energies.get(last["attempt"], [])]
+    return [{k: v for k, v in row.items() if k not in PER_ATTEMPT} for row in rows]
+
+
+def _conflict(one: Part, other: Part, key: Key) -> UserError:
+    block, configuration_id, repeat = key
+    return UserError(
+        f"block {block}, configuration {configuration_id}, repeat {repeat} of {one.directory} and of {other.directory} differ",
+        "the same window once, or with identical content",
+        "leave one of the folders out",
+    )
+
+
+def union(parts: list[Part], name: str, kept: list[set[str]]) -> list[bytes]:
+    """The lines of all parts, each once; of windows and energies only those of attempts that are kept."""
+    lines: dict[bytes, None] = {}
+    for part, attempts in zip(parts, kept, strict=True):
+        for line in part.lines(name):
+            if name not in ("windows", "energies") or json.loads(line)["attempt"] in attempts:
+                lines.setdefault(line)
+    return sorted(lines, key=lambda line: json.loads(line)["at"]) if name == "provenance" and len(parts) > 1 else list(lines)
+
+
+def write_tables(target: Path, parts: list[Part], kept: list[set[str]]) -> None:
+    """Write raw readings and item scores: files as they are from a single part, else joined with every attempt once.
+
+    Raises UserError where two parts hold one attempt with different content.
+    """
+    joined: dict[str, list[pd.DataFrame]] = {}
+    for part, attempts in zip(parts, kept, strict=True):
+        for path in sorted(p for pattern in PARQUET for p in part.directory.glob(pattern)):
+            name = str(path.relative_to(part.directory))
+            if len(parts) == 1:
+                (target / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, target / name)
+            else:
+                frame = pd.read_parquet(path)
+                joined.setdefault(_whole(path), []).append(frame[frame["attempt"].isin(attempts)])
+    for name, frames in joined.items():
+        table = pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True)
+        _require_same_content(f"{target.name}/{name}", frames, table)
+        if len(table):
+            (target / name).parent.mkdir(exist_ok=True)
+            table.to_parquet(target / name, index=False)
+
+
+def _whole(path: Path) -> str:
+    """The file that a file of samples or scores belongs into: one a block of samples, one of scores."""
+    if path.name == "scores.parquet" or path.parent.name == "scores":
+        return "scores.parquet"
+    return f"samples/{path.name.split('.')[0]}.parquet"
+
+
+def _require_same_content(name: str, frames: list[pd.DataFrame], joined: pd.DataFrame) -> None:
+    """Raise UserError if an attempt has more rows in the union than in the fullest part: then two parts disagree about it."""
+    fullest = pd.concat([frame["attempt"].value_counts() for frame in frames]).groupby(level=0).max()
+    found = joined["attempt"].value_counts()
+    if wrong := sorted(found.index[found > fullest.reindex(found.index)]):
+        raise UserError(f"the rows of attempt {wrong[0]} in {name} differ", "one content an attempt", "leave one of the folders out")
+
+
+def copy_rest(target: Path, parts: list[Part]) -> None:
+    """Copy what else lies in a job's folder. Raises UserError where two parts hold different files of one name."""
+    known = {f"{name}.jsonl" for name in LINES} | set(NOT_COPIED)
+    for part in parts:
+        for path in sorted(p for p in part.directory.iterdir() if p.is_file() and p.name not in known and p.suffix != ".tmp"):
+            there = target / path.name
+            if not there.exists():
+                shutil.copyfile(path, there)
+            elif there.read_bytes() != path.read_bytes():
+                raise UserError(f"{path} differs from that of {parts[0].source}", "one content a file", "leave one of the folders out")
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eai.cluster.plan import Job
+from eai.plan import Job
 
 ROWS = 12
 

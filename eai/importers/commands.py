@@ -21,8 +21,8 @@ def import_(
     as_json: Json = False,
 ) -> None:
     """What another tool measured as an experiment that every notebook reads; says which rows were left out, and why."""
+    from eai import plan as preflight
     from eai import tables
-    from eai.cluster import preflight
     from eai.importers import reading as imports
     from eai.power import logs, trace
 

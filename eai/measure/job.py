@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from eai import lease, power, provenance, schema, servers, taskcards
-from eai.errors import UserError
+from eai import lease, plugins, power, provenance, schema, servers, taskcards
+from eai.errors import UserError, WindowFault
 from eai.jobs import (
     PlannedWindow,
     device_mark,
@@ -24,7 +24,6 @@ from eai.measure import simulation
 from eai.measure.system import System, system
 from eai.power.meter import Baseline, Meter
 from eai.power.simulated import is_simulated
-from eai.serving import served, whereabouts
 from eai.settings import Sweep
 from eai.store import JobStore, new_attempt
 from eai.workload import device, models
@@ -69,7 +68,7 @@ def run(sweep: Sweep, say: Say = print) -> Path:
         for model in sweep.models:
             if not _told_finished(experiment, sweep, asked, model, say):
                 with lease.take("cpu" if sweep.server else asked, partial(marks, experiment, model=model), say) as card:
-                    gpu = whereabouts.resolve_gpu(sweep) if sweep.server else resolve_gpu(asked)
+                    gpu = plugins.server().resolve_gpu(sweep) if sweep.server else resolve_gpu(asked)
                     if not _told_finished(experiment, sweep, gpu, model, say):
                         _require_model(sweep, gpu, model)
                         _require_card(card)
@@ -96,7 +95,7 @@ def _require_card(card: lease.Card) -> None:
 def _require_model(sweep: Sweep, gpu: str, model: str) -> None:
     """Raise UserError for a model that is not to be had; a simulated card needs no more than its shapes, a server has its own."""
     if sweep.server:
-        served.require(sweep, model)
+        plugins.server().require(sweep, model)
     elif is_simulated(gpu):
         simulation.shapes(model)
     else:
@@ -128,7 +127,7 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
                 threads=threads,
                 roofs=device.processor_roofs() if gpu == "cpu" and not sweep.server else None,
                 settings=sweep.model_dump(exclude={"experiment", *servers.PRIVATE}) | {"tasks": sweep.task_names()},
-                server=whereabouts.facts(sweep) if sweep.server else None,
+                server=plugins.server().facts(sweep) if sweep.server else None,
                 meter=meter.metadata(),
                 meter_why=why,
                 limitations=meter.limitations(),
@@ -143,7 +142,7 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
 def _meter(sweep: Sweep, gpu: str) -> tuple[Meter, str]:
     """The meter of what does the work, and why it is that one."""
     if sweep.server:
-        return whereabouts.meter(sweep, gpu)
+        return plugins.server().meter(sweep, gpu)
     return power.best_meter(gpu if gpu == "cpu" or is_simulated(gpu) else device.cuda_uuid(), sweep.meter, sweep.shared)
 
 
@@ -257,7 +256,7 @@ def failure(error: Exception) -> dict:
 
     An error of the store itself is not a window's failure and is raised again.
     """
-    if isinstance(error, served.ServerFault):
+    if isinstance(error, WindowFault):
         return {"status": error.status, "reason": str(error)}
     if isinstance(error, models.Unsupported):
         return {"status": "unsupported", "reason": str(error)}

@@ -2,13 +2,13 @@
 
 from typing import Protocol
 
+from eai import plugins
 from eai.errors import UserError
 from eai.jobs import PlannedWindow
 from eai.measure.simulation import SimulatedSystem
 from eai.measure.work import FixedGeneration, Work, task_passes
 from eai.power.meter import Clock
 from eai.power.simulated import is_simulated
-from eai.serving.served import ServedSystem
 from eai.settings import Configuration, Sweep
 from eai.workload import device, generation, models, tasks
 
@@ -65,5 +65,5 @@ class LoadedSystem:
 def system(first: Configuration, sweep: Sweep) -> System:
     """The system under test that a load's configurations need; `first` is one of them."""
     if sweep.server:
-        return ServedSystem(first, sweep)
+        return plugins.server().System(first, sweep)
     return SimulatedSystem(first, sweep) if is_simulated(first.gpu) else LoadedSystem(first, sweep)

@@ -1,162 +1,621 @@
 """One request over HTTP: sent, streamed back with the time of each piece, retried where the server asks for it, never lost.
 
+    Endpoint   where the server is, and the key it wants, which is written nowhere
+    Reply      what one request produced, with the times at which it came
+    Event      one line of a streamed reply
+    Client     one connection: sends a request and makes a reply of what comes back
+
+A reply is a series of `data:` lines (server-sent events), one JSON object each, and ends with `data: [DONE]`. Text comes as `delta` (chat)
+or `text`; usage comes with the last piece of text or in a piece of its own without choices; a fault may come as an object with `error`
+inside a reply that began well.
+
+Times must be the server's and not this side's. Each request in flight has a connection of its own, made before the load begins: behind a
+shared pool of 64, requests left up to 0.7 s late. Bytes are stamped as they arrive and parsed afterwards, so that the last of 256 replies
+that arrive together is not stamped when the first 255 are parsed.
+
 A connection is kept for the next request. A server may have closed it by then, and llama.cpp's does so after every streamed reply although
 it promises to keep it; the request that met the closed connection was never read, and is sent again on a new one (RFC 9112, section 9.3.1).
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
+import hashlib
+import itertools
+import json
+import os
+import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-import httpx
+import httptools
 
-from eai.serving import stream
-from eai.serving.endpoint import Endpoint
-from eai.serving.reply import BROKEN, HTTP, REFUSED, TIMEOUT, Reply
+from eai.errors import UserError
+from eai.servers import KEY_VARIABLE, SCHEMES, address
 
-CONNECT_S = 10.0
+CHAT, PLAIN = "/chat/completions", "/completions"
+REFUSED, TIMEOUT, BROKEN, HTTP = "refused", "timeout", "broken", "http"
+OK = 200
+CUT_OFF = "the reply was cut off before its end"
+CONNECT_S, CONNECTING = 10.0, 32
 RETRIES, RETRY_CAP_S = 5, 30.0
 TURNED_AWAY = (429, 503)
+FIRST_TIMEOUTS, STEADY_TOKENS = 3.0, 64
+"""A reply may take three times `timeout_s`, and once more for each 64 tokens: a server that trickles is given up."""
+RUNAWAY = 2
+"""Pieces of text, as a multiple of max_tokens, after which a reply is broken off: the server does not heed it."""
+MOST_BYTES = 1 << 24
+"""Longest line of a stream and longest reply in one piece."""
+MOST_SAID = 10_000
+"""Characters of a server's own words that are looked at."""
+TEMPLATE_TOKENS = 10_000
+"""Tokens that a server's template can add to a prompt; without them a prompt has at most one a byte."""
+TEXTS = ("content", "reasoning_content", "reasoning", "tool_calls")
+"""Keys of a delta that hold what the model wrote; reasoning is produced token by token as the answer is."""
 
 
-def connection(endpoint: Endpoint) -> httpx.AsyncClient:
-    """A client with as many connections as there are requests. Proxies and stored passwords of the environment are not used.
+@dataclass(frozen=True)
+class Endpoint:
+    """One OpenAI-compatible server: `base` ends in its version (`.../v1`); `chat` says which of the two kinds of completion is asked."""
 
-    It waits for data without a limit of its own: `ask` has one, for the next piece of text.
+    base: str
+    host: str
+    port: int
+    chat: bool = True
+    key: str = field(default="", repr=False)
+
+    @property
+    def completions(self) -> str:
+        """The address that requests go to."""
+        return self.base + (CHAT if self.chat else PLAIN)
+
+    @property
+    def models(self) -> str:
+        """The address that lists the models."""
+        return self.base + "/models"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of every request; the key only if there is one."""
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+    @property
+    def mark(self) -> str:
+        """8 hex digits that tell this server from another without naming it."""
+        return hashlib.sha256(f"{self.host}:{self.port}".encode()).hexdigest()[:8]
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext | None:
+        """What connections of this endpoint share; None without encryption."""
+        return ssl.create_default_context() if self.base.startswith("https:") else None
+
+    def redacted(self, text: str) -> str:
+        """The text without the key: servers have been seen to send the request's headers back."""
+        for spelt in {self.key, json.dumps(self.key)[1:-1]} - {""}:
+            text = text.replace(spelt, "[key]")
+        return text
+
+
+def endpoint(server: str, environ: Mapping[str, str] = os.environ) -> Endpoint:
+    """The endpoint at an address such as http://127.0.0.1:8000, with the key of the environment variable EAI_API_KEY.
+
+    Without a path, /v1 is meant. An address that ends in /chat/completions or /completions says which is asked; chat is the default.
+    Raises UserError for what is no such address, for one with a name or password in it (addresses are written down), and for a key that
+    cannot stand in a header.
     """
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    return httpx.AsyncClient(headers=endpoint.headers, timeout=httpx.Timeout(None, connect=CONNECT_S), limits=limits, trust_env=False)
+    parts = address(server)
+    path = parts.path.rstrip("/")
+    chat = path.endswith(CHAT) or not path.endswith(PLAIN)
+    path = path.removesuffix(CHAT).removesuffix(PLAIN) or "/v1"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port, key = parts.port or SCHEMES[parts.scheme], environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"{KEY_VARIABLE} holds characters that no key has", "printable ASCII", "set it again")
+    return Endpoint(f"{parts.scheme}://{host}:{port}{path}", parts.hostname, port, chat, key)
 
 
-@dataclass
-class _Notes:
-    """What is known of a reply while it comes in."""
+@dataclass(frozen=True)
+class Reply:
+    """One request from the moment it was due to the end of its reply, on the clock of the measurement [s].
 
-    moments_s: list[float] = field(default_factory=list)
+    `sent_s`: when its last byte had left this process. `moments_s`: when each piece of text arrived. `tokens_in`, `tokens_out`: as the
+    server's usage tells; where it tells nothing `tokens_in` is None, and `tokens_out` is the number of pieces with `by_usage` False.
+    `tokens_cached`: prompt tokens that it had from an earlier request. `failure`: "" or one of refused, timeout, broken, http; `reason`:
+    why, on one line; `http_status`: the answer's, 0 without one. `retries`: how often it was turned away before. `asked_tokens`,
+    `asked_bytes`: the request's max_tokens and its length; 0 where that is not known.
+    """
+
+    due_s: float
+    sent_s: float
+    ended_s: float
+    moments_s: tuple[float, ...] = ()
+    tokens_in: int | None = None
+    tokens_out: int = 0
+    by_usage: bool = False
+    tokens_cached: int = 0
+    failure: str = ""
+    reason: str = ""
+    http_status: int = 0
+    retries: int = 0
+    asked_tokens: int = 0
+    asked_bytes: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether the whole reply arrived."""
+        return not self.failure
+
+    @property
+    def miscount(self) -> str:
+        """Which counts of a whole reply cannot be, "" where they can.
+
+        A piece of text holds at least one token, so pieces <= usage <= max_tokens; a prompt has at most a token a byte, and a template.
+        """
+        pieces, source = len(self.moments_s), "usage" if self.by_usage else "pieces"
+        if not self.ok:
+            return ""
+        if self.tokens_out <= 0:
+            return f"{source} of {self.tokens_out} output tokens" + (f" in {pieces} pieces of text" if pieces else "")
+        if self.asked_tokens and self.tokens_out > self.asked_tokens:
+            return f"{source} of {self.tokens_out} output tokens where max_tokens is {self.asked_tokens}"
+        if pieces > self.tokens_out:
+            return f"usage of {self.tokens_out} output tokens in {pieces} pieces of text"
+        if self.tokens_in is not None and not 0 < self.tokens_in <= (self.asked_bytes or self.tokens_in) + TEMPLATE_TOKENS:
+            return f"usage of {self.tokens_in} input tokens for a request of {self.asked_bytes} bytes"
+        return ""
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Time from when the request was due to its first text; None if none came."""
+        return self.moments_s[0] - self.due_s if self.moments_s else None
+
+    @property
+    def latency_s(self) -> float:
+        """Time from when the request was due to the end of its reply."""
+        return self.ended_s - self.due_s
+
+    @property
+    def step_time_s(self) -> float | None:
+        """Mean time of one token after the first; None for a reply of one token."""
+        if len(self.moments_s) < 2 or self.tokens_out < 2:
+            return None
+        return (self.moments_s[-1] - self.moments_s[0]) / (self.tokens_out - 1)
+
+    def tokens_between(self, start_s: float, stop_s: float) -> float:
+        """Output tokens that arrived after `start_s` and up to `stop_s`: the usage spread evenly over the pieces of text.
+
+        A piece may hold several tokens, and a token may hold no text of its own; without any text they count where the reply ended.
+        """
+        moments_s = self.moments_s or (self.ended_s,)
+        inside = sum(start_s < moment_s <= stop_s for moment_s in moments_s)
+        return self.tokens_out * inside / len(moments_s)
+
+    def gaps_between_s(self, start_s: float, stop_s: float) -> list[float]:
+        """Times between successive pieces of text, of those that arrived after `start_s` and up to `stop_s`."""
+        return [after - before for before, after in itertools.pairwise(self.moments_s) if start_s < after <= stop_s]
+
+    def overlap_s(self, start_s: float, stop_s: float) -> float:
+        """How long the request was under way between two instants."""
+        return max(min(self.ended_s, stop_s) - max(self.due_s, start_s), 0.0)
+
+
+class StreamError(Exception):
+    """The reply is not what the protocol says, or the server reported a fault inside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What one line said: whether text came with it, the usage if told, whether the text is finished, whether it is the last line."""
+
+    text: bool = False
     tokens_in: int | None = None
     tokens_out: int | None = None
-    tokens_cached: int = 0
+    tokens_cached: int | None = None
     finished: bool = False
+    last: bool = False
 
-    def take(self, event: stream.Event, now_s: float) -> None:
+
+def event_of(line: str) -> Event | None:
+    """The event of a line; None for blank lines, comments and other fields. Raises StreamError for a line that is none of these."""
+    line = line.strip()
+    if not line.startswith("data:"):
+        if not line or line.startswith((":", "event:", "id:", "retry:")):
+            return None
+        raise StreamError(f"a line that is no event: {_line(line)}")
+    payload = line.removeprefix("data:").strip()
+    if payload == "[DONE]":
+        return Event(last=True)
+    try:
+        content = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise StreamError(f"an event that is not JSON: {_line(payload)}") from None
+    return completion(content)
+
+
+def completion(content: Any) -> Event:
+    """What a piece of a completion, or a whole one, says. Raises StreamError for a fault or a shape of another kind."""
+    if not isinstance(content, dict) or not isinstance(content.get("choices") or [], list):
+        raise StreamError(f"an event that is no completion: {_line(content)}")
+    if content.get("error"):
+        raise StreamError(f"the server reports: {message(content)}")
+    if "choices" not in content and "usage" not in content:
+        raise StreamError(f"an event that is no completion: {_line(content)}")
+    choice = next(iter(content.get("choices") or []), {})
+    try:
+        usage = content.get("usage") or {}
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+        tokens = [_count(told) for told in (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)]
+        return Event(_has_text(choice), *tokens, bool(choice.get("finish_reason")))
+    except AttributeError:
+        raise StreamError(f"an event that is no completion: {_line(content)}") from None
+
+
+def _count(told: Any) -> int | None:
+    """A number of tokens as usage tells it, whatever its sign; None where it tells none. Raises StreamError for what is no whole number."""
+    if told is None or (isinstance(told, int) and not isinstance(told, bool)):
+        return told
+    if isinstance(told, float) and told.is_integer():
+        return int(told)
+    raise StreamError(f"usage that is no count: {_line(told)}")
+
+
+def _has_text(choice: dict) -> bool:
+    """Whether a choice carries something that the model wrote: a role alone is not."""
+    delta = choice.get("delta") or choice.get("message") or {}
+    return bool(choice.get("text")) or any(delta.get(name) for name in TEXTS)
+
+
+def message(content: Any) -> str:
+    """The words of an error object, whichever of the servers' shapes it has, on one line."""
+    found = content
+    for name in ("error", "detail", "message"):
+        if isinstance(found, dict) and found.get(name):
+            found = found[name]
+    return _line(found)
+
+
+def excerpt(text: str, length: int = 160) -> str:
+    """The beginning of a text on one line."""
+    line = " ".join(text[:MOST_SAID].split())
+    return line if len(line) <= length else line[: length - 3] + "..."
+
+
+def _line(content: Any) -> str:
+    """A text of the server, or the JSON of an object, on one line; shortened where the key was taken out of it."""
+    return " ".join((content if isinstance(content, str) else json.dumps(content))[:MOST_SAID].split())
+
+
+class _Answer:
+    """What came back for one request, fed by the connection: the head, then the body in pieces with their times."""
+
+    def __init__(self, most_pieces: float):
+        self.status, self.headers = 0, {}
+        self.moments_s: list[float] = []
+        self.tokens_in: int | None = None
+        self.tokens_out: int | None = None
+        self.tokens_cached = 0
+        self.finished, self.content = False, b""
+        self._most_pieces = most_pieces
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the body is a series of events."""
+        return self.status == OK and "text/event-stream" in self.headers.get("content-type", "")
+
+    def feed(self, data: bytes, now_s: float) -> None:
+        """Take a piece of the body. Raises StreamError for what is no reply."""
+        self.content += data
+        if self.is_stream and b"\n" in data:
+            *lines, self.content = self.content.split(b"\n")
+            for line in lines:
+                self._take(event_of(line.decode(errors="replace")), now_s)
+        if len(self.content) > MOST_BYTES:
+            raise StreamError(f"more than {MOST_BYTES} bytes without an end")
+
+    def _take(self, event: Event | None, now_s: float) -> None:
+        if event is None:
+            return
         if event.text:
             self.moments_s.append(now_s)
+            if len(self.moments_s) > self._most_pieces:
+                raise StreamError(f"{len(self.moments_s)} pieces of text and no end: the server does not heed max_tokens")
         self.tokens_in = self.tokens_in if event.tokens_in is None else event.tokens_in
         self.tokens_out = self.tokens_out if event.tokens_out is None else event.tokens_out
         self.tokens_cached = event.tokens_cached or self.tokens_cached
         self.finished = self.finished or event.finished or event.last
 
-    def reply(self, due_s: float, sent_s: float, ended_s: float, **fault: Any) -> Reply:
-        counted = len(self.moments_s) if self.tokens_out is None else self.tokens_out
+    def close(self, now_s: float) -> None:
+        """Take what is left at the end. Raises StreamError for a reply that is broken or cut off."""
+        if self.is_stream:
+            self._take(event_of(self.content.decode(errors="replace")), now_s)
+            if not self.finished:
+                raise StreamError(CUT_OFF)
+        elif self.status == OK:
+            try:
+                content = json.loads(self.content)
+            except (ValueError, RecursionError):
+                raise StreamError(f"a reply that is not JSON: {_line(self.content.decode(errors='replace'))}") from None
+            self._take(completion(content), now_s)
+
+    def refusal(self) -> str:
+        """Why an answer is not 200, in the server's own words."""
+        try:
+            words = message(json.loads(self.content))
+        except (ValueError, RecursionError):
+            words = _line(self.content.decode(errors="replace"))
+        return f"HTTP {self.status}: {words}".rstrip(": ")
+
+    def retry_after_s(self) -> float | None:
+        """The seconds of a Retry-After header; None where there is none or it is a date."""
+        try:
+            seconds = float(self.headers.get("retry-after", ""))
+        except ValueError:
+            return None
+        return max(seconds, 0.0) if seconds < float("inf") else None
+
+    def counts(self) -> dict[str, Any]:
+        """The fields of a reply that tell what came."""
         by_usage = self.tokens_out is not None
-        return Reply(due_s, sent_s, ended_s, tuple(self.moments_s), self.tokens_in, counted, by_usage, self.tokens_cached, **fault)
+        told = {"tokens_in": self.tokens_in, "tokens_cached": self.tokens_cached, "by_usage": by_usage, "http_status": self.status}
+        return told | {"moments_s": tuple(self.moments_s), "tokens_out": self.tokens_out if by_usage else len(self.moments_s)}
 
 
-@dataclass(frozen=True)
+class _Wire(asyncio.Protocol):
+    """One HTTP/1.1 connection: one request at a time, its answer parsed by httptools after its bytes were stamped."""
+
+    def __init__(self, now_s: Callable[[], float]):
+        self._now_s, self._loop = now_s, asyncio.get_running_loop()
+        self._arrived: list[tuple[float, bytes]] = []
+        self._answer: _Answer | None = None
+        self._left: asyncio.Future | None = None
+        self.is_open = self.was_used = self.heard = False
+
+    async def exchange(self, request: bytes, answer: _Answer, sent_s: list[float], timeout_s: float, until_s: float) -> None:
+        """Send a request and feed `answer` until its end; `sent_s` gets the time when the kernel had all of it.
+
+        Raises ConnectionResetError where the connection was lost, TimeoutError where no text comes for `timeout_s` or no end until
+        `until_s` of the loop's clock, StreamError for what is no HTTP or no reply.
+        """
+        self._answer, self._done, self.heard = answer, self._loop.create_future(), False
+        self._parser = httptools.HttpResponseParser(self)
+        watch = self._watch(0, self._loop.time(), timeout_s, until_s)
+        try:
+            self.transport.write(request)
+            if self.transport.get_write_buffer_size():
+                self._left = self._loop.create_future()
+                await self._left
+            sent_s.append(self._now_s())
+            await self._done
+        finally:
+            watch.cancel()
+            self._timer.cancel()
+            self._answer = self._left = None
+            self.was_used = True
+
+    def _watch(self, pieces: int, since_s: float, timeout_s: float, until_s: float) -> asyncio.TimerHandle:
+        """Look when the time for the next piece of text is over; one timer a reply, and none a piece."""
+        self._timer = self._loop.call_at(min(since_s + timeout_s, until_s), self._look, pieces, since_s, timeout_s, until_s)
+        return self._timer
+
+    def _look(self, pieces: int, since_s: float, timeout_s: float, until_s: float) -> None:
+        moments_s, now_s = self._answer.moments_s, self._loop.time()
+        if now_s >= until_s:
+            self._finish(TimeoutError(f"no end of the reply in time after {len(moments_s)} pieces of text"))
+        elif len(moments_s) > pieces:
+            self._watch(len(moments_s), now_s - max(self._now_s() - moments_s[-1], 0.0), timeout_s, until_s)
+        else:
+            self._finish(TimeoutError(f"no text for {timeout_s:g} s"))
+
+    def close(self) -> None:
+        """End the connection; what is under way is lost."""
+        self.is_open = False
+        self.transport.abort()
+
+    def connection_made(self, transport: Any) -> None:
+        """As asyncio calls it."""
+        self.transport, self.is_open = transport, True
+        transport.set_write_buffer_limits(0)
+
+    def resume_writing(self) -> None:
+        """As asyncio calls it once everything has left."""
+        if self._left and not self._left.done():
+            self._left.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        """As asyncio calls it: stamped now, parsed when every other connection's bytes are stamped too."""
+        if not self._arrived:
+            self._loop.call_soon(self._parse)
+        self._arrived.append((self._now_s(), data))
+
+    def _parse(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        if self._answer is None:
+            return
+        self.heard = True
+        try:
+            for self._moment_s, data in arrived:
+                if not self._done.done():
+                    self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            self._finish(cause if isinstance(cause, StreamError) else StreamError(str(cause)))
+        except httptools.HttpParserError as error:
+            self._finish(StreamError(f"no HTTP: {error}"))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """As httptools calls it."""
+        self._answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """As httptools calls it."""
+        self._answer.status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        """As httptools calls it."""
+        self._answer.feed(body, self._moment_s)
+
+    def on_message_complete(self) -> None:
+        """As httptools calls it; an interim answer (1xx) is none."""
+        if self._answer.status < OK:
+            self._answer.headers.clear()
+            return
+        if not self._parser.should_keep_alive():
+            self.close()
+        self._finish(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """As asyncio calls it; what had arrived is parsed first."""
+        self.is_open = False
+        self._loop.call_soon(self._lost, error)
+
+    def _lost(self, error: Exception | None) -> None:
+        """An answer that tells no length ends with its connection; any other is cut off."""
+        if self._answer is None:
+            return
+        lasts = {"content-length", "transfer-encoding"} & self._answer.headers.keys()
+        if error or not self.heard:
+            self._finish(ConnectionResetError(str(error) if error else "the server closed the connection without a word"))
+        else:
+            self._finish(None if self._answer.status and not lasts else StreamError(CUT_OFF))
+
+    def _finish(self, error: Exception | None) -> None:
+        """End the exchange that is under way, if any."""
+        for future in (self._left, self._done):
+            if future and not future.done():
+                if error:
+                    return future.set_exception(error)
+                future.set_result(None)
+
+
 class Client:
-    """Sends requests to one endpoint on one connection pool; `now_s` is the measurement's clock, `timeout_s` the longest wait for text."""
+    """One connection to an endpoint, made anew where it was closed; for one request at a time.
 
-    http: httpx.AsyncClient
-    endpoint: Endpoint
-    now_s: Callable[[], float]
-    timeout_s: float
+    `now_s` is the measurement's clock, `timeout_s` the longest wait for the next piece of text.
+    """
+
+    def __init__(self, endpoint: Endpoint, now_s: Callable[[], float], timeout_s: float):
+        self.endpoint, self.now_s, self.timeout_s = endpoint, now_s, timeout_s
+        self._wire: _Wire | None = None
+
+    async def connect(self) -> None:
+        """Make the connection unless it stands. Raises OSError where nobody answers."""
+        if self._wire is not None and self._wire.is_open:
+            return
+        here, loop = self.endpoint, asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                named = {"ssl": here.tls, "server_hostname": here.host} if here.tls else {}
+                _, self._wire = await loop.create_connection(lambda: _Wire(self.now_s), here.host, here.port, **named)
+        except TimeoutError:
+            raise ConnectionRefusedError(f"none within {CONNECT_S:g} s") from None
+        except UnicodeError as error:
+            raise ConnectionRefusedError(str(error)) from None
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._wire is not None:
+            self._wire.close()
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        self.close()
+        await asyncio.sleep(0)  # asyncio ends its transport in the loop's next round
 
     async def ask(self, body: dict, due_s: float) -> Reply:
         """The reply to a request that was due at `due_s`. What goes wrong is in the reply; nothing is raised but a cancellation.
 
         429 and 503 are retried up to five times after the time that Retry-After asks for, else after 1, 2, 4 ... s, at most 30 s;
-        the waiting counts as latency.
+        the waiting counts as latency. All of it takes `longest_s` at most.
         """
-        reply, after_s = await self._try(body, due_s)
-        for attempt in range(1, RETRIES + 1):
-            if reply.http_status not in TURNED_AWAY:
+        content, tokens, loop = json.dumps(body).encode(), body.get("max_tokens", 0), asyncio.get_running_loop()
+        until_s = loop.time() + longest_s(self.timeout_s, tokens)
+        for attempt in range(RETRIES + 1):
+            reply, after_s = await self._try(content, due_s, tokens, until_s)
+            reply = replace(reply, retries=attempt, asked_tokens=tokens, asked_bytes=len(content))
+            wait_s = min(2.0**attempt if after_s is None else after_s, RETRY_CAP_S)
+            if reply.http_status not in TURNED_AWAY or attempt == RETRIES or loop.time() + wait_s > until_s:
                 break
-            await asyncio.sleep(min(2.0 ** (attempt - 1) if after_s is None else after_s, RETRY_CAP_S))
-            reply, after_s = await self._try(body, due_s)
-            reply = replace(reply, retries=attempt)
+            await asyncio.sleep(wait_s)
         return reply
 
-    async def _try(self, body: dict, due_s: float) -> tuple[Reply, float | None]:
+    async def _try(self, content: bytes, due_s: float, tokens: int, until_s: float) -> tuple[Reply, float | None]:
         """One attempt, and the wait [s] that a server which turned it away asks for."""
-        sent_s, notes = self.now_s(), _Notes()
-        fault: dict[str, Any] = {}
-        after_s = None
+        answer, sent_s = _Answer(RUNAWAY * tokens + STEADY_TOKENS), [self.now_s()]
+        failure, reason = "", ""
         try:
-            async with asyncio.timeout(self.timeout_s) as limit, self._sent(body) as answer:
-                if answer.status_code != httpx.codes.OK:
-                    fault, after_s = await _refusal(answer), _retry_after_s(answer)
-                else:
-                    await self._read(answer, notes, limit)
-        except TimeoutError:
-            fault = {"failure": TIMEOUT, "reason": f"no text for {self.timeout_s:g} s"}
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            fault = {"failure": REFUSED, "reason": f"no connection ({stream.excerpt(str(error)) or type(error).__name__})"}
-        except (stream.StreamError, httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeDecodeError) as error:
-            fault = {"failure": BROKEN, "reason": stream.excerpt(str(error)) or type(error).__name__}
-        return notes.reply(due_s, sent_s, self.now_s(), **fault), after_s
+            await self._exchange("POST", self.endpoint.completions, content, answer, sent_s, until_s)
+            answer.close(self.now_s())
+            if answer.status != OK:
+                failure, reason = HTTP, answer.refusal()
+        except TimeoutError as error:
+            failure, reason = TIMEOUT, str(error)
+        except (ConnectionResetError, StreamError) as error:
+            failure, reason = BROKEN, str(error) or type(error).__name__
+        except OSError as error:
+            failure, reason = REFUSED, f"no connection ({error or type(error).__name__})"
+        if failure not in ("", HTTP):
+            self.close()
+        reason = excerpt(self.endpoint.redacted(reason))
+        return Reply(due_s, sent_s[-1], self.now_s(), failure=failure, reason=reason, **answer.counts()), answer.retry_after_s()
 
-    @contextlib.asynccontextmanager
-    async def _sent(self, body: dict) -> AsyncIterator[httpx.Response]:
-        """The answer to a request, its head read; one that met a kept connection which the server had closed is sent again.
-
-        Whether a connection was kept shows in that none was made: a new one that breaks is the server's fault and raised. There can be as
-        many closed ones in the pool as requests were in flight.
-        """
-        made: list[str] = []
-
-        async def trace(event: str, _: dict) -> None:
-            made.extend([event] if event == "connection.connect_tcp.started" else [])
-
+    async def _exchange(self, method: str, url: str, content: bytes, answer: _Answer, sent_s: list[float], until_s: float) -> None:
+        """Send a request and read its answer; one that met a kept connection which the server had closed is sent again."""
+        _, _, host, path = url.split("/", 3)
+        lines = [f"{method} /{path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(content)}", "Content-Type: application/json"]
+        lines += [f"{name}: {value}" for name, value in self.endpoint.headers.items()]
+        request = "\r\n".join([*lines, "", ""]).encode() + content
         while True:
-            request = self.http.build_request("POST", self.endpoint.completions, json=body, extensions={"trace": trace})
+            await self.connect()
+            wire, kept = self._wire, self._wire.was_used
             try:
-                answer = await self.http.send(request, stream=True)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-                if made:
+                return await wire.exchange(request, answer, sent_s, self.timeout_s, until_s)
+            except ConnectionResetError:
+                self.close()
+                if not kept or wire.heard:
                     raise
-                continue
-            try:
-                yield answer
-            finally:
-                await answer.aclose()
-            return
 
-    async def _read(self, answer: httpx.Response, notes: _Notes, limit: asyncio.Timeout) -> None:
-        """Read a stream, or a whole reply where the server does not stream. Raises StreamError for a reply that is broken or cut off."""
-        if "text/event-stream" not in answer.headers.get("content-type", ""):
-            return notes.take(_whole(await answer.aread()), self.now_s())
-        async for line in answer.aiter_lines():
-            if event := stream.event(line):
-                notes.take(event, self.now_s())
-                if event.text:
-                    limit.reschedule(asyncio.get_running_loop().time() + self.timeout_s)
-        if not notes.finished:
-            raise stream.StreamError("the reply was cut off before its end")
+    async def get(self, url: str) -> tuple[int, str]:
+        """(status, content) of a page, without the key. Raises OSError where nobody answers in time, StreamError for what is no HTTP."""
+        answer = _Answer(0)
+        await self._exchange("GET", url, b"", answer, [], asyncio.get_running_loop().time() + self.timeout_s)
+        return answer.status, self.endpoint.redacted(answer.content.decode(errors="replace"))
 
 
-def _whole(content: bytes) -> stream.Event:
-    """The event of a reply in one piece."""
-    try:
-        return stream.completion(httpx.Response(200, content=content).json())
-    except ValueError:
-        raise stream.StreamError(f"a reply that is not JSON: {stream.excerpt(content.decode(errors='replace'))}") from None
+def longest_s(timeout_s: float, tokens: int) -> float:
+    """The longest [s] that a reply of so many tokens may take, its retries included: three `timeout_s`, and one for each 64 tokens."""
+    return timeout_s * (FIRST_TIMEOUTS + tokens / STEADY_TOKENS)
 
 
-async def _refusal(answer: httpx.Response) -> dict[str, Any]:
-    """The fault of an answer that is not 200, in the server's own words."""
-    content = (await answer.aread()).decode(errors="replace")
-    try:
-        words = stream.message(answer.json())
-    except ValueError:
-        words = stream.excerpt(content)
-    return {"failure": HTTP, "http_status": answer.status_code, "reason": f"HTTP {answer.status_code}: {words}".rstrip(": ")}
+class Slots:
+    """Connections to an endpoint, one for each request in flight, made before they are needed and kept."""
 
+    def __init__(self, endpoint: Endpoint, now_s: Callable[[], float], timeout_s: float):
+        self._make = lambda: Client(endpoint, now_s, timeout_s)
+        self._all: list[Client] = []
+        self._free: list[Client] = []
 
-def _retry_after_s(answer: httpx.Response) -> float | None:
-    """The seconds of a Retry-After header; None where there is none or it is a date."""
-    try:
-        return max(float(answer.headers.get("retry-after", "")), 0.0)
-    except ValueError:
-        return None
+    async def open(self, count: int) -> None:
+        """Make so many connections, a few at once; one that cannot be made is tried again, and reported, by its first request."""
+        self._all = [self._make() for _ in range(count)]
+        self._free = list(self._all)
+        for i in range(0, count, CONNECTING):
+            await asyncio.gather(*(client.connect() for client in self._all[i : i + CONNECTING]), return_exceptions=True)
+
+    async def ask(self, body: dict, due_s: float) -> Reply:
+        """The reply to a request on a connection that is free, or on a further one."""
+        if not self._free:
+            self._free.append(self._make())
+            self._all.append(self._free[0])
+        client = self._free.pop()
+        try:
+            return await client.ask(body, due_s)
+        finally:
+            self._free.append(client)
+
+    async def close(self) -> None:
+        """End all connections."""
+        for client in self._all:
+            client.close()
+        await asyncio.sleep(0)

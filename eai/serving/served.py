@@ -5,24 +5,29 @@
 What runs in it cannot be verified through its protocol: model and quantization are as stated, and every window says so (`unverified`);
 where the server's list of models tells a format (llama.cpp's does), the statement must agree with it.
 The server's processes are billed, never this one's: its own CPU time is beside the energy as `client_cpu_s`.
+
+Where it runs: its processes, the cards they are on, and the meter that sees them, or the reason why none does.
 """
 
+import contextlib
 import json
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath
 
-from eai.errors import UserError
+from eai import catalog, lease, power
+from eai.errors import UserError, WindowFault
 from eai.jobs import PlannedWindow
+from eai.measure.job import Protocol
 from eai.measure.work import Warm
-from eai.power.estimate import ServerProcesses, trees_cpu_s
-from eai.power.meter import Clock
+from eai.power import estimate, nvml
+from eai.power.estimate import ServerProcesses, families, trees_cpu_s
+from eai.power.meter import AbsentMeter, Clock, Meter
 from eai.power.window import Steadiness, power_settled, steadiness
 from eai.servers import load, told_quantization
-from eai.serving import whereabouts
-from eai.serving.endpoint import endpoint
-from eai.serving.reply import TIMEOUT
+from eai.serving.client import endpoint, longest_s
 from eai.serving.session import Session
 from eai.serving.tally import Tally
 from eai.serving.traffic import Traffic
@@ -30,17 +35,110 @@ from eai.settings import Configuration, Sweep
 
 POLL_S = 0.02
 RAMP_LATENCIES, CYCLES = 2.0, 2.0
-IDLE_SHARE = 0.01
-FAILURES = 5
+RAMP_LONGEST, REST_LONGEST = 2.0, 5.0
+"""Of a window, in longest replies: the ramp; and what rounding to whole cycles, the first completion and the drain can add."""
+PIECE_CPU_S = 5e-6
+"""CPU time that no program can undercut for a piece of text: the system calls that send it."""
+PEAK_FLOP_S = 4e12
+"""More than a thread of any processor computes: matrix units in 8 bit included."""
 UNVERIFIED = "unverified"
 
 
-class ServerFault(Exception):
-    """The server is gone, or nothing of what it was asked came back; `status` is the window's."""
+def located(sweep: Sweep) -> ServerProcesses:
+    """The processes of the sweep's server, or the reason why they are not to be found."""
+    here = endpoint(sweep.server)
+    return estimate.server_processes(here.host, here.port, sweep.server_pid)
 
-    def __init__(self, reason: str, status: str = "failed"):
-        super().__init__(reason)
-        self.status = status
+
+def cards(sweep: Sweep, guess: bool = True) -> list[tuple[str, str]]:
+    """(UUID, slug) of the cards that the server's processes are on; none without a driver, or where they are out of sight.
+
+    `guess`: also those that it can only be on, where the driver's process ids tell nothing.
+    """
+    if not (processes := located(sweep).processes):
+        return []
+    try:
+        return [(uuid, lease.card_name(name)) for uuid, name in nvml.cards_of(processes, guess=guess)]
+    except UserError:
+        return []
+
+
+def resolve_gpu(sweep: Sweep) -> str:
+    """The slug of what the server runs on: as stated, or by `auto` the card that its processes are on, else cpu.
+
+    Raises UserError where they are on another card than stated: the energy of what does the work would be missing.
+    """
+    (asked,), found = sweep.gpus, {name for _, name in cards(sweep, guess=sweep.gpus != ["cpu"])}
+    if asked == "auto":
+        return min(found, default="cpu")
+    if found and asked not in found and catalog.gpu(asked).slug not in found:
+        raise UserError(
+            f"gpu '{asked}' was stated but the server is on {', '.join(sorted(found))}", "the server's card", "set gpus to auto"
+        )
+    return asked
+
+
+def meter(sweep: Sweep, gpu: str) -> tuple[Meter, str]:
+    """The meter that sees the server, and why it is that one; one that measures nothing where the server is out of sight."""
+    found = located(sweep)
+    if not found.processes:
+        return AbsentMeter(endpoint(sweep.server).mark, found.reason), f"energy is not measured: {found.reason}."
+    where = "cpu" if gpu == "cpu" else ",".join(uuid for uuid, _ in cards(sweep))
+    if not where:
+        raise UserError(
+            f"the server's processes are on no visible card, but gpu '{gpu}' was stated", "the server's card", "set gpus to auto"
+        )
+    chosen, why = power.best_meter(where, sweep.meter, sweep.shared, found.processes)
+    protocol = Protocol.of(sweep, chosen)
+    bound = bound_s(sweep, protocol.warmup_cap_s, protocol.window_s)
+    return chosen, f"{why} Billed are the server's processes. Each window ends within {bound:.0f} s, whatever the server does."
+
+
+def bound_s(sweep: Sweep, warmup_cap_s: float, window_s: float) -> float:
+    """The longest [s] that a window of the sweep can take, ramp and drain included, of a server that hangs, trickles or fails."""
+    longest = longest_s(sweep.server_timeout_s, max(sweep.output_tokens))
+    return warmup_cap_s + window_s + (RAMP_LONGEST + REST_LONGEST) * longest
+
+
+def facts(sweep: Sweep) -> dict:
+    """What provenance says of the server: no address, no key."""
+    here = endpoint(sweep.server)
+    model = shown(sweep.server_model or sweep.models[0])
+    return {
+        "name": sweep.server_name,
+        "model": model,
+        "mark": here.mark,
+        "chat": here.chat,
+        "same_machine": estimate.is_this_machine(here.host),
+    }
+
+
+def scheduled_cpu_s(pids: Iterable[int]) -> float:
+    """CPU seconds of the trees below `pids` as the scheduler counts them, in ns; 0 where the kernel does not tell (proc(5), schedstat)."""
+    paths = [path for pid in families(pids) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    total_ns = 0
+    for path in paths:
+        with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended meanwhile
+            total_ns += int(path.read_text().split()[0])
+    return total_ns / 1e9
+
+
+def least_cpu_s(model: str, tally: Tally) -> float:
+    """CPU seconds that no server on a processor can undercut for the work of a window: two operations a parameter and output token.
+
+    Of a model of unknown shapes what it takes to send the pieces of text. A process below it does not do the work.
+    """
+    pieces = sum(tally.start_s < m <= tally.stop_s for r in tally.replies for m in r.moments_s)
+    try:
+        flops = 2 * catalog.model(model).params_total * tally.tokens_out
+    except UserError:
+        flops = 0.0
+    return max(PIECE_CPU_S * pieces, flops / PEAK_FLOP_S)
+
+
+def shown(model: str) -> str:
+    """A model's name at the server without the folder that it may lie in."""
+    return PurePath(model).name if model.startswith(("/", "~", ".")) else model
 
 
 def require(sweep: Sweep, model: str) -> None:
@@ -52,7 +150,7 @@ def require(sweep: Sweep, model: str) -> None:
         raise UserError(f"quantization '{stated}' was stated but the server says its model is {told}", told, "set quantizations to it")
 
 
-class ServedSystem:
+class System:
     """A server, spoken to once for all windows of a load."""
 
     def __init__(self, first: Configuration, sweep: Sweep):
@@ -66,7 +164,7 @@ class ServedSystem:
     def open(self) -> None:
         """Find out how to talk to the server. Raises UserError where it does not answer or does not know the model."""
         sweep = self._sweep
-        self._found = whereabouts.find(sweep)
+        self._found = located(sweep)
         self._session = Session(endpoint(sweep.server), self._model, sweep.server_timeout_s, sweep.seed).open()
 
     def work(self, w: PlannedWindow, clock: Clock) -> "ServedWork":
@@ -74,7 +172,8 @@ class ServedSystem:
         self.close()
         c, seed = w.configuration, [self._sweep.seed, w.block, w.order]
         self._traffic = self._session.traffic(load(c.options["load"]), c.input_tokens, c.output_tokens, clock.now_s, seed)
-        return ServedWork(c, self._traffic, clock, self._ran(), self._found)
+        longest = longest_s(self._sweep.server_timeout_s, c.output_tokens)
+        return ServedWork(c, self._traffic, clock, self._ran(), self._found, longest)
 
     def close(self) -> None:
         """End what a window that failed may have left running."""
@@ -84,26 +183,26 @@ class ServedSystem:
     def _ran(self) -> str:
         """What is known of what ran, as JSON: what the server says of itself, without the folder that its model may lie in."""
         listed = {k: v for k, v in self._session.listed.items() if k in ("owned_by", "max_model_len", "meta") and v}
-        told = {"model": whereabouts.shown(self._model), "dialect": self._session.dialect.name, "verified": False} | listed
+        told = {"model": shown(self._model), "dialect": self._session.dialect.name, "verified": False} | listed
         return json.dumps(told, sort_keys=True)
 
 
 class ServedWork:
-    """One window of a load on a server, whose processes are `found` or out of sight."""
+    """One window of a load on a server, whose processes are `found` or out of sight; `longest_s`: the longest that a reply may take."""
 
-    def __init__(self, c: Configuration, traffic: Traffic, clock: Clock, ran: str, found: ServerProcesses):
-        self._c, self._traffic, self._clock, self._ran, self._found = c, traffic, clock, ran, found
+    def __init__(self, c: Configuration, traffic: Traffic, clock: Clock, ran: str, found: ServerProcesses, longest_s: float):
+        self._c, self._traffic, self._clock, self._ran, self._found, self._longest_s = c, traffic, clock, ran, found, longest_s
 
     def warm_up(self, cap_s: float, power_w: Callable[[], float | None]) -> Warm:
         """Start the load and keep it up until it is steady, or `cap_s` is over; but never before every slot has answered once.
 
         A closed load is steady when the mean times of the last five groups of requests, a group being one of each slot, vary by at most
-        2 %; an open one, whose requests queue by chance, when it has lasted twice its median latency. Raises ServerFault where nothing
+        2 %; an open one, whose requests queue by chance, when it has lasted twice its median latency. Raises WindowFault where nothing
         answers.
         """
         begin_s = self._clock.now_s()
         self._traffic.start()
-        self._keep_up(lambda: self._is_ramped(begin_s))
+        self._keep_up(lambda: self._is_ramped(begin_s), RAMP_LONGEST * self._longest_s)
         readings: list[tuple[float, float]] = []
 
         def settled() -> bool:
@@ -139,27 +238,33 @@ class ServedWork:
         until_s = self._clock.now_s() + duration_s
         return lambda: self._clock.now_s() >= until_s
 
-    def _keep_up(self, over: Callable[[], bool]) -> None:
-        """Wait under load until `over()`. Raises ServerFault where the traffic has ended by itself, or only failures come back."""
+    def _keep_up(self, over: Callable[[], bool], within_s: float = math.inf) -> None:
+        """Wait, loaded, until `over()`. Raises WindowFault where the traffic has ended by itself, or that takes longer than `within_s`."""
+        until_s = self._clock.now_s() + within_s
         while not over():
-            replies = self._traffic.replies
-            if self._traffic.fault or not self._traffic.is_running:
-                self._traffic.stop()
-                raise ServerFault(self._traffic.fault or "the traffic ended by itself")
-            if len(replies) >= min(self._traffic.load.concurrency or FAILURES, FAILURES) and not any(r.ok for r in replies):
-                self._traffic.stop(drain_s=0.0)
-                slow = all(r.failure == TIMEOUT for r in replies)
-                raise ServerFault(f"no request succeeded: {replies[-1].reason}", "timeout" if slow else "failed")
+            traffic = self._traffic
+            if traffic.fault or not traffic.is_running:
+                traffic.stop(drain_s=0.0)
+                raise WindowFault(traffic.fault or "the traffic ended by itself", traffic.fault_status)
+            if self._clock.now_s() > until_s:
+                traffic.stop(drain_s=0.0)
+                good = sum(r.ok for r in traffic.replies)
+                raise WindowFault(f"{good} of {len(traffic.replies)} requests succeeded in {within_s:.3g} s, and not one a slot", "timeout")
             self._clock.sleep(POLL_S)
 
     def run_for(self, duration_s: float) -> None:
-        """Let the load go on for `whole_cycles_s(duration_s)`, and until one request has been completed."""
+        """Let the load go on for `whole_cycles_s(duration_s)`, and until one request has been completed.
+
+        The times of a tick of the process table are too coarse for a light server, so that its scheduler's nanoseconds are read beside.
+        """
         before, client_s, server_s = len(self._traffic.replies), time.process_time(), trees_cpu_s(self._found.processes)
+        scheduled_s = scheduled_cpu_s(self._found.processes)
         self._start_s = self._clock.now_s()
         self._keep_up(self._pause(self.whole_cycles_s(duration_s)))
-        self._keep_up(lambda: len(self._traffic.replies) > before)
+        self._keep_up(lambda: len(self._traffic.replies) > before, self._longest_s)
         self._stop_s = self._clock.now_s()
         self._server_s, self._client_s = trees_cpu_s(self._found.processes) - server_s, time.process_time() - client_s
+        self._seen_s = max(self._server_s, scheduled_cpu_s(self._found.processes) - scheduled_s)
 
     def whole_cycles_s(self, duration_s: float) -> float:
         """`duration_s` [s], but at least twice the median latency so far; of a closed load a whole multiple of it.
@@ -177,8 +282,8 @@ class ServedWork:
 
     def columns(self) -> dict:
         """The window's columns, once everything under way has ended: a reply's usage comes with its end."""
-        self._traffic.stop()
-        tally = Tally(self._traffic.replies, self._start_s, self._stop_s, self._traffic.load)
+        self._traffic.stop(drain_s=self._longest_s)
+        tally = self._tally = Tally(self._traffic.replies, self._start_s, self._stop_s, self._traffic.load, self._traffic.beats)
         flags = [UNVERIFIED, *tally.flags(self._c.input_tokens, self._c.output_tokens)]
         seen = {"cpu_time_s": self._server_s} if self._found.processes else {}
         told = {"client_cpu_s": self._client_s, "ran": self._ran, "flags": flags}
@@ -188,11 +293,13 @@ class ServedWork:
         """Status and reason where no process could be billed, or those that were can not have done the work; else nothing."""
         if not self._found.processes:
             return {"status": "invalid", "reason": f"energy is not measured: {self._found.reason}"}
-        duration_s = self._stop_s - self._start_s
-        if self._c.gpu != "cpu" or self._server_s > IDLE_SHARE * duration_s:
+        least_s = least_cpu_s(self._c.model, self._tally)
+        if self._c.gpu != "cpu" or self._seen_s >= least_s:
             return {}
-        busy = f"{self._server_s / duration_s:.2%} of one thread"
-        return {"status": "invalid", "reason": f"the server's processes used {busy}: something else computes; name it with server_pid"}
+        used = (
+            f"{self._seen_s * 1e3:.3g} ms of CPU time for {self._tally.tokens_out:.0f} tokens, which take {least_s * 1e3:.3g} ms at least"
+        )
+        return {"status": "invalid", "reason": f"the server's processes used {used}: something else computes; name it with server_pid"}
 
     def scores(self) -> list[dict]:
         """None: a fixed number of tokens has no right answer."""

@@ -1,25 +1,160 @@
-"""A server that was spoken to: which of its models, in which dialect, with prompts of which length. Makes the traffic of a load."""
+"""A server that was spoken to: which of its models, in which dialect, with prompts of which length. Makes the traffic of a load.
+
+Prompts: texts of a wanted number of tokens for a server whose tokenizer is not at hand. Words are counted, the server says what they came
+to. Each begins with a number of its own, so that a server that keeps the beginnings of earlier prompts finds no more than the template.
+
+Dialects: how a server is asked for a reply of a fixed length; each has a word of its own, and refuses or ignores the others'. Energies are
+compared at equal length, so a text must not end where the model would end it. Tried in this order, the first that a server accepts and
+obeys is used; what it then does is counted in every reply, never assumed.
+
+    ignore_eos          vLLM (with min_tokens), SGLang, llama.cpp's server
+    generation_config   transformers serve: an end token that no model has
+    plain               no such word (TGI, Ollama): the text ends where the model ends it
+    plain, no usage     an old server that does not know stream_options either
+
+Where the server then tells that it had part of a question from before, it is asked to compute the whole prompt each time (llama.cpp's
+`cache_prompt`), and that is kept if it obeys: else a prompt of 64 tokens would be one of 36 behind a template of 28.
+"""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-import httpx
+import numpy as np
 
 from eai.errors import UserError
 from eai.servers import Load
-from eai.serving import stream
-from eai.serving.client import Client, connection
-from eai.serving.dialect import Dialect, negotiate
-from eai.serving.endpoint import Endpoint
-from eai.serving.prompt import Prompts, Seed, fitted
-from eai.serving.reply import Reply
-from eai.serving.traffic import Traffic
+from eai.serving.client import OK, Client, Endpoint, Reply, Slots, StreamError, excerpt
+from eai.serving.traffic import Seed, Traffic
+
+STRIDE_WORDS = 37
+TOLERANCE = 0.05
+_TRIES = 4
+
+
+@cache
+def passage() -> tuple[str, ...]:
+    """The words of our text."""
+    return tuple(files("eai.workload").joinpath("passage.txt").read_text(encoding="utf-8").split())
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts of `n_words` words each; number i is the same text whenever it is asked for with the same seed."""
+
+    n_words: int
+    seed: Seed = 0
+
+    def text(self, i: int) -> str:
+        """Prompt i: a number of six digits, then words from a place in the text that moves on by 37 words each time."""
+        words = passage()
+        number = int(np.random.default_rng([*np.atleast_1d(self.seed), i]).integers(100_000, 1_000_000))
+        start = (i * STRIDE_WORDS) % len(words)
+        repeated = words * (2 + self.n_words // len(words))
+        return " ".join([f"{number}.", *repeated[start : start + self.n_words]])
+
+
+def fitted(input_tokens: int, count: Callable[[str], int], seed: Seed = 0) -> Prompts:
+    """Prompts of about `input_tokens` tokens (within 5 %, or one word), by `count`, which says how many tokens a text came to.
+
+    The number of words is corrected by the tokens a word that were found. Raises UserError where the shortest prompt is longer already:
+    chat templates add tokens of their own.
+    """
+    least = count(Prompts(1, seed).text(0))
+    if least > input_tokens * (1 + TOLERANCE):
+        raise UserError(f"{input_tokens} input tokens", f"at least {least}: the server's template comes on top", "set input_tokens higher")
+    best, best_off, n_words, per_word = 1, abs(least - input_tokens), max(round((input_tokens - least) / 1.4), 1), 1.4
+    for trial in range(1, _TRIES + 1):
+        counted = count(Prompts(n_words, seed).text(trial))
+        if abs(counted - input_tokens) < best_off:
+            best, best_off = n_words, abs(counted - input_tokens)
+        if best_off <= max(TOLERANCE / 2 * input_tokens, 1):
+            break
+        per_word = max((counted - least) / max(n_words - 1, 1), 0.5)
+        n_words = max(round(n_words + (input_tokens - counted) / per_word), 1)
+    return Prompts(best, seed)
+
+
+NO_TOKEN = 2**31 - 1
+QUESTION = "Answer with one word: is water wet?"
+QUESTION_TOKENS = 24
+NOT_UNDERSTOOD = (400, 404, 422)
+_UNCACHED = "cache_prompt"
+_USAGE = {"stream_options": {"include_usage": True}}
+_ENDLESS = json.dumps({"do_sample": False, "eos_token_id": NO_TOKEN, "pad_token_id": 0})
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Fields that a request carries beside the prompt; `min_tokens` names the field that repeats the length."""
+
+    name: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    min_tokens: str = ""
+
+    def body(self, model: str, prompt: str, output_tokens: int, chat: bool, streamed: bool = True) -> dict[str, Any]:
+        """The request for `output_tokens` tokens, the likeliest one at each step."""
+        asked = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
+        least = {self.min_tokens: output_tokens} if self.min_tokens else {}
+        fields = {k: v for k, v in self.fields.items() if streamed or k != "stream_options"}
+        return {"model": model, "max_tokens": output_tokens, "temperature": 0, "stream": streamed} | asked | fields | least
+
+
+DIALECTS = (
+    Dialect("ignore_eos", {"ignore_eos": True} | _USAGE, "min_tokens"),
+    Dialect("generation_config", {"generation_config": _ENDLESS} | _USAGE),
+    Dialect("plain", _USAGE),
+    Dialect("plain, no usage"),
+)
+
+
+Ask = Callable[[dict], Reply]
+
+
+def negotiate(ask: Ask, model: str, chat: bool) -> Dialect:
+    """The first dialect that the server accepts and obeys, else the plainest that it accepts, by a question whose answer is short.
+
+    Raises UserError where it accepts none, with its own words for the plainest: a wrong model, or no chat template, shows here.
+    """
+    return _uncached(ask, _accepted(ask, model, chat), model, chat)
+
+
+def _uncached(ask: Ask, dialect: Dialect, model: str, chat: bool) -> Dialect:
+    """The dialect, told to compute whole prompts where the server keeps their beginnings and obeys: the question was asked before."""
+    if not ask(dialect.body(model, QUESTION, QUESTION_TOKENS, chat)).tokens_cached:
+        return dialect
+    whole = replace(dialect, name=f"{dialect.name}, {_UNCACHED}", fields=dialect.fields | {_UNCACHED: False})
+    reply = ask(whole.body(model, QUESTION, QUESTION_TOKENS, chat))
+    return whole if reply.ok and not reply.tokens_cached else dialect
+
+
+def _accepted(ask: Ask, model: str, chat: bool) -> Dialect:
+    """The first dialect that is obeyed, else the plainest that is accepted; raises UserError where none is."""
+    accepted: list[Dialect] = []
+    for dialect in DIALECTS[:-1]:
+        reply = ask(dialect.body(model, QUESTION, QUESTION_TOKENS, chat))
+        if reply.ok and reply.tokens_out == QUESTION_TOKENS:
+            return dialect
+        if reply.ok:
+            accepted.append(dialect)
+        elif reply.http_status not in NOT_UNDERSTOOD:
+            raise UserError(f"the server answers no request for model '{model}' ({reply.reason})", "a completion", "look into its log")
+    if accepted:
+        return accepted[-1]
+    reply = ask(DIALECTS[-1].body(model, QUESTION, QUESTION_TOKENS, chat))
+    if not reply.ok:
+        raise UserError(f"the server refuses model '{model}' ({reply.reason})", "a completion", "check the model's name and the address")
+    return DIALECTS[-1]
+
 
 LIST_S = 10.0
+OPEN_SLOTS = 16
 
 
 class Session:
@@ -51,8 +186,8 @@ class Session:
         """The reply to one request, outside any traffic."""
 
         async def ask() -> Reply:
-            async with connection(self.endpoint) as http:
-                return await Client(http, self.endpoint, time.monotonic, self.timeout_s).ask(body, time.monotonic())
+            async with Client(self.endpoint, time.monotonic, self.timeout_s) as client:
+                return await client.ask(body, time.monotonic())
 
         return in_thread(ask())
 
@@ -76,13 +211,12 @@ class Session:
 
         `seed` decides arrivals and prompts: another one for each window, or the server may still know the prompts of the last.
         """
-        prompts, http = replace(self.prompts(input_tokens), seed=seed), connection(self.endpoint)
-        client = Client(http, self.endpoint, now_s, self.timeout_s)
+        prompts, slots = replace(self.prompts(input_tokens), seed=seed), Slots(self.endpoint, now_s, self.timeout_s)
 
         async def ask(number: int, due_s: float) -> Reply:
-            return await client.ask(self.dialect.body(self.model, prompts.text(number), output_tokens, self.endpoint.chat), due_s)
+            return await slots.ask(self.dialect.body(self.model, prompts.text(number), output_tokens, self.endpoint.chat), due_s)
 
-        return Traffic(load, ask, now_s, seed, http.aclose)
+        return Traffic(load, ask, now_s, seed, lambda: slots.open(load.concurrency or OPEN_SLOTS), slots.close)
 
 
 def models(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
@@ -90,19 +224,22 @@ def models(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
 
     Raises UserError where nobody answers at the address, the key is not accepted, or the answer is not HTTP.
     """
+
+    async def look() -> tuple[int, str]:
+        async with Client(endpoint, time.monotonic, LIST_S) as client:
+            return await client.get(endpoint.models)
+
     try:
-        answer = httpx.get(endpoint.models, headers=endpoint.headers, timeout=LIST_S, trust_env=False)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        why = stream.excerpt(str(error)) or type(error).__name__
+        status, content = in_thread(look())
+    except (OSError, StreamError) as error:
+        why = excerpt(endpoint.redacted(str(error))) or type(error).__name__
         raise UserError(f"no answer from {endpoint.base} ({why})", "a running server", "start it, or check the address") from None
-    if answer.status_code in (401, 403):
-        raise UserError(
-            f"{endpoint.base} does not let us in (HTTP {answer.status_code})", "a valid key", "set the environment variable EAI_API_KEY"
-        )
+    if status in (401, 403):
+        raise UserError(f"{endpoint.base} does not let us in (HTTP {status})", "a valid key", "set the environment variable EAI_API_KEY")
     try:
-        listed = answer.json()["data"] if answer.status_code == httpx.codes.OK else []
-        return {each["id"]: each for each in listed}
-    except (ValueError, KeyError, TypeError):
+        listed = json.loads(content)["data"] if status == OK else []
+        return {each["id"]: dict(each) for each in listed if isinstance(each["id"], str)}
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

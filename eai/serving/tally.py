@@ -14,22 +14,25 @@ from functools import cached_property
 import numpy as np
 
 from eai.servers import Load
-from eai.serving.reply import TIMEOUT, Reply
+from eai.serving.client import TIMEOUT, Reply
+from eai.serving.traffic import Beat
 
 FAILED_SHARE = 0.05
-LATE_SHARE = 0.1
+LATE_S, LATE_SHARE = 0.005, 0.05
+BUSY_SHARE = 0.9
 LENGTH_TOLERANCE = CACHED_SHARE = 0.05
 GROWTH_SIGMAS = 3.0
 
 
 @dataclass(frozen=True)
 class Tally:
-    """The replies to a load, and the window [s] that is looked at."""
+    """The replies to a load, the window [s] that is looked at, and how the client's thread fared meanwhile."""
 
     replies: Sequence[Reply]
     start_s: float
     stop_s: float
     load: Load
+    beats: Sequence[Beat] = ()
 
     @cached_property
     def completed(self) -> list[Reply]:
@@ -113,15 +116,30 @@ class Tally:
         return grown > GROWTH_SIGMAS * math.sqrt(max(self.arrivals, 1))
 
     def is_client_late(self) -> bool:
-        """Whether the delay between due and sent, its 95th percentile, exceeds a tenth of the median latency: we were the slow ones."""
+        """Whether this side was the slow one, so that the server looks slower than it is.
+
+        Either the 95th percentile of the delay between due and sent, or of the time by which the client's thread woke late, exceeds 5 ms
+        and 5 % of the median time to first token; or the thread was busy for nine tenths of the window.
+        """
         late_s = [r.sent_s - r.due_s for r in self.completed if not r.retries]
-        return bool(late_s) and quantile(late_s, 0.95) > LATE_SHARE * quantile([r.latency_s for r in self.completed], 0.5)
+        beats = [b for b in self.beats if self._holds(b.moment_s)]
+        busy = len(beats) > 1 and (beats[-1].cpu_s - beats[0].cpu_s) > BUSY_SHARE * (beats[-1].moment_s - beats[0].moment_s)
+        allowed_s = max(LATE_S, LATE_SHARE * (quantile([r.ttft_s for r in self.begun], 0.5) or 0.0))
+        late = [quantile(values, 0.95) or 0.0 for values in (late_s, [b.late_s for b in beats])]
+        return busy or max(late) > allowed_s
+
+    def miscounts(self) -> list[str]:
+        """What cannot be in the counts of the replies that add to the window, one line each kind with its number."""
+        wrong = Counter(r.miscount for r in self.replies if r.miscount and r.due_s <= self.stop_s and r.ended_s > self.start_s)
+        return [f"{n} x {why}" for why, n in wrong.most_common(3)]
 
     def verdict(self) -> dict:
-        """Status and reason where the window cannot be used: nothing completed, or more than 5 % of the requests failed; else nothing."""
+        """Status and reason where the window cannot be used, else nothing: nothing completed, more than 5 % of the requests failed, or
+        counts that cannot be."""
         ended = len(self.completed) + len(self.failed)
         if self.completed and len(self.failed) <= FAILED_SHARE * ended:
-            return {}
+            wrong = self.miscounts()
+            return {"status": "invalid", "reason": f"counts that cannot be: {'; '.join(wrong)}"} if wrong else {}
         if not ended:
             return {"status": "timeout", "reason": f"no request ended within {self.stop_s - self.start_s:.3g} s"}
         kinds = Counter(r.reason for r in self.failed)

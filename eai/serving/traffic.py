@@ -1,39 +1,67 @@
-"""A load kept up on a thread of its own, so that the one that measures only waits."""
+"""A load kept up on a thread of its own, so that the one that measures only waits, and when the requests of an open load are due."""
 
 import asyncio
 import contextlib
+import itertools
 import math
+import sys
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from eai.servers import Load
-from eai.serving.arrivals import arrivals_s
-from eai.serving.prompt import Seed
-from eai.serving.reply import REFUSED, Reply
+from eai.serving.client import REFUSED, TIMEOUT, Reply
 
+
+def arrivals_s(rate_per_s: float, rng: np.random.Generator) -> Iterator[float]:
+    """Times of a Poisson process from 0 on [s]: the gaps are independent and exponential with mean 1 / rate."""
+    return itertools.accumulate(rng.exponential(1.0 / rate_per_s) for _ in itertools.count())
+
+
+Seed = int | Sequence[int]
 Ask = Callable[[int, float], Awaitable[Reply]]
 
 IN_FLIGHT_CAP = 2048
 DEAD_AFTER = 5
 PAUSE_S, PAUSE_CAP_S = 0.05, 2.0
+BEAT_S = 0.01
+SWITCH_S = 0.0005
+"""How long another thread of this process may keep Python from the traffic's, while it runs; Python's own 5 ms are a token's time."""
+
+
+class Beat(NamedTuple):
+    """One look of the traffic's thread at itself: when, how late it woke [s], and the CPU time it had used [s]."""
+
+    moment_s: float
+    late_s: float
+    cpu_s: float
 
 
 class Traffic:
     """Requests under `load` from `start` until `stop`; `replies` holds those that have ended, whatever became of them.
 
-    `ask(number, due_s)` sends request `number` and returns its reply; it is called on this object's thread only. `fault` says why the
-    traffic ended by itself: the server is gone, or an error of ours.
+    `ask(number, due_s)` sends request `number` and returns its reply; it is called on this object's thread only, `opening` before the
+    first request. `fault` says why the traffic ended by itself, `fault_status` the status of its window: the server is gone, nothing but
+    failures comes back, or an error of ours. `beats` tells how late this thread itself was.
     """
 
     def __init__(
-        self, load: Load, ask: Ask, now_s: Callable[[], float], seed: Seed = 0, closing: Callable[[], Awaitable[None]] | None = None
+        self,
+        load: Load,
+        ask: Ask,
+        now_s: Callable[[], float],
+        seed: Seed = 0,
+        opening: Callable[[], Awaitable[None]] | None = None,
+        closing: Callable[[], Awaitable[None]] | None = None,
     ):
-        self.load, self.fault = load, ""
+        self.load, self.fault, self.fault_status = load, "", "failed"
+        self.beats: list[Beat] = []
         self.replies: list[Reply] = []
         self.due_s: list[float] = []
-        self._ask, self._now_s, self._closing = ask, now_s, closing
+        self._ask, self._now_s, self._opening, self._closing = ask, now_s, opening, closing
         self._rng = np.random.default_rng(seed)
         self._asked = self._failed_in_a_row = 0
         self._halt = threading.Event()
@@ -65,21 +93,39 @@ class Traffic:
             self._thread.join(0.05)
 
     def _run(self) -> None:
+        switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
         try:
             asyncio.run(self._main())
         except Exception as error:  # an error of ours must end up with whoever measures, not on a thread's stderr
             self.fault = self.fault or f"{type(error).__name__}: {error}"
+        finally:
+            sys.setswitchinterval(switch_s)
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._everything = asyncio.ensure_future(self._closed() if self.load.concurrency else self._open())
+        beating = asyncio.ensure_future(self._beat())
+        self._everything = asyncio.ensure_future(self._all())
         try:
             await self._everything
         except asyncio.CancelledError:
             self.fault = self.fault or "requests were still under way when the time to drain was over"
         finally:
+            beating.cancel()
             if self._closing:
                 await self._closing()
+
+    async def _all(self) -> None:
+        if self._opening:
+            await self._opening()
+        await (self._closed() if self.load.concurrency else self._open())
+
+    async def _beat(self) -> None:
+        """Note how late this thread wakes and what it has used: a client that cannot keep up makes a server look slow."""
+        while True:
+            due_s = self._loop.time() + BEAT_S
+            await asyncio.sleep(BEAT_S)
+            self.beats.append(Beat(self._now_s(), max(self._loop.time() - due_s, 0.0), time.thread_time()))
 
     async def _one(self, due_s: float) -> Reply:
         """Send the next request and note its reply; a server that refuses every connection ends the traffic."""
@@ -88,10 +134,19 @@ class Traffic:
         reply = await self._ask(number, due_s)
         self.replies.append(reply)
         self._failed_in_a_row = 0 if reply.ok else self._failed_in_a_row + 1
-        if reply.failure == REFUSED and self._failed_in_a_row >= DEAD_AFTER:
-            self.fault = self.fault or f"the server is gone: {reply.reason}"
-            self._halt.set()
+        if self._failed_in_a_row >= (DEAD_AFTER if reply.failure == REFUSED else max(DEAD_AFTER, self.in_flight)):
+            self._give_up(reply)
         return reply
+
+    def _give_up(self, last: Reply) -> None:
+        """End the traffic: a server of which nothing but failures comes is not loaded by them."""
+        if last.failure == REFUSED:
+            self.fault = self.fault or f"the server is gone: {last.reason}"
+        elif not self.fault:
+            none = "no request succeeded" if not any(r.ok for r in self.replies) else f"the last {self._failed_in_a_row} requests failed"
+            self.fault = f"{none}: {last.reason}"
+            self.fault_status = TIMEOUT if last.failure == TIMEOUT else "failed"
+        self._halt.set()
 
     async def _closed(self) -> None:
         """As many workers as requests in flight; one whose request failed pauses, longer each time, before it asks again."""

@@ -1,21 +1,104 @@
-"""What would stop a sweep, found before any GPU second is spent: one line each, with what to do."""
+"""What is to be done: the jobs of a sweep and how much of each is on disk, what would stop them, which notebooks need no second run.
 
+What would stop a sweep is found before any GPU second is spent: one line each, with what to do. What went into a notebook of the analysis
+is remembered as one digest: the notebook, its parameters, the package's source and the size and time of every table of the experiment.
+"""
+
+import hashlib
 import importlib.util
+import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from eai import catalog, jobs
-from eai.cluster import engine, slurm
-from eai.cluster.engine import Options
-from eai.cluster.plan import Job
+from eai import catalog, jobs, lease, paths, plugins
 from eai.errors import UserError
 from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
-from eai.serving import served
 from eai.settings import EMBEDDED_MODEL, Sweep
+from eai.store import write_json
 from eai.taskcards import TaskCard
+
+
+@dataclass(frozen=True)
+class Job:
+    """One gpu x one model: how many windows and loads it has, how many windows are done, and the folder that holds most of them."""
+
+    gpu: str
+    model: str
+    windows: int
+    loads: int
+    windows_done: int
+    folder: Path | None
+
+    @property
+    def id(self) -> str:
+        """The job's name in the workflow: its folder's without the card."""
+        return f"{self.gpu}--{jobs.slug(self.model)}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every window is on disk."""
+        return self.windows_done == self.windows
+
+    @property
+    def windows_left(self) -> int:
+        """Windows that are missing."""
+        return self.windows - self.windows_done
+
+
+def plan(sweep: Sweep, experiment: Path, gpus: Sequence[str] | None = None) -> list[Job]:
+    """The jobs of the sweep in the order of its lists; `gpus`: the devices by slug, otherwise looked up on this machine.
+
+    Raises UserError for a GPU that is not here, and for two models whose folders would have one name.
+    """
+    devices = resolve_gpus(sweep) if gpus is None else list(gpus)
+    names: dict[str, str] = {}
+    for model in sweep.models:
+        if (other := names.setdefault(jobs.slug(model), model)) != model:
+            raise UserError(f"models '{other}' and '{model}' would share a folder", "models whose names differ in letters or digits")
+    present, cells = _folders(experiment), len(sweep.configurations(devices[0], sweep.models[0]))
+    return [_job(sweep, gpu, model, cells, present.get(f"{gpu}--{name}", ())) for gpu in devices for name, model in names.items()]
+
+
+def resolve_gpus(sweep: Sweep) -> list[str]:
+    """The slugs of the sweep's GPUs on this machine; of a server, what its processes are on.
+
+    Raises UserError for one that is not here, and for one that is named twice.
+    """
+    if sweep.server:
+        return [plugins.server().resolve_gpu(sweep)]
+    needs_driver = any(g != "cpu" and not is_simulated(g) for g in sweep.gpus)
+    cards = lease.present() if needs_driver else []
+    found = [lease.resolve(asked, cards) for asked in sweep.gpus]
+    if len(set(found)) < len(found):
+        raise UserError(f"gpus {sweep.gpus} name one kind of card twice ({', '.join(found)})", "each once", "take one name out")
+    return found
+
+
+def _folders(experiment: Path) -> dict[str, list[Path]]:
+    """Job folders by `gpu--model`, with one look at the directory: ten thousand jobs must not mean ten thousand globs."""
+    found: dict[str, list[Path]] = {}
+    if experiment.is_dir():
+        for path in sorted(experiment.iterdir()):
+            found.setdefault(path.name.rpartition("--")[0], []).append(path)
+    return found
+
+
+def _job(sweep: Sweep, gpu: str, model: str, cells: int, folders: Sequence[Path]) -> Job:
+    """One job with what its best folder holds; keys are computed only where there is a folder to compare them with."""
+    best, done = None, 0
+    wanted = jobs.wanted_keys(sweep, gpu, model) if folders else set()
+    for folder in folders:
+        here = len(wanted & jobs.done_keys(folder))
+        if here > done and not jobs.differing_settings(folder, sweep):
+            best, done = folder, here
+    return Job(gpu, model, cells * sweep.blocks * sweep.repeats, len(sweep.quantizations) * sweep.blocks, done, best)
+
 
 WINDOW_BYTES = 100_000
 JOB_BYTES = 2_000_000
@@ -23,7 +106,21 @@ ANALYSIS_BYTES = 50_000_000
 HUB_TIMEOUT_S = 5.0
 
 
-def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path, options: Options | None, elsewhere: bool = False) -> None:
+@dataclass(frozen=True)
+class Failure:
+    """A job that stopped: what it said, and where to read on: the executed notebook with its traceback, or the log if it had none yet."""
+
+    job: str
+    error: str
+    notebook: str
+
+
+def state_dir(experiment: Path) -> Path:
+    """The folder of the coordinator's own files inside an experiment."""
+    return experiment / ".eai"
+
+
+def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path, options: Any, elsewhere: bool = False) -> None:
     """Nothing, if the sweep can start, here or (`elsewhere`) on a machine with its cards and models. Raises UserError for the first thing
     that would stop it.
 
@@ -40,11 +137,11 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
     if not left:
         return
     if len(planned) > 1 or options is not None:
-        engine.require_snakemake(options or Options())
+        plugins.engine().require(options)
     require_space(experiment, left)
     may_be_elsewhere = elsewhere or (options is not None and options.is_slurm)
     if sweep.server:
-        return None if may_be_elsewhere else served.require(sweep, left[0].model)
+        return None if may_be_elsewhere else plugins.server().require(sweep, left[0].model)
     _require_models(sweep, left, may_be_elsewhere)
     for card in sweep.task_cards().values():
         _require_items(card, may_be_elsewhere)
@@ -73,21 +170,7 @@ def named_gpus(sweep: Sweep) -> list[str]:
     return [g if g == "cpu" or (is_simulated(g) and model_of(g)) else catalog.gpu(g).slug for g in sweep.gpus]
 
 
-def cluster_gpus(sweep: Sweep) -> list[str]:
-    """The slugs of a sweep's GPUs for a cluster, checked against the types it offers.
-
-    Raises UserError for `auto`, which only the machine with the card could answer, and for a card that no node has.
-    """
-    if "auto" in sweep.gpus:
-        raise UserError("gpus [auto] with Slurm", "the cards by name: a login node cannot see what the others hold", "see `sinfo -o %G`")
-    found = named_gpus(sweep)
-    types = slurm.gres_types()
-    for gpu in found:
-        slurm.gres(gpu, types)
-    return found
-
-
-def _agree(sweep: Sweep, planned: Sequence[Job], options: Options | None) -> None:
+def _agree(sweep: Sweep, planned: Sequence[Job], options: Any) -> None:
     """Raises UserError for settings that contradict each other."""
     if options and options.jobs is not None and options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}", "1 or more measurements at once")
@@ -222,3 +305,53 @@ def _require_on_hub(model: str, may_be_elsewhere: bool) -> None:
     except Exception:  # the hub's clients raise a dozen unrelated classes for "not reachable"
         if not may_be_elsewhere:
             raise UserError(f"model '{model}' is not in the local cache, and the hub cannot be reached", "a model", do) from None
+
+
+TABLES = ("windows.jsonl", "energies.jsonl", "idle.jsonl", "provenance.jsonl", "scores.parquet")
+
+
+@cache
+def source_digest() -> str:
+    """A digest of every source file of the package."""
+    digest = hashlib.sha256()
+    for path in sorted(paths.PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def tables_digest(experiment: Path) -> str:
+    """A digest of the names, sizes and times of the experiment's tables: they are only ever appended to."""
+    digest = hashlib.sha256()
+    for folder in sorted(experiment.iterdir()):
+        for name in TABLES:
+            if (path := folder / name).exists():
+                stat = path.stat()
+                digest.update(f"{folder.name}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+class Freshness:
+    """What is remembered of the last analysis of an experiment, in the coordinator's folder."""
+
+    def __init__(self, experiment: Path, state: Path):
+        self.experiment, self.path = experiment, state / "analysis.json"
+        self._inputs = f"{source_digest()} {tables_digest(experiment)}"
+        try:
+            self._known: dict[str, str] = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            self._known = {}
+
+    def _digest(self, name: str, parameters: Mapping[str, Any]) -> str:
+        """The digest of one step."""
+        notebook = paths.NOTEBOOKS / f"{name}.ipynb"
+        text = notebook.read_text() + json.dumps(dict(parameters), sort_keys=True, default=str)
+        return hashlib.sha256(f"{self._inputs} {text}".encode()).hexdigest()
+
+    def is_fresh(self, name: str, parameters: Mapping[str, Any], result: Path) -> bool:
+        """Whether the step's `result` is there and nothing that goes into it has changed."""
+        return result.exists() and self._known.get(name) == self._digest(name, parameters)
+
+    def remember(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """Note that the step has been run on what is there now."""
+        self._known[name] = self._digest(name, parameters)
+        write_json(self.path, self._known)

@@ -6,6 +6,7 @@ find is known beforehand: token k of a request is sent at start + ttft_s + k itl
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -203,3 +204,9 @@ def _chunk(content: bytes) -> bytes:
 
 def _whole(status: int, content: dict, more: dict | None = None) -> bytes:
     return _head(status, "application/json", more) + json.dumps(content).encode()
+
+
+if __name__ == "__main__":
+    with FakeServer(Behaviour(**json.loads(sys.argv[1]))) as running:
+        print(running.url, flush=True)
+        sys.stdin.read()
