@@ -137,6 +137,48 @@ def trace(
 
 
 @app.command()
+def measure(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND ...", help="What to run, after two dashes.")],
+    tokens: Annotated[int | None, typer.Option(min=1, help="Output tokens that it makes, for J a token.")] = None,
+    result: Annotated[Path | None, typer.Option(help="Or its result file: vllm bench serve, guidellm, aiperf, llama-bench.")] = None,
+    step: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: tells whether the sensor aliases.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The energy of any command: its GPUs, the processor, or an estimate from CPU time. Exits with its exit code."""
+    import time
+
+    from eai.power import live
+
+    begin_s = time.time()
+    w, code = live.measure_command(command, quiet=as_json, step_s=step)
+    w.tokens = tokens if tokens or result is None or code else live.tokens_of(result, begin_s)
+    answer = live.window_answer(w, code, command)
+    if as_json:
+        emit(answer, True, "")
+    else:
+        typer.echo(terminal.measured_text(answer), err=True)
+    raise typer.Exit(code)
+
+
+@app.command()
+def watch(
+    interval: Annotated[float, typer.Option(help="Seconds between readings.")] = 1.0,
+    duration: Annotated[float | None, typer.Option(help="Seconds until it ends; none: until Ctrl-C.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Log what is shown, in a form that `eai trace` reads.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Live power of the cards and the processor, with the energy so far. Ends with Ctrl-C."""
+    from eai.power import live
+    from eai.power.window import best_meter
+
+    with best_meter(shared=True)[0] as meter:
+        gauges = terminal.live_gauges(lambda show: live.watch(meter, interval, duration, csv, show), live.table_of, as_json)
+    emit({"devices": [g.to_dict() for g in gauges]}, as_json, "\n".join(map(str, gauges)))
+
+
+@app.command()
 def calibrate(
     wall: Annotated[Path, typer.Option(help="Log of a wall meter, recorded beside the card over idle and load.")],
     card: Annotated[Path, typer.Option(help="The card's own power log over the same time.")],

@@ -24,6 +24,21 @@ class Quantity:
         if self.value is not None and self.low is not None and not self.low <= self.value <= self.high:
             raise ValueError(f"{self.value} lies outside its own interval [{self.low}, {self.high}]")
 
+    def __mul__(self, number: float) -> "Quantity":
+        """The quantity times a number that is known exactly; its interval goes with it."""
+        if isinstance(number, Quantity) or not isinstance(number, int | float):
+            return NotImplemented
+        ends = [None if v is None else v * number for v in (self.low, self.high)]
+        return Quantity(None if self.value is None else self.value * number, *(ends if number >= 0 else ends[::-1]), self.unit)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, number: float) -> "Quantity":
+        """The quantity divided by a number that is known exactly: `w.gpu_energy_j / 64`."""
+        if isinstance(number, Quantity) or not isinstance(number, int | float):
+            return NotImplemented
+        return self * (1 / number)
+
     def to_json(self) -> dict:
         """`{"value", "low", "high", "unit"}`, with None for what is not finite: JSON has no NaN."""
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}

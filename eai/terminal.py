@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.metadata import metadata
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,6 +79,33 @@ def trace_text(answer: dict) -> str:
         lines.append(f"  {who}: {joules} J over {row['duration_s']:.3f} s, {power}, {row['samples']} samples{apart}")
     lines.append(f"  {answer['power_field']}; {answer['time']}")
     return "\n".join(lines + [f"  warning: {warning}" for warning in answer["warnings"]])
+
+
+def measured_text(answer: dict) -> str:
+    """What a command used: one line a boundary with its interval and J a token, then status and flags."""
+    names = {"gpu": "GPU", "cpu_package": "processor", "dram": "memory"}
+    estimated = " (estimated from CPU time)" if answer["basis"] == "estimated" else ""
+    lines = []
+    for boundary, energy in answer["energies_j"].items():
+        each = answer["energies_per_token_j"].get(boundary)
+        lines.append(f"{names[boundary]}: {amount(energy)}{estimated}" + (f", {amount(each).partition(' =')[0]} a token" if each else ""))
+    lines = lines or ["not measured" + (f": {answer['reason']}" if answer["reason"] else "")]
+    flags = f", {', '.join(answer['flags'])}" if answer["flags"] else ""
+    lines.append(f"{answer['duration_s']:.2f} s, status {answer['status']}{flags}, by {answer['meter']}, exit code {answer['exit_code']}")
+    return "\n".join(f"eai: {line}" for line in lines)
+
+
+def live_gauges(run: Callable, table_of: Callable, quiet: bool) -> list:
+    """What `run(show)` returns, shown meanwhile as a table that refreshes where a person looks at the terminal."""
+    import time
+
+    if quiet or not sys.stdout.isatty():
+        return run(None)
+    from rich.live import Live
+
+    begin_s = time.monotonic()
+    with Live(auto_refresh=False, transient=True) as shown:
+        return run(lambda gauges: shown.update(table_of(gauges, time.monotonic() - begin_s), refresh=True))
 
 
 def amount(energy: Quantity) -> str:

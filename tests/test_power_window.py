@@ -1,5 +1,6 @@
 """The context manager, the sampler on real threads, and what importing costs."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -46,8 +47,8 @@ def test_a_window_row_fits_the_registry():
         one.clock.sleep(2.0)
     assert w.status == "ok"
     registered = {c.name for c in schema.WINDOWS}
-    assert set(w.to_row()) <= registered
-    assert {"start_s", "stop_s", "meter_spec", "status", "flags", "reason"} <= set(w.to_row())
+    assert set(w.meter_columns()) <= registered
+    assert {"start_s", "stop_s", "meter_spec", "status", "flags", "reason"} <= set(w.meter_columns())
     rows = [e.to_row() | dict.fromkeys((*schema.WINDOW_KEY, "attempt")) for e in w.energies]
     assert schema.problems("energies", rows) == []
     assert list(w.stream.columns) == [c.name for c in schema.SAMPLES if c.name not in (*schema.WINDOW_KEY, "attempt")]
@@ -117,3 +118,47 @@ def test_virtual_samplers_beat_in_the_order_of_time():
 def test_importing_the_meters_loads_no_heavy_library():
     code = "import sys, eai, eai.power; print(sorted({'torch', 'transformers', 'pynvml', 'lm_eval', 'matplotlib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_window_has_its_tokens_and_is_a_row_of_a_data_frame():
+    one = meter()
+    with power.window(one, name="decode", tokens=64) as w:
+        one.clock.sleep(2.0)
+    row = w.to_row()
+    assert (row["name"], row["tokens"], row["status"], row["duration_s"]) == ("decode", 64, "ok", pytest.approx(2.0))
+    assert row["cpu_energy_j"] == pytest.approx(12.0) and row["cpu_energy_per_token_j"] == pytest.approx(12.0 / 64)
+    assert row["cpu_energy_low_j"] < 12.0 < row["cpu_energy_high_j"] and row["gpu_energy_j"] is None
+    each = w.cpu_energy_j / 64
+    assert (each.low, each.high) == (pytest.approx(w.cpu_energy_j.low / 64), pytest.approx(w.cpu_energy_j.high / 64)) and each.unit == "J"
+
+
+def test_a_function_is_measured_at_every_call_and_an_async_one_too():
+    one = meter((0.0, 3.0, 3.0, 7.0, 7.0, 8.0))
+
+    @power.window(one)
+    def work(seconds):
+        one.clock.sleep(seconds)
+        return seconds
+
+    @power.window(one, name="later")
+    async def later():
+        one.clock.sleep(1.0)
+        return "done"
+
+    assert (work(2.0), work(3.0), asyncio.run(later())) == (2.0, 3.0, "done")
+    assert [w.cpu_energy_j.value for w in work.windows] == pytest.approx([12.0, 16.0]) and work.windows[0].name == "work"
+    assert [(w.name, w.status) for w in later.windows] == [("later", "ok")]
+
+
+def test_an_async_block_that_fails_is_a_failed_window():
+    one = meter()
+
+    async def run():
+        async with power.window(one) as w:
+            found.append(w)
+            raise KeyError("work")
+
+    found = []
+    with pytest.raises(KeyError):
+        asyncio.run(run())
+    assert found[0].status == "failed" and not one.is_open

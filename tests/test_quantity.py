@@ -45,3 +45,14 @@ def test_combination_is_the_root_of_the_sum_of_squares(values):
 def test_a_negative_term_is_refused():
     with pytest.raises(ValueError, match="aliasing"):
         Budget(aliasing=-1.0)
+
+
+def test_a_quantity_times_a_number_keeps_its_interval():
+    q = Quantity(6.0, 4.0, 9.0, "J")
+    assert q / 2 == Quantity(3.0, 2.0, 4.5, "J") and 2 * q == Quantity(12.0, 8.0, 18.0, "J")
+    assert q * -1 == Quantity(-6.0, -9.0, -4.0, "J"), "a negative number exchanges the ends"
+    assert Quantity(6.0, unit="J") / 2 == Quantity(3.0, unit="J") and Quantity(None, unit="J") * 2 == Quantity(None, unit="J")
+    with pytest.raises(TypeError):
+        q / q
+    with pytest.raises(ZeroDivisionError):
+        q / 0

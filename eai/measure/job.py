@@ -218,7 +218,7 @@ class _Job:
         except Exception as error:
             return self._commit(w, failure(error))
         sensed = {name: value for name, value in measured.context.items() if name in COLUMNS}
-        row = measured.to_row() | sensed | warm.columns() | done
+        row = measured.meter_columns() | sensed | warm.columns() | done
         if (busy := measured.context.get("cpu_threads_busy")) is not None:
             row["cpu_time_s"] = busy * measured.duration_s
         row["flags"] = [*measured.flags, *done.get("flags", []), *([] if warm.steady else ["not_steady"])]

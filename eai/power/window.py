@@ -7,10 +7,13 @@ meter.start            work                     meter.stop
 Which meter is the best here, what each can do on this machine (`survey`), and when a workload is steady enough to begin stand here too.
 """
 
+import asyncio
 import contextlib
+import functools
+import inspect
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -172,7 +175,7 @@ class Window:
     """What was measured. Filled when the `with` block ends; before, `status` is `running`.
 
     Times are monotonic seconds (`started_at` is UTC wall time); `context` has None for what was not sensed. `stream` and
-    `spec` are all that `derive` needs to find the same numbers again.
+    `spec` are all that `derive` needs to find the same numbers again. `tokens` may be set in the block.
     """
 
     name: str = ""
@@ -189,6 +192,7 @@ class Window:
     context: dict = field(default_factory=dict)
     stream: pd.DataFrame | None = field(default=None, repr=False)
     spec: Spec | None = field(default=None, repr=False)
+    tokens: int | None = None
 
     @property
     def duration_s(self) -> float:
@@ -208,11 +212,22 @@ class Window:
     def _total(self, boundary: str) -> Quantity | None:
         return None if self.status in NOT_A_NUMBER else total(self.energies, (boundary,))
 
-    def to_row(self) -> dict:
+    def meter_columns(self) -> dict:
         """The meter's columns of the windows table; `meter_spec` is the JSON that replay reads."""
         row = {key: getattr(self, key) for key in OWN_COLUMNS}
         row |= {key: self.context.get(key) for key in CONTEXT_COLUMNS}
         return row | {"flags": list(self.flags), "meter_spec": self.spec.to_json() if self.spec else ""}
+
+    def to_row(self) -> dict:
+        """One row for a DataFrame: name, tokens, duration, status, and each energy [J] with the ends of its 95 % interval and per token."""
+        row = {"name": self.name, "tokens": self.tokens, "duration_s": self.duration_s, "status": self.status, "reason": self.reason}
+        row |= {"flags": ",".join(self.flags), "meter": self.meter, "basis": self.basis, "power_mean_w": self.context.get("power_mean_w")}
+        for boundary, energy in (("gpu", self.gpu_energy_j), ("cpu", self.cpu_energy_j), ("dram", self._total("dram"))):
+            each = None if energy is None or not self.tokens else energy / self.tokens
+            for suffix, q in (("energy", energy), ("energy_per_token", each)):
+                low, value, high = (None, None, None) if q is None else (q.low, q.value, q.high)
+                row |= {f"{boundary}_{suffix}_j": value, f"{boundary}_{suffix}_low_j": low, f"{boundary}_{suffix}_high_j": high}
+        return row
 
     def take(self, derived: Derived) -> None:
         """Take over what `derive` found."""
@@ -221,49 +236,101 @@ class Window:
         self.flags = list(dict.fromkeys([*self.flags, *derived.flags]))
 
 
-@contextlib.contextmanager
-def window(
-    meter: Meter | str | None = None,
-    baseline: Baseline | None = None,
-    step_time_s: float | None = None,
-    name: str = "",
-    pads_loaded: bool = False,
-) -> Iterator[Window]:
-    """A `Window` around the work in the block; `meter` defaults to the best one here, a string is the window's name.
+class window(contextlib.AbstractContextManager):
+    """A `Window` around the work in a `with` or `async with` block, or around every call of a function that it decorates.
 
-    `step_time_s` is the period of the work (one decode step), for the alias check; `pads_loaded` says that the work is going on already
-    and goes on after the block, as a server's does. A meter that was not open is opened and
-    closed; GPU work still queued by torch is waited for at both edges. An exception in the block propagates, after the
-    meter has stopped sampling: the windows before it are untouched and the meter can be used again.
+    `meter` defaults to the best one here, a string is the window's name. `step_time_s` is the period of the work (one decode step), for
+    the alias check; `pads_loaded` says that the work is going on already and goes on after the block, as a server's does; `tokens` is
+    the number of output tokens, if known beforehand. A meter that was not open is opened and closed; GPU work still queued by torch is
+    waited for at both edges. An exception in the block propagates, after the meter has stopped sampling: the windows before it are
+    untouched and the meter can be used again. A decorated function has its windows in `.windows`, in the order of the calls.
     """
-    if isinstance(meter, str):
-        meter, name = None, meter
-    if meter is None:
-        meter = best_meter()[0]
-    opened_here = not meter.is_open
-    if opened_here:
-        meter.open()
-    w = Window(name=name, meter=meter.name, basis=meter.basis, boundary=meter.boundary)
-    try:
-        _drain()
-        w.spec = meter.spec(baseline, step_time_s)
-        if pads_loaded:
-            w.spec = replace(w.spec, devices=tuple(replace(d, pads_loaded=True) for d in w.spec.devices))
-        meter.start()
-        w.started_at, w.start_s = datetime.now(UTC).isoformat(timespec="milliseconds"), meter.clock.now_s()
+
+    def __init__(
+        self,
+        meter: Meter | str | None = None,
+        baseline: Baseline | None = None,
+        step_time_s: float | None = None,
+        name: str = "",
+        pads_loaded: bool = False,
+        tokens: int | None = None,
+    ):
+        self._meter, self._name = (None, meter) if isinstance(meter, str) else (meter, name)
+        self._baseline, self._step_time_s, self._pads_loaded, self._tokens = baseline, step_time_s, pads_loaded, tokens
+
+    def __enter__(self) -> Window:
+        meter = self._used = self._meter if self._meter is not None else best_meter()[0]
+        self._opened_here = not meter.is_open
+        if self._opened_here:
+            meter.open()
+        w = self._window = Window(self._name, meter=meter.name, basis=meter.basis, boundary=meter.boundary, tokens=self._tokens)
         try:
-            yield w
             _drain()
-        except BaseException as error:
-            w.stop_s, w.status, w.reason = meter.clock.now_s(), "failed", type(error).__name__
-            w.stream = meter.stop()
+            w.spec = meter.spec(self._baseline, self._step_time_s)
+            if self._pads_loaded:
+                w.spec = replace(w.spec, devices=tuple(replace(d, pads_loaded=True) for d in w.spec.devices))
+            meter.start()
+        except BaseException:
+            self._close()
             raise
-        w.stop_s = meter.clock.now_s()
-        w.stream = meter.stop()
-        w.take(derive(w.stream, w.start_s, w.stop_s, w.spec))
-    finally:
-        if opened_here:
-            meter.close()
+        w.started_at, w.start_s = datetime.now(UTC).isoformat(timespec="milliseconds"), meter.clock.now_s()
+        return w
+
+    def __exit__(self, kind, error, trace) -> None:
+        w, meter = self._window, self._used
+        try:
+            if kind is None:
+                try:
+                    _drain()
+                except BaseException as queued:
+                    kind, error = type(queued), queued
+            w.stop_s = meter.clock.now_s()
+            w.stream = meter.stop()
+            if kind is None:
+                w.take(derive(w.stream, w.start_s, w.stop_s, w.spec))
+            else:
+                w.status, w.reason = "failed", kind.__name__
+                if trace is None:
+                    raise error
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self._opened_here:
+            self._used.close()
+
+    async def __aenter__(self) -> Window:
+        """As `__enter__`; the event loop runs on while the meter waits for its first reading."""
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *failed) -> None:
+        """As `__exit__`."""
+        await asyncio.to_thread(self.__exit__, *failed)
+
+    def _again(self, function: Callable) -> "window":
+        """A window of its own for one call, named after the function."""
+        name = self._name or function.__name__
+        return window(self._meter, self._baseline, self._step_time_s, name, self._pads_loaded, self._tokens)
+
+    def __call__(self, function: Callable) -> Callable:
+        """The function with a window around each call."""
+        windows: list[Window] = []
+
+        @functools.wraps(function)
+        def measured(*args, **kwargs):
+            with self._again(function) as w:
+                windows.append(w)
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        async def measured_async(*args, **kwargs):
+            async with self._again(function) as w:
+                windows.append(w)
+                return await function(*args, **kwargs)
+
+        wrapper = measured_async if inspect.iscoroutinefunction(function) else measured
+        wrapper.windows = windows
+        return wrapper
 
 
 def _drain() -> None:

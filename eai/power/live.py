@@ -1,0 +1,293 @@
+"""The energy of any command (`eai measure`), and the power of this machine as it goes (`eai watch`)."""
+
+import contextlib
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eai.errors import UserError
+from eai.power.estimate import WATTS_PER_THREAD
+from eai.power.meter import JointMeter, Meter
+from eai.power.nvml import NvmlMeter
+from eai.power.rapl import RaplMeter
+from eai.power.window import Window, best_meter, window
+
+NOT_FOUND, NOT_ALLOWED = 127, 126
+"""Exit codes of a shell for a command that does not exist, or may not be run."""
+
+
+def measure_command(command: list[str], meter: Meter | None = None, quiet: bool = False, step_s: float | None = None) -> tuple[Window, int]:
+    """(the window around a command, its exit code); `quiet` sends what it prints on stdout to stderr.
+
+    Other processes on the GPUs are accepted and flagged: a server that is loaded by the command has to be there. An interrupt reaches
+    the command, as it does without us; what was used until then is measured.
+    """
+    if not command:
+        raise UserError("no command", "one after --", "eai measure -- vllm bench serve ...")
+    meter = meter or best_meter(shared=True)[0]
+    with window(meter, step_time_s=step_s, name=Path(command[0]).name) as w:
+        try:
+            process = subprocess.Popen(command, stdout=sys.stderr if quiet else None)
+        except FileNotFoundError:
+            return _not_run(w, f"{command[0]} is not found"), NOT_FOUND
+        except OSError as error:
+            return _not_run(w, f"{command[0]}: {error.strerror}"), NOT_ALLOWED
+        with _passed_on(process):
+            code = process.wait()
+    return w, 128 - code if code < 0 else code
+
+
+def _not_run(w: Window, why: str) -> Window:
+    print(f"eai: {why}.", file=sys.stderr)
+    return w
+
+
+@contextlib.contextmanager
+def _passed_on(process: subprocess.Popen) -> Iterator[None]:
+    """Signals of this process go to the command; an interrupt from the terminal has reached it already."""
+    before = {}
+    with contextlib.suppress(ValueError):  # handlers can be set in the main thread alone
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def tokens_of(path: Path, since_s: float = 0.0) -> int:
+    """Output tokens by the result file of vllm bench serve, guidellm, aiperf or llama-bench. Raises UserError for another, or an older
+    one.
+    """
+    try:
+        text, changed_s = path.read_text(encoding="utf-8"), path.stat().st_mtime
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", "the result file of the command", "check --result") from None
+    if changed_s < since_s - 1:
+        raise UserError(f"{path} is older than the command", "the result of this run", "check --result, or give --tokens")
+    try:
+        document = json.loads(text)
+    except ValueError:
+        try:
+            document = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError:
+            raise UserError(f"{path} is no JSON", "a result file", "give --tokens") from None
+    found = [n for one in (document if isinstance(document, list) else [document]) if (n := _tokens(one)) is not None]
+    if not found or sum(found) <= 0:
+        raise UserError(
+            f"{path} tells no output tokens", "total_output_tokens or what guidellm, aiperf and llama-bench write", "give --tokens"
+        )
+    return round(sum(found))
+
+
+def _tokens(one: object) -> float | None:
+    """Output tokens of one result, None where it does not say."""
+    if not isinstance(one, dict):
+        return None
+    if isinstance(count := one.get("total_output_tokens"), int | float):  # vllm bench serve, sglang.bench_serving
+        return count
+    if isinstance(one.get("benchmarks"), list):  # guidellm
+        each = [_guidellm(b.get("metrics", {}).get("output_token_count", {})) for b in one["benchmarks"]]
+        return None if None in each else sum(each)
+    if "n_gen" in one:  # llama-bench: tokens generated in each repetition; 0 for a prompt alone
+        return one["n_gen"] * len(one.get("samples_ns") or [0])
+    tokens, requests = one.get("output_sequence_length"), one.get("request_count")  # aiperf: mean x requests
+    if isinstance(tokens, dict) and isinstance(requests, dict):
+        return tokens["avg"] * requests["avg"]
+    return None
+
+
+def _guidellm(counts: dict) -> float | None:
+    good = counts.get("successful", {})
+    return good.get("total_sum", good["mean"] * good["count"] if {"mean", "count"} <= good.keys() else None)
+
+
+def window_answer(w: Window, code: int, command: list[str]) -> dict:
+    """A measured command as a JSON-able dict: energies as quantities, per token where `w.tokens` is known."""
+    energies = {"gpu": w.gpu_energy_j, "cpu_package": w.cpu_energy_j, "dram": w._total("dram")}
+    found = {boundary: q for boundary, q in energies.items() if q is not None}
+    return {
+        "command": command,
+        "exit_code": code,
+        "duration_s": w.duration_s,
+        "status": w.status,
+        "reason": w.reason,
+        "flags": w.flags,
+        "meter": w.meter,
+        "basis": w.basis,
+        "boundary": w.boundary,
+        "tokens": w.tokens,
+        "energies_j": found,
+        "energies_per_token_j": {b: q / w.tokens for b, q in found.items()} if w.tokens else {},
+        "power_mean_w": w.context.get("power_mean_w"),
+    }
+
+
+# Watching
+
+
+@dataclass
+class Gauge:
+    """One device as it goes: watts now, joules so far, and the range of its power. `estimated`: CPU time x watts."""
+
+    key: str
+    name: str
+    boundary: str
+    uuid: str = ""
+    estimated: bool = False
+    power_w: float | None = None
+    energy_j: float = 0.0
+    low_w: float = float("inf")
+    high_w: float = 0.0
+    _last: tuple[float, float] | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict:
+        """What was shown last, and the energy."""
+        seen = self.high_w >= self.low_w
+        return {
+            "device": self.key,
+            "name": self.name,
+            "boundary": self.boundary,
+            "basis": "estimated" if self.estimated else "measured",
+            "power_w": self.power_w,
+            "lowest_w": self.low_w if seen else None,
+            "highest_w": self.high_w if seen else None,
+            "energy_j": self.energy_j,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.energy_j:,.0f} J = {self.energy_j / 3600:.4g} Wh{' (estimated)' if self.estimated else ''}"
+
+    def take(self, t_s: float, power_w: float | None = None, counter_j: float | None = None) -> None:
+        """One more reading: of power [W], integrated by the trapezoid, or of a counter [J], whose difference is the mean power since."""
+        value = power_w if counter_j is None else counter_j
+        if value is None:
+            self.power_w, self._last = None, None
+            return
+        if self._last is not None and t_s > self._last[0]:
+            span_s = t_s - self._last[0]
+            used_j = (value + self._last[1]) / 2 * span_s if counter_j is None else value - self._last[1]
+            if used_j >= 0:  # a counter that wrapped or was reset says nothing of this span
+                self.energy_j += used_j
+                power_w = power_w if counter_j is None else used_j / span_s
+        self._last = (t_s, value)
+        self.power_w = power_w
+        if power_w is not None:
+            self.low_w, self.high_w = min(self.low_w, power_w), max(self.high_w, power_w)
+
+
+def gauges_of(meter: Meter) -> list[tuple[Gauge, Callable[[], dict]]]:
+    """The devices of a meter with what reads each; CPU time x watts where nothing can be read."""
+    parts = meter.meters if isinstance(meter, JointMeter) else (meter,)
+    found = []
+    for part in parts:
+        if isinstance(part, NvmlMeter):
+            for index, card in enumerate(part.cards):
+                gauge = Gauge(f"gpu{index}", card.name, "gpu", card.uuid)
+                found.append((gauge, lambda c=card: {"power_w": next((r[4] for r in c.power() if r[3] == c.power_field), None)}))
+        elif isinstance(part, RaplMeter):
+            for domain in part._domains:
+                gauge = Gauge(domain.device_id, domain.device_id, domain.boundary)
+                found.append((gauge, lambda d=domain: {"counter_j": d.read_j()}))
+        else:
+            import psutil
+
+            def busy() -> dict:
+                times = psutil.cpu_times()
+                idle_s = times.idle + getattr(times, "iowait", 0.0)
+                return {"counter_j": WATTS_PER_THREAD * (sum(times[:8]) - idle_s)}
+
+            found.append((Gauge("cpu", f"all processes, {WATTS_PER_THREAD:g} W a busy thread", "cpu_package", estimated=True), busy))
+    return found
+
+
+def watch(
+    meter: Meter,
+    interval_s: float = 1.0,
+    duration_s: float | None = None,
+    csv_path: Path | None = None,
+    show: Callable[[list[Gauge]], None] | None = None,
+) -> list[Gauge]:
+    """The gauges after `duration_s` seconds, or when interrupted; `show` gets them at each reading, and `csv_path` a line a card.
+
+    Raises UserError for an interval under 0.05 s, and for a file that exists already.
+    """
+    if not 0.05 <= interval_s <= 60:
+        raise UserError(f"--interval {interval_s:g}", "0.05 to 60 seconds", "sensors update every 20 to 100 ms")
+    pairs = gauges_of(meter)
+    gauges = [g for g, _ in pairs]
+    with contextlib.ExitStack() as stack:
+        log = None
+        if csv_path is not None:
+            try:
+                log = csv.writer(stack.enter_context(open(csv_path, "x", newline="", encoding="utf-8")))
+            except FileExistsError:
+                raise UserError(f"{csv_path} exists", "a new file", "name another, so that nothing is lost") from None
+            except OSError as error:
+                raise UserError(f"{csv_path}: {error.strerror}", "a file that can be written") from None
+            log.writerow(_header(gauges))
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        begin_s, beat = meter.clock.now_s(), 0
+        while True:
+            now_s = meter.clock.now_s()
+            for gauge, read in pairs:
+                try:
+                    gauge.take(now_s, **read())
+                except OSError:
+                    gauge.take(now_s)
+            if log is not None:
+                log.writerows(_lines(gauges, time.time() if not getattr(meter.clock, "restart", None) else now_s))
+            if show is not None:
+                show(gauges)
+            beat += 1
+            if duration_s is not None and beat * interval_s > duration_s + interval_s / 2:
+                break
+            meter.clock.sleep(begin_s + beat * interval_s - meter.clock.now_s())
+    return gauges
+
+
+def _others(gauges: list[Gauge]) -> list[Gauge]:
+    return [g for g in gauges if g.boundary != "gpu"]
+
+
+def _header(gauges: list[Gauge]) -> list[str]:
+    """Columns in a form that `eai trace` reads: cards by line, other devices in columns of their own."""
+    cards = ["index", "uuid", "name", "power.draw [W]"] if any(g.boundary == "gpu" for g in gauges) else []
+    return ["timestamp", *cards, *(f"{g.key.replace('-', '_')}_power_w" for g in _others(gauges))]
+
+
+def _lines(gauges: list[Gauge], epoch_s: float) -> list[list]:
+    def text(gauge: Gauge) -> str:
+        return "" if gauge.power_w is None else f"{gauge.power_w:.3f}"
+
+    rest = [text(g) for g in _others(gauges)]
+    cards = [[str(i), g.uuid, g.name, text(g)] for i, g in enumerate(g for g in gauges if g.boundary == "gpu")] or [[]]
+    return [[f"{epoch_s:.3f}", *card, *rest] for card in cards if any(card[-1:] + rest)]
+
+
+def table_of(gauges: list[Gauge], seconds: float):
+    """The gauges as a table of rich."""
+    from rich.table import Table
+
+    table = Table(title=f"power, {seconds:.0f} s")
+    for name, side in (
+        ("device", "left"),
+        ("W", "right"),
+        ("lowest", "right"),
+        ("highest", "right"),
+        ("J so far", "right"),
+        ("Wh", "right"),
+    ):
+        table.add_column(name, justify=side)
+    for g in gauges:
+        now, low, high = ("-" if v is None or v == float("inf") else f"{v:,.1f}" for v in (g.power_w, g.low_w, g.high_w))
+        label = f"{g.key}  {g.name}" + ("  (estimated)" if g.estimated else "")
+        table.add_row(label, now, low, high, f"{g.energy_j:,.0f}", f"{g.energy_j / 3600:.4g}")
+    return table
