@@ -5,9 +5,12 @@ The tables are data/catalog/*.csv. A name is matched without case, spaces, punct
 """
 
 import difflib
+import json
+import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
+from pathlib import Path
 
 import pandas as pd
 
@@ -106,22 +109,9 @@ class Electricity:
     retrieved: str
 
 
+NEAR_SHARE = 0.15
 _KINDS = {"gpu": ("gpus", Gpu), "model": ("models", Model), "task": ("tasks", Task), "region": ("electricity", Electricity)}
 _VENDOR_WORDS = re.compile(r"\b(nvidia|geforce|tesla|amd|instinct|graphics|gpu)\b")
-_FAMILIES = (
-    (r"rtx50\d\d", "rtx50"),
-    (r"rtx40\d\d", "rtx40"),
-    (r"rtx30\d\d", "rtx30"),
-    (r"rtx20\d\d|gtx16\d\d|rtx[45678]000$|t\d+", "rtx20|t"),
-    (r"gb?[23]00|b\d+|gb\d+", "b"),
-    (r"gh200|h\d+", "h"),
-    (r"l\d+", "l"),
-    (r"rtx\d000ada", "rtx6000_ada"),
-    (r"(rtx)?a\d+", "a"),
-    (r"v\d+|titanv", "v"),
-    (r"p\d+", "p"),
-    (r"mi\d+", "mi"),
-)
 
 
 def _key(name: str) -> str:
@@ -239,27 +229,192 @@ def regions() -> list[Electricity]:
     return list(_entries("region").values())
 
 
-def _number(key: str) -> int:
-    """The first number in a key: 4070 of `rtx4070ti`."""
-    return int(re.search(r"\d+", key).group())
+def nearest_gpu(name: str, memory_gb: float | None = None, bandwidth_gb_s: float | None = None) -> tuple[Gpu, str]:
+    """(GPU, remark): the card itself, or where it is unknown the nearest one, if memory and bandwidth are given and within 15 % of it.
 
-
-def nearest_gpu(name: str) -> tuple[Gpu, str]:
-    """(GPU, remark): the card itself, or the nearest one of its architecture, and then the remark says so; empty for an exact name.
-
-    Raises UserError where the name tells no architecture.
+    Raises UserError for an unknown card whose memory and bandwidth are not given, or that no card is near to.
     """
     try:
         slug, note = resolve("gpu", name)
         return _entries("gpu")[slug], f"'{name}' is {note}" if note else ""
     except UserError:
-        key = _key(name)
-        family = next((prefix for pattern, prefix in _FAMILIES if re.match(pattern, key)), None)
-        if family is None:
+        if memory_gb is None or bandwidth_gb_s is None:
             raise
-    known = [g for g in gpus() if re.match(rf"({family})(\d|$)", g.slug)]
-    best = min(known, key=lambda g: abs(_number(g.slug) - _number(key)))
-    return best, f"'{name}' {NOT_THERE}: taken as {best.name}, the nearest of the {best.architecture} architecture"
+    distance = {g: max(abs(g.memory_gb / memory_gb - 1), abs(g.bandwidth_gb_s / bandwidth_gb_s - 1)) for g in gpus() if g.memory_gb}
+    best = min(distance, key=distance.get)
+    if distance[best] > NEAR_SHARE:
+        found = f"unknown gpu '{name}' of {memory_gb:g} GB and {bandwidth_gb_s:g} GB/s"
+        raise UserError(found, "a card whose memory and bandwidth are within 15 % of one in data/catalog/gpus.csv", "add it to gpus.csv")
+    return best, f"'{name}' {NOT_THERE}: taken as {best.name}, whose memory and bandwidth are within 15 %"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides a model's bytes and flops: parameters [1e9] without an untied input table, layers, heads, experts.
+
+    `attention_layers` of the layers attend, `window_layers` of them within a window; `state_gb`: recurrent state that a sequence reads and
+    writes a step; `key` joins models of one shape; `origin` says where the shape comes from.
+    """
+
+    name: str
+    params_b: float
+    active_params_b: float
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    attention_layers: int
+    window_layers: int = 0
+    window: int = 0
+    experts: int = 0
+    experts_active: int = 0
+    state_gb: float = 0.0
+    origin: str = ""
+
+    @property
+    def key(self) -> str:
+        """One text for all models of this shape."""
+        return f"{self.params_b:.3g}b-a{self.active_params_b:.3g}b-{self.layers}x{self.hidden}"
+
+    @property
+    def expert_params_b(self) -> float:
+        """Parameters inside the experts [1e9]: what a token leaves out is (1 - k / E) of them."""
+        if not self.experts:
+            return 0.0
+        return (self.params_b - self.active_params_b) / (1 - self.experts_active / self.experts)
+
+    def touched(self, batch_size: float) -> float:
+        """Share of the experts that a batch reads, its tokens choosing independently: 1 - (1 - k / E)^batch."""
+        return 1 - (1 - self.experts_active / self.experts) ** batch_size if self.experts else 0.0
+
+    def imbalance(self, batch_size: float, num_gpus: float) -> float:
+        """Experts that the busiest of `num_gpus` GPUs reads over their mean: binomial counts, the largest of n is sqrt(2 ln n) sd off."""
+        if not self.experts or num_gpus <= 1:
+            return 1.0
+        own, share = self.experts / num_gpus, self.touched(batch_size)
+        mean = own * share
+        return min(own, mean + math.sqrt(2 * math.log(num_gpus) * mean * (1 - share))) / mean
+
+    def cache_gb(self, context_tokens: float) -> float:
+        """Keys, values and state that one sequence reads a step [1e9 bytes], 16 bit."""
+        full = (self.attention_layers - self.window_layers) * context_tokens
+        near = self.window_layers * min(context_tokens, self.window or context_tokens)
+        return 4 * self.kv_heads * self.head_dim * (full + near) / 1e9 + self.state_gb
+
+
+@cache
+def _shapes() -> dict[str, Shape]:
+    """Key of every id -> Shape: data/catalog/shapes.csv, then models.csv without an untied input table."""
+    found = {}
+    for row in tables.read_catalog("shapes").to_dict("records"):
+        values = {f.name: row[f.name] for f in fields(Shape) if f.name in row}
+        shape = Shape(name=row["hf_id"], origin=row["source"], **values)
+        for name in (row["hf_id"], *([] if pd.isna(row["names"]) else row["names"].split(";"))):
+            found[_key(name.rpartition("/")[2])] = shape
+    for m in models():
+        found.setdefault(_key(m.hf_id.rpartition("/")[2]), _of_model(m))
+    return found
+
+
+def _of_model(m: Model) -> Shape:
+    """The Shape of a catalog model."""
+    params = (m.params_total - (0 if m.tie_embeddings else m.params_embedding)) / 1e9
+    return Shape(m.hf_id, params, params, m.layers, m.hidden, m.heads, m.kv_heads, m.head_dim, m.layers, origin=m.source)
+
+
+def shape(name: str | None = None, **given: float | None) -> Shape:
+    """The shape of a model: of the catalog, of a local config.json, or of its size (given, or in its name), what is given replacing.
+
+    `given`: params_b, active_params_b, layers, hidden, kv_heads; None means not given. Layers and width that nobody states are those of
+    the listed model nearest in size. Raises UserError where not even a size is known.
+    """
+    given = {k: float(v) for k, v in given.items() if v is not None and not pd.isna(v)}
+    if isinstance(name, str) and name:
+        found = _listed(name) or _from_folder(name)
+        if found:
+            return replace(found, **_typed(given)) if given else found
+        total, active = sizes_in_name(name)
+        given = {k: v for k, v in (("params_b", total), ("active_params_b", active)) if v} | given
+    if "params_b" not in given:
+        raise UserError(
+            f"unknown model '{name}' that states no size", "an id of data/catalog, a folder with config.json, or params_b", "give its size"
+        )
+    given.setdefault("active_params_b", given["params_b"])
+    return _by_size(str(name or f"{given['params_b']:g}B"), given)
+
+
+def _typed(given: dict[str, float]) -> dict:
+    """Given values with counts as integers; layers given replace the attending ones too."""
+    out = {k: v if k.endswith("_b") else int(v) for k, v in given.items()}
+    return out | ({"attention_layers": out["layers"]} if "layers" in out else {})
+
+
+def _listed(name: str) -> Shape | None:
+    """The Shape of a listed id, also with a precision at its end (-FP8, -AWQ, -GPTQ-Int4, -GGUF)."""
+    short = re.sub(r"(?i)[-_](fp8|bf16|awq|gptq|int[48]|w[48]a\d+|nvfp4|mxfp4|gguf|quantized|dynamic|bnb|4bit|8bit)+(?=$|[-_.])", "", name)
+    for candidate in (name, short, short.replace("Meta-Llama", "Llama")):
+        key = _key(candidate.rpartition("/")[2])
+        if key in _shapes():
+            return _shapes()[key]
+        if _index("model").get(_key(candidate)):
+            return _of_model(model(candidate))
+    return None
+
+
+def _from_folder(name: str) -> Shape | None:
+    """The Shape of a local folder's config.json, or of such a file; None where there is none. Raises UserError for one without shapes."""
+    path = Path(name).expanduser()
+    path = path / "config.json" if path.is_dir() else path
+    if path.suffix != ".json" or not path.is_file():
+        return None
+    return shape_of_config(json.loads(path.read_text()), name)
+
+
+def shape_of_config(config: dict, name: str) -> Shape:
+    """The Shape of a Hugging Face config.json (dict), mixtures of experts included. Raises UserError for a missing field."""
+    c = config.get("text_config", config)
+    try:
+        hidden, layers = c.get("hidden_size") or c["n_embd"], c.get("num_hidden_layers") or c["n_layer"]
+        heads, vocab = c.get("num_attention_heads") or c["n_head"], c["vocab_size"]
+    except KeyError as missing:
+        raise UserError(f"the config of {name} has no {missing}", "a decoder's config.json", "give params_b, layers and hidden") from None
+    kv, width = c.get("num_key_value_heads") or heads, c.get("head_dim") or hidden // heads
+    experts = c.get("num_local_experts") or c.get("num_experts") or c.get("n_routed_experts") or 0
+    active = c.get("num_experts_per_tok") or c.get("num_experts_per_token") or 0
+    inner = c.get("intermediate_size") or 4 * hidden
+    gates = 2 if c.get("model_type") in ("gpt2", "gpt_neox", "opt", "falcon", "starcoder2", "bloom", "phi", "gptj") else 3
+    attention = layers * hidden * width * (2 * heads + 2 * kv)
+    expert = gates * hidden * (c.get("moe_intermediate_size") or inner)
+    mlp = layers * (expert * experts if experts else gates * hidden * inner)
+    shared = layers * expert * (c.get("n_shared_experts") or 0)
+    total = (attention + mlp + shared + vocab * hidden) / 1e9
+    used = total - (layers * expert * (experts - active) / 1e9 if experts else 0)
+    return Shape(name, total, used, layers, hidden, heads, kv, width, layers, experts=experts, experts_active=active, origin="config.json")
+
+
+def _by_size(name: str, given: dict[str, float]) -> Shape:
+    """A Shape of the given size: layers, width, heads and experts of the listed model nearest in total and active parameters."""
+    total, active = given["params_b"], given["active_params_b"]
+    if not 0 < active <= total:
+        raise UserError(f"{active:g} B active of {total:g} B parameters", "0 < active <= total", "correct the sizes")
+    mixture = active < 0.9 * total
+    alike = [s for s in dict.fromkeys(_shapes().values()) if (s.experts > 0) == mixture and not s.state_gb]
+    near = min(alike, key=lambda s: abs(math.log(s.params_b / total)) + abs(math.log(s.active_params_b / active)))
+    return replace(near, name=name, origin=f"layers and width as {near.name}, the listed model nearest in size", **_typed(given))
+
+
+def sizes_in_name(name: str) -> tuple[float | None, float | None]:
+    """(total, active) parameters [1e9] that a name states: `30B-A3B` -> (30, 3), `8x7B` -> (46.7, 12.9), `Foo-7B` -> (7, None)."""
+    text = name.lower().replace("_", "-")
+    if found := re.search(r"(\d+)x(\d+(?:\.\d+)?)b", text):
+        count, each = int(found[1]), float(found[2])
+        total = 0.83 * count * each  # attention and embedding are shared: Mixtral 8x7B holds 46.7, 8x22B 140.6
+        return total, (0.034 + 0.966 * 2 / count) * total if count > 2 else None
+    active = re.search(r"(?<![a-z0-9.])a(\d+(?:\.\d+)?)b(?![a-z])", text)
+    sizes = re.findall(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bmt])(?![a-z])", text)
+    scale = {"b": 1.0, "m": 1e-3, "t": 1e3}
+    return (float(sizes[0][0]) * scale[sizes[0][1]] if sizes else None), (float(active[1]) if active else None)
 
 
 def params_in_name(name: str) -> float | None:

@@ -1,15 +1,27 @@
-"""Energy and speed of configurations that nobody measured, each with an interval from its own leave-one-out errors.
+"""Energy, power and speed of configurations that nobody measured, each with an interval from errors on groups never seen.
 
-rows         the clean rows that may be learned from, one accounting at a time, and what was left out and why
-features     what a configuration must do: layers, linear modules, bytes and flops of a decode step
-models       the two models: physics (energy and time of one decode step) and a log-linear baseline
-support      where a prediction may be asked for: strategies, sizes, batches and cards that the rows have seen
-folds        leave one GPU, model or session out: the errors that intervals are made of
-prediction   a configuration -> energy per token, throughput and power with intervals, or a refusal that says what to measure
+predictor    predict(table): energy, power, throughput, latency with intervals; the user's own rows; the errors by kind of question
+sources      all rows that are learned from, published and measured, in one tidy table
+work         what a configuration must move, compute and launch, from shapes and datasheets
+physics      time and power of a step: constants of engines and formats, shrunken effects of chips and sessions
+accuracy     folds that leave out models, cards and engines; baselines; conformal intervals by kind
+rows, features, models, support, folds, prediction    the rows of pairs that the advisor compares, with their two models
 """
 
-from eai.predict.folds import fold_errors, fold_table
-from eai.predict.prediction import Prediction, predict
-from eai.predict.rows import clean_rows, left_out
+import pandas as pd
 
-__all__ = ["Prediction", "clean_rows", "fold_errors", "fold_table", "left_out", "predict"]
+from eai.predict.folds import fold_errors, fold_table
+from eai.predict.prediction import Prediction
+from eai.predict.prediction import predict as predict_one
+from eai.predict.predictor import stated_errors
+from eai.predict.rows import clean_rows, left_out
+from eai.predict.sources import evidence
+
+__all__ = ["Prediction", "clean_rows", "evidence", "fold_errors", "fold_table", "left_out", "predict", "predict_one", "stated_errors"]
+
+
+def predict(table, *arguments, **options):
+    """`predictor.predict` of a table (DataFrame); of a card and a model, `prediction.predict`."""
+    from eai.predict import predictor
+
+    return predictor.predict(table, *arguments, **options) if isinstance(table, pd.DataFrame) else predict_one(table, *arguments, **options)

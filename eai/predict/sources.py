@@ -1,0 +1,118 @@
+"""All rows that the predictor learns from, in one tidy table: published by others, measured in this repository, and the user's own.
+
+Each published source is a table of data/published; its doubts stand in the rows. A row with a doubt that breaks the physics (weights on
+the host, a kernel that is not fused, speculative decoding, power of a whole machine) stays in the table and is not learned from.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from eai import tables
+from eai.predict import work
+from eai.predict.rows import LAWLESS, all_rows
+
+SOURCES = (
+    "mlenergy_v3_h100", "mlenergy_v2_a100", "joulebench_a100_pcie", "energybench_a100_pcie",
+    "jetson_orin_llamacpp", "strix_halo_llamacpp", "ollama_wall_peak", "mlperf_power_wall",
+)  # fmt: skip
+COLUMNS = (
+    "gpu", "num_gpus", "model", "params_b", "active_params_b", "quantization", "engine", "engine_version", "batch_size", "input_tokens",
+    "output_tokens", "energy_j_per_token", "power_w", "throughput_tok_s", "itl_s", "basis", "boundary", "accounting", "source", "row", "n",
+    "spread", "doubt",
+)  # fmt: skip
+PROMPTS = {
+    "lm-arena-chat": 300,
+    "gpqa": 250,
+    "sourcegraph-fim": 1000,
+    "chat": 250,
+    "code": 200,
+    "static batch": 60,
+    "decode": 0,
+    "single": 60,
+}
+"""Prompt tokens taken for a load whose source does not give them: of its task's usual prompts."""
+BROKEN = "offloaded|not fused|without a fused|speculative|ran on the processor|several machines|filed under another|Raspberry Pi"
+BOARDS = ("gpu", "module", "soc")
+LEAST_DECODED = 128
+
+
+def _published(name: str) -> pd.DataFrame:
+    """One source's rows in the evidence's columns, with `session`, `load`, `expert_parallel` and `learned`."""
+    raw = tables.read_published(name)
+    options = pd.DataFrame([json.loads(o) for o in raw["options"]], index=raw.index)
+    get = lambda frame, column: frame[column] if column in frame else pd.Series(np.nan, index=raw.index)  # noqa: E731
+    out = pd.DataFrame({c: get(raw, c) for c in COLUMNS}, index=raw.index)
+    out["engine_version"], out["load"] = get(options, "engine_version"), get(options, "load")
+    out["expert_parallel"] = get(options, "expert_parallel").fillna(1)
+    if name == "mlenergy_v3_h100":
+        out["engine_version"] = "0.11 (benchmark v3.0)"
+    out["input_tokens"] = out["input_tokens"].fillna(out["load"].map(PROMPTS))
+    out["n"], out["spread"] = get(raw, "n_runs"), get(raw, "energy_std_j_per_token") / raw.get("energy_j_per_token", np.nan)
+    out["session"], out["basis"], out["doubt"] = name + ":" + raw["session"].astype(str), "published", get(raw, "doubt").fillna("")
+    out["row"] = [f"{name}:{line}" for line in range(2, len(raw) + 2)]
+    broken = out["doubt"].str.contains(BROKEN) | out["throughput_tok_s"].isna() | out["batch_size"].isna()
+    out["learned"] = ~broken & (name != "mlperf_power_wall") & ~((out["load"] == "decode") & (out["output_tokens"] < LEAST_DECODED))
+    return out
+
+
+def _pairs(experiments: list[str | Path] | None) -> pd.DataFrame:
+    """EcoCompute's rows and measured experiments, through the checks of `rows`: gross energy of transformers on one GPU."""
+    raw = all_rows("gross", experiments)
+    raw = raw[raw["energy_j_per_token"].notna() & raw["why"].isin(("", LAWLESS))]
+    out = pd.DataFrame({c: raw.get(c, np.nan) for c in COLUMNS}, index=raw.index)
+    out["quantization"] = raw.get("quantization_as_named", raw["quantization"])
+    out = out.assign(num_gpus=1, engine="transformers", boundary="gpu", accounting="gross", row=raw["source_row"], n=raw["n_runs"])
+    out["power_w"] = raw["energy_j_per_token"] * raw["throughput_tok_s"]
+    out = out.assign(itl_s=raw["batch_size"] / raw["throughput_tok_s"], spread=raw["u_log"], doubt=raw["why"], session=raw["session"])
+    published = raw["basis"] == "published"
+    out["source"] = np.where(published, "ecocompute", raw["session"])
+    return out.assign(learned=raw["why"] == "", load="static batch", expert_parallel=1.0, tensor_parallel=np.nan)
+
+
+def evidence(experiments: list[str | Path] | None = None, extras: bool = False) -> pd.DataFrame:
+    """Every row of evidence, published and measured, one accounting (gross): the columns of `COLUMNS`.
+
+    `experiments`: the user's own (names or folders) beside this repository's campaigns. `extras` adds session, load, expert_parallel and
+    whether the row is learned from.
+    """
+    parts = [_published(name) for name in SOURCES] + [_pairs(None)]
+    if experiments:
+        own = _pairs(list(experiments))
+        parts.append(own[own["basis"] == "measured"])
+    parts = [p.dropna(axis=1, how="all") for p in parts if len(p)]
+    found = pd.concat(parts, ignore_index=True)
+    shapes = {m: work.catalog.shape(m) for m in found["model"].unique()}
+    found["params_b"] = found["model"].map(lambda m: shapes[m].params_b)
+    found["active_params_b"] = found["model"].map(lambda m: shapes[m].active_params_b)
+    found["itl_s"] = found["itl_s"].fillna((found["batch_size"] / found["throughput_tok_s"]).where(found["input_tokens"] < 200))
+    extra = ("session", "load", "expert_parallel", "learned")
+    return found.reindex(columns=[*COLUMNS, *(extra if extras else ())])
+
+
+def learned(table: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The rows that are learned from, repeats of one configuration and session joined (geometric means), with their work.
+
+    Adds `step_s`, `power_w` and `power_share` (NaN where only the throughput is known, or a whole machine's power), `family`, `source`.
+    """
+    table = evidence(extras=True) if table is None else table
+    table = table[table["learned"].astype(bool)].copy()
+    table["power_w"] = (table["energy_j_per_token"] * table["throughput_tok_s"]).where(table["boundary"].isin(BOARDS))
+    table["output_tokens"], table["input_tokens"] = table["output_tokens"].fillna(256), table["input_tokens"].fillna(60)
+    table["batch"] = table["batch_size"].round(1)
+    lengths = np.where(table["source"].isin(("energybench", "jetson_llm_maxperf")), table["input_tokens"].astype(str), table["load"])
+    keys = ["source", "session", "gpu", "num_gpus", "expert_parallel", "engine", "engine_version", "model", "quantization", "batch"]
+    numbers = ["batch_size", "input_tokens", "output_tokens", "throughput_tok_s", "power_w", "itl_s"]
+    logs = np.log(table[numbers].clip(lower=1e-9))
+    groups = [table[k].fillna("") for k in keys] + [pd.Series(lengths, index=table.index, name="lengths")]
+    joined = np.exp(logs.groupby(groups).mean()).reset_index()
+    done, reason = work.table(joined.drop(columns=["throughput_tok_s", "power_w", "itl_s", "batch"]))
+    joined = joined[(reason == "").to_numpy()].drop(columns=["gpu", "model", "engine", "quantization", "batch", "expert_parallel"])
+    rows = done.join(joined)
+    rows["step_s"] = rows["batch"] / rows["throughput_tok_s"]
+    rows["power_share"] = rows["power_w"] / rows["n"] / rows["tdp_w"]
+    names = rows["model"].str.rpartition("/")[2].str.lower().str.extract(r"^(?:meta-)?([a-z]+)[-_]?(\d(?:\.5)?(?![\d.]*b))?")
+    rows["family"] = names[0] + names[1].fillna("")
+    return rows.reset_index(drop=True)

@@ -1,0 +1,142 @@
+"""What one decode step of a configuration must move, compute and launch: the inputs of the predictor, from shapes and datasheets alone.
+
+A table of configurations becomes a table of work, a row each: bytes of dense weights, of the experts that a batch touches, and of the KV
+cache [GB]; flops of decoding and of the prompts' share [GFLOP]; layers, sequences and GPUs; bandwidth, peak and limit of the card.
+"""
+
+import numpy as np
+import pandas as pd
+
+from eai import catalog, strategies
+from eai.errors import UserError
+
+SERVED, SERVED_2024, PLAIN, LLAMA = "vllm", "vllm_2024", "transformers", "llama.cpp"
+ENGINES = (PLAIN, SERVED, SERVED_2024, LLAMA)
+ALIKE = {
+    **dict.fromkeys(("sglang", "tensorrt-llm", "tgi", "lmdeploy", "mlc-llm", "aphrodite"), SERVED),
+    **dict.fromkeys(("exllama", "exllamav2", "mlx", "ktransformers", "llamafile"), LLAMA),
+    **dict.fromkeys(("huggingface", "hf", "torch", "pytorch"), PLAIN),
+    **dict.fromkeys(("ollama", "lm-studio", "llama-cpp", "llamacpp", "llama_cpp"), LLAMA),
+    "trt-llm": SERVED,
+    "tensorrt_llm": SERVED,
+    "tensorrtllm": SERVED,
+}
+"""Engines that no row measures, or other names, and the measured one whose constants stand for them."""
+SAME_ENGINE = ("huggingface", "hf", "torch", "pytorch", "ollama", "lm-studio", "llama-cpp", "llamacpp", "llama_cpp")
+FORMATS = {
+    "fp16": (16, 16, "fp16"), "bf16": (16, 16, "fp16"), "fp32": (32, 32, "fp32"), "tf32": (32, 32, "tf32"), "fp16_mixed": (32, 32, "fp16"),
+    "fp8": (8, 16, "fp8"), "fp8_block": (8.03, 16, "fp8"), "mxfp4": (4.25, 16, "fp16"), "nvfp4": (4.5, 16, "fp16"),
+    "int8_w8a8": (8, 16, "int8"), "awq": (4.15, 16, "fp16"), "gptq": (4.15, 16, "fp16"), "int4_wo": (4.25, 16, "fp16"),
+    "nf4": (4.5, 16, "fp16"), "nf4_dq": (4.127, 16, "fp16"), "fp4": (4.5, 16, "fp16"),
+    "int8_default": (8, 16, "fp16"), "int8_pure": (8, 16, "fp16"), "dynamic": (8, 32, "fp16"),
+    "gguf_q4_k_m": (4.85, 4.85, "fp16"), "gguf_q4_k_s": (4.6, 4.6, "fp16"), "gguf_q5_k_m": (5.7, 5.7, "fp16"),
+    "gguf_q3_k_m": (3.9, 3.9, "fp16"),     "gguf_q2_k": (3.0, 3.0, "fp16"), "gguf_f16": (16, 16, "fp16"), "gguf_mxfp4": (4.25, 8.5, "fp16"),
+}  # fmt: skip
+"""(bits of a quantized weight with its scales, of the others, peak that its products run at); of a GGUF mixture the file's mean."""
+DEQUANTIZED = {"nf4": 0, "nf4_dq": 0, "fp4": 0, "int8_default": 1, "int8_pure": 1, "dynamic": 1}
+SPECIAL = {"nf4": 0, "fp4": 0, "nf4_dq": 1, "int8_default": 2, "int8_pure": 3, "dynamic": 2}
+TWINS = {"a800": "a100", "h200": "h100", "gh200": "h100", "h20": "h100", "rtx4090d": "rtx4090", "rtx3090ti": "rtx3090"}
+DEFAULTS = {"num_gpus": 1, "batch_size": 1, "input_tokens": 256, "output_tokens": 256}
+NVLINK_GB_S, PCIE_GB_S = 450.0, 25.0
+COLUMNS = ("gpu", "num_gpus", "model", "quantization", "engine", *DEFAULTS)
+
+
+def silicon(slug: str) -> str:
+    """Name of the chip behind a card: boards of one chip share what was learned of it (A100 and A800, H100 and H200, 4090 and 4090 D)."""
+    chip = slug.split("_")[0]
+    return TWINS.get(chip, chip)
+
+
+def bits(quantization: str) -> tuple[float, float, str]:
+    """(bits of a quantized weight, of the others, peak) of a format. Raises UserError for a name that is none."""
+    name = str(quantization).lower()
+    if name in FORMATS:
+        return FORMATS[name]
+    if name.startswith("int8_t"):
+        return FORMATS["int8_default"]
+    try:
+        known = strategies.get(name)
+    except UserError:
+        near = ", ".join(sorted(FORMATS))
+        raise UserError(f"unknown quantization '{quantization}'", f"one of {near}, or gguf_<type>", "name the method that runs") from None
+    return known.weight_bits + known.scale_bits, known.weight_bits + known.scale_bits, "fp16"
+
+
+def engine(name: object, quantization: str, num_gpus: float, version: object = None) -> tuple[str, bool]:
+    """(measured engine whose constants are used, whether rows measure this very engine).
+
+    Without a name: llama.cpp for GGUF, transformers for bitsandbytes and for 16-bit weights on one GPU, else vLLM.
+    """
+    if not isinstance(name, str) or not name.strip():
+        if quantization.startswith("gguf"):
+            return LLAMA, True
+        return (SERVED if quantization not in (*SPECIAL, "fp16", "bf16", "fp32", "tf32") or num_gpus > 1 else PLAIN), True
+    key = name.strip().lower().replace(" ", "-")
+    old = isinstance(version, str) and ("2024" in version or version.lstrip("v").startswith(("0.2", "0.3", "0.4", "0.5")))
+    if key in ("vllm_2024", "vllm") and (old or key == "vllm_2024"):
+        return SERVED_2024, True
+    if key in ENGINES:
+        return key, True
+    if key in ALIKE:
+        return ALIKE[key], key in SAME_ENGINE
+    raise UserError(f"unknown engine '{name}'", f"one of {', '.join(sorted({*ENGINES, *ALIKE} - {SERVED_2024}))}", "name the nearest")
+
+
+def _peak(card: catalog.Gpu, kind: str) -> float:
+    """Dense peak [GFLOP/s] of a format's products; where the card has none of its own, of FP16, then of FP32."""
+    own = {"fp8": card.fp8_tflops, "int8": card.int8_tops, "fp32": card.fp32_tflops, "tf32": card.tf32_tflops}.get(kind)
+    return 1e3 * (own or card.fp16_tflops or card.fp32_tflops)
+
+
+def of(row: dict) -> dict:
+    """The work of one configuration (a dict of the columns of `predict`). Raises UserError for what it cannot resolve."""
+    row = {k: (None if v is None or (isinstance(v, float) and np.isnan(v)) else v) for k, v in row.items()}
+    card = row["gpu"] if isinstance(row["gpu"], catalog.Gpu) else catalog.nearest_gpu(str(row["gpu"]))[0]
+    if card.bandwidth_gb_s is None or card.tdp_w is None:
+        raise UserError(f"no bandwidth or power limit of {card.name}", "a GPU of data/catalog/gpus.csv", "name a GPU")
+    n, batch, tokens_in, tokens_out = (float(row.get(k) if row.get(k) is not None else v) for k, v in DEFAULTS.items())
+    if min(n, batch, tokens_out) <= 0 or tokens_in < 0:
+        raise UserError("a count below its least", "num_gpus, batch_size and output_tokens above 0, input_tokens from 0", "correct the row")
+    shape = catalog.shape(row.get("model"), **{k: row.get(k) for k in ("params_b", "active_params_b", "layers", "hidden", "kv_heads")})
+    quantization = str(row.get("quantization") or "bf16").lower()
+    width, rest, kind = bits(quantization)
+    which, measured = engine(row.get("engine"), quantization, n, row.get("engine_version"))
+    experts, touched = shape.expert_params_b, shape.touched(batch)
+    parallel = float(row.get("expert_parallel") or (n if shape.experts and which == SERVED and n > 1 and quantization != "mxfp4" else 1))
+    dense = shape.params_b - experts
+    dense_gb = dense * (rest if quantization in ("mxfp4", "gguf_mxfp4") else width) / 8
+    context = tokens_in + tokens_out / 2
+    cache = shape.cache_gb(context) * batch
+    attention = 4 * shape.attention_layers * shape.heads * shape.head_dim * context * batch / 1e9
+    return {
+        "gpu": card.slug, "chip": silicon(card.slug), "model": shape.name, "shape": shape.key, "quantization": quantization,
+        "engine": which, "measured_engine": measured, "n": n, "batch": batch, "dense_gb": dense_gb,
+        "expert_gb": experts * touched * width / 8,
+        "imbalance": shape.imbalance(batch, n) if parallel > 1 else 1.0, "cache_gb": cache, "params_b": shape.params_b,
+        "gflop": 2 * shape.active_params_b * batch + attention, "prefill_gflop": 2 * shape.active_params_b * batch * tokens_in / tokens_out,
+        "layers": shape.layers, "hidden": shape.hidden, "mixture": float(shape.experts > 0), "expert_parallel": parallel,
+        "bandwidth_gb_s": card.bandwidth_gb_s, "peak_gflop_s": _peak(card, kind), "tdp_w": card.tdp_w, "memory_gb": card.memory_gb,
+        "link_gb_s": NVLINK_GB_S if "HBM" in str(card.memory_type) else PCIE_GB_S,
+        "memory": 0 if "HBM" in str(card.memory_type) else 2 if "LPDDR" in str(card.memory_type) else 1,
+        "weights_gb": (dense * rest if quantization == "mxfp4" else dense * width) / 8 + experts * width / 8,
+        "dequantized": DEQUANTIZED.get(quantization, 1 if quantization.startswith("int8_t") else -1),
+        "special": SPECIAL.get(quantization, 2 if quantization.startswith("int8_t") else -1),
+    }  # fmt: skip
+
+
+def table(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """(work of each row that resolves, reason of each row, empty if it does); equal configurations are resolved once."""
+    seen: dict[tuple, dict | str] = {}
+    found, reasons = [], []
+    for row in rows.to_dict("records"):
+        key = tuple(sorted((k, str(v)) for k, v in row.items()))
+        if key not in seen:
+            try:
+                seen[key] = of(row)
+            except UserError as error:
+                seen[key] = str(error)
+        made = seen[key]
+        reasons.append(made if isinstance(made, str) else "")
+        found.append({} if isinstance(made, str) else made)
+    reason = pd.Series(reasons, index=rows.index, dtype=object)
+    return pd.DataFrame([f for f in found if f], index=rows.index[(reason == "").to_numpy()]), reason
