@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import simulated_studies
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from eai.claims import checks, printed, quantities, scores, serial, simulate
-from eai.claims.configuration import same_or_less_specific
+from eai.claims import chance, checks, quantities, tabular
 from eai.claims.findings import lines, parse_rows
+from eai.claims.tabular import same_or_less_specific
 from eai.errors import UserError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -24,7 +25,7 @@ def found(frame, check, **options):
 
 
 def study(seed=3):
-    return simulate.study(np.random.default_rng(seed))
+    return simulated_studies.study(np.random.default_rng(seed))
 
 
 def test_the_clean_table_has_no_inconsistency_and_many_checks_ran():
@@ -40,18 +41,18 @@ def test_the_clean_table_has_no_inconsistency_and_many_checks_ran():
 def test_half_step_covers_what_was_rounded_away(numbers, decimals):
     exact = np.array(numbers) / 7.0
     shown = np.round(exact, decimals)
-    half = printed.half_steps(shown)
+    half = tabular.half_steps(shown)
     # a column may by chance look coarser than it was printed, never finer
     assert np.all(half >= 0.5 * 10.0**-decimals * (1 - 1e-9)) or np.all(shown == 0)
 
 
 def test_half_step_of_six_digit_figures_grows_with_the_figure():
-    half = printed.half_steps(np.array([13.4304, 1740.34, 939.128]))
+    half = tabular.half_steps(np.array([13.4304, 1740.34, 939.128]))
     assert half == pytest.approx([0.5e-4, 0.5e-2, 0.5e-3])
 
 
 def test_unrounded_figures_have_no_step():
-    assert printed.half_steps(np.random.default_rng(0).normal(size=20)).max() == 0
+    assert tabular.half_steps(np.random.default_rng(0).normal(size=20)).max() == 0
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_one_figure_for_two_configurations_is_found():
 
 
 def test_figures_equal_on_two_gpus_are_found():
-    frame = simulate.campaign(np.random.default_rng(1), net=False)
+    frame = simulated_studies.campaign(np.random.default_rng(1), net=False)
     twin = frame.assign(gpu="gpu-z", power_w=frame["power_w"] * 1.2)
     bad = found(pd.concat([frame, twin], ignore_index=True), "one_value")
     assert bad["reason"].str.contains("differ in gpu").any()
@@ -268,21 +269,21 @@ def test_scores_beyond_binomial_error_are_found():
 def test_z_of_two_proportions_agrees_with_the_chi_square_of_the_table():
     counts = np.array([[60, 40], [45, 55]])
     chi2 = stats.chi2_contingency(counts, correction=False).statistic
-    assert scores.z_of(0.60, 0.45, 100, 100) ** 2 == pytest.approx(chi2)
+    assert chance.z_of(0.60, 0.45, 100, 100) ** 2 == pytest.approx(chi2)
 
 
 def test_lag_one_of_independent_runs_has_the_stated_mean_and_variance():
     rng = np.random.default_rng(0)
     y, group = rng.normal(size=(4000, 10)), np.repeat(np.arange(4000), 10)
-    r, z, n = serial.lag_one(y.ravel(), group)
+    r, z, n = chance.lag_one(y.ravel(), group)
     assert n == 4000 and r == pytest.approx(-0.1, abs=4 * np.sqrt(64 / 900 / 4000))
-    each = [serial.lag_one(row, np.zeros(10))[0] for row in y[:1500]]
+    each = [chance.lag_one(row, np.zeros(10))[0] for row in y[:1500]]
     assert np.var(each) == pytest.approx(64 / 900, rel=0.12)
     assert abs(z) < 4
 
 
 def test_drifting_runs_are_found():
-    frame = simulate.runs(np.random.default_rng(2))
+    frame = simulated_studies.runs(np.random.default_rng(2))
     frame["energy_j_per_1k_tok"] *= 1 + 0.01 * frame["run"]
     assert not found(frame, "serial").empty
 
@@ -291,7 +292,7 @@ def test_drifting_runs_are_found():
 
 
 def test_a_net_label_on_gross_figures_is_found():
-    frame = simulate.campaign(np.random.default_rng(0), net=False).assign(accounting="net", idle_stated_w=45.2)
+    frame = simulated_studies.campaign(np.random.default_rng(0), net=False).assign(accounting="net", idle_stated_w=45.2)
     (bad,) = found(frame, "accounting").to_dict("records")
     assert "45.2 W" in bad["reason"] and (bad["stated"], bad["computed"]) == ("net", "gross")
 
@@ -340,7 +341,13 @@ def test_two_columns_of_one_meaning_are_refused():
 
 
 @pytest.mark.parametrize(
-    "make", [simulate.study, simulate.runs, lambda r: simulate.campaign(r, True), lambda r: simulate.campaign(r, False)]
+    "make",
+    [
+        simulated_studies.study,
+        simulated_studies.runs,
+        lambda r: simulated_studies.campaign(r, True),
+        lambda r: simulated_studies.campaign(r, False),
+    ],
 )
 def test_clean_tables_raise_no_alarm(make):
     """Eight tables of each shape: at 1 % a table at most, no alarm is expected in thirty-two (0.3)."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai.claims import foreign
-from eai.claims.cells import numeric, plain_number
+from eai.claims.quantities import numeric, plain_number
 from eai.errors import UserError
 
 

@@ -6,7 +6,7 @@ import pytest
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from eai.claims import measured
-from eai.claims.experiment import ENERGY
+from eai.claims.measured import ENERGY
 from eai.errors import UserError
 
 CLAIM = {

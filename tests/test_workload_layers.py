@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 
 from eai import strategies
-from eai.claims.affine import symmetric
+from eai.claims.checks import symmetric
 from eai.workload import formats, models
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -1,4 +1,11 @@
-"""All checks on one table, and on all tables of one source together; the false-alarm rate is shared out here.
+"""Rows that a table itself marks as best, against its own figures.
+
+Affine and symmetric 8-bit quantization, the reference: q = clamp(round(x / step) + zero point), and the check of a printed example.
+
+Formulas: Jacob et al. 2018 (arXiv 1712.05877), equation 1; symmetric: Wu et al. 2020 (arXiv 2004.09602), equation 8. A worked
+example's `scale` is often 1 / step, the factor that x is multiplied by; that is what `scale` means here.
+
+All checks on one table, and on all tables of one source together; the false-alarm rate is shared out here.
 
 Checks that only do arithmetic on printed figures cannot fail on a table that was computed correctly. The five that weigh chance
 (one value for two configurations, two values for one, two changes, product structure, scores, serial correlation) share the
@@ -6,33 +13,147 @@ table's rate of 1 % equally, by Bonferroni.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from eai.claims import accounting, affine, derived, ordering, physical, repeated, restated, scores, serial, structure
-from eai.claims.findings import Finding, lines, to_frame
+from eai.claims import chance, physical, relations, repeated
+from eai.claims.findings import Finding, lines, number, to_frame
 from eai.claims.quantities import ENERGIES
 from eai.claims.tabular import Table, build, stack
+
+_MARKS = ("yes", "true", "1", "best", "x", "*")
+
+
+def ordering(table: Table) -> list[Finding]:
+    """Marked rows (a `best` column) that another row of the same task, GPU or model beats in energy; printed ties are allowed."""
+    energy = next((e for e in ENERGIES if table.has(e)), None)
+    if energy is None or not table.has("best"):
+        return []
+    x, h = table.column(energy), table.step(energy)
+    marked = np.isin(np.char.lower(table.key("best").astype(str)), _MARKS) & np.isfinite(x)
+    choice = next((f for f in ("quantization", "gpu", "model") if table.has(f)), None)
+    group = table.groups([f for f in table.factors() if f != choice])
+    found = []
+    for i in np.flatnonzero(marked):
+        rivals = np.flatnonzero((group == group[i]) & np.isfinite(x))
+        j = rivals[np.argmin(x[rivals])]
+        if x[j] + h[j] < x[i] - h[i]:
+            reason = f"{table.key(choice)[i]} is marked best at {number(x[i])}, but {table.key(choice)[j]} has {number(x[j])} {energy}"
+            found.append(
+                Finding(
+                    "ordering",
+                    "the row marked best takes the least energy",
+                    "inconsistent",
+                    reason,
+                    str(table.key(choice)[i]),
+                    str(table.key(choice)[j]),
+                    (int(i), int(j)),
+                    str(i),
+                )
+            )
+    if not found and marked.any():
+        rows = np.flatnonzero(np.isin(group, group[marked]) & np.isfinite(x))
+        found = [
+            Finding(
+                "ordering",
+                "the row marked best takes the least energy",
+                "consistent",
+                f"{marked.sum()} marked rows take the least energy of their group",
+                positions=tuple(map(int, rows)),
+            )
+        ]
+    return found
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """q = clamp(round(scale x + zero_point), q_min, q_max), and back."""
+
+    scale: float
+    zero_point: float
+    q_min: int
+    q_max: int
+
+    def quantize(self, x: np.ndarray) -> np.ndarray:
+        """Integer codes of x, ties to even as IEEE 754 and torch round."""
+        return np.clip(np.round(self.scale * np.asarray(x, dtype=float) + self.zero_point), self.q_min, self.q_max).astype(np.int64)
+
+    def dequantize(self, q: np.ndarray) -> np.ndarray:
+        """The values that the codes stand for."""
+        return (np.asarray(q, dtype=float) - self.zero_point) / self.scale
+
+    @property
+    def step(self) -> float:
+        """The distance of neighbouring values; inside the range the error is at most half of it."""
+        return 1.0 / self.scale
+
+
+def affine(low: float, high: float, bits: int = 8) -> Quantizer:
+    """The unsigned affine quantizer whose range covers [low, high] and holds 0 exactly.
+
+    Raises ValueError for an empty or unbounded range.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if not np.isfinite([low, high]).all() or low == high:
+        raise ValueError(f"the range [{low}, {high}] cannot be quantized: it must be finite and not empty")
+    top = 2**bits - 1
+    scale = top / (high - low)
+    return Quantizer(scale, float(np.clip(np.round(-low * scale), 0, top)), 0, top)
+
+
+def symmetric(largest: float, bits: int = 8) -> Quantizer:
+    """The signed symmetric quantizer with zero point 0 that covers [-largest, largest] (codes -127 to 127 for 8 bits).
+
+    Raises ValueError unless `largest` is positive and finite.
+    """
+    if not (np.isfinite(largest) and largest > 0):
+        raise ValueError(f"the largest magnitude is {largest}: it must be positive and finite")
+    top = 2 ** (bits - 1) - 1
+    return Quantizer(top / largest, 0.0, -top, top)
+
+
+def affine_example(table: Table) -> list[Finding]:
+    """Printed codes q against the printed rule: scale, zero point and range stand in the table's own columns."""
+    needed = ("x", "q", "scale", "zero_point", "q_min", "q_max")
+    if not table.has(*needed):
+        return []
+    x, q, scale, zero, low, high = (table.column(n) for n in needed)
+    raw = scale * x + zero
+    computed = np.clip(np.round(raw), low, high)
+    seen = np.isfinite(computed) & np.isfinite(q)
+    claim = "q = clamp(round(scale x + zero_point), q_min, q_max)"
+    found = []
+    for i in np.flatnonzero(seen & (computed != q)):
+        how = ", which is rounded down instead" if np.clip(np.floor(raw[i]), low[i], high[i]) == q[i] else ""
+        reason = f"x = {x[i]:g} gives {raw[i]:.2f}, so q = {computed[i]:.0f}; {q[i]:.0f} is printed{how}"
+        found.append(Finding("affine", claim, "inconsistent", reason, f"{q[i]:.0f}", f"{computed[i]:.0f}", (int(i),), str(i)))
+    if not found:
+        found = [
+            Finding("affine", claim, "consistent", f"{seen.sum()} codes follow the rule", positions=tuple(map(int, np.flatnonzero(seen))))
+        ]
+    return found
+
 
 FALSE_ALARM_RATE = 0.01
 _STATISTICAL: dict[str, Callable[[Table, float], list[Finding]]] = {
     "one_value": repeated.one_value,
     "two_values": repeated.two_values,
     "two_changes": lambda table, alpha: repeated.two_changes(table, _changes(table), alpha),
-    "structure": structure.structure,
-    "scores": scores.scores,
-    "serial": serial.serial,
+    "structure": chance.structure,
+    "scores": chance.scores,
+    "serial": chance.serial,
 }
 _ARITHMETIC: dict[str, Callable[[Table], list[Finding]]] = {
-    "derived": derived.derived,
-    "reductions": derived.reductions,
-    "ratios": derived.ratios,
-    "mislabelled": derived.mislabelled,
-    "accounting": accounting.accounting,
-    "countable": scores.countable,
-    "ordering": ordering.ordering,
-    "affine": affine.affine_example,
+    "derived": relations.derived,
+    "reductions": relations.reductions,
+    "ratios": relations.ratios,
+    "mislabelled": relations.mislabelled,
+    "accounting": physical.accounting,
+    "countable": chance.countable,
+    "ordering": ordering,
+    "affine": affine_example,
 }
 NEEDS = {
     "derived": "a quantity and what defines it, such as eor, accuracy and energy_wh",
@@ -67,7 +188,7 @@ def _changes(table: Table) -> list[tuple[int, int]]:
         if len(here) > 2000:
             continue
         part = table.take(np.isin(np.arange(len(table)), here))
-        ref = derived.references(part, np.flatnonzero(~base[here]), base[here], x[here])
+        ref = relations.references(part, np.flatnonzero(~base[here]), base[here], x[here])
         pairs += [(int(here[i]), int(here[j])) for i, j in ref.items()]
     return pairs
 
@@ -140,12 +261,10 @@ def check_source(frames: dict[str, pd.DataFrame], source: str) -> pd.DataFrame:
     share = FALSE_ALARM_RATE / 2
     found = [f for check in (repeated.one_value, repeated.two_values) for f in check(table, share)]
     across = [f for f in found if f.verdict == "consistent" or len(set(owner[list(f.positions)])) > 1]
-    return framed([*across, *restated.restated(table, owner)], table, source, owner)
+    return framed([*across, *repeated.restated(table, owner)], table, source, owner)
 
 
 @np.errstate(all="ignore")
 def rowwise(table: Table, limits: pd.DataFrame | None = None) -> pd.DataFrame:
     """The findings of the checks that look at one row at a time: what a file too long for memory gets, piece by piece."""
-    return framed(
-        [*derived.derived(table), *physical.physical(table, limits), *scores.countable(table), *affine.affine_example(table)], table
-    )
+    return framed([*relations.derived(table), *physical.physical(table, limits), *chance.countable(table), *affine_example(table)], table)

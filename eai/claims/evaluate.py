@@ -1,18 +1,175 @@
-"""One function a kind of claim: the claim and the rows it speaks of go in, a verdict with its numbers comes out.
+"""The rows that a claim speaks of: its tables stacked, filtered by its condition, and matched into pairs.
+
+A condition reads `gpu=a800|a800_sxm_80gb & params_b<=3`; `=` takes alternatives, an empty one meaning "not stated".
+
+One function a kind of claim: the claim and the rows it speaks of go in, a verdict with its numbers comes out.
 
 Numbers are compared as ranges: the claim's [low - tolerance, high + tolerance] against each figure's printed range.
+
+Claims about relations: who is best, what correlates, what interacts, what scales, where a sign turns.
 """
 
 import ast
 import operator
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from eai.claims import scope
+from eai.claims import physical
+from eai.claims.chance import z_of
 from eai.claims.findings import lines, number
+from eai.claims.quantities import FACTORS, QUANTITIES, SPREADS
+from eai.claims.relations import Known, Relation, complete, evaluate, printed
+from eai.claims.tabular import Table, build
 from eai.errors import UserError
+
+_CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=|<|>|=)\s*(.*?)\s*")
+LENGTHS = ("input_tokens", "output_tokens")
+BASELINES = ("unspecified_baseline", "fp16", "bf16", "fp32")
+
+
+def prepared(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A published table with its printed columns, every quantity that follows from them, and half-steps as `<quantity>~`.
+
+    Also `_table`, `_lines` (a tuple), `_accounting` (gross or net as computed), CVs in percent, and scores relative to the baseline's.
+    Repeated runs are averaged, their scatter becoming the CV.
+    """
+    out = frame.copy()
+    try:
+        table = build(frame, name)
+    except UserError:
+        table = None
+    if table is not None:
+        _add_known(out, table)
+    out["_table"], out["_lines"] = name, [(i + 2,) for i in range(len(out))]
+    out["_accounting"] = physical.kinds(table) if table is not None and table.has("power_w", "throughput_tok_s") else ""
+    for f in (*FACTORS, "session", "location", "architecture"):
+        out[f] = _text(out[f]) if f in out else ""
+    for quantity, spread in SPREADS.items():
+        if spread in out:
+            out[f"{quantity.split('_')[0]}_cv_pct"] = 100 * out[spread] / out[quantity]
+    if "run" in out:
+        out = _averaged(out)
+    return _retained(out)
+
+
+def _text(column: pd.Series) -> pd.Series:
+    """A key as text, numbers without a trailing .0, missing as empty."""
+    return column.map(lambda v: "" if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v))
+
+
+def _add_known(out: pd.DataFrame, table: Table) -> None:
+    """Write the printed and the computed quantities of `table` into `out`."""
+    known = complete(table)
+    if "energy_j_per_token" not in known and table.has("power_w", "throughput_tok_s"):
+        known = known | _energy_of_power(table)
+    for name, k in known.items():
+        if name in FACTORS and name != "params_b":
+            continue
+        out[name] = k.value
+        out[f"{name}~"] = (k.high - k.low) / 2
+
+
+def _energy_of_power(table: Table) -> dict[str, Known]:
+    """Gross energy per token where a table prints power and throughput but no energy at all."""
+    inputs = {n: printed(table, n) for n in ("power_w", "throughput_tok_s")}
+    powers = {"power_w": 1, "throughput_tok_s": -1}
+    relations = (
+        Relation("energy_j_per_token", powers),
+        Relation("energy_j_per_1k_tok", powers, 1e3),
+        Relation("tokens_per_j", {"power_w": -1, "throughput_tok_s": 1}),
+    )
+    return {r.target: evaluate(r, inputs, len(table)) for r in relations}
+
+
+def _averaged(out: pd.DataFrame) -> pd.DataFrame:
+    """One row a configuration instead of one a run; `throughput_cv_pct` and its like from the runs."""
+    keys = [*FACTORS, "session", "location", "architecture", "_table", "_accounting"]
+    numeric = [c for c in out.select_dtypes("number") if c not in keys and c != "run"]
+    grouped = out.groupby(keys, sort=False, dropna=False)
+    mean = grouped[numeric].mean().reset_index()
+    mean["_lines"] = grouped["_lines"].agg(lambda s: tuple(line for part in s for line in part)).to_numpy()
+    for quantity in SPREADS:
+        if quantity in numeric:
+            mean[f"{quantity.split('_')[0]}_cv_pct"] = (100 * grouped[quantity].std() / grouped[quantity].mean()).to_numpy()
+    return mean
+
+
+def _retained(out: pd.DataFrame) -> pd.DataFrame:
+    """Add `accuracy_retained_pct`: the score over the baseline's score of the same model, task and GPU."""
+    if "accuracy" not in out or not out["quantization"].isin(BASELINES).any():
+        return out
+    score, half = out["accuracy"], out["accuracy~"].fillna(0)
+    base = (
+        out[out["quantization"].isin(BASELINES) & score.notna()]
+        .drop_duplicates(["gpu", "model", "task"])
+        .set_index(["gpu", "model", "task"])
+    )
+    at = pd.MultiIndex.from_frame(out[["gpu", "model", "task"]])
+    reference, step = base["accuracy"].reindex(at).to_numpy(), base["accuracy~"].reindex(at).to_numpy()
+    ratio = 100 * score / reference
+    out["accuracy_retained_pct"] = np.where(out["quantization"].isin(BASELINES), np.nan, ratio)
+    out["accuracy_retained_pct~"] = ratio * (half / score + step / reference)
+    out["_reference_lines"] = pd.Series(base["_lines"].reindex(at).to_numpy(), index=out.index)
+    return out
+
+
+def meets(frame: pd.DataFrame, condition: str) -> np.ndarray:
+    """Which rows meet one comparison of a condition. Raises UserError if it cannot be read."""
+    match = _CONDITION.fullmatch(condition)
+    if not match:
+        raise UserError(
+            f"the condition '{condition}' cannot be read", "column=value|value or column<=number", "correct the claim's `where`"
+        )
+    name, sign, text = match.groups()
+    column = frame[name] if name in frame else pd.Series(np.nan, index=frame.index)
+    if sign == "=":
+        return _text(column).isin([t.strip() for t in text.split("|")]).to_numpy()
+    values = pd.to_numeric(column, errors="coerce").to_numpy()
+    limit = float(text.split("|")[0])
+    with np.errstate(invalid="ignore"):
+        hit = {"<=": values <= limit, ">=": values >= limit, "<": values < limit, ">": values > limit}[sign]
+    return hit | (np.isnan(values) & ("|" in text))
+
+
+def select(tables: dict[str, pd.DataFrame], names: str, where: str) -> pd.DataFrame:
+    """The rows of the named tables (prepared; separated by `;`) that meet every part of `where`, in printed order."""
+    parts = [tables[n] for n in filter(None, names.split(";")) if n in tables]
+    if not parts:
+        return pd.DataFrame(columns=["_table", "_lines", *FACTORS])
+    frame = pd.concat(parts, ignore_index=True)
+    for condition in filter(None, (c.strip() for c in where.split("&"))):
+        frame = frame[meets(frame, condition)]
+    return frame.reset_index(drop=True)
+
+
+def pairs(frame: pd.DataFrame, factor: str, level: str, reference: str, quantity: str) -> list[tuple[int, int]]:
+    """(row, reference row) positions that differ in `factor` alone and both state `quantity`.
+
+    The reference is sought in the same session and place, then in the same session (where the lengths of the output may differ,
+    since greedy decoding stops by itself), then in the same table, then anywhere; the first rank with a candidate is taken.
+    """
+    if quantity not in frame or factor not in frame:
+        return []
+    text = {c: frame[c].to_numpy(dtype=object) for c in (*FACTORS, "_table", "session", "location")}
+    stated = frame[quantity].notna().to_numpy()
+    pool = np.flatnonzero((text[factor] == reference) & stated)
+    short = [f for f in FACTORS if f not in (factor, "params_b", *LENGTHS)]
+    found = []
+    for i in np.flatnonzero((text[factor] == level) & stated):
+        near = pool[np.logical_and.reduce([text[f][pool] == text[f][i] for f in short])]
+        exact = np.logical_and.reduce([text[f][near] == text[f][i] for f in LENGTHS if f != factor])
+        table = text["_table"][near] == text["_table"][i]
+        session = table & (text["session"][near] == text["session"][i])
+        place = session & (text["location"][near] == text["location"][i])
+        for rank in (place & exact, session & (text["session"][i] != ""), table & exact, exact):
+            if rank.any():
+                found.append((int(frame.index[i]), int(frame.index[near[rank][0]])))
+                break
+    return found
 
 
 @dataclass(frozen=True)
@@ -117,7 +274,7 @@ def value(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
 
 def _paired(claim: pd.Series, frame: pd.DataFrame, quantity: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, pd.DataFrame]:
     """Values and half-steps of level and reference rows, and the rows themselves."""
-    found = scope.pairs(frame, claim["factor"], str(claim["level"]), str(claim["reference"]), quantity)
+    found = pairs(frame, claim["factor"], str(claim["level"]), str(claim["reference"]), quantity)
     level, reference = frame.loc[[i for i, _ in found]], frame.loc[[j for _, j in found]]
     x = np.column_stack([level[quantity], reference[quantity]]).astype(float) if found else np.zeros((0, 2))
     name = f"{quantity}~"
@@ -274,3 +431,232 @@ def arithmetic(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
 def rule(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """A recommendation: no figure of the source decides it; it can only contradict another."""
     return Outcome("untested", f"no table of the source tests the statement ({claim['quantity']})")
+
+
+LEAST_FOR_CORRELATION = 4
+CONFIDENT = 2.576  # two-sided 1 %
+
+
+def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+    """Whether the level is best in every group of rows that differ in the factor alone; several levels may share the place.
+
+    Several quantities, separated by `;`, are ranked each for itself. Printed ties count for the claim.
+    """
+    levels, factor = str(claim["level"]).split("|"), claim["factor"]
+    won, lost, rows, reasons = 0, 0, [], []
+    for quantity in claim["quantity"].split(";"):
+        if quantity not in frame:
+            continue
+        use = frame[frame[quantity].notna()]
+        sign = 1 if QUANTITIES[quantity].higher_is_better else -1
+        others = [f for f in FACTORS if f not in (factor, "params_b") and not (f in LENGTHS and factor == "quantization")]
+        for _, group in use.groupby([*others, "_table"], sort=False, dropna=False):
+            if group[factor].nunique() < 2 or not group[factor].isin(levels).any():
+                continue
+            x = sign * group[quantity].to_numpy(dtype=float)
+            h = group[f"{quantity}~"].fillna(0).to_numpy() if f"{quantity}~" in group else np.zeros(len(x))
+            mine = group[factor].isin(levels).to_numpy()
+            best, own = int(np.argmax(x)), int(np.argmax(np.where(mine, x, -np.inf)))
+            rows += rows_of(group)
+            if x[own] + h[own] >= x[best] - h[best]:
+                won += 1
+            else:
+                lost += 1
+                reasons.append(
+                    f"{group[factor].iloc[best]} has {number(sign * x[best])} {quantity} against "
+                    f"{number(sign * x[own])} of {group[factor].iloc[own]} ({group['_table'].iloc[best]})"
+                )
+    if not won + lost:
+        return Outcome(
+            "untested", f"no group of rows compares {claim['level']} with another {factor} on {claim['quantity'].replace(';', ' or ')}"
+        )
+    if lost:
+        return Outcome(
+            "inconsistent", f"{reasons[0]}; first in {won} of {won + lost} comparisons", f"first in {won} of {won + lost}", tuple(rows)
+        )
+    return Outcome("consistent", f"first in all {won} comparisons that the tables allow", f"first in {won} of {won}", tuple(rows))
+
+
+def equal(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+    """Two scores said to be nearly the same: consistent while binomial error covers the difference (1 %, two-sided).
+
+    The reason states the smallest difference that so many items could have shown.
+    """
+    x, _, level, reference = _paired(claim, frame, claim["quantity"])
+    if not len(x) or "n_items" not in level:
+        return _none(claim, frame)
+    n = level["n_items"].to_numpy(dtype=float)
+    z = np.array([z_of(a, b, m, m) for (a, b), m in zip(x, n, strict=True)])
+    least = 100 * CONFIDENT * np.sqrt(2 * x.mean(axis=1) * (1 - x.mean(axis=1)) / n)
+    d = 100 * (x[:, 0] - x[:, 1])
+    rows = rows_of(level) + rows_of(reference)
+    verdict = "consistent" if (np.abs(z) < CONFIDENT).all() else "inconsistent"
+    return Outcome(
+        verdict,
+        f"the scores differ by {span(d, 'points')}, at most {np.abs(z).max():.1f} standard errors; "
+        f"{n.min():.0f} items could show a difference of {least.max():.1f} points",
+        span(d, "points"),
+        rows,
+    )
+
+
+def correlation(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+    """Correlation of two quantities over the levels of a factor, with Fisher's interval; at least four levels are needed."""
+    a, b = claim["quantity"], str(claim["level"])
+    if a not in frame or b not in frame:
+        return _none(claim, frame)
+    means = frame.groupby(claim["factor"])[[a, b]].mean().dropna()
+    rows = rows_of(frame[frame[claim["factor"]].isin(means.index)])
+    if len(means) < 3:
+        return Outcome("untested", f"{len(means)} levels of {claim['factor']} state both {a} and {b}", "", rows)
+    r = float(np.corrcoef(means[a], means[b])[0, 1])
+    if len(means) < LEAST_FOR_CORRELATION:
+        return Outcome(
+            "untested", f"r = {r:+.2f} over the {len(means)} levels that state both: too few for an interval", f"r = {r:+.2f}", rows
+        )
+    ends = np.tanh(np.arctanh(r) + np.array([-1, 1]) * 1.96 / np.sqrt(len(means) - 3))
+    low, high, _ = bounds(claim)
+    reason = f"r = {r:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}], n = {len(means)}"
+    if ends[0] > low and ends[0] <= high:
+        return Outcome("consistent", reason, f"r = {r:+.2f}", rows)
+    if ends[1] < low:
+        return Outcome("inconsistent", f"{reason}: the sign is the other", f"r = {r:+.2f}", rows)
+    return Outcome("untested", f"{reason}: the interval holds both signs", f"r = {r:+.2f}", rows)
+
+
+def synergy(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+    """An interaction of two factors: it needs rows that cross them, two levels of each in one table of one model and task.
+
+    With a crossing, the interaction on the log scale (multiplicative on energy) is the mean over 2 x 2 cells; without replicates it
+    has no interval and stays untested, said so with the number.
+    """
+    a, b, quantity = claim["factor"], str(claim["level"]), claim["quantity"]
+    use = frame[frame[quantity].notna() & (frame[a] != "") & (frame[b] != "")] if quantity in frame else frame[:0]
+    others = [f for f in FACTORS if f not in (a, b, "params_b")]
+    contrasts, rows = [], []
+    for _, group in use.groupby(others, sort=False, dropna=False) if len(use) else []:
+        wide = group.pivot_table(index=a, columns=b, values=quantity)
+        if wide.shape[0] > 1 and wide.shape[1] > 1:
+            logs = np.log(wide.dropna())
+            if len(logs) > 1:
+                contrasts += list(
+                    np.ravel(
+                        (logs.iloc[1:, 1:].to_numpy() - logs.iloc[1:, :1].to_numpy())
+                        - (logs.iloc[:1, 1:].to_numpy() - logs.iloc[:1, :1].to_numpy())
+                    )
+                )
+                rows += rows_of(group)
+    if not contrasts:
+        held = "; ".join(f"{t}: {g[a].nunique()} x {g[b].nunique()}" for t, g in use.groupby("_table", sort=False)) if len(use) else "none"
+        return Outcome(
+            "untested",
+            f"no table crosses {a} with {b} (levels of each in one table: {held}), so an interaction cannot be seen",
+            "",
+            rows_of(use),
+        )
+    effect = 100 * np.expm1(np.array(contrasts))
+    return Outcome(
+        "untested",
+        f"interaction of {a} and {b}: {span(effect, '%')} from {len(effect)} contrasts of single "
+        "figures, without repetition to judge it by",
+        span(effect, "%"),
+        tuple(rows),
+    )
+
+
+def excess(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+    """What share [%] of the excess of `statistic` over `reference` the level removes, pair by pair."""
+    quantity, worse = claim["quantity"], str(claim["statistic"])
+    better = dict(pairs(frame, claim["factor"], str(claim["level"]), str(claim["reference"]), quantity))
+    bad = dict(pairs(frame, claim["factor"], worse, str(claim["reference"]), quantity))
+    share, rows = [], []
+    for i, base in better.items():
+        for j, other in bad.items():
+            if base == other:
+                x, y, z = (float(frame.loc[k, quantity]) for k in (base, i, j))
+                if z > x:
+                    share.append(100 * (z - y) / (z - x))
+                    rows += rows_of(frame.loc[[i, j, base]])
+    if not share:
+        return _none(claim, frame)
+    low, high, _ = bounds(claim)
+    inside = [low <= s <= high for s in share]
+    verdict = "consistent" if all(inside) else "inconsistent"
+    return Outcome(
+        verdict,
+        f"{span(share, '%')} of the excess is removed, more than {number(low)} % in {sum(inside)} of {len(share)} cases",
+        span(share, "%"),
+        tuple(rows),
+    )
+
+
+def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+    """Where the change turns from cost to saving along `statistic`, by GPU: consistent if the brackets of two GPUs do not overlap.
+
+    A bracket runs from the largest size that still costs more to the smallest that saves, and exists where those are in order. Two
+    that are accounted differently, as far as that can be told, are not held against each other.
+    """
+    x, _, level, reference = _paired(claim, frame, claim["quantity"])
+    if not len(x):
+        return _none(claim, frame)
+    size = pd.to_numeric(level[str(claim["statistic"])]).to_numpy()
+    d, gpu = x[:, 0] / x[:, 1] - 1, level["gpu"].to_numpy()
+    brackets = {}
+    for g in dict.fromkeys(gpu):
+        cost, save = size[(gpu == g) & (d > 0)], size[(gpu == g) & (d <= 0)]
+        if len(cost) and len(save) and cost.max() < save.min():
+            brackets[g] = (cost.max(), save.min())
+    rows = rows_of(level) + rows_of(reference)
+    if len(brackets) < 2:
+        return Outcome("untested", f"a turning point can be bracketed on {len(brackets)} GPU only", "", rows)
+    text = ", ".join(f"{g}: {a:g} to {b:g}" for g, (a, b) in brackets.items())
+    apart = [(g, h) for g in brackets for h in brackets if brackets[g][1] <= brackets[h][0]]
+    if not apart:
+        return Outcome("untested", f"the brackets overlap ({text}), so one size could serve all", text, rows)
+    kinds = {g: set(level["_accounting"][gpu == g]) for g in brackets}
+    alike = [(g, h) for g, h in apart if kinds[g] == kinds[h] and len(kinds[g]) == 1]
+    if not alike:
+        return Outcome("untested", f"the brackets that lie apart are accounted differently ({text})", text, rows)
+    g, h = alike[0]
+    sizes = f"the sizes [{claim['statistic']}] between which the change turns lie apart on {g} and {h}"
+    return Outcome("consistent", f"{sizes} ({text})", text, rows)
+
+
+def scaling(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+    """The exponent of a quantity along a factor (log-log slope), where three levels or more are given with all else equal."""
+    factor, quantity = claim["factor"], claim["quantity"]
+    others = [f for f in FACTORS if f not in (factor, "params_b")]
+    use = frame[(frame[factor] != "") & frame[quantity].notna()] if quantity in frame else frame[:0]
+    slopes, rows, most = [], [], 0
+    for _, group in use.groupby([*others, "_table"], sort=False, dropna=False) if len(use) else []:
+        level = pd.to_numeric(group[factor])
+        most = max(most, level.nunique())
+        if level.nunique() >= 3:
+            slopes.append(float(stats.linregress(np.log(level), np.log(group[quantity].astype(float))).slope))
+            rows += rows_of(group)
+    if not slopes:
+        return Outcome("untested", f"no configuration gives {quantity} at three values of {factor} or more (at most {most})")
+    low, high, tolerance = bounds(claim)
+    verdict = "consistent" if all(low - tolerance <= s <= high + tolerance for s in slopes) else "inconsistent"
+    return Outcome(verdict, f"exponent {span(slopes)} over {len(slopes)} series", span(slopes), tuple(rows))
+
+
+def exists(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+    """Whether some pair has less of the first quantity and more of the second than its reference: one case proves it."""
+    first, second = claim["quantity"].split(";")
+    found, rows, total = 0, [], 0
+    for level in sorted(set(frame[claim["factor"]]) - {str(claim["reference"]), ""}):
+        for i, j in pairs(frame[frame[first].notna()], claim["factor"], level, str(claim["reference"]), second):
+            total += 1
+            rows += rows_of(frame.loc[[i, j]])
+            if frame.loc[i, first] < frame.loc[j, first] and frame.loc[i, second] > frame.loc[j, second]:
+                found += 1
+    if not total:
+        return _none(claim, frame)
+    verdict = "consistent" if found else "inconsistent"
+    return Outcome(
+        verdict,
+        f"{found} of {total} comparisons have less {first} and more {second} than {claim['reference']}",
+        f"{found} of {total}",
+        tuple(rows),
+    )

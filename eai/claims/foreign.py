@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from eai.claims import checks, quantities
-from eai.claims.cells import numeric
 from eai.claims.findings import Finding, lines, to_frame
+from eai.claims.quantities import numeric
 from eai.claims.tabular import build
 from eai.errors import UserError
 

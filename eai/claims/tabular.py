@@ -1,13 +1,100 @@
-"""One table, ready to be checked: keys as text, quantities in the units of `quantities`, and how finely each was printed."""
+"""How finely figures are printed, and so what range of true values each may stand for.
 
+Only numbers reach a reader of a data frame, not their text: `0.0170` is 0.017. The decimals and the significant digits of a
+whole column give the step back, because a column is printed in one format.
+
+When two rows speak of the same configuration: names that are equal, not stated, or one a less specific form of the other.
+
+One table, ready to be checked: keys as text, quantities in the units of `quantities`, and how finely each was printed.
+"""
+
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from eai.claims import quantities
-from eai.claims.printed import half_steps
 from eai.errors import UserError
+
+MOST_DECIMALS = 12
+FULL_PRECISION = 15
+
+
+def _fewest(values: np.ndarray, most: int) -> int:
+    """The fewest decimals that reproduce every value, at most `most`."""
+    for decimals in range(most):
+        if np.all(np.abs(np.round(values, decimals) - values) <= 1e-12 * np.maximum(np.abs(values), 1e-3)):
+            return decimals
+    return most
+
+
+def half_steps(values: np.ndarray) -> np.ndarray:
+    """Half the printed step of each value: a figure printed as 42.29 stands for 42.285 to 42.295, so 0.005.
+
+    The step is the coarser of the column's last decimal and of its last significant digit, which serves columns printed with
+    fixed decimals and columns printed with, say, six digits. Unrounded floating point gives 0; NaN stays NaN.
+    """
+    out = np.full(len(values), np.nan)
+    known = np.isfinite(values)
+    x = values[known]
+    if not len(x):
+        return out
+    decimals = _fewest(x, MOST_DECIMALS)
+    size = np.floor(np.log10(np.abs(np.where(x == 0, 1.0, x))))
+    digits = 1 + _fewest(x / 10.0**size, FULL_PRECISION - 1)
+    step = np.maximum(10.0**-decimals, np.where(x == 0, 0.0, 10.0 ** (size + 1 - digits)))
+    out[known] = 0.0 if decimals >= MOST_DECIMALS and digits >= FULL_PRECISION - 2 else step / 2
+    return out
+
+
+def significant_digits(value: float, half_step: float) -> int:
+    """How many significant digits a figure shows: 42.29 has 4, 0.0170 (printed to 0.0001) has 3."""
+    if not np.isfinite(value) or value == 0:
+        return 0
+    if half_step <= 0:
+        return FULL_PRECISION
+    return max(0, int(np.floor(np.log10(abs(value)) + 1e-12) - np.floor(np.log10(2 * half_step) + 1e-9)) + 1)
+
+
+_BOUNDARY = re.compile(r"[-_ .]")
+MOST_COMPARED = 1500
+
+
+def same_or_less_specific(a: str, b: str) -> bool:
+    """Whether one name is the other, or its beginning up to a separator: `a800` and `a800_sxm_80gb`, never `rtx4090` and `rtx4090d`."""
+    if a == b:
+        return True
+    short, long = sorted((a, b), key=len)
+    return bool(short) and long.startswith(short) and bool(_BOUNDARY.match(long[len(short) :]))
+
+
+def _relation(column: pd.Series, test) -> np.ndarray:
+    """A square matrix over the rows of `column`: `test` of each pair of its distinct values."""
+    codes, names = pd.factorize(column.astype(object))
+    table = np.array([[test(str(a), str(b)) for b in names] for a in names])
+    return table[np.ix_(codes, codes)]
+
+
+def compatible(keys: pd.DataFrame) -> np.ndarray:
+    """Which pairs of rows may be the same configuration: no key that both state differs. At most MOST_COMPARED rows."""
+    out = np.ones((len(keys), len(keys)), dtype=bool)
+    for column in keys:
+        numeric = column in ("batch_size", "input_tokens", "output_tokens", "params_b", "power_limit_w")
+        out &= _relation(keys[column], lambda a, b, n=numeric: not a or not b or a == b or (not n and same_or_less_specific(a, b)))
+    return out
+
+
+def differ(keys: pd.DataFrame) -> np.ndarray:
+    """Which pairs of rows are different configurations for certain: a key that both state differs."""
+    return ~compatible(keys)
+
+
+def both_state(column: pd.Series) -> np.ndarray:
+    """Which pairs of rows both state this key."""
+    known = (column.astype(object) != "").to_numpy()
+    return known[:, None] & known[None, :]
+
 
 LARGEST = 1e100  # nothing that is measured; larger figures and infinities count as not stated
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from eai.claims import checks, evaluate, measured, relational, scope
+from eai.claims import checks, evaluate, measured
 from eai.claims.evaluate import Outcome, stated
 from eai.claims.findings import parse_rows, to_frame
 from eai.errors import UserError
@@ -24,14 +24,14 @@ KINDS: dict[str, Callable[[pd.Series, pd.DataFrame], Outcome]] = {
     "label": evaluate.label,
     "arithmetic": evaluate.arithmetic,
     "rule": evaluate.rule,
-    "ranking": relational.ranking,
-    "equal": relational.equal,
-    "correlation": relational.correlation,
-    "synergy": relational.synergy,
-    "excess": relational.excess,
-    "crossover": relational.crossover,
-    "scaling": relational.scaling,
-    "exists": relational.exists,
+    "ranking": evaluate.ranking,
+    "equal": evaluate.equal,
+    "correlation": evaluate.correlation,
+    "synergy": evaluate.synergy,
+    "excess": evaluate.excess,
+    "crossover": evaluate.crossover,
+    "scaling": evaluate.scaling,
+    "exists": evaluate.exists,
 }
 NOT_FIGURES = ("claims", "sources")
 LIMITS = ("gpu", "tdp_w")
@@ -137,7 +137,7 @@ def claim_verdicts(
     Raises UserError for a claim of an unknown kind or about a table that is not there.
     """
     claims = published["claims"]
-    tables = {n: scope.prepared(f, n) for n, f in published.items() if n not in NOT_FIGURES}
+    tables = {n: evaluate.prepared(f, n) for n, f in published.items() if n not in NOT_FIGURES}
     outcomes = {}
     for _, claim in claims.iterrows():
         names = claim["tables"] if isinstance(claim["tables"], str) else ""
@@ -151,7 +151,7 @@ def claim_verdicts(
                 f"claim {claim['id']} has kind '{claim['kind']}'", f"one of {', '.join([*KINDS, 'checks'])}", "correct claims.csv"
             )
         where = claim["where"] if isinstance(claim["where"], str) else ""
-        outcomes[claim["id"]] = KINDS[claim["kind"]](claim, scope.select(tables, names, where))
+        outcomes[claim["id"]] = KINDS[claim["kind"]](claim, evaluate.select(tables, names, where))
     outcomes = _conflicts(claims, outcomes)
     rows = []
     for line, (_, claim) in enumerate(claims.iterrows(), start=2):
