@@ -132,7 +132,7 @@ class JobStore:
             _write_parquet(samples.assign(**key)[[c.name for c in schema.SAMPLES]], self.directory / "samples" / part)
         if scores:
             (self.directory / "scores").mkdir(exist_ok=True)
-            _write_parquet(pd.DataFrame(scores)[[c.name for c in schema.SCORES]], self.directory / "scores" / part)
+            _write_parquet(pd.DataFrame(scores)[[c.name for c in schema.SCORES if c.name != "items"]], self.directory / "scores" / part)
         if energies:
             _append(self.directory / "energies.jsonl", energies)
         _append(self.directory / "windows.jsonl", [window])

@@ -20,6 +20,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -251,26 +252,75 @@ def read_provenance(experiment: str | Path) -> list[dict]:
     return [line for job in job_dirs(experiment) for line in read_jsonl(job / "provenance.jsonl")]
 
 
-def write_experiment(experiment: str | Path, windows: pd.DataFrame, energies: pd.DataFrame, scores: pd.DataFrame | None = None) -> Path:
-    """Write windows and energies that were imported or simulated, and the items' scores if there are any, as an experiment that every
-    notebook reads; returns its folder.
+def require_new(folder: Path) -> None:
+    """Raises UserError for a folder that is a link, cannot be written, or holds anything but a sweep.yaml: an import mixes with nothing."""
+    if folder.is_symlink():
+        raise UserError(f"{folder} is a symbolic link", "a new folder", "name the folder itself")
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UserError(
+            f"cannot write to {folder}: {place} is {'read-only' if place.is_dir() else 'a file'}",
+            "a writable folder",
+            "choose another --out",
+        )
+    if folder.is_dir() and (others := sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml"))):
+        raise UserError(f"{folder} holds {others[0]} already", "a new name, or an empty folder", "choose another --out")
 
-    Nothing is appended: raises UserError where the folder holds windows already, or where a window has no job.
+
+def write_experiment(
+    experiment: str | Path,
+    windows: pd.DataFrame,
+    energies: pd.DataFrame,
+    scores: pd.DataFrame | None = None,
+    provenance: dict | None = None,
+) -> Path:
+    """Write windows and energies that were imported or simulated, the items' scores if there are any and where all of it comes from, as an
+    experiment that every notebook reads; returns its folder.
+
+    All or nothing: it is written beside its place and moved there, so that one that is killed leaves nothing in the way. Raises UserError
+    where the folder holds windows already, or where a window has no job.
     """
     root = experiment_dir(experiment)
     if list(root.glob("*/windows.jsonl")):
         raise UserError(f"{root} holds windows already", "a new name", "choose another name or move that folder away")
     if windows["job"].isna().any() or windows["job"].eq("").any():
         raise UserError("windows without a job", "the card and model of each window", "set the column job")
-    for job, rows in windows.groupby("job"):
-        folder = root / re.sub(r"[^A-Za-z0-9._-]+", "-", str(job))
-        folder.mkdir(parents=True, exist_ok=True)
-        own = energies[energies["attempt"].isin(rows["attempt"])]
-        own.to_json(folder / "energies.jsonl", orient="records", lines=True, double_precision=15)
-        if scores is not None and len(scores):
-            scores[scores["attempt"].isin(rows["attempt"])].to_parquet(folder / "scores.parquet", index=False)
-        rows.to_json(folder / "windows.jsonl", orient="records", lines=True, double_precision=15)
+    part = root.with_name(f".{root.name[:100]}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for job, rows in windows.groupby("job"):
+            folder = part / re.sub(r"[^A-Za-z0-9._-]+", "-", str(job))[:200]
+            folder.mkdir(parents=True)
+            own = energies[energies["attempt"].isin(rows["attempt"])]
+            _write_lines(own, folder / "energies.jsonl")
+            if scores is not None and len(scores):
+                scores[scores["attempt"].isin(rows["attempt"])].to_parquet(folder / "scores.parquet", index=False)
+            if provenance is not None:
+                (folder / "provenance.jsonl").write_text(json.dumps(provenance) + "\n", encoding="utf-8")
+            _write_lines(rows, folder / "windows.jsonl")
+        root.mkdir(parents=True, exist_ok=True)
+        for folder in sorted(part.iterdir()):
+            folder.rename(root / folder.name)
+    except OSError as error:
+        raise UserError(f"cannot write {root} ({error.strerror})", "a writable folder with room", "choose another --out") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return root
+
+
+def _write_lines(frame: pd.DataFrame, path: Path) -> None:
+    """Write rows as JSON lines, columns without any value left out: they are read as missing."""
+    frame.dropna(axis=1, how="all").to_json(path, orient="records", lines=True, double_precision=15)
+
+
+_FORMULA = re.compile(r"^'?[=+\-@\t\r]")
+
+
+def _neutral(value: object) -> object:
+    """Text that a spreadsheet would run as a formula, with an apostrophe before it; anything else as it is."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def write_result(experiment: str | Path, name: str, frame: pd.DataFrame) -> Path:
@@ -278,7 +328,8 @@ def write_result(experiment: str | Path, name: str, frame: pd.DataFrame) -> Path
     path = experiment_dir(experiment) / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".csv.tmp")
-    frame.to_csv(temporary, index=False, float_format="%.10g")
+    text = frame.select_dtypes(exclude="number").columns
+    frame.assign(**{c: frame[c].map(_neutral) for c in text}).to_csv(temporary, index=False, float_format="%.10g")
     temporary.replace(path)
     return path
 
@@ -288,7 +339,10 @@ def read_result(experiment: str | Path, name: str) -> pd.DataFrame:
     path = experiment_dir(experiment) / f"{name}.csv"
     if not path.exists():
         raise UserError(f"{path} does not exist", f"the {name} table of an experiment", "run the analyze notebook on it first")
-    return pd.read_csv(path)
+    frame = pd.read_csv(path)
+    for c in frame.select_dtypes(exclude="number").columns:
+        frame[c] = frame[c].map(lambda v: v[1:] if isinstance(v, str) and v[:1] == "'" and _FORMULA.match(v) else v)
+    return frame
 
 
 def read_catalog(name: str) -> pd.DataFrame:

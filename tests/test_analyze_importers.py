@@ -1,5 +1,7 @@
 """Foreign tables keep their boundary and basis, and what they did not measure stays unmeasured."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,9 @@ from eai.analyze.comparison import compare
 from eai.analyze.selection import select
 from eai.analyze.summary import summarize
 from eai.errors import UserError
-from eai.importers.mappings import EXAMPLES, ML_ENERGY, OPTIMUM_BENCHMARK, Energy, Mapping, mapping_from
-from eai.importers.tools import import_phases, import_table, lm_eval_scores
+from eai.importers.evaluations import lm_eval_scores
+from eai.importers.mappings import Energy, Mapping, mapping_from, tools, with_constants
+from eai.importers.windows import import_phases, import_table
 
 LOGGER = {
     "source": "a power logger",
@@ -61,9 +64,9 @@ def test_nothing_measured_is_never_the_best(logged, nothing):
 def test_boundaries_of_one_row_stay_apart():
     frame = pd.DataFrame({"gpu_energy": [1e-4] * 2, "cpu_energy": [2e-4] * 2, "ram_energy": [5e-5] * 2, "duration": [10.0] * 2,
                           "gpu_model": "1 x NVIDIA A100-SXM4-40GB", "tokens": 100.0})  # fmt: skip
-    base = EXAMPLES["codecarbon"]
+    base = tools()["codecarbon"]
     constants = {"model": "m", "quantization": "fp16", "batch_size": 1, "input_tokens": 8, "output_tokens": 8}
-    mapping = Mapping(base.source, base.energies, base.columns | {"tokens_out": "tokens"}, constants)
+    mapping = replace(with_constants(base, constants), columns=base.columns | {"tokens_out": "tokens"})
     windows, energies = import_table(frame, mapping)
     assert energies.groupby("boundary")["energy_j"].first().to_dict() == pytest.approx({"gpu": 360.0, "cpu_package": 720.0, "dram": 180.0})
     assert summarize(windows, energies)["energy_j_per_token"].tolist() == pytest.approx([3.6])
@@ -75,9 +78,7 @@ def test_rates_only_give_rates_and_no_totals():
     frame = pd.DataFrame({"energy_per_token_joules": [0.5, 0.4], "model_id": ["a/b", "a/c"], "gpu_model": "H100", "task": "gpqa",
                           "max_num_seqs": 64, "output_throughput_tokens_per_sec": [800.0, 900.0], "is_stable": [True, False]})  # fmt: skip
     constants = {"quantization": "bf16", "input_tokens": 500, "output_tokens": 1000}
-    windows, energies = import_table(
-        frame, Mapping(ML_ENERGY.source, ML_ENERGY.energies, ML_ENERGY.columns, constants, failed="is_stable", passed=("True",))
-    )
+    windows, energies = import_table(frame, with_constants(tools()["ml-energy-3"], constants))
     table = summarize(windows, energies).set_index("model")
     assert table.loc["a/b", ["energy_j_per_token", "throughput_tok_s", "power_mean_w"]].tolist() == pytest.approx([0.5, 800.0, 400.0])
     assert np.isnan(table.loc["a/b", "energy_wh"]), "a rate has no total"
@@ -108,10 +109,10 @@ def test_a_method_that_is_not_said_stays_unspecified(logged):
     [
         ({"block": "nowhere"}, "no column nowhere"),
         ({"columns": {"tokens_out": "tokens"}}, "does not say quantization"),
-        ({"units": {"duration_s": "days"}}, "unit days"),
+        ({"units": {"duration_s": "J"}}, "unit 'J' of duration_s"),
         ({"colour": "red"}, "mapping keys colour"),
         ({"energies": []}, "without energies"),
-        ({"energies": [{"column": "kwh", "unit": "BTU", "boundary": "gpu", "basis": "measured"}]}, "unit 'BTU'"),
+        ({"energies": [{"column": "kwh", "unit": "lumen", "boundary": "gpu", "basis": "measured"}]}, "unit 'lumen'"),
         ({"energies": [{"column": "kwh", "unit": "J", "boundary": "room", "basis": "measured"}]}, "boundary 'room'"),
         ({"energies": [{"column": "kwh"}]}, "an energy of the mapping"),
         ({"columns": {"joy": "tokens"}}, "mapped to joy"),
@@ -145,18 +146,6 @@ def test_phases_take_their_energy_from_the_log(logged):
     assert windows["duration_s"].tolist() == [2.0, 4.0]
     assert energies.groupby("device_id")["energy_j"].sum().to_dict() == {"gpu0": 400.0, "gpu1": 400.0}
     assert summarize(windows, energies)["energy_j_per_token"].tolist() == pytest.approx([4.0, 4.0])
-
-
-def test_the_examples_are_mappings_of_their_tools():
-    assert set(EXAMPLES) == {"codecarbon", "optimum-benchmark", "ml-energy"}
-    frame = pd.DataFrame(
-        {c: [1.0] for e in OPTIMUM_BENCHMARK.energies for c in [e.column]} | {c: [2.0] for c in OPTIMUM_BENCHMARK.columns.values()}
-    )
-    constants = {"gpu": "t4", "quantization": "fp16"}
-    windows, energies = import_table(
-        frame, Mapping(OPTIMUM_BENCHMARK.source, OPTIMUM_BENCHMARK.energies, OPTIMUM_BENCHMARK.columns, constants)
-    )
-    assert windows["tokens_out"].tolist() == [4.0] and energies["energy_j"].tolist() == [3.6e6] * 3
 
 
 LM_EVAL = {

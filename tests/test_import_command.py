@@ -9,7 +9,7 @@ import pytest
 from eai import tables
 from eai.analyze.summary import summarize
 from eai.errors import UserError
-from eai.importers.foreign_tables import read_table
+from eai.importers.reading import read_table
 
 GIVEN = ["model=mistralai/Mistral-7B-v0.1", "batch_size=4", "input_tokens=512", "output_tokens=128", "tokens_out=512"]
 CODECARBON = "timestamp,duration,gpu_energy,cpu_energy,ram_energy,gpu_model\n"
@@ -31,7 +31,7 @@ def test_a_table_of_a_known_tool(eai, scratch):
     assert [(e["boundary"], e["basis"], e["windows"]) for e in answer["energies"]] == [
         ("gpu", "measured", 1), ("cpu_package", "estimated", 2), ("dram", "estimated", 2)]  # fmt: skip
     assert [(d["rows"], d["status"]) for d in answer["dropped"]] == [([2], "invalid")] and "not measured" in answer["dropped"][0]["reason"]
-    assert answer["unused_columns"] == ["timestamp"]
+    assert answer["unused_columns"] == []
     assert any("1 of these rows have no energy of boundary gpu" in note for note in answer["notes"])
     energies = tables.read_energies("mine")
     assert energies.loc[energies["boundary"] == "gpu", "energy_j"].tolist() == pytest.approx([0.005 * 3.6e6])
@@ -125,7 +125,7 @@ def test_evaluations_beside_a_power_log_have_energy_and_scores(eai, scratch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["t.csv", "--out", "x"], "neither --format nor --mapping"),
+        (["t.csv", "--out", "x"], "no known tool by these columns"),
         (["t.csv", "--format", "codcarbon", "--out", "x"], "format 'codcarbon'"),
         (["none.csv", "--format", "codecarbon", "--out", "x"], "no file none.csv"),
         (["t.csv", "--format", "codecarbon", "--out", "x"], "the source does not say model, quantization"),

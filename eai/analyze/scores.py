@@ -38,12 +38,20 @@ def of_items(items: pd.DataFrame) -> pd.DataFrame:
     """One row a configuration: configuration_id, task, score and n_items, for `summarize(scores=...)`.
 
     `items`: schema.SCORES, one row an item and block. An item that ran in several blocks counts once, with its mean: repeating a
-    question makes no new question. Likelihoods of texts are no scores and are left out. Raises UserError for a score that is no
-    fraction and for a configuration with two tasks.
+    question makes no new question. A row that stands for several items (column `items`, where only their mean is stated) weighs as
+    many; where their number is not known, n_items is NaN. Likelihoods of texts are no scores and are left out. Raises UserError for a score
+    that is no fraction and for a configuration with two tasks.
     """
     items = fractions(items)
-    once = items.groupby(["configuration_id", "task", "item"], sort=False)["score"].mean()
-    table = once.groupby(["configuration_id", "task"], sort=False).agg(score="mean", n_items="size").reset_index()
+    stands_for = items["items"].astype(float).fillna(1.0) if "items" in items else pd.Series(1.0, index=items.index)
+    groups = items.assign(items=stands_for).groupby(["configuration_id", "task", "item"], sort=False)
+    once = groups.agg(score=("score", "mean"), n=("items", "first"))
+    once["weight"] = once["n"].where(once["n"] > 0, 1.0)
+    once["sum"] = once["score"] * once["weight"]
+    sums = once.groupby(["configuration_id", "task"], sort=False).agg(sum=("sum", "sum"), weight=("weight", "sum"), least=("n", "min"))
+    table = sums.assign(score=sums["sum"] / sums["weight"], n_items=sums["weight"].where(sums["least"] > 0)).reset_index()
+    table = table[["configuration_id", "task", "score", "n_items"]]
+    table["n_items"] = table["n_items"].astype(int) if table["n_items"].notna().all() else table["n_items"]
     if twice := table.loc[table["configuration_id"].duplicated(), "configuration_id"].tolist():
         raise UserError(f"configuration {twice[0]} is scored on two tasks", "one task a configuration")
     return table

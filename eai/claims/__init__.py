@@ -6,12 +6,12 @@ Read in this order::
     tabular      one table ready to be checked, how finely it is printed, when two rows mean the same
     findings     what a check says, with its rows
     relations    products that define one quantity by others, and the columns recomputed from them
-    physical, repeated, chance    what no device gives, what stands twice, what chance does not give
+    physical, disguised, repeated, chance    what no device gives, what is another thing, what stands twice, what chance does not give
     checks       all of them on a table; the family-wise false-alarm rate is shared out here
     foreign      a stranger's CSV, read defensively
     evaluate     the rows a claim speaks of, and one function a kind of claim
     measured     the same claims against our own measurements
-    verdicts     every claim and table, one row a verdict
+    verdicts     every claim and table, one row a verdict           screen    the same on a terminal
 
 No check names a GPU, a model or a file: what is specific stands in data/published/claims.csv.
 """

@@ -17,7 +17,7 @@ from scipy import stats
 
 from eai.claims.findings import Finding
 from eai.claims.quantities import ENERGIES, SPREADS
-from eai.claims.tabular import Table
+from eai.claims.tabular import Table, is_set
 
 MOST_GROUP = 60
 MOST_SCORE_PAIRS = 100_000
@@ -264,6 +264,7 @@ def _one_place(table: Table, alpha: float) -> list[Finding]:
     freedom; its lower tail, Bonferroni over the tests made, must be above `alpha`. Columns printed too coarsely to tell are left out.
     """
     columns = [c for c in (*ENERGIES, "throughput_tok_s", "power_w", "duration_s") if table.has(c)]
+    columns = [c for c in columns if c != "duration_s" or not is_set(table.column(c))]
     found = []
     for column in columns:
         factors = [f for f in table.factors() if f not in ("params_b",) or not table.has("model")]

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from eai.claims import chance, physical, relations, repeated
+from eai.claims import chance, disguised, physical, relations, repeated
 from eai.claims.findings import Finding, lines, number, to_frame
 from eai.claims.quantities import ENERGIES
-from eai.claims.tabular import Table, build, stack
+from eai.claims.tabular import Table, build, mapped, stack
 
 _MARKS = ("yes", "true", "1", "best", "x", "*")
 
@@ -144,6 +144,7 @@ _STATISTICAL: dict[str, Callable[[Table, float], list[Finding]]] = {
     "structure": chance.structure,
     "scores": chance.scores,
     "serial": chance.serial,
+    "chance": disguised.chance,
 }
 _ARITHMETIC: dict[str, Callable[[Table], list[Finding]]] = {
     "derived": relations.derived,
@@ -154,6 +155,10 @@ _ARITHMETIC: dict[str, Callable[[Table], list[Finding]]] = {
     "countable": chance.countable,
     "ordering": ordering,
     "affine": affine_example,
+    "parts": disguised.parts,
+    "carbon": disguised.carbon,
+    "constant_power": disguised.constant_power,
+    "kernels": disguised.kernels,
 }
 NEEDS = {
     "derived": "a quantity and what defines it, such as eor, accuracy and energy_wh",
@@ -164,6 +169,11 @@ NEEDS = {
     "countable": "accuracy and n_items, printed finer than 1 / n_items",
     "ordering": "a column `best` beside an energy",
     "affine": "x, q, scale, zero_point, q_min, q_max",
+    "parts": "a whole energy beside two of GPU, CPU and RAM",
+    "carbon": "emissions and energy",
+    "constant_power": "energy and time of four configurations or more",
+    "kernels": "energy and throughput of two strategies over the same configurations",
+    "chance": "accuracy and a task whose chance level is known",
     "physical": "power, energy, throughput or a score",
     "one_value": "energies of four digits or more for several configurations",
     "two_values": "several rows of one configuration",
@@ -236,16 +246,16 @@ def framed(findings: list[Finding], table: Table, source: str = "", owner: np.nd
 @np.errstate(all="ignore")  # a stranger's figures may be zero or huge; what is not finite is not checked
 def check_table(
     frame: pd.DataFrame,
-    mapping: dict[str, str] | None = None,
+    mapping: dict[str, object] | None = None,
     name: str = "table",
     limits: pd.DataFrame | None = None,
     line_numbers: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The findings on anyone's table, one row each (findings.COLUMNS): inconsistent ones first.
 
-    `mapping` gives our name for a column of theirs where the header does not say it. Raises UserError if no column is recognized.
+    `mapping`: our name -> their column or an expression, where the header does not say it. Raises UserError if no column is recognised.
     """
-    table = build(frame, name, mapping, line_numbers)
+    table = build(mapped(frame, mapping) if mapping else frame, name, line_numbers)
     result = framed(run(table, limits), table)
     order = result["verdict"].map({"inconsistent": 0, "consistent": 1, "untested": 2})
     return result.iloc[np.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)

@@ -7,35 +7,38 @@ import typer
 
 from eai.terminal import Json, emit, records
 
+All = Annotated[bool, typer.Option("--all", help="Every one, with what was not checked or not decided, in full.")]
+
 
 def claims(
     against: Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Measured experiment to test the claims against.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Show the consistent and untested ones too.")] = False,
+    every: All = False,
     as_json: Json = False,
 ) -> None:
     """Every published claim with its computed verdict, and what the checks find in the published tables."""
-    from eai import tables, terminal
-    from eai.claims.verdicts import all_verdicts
+    from eai import tables
+    from eai.claims import screen
+    from eai.claims.verdicts import cached_verdicts
 
     measured = tables.read_result(against, "summary") if against else None
-    found = all_verdicts({name: tables.read_published(name) for name in tables.published_names()}, measured)
-    answer = {"claims": records(found), "counts": {str(k): int(v) for k, v in found["verdict"].value_counts().items()}}
-    shown = sorted(set(found["verdict"])) if every else ["inconsistent", "contradicted", "reproduced"]
-    emit(answer, as_json, terminal.findings_text(found, shown))
+    found = cached_verdicts(measured)
+    answer = {"claims": records(found), "counts": screen.counted(found)}
+    emit(answer, as_json, "" if as_json else screen.everything(found) if every else screen.claims(found, against))
 
 
 def check(
-    table: Annotated[Path, typer.Argument(metavar="TABLE.csv")],
-    mapping: Annotated[Path | None, typer.Option(help="JSON or YAML: their column -> our name, where the header does not say it.")] = None,
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="CSV, JSON, Parquet or Markdown.")],
+    mapping: Annotated[Path | None, typer.Option(help="JSON or YAML as `eai import` reads it, or short: our name: their column.")] = None,
+    every: All = False,
     as_json: Json = False,
 ) -> None:
     """The general checks on any table of results. Exit 1 if something in it contradicts itself."""
-    from eai import tables, terminal
-    from eai.claims import foreign
+    from eai import tables
+    from eai.claims import foreign, screen
 
     found = foreign.check_file(table, foreign.read_mapping(mapping) if mapping else None, tables.read_published("gpu_specifications"))
-    answer = {"findings": records(found), "counts": {str(k): int(v) for k, v in found["verdict"].value_counts().items()}}
-    emit(answer, as_json, terminal.findings_text(found, ["inconsistent"]))
+    answer = {"findings": records(found), "counts": screen.counted(found)}
+    emit(answer, as_json, "" if as_json else screen.everything(found) if every else screen.findings(found))
     if (found["verdict"] == "inconsistent").any():
         raise typer.Exit(1)
 

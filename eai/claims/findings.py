@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 MOST_RUNS = 400
-VERDICTS = ("consistent", "inconsistent", "reproduced", "contradicted", "untested")
+VERDICTS = ("consistent", "inconsistent", "reproduced", "contradicted", "mixed", "not decided", "untested")
 COLUMNS = ("id", "source", "claim", "verdict", "reason", "stated", "computed", "rows", "check")
 
 
@@ -56,7 +56,11 @@ def number(value: float, digits: int = 4) -> str:
     """A figure for a sentence: 4 significant digits, `not known` for NaN."""
     if value is None or not np.isfinite(value):
         return "not known" if value is None or np.isnan(value) else ("unbounded" if value > 0 else "-unbounded")
-    return f"{value:.{digits}g}" if abs(value) < 1e5 or value != round(value) else f"{value:,.0f}"
+    if value == round(value) and 1e5 <= abs(value) < 1e15:
+        return f"{value:,.0f}"
+    if 1e4 <= abs(value) < 1e15:
+        return f"{float(f'{value:.{digits}g}'):,.0f}"
+    return f"{float(f'{value:.{digits}g}'):.15g}" if 1e3 <= abs(value) < 1e4 else f"{value:.{digits}g}"
 
 
 def to_frame(rows: list[dict]) -> pd.DataFrame:
@@ -69,7 +73,7 @@ def to_frame(rows: list[dict]) -> pd.DataFrame:
 
 
 def counts(frame: pd.DataFrame) -> dict[str, int]:
-    """How many rows have each verdict, all five named."""
+    """How many rows have each verdict, every one named."""
     return {v: int((frame["verdict"] == v).sum()) for v in VERDICTS}
 
 

@@ -1,14 +1,11 @@
-"""A stranger's CSV, read defensively and in pieces: shifted columns, odd numbers, mixed units, BOM, any size.
+"""A stranger's table, read defensively and in pieces: shifted columns, odd numbers, mixed units, any size, known tools' own formats.
 
 What cannot be read is a finding with its line, never a guess: a row with too many fields is left out, since nobody can say which comma
-was meant as part of a number.
+was meant as part of a number. A mapping file is the one that `import` reads.
 """
 
-import csv
-import difflib
-import json
-from collections import Counter
-from collections.abc import Iterator
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,180 +13,233 @@ import pandas as pd
 
 from eai.claims import checks, quantities
 from eai.claims.findings import Finding, lines, to_frame
-from eai.claims.quantities import numeric
-from eai.claims.tabular import build
+from eai.claims.tabular import build, mapped
 from eai.errors import UserError
+from eai.importers import cells, mappings, names, reading
+from eai.importers.mappings import PER, Mapping
 
-BLOCK_BYTES = 64 << 20
 WHOLE_ROWS = 1_000_000
-MOST_BAD_LINES = 1_000
-DELIMITERS = ",;\t|"
+PARTS = {"gpu": "energy_gpu_j", "cpu_package": "energy_cpu_j", "dram": "energy_ram_j", "machine": "energy_j"}
+OURS = {"score": "accuracy", "power_mean_w": "power_w", "memory_peak_gb": "memory_gb"}
 
 
-def read_mapping(path: str | Path) -> dict[str, str]:
-    """The mapping file (JSON or YAML): their column to our name. Raises UserError for anything but known names."""
-    if not Path(path).is_file():
-        raise UserError(f"no mapping file {path}", "a JSON or YAML file {their column: our name}")
-    import yaml
-
-    try:
-        mapping = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]})", "JSON or YAML {their column: our name}") from None
-    if not isinstance(mapping, dict) or not all(isinstance(v, str) for v in mapping.values()):
-        raise UserError(f"{path} holds {json.dumps(mapping)[:40]}", "{their column: our name}, both text")
-    known = {*quantities.QUANTITIES, *quantities.KEYS, *quantities.CONVERSIONS}
-    for theirs, ours in mapping.items():
+def read_mapping(path: str | Path) -> Mapping:
+    """The mapping file: that of `eai import`, or shorter our name -> their column. Raises UserError for anything but known names."""
+    document = mappings.read_document(Path(path))
+    if isinstance(document, dict) and not {*document} & {
+        "columns",
+        "energies",
+        "constants",
+        "units",
+        "split",
+        "fill_down",
+        "rows",
+        "source",
+    }:
+        document = {"columns": document}
+    if not isinstance(document, dict) or not isinstance(document.get("columns", {}), dict):
+        raise UserError(f"{path} holds {str(document)[:40]}", "pairs of our name: their column", "docs/importing.md shows them")
+    columns = {str(k): v for k, v in document.get("columns", {}).items()}
+    known = {*quantities.QUANTITIES, *quantities.KEYS, *mappings.OURS}
+    for ours, theirs in columns.items():
         if ours not in known:
-            near = difflib.get_close_matches(ours, known, 3)
-            raise UserError(f"the mapping sends '{theirs}' to '{ours}'", f"a known name{', perhaps ' + ' or '.join(near) if near else ''}")
-    return {str(k): v for k, v in mapping.items()}
+            turned = "; our name stands left and theirs right" if str(theirs) in known else mappings.nearest(ours, known)
+            raise UserError(f"the mapping names '{ours}'", f"a known name{turned}", "correct the mapping")
+    units = {str(k): str(v) for k, v in document.get("units", {}).items()}
+    for ours, unit in units.items():
+        if kind := names.unit_of(ours)[0]:
+            cells.conversion(unit, kind, ours)
+    rest = {k: v for k, v in document.items() if k not in ("columns", "units")}
+    return replace(mappings.mapping_from(rest, Mapping("", ())), columns=columns, units=units)
 
 
-def _header(path: Path) -> tuple[list[str], str, str, int]:
-    """Column names, delimiter, encoding and the header's line. Raises UserError for a file that is missing, empty or no table."""
-    if not path.is_file():
-        raise UserError(f"no file {path}", "a CSV table")
-    with path.open("rb") as f:
-        start = f.read(65536)
-    if not start.strip(b"\xef\xbb\xbf\r\n\t ,;"):
-        raise UserError(f"{path} is empty", "a CSV table with a header line")
-    if b"\0" in start:
-        raise UserError(f"{path} is not text", "a CSV table in UTF-8")
+def plan(mapping: Mapping) -> tuple[dict[str, object], dict[str, str]]:
+    """What the checks take from a mapping: our quantity -> their column or expression, and the units that it states."""
+    known = {*quantities.QUANTITIES, *quantities.KEYS}
+    columns = {OURS.get(k, k): v for k, v in mapping.columns.items()} | {k: v for k, v in mapping.options.items() if k in known}
+    units = {OURS.get(k, k): v for k, v in mapping.units.items()}
+    for energy in mapping.energies:
+        name = PARTS[energy.boundary] if PER[energy.per] == "run" else f"energy_j_per_{PER[energy.per]}"
+        columns.setdefault(name, energy.column)
+        units.setdefault(name, energy.unit)
+    columns |= {k: v if isinstance(v, int | float) else repr(str(v)) for k, v in mapping.constants.items() if k in known}
+    return {k: v for k, v in columns.items() if k in known} | mapping.check, units
+
+
+def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The findings on a file, one row each, inconsistent ones first; the table of a known tool is read by its own mapping.
+
+    The first million rows get every check; what follows gets the checks that look at one row at a time, block by block, so memory
+    stays bounded. Raises UserError, in one line, for a file without a readable row.
+    """
+    path = Path(path)
+    if path.suffix in (".json", ".jsonl", ".parquet", ".md"):
+        return _check_whole(path, mapping, limits)
+    layout = reading.csv_layout(path)
+    if len(layout.names) < 2:
+        raise UserError(f"{path} has one column, '{layout.names[0][:40]}'", "columns separated by comma, semicolon, tab or bar")
+    mapping = _completed(mapping, layout.names)
+    columns = plan(mapping)[0]
+    bad, comma = reading.BadRows(layout.line), layout.delimiter == ";"
+    whole, parts, found, total, kept = [], [], [], 0, 0
+    for batch in reading.csv_blocks(path, layout, bad):
+        frame, issues = _plain(batch, bad.numbers(total, batch.num_rows), columns, comma)
+        found += [f for f in issues if (f.check, f.name) not in {(g.check, g.name) for g in found}]
+        if total < WHOLE_ROWS:
+            whole.append(frame)
+            kept += len(frame)
+        else:
+            parts.append(_later(frame, bad.numbers(total, len(frame)), path.name, mapping, limits))
+        total += len(frame)
+    if not total:
+        reason = (
+            f"{sum(bad.widths.values())} rows have not the header's {len(layout.names)} fields" if bad.widths else "no row below the header"
+        )
+        raise UserError(f"{path}: {reason}", "rows with as many fields as the header", "quote fields that hold the separator")
+    frame = pd.concat(whole, ignore_index=True) if len(whole) > 1 else whole[0]
+    found = _layout(bad, len(layout.names)) + found
+    if total > kept:
+        found.append(
+            Finding(
+                "size", "every check applies", "untested", f"{total:,} rows: checks that compare rows saw the first {kept:,}", name="rows"
+            )
+        )
+    return _checked(frame, path, mapping, limits, bad.numbers(0, len(frame)), found, parts, bad.lines)
+
+
+def _check_whole(path: Path, mapping: Mapping | None, limits: pd.DataFrame | None) -> pd.DataFrame:
+    """The findings on a file that is read at once: JSON, Parquet, Markdown."""
+    from eai.importers.imports import load
+
+    frame, base = load([path], "", {"rows": mapping.rows} if mapping else {})
+    mapping = mapping or base or Mapping("", ())
+    frame = frame[[c for c in frame if not str(c).startswith(reading.FILE)]]
+    return _checked(frame, path, mapping, limits, np.arange(len(frame)) + 2, [], [], [])
+
+
+def _completed(mapping: Mapping | None, columns: list[str]) -> Mapping:
+    """The user's mapping, or that of the tool whose columns these are. Raises UserError for a column that is not there."""
+    if mapping is None:
+        tool = mappings.recognise(columns)
+        return mappings.tools()[tool] if tool else Mapping("", ())
+    row = pd.DataFrame([dict.fromkeys([*columns, *_parts(mapping)], "1")])
+    for theirs in mapping.columns.values():
+        mappings.evaluate(theirs, row)
+    return mapping
+
+
+def _parts(mapping: Mapping) -> list[str]:
+    """The columns that splitting makes."""
+    return [a or b for pattern in mapping.split.values() for a, b in re.findall(r"\{(\w+)\}|\(\?P<(\w+)>", pattern)]
+
+
+def _checked(frame, path: Path, mapping: Mapping, limits, numbers, found: list[Finding], parts: list, bad_lines: list[int]) -> pd.DataFrame:
+    """The findings on a frame that was read, with those on its layout and on what was not read."""
+    frame = _ours(frame, mapping)
+    result = checks.check_table(frame, name=path.name, limits=limits, line_numbers=numbers)
+    return _together(path.name, [*found, *_meaningless(frame)], bad_lines, [result, *parts])
+
+
+def _ours(frame: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
+    """The table with our names where the mapping gives them; what a known tool's mapping names and this table lacks is left out."""
+    if not (mapping.columns or mapping.energies or mapping.check):
+        return frame
+    frame = mappings.prepared(frame, mapping)
+    columns, units = plan(mapping)
+    return mapped(frame, {k: v for k, v in columns.items() if not mapping.known or _has(v, frame)}, units)
+
+
+def _has(text: object, frame: pd.DataFrame) -> bool:
     try:
-        text, encoding = start[: start.rfind(b"\n") + 1 or len(start)].decode("utf-8-sig"), "utf8"
-    except UnicodeDecodeError:
-        text, encoding = start.decode("latin-1"), "latin1"
-    at, first = next((n, line) for n, line in enumerate(text.splitlines()) if line.strip())
-    delimiter = max(DELIMITERS, key=lambda d: len(next(csv.reader([first], delimiter=d))))
-    names = [n.strip() for n in next(csv.reader([first], delimiter=delimiter))]
-    if len(names) < 2:
-        raise UserError(f"{path} has one column, '{first[:40]}'", "columns separated by comma, semicolon, tab or bar")
-    if twice := [n for n, k in Counter(n for n in names if n).items() if k > 1]:
-        raise UserError(f"{path} has two columns '{twice[0]}'", "one name a column", "rename one of them")
-    return [n or f"column {i + 1}" for i, n in enumerate(names)], delimiter, encoding, at + 1
+        return len(mappings.evaluate(text, frame.head(1))) >= 0
+    except UserError:
+        return False
 
 
-class _Bad:
-    """Rows whose number of fields is not the header's: how many of each width, and the lines of the first ones."""
-
-    def __init__(self, header_line: int):
-        self.header_line = header_line
-        self.widths: Counter = Counter()
-        self.lines: list[int] = []
-        self.blank: list[int] = []
-
-    def __call__(self, row) -> str:
-        """What pyarrow calls for such a row; always `skip`."""
-        if not row.text.strip():
-            self.blank.append(row.number)
-            return "skip"
-        self.widths[row.actual_columns] += 1
-        if len(self.lines) < MOST_BAD_LINES and row.number is not None:
-            self.lines.append(row.number)
-        return "skip"
-
-    def numbers(self, first: int, rows: int) -> np.ndarray:
-        """File lines of `rows` good rows, the first of which is good row number `first` (0-based)."""
-        number = np.arange(first, first + rows) + self.header_line + 1
-        for line in sorted(self.lines + self.blank):
-            number[number >= line] += 1
-        return number
-
-    def finding(self, fields: int) -> list[Finding]:
-        """The finding on the layout, if there is one."""
-        if not self.widths:
-            return []
-        widths = ", ".join(f"{n} with {w}" for w, n in self.widths.most_common(3))
-        where = f", the first in line {self.lines[0]}" if self.lines else ""
-        reason = f"{sum(self.widths.values())} rows have another number of fields than the header ({widths}){where}: they were left out"
-        return [Finding("layout", f"every row has {fields} fields", "inconsistent", f"{reason}; an unquoted separator shifts columns")]
+def _meaningless(frame: pd.DataFrame) -> list[Finding]:
+    """What no check could read: columns whose unit may be two, and columns that mean nothing here."""
+    found = []
+    for column in map(str, frame.columns):
+        if why := names.ambiguous(column):
+            found.append(Finding("columns", f"{column} can be read", "untested", f"column '{column}' was not checked: {why}", name=column))
+    known = {*quantities.QUANTITIES, *quantities.KEYS}
+    other = [c for c in map(str, frame.columns) if not names.ambiguous(c) and names.our_column(c)[0] not in known]
+    if other:
+        shown = ", ".join(o[:40] for o in other[:10]) + (f" and {len(other) - 10} more" if len(other) > 10 else "")
+        found.append(
+            Finding(
+                "columns", "every column means something here", "untested", f"{len(other)} columns were not read: {shown}", name="other"
+            )
+        )
+    return found
 
 
-def _blocks(path: Path, names: list[str], delimiter: str, encoding: str, bad: _Bad) -> Iterator[pd.DataFrame]:
-    """The file in blocks of text columns; rows of another width go to `bad`. Raises UserError for what is no CSV."""
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    read = arrow_csv.ReadOptions(
-        column_names=names, skip_rows=bad.header_line, block_size=BLOCK_BYTES, encoding=encoding, use_threads=False
-    )
-    parse = arrow_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=bad, newlines_in_values=True, ignore_empty_lines=False)
-    convert = arrow_csv.ConvertOptions(column_types={n: pa.string() for n in names}, strings_can_be_null=False)
-    try:
-        with arrow_csv.open_csv(path, read, parse, convert) as reader:
-            for batch in reader:
-                yield batch.to_pandas()
-    except pa.ArrowInvalid as error:
-        if "Empty CSV" in str(error) or "no rows" in str(error).lower():
-            return
-        raise UserError(f"{path}: {str(error).splitlines()[0]}", "a CSV table", "repair that line") from None
-
-
-def _plain(block: pd.DataFrame, numbers: np.ndarray, mapping: dict[str, str], decimal_comma: bool) -> tuple[pd.DataFrame, list[Finding]]:
-    """A block with its quantities as numbers, and findings on mixed units and on cells that are no numbers.
+def _plain(batch, numbers: np.ndarray, columns: dict[str, object], decimal_comma: bool) -> tuple[pd.DataFrame, list[Finding]]:
+    """An Arrow batch with its quantities as numbers, and findings on mixed units and on cells that are no numbers.
 
     A column whose cells all carry one unit is renamed as if its header did.
     """
-    known = {*quantities.QUANTITIES, *quantities.CONVERSIONS}
-    out, found = {}, []
-    for name in block:
-        target = mapping.get(name) or quantities.plain_name(name)
-        carrying = target not in known and target not in quantities.KEYS and any(q.startswith(f"{target}_") for q in known)
+    known, out, found = set(quantities.QUANTITIES), {}, []
+    named = {str(theirs): ours for ours, theirs in columns.items() if isinstance(theirs, str)}
+    for name in batch.schema.names:
+        cells_ = batch.column(name)
+        target = named.get(name) or ("" if names.ambiguous(name) else names.our_column(name)[0])
+        carrying = target and target not in known and target not in quantities.KEYS and any(q.startswith(f"{target}_") for q in known)
         if target not in known and not carrying:
-            out[name] = block[name]
+            out[name] = cells_.to_pandas() if target in quantities.KEYS else _typed(cells_)
             continue
-        values, units, unread = numeric(block[name], decimal_comma)
+        values = _cast(cells_)
+        if values is not None:
+            out[name] = values
+            continue
+        text = cells_.to_pandas()
+        values, units, unread = cells.numeric(text, decimal_comma)
         stated = {u: n for u, n in units.items() if n}
         if len(stated) > 1:
             shown = ", ".join(f"{n} in '{u}'" if u else f"{n} without a unit" for u, n in stated.items())
             found.append(Finding("units", f"{name} has one unit", "inconsistent", f"column '{name}' mixes units: {shown}", name=name))
         if len(unread) and (target in known or len(unread) < len(values)):
-            first = f"the first '{str(block[name].iloc[unread[0]])[:30]}' in line {numbers[unread[0]]}"
+            first = f"the first '{str(text.iloc[unread[0]])[:30]}' in line {numbers[unread[0]]}"
             reason = f"column '{name}': {len(unread)} cells are no number, {first}"
             found.append(Finding("cells", f"{name} is a number", "inconsistent", reason, positions=tuple(map(int, unread)), name=name))
         unit = max((u for u in stated if u), key=lambda u: stated[u], default="")
         renamed = f"{name} ({unit})"
-        out[renamed if unit and name not in mapping and quantities.plain_name(renamed) in known else name] = values
+        fits = unit and name not in named and not names.ambiguous(renamed) and names.our_column(renamed)[0] in known
+        out[renamed if fits else name] = values
     return pd.DataFrame(out), found
 
 
-def check_file(path: str | Path, mapping: dict[str, str] | None = None, limits: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The findings on a CSV file, one row each, inconsistent ones first.
+def _cast(column) -> np.ndarray | None:
+    """An Arrow column of text as floats, empty cells as NaN; None where a cell is something else."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    The first million rows get every check; what follows gets the checks that look at one row at a time, block by block, so memory
-    stays bounded. Raises UserError, in one line, for a file without a readable row.
-    """
-    path, mapping = Path(path), mapping or {}
-    names, delimiter, encoding, header_line = _header(path)
-    if absent := [k for k in mapping if k not in names]:
-        raise UserError(f"the mapping names column '{absent[0]}'", f"one of {', '.join(names)}", "correct the mapping file")
-    bad = _Bad(header_line)
-    whole, parts, layout, total = [], [], [], 0
-    for block in _blocks(path, names, delimiter, encoding, bad):
-        if total < WHOLE_ROWS:
-            whole.append(block)
-        else:
-            parts.append(_later(block, bad.numbers(total, len(block)), path.name, mapping, delimiter, limits, layout))
-        total += len(block)
-    if not total:
-        reason = f"{sum(bad.widths.values())} rows have not the header's {len(names)} fields" if bad.widths else "no row below the header"
-        raise UserError(f"{path}: {reason}", "rows with as many fields as the header", "quote fields that hold the separator")
-    block = pd.concat(whole, ignore_index=True)
-    numbers = bad.numbers(0, len(block))
-    frame, found = _plain(block, numbers, mapping, delimiter == ";")
-    layout = bad.finding(len(names)) + found + layout
-    if total > len(block):
-        reason = f"{total:,} rows: checks that compare rows saw the first {len(block):,}"
-        layout.append(Finding("size", "every check applies", "untested", reason, name="rows"))
-    return _together(path.name, layout, bad.lines, [checks.check_table(frame, mapping, path.name, limits, numbers), *parts])
+    try:
+        filled = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+        return pc.cast(filled, pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
 
 
-def _later(block, numbers, name: str, mapping: dict, delimiter: str, limits: pd.DataFrame | None, layout: list[Finding]) -> pd.DataFrame:
-    """What the row-by-row checks find wrong in a later block; new kinds of layout findings are added to `layout`."""
-    frame, found = _plain(block, numbers, mapping, delimiter == ";")
-    layout += [f for f in found if (f.check, f.name) not in {(g.check, g.name) for g in layout}]
-    rows = checks.rowwise(build(frame, name, mapping, numbers), limits)
+def _typed(column) -> object:
+    """An Arrow column of text as numbers where all of it is, else as text."""
+    found = _cast(column)
+    return column.to_pandas() if found is None else found
+
+
+def _layout(bad: reading.BadRows, fields: int) -> list[Finding]:
+    """The finding on rows of another width, if there are any."""
+    if not bad.widths:
+        return []
+    widths = ", ".join(f"{n} with {w}" for w, n in bad.widths.most_common(3))
+    where = f", the first in line {bad.lines[0]}" if bad.lines else ""
+    reason = f"{sum(bad.widths.values())} rows have another number of fields than the header ({widths}){where}: they were left out"
+    return [Finding("layout", f"every row has {fields} fields", "inconsistent", f"{reason}; an unquoted separator shifts columns")]
+
+
+def _later(frame, numbers, name: str, mapping: Mapping, limits: pd.DataFrame | None) -> pd.DataFrame:
+    """What the row-by-row checks find wrong in a later block."""
+    rows = checks.rowwise(build(_ours(frame, mapping), name, numbers), limits)
     return rows[rows["verdict"] == "inconsistent"]
 
 
@@ -202,5 +252,5 @@ def _together(name: str, layout: list[Finding], bad_lines: list[int], parts: lis
         for f in layout
     ]
     frame = pd.concat([p for p in (to_frame(rows), *parts) if len(p)], ignore_index=True)
-    order = frame["verdict"].map({"inconsistent": 0, "consistent": 1, "untested": 2}).to_numpy()
+    order = frame["verdict"].map({"inconsistent": 0, "not decided": 1, "consistent": 2, "untested": 3}).to_numpy()
     return frame.iloc[np.argsort(order, kind="stable")].drop_duplicates("id").reset_index(drop=True)

@@ -9,12 +9,19 @@ Figures that no device can produce: shares outside 0 to 1, power above the board
 Deterministic: a sensor's error of 5 % (one standard uncertainty) is allowed for twice.
 """
 
+import re
+from contextlib import suppress
+from functools import cache
+
 import numpy as np
 import pandas as pd
 
+from eai import catalog
 from eai.claims.findings import Finding, number
 from eai.claims.relations import complete, references
 from eai.claims.tabular import Table, same_or_less_specific
+from eai.errors import UserError
+from eai.importers.names import boards
 
 MOST_NAMED = 20
 GROSS_SHARE = 0.03  # an integral and mean power x time differ by up to 2 % in careful runs
@@ -75,6 +82,7 @@ def accounting(table: Table) -> list[Finding]:
                     f"label:{name}",
                 )
             )
+    found += _impossible(table, idle)
     mixed = _mixed(kind, label)
     found += mixed
     if mixed:
@@ -92,6 +100,26 @@ def accounting(table: Table) -> list[Finding]:
             )
         )
     return found
+
+
+def _impossible(table: Table, idle: np.ndarray) -> list[Finding]:
+    """Rows where power / throughput is no energy per token at all: neither gross nor net of an idle power that a card may have."""
+    share = idle / table.column("power_w")
+    step = table.step("power_w") / table.column("power_w") + table.step("throughput_tok_s") / table.column("throughput_tok_s")
+    off = np.flatnonzero(np.isfinite(share) & ((share < -GROSS_SHARE - step) | (share > 0.5 + step)))
+    if not len(off):
+        return []
+    i = int(off[np.argmax(np.abs(share[off]))])
+    rate, power = table.column("throughput_tok_s")[i], table.column("power_w")[i]
+    energy = (power - idle[i]) / rate
+    reason = (
+        f"{len(off)} of {np.isfinite(share).sum()} rows: {number(power)} W / {number(rate)} tok/s is {number(power / rate)} J a token, and "
+        f"{number(energy)} J is printed, x {number(energy / (power / rate), 3)}; subtracting idle explains 0.5 to 1"
+    )
+    claim = "energy per token = power / throughput"
+    return [
+        Finding("accounting", claim, "inconsistent", reason, number(energy), number(power / rate), tuple(map(int, off)), "power over rate")
+    ]
 
 
 def _mixed(kind: np.ndarray, label: np.ndarray) -> list[Finding]:
@@ -154,23 +182,43 @@ def _signs(table: Table, idle: np.ndarray, kind: np.ndarray) -> list[Finding]:
 
 LARGEST_BOARD_W = 1500.0
 SENSOR = 0.10
+MACHINE = ("machine", "wall", "system", "node", "server")
 LEAST_SHARE_OF_TDP = 0.05  # an accelerator that decodes draws more than this share of its board limit
 
 
-def _limits(table: Table, limits: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray]:
-    """Highest TDP and lowest idle power [W] that fit each row's GPU; its own columns first, NaN where unknown."""
+def _limits(table: Table, limits: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Highest TDP and lowest idle power [W] of each row's boards together, NaN where unknown, and the number of boards.
+
+    The table's own columns go first, then `limits`, then the catalog. `8 x NVIDIA A40` is eight boards, as is num_gpus 8.
+    """
     tdp, idle = table.column("tdp_w").copy(), table.column("idle_power_w").copy()
-    if limits is None or not table.has("gpu"):
-        return tdp, idle
+    count = np.where(table.column("num_gpus") >= 1, table.column("num_gpus"), np.nan)
     gpu = table.key("gpu")
     for name in pd.unique(gpu):
-        fits = limits[[same_or_less_specific(name, g) for g in limits["gpu"].astype(str)]] if name else limits[:0]
+        n, board = boards(name) if name else (1, "")
         rows = gpu == name
+        count[rows & np.isnan(count)] = n
+        fits = (
+            limits[[same_or_less_specific(board, g) for g in limits["gpu"].astype(str)]] if board and limits is not None else pd.DataFrame()
+        )
         for out, column, pick in ((tdp, "tdp_w", "max"), (idle, "idle_power_w", "min")):
             figures = pd.to_numeric(fits.get(column, pd.Series(dtype=float)), errors="coerce").dropna()
-            if len(figures):
-                out[rows & np.isnan(out)] = getattr(figures, pick)()
-    return tdp, idle
+            value = (
+                getattr(figures, pick)() if len(figures) else _catalog_tdp(board) if column == "tdp_w" and limits is not None else np.nan
+            )
+            out[rows & np.isnan(out)] = value
+    count = np.where(np.isnan(count), 1.0, count)
+    return tdp * count, idle * count, count
+
+
+@cache
+def _catalog_tdp(name: str) -> float:
+    """The highest board limit [W] of the boards that a name may mean, NaN where the catalog knows none."""
+    key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    found = [g.tdp_w for g in catalog.gpus() if g.tdp_w and (same_or_less_specific(key, g.slug) or same_or_less_specific(g.slug, key))]
+    with suppress(UserError):
+        found += [catalog.gpu(name).tdp_w or np.nan] if name else []
+    return float(np.nanmax(found)) if name and np.isfinite(found).any() else np.nan
 
 
 def _many(name: str, claim: str, off: np.ndarray, seen: np.ndarray, reason, stated="", computed="") -> list[Finding]:
@@ -198,10 +246,13 @@ def _span(values: np.ndarray, unit: str) -> str:
     return f"{number(low, 3)} {unit}" if low == high else f"{number(low, 3)} to {number(high, 3)} {unit}"
 
 
-def _power(table: Table, power: np.ndarray, tdp: np.ndarray, idle: np.ndarray, what: str) -> list[Finding]:
+def _power(table: Table, power: np.ndarray, tdp: np.ndarray, idle: np.ndarray, count: np.ndarray, what: str) -> list[Finding]:
     """Power [W] against the board's limit and its idle power; net-labelled rows have no lower bound."""
     net = np.char.startswith(table.key("accounting").astype(str), "net")
-    top = np.where(np.isnan(tdp), LARGEST_BOARD_W, tdp) * (1 + SENSOR)
+    machine = np.isin(table.key("boundary").astype(str), MACHINE)
+    power = np.where(machine, np.nan, power)  # a machine has no board's limit
+    most = np.where(np.isnan(tdp), LARGEST_BOARD_W * count, tdp)
+    top = most * (1 + SENSOR)
     floor = np.where(np.isnan(idle), tdp * LEAST_SHARE_OF_TDP, idle) * (1 - SENSOR)
     seen = np.isfinite(power)
     found = _many(
@@ -211,7 +262,7 @@ def _power(table: Table, power: np.ndarray, tdp: np.ndarray, idle: np.ndarray, w
         seen,
         lambda r: (
             f"{what} of {_span(power[r], 'W')} in {len(r)} rows, where the board limit is "
-            f"{_span(np.where(np.isnan(tdp), LARGEST_BOARD_W, tdp)[r], 'W')}"
+            f"{_span(most[r], 'W')}{_boards(count[r])}{_times(power[r] / most[r])}"
         ),
     )
     bounded = seen & np.isfinite(floor) & ~net
@@ -227,10 +278,25 @@ def _power(table: Table, power: np.ndarray, tdp: np.ndarray, idle: np.ndarray, w
     )
 
 
+def _boards(count: np.ndarray) -> str:
+    """` of 8 boards`, nothing for one."""
+    return f" of {np.nanmax(count):.0f} boards" if np.nanmax(count) > 1 else ""
+
+
+def _times(ratio: np.ndarray) -> str:
+    """A remark where the power is more than the boards can draw by a factor: several processes may each have counted all of them."""
+    times = np.nanmedian(ratio)
+    return (
+        f", x {times:.1f}: the energy may cover more boards, or be a sum over processes that each counted all of them"
+        if times > 1.5
+        else ""
+    )
+
+
 def physical(table: Table, limits: pd.DataFrame | None = None) -> list[Finding]:
     """Shares, signs, stated power, power implied by energy and throughput, and power implied by energy and the time behind a TWEOR."""
     known = complete(table)
-    tdp, idle = _limits(table, limits)
+    tdp, idle, count = _limits(table, limits)
     found = []
     accuracy = table.column("accuracy")
     seen = np.isfinite(accuracy)
@@ -242,7 +308,30 @@ def physical(table: Table, limits: pd.DataFrame | None = None) -> list[Finding]:
         seen,
         lambda r: f"{len(r)} of {seen.sum()} scores lie outside 0 to 1 ({_span(accuracy[r], '')}): fractions and percents may be mixed",
     )
-    for name in ("energy_wh", "energy_j", "energy_j_per_1k_tok", "energy_j_per_token", "power_w", "throughput_tok_s", "duration_s"):
+    for name, rows in table.infinite.items():
+        if len(rows):
+            found.append(
+                Finding(
+                    "physical",
+                    f"{name} is finite",
+                    "inconsistent",
+                    f"{len(rows)} figures of {name} are infinite or beyond 1e100",
+                    positions=tuple(map(int, rows)),
+                    name=f"{name} infinite",
+                )
+            )
+    for name in (
+        "energy_wh",
+        "energy_j",
+        "energy_kwh",
+        "energy_gpu_j",
+        "energy_j_per_request",
+        "energy_j_per_1k_tok",
+        "energy_j_per_token",
+        "power_w",
+        "throughput_tok_s",
+        "duration_s",
+    ):
         x = table.column(name)
         found += _many(
             name,
@@ -252,15 +341,19 @@ def physical(table: Table, limits: pd.DataFrame | None = None) -> list[Finding]:
             lambda r, n=name: f"{len(r)} figures of {n} are zero or negative",
         )
     found = [f for f in found if f.verdict == "inconsistent" or f.name == "score"]
-    found += _power(table, table.column("power_w"), tdp, idle, "stated power")
+    found += _power(table, table.column("power_w"), tdp, idle, count, "stated power")
     if table.has("throughput_tok_s") and "energy_j_per_token" in known:
         implied = known["energy_j_per_token"].value * table.column("throughput_tok_s")
-        found += _power(table, implied, tdp, idle, "power implied by energy per token and throughput")
+        found += _power(table, implied, tdp, idle, count, "power implied by energy per token and throughput")
+    energy = next((e for e in ("energy_gpu_j", "energy_j", "energy_wh", "energy_kwh") if table.has(e)), None)
+    if energy and table.has("duration_s"):
+        joules = table.column(energy) * {"energy_wh": 3600.0, "energy_kwh": 3.6e6}.get(energy, 1.0)
+        found += _power(table, joules / table.column("duration_s"), tdp, idle, count, "power implied by energy and time")
     if table.has("eor", "tweor", "energy_wh"):
         with np.errstate(divide="ignore", invalid="ignore"):
             time = table.column("eor") / table.column("tweor")
             power = table.column("energy_wh") * 3600 / time
-        limit = np.where(np.isnan(tdp), LARGEST_BOARD_W, tdp)
+        limit = np.where(np.isnan(tdp), LARGEST_BOARD_W * count, tdp)
         seen = np.isfinite(power)
         found += _many(
             "time behind tweor",

@@ -52,7 +52,10 @@ RELATIONS = (
     Relation("energy_j", {"energy_wh": 1}, 3600.0),
     Relation("energy_wh", {"energy_j": 1}, 1 / 3600.0),
     Relation("energy_kwh", {"energy_wh": 1}, 1e-3),
-    Relation("energy_j", {"power_w": 1, "duration_s": 1}, slack=INTEGRAL),
+    Relation("energy_wh", {"energy_kwh": 1}, 1e3, unless=("requests",)),
+    Relation("energy_j", {"power_w": 1, "duration_s": 1}, slack=INTEGRAL, unless=("energy_gpu_j",)),
+    Relation("energy_gpu_j", {"power_w": 1, "duration_s": 1}, slack=INTEGRAL),
+    Relation("energy_j_per_token", {"energy_j": 1, "tokens_out": -1}, slack=MEANS),
     Relation("throughput_tok_s", {"tokens_out": 1, "duration_s": -1}, slack=MEANS),
     Relation("energy_j_per_1k_tok", {"energy_j": 1, "tokens_out": -1}, 1e3, MEANS),
     Relation("energy_j_per_1k_tok", {"energy_j_per_token": 1}, 1e3),
@@ -101,6 +104,12 @@ def evaluate(relation: Relation, known: dict[str, Known], rows: int) -> Known:
     return Known(value, low, high)
 
 
+def _slackened(known: Known, slack: float) -> Known:
+    """A derived quantity with the slack of its relation in its range, so that what is derived from it keeps it."""
+    extra = slack * np.abs(known.value)
+    return Known(known.value, known.low - extra, known.high + extra) if slack else known
+
+
 def complete(table: Table, without: str = "") -> dict[str, Known]:
     """Every quantity that is printed or follows from printed ones, so that a chain (J per request to dollars) can be checked.
 
@@ -117,7 +126,7 @@ def complete(table: Table, without: str = "") -> dict[str, Known]:
             gap = gaps.get(relation.target)
             if gap is not None and not gap.any():
                 continue
-            new = evaluate(relation, known, len(table))
+            new = _slackened(evaluate(relation, known, len(table)), relation.slack)
             old = known.get(relation.target)
             filled = np.isfinite(new.value) if gap is None else gap & np.isfinite(new.value)
             if not filled.any():

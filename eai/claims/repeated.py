@@ -8,6 +8,8 @@ A table that does not name its GPU may repeat, digit for digit, figures that ano
 its rows turn out to come from several GPUs, comparing them down the column compares hardware too.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -16,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 
 from eai.claims.findings import Finding, number
 from eai.claims.quantities import ENERGIES, FACTORS
-from eai.claims.tabular import MOST_COMPARED, Table, both_state, compatible, significant_digits
+from eai.claims.tabular import MOST_COMPARED, Table, both_state, compatible, is_set, significant_digits
 
 IDENTITY = (*FACTORS[:2], "weights", *(f for f in FACTORS[2:] if f != "params_b"))
 NEIGHBOURHOOD = 0.05
@@ -47,6 +49,7 @@ def one_value(table: Table, alpha: float) -> list[Finding]:
     (one added, so that a small table has no zero). Reported if the observed number has probability below `alpha`.
     """
     columns = [c for c in (*ENERGIES, "power_w", "throughput_tok_s", "duration_s") if table.has(c)]
+    columns = [c for c in columns if c != "duration_s" or not is_set(table.column(c))]
     tasks = [t for t in pd.unique(table.key("task")) if t] if table.has("task") else [""]
     found = []
     for column in columns:
@@ -125,6 +128,37 @@ def _ties(
 
 
 def two_values(table: Table, alpha: float) -> list[Finding]:
+    """`_two_values`, where a column that nothing was read from does not explain the difference: then that column is named instead.
+
+    A column explains it if the rows agree again once rows that differ in it count as different configurations.
+    """
+    found = _two_values(table, alpha)
+    if not any(f.verdict == "inconsistent" for f in found):
+        return found
+    for name in table.others:
+        if table.others[name].nunique() < 2:
+            continue
+        split = replace(table, keys=table.keys.assign(options=_joined(table, name)), others=pd.DataFrame())
+        again = _two_values(split, alpha)
+        if not any(f.verdict == "inconsistent" for f in again):
+            rows = tuple(sorted({p for f in found if f.verdict == "inconsistent" for p in f.positions}))
+            levels = ", ".join(list(dict.fromkeys(table.others[name].iloc[list(rows)].astype(str)))[:4])
+            reason = (
+                f"rows of one configuration differ, and so does column '{name}' ({levels}): it may be a "
+                "factor; name it in a mapping under `options`"
+            )
+            return [f for f in found if f.verdict != "inconsistent"] + [
+                Finding("two_values", "one configuration has one value", "untested", reason, "", "", rows, f"factor:{name}")
+            ]
+    return found
+
+
+def _joined(table: Table, name: str) -> pd.Series:
+    """The options of every row with another column among them, as a key."""
+    return (pd.Series(table.key("options")) + f"{name}=" + table.others[name].astype(str).to_numpy()).astype("category")
+
+
+def _two_values(table: Table, alpha: float) -> list[Finding]:
     """One configuration with two figures that no repetition explains: further apart than sessions on two cards may be.
 
     Two sessions are given a standard deviation of 5 % each on the log scale; with m pairs the limit is the normal quantile of

@@ -16,6 +16,8 @@ import pandas as pd
 
 from eai.claims import quantities
 from eai.errors import UserError
+from eai.importers import cells, mappings, names
+from eai.importers.reading import FILE
 
 MOST_DECIMALS = 12
 FULL_PRECISION = 15
@@ -80,7 +82,7 @@ def compatible(keys: pd.DataFrame) -> np.ndarray:
     """Which pairs of rows may be the same configuration: no key that both state differs. At most MOST_COMPARED rows."""
     out = np.ones((len(keys), len(keys)), dtype=bool)
     for column in keys:
-        numeric = column in ("batch_size", "input_tokens", "output_tokens", "params_b", "power_limit_w")
+        numeric = column in ("batch_size", "input_tokens", "output_tokens", "params_b", "power_limit_w", "num_gpus", "tensor_parallel")
         out &= _relation(keys[column], lambda a, b, n=numeric: not a or not b or a == b or (not n and same_or_less_specific(a, b)))
     return out
 
@@ -96,6 +98,15 @@ def both_state(column: pd.Series) -> np.ndarray:
     return known[:, None] & known[None, :]
 
 
+SET_SPREAD = 0.01
+
+
+def is_set(values: np.ndarray) -> bool:
+    """Whether figures are one value that was set, such as the length of a load test: three or more within 1 % of each other."""
+    known = values[np.isfinite(values)]
+    return len(known) >= 3 and known.min() > 0 and np.ptp(known) <= SET_SPREAD * known.max()
+
+
 LARGEST = 1e100  # nothing that is measured; larger figures and infinities count as not stated
 
 
@@ -103,7 +114,8 @@ LARGEST = 1e100  # nothing that is measured; larger figures and infinities count
 class Table:
     """`keys` (categorical text, "" = not stated), `values` and `half` (printed half-steps), row for row.
 
-    `lines` holds each row's line in its file, header on line 1.
+    `lines` holds each row's line in its file, header on line 1; `others` the columns that mean nothing here and may be factors (text or few
+    values); `infinite` the rows of each quantity that are no finite figure.
     """
 
     name: str
@@ -111,6 +123,8 @@ class Table:
     values: pd.DataFrame
     half: pd.DataFrame
     lines: np.ndarray = field(repr=False)
+    others: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
+    infinite: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -154,6 +168,7 @@ class Table:
             self.values[part].reset_index(drop=True),
             self.half[part].reset_index(drop=True),
             self.lines[part],
+            self.others[part].reset_index(drop=True) if len(self.others.columns) else pd.DataFrame(),
         )
 
 
@@ -176,49 +191,89 @@ def _steps(values: np.ndarray, location: np.ndarray | None) -> np.ndarray:
     return out
 
 
-def build(frame: pd.DataFrame, name: str, mapping: dict[str, str] | None = None, lines: np.ndarray | None = None) -> Table:
-    """The table behind a data frame; `mapping` gives our name for a column of theirs, the rest is recognized by its header.
-    `lines` are the rows' lines in their file where rows were left out.
+def mapped(frame: pd.DataFrame, columns: dict[str, object], units: dict[str, str] | None = None) -> pd.DataFrame:
+    """The table with what a mapping says of it: our name -> their column or an expression. An explicit mapping beats a recognised header.
 
-    Raises UserError if a mapped column is absent, two columns mean the same quantity, or no quantity is recognized.
+    Raises UserError for a name that is none of ours and for columns that are not there.
     """
-    mapping = mapping or {}
-    if absent := [c for c in mapping if c not in frame.columns]:
-        raise UserError(
-            f"the mapping names column '{absent[0]}'", f"one of {', '.join(map(str, frame.columns))}", "correct the mapping file"
-        )
-    keys, values, half, origin = {}, {}, {}, {}
-    location = pd.factorize(frame["location"])[0] if "location" in frame and frame["location"].nunique() > 1 else None
-    for column in frame.columns:
-        target = mapping.get(column) or quantities.plain_name(column)
-        if target in quantities.KEYS:
-            keys.setdefault(target, _text(frame[column].reset_index(drop=True)))
-        base, factor = quantities.CONVERSIONS.get(target, (target, 1.0))
+    known = {*quantities.QUANTITIES, *quantities.KEYS}
+    found, taken = {}, set()
+    for ours, theirs in columns.items():
+        if ours not in known:
+            turned = " (our name stands left, theirs right)" if str(theirs) in known else ""
+            raise UserError(f"the mapping names '{ours}'{turned}", f"a known name{mappings.nearest(ours, known)}", "correct the mapping")
+        series = mappings.evaluate(theirs, frame)
+        kind, multiple = names.unit_of(ours)
+        unit = str((units or {}).get(ours, ""))
+        if not unit and kind and (header := mappings.column_of(theirs, frame)):
+            unit = cells.header_unit(header, kind)
+        if unit:
+            series = pd.Series(cells.numbers(series, kind, unit, ours)[0] / multiple, index=frame.index)
+        found[ours] = series
+        taken |= {theirs} if theirs in frame.columns else set()
+    rest = [c for c in frame if c not in taken and c not in found and not names.ambiguous(c) and names.our_column(str(c))[0] not in found]
+    return pd.DataFrame(found, index=frame.index).join(frame[rest])
+
+
+def _meant(frame: pd.DataFrame) -> dict[str, tuple[str, float]]:
+    """Each quantity's column and factor. Raises UserError where two columns mean the same quantity: the plain name goes before a synonym."""
+    found: dict[str, tuple[int, str, float]] = {}
+    for column in map(str, frame.columns):
+        if names.ambiguous(column):
+            continue
+        base, factor = names.our_column(column)
         if base not in quantities.QUANTITIES:
             continue
-        if base in origin and base == target and column not in mapping:
+        rank = 2 if factor != 1 else int(re.sub(r"[^a-z0-9.]+", "_", column.lower()).strip("_") != base)
+        if base in found and found[base][0] == rank < 2:
             raise UserError(
-                f"columns '{origin[base]}' and '{column}' both mean {base}",
-                "one column a quantity",
-                "name the right one in the mapping file",
+                f"columns '{found[base][1]}' and '{column}' both mean {base}", "one column a quantity", f"say in a mapping which is {base}"
             )
-        raw = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
-        if base in origin and not np.isnan(values[base]).all():
-            continue
+        if base not in found or rank < found[base][0] or pd.isna(frame[found[base][1]]).all():
+            found[base] = (rank, column, factor)
+    return {base: (column, factor) for base, (_, column, factor) in found.items()}
+
+
+def build(frame: pd.DataFrame, name: str, lines: np.ndarray | None = None) -> Table:
+    """The table behind a data frame, its columns recognised by their headers; `lines` are the rows' lines in their file.
+
+    Raises UserError if two columns mean the same quantity, or no quantity is recognised.
+    """
+    frame = frame.reset_index(drop=True)
+    keys, values, half, infinite = {}, {}, {}, {}
+    location = pd.factorize(frame["location"])[0] if "location" in frame and frame["location"].nunique() > 1 else None
+    for column in frame.columns:
+        target = "" if names.ambiguous(str(column)) else names.our_column(str(column))[0]
+        if target in quantities.KEYS and (target not in keys or target == column):
+            keys[target] = _text(frame[column])
+    for base, (column, factor) in _meant(frame).items():
+        raw = cells.floats(frame[column])
+        infinite[base] = np.flatnonzero(np.abs(raw) >= LARGEST)
         raw[~(np.abs(raw) < LARGEST)] = np.nan
-        origin[base] = column
         values[base] = raw * factor
         half[base] = _steps(raw, location) * factor
     if not values:
         raise UserError(
-            f"no column of {name} is a quantity that the checks know ({', '.join(map(str, frame.columns[:8]))})",
+            f"no column of {name} is a quantity that the checks know ({', '.join(str(c)[:30] for c in frame.columns[:8])})",
             "columns such as energy_wh, power_w, throughput_tok_s, accuracy, eor",
-            "name the columns in a mapping file",
+            "name them in a mapping file: energy_j: their column",
         )
     _fractions(values, half)
     index = range(len(frame))
     numbers = np.arange(len(frame)) + 2 if lines is None else lines
-    return Table(name, pd.DataFrame(keys, index=index), pd.DataFrame(values, index=index), pd.DataFrame(half, index=index), numbers)
+    others = {str(c): _text(frame[c]) for c in frame.columns if _is_other(str(c), frame[c])}
+    return Table(
+        name, pd.DataFrame(keys, index=index), pd.DataFrame(values, index=index), pd.DataFrame(half, index=index), numbers,
+        pd.DataFrame(others, index=index), infinite,
+    )  # fmt: skip
+
+
+def _is_other(name: str, column: pd.Series) -> bool:
+    """Whether a column means nothing here and has so few values that it may be a factor."""
+    target = "" if names.ambiguous(name) else names.our_column(name)[0]
+    if target in quantities.KEYS or target in quantities.QUANTITIES or name.startswith(FILE) or name in ("source", "_table"):
+        return False
+    return 2 <= column.iloc[:MOST_COMPARED].astype(str).nunique() <= max(2, min(50, len(column) // 2))
 
 
 def _fractions(values: dict[str, np.ndarray], half: dict[str, np.ndarray]) -> None:

@@ -7,17 +7,17 @@ lm-eval's clock starts before the model is loaded, so the energy of such a phase
 tasks has one duration for all of them: which joule was whose is not known, and it is refused.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from eai import schema
+from eai import catalog, schema
 from eai.errors import UserError
-from eai.importers.foreign_tables import read_json, read_table
-from eai.importers.tools import lm_eval_scores
+from eai.importers import windows
+from eai.importers.reading import read_json, read_table
 
 SOURCE = "lm-eval results and a power log; load of the model included"
-DTYPES = {"float16": "fp16", "half": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 FOUR_BIT = {"nf4": "nf4", "fp4": "fp4"}
 
 
@@ -81,7 +81,7 @@ def _quantization(asked: dict[str, str]) -> str | None:
     if asked.get("load_in_4bit") == "True":
         kind = FOUR_BIT.get(asked.get("bnb_4bit_quant_type", "fp4"))
         return f"{kind}_dq" if kind == "nf4" and asked.get("bnb_4bit_use_double_quant") == "True" else kind
-    return DTYPES.get(asked.get("dtype", "").removeprefix("torch."))
+    return windows.DTYPES.get(asked.get("dtype", "").removeprefix("torch."))
 
 
 def items(path: Path, windows: pd.DataFrame) -> pd.DataFrame:
@@ -114,3 +114,88 @@ def _scores(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Item scores with every registered column."""
     frame = pd.concat(tables) if tables else pd.DataFrame()
     return frame.reindex(columns=[c.name for c in schema.SCORES])
+
+
+def lm_eval_scores(results: dict, configuration_id: str, metrics: dict[str, str] | None = None) -> pd.DataFrame:
+    """The scores of an lm-eval results document: configuration_id, task, version, few_shot, metric, score, n_items.
+
+    `metrics`: task -> metric key; by default what each task is scored by here (MMLU acc, ARC and HellaSwag acc_norm, TruthfulQA mc1, GSM8K
+    exact_match). A metric has a filter in its key (`acc,none`); the first filter is taken unless the key is given in full. Raises
+    UserError for a document that has no results, or a task without its metric.
+    """
+    if not isinstance(results, dict) or not isinstance(results.get("results"), dict) or not results["results"]:
+        raise UserError("a document without `results`", "lm-eval's results_*.json")
+    rows = []
+    for task, numbers in results["results"].items():
+        if task not in (metrics or {}) and _metric_of(task) is None:
+            continue
+        wanted = (metrics or {}).get(task) or _metric_of(task)
+        key = next((k for k in numbers if k == wanted or k.split(",")[0] == wanted), None)
+        if key is None:
+            raise UserError(f"task {task} has no {wanted}", f"one of {', '.join(k for k in numbers if ',' in k)}", "name its metric")
+        row = {"configuration_id": configuration_id, "task": task, "version": results.get("versions", {}).get(task)}
+        row |= {"few_shot": _of_leaves(results, "n-shot", task, max), "metric": key, "score": _score(task, key, numbers[key])}
+        rows.append(row | {"n_items": _of_leaves(results, "n-samples", task, sum)})
+    if not rows:
+        raise UserError(f"tasks {', '.join(results['results'])}", "one whose metric is known", "pass metrics={task: metric}")
+    return pd.DataFrame(rows)
+
+
+def _score(task: str, metric: str, value: object) -> float:
+    """The score as a fraction. Raises UserError for what is none: `N/A`, NaN, a percentage."""
+    try:
+        score = float(value)
+    except (TypeError, ValueError):
+        score = float("nan")
+    if not 0 <= score <= 1:
+        raise UserError(f"{metric} of {task} is {value}", "a fraction in [0, 1]", "leave the task out, or divide percentages by 100")
+    return score
+
+
+def _of_leaves(results: dict, field: str, task: str, joined: Callable[[list], int]) -> int | None:
+    """A count of a task, of a group (mmlu) joined over the subtasks that make it up; None where the document does not say it."""
+    known, parts = results.get(field, {}), results.get("group_subtasks", {}).get(task) or []
+    if task in known or not parts:
+        found = known.get(task)
+        return found.get("effective", found.get("original")) if isinstance(found, dict) else found
+    counts = [_of_leaves(results, field, part, joined) for part in parts]
+    return joined(counts) if None not in counts else None
+
+
+def _metric_of(task: str) -> str | None:
+    """The metric that scores an lm-eval task here, None where the catalog does not know it."""
+    try:
+        return catalog.task(task).metric
+    except UserError:
+        return None
+
+
+def joined(files: list[Path], frame: pd.DataFrame) -> pd.DataFrame:
+    """The scores of results files for the windows that measured the same task on the same model (and strategy, where a file says it).
+
+    One row a window, standing for all items. Raises UserError for a file that fits no window: an EOR is the score of a task over the energy
+    of that same task.
+    """
+    parts = []
+    for file in files:
+        document = read_json(file)
+        scores = lm_eval_scores(document if isinstance(document, dict) else {}, "")
+        asked = _model_args(document)
+        model, strategy = windows.slug("model", asked.get("pretrained") or document.get("model_name") or ""), _quantization(asked)
+        fits = frame[(frame["status"] == "ok") & (frame["model"] == model)]
+        fits = fits[fits["quantization"] == strategy] if strategy else fits
+        both = fits.merge(scores.assign(task=[windows.slug("task", t) for t in scores["task"]]).drop(columns="configuration_id"), on="task")
+        if both.empty:
+            raise UserError(
+                f"{file} scores {', '.join(scores['task'][:3])} of {model}{f', {strategy}' if strategy else ''}, which no row measured",
+                f"a row of that task; the rows are of {', '.join(sorted(set(frame['task'])))[:60]} on "
+                f"{', '.join(sorted(set(frame['model'])))[:60]}",
+                "an EOR is the score of a task over the energy of that task",
+            )
+        parts.append(both.assign(item="all of " + both["configuration_id"], items=both["n_items"].fillna(0).astype(int)))
+    table = pd.concat(parts, ignore_index=True)
+    if (twice := table.duplicated(["attempt"])).any():
+        raise UserError(
+            f"two results files score row {table.loc[twice.idxmax(), 'attempt']}", "one score a configuration", "name one of them"
+        )
+    return table.reindex(columns=[c.name for c in schema.SCORES])

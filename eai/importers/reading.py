@@ -1,190 +1,252 @@
-"""What another tool measured, as tables of ours, and what became of each of its rows: the work of `eai import`.
+"""Tables that other tools wrote, as data frames of text and numbers: CSV with any usual separator, Markdown, JSON, JSON lines, Parquet.
 
-A table needs a mapping: that of a known tool, one of the user's, or the former completed by the latter. A power log needs the phases that
-cut it: a table of them, or lm-eval's results, which say when they were made. Nothing is filled in: what neither file, mapping nor the
-caller says is asked for.
+Nested JSON becomes columns with dots, `report.decode.energy.gpu`; `rows` says where its rows stand. What cannot be read is one line, never
+a guess: a row with too many fields is reported with its line, since nobody can say which comma was meant as part of a number.
 """
 
-from collections.abc import Callable
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from eai import schema
-from eai.analyze.selection import BOUNDARY_ORDER
 from eai.errors import UserError
-from eai.importers import evaluations, mappings
-from eai.importers.foreign_tables import read_table, read_tables, read_text
-from eai.importers.mappings import Energy, Mapping
-from eai.importers.tools import NUMBERS, import_phases, import_table
 
-FORMATS = {each.replace("-", ""): mapping for each, mapping in mappings.EXAMPLES.items()}
-LOGS = {"lmeval": evaluations.SOURCE, "nvidiasmi": "power log and a table of phases"}
-NAMES = "codecarbon, optimum-benchmark, mlenergy, lm-eval, nvidia-smi"
-BOARD = Energy("power log", "J", "gpu", "measured")
-MOST_SHOWN = 6
-
-EnergyOf = Callable[[float, float], list[dict]]
-"""Joules of each device between two instants of a power log, as `importers.import_phases` asks for them."""
+DELIMITERS = ",;\t|"
+KINDS = ".csv, .tsv, .txt, .md, .json, .jsonl or .parquet"
+BLOCK_BYTES = 64 << 20
+MOST_BAD_LINES = 1_000
+MLLOG = ":::MLLOG "
+FILE = "file."
+"""What the names of a file say stands in columns `file.name`, `file.stem` and `file.path`."""
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What an import is told: files, the tool's name, a mapping file, values that hold for every row, a table of phases, a power log."""
-
-    files: tuple[Path, ...]
-    tool: str = ""
-    mapping: Path | None = None
-    constants: dict[str, object] = field(default_factory=dict)
-    phases: Path | None = None
-    power: Path | None = None
-
-    @property
-    def document(self) -> object:
-        """The document of the mapping file, empty where there is none. Raises UserError where it cannot be read."""
-        return _read_mapping(self.mapping) if self.mapping else {}
-
-
-@dataclass(frozen=True)
-class Imported:
-    """The tables of an experiment, the mapping that made them, and the source's columns that nothing was taken from."""
-
-    windows: pd.DataFrame
-    energies: pd.DataFrame
-    scores: pd.DataFrame
-    mapping: Mapping
-    unused: tuple[str, ...] = ()
-
-
-def _read_mapping(path: Path) -> object:
-    """The document of a mapping file, JSON or YAML."""
-    import yaml
-
+def read_table(file: str | Path, rows: str = "") -> pd.DataFrame:
+    """The rows of a file. Raises UserError for one that is missing, empty, binary, ragged, or not what its name says."""
+    path = Path(file)
     if not path.is_file():
-        raise UserError(f"no mapping file {path}", "YAML or JSON as docs/importing.md shows", "check the path")
+        raise UserError(f"no file {path}", f"a table: {KINDS}", "check the path")
+    if path.suffix == ".parquet":
+        frame = _parquet(path)
+    elif path.suffix in (".json", ".jsonl"):
+        frame = flat(read_documents(path), rows, path)
+    else:
+        frame = _text(path)
+    return frame.assign(**{f"{FILE}name": path.name, f"{FILE}stem": path.stem, f"{FILE}path": str(path)})
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte-order mark, or in Latin-1. Raises UserError for what is no text."""
     try:
-        return yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        where = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})", "a file of text", "check the path") from None
+    if b"\0" in content:
+        raise UserError(f"{path} is not text", f"a table: {KINDS}, text in UTF-8", "save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def read_json(path: Path) -> object:
+    """The document of a JSON file. Raises UserError where it is none, with the line."""
+    if not path.is_file():
+        raise UserError(f"no file {path}", "a JSON document", "check the path")
+    return _document(path, read_text(path))
+
+
+def read_documents(path: Path) -> list:
+    """The documents of a JSON file: one, or one a line."""
+    text = read_text(path)
+    if not text.strip():
+        raise UserError(f"{path} is empty", "a JSON document")
+    if path.suffix == ".jsonl":
+        return [_document(path, line, number) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    return [_document(path, text)]
+
+
+def _document(path: Path, text: str, line: int = 0) -> object:
+    """One JSON document; `line` is the line of the file that it stands in, 0 for the whole file."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        where = line or getattr(error, "lineno", 1)
+        raise UserError(f"{path}, line {where} is not JSON ({getattr(error, 'msg', error)})", "a JSON document") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply", "a table of rows") from None
+
+
+def flat(documents: list, rows: str, path: Path) -> pd.DataFrame:
+    """The rows of JSON documents as a table: objects, a list of objects, or what stands at `rows`; `*` takes the values of an object, each
+    named by its key in a column `key`. Scalars beside the rows become columns too."""
+    found = []
+    for document in documents:
+        found += _rows_at(document, [part for part in rows.split(".") if part], path, rows)
+    if not found or not all(isinstance(row, dict) for row in found):
+        raise UserError(f"{path} holds no rows{f' at {rows}' if rows else ''}", "an object, or a list of objects", "say where with `rows`")
+    try:
+        return pd.json_normalize(found)
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply", "a table of rows") from None
+
+
+def _rows_at(node: object, parts: list[str], path: Path, rows: str) -> list:
+    """The rows below a node, with the scalars that stand beside the way to them."""
+    if isinstance(node, list):
+        return [row for each in node for row in _rows_at(each, parts, path, rows)] if parts else node
+    if not parts or not isinstance(node, dict):
+        return [node]
+    if parts[0] == "*":
+        return [{"key": key} | row for key, each in node.items() for row in _rows_at(each, parts[1:], path, rows) if isinstance(row, dict)]
+    if parts[0] not in node:
+        raise UserError(f"{path} has nothing at {rows}", f"one of {', '.join(map(str, list(node)[:8]))}", "correct `rows`")
+    beside = {k: v for k, v in node.items() if k != parts[0] and not isinstance(v, list | dict)}
+    return [beside | row if isinstance(row, dict) else row for row in _rows_at(node[parts[0]], parts[1:], path, rows)]
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0][:80]})", "a Parquet table") from None
+
+
+def _text(path: Path) -> pd.DataFrame:
+    """A file of text: LoadGen's log, a Markdown table or CSV. Raises UserError for a ragged row."""
+    with path.open("rb") as f:
+        start = f.read(4096).lstrip(b"\xef\xbb\xbf").lstrip()
+    if start.startswith(MLLOG.encode()):
+        lines = [line.removeprefix(MLLOG) for line in read_text(path).splitlines() if line.startswith(MLLOG)]
+        events = [_document(path, line, n) for n, line in enumerate(lines, start=1)]
+        return flat([{e["key"]: e.get("value") for e in events if isinstance(e, dict) and "key" in e}], "", path)
+    if start.startswith(b"|"):
+        return _markdown(path, read_text(path))
+    layout = csv_layout(path)
+    bad = BadRows(layout.line)
+    frames = [block.to_pandas() for block in csv_blocks(path, layout, bad)]
+    if bad.first:
+        line, width = bad.first
         raise UserError(
-            f"{path}{where} is neither YAML nor JSON", "keys and values as docs/importing.md shows", "correct that line"
-        ) from None
-
-
-def read(asked: Asked, read_power: Callable[[Path], EnergyOf]) -> Imported:
-    """The tables of what was asked for; `read_power` reads a power log.
-
-    Raises UserError for a tool nobody knows, files that cannot be read, what is not said, and where no row can be used.
-    """
-    tool = asked.tool.lower().replace("-", "").replace("_", "")
-    if tool and tool not in FORMATS and tool not in LOGS:
-        raise UserError(f"format '{asked.tool}'", f"one of {NAMES}", "or say with --mapping which column is which")
-    if not tool and asked.mapping is None:
-        raise UserError("neither --format nor --mapping", f"a known tool ({NAMES}) or a mapping file", "see docs/importing.md")
-    found = _phases(asked, tool, read_power) if tool in LOGS else _table(asked, FORMATS.get(tool))
-    if found.windows["status"].ne("ok").all():
-        why = found.windows["reason"].value_counts()
-        raise UserError(f"none of the {len(found.windows)} rows can be used ({why.index[0]})", "a measured energy", "nothing was written")
-    return found
-
-
-def _table(asked: Asked, base: Mapping | None) -> Imported:
-    """A table of rows with their energies in it."""
-    frame = read_tables(asked.files)
-    mapping = mappings.with_constants(mappings.mapping_from(asked.document, base), asked.constants)
-    windows, energies = import_table(frame, mapping)
-    used = {e.column for e in mapping.energies} | set(mapping.columns.values()) | {mapping.block, mapping.failed}
-    return Imported(windows, energies, pd.DataFrame(), mapping, tuple(str(c) for c in frame.columns if c not in used))
-
-
-def _phases(asked: Asked, tool: str, read_power: Callable[[Path], EnergyOf]) -> Imported:
-    """A power log cut by a table of phases, or by evaluations that say when they ran."""
-    if tool == "lmeval" and asked.power is None:
-        raise UserError("lm-eval's results hold no energy", "the power log that was recorded beside them", "name it with --power")
-    if tool == "nvidiasmi" and asked.phases is None:
-        raise UserError("a power log alone", "a table of what ran when, with start_s and stop_s", "name it with --phases")
-    if tool == "nvidiasmi" and len(asked.files) > 1:
-        raise UserError(
-            f"{len(asked.files)} power logs", "one log, which may hold several cards", "import them one by one, then `eai merge`"
+            f"{path}, line {line} has {width} fields", f"{len(layout.names)}, as the header has", "quote fields that hold the separator"
         )
-    phases = read_table(asked.phases) if tool == "nvidiasmi" else pd.DataFrame([evaluations.phase(path) for path in asked.files])
-    energy_of = read_power(asked.power or asked.files[0])
-    own = [c for c in phases.columns if c in (*schema.CONFIGURATION, *NUMBERS) and c not in ("duration_s", *asked.constants)]
-    base = Mapping(LOGS[tool], (BOARD,), {c: c for c in own})
-    mapping = mappings.with_constants(mappings.mapping_from(asked.document, base), asked.constants)
-    windows, energies = import_phases(_in_seconds(phases), energy_of, mapping)
-    scores = pd.DataFrame()
-    if tool == "lmeval":
-        scores = pd.concat([evaluations.items(path, windows.iloc[[i]]) for i, path in enumerate(asked.files)], ignore_index=True)
-    used = {"start_s", "stop_s", mapping.block, mapping.failed, *mapping.columns.values()}
-    return Imported(windows, energies, scores, mapping, tuple(str(c) for c in phases.columns if c not in used))
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=layout.names)
+    frame = frame[frame.ne("").any(axis=1)].reset_index(drop=True)
+    return _with_points(frame) if layout.delimiter == ";" else frame
 
 
-def _in_seconds(phases: pd.DataFrame) -> pd.DataFrame:
-    """The phases with numbers for instants. Raises UserError for one that is none."""
-    edges = {c: pd.to_numeric(phases[c], errors="coerce") for c in ("start_s", "stop_s") if c in phases}
-    for name, values in edges.items():
-        if values.isna().any():
-            at = int(values.isna().to_numpy().argmax())
-            found = f"{name} of phase {at + 1} is '{phases[name].iloc[at]}'"
-            raise UserError(found, "seconds from the log's start, or since 1970", "correct the phases table")
-    return phases.assign(**edges)
+def _markdown(path: Path, text: str) -> pd.DataFrame:
+    """The first table of a Markdown file."""
+    lines = [line.strip().strip("|") for line in text.splitlines() if line.strip().startswith("|")]
+    cells = [[cell.strip() for cell in next(csv.reader(io.StringIO(line), delimiter="|"))] for line in lines]
+    rows = [row for row in cells[1:] if not all(set(cell) <= set("-: ") and cell for cell in row)]
+    if wrong := next((row for row in rows if len(row) != len(cells[0])), None):
+        raise UserError(f"{path}: the row '{' | '.join(wrong)[:50]}' has {len(wrong)} fields", f"{len(cells[0])}, as the header has")
+    return pd.DataFrame(rows, columns=cells[0], dtype=object)
 
 
-def account(found: Imported) -> dict:
-    """What became of the source's rows: `{source, rows, used, configurations, blocks, energies, dropped, unused_columns, scores, notes}`.
+def _with_points(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with `0,5` as `0.5` in every cell that is a number so written."""
+    return frame.replace(r"^\s*([+-]?\d+),(\d+(?:[eE][+-]?\d+)?)\s*$", r"\1.\2", regex=True)
 
-    `energies`: boundary, basis and number of windows that have one; `dropped`: each reason with its rows, counted from 1.
+
+@dataclass(frozen=True)
+class Layout:
+    """The header of a CSV file: its columns, delimiter, encoding and line."""
+
+    names: list[str]
+    delimiter: str
+    encoding: str
+    line: int
+
+
+def csv_layout(path: Path) -> Layout:
+    """How a CSV file is laid out; lines of remarks (`# ...`) above the header are passed over.
+
+    Raises UserError for a file that is missing, empty, no text, or has two columns of one name.
     """
-    windows, energies = found.windows, found.energies
-    kinds = energies.groupby(["boundary", "basis"], sort=False)["attempt"].nunique().reset_index(name="windows")
-    out = windows.reset_index(drop=True)
-    dropped = [
-        {"status": status, "reason": reason, "rows": [int(i) + 1 for i in rows.index]}
-        for (status, reason), rows in out[out["status"] != "ok"].groupby(["status", "reason"], sort=False)
-    ]
-    return {
-        "source": found.mapping.source,
-        "rows": len(windows),
-        "used": int(windows["status"].eq("ok").sum()),
-        "configurations": int(windows["configuration_id"].nunique()),
-        "blocks": int(windows["block"].nunique()),
-        "energies": kinds.to_dict("records"),
-        "dropped": dropped,
-        "unused_columns": list(found.unused),
-        "scores": len(found.scores),
-        "notes": _notes(found),
-    }
+    if not path.is_file():
+        raise UserError(f"no file {path}", "a CSV table")
+    with path.open("rb") as f:
+        start = f.read(1 << 18)
+    if not start.strip(b"\xef\xbb\xbf\r\n\t ,;"):
+        raise UserError(f"{path} is empty", "a CSV table with a header line")
+    if b"\0" in start:
+        raise UserError(f"{path} is not text", "a CSV table in UTF-8")
+    try:
+        text, encoding = start[: start.rfind(b"\n") + 1 or len(start)].decode("utf-8-sig"), "utf8"
+    except UnicodeDecodeError:
+        text, encoding = start.decode("latin-1"), "latin1"
+    lines = [(n, line) for n, line in enumerate(text.splitlines()) if line.strip()]
+    at, first = next(((n, line) for n, line in lines if not line.startswith("#")), lines[0])
+    delimiter = max(DELIMITERS, key=lambda d: len(next(csv.reader([first], delimiter=d))))
+    names = [n.strip() for n in next(csv.reader([first], delimiter=delimiter))]
+    if twice := [n for n, k in Counter(n for n in names if n).items() if k > 1]:
+        raise UserError(f"{path} has two columns '{twice[0]}'", "one name a column", "rename one of them")
+    return Layout([n or f"column {i + 1}" for i, n in enumerate(names)], delimiter, encoding, at + 1)
 
 
-def _notes(found: Imported) -> list[str]:
-    """What a reader of the numbers should know beforehand."""
-    notes, flags = [], found.windows["flags"].map(list).explode()
-    if found.windows["block"].nunique() < 2:
-        notes.append("one block: ratios get no interval and no test; name the source's runs with `block` if each ran every configuration")
-    boundary = next(b for b in BOUNDARY_ORDER + schema.BOUNDARIES if found.energies["boundary"].eq(b).any())
-    with_it = found.energies.loc[found.energies["boundary"] == boundary, "attempt"]
-    if without := int((found.windows["status"].eq("ok") & ~found.windows["attempt"].isin(with_it)).sum()):
-        notes.append(f"{without} of these rows have no energy of boundary {boundary}, which an analysis takes: it leaves them out")
-    if flags.eq("nominal_window").any():
-        notes.append("the source states rates only: a window stands for one second of them, and totals are not stated")
-    if found.mapping.source == evaluations.SOURCE:
-        notes.append("energy and duration are of the whole evaluation, load of the model included")
-        if found.scores.empty:
-            notes.append("no scores: there are no samples_*.jsonl beside the results; lm_eval --log_samples writes them")
-    return notes
+@dataclass
+class BadRows:
+    """Rows whose number of fields is not the header's: how many of each width, and the lines of the first ones."""
+
+    header_line: int
+    widths: Counter = field(default_factory=Counter)
+    lines: list[int] = field(default_factory=list)
+    blank: list[int] = field(default_factory=list)
+    first: tuple[int, int] | None = None
+
+    def __call__(self, row) -> str:
+        """What pyarrow calls for such a row; always `skip`."""
+        if not row.text.strip():
+            self.blank.append(row.number)
+            return "skip"
+        self.widths[row.actual_columns] += 1
+        self.first = self.first or (row.number, row.actual_columns)
+        if len(self.lines) < MOST_BAD_LINES and row.number is not None:
+            self.lines.append(row.number)
+        return "skip"
+
+    def numbers(self, first: int, rows: int) -> np.ndarray:
+        """File lines of `rows` good rows, the first of which is good row number `first` (0-based)."""
+        number = np.arange(first, first + rows) + self.header_line + 1
+        for line in sorted(self.lines + self.blank):
+            number[number >= line] += 1
+        return number
 
 
-def text(answer: dict) -> str:
-    """The account for a terminal."""
-    lines = [f"{answer['used']} of {answer['rows']} rows of {answer['source']}", f"  -> {answer['experiment']}"]
-    lines.append(f"{answer['configurations']} configurations in {answer['blocks']} block(s)")
-    lines += [f"energy: {e['boundary']}, {e['basis']}, of {e['windows']} windows" for e in answer["energies"]]
-    lines += [f"scores: {answer['scores']} items"] if answer["scores"] else []
-    for each in answer["dropped"]:
-        shown = ", ".join(map(str, each["rows"][:MOST_SHOWN])) + (", ..." if len(each["rows"]) > MOST_SHOWN else "")
-        lines.append(f"not used: {len(each['rows'])} row(s) ({shown}): {each['reason']}")
-    if answer["unused_columns"]:
-        lines.append(f"columns that nothing was taken from: {', '.join(answer['unused_columns'])}")
-    return "\n".join([*lines, *(f"note: {note}" for note in answer["notes"])])
+def csv_blocks(path: Path, layout: Layout, bad: BadRows) -> Iterator:
+    """The file in Arrow batches of text columns, cells without spaces around them; rows of another width go to `bad`.
+
+    Raises UserError for what is no CSV.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv as arrow_csv
+
+    names = layout.names
+    read = arrow_csv.ReadOptions(
+        column_names=names, skip_rows=layout.line, block_size=BLOCK_BYTES, encoding=layout.encoding, use_threads=False
+    )
+    parse = arrow_csv.ParseOptions(
+        delimiter=layout.delimiter, invalid_row_handler=bad, newlines_in_values=True, ignore_empty_lines=len(names) == 1
+    )
+    convert = arrow_csv.ConvertOptions(column_types={n: pa.string() for n in names}, strings_can_be_null=False)
+    try:
+        with arrow_csv.open_csv(path, read, parse, convert) as reader:
+            for batch in reader:
+                yield pa.RecordBatch.from_arrays([pc.utf8_trim_whitespace(column) for column in batch.columns], names=names)
+    except pa.ArrowInvalid as error:
+        if "Empty CSV" in str(error) or "no rows" in str(error).lower():
+            return
+        raise UserError(f"{path}: {str(error).splitlines()[0]}", "a CSV table", "repair that line") from None
+
+
+def read_tables(files: Sequence[str | Path], rows: str = "") -> pd.DataFrame:
+    """The rows of several files of one tool, one below the other. Raises UserError for the first that cannot be read."""
+    return pd.concat([read_table(file, rows) for file in files], ignore_index=True)

@@ -1,0 +1,611 @@
+"""Foreign results as our windows, energies and scores, so that every analysis, gate and refusal applies to them too.
+
+The source's boundary and basis are kept. An empty or zero energy is "not measured", never the best of the table. Counts and times may be
+fractions (averages) and stay so. Repeats are blocks only where the mapping says that the source's runs were, and rows that differ in
+anything that may be a factor are never pooled without a word.
+"""
+
+import fnmatch
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from eai import catalog, schema, strategies
+from eai.analyze.selection import NOMINAL
+from eai.errors import UserError
+from eai.importers import cells, mappings
+from eai.importers.mappings import NUMBERS, PARALLEL, PER, PLACES, Energy, Mapping
+from eai.importers.names import boards
+from eai.importers.reading import FILE
+from eai.settings import Configuration
+
+NOT_MEASURED = "the source's energy is empty or zero: not measured"
+NO_NUMBER = "the source's energy is no number: not measured"
+HOLED = "the power log has gaps or steps back in time here"
+SAME_TIME = "the same machine over the same time as row {row}: a process of that run, no repeat"
+DEFAULTS = {"weights": "published", "task": "generate"}
+PLACE_DEFAULTS = {"engine": "transformers"} | dict.fromkeys(PARALLEL, 1)
+ABOVE_ZERO = ("duration_s", "tokens_out", "requests", "tokens_in")
+DTYPES = {
+    "float16": "fp16",
+    "half": "fp16",
+    "f16": "fp16",
+    "bfloat16": "bf16",
+    "float32": "fp32",
+    "float": "fp32",
+    "f32": "fp32",
+    "full": "fp32",
+}
+_GGUF = re.compile(r"(i?q\d(?:_\w+?)?)(?:\s*-\s*(small|medium|large)|_([sml]))?")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The tables of an experiment, the columns that were read, and what a reader should know."""
+
+    windows: pd.DataFrame
+    energies: pd.DataFrame
+    scores: pd.DataFrame
+    used: set[str] = field(default_factory=set)
+    notes: tuple[str, ...] = ()
+
+
+def import_table(frame: pd.DataFrame, mapping: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The windows and energies tables of a foreign table, row for row; see `convert`."""
+    found = convert(frame, mapping)
+    return found.windows, found.energies
+
+
+def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = None) -> Converted:
+    """The windows, energies and scores of a foreign table, row for row.
+
+    Where the source gives rates only (energy per output token and throughput), a window stands for one nominal second of them and carries
+    the flag nominal_window: ratios, costs and throughput are right, totals are not stated. `energy_of(start_s, stop_s)` integrates a power
+    log that was recorded beside the rows. Raises UserError for columns that are not there, a configuration that is not fully said,
+    energies that cannot be turned into joules, and columns that differ within a configuration and may be factors.
+    """
+    if frame.empty:
+        raise UserError("an empty table", f"rows of {mapping.source}")
+    frame, used, notes = mappings.prepared(frame.reset_index(drop=True), mapping), set(), []
+    if twice := [str(c) for c in frame.columns[frame.columns.duplicated()]]:
+        raise UserError(f"column {twice[0]} stands twice", f"one column a name in {mapping.source}", "rename or drop one")
+    mapping = _present(frame, mapping, energy_of is not None)
+    rows = _quantities(frame, mapping, used, notes)
+    rows = rows.join(_configurations(frame, mapping, used))
+    rows["attempt"] = [f"{i:08x}" for i in range(len(rows))]
+    rows["job"] = mapping.source.split(",")[0].split(" (")[0].split(";")[0] + ": " + rows["gpu"] + ", " + rows["model"]
+    rows["block"] = _blocks(mappings.evaluate(mapping.block, frame, used)) if mapping.block else 1
+    rows["repeat"] = rows.groupby(["job", "configuration_id", "block"]).cumcount() + 1
+    rows["flags"] = [[] for _ in range(len(rows))]
+    if energy_of is None:
+        energies, unread = _energies(frame, rows, mapping, used)
+    else:
+        energies, unread = _of_log(rows, energy_of), np.zeros(len(rows), bool)
+    rows = _judge(frame, rows, energies, unread, mapping, used)
+    rows = _one_run(frame, rows, energies, mapping)
+    _unpooled(frame, rows, used, mapping, notes)
+    scores = _scores(rows, notes) if "score" in rows else pd.DataFrame()
+    usable = energies["energy_j"].notna() & energies["attempt"].isin(rows.loc[rows["status"] == "ok", "attempt"])
+    windows = rows.reindex(columns=[c.name for c in schema.WINDOWS])
+    energies = energies[usable].reindex(columns=[c.name for c in schema.ENERGIES]).reset_index(drop=True)
+    return Converted(windows, energies, scores, used, (*notes, *mapping.notes))
+
+
+def _present(frame: pd.DataFrame, mapping: Mapping, with_log: bool) -> Mapping:
+    """The mapping without what a known tool's mapping names and this table lacks, and with a pattern of energies written out.
+
+    Raises UserError where no energy is left: it names the columns, and the nearest ones of the table.
+    """
+    energies = mappings.expanded(mapping.energies, frame)
+    if mapping.known:
+        keep = {name: {k: v for k, v in getattr(mapping, name).items() if _readable(v, frame)} for name in ("columns", "options")}
+        mapping = replace(mapping, **keep, failed=mapping.failed if mapping.failed in frame else None)
+        energies = tuple(e for e in energies if _readable(e.column, frame))
+    if not energies and not with_log:
+        if {"power_mean_w", "duration_s"} <= {*mapping.columns, *mapping.constants}:
+            energies = (Energy("", "J", "gpu", "measured", words="mean power as stated, times the time"),)
+        else:
+            wanted = ", ".join(e.column for e in mapping.energies[:3])
+            raise UserError(
+                f"no column {wanted}" if wanted else f"{mapping.source.split(';')[0]} holds no energy",
+                f"an energy{mappings.nearest(mapping.energies[0].column, frame.columns)}" if wanted else "a power log recorded beside it",
+                "name it in the mapping's `energies`" if wanted else "name it with --power, or say its mean power with -p power_mean_w=",
+            )
+    return replace(mapping, energies=energies)
+
+
+def _readable(text: object, frame: pd.DataFrame) -> bool:
+    """Whether a column or expression of a known tool can be had from this table."""
+    try:
+        return bool(mappings.evaluate(text, frame.head(1)).shape)
+    except UserError:
+        return False
+
+
+def _blocks(runs: pd.Series) -> np.ndarray:
+    """Block numbers from 1 in the order of the source's runs: of numbers by size, of names by letter. Raises UserError for a gap."""
+    if (gap := runs.isna() | runs.astype(str).str.strip().eq("")).any():
+        raise UserError(f"row {int(gap.to_numpy().argmax()) + 1} names no run", "a run in every row", "fill it in, or use fill_down")
+    numbers = pd.to_numeric(runs, errors="coerce")
+    return (runs if numbers.isna().any() else numbers).factorize(sort=True)[0] + 1
+
+
+def _value(name: str, frame: pd.DataFrame, mapping: Mapping, used: set) -> tuple[pd.Series | None, str]:
+    """What the mapping says of one of our names, and the header that it stands under where it is a column."""
+    if name in mapping.constants:
+        return pd.Series([mapping.constants[name]] * len(frame), index=frame.index, dtype=object), ""
+    if name not in mapping.columns:
+        return None, ""
+    return mappings.evaluate(mapping.columns[name], frame, used), mappings.column_of(mapping.columns[name], frame) or ""
+
+
+def _quantities(frame: pd.DataFrame, mapping: Mapping, used: set, notes: list[str]) -> pd.DataFrame:
+    """Numbers of the work in our units, fractions kept; what the source does not say is absent, or tokens from throughput x duration."""
+    rows = pd.DataFrame(index=frame.index)
+    for name in (*NUMBERS, "throughput_tok_s", "score", "n_items"):
+        raw, header = _value(name, frame, mapping, used)
+        if raw is None:
+            continue
+        wanted = mappings.unit_of(name)
+        unit = mapping.units.get(name, "")
+        if not unit and wanted and header and (unit := cells.header_unit(header, wanted)) and cells.factor(unit, wanted) != 1:
+            notes.append(f"{name} is read in {unit}, as the header '{header}' says")
+        values, odd = cells.numbers(raw, wanted, str(unit), name)
+        if len(odd):
+            what = f"{name}, row {odd[0] + 1}{f', column {header}' if header else ''} is '{str(raw.iloc[odd[0]])[:30]}'"
+            raise UserError(f"{what}{f' (and {len(odd) - 1} more)' if len(odd) > 1 else ''}", "a number, or an empty cell", "correct it")
+        rows[name] = values
+    for name in mappings.INSTANTS:
+        raw, _ = _value(name, frame, mapping, used)
+        if raw is not None:
+            rows[f"_{name}"] = _instants(raw, name, mapping.known)
+    if {"_started_at", "_ended_at"} <= set(rows) and "duration_s" not in rows:
+        rows["duration_s"] = rows["_ended_at"] - rows["_started_at"]
+    if "throughput_tok_s" in rows and "duration_s" in rows:
+        tokens = rows["throughput_tok_s"] * rows["duration_s"]
+        rows["tokens_out"] = rows["tokens_out"].fillna(tokens) if "tokens_out" in rows else tokens
+    if "score" in rows:
+        rows["score"] = _fractions(rows["score"], "score" in mapping.units, notes)
+    rows = rows.assign(**{c: np.nan for c in ("duration_s", "tokens_out", "requests", "throughput_tok_s") if c not in rows})
+    return rows.assign(requests=rows["requests"].fillna(rows["n_items"])) if "n_items" in rows else rows
+
+
+def _fractions(score: pd.Series, said: bool, notes: list[str]) -> pd.Series:
+    """Scores in [0, 1]. Without a stated unit, scores that are all above 1 are percent. Raises UserError where either may be meant."""
+    known = score.dropna()
+    if not said and len(known) and (known > 1).all():
+        notes.append("score is read in percent: every one is above 1; say `score_unit` to be sure")
+        score, known = score / 100, known / 100
+    if len(bad := known[(known < 0) | (known > 1)]):
+        raise UserError(
+            f"a score of {bad.iloc[0]:g} in row {bad.index[0] + 1}, and others up to {known.max():g}",
+            "fractions, or all in percent",
+            "say score_unit: percent or fraction",
+        )
+    return score
+
+
+def _instants(cells_: pd.Series, name: str, lenient: bool) -> pd.Series:
+    """Seconds since 1970, or from the log's beginning; a stamp without a zone is local time.
+
+    Raises UserError for what is none, unless lenient.
+    """
+    numbers = cells.floats(cells_)
+    if np.isfinite(numbers).all():
+        return pd.Series(np.where(numbers > 1e17, numbers / 1e9, np.where(numbers > 1e11, numbers / 1e3, numbers)), index=cells_.index)
+    found = {text: _stamp(str(text)) for text in pd.unique(cells_.astype(str))}
+    seconds = cells_.astype(str).map(found).astype(float)
+    if seconds.isna().any() and not lenient:
+        at = int(seconds.isna().to_numpy().argmax())
+        raise UserError(f"{name}, row {at + 1} is '{str(cells_.iloc[at])[:30]}'", "seconds, or a date and time", "correct the table")
+    return seconds
+
+
+def _stamp(text: str) -> float:
+    """Seconds since 1970 of a date and time; NaN for none."""
+    from datetime import datetime
+
+    text = text.strip()
+    for form in ("%Y%m%d-%H%M%S", "%m-%d-%Y %H:%M:%S.%f", "%m-%d-%Y %H:%M:%S"):
+        try:
+            return datetime.strptime(text, form).timestamp()
+        except ValueError:
+            continue
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return float("nan")
+
+
+def _configurations(frame: pd.DataFrame, mapping: Mapping, used: set) -> pd.DataFrame:
+    """The configuration columns and id of every row; names become catalog slugs where the catalog knows them."""
+    parts, missing = {}, []
+    for name in (*schema.CONFIGURATION, *PLACES):
+        value, _ = _value(name, frame, mapping, used)
+        if value is not None:
+            parts[name] = value
+        elif name in schema.CONFIGURATION and name not in DEFAULTS and name != "options":
+            missing.append(name)
+    if missing:
+        raise UserError(
+            f"the source does not say {', '.join(missing)}",
+            "every part of a configuration",
+            f"say -p {missing[0]}=..., or name its column in the mapping{mappings.nearest(missing[0], frame.columns)}",
+        )
+    for name, theirs in mapping.options.items():
+        parts[f"options.{name}"] = mappings.evaluate(theirs, frame, used)
+    values = pd.DataFrame(parts, index=frame.index)
+    codes = np.zeros(len(frame), dtype=np.int64)
+    for name in values:
+        text = values[name].astype(str) if values[name].dtype == object else values[name]
+        part = pd.factorize(text, use_na_sentinel=False)[0]
+        codes = pd.factorize(codes * (part.max() + 1) + part)[0]
+    first = np.unique(codes, return_index=True)[1]
+    built = [_configuration(values.iloc[i].to_dict(), mapping, i + 1) for i in first]
+    columns = pd.DataFrame([{"configuration_id": b.configuration_id} | b.columns() for b in built])
+    return columns.iloc[codes].set_axis(frame.index)
+
+
+def _absent(value: object) -> bool:
+    """Whether a cell states nothing."""
+    return value is None or (isinstance(value, float) and np.isnan(value)) or str(value).strip().lower() in cells.MISSING
+
+
+def _configuration(row: dict, mapping: Mapping, number: int) -> Configuration:
+    """One configuration with our names. Raises UserError where a number is missing or a name is empty, with the row."""
+    row = DEFAULTS | {k: v for k, v in row.items() if not _absent(v)}
+    row = {k: mapping.values.get(k, {}).get(str(v).strip(), v) for k, v in row.items()}
+    if empty := [c for c in ("gpu", "model", "quantization", "task") if c not in row]:
+        raise UserError(f"a row without {', '.join(empty)} (row {number})", "a name in every row", "fill it in, or say it with -p")
+    count, gpu = boards(row["gpu"])
+    options = _options(row, count, number)
+    row |= {"gpu": slug("gpu", gpu), "model": slug("model", row["model"]), "task": slug("task", row["task"])}
+    row["quantization"] = strategy(str(row["quantization"]))
+    try:
+        numbers = {k: _whole(row[k]) for k in ("batch_size", "input_tokens", "output_tokens")}
+        names = {k: str(row[k]) for k in ("gpu", "model", "weights", "quantization", "task")}
+        return Configuration(**names, **numbers, options=options)
+    except KeyError as error:
+        raise UserError(
+            f"row {number}: the configuration cannot be read (no {error.args[0]})", "a number in every row", "fill it in, or say it with -p"
+        ) from None
+    except (ValidationError, ValueError, TypeError) as error:
+        words = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        place = f"{error.errors()[0]['loc'][0]}: " if isinstance(error, ValidationError) and error.errors()[0]["loc"] else ""
+        raise UserError(
+            f"row {number}: the configuration cannot be read ({place}{words})",
+            "a name and positive whole numbers",
+            "round(...) makes an average whole",
+        ) from None
+
+
+def _options(row: dict, count: int, number: int) -> dict[str, object]:
+    """The options of a row: where it ran and what the mapping names, what is at its default left out."""
+    given = row.get("options", {})
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError:
+            given = None
+    if not isinstance(given, dict):
+        raise UserError(f"row {number}: options '{str(row['options'])[:40]}'", 'a JSON object such as {"engine": "vllm"}')
+    found = dict(given) | {k.removeprefix("options."): _plain(v) for k, v in row.items() if k.startswith("options.")}
+    found |= {k: _whole(row[k]) if k in PARALLEL else str(row[k]).strip() for k in PLACES if k in row}
+    if count > 1 and found.setdefault("num_gpus", count) != count:
+        raise UserError(
+            f"row {number}: gpu says {count} cards and num_gpus {found['num_gpus']}",
+            "one number of cards",
+            "correct the table or the mapping",
+        )
+    return {k: v for k, v in found.items() if PLACE_DEFAULTS.get(k) != (v.lower() if isinstance(v, str) else v)}
+
+
+def _plain(value: object) -> object:
+    """A cell as JSON knows it; text that is a number is one."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        number = cells.floats(pd.Series([value]))[0]
+        value = number if np.isfinite(number) else value.strip()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _whole(value: object) -> int:
+    """The value as a whole number. Raises ValueError for 2.5: half a sequence is another column, or another meaning."""
+    if not np.isfinite(number := float(value)) or number != int(number):
+        raise ValueError(f"{value} is no whole number")
+    return int(number)
+
+
+def slug(kind: str, name: object) -> str:
+    """The catalog's slug, or the source's own name where the catalog does not know it."""
+    try:
+        return catalog.resolve(kind, str(name))[0]
+    except UserError:
+        return str(name).strip()
+
+
+def strategy(name: str) -> str:
+    """Our name of a strategy, or `unspecified_<name>` where the name does not say which method ran.
+
+    Data types are strategies (`torch.bfloat16` is bf16), and so are GGUF's names (`Q4_K - Medium` is gguf_q4_k_m).
+    """
+    low = name.strip().lower().removeprefix("torch.")
+    low = DTYPES.get(low, low)
+    if match := _GGUF.fullmatch(low):
+        size = (match[2] or match[3] or "")[:1]
+        low = f"gguf_{match[1]}{f'_{size}' if size else ''}"
+    for each in (name, low):
+        try:
+            return strategies.get(each).slug
+        except UserError:
+            continue
+    return name if name.startswith(strategies.UNSPECIFIED) else strategies.UNSPECIFIED + name.strip()
+
+
+def _energies(frame: pd.DataFrame, rows: pd.DataFrame, mapping: Mapping, used: set) -> tuple[pd.DataFrame, np.ndarray]:
+    """The energies of every column in joules a window (NaN where the source measured nothing), and which rows hold something unreadable."""
+    unread, tables = np.zeros(len(rows), bool), []
+    for energy in mapping.energies:
+        if energy.column:
+            raw = mappings.evaluate(energy.column, frame, used)
+            column = mappings.column_of(energy.column, frame)
+            unit = energy.unit or (cells.header_unit(column, "J") if column else "J")
+            if not unit:
+                raise UserError(f"energy column {energy.column} has no unit", "its unit, in the header or the mapping", "say `unit: kWh`")
+            values, odd = cells.numbers(raw, "J", unit, f"energy column {energy.column}")
+            unread[odd] = True
+        else:
+            values = (rows["power_mean_w"] * rows["duration_s"]).to_numpy(float)
+        values = _of_run(values, energy, rows)
+        method = "estimate" if energy.basis in ("estimated", "predicted") else "power"
+        tables.append(
+            rows[[*schema.WINDOW_KEY, "attempt"]].assign(
+                device_id=energy.device_id or energy.column or "stated power",
+                boundary=energy.boundary,
+                basis=energy.basis,
+                primary=True,
+                status="ok",
+                method=method,
+                field=energy.column,
+                energy_j=np.where((values > 0) & np.isfinite(values), values, np.nan),
+            )
+        )
+    return pd.concat(tables, ignore_index=True), unread
+
+
+def _of_run(values: np.ndarray, energy: Energy, rows: pd.DataFrame) -> np.ndarray:
+    """Energies of whole windows from those of a token or a request. Raises UserError where their number is not known."""
+    if PER[energy.per] == "run":
+        return values
+    _fill_nominal(rows)
+    name = "tokens_out" if PER[energy.per] == "token" else "requests"
+    if rows[name].isna().all():
+        raise UserError(
+            f"{energy.column} is per {PER[energy.per]}", f"the number of {name.replace('tokens_out', 'output tokens')}", f"map `{name}`"
+        )
+    return values * rows[name].to_numpy(float)
+
+
+def _fill_nominal(rows: pd.DataFrame) -> None:
+    """Where no time is given but throughput is, one second of it."""
+    nominal = rows["duration_s"].isna() & rows["throughput_tok_s"].notna() & rows["tokens_out"].isna()
+    rows.loc[nominal, "tokens_out"] = rows.loc[nominal, "throughput_tok_s"]
+    rows.loc[nominal, "duration_s"] = 1.0
+    rows["flags"] = [[*flags, NOMINAL] if n else flags for flags, n in zip(rows["flags"], nominal, strict=True)]
+
+
+def _of_log(rows: pd.DataFrame, energy_of: Callable) -> pd.DataFrame:
+    """The energies of each row between its instants in a power log. Raises UserError where the rows do not say when they ran."""
+    start = rows.get("_started_at", rows.get("_ended_at", pd.Series(np.nan, index=rows.index)) - rows["duration_s"])
+    stop = rows.get("_ended_at", start + rows["duration_s"])
+    if (start.isna() | stop.isna()).any():
+        raise UserError("the rows do not say when they ran", "two of started_at, ended_at and duration_s", "name them in the mapping")
+    if (backward := ~(stop > start)).any():
+        at = int(backward.to_numpy().argmax())
+        raise UserError(
+            f"row {at + 1} runs from {start.iloc[at]:.3f} to {stop.iloc[at]:.3f} s", "an end after its beginning", "correct the table"
+        )
+    found = []
+    for key, a, b in zip(rows[[*schema.WINDOW_KEY, "attempt"]].to_dict("records"), start, stop, strict=True):
+        common = key | {"boundary": "gpu", "basis": "measured", "method": "power", "primary": True, "field": "power log", "status": "ok"}
+        found += [common | device for device in energy_of(float(a), float(b))]
+    rows["duration_s"] = (stop - start).to_numpy()
+    return pd.DataFrame(found, columns=[c.name for c in schema.ENERGIES])
+
+
+def _judge(
+    frame: pd.DataFrame, rows: pd.DataFrame, energies: pd.DataFrame, unread: np.ndarray, mapping: Mapping, used: set
+) -> pd.DataFrame:
+    """Adds basis, status and reason: failed in the source, nothing measured, a count or time that is not above zero, a log with holes."""
+    with_energy = energies[energies["energy_j"].notna()].drop_duplicates("attempt").set_index("attempt")["basis"]
+    measured = rows["attempt"].isin(with_energy.index).to_numpy()
+    holed = rows["attempt"].isin(energies.loc[energies["status"] != "ok", "attempt"]).to_numpy()
+    failed = np.zeros(len(rows), bool)
+    if mapping.failed:
+        said = mappings.evaluate(mapping.failed, frame, used).astype(object)
+        text = said.astype(str).str.strip()
+        failed = (
+            ~text.isin(mapping.passed) if mapping.passed else said.notna() & text.ne("") & ~text.str.lower().isin(cells.MISSING)
+        ).to_numpy()
+    task = (rows["input_tokens"] == 0) & (rows["output_tokens"] == 0)
+    nothing = pd.Series("", index=rows.index)
+    nothing = nothing.mask(rows["duration_s"].isna(), "no duration is stated: map duration_s, or say it with -p")
+    no_work = rows["requests"].isna() & (task | rows["tokens_out"].isna())
+    words = np.where(
+        task, "no number of items is stated: map requests or n_items", "no output tokens are stated: map tokens_out, or say it with -p"
+    )
+    nothing = nothing.mask(no_work & nothing.eq(""), pd.Series(words, index=rows.index))
+    for name in ABOVE_ZERO:
+        if name in rows:
+            allowed_zero = (rows[name] == 0) & (task if name == "tokens_out" else name == "tokens_in")
+            off = (rows[name] <= 0) & ~allowed_zero
+            nothing = nothing.mask(off & nothing.eq(""), name + " of " + rows[name].map("{:g}".format) + ": not above zero")
+    status = np.select([failed, ~measured | holed | nothing.ne("")], ["failed", "invalid"], default="ok")
+    reason = np.select(
+        [failed, ~measured & unread, ~measured, holed, nothing.ne("")],
+        [f"{mapping.failed} of the source", NO_NUMBER, NOT_MEASURED, HOLED, nothing],
+        default="",
+    )
+    usual = mapping.energies[0].basis if mapping.energies else "measured"
+    stamps = rows.get("_started_at", pd.Series(np.nan, index=rows.index))
+    text = pd.to_datetime(stamps.where(stamps > 1e8), unit="s", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return rows.assign(
+        status=status,
+        reason=reason,
+        basis=rows["attempt"].map(with_energy.astype(object)).astype(object).where(lambda b: b.notna(), usual),
+        started_at=text,
+    )
+
+
+def _one_run(frame: pd.DataFrame, rows: pd.DataFrame, energies: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
+    """Rows that counted one machine over one time are one run: all but the first become invalid, with that reason.
+
+    A process that tracks the machine counts every card in it, so eight ranks state the same joules eight times.
+    """
+    whole = [frame[c].astype(str).str.strip().str.lower().eq(v) for c, v in mapping.same_machine.items() if c in frame]
+    if not whole or "_ended_at" not in rows or len(rows) < 2:
+        return rows
+    stop, start = rows["_ended_at"].to_numpy(float), (rows["_ended_at"] - rows["duration_s"]).to_numpy(float)
+    candidates = np.flatnonzero(whole[0].to_numpy() & np.isfinite(start) & (rows["status"] == "ok").to_numpy())
+    status, reason, kept = rows["status"].to_numpy(object).copy(), rows["reason"].to_numpy(object).copy(), {}
+    for i in candidates[np.argsort(start[candidates], kind="stable")]:
+        first = kept.get(rows["job"].iloc[i])
+        shared = min(stop[i], stop[first]) - max(start[i], start[first]) if first is not None else -1.0
+        if first is not None and shared > 0.5 * min(stop[i] - start[i], stop[first] - start[first]):
+            status[i], reason[i] = "invalid", SAME_TIME.format(row=first + 1)
+        else:
+            kept[rows["job"].iloc[i]] = i
+    return rows.assign(status=status, reason=reason)
+
+
+_REPLICATE = re.compile(
+    r"(^|[_. ])(id|uuid|run|runs|rep|reps|repeat|repetition|trial|iter|iteration|seed|index|idx|row"
+    r"|sample|rank|order|name|path|file|url|commit|hash)s?$|unnamed|^column \d+$"
+)
+_MEASURE = re.compile(
+    r"(energy|power|watt|joule|temp|util|clock|latenc|through|tput|time|duration|elapsed|second|memory|mem_|vram|token|count|total|avg|mean|median|min|max|std|p\d\d|score|acc|emission|carbon|co2|cost|price|error|"
+    r"ttft|tpot|itl|speed|rate|freq|kwh|completed|requests|date|stamp|started|ended|note|comment|remark|perplex|loss)|[\[(].*[\])]|(_|^)(w|j|s|ms|us|ns|h|wh|mj|kj|c|gb|mb|mhz|pct|ts)$"
+)
+_FACTOR = re.compile(
+    r"gpu|tensor|pipeline|expert|parallel|(^|[_. ])(tp|pp|dp|ep|bs|engine|framework|backend|version|precision|dtype"
+    r"|quant\w*|batch\w*|concurrency|mode)($|[_. ])|max_num|rate$|limit"
+)
+
+
+def _unpooled(frame: pd.DataFrame, rows: pd.DataFrame, used: set, mapping: Mapping, notes: list[str]) -> None:
+    """Raises UserError where rows of one configuration differ in a column that nothing was taken from and that may be a factor.
+
+    Text differs by design; a whole number or a number of few values that is no measurement, run or mark does so too. What is a measurement
+    or the mark of a run by its name is let pass, and named in `notes`.
+    """
+    usable = (rows["status"] == "ok").to_numpy()
+    group = pd.factorize(rows["configuration_id"])[0]
+    if len(np.unique(group[usable])) == usable.sum():
+        return
+    ignored = [*mapping.ignore, f"{FILE}*", *mapping.split]
+    passed = []
+    for column in frame.columns:
+        name = str(column)
+        if name in used or any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored):
+            continue
+        text = frame[column].astype(str)[usable]
+        varies = text.groupby(group[usable]).nunique()
+        if (varies > 1).any():
+            kind = _may_be(name, frame[column][usable], text)
+            if kind == "factor":
+                at = varies.idxmax()
+                shown = ", ".join(list(dict.fromkeys(text[group[usable] == at].str.slice(0, 25)))[:3])
+                first = rows[group == at].iloc[0]
+                raise UserError(
+                    f"rows of one configuration ({first['gpu']}, {first['model']}, {first['quantization']}, "
+                    f"batch {first['batch_size']}) differ in column {name}: {shown}",
+                    "rows that differ in nothing but chance",
+                    f"name it in the mapping under `options`, as `block` if it is a run, or under `ignore` (--ignore '{name}')",
+                )
+            passed += [name] if kind == "run" else []
+    if passed and not mapping.block:
+        notes.append(
+            f"rows of one configuration differ in {', '.join(passed[:4])}: taken as repeats; say block: {passed[0]} if each ran everything"
+        )
+
+
+def _may_be(name: str, column: pd.Series, text: pd.Series) -> str:
+    """What a column that differs within a configuration may be: `factor`, `run` or `measurement`."""
+    low = name.lower()
+    numbers = cells.floats(column)
+    is_number = np.isfinite(numbers).sum() >= 0.5 * max(1, (~column.map(_absent)).sum())
+    if _FACTOR.search(low) and not re.search(r"(energy|power|util|temp|mem|clock|tput|through|latenc|avg|mean)", low):
+        return "factor"
+    if _REPLICATE.search(low):
+        return "run"
+    if is_number:
+        whole = np.isfinite(numbers).all() and np.all(numbers == np.round(numbers))
+        few = text.nunique() <= max(2, len(text) // 4)
+        return "measurement" if _MEASURE.search(low) or not (whole or few) else "factor"
+    return (
+        "measurement"
+        if re.search(r"date|stamp|time|note|comment|remark|uuid|hash|started|ended", low) or column.map(type).eq(list).any()
+        else "factor"
+    )
+
+
+def _scores(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The stated scores as one row a window that stands for all its items (schema.SCORES), so that EOR and TWEOR can be had."""
+    known = rows[rows["score"].notna() & (rows["status"] == "ok")]
+    if known.empty:
+        return pd.DataFrame()
+    if (plain := known["task"] == DEFAULTS["task"]).any():
+        raise UserError(
+            f"a score in row {plain.idxmax() + 1}, and the task is plain generation",
+            "the task that was scored",
+            "say it with -p task=mmlu, or map `task`",
+        )
+    n_items = known["n_items"] if "n_items" in known else pd.Series(np.nan, index=known.index)
+    if n_items.isna().any():
+        notes.append("n_items is not said: scores, EOR and TWEOR have no interval")
+    table = known[[*schema.WINDOW_KEY, "attempt", "task", "score"]].assign(
+        item="all of " + known["configuration_id"], metric="score", items=n_items.fillna(0).round().astype(int)
+    )
+    return table.reindex(columns=[c.name for c in schema.SCORES]).reset_index(drop=True)
+
+
+def import_phases(
+    phases: pd.DataFrame, energy_of: Callable[[float, float], list[dict]], mapping: Mapping
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The windows and energies of a power log cut by a table of phases.
+
+    `phases` has start_s and stop_s beside the mapped columns; `energy_of(start_s, stop_s)` integrates the log and answers one dictionary a
+    device: device_id, energy_j and, where known, u_granularity_j and status.
+    """
+    found = of_phases(phases, energy_of, mapping)
+    return found.windows, found.energies
+
+
+def of_phases(phases: pd.DataFrame, energy_of: Callable[[float, float], list[dict]], mapping: Mapping) -> Converted:
+    """`import_phases` with the scores and notes."""
+    if absent := [c for c in ("start_s", "stop_s") if c not in phases]:
+        raise UserError(f"phases without {', '.join(absent)}", "start_s and stop_s of every phase")
+    edges = {name: pd.to_numeric(phases[name], errors="coerce") for name in ("start_s", "stop_s")}
+    for name, values in edges.items():
+        if values.isna().any():
+            at = int(values.isna().to_numpy().argmax())
+            raise UserError(
+                f"{name} of phase {at + 1} is '{phases[name].iloc[at]}'",
+                "seconds from the log's start, or since 1970",
+                "correct the phases table",
+            )
+    if (backward := ~(edges["stop_s"] > edges["start_s"])).any():
+        at = int(backward.to_numpy().argmax())
+        raise UserError(
+            f"a phase from {edges['start_s'].iloc[at]:g} to {edges['stop_s'].iloc[at]:g} (row {at + 1})",
+            "an end after its beginning",
+            "correct the phases table",
+        )
+    columns = {k: v for k, v in mapping.columns.items() if k != "duration_s"} | {"started_at": "start_s", "ended_at": "stop_s"}
+    return convert(phases.assign(**edges), replace(mapping, energies=(), columns=columns, units={}), energy_of)
