@@ -216,7 +216,7 @@ def mapped(frame: pd.DataFrame, columns: dict[str, object], units: dict[str, str
 
 
 def _meant(frame: pd.DataFrame) -> dict[str, tuple[str, float]]:
-    """Each quantity's column and factor. Raises UserError where two columns mean the same quantity: the plain name goes before a synonym."""
+    """Each quantity's column and factor. Raises UserError where two columns mean one quantity: a plain name beats a synonym."""
     found: dict[str, tuple[int, str, float]] = {}
     for column in map(str, frame.columns):
         if names.ambiguous(column):

@@ -18,7 +18,7 @@ from eai.claims import checks, evaluate, measured
 from eai.claims.evaluate import Outcome, stated
 from eai.claims.findings import parse_rows, to_frame
 from eai.errors import UserError
-from eai.importers import names
+from eai.importers import names as headers
 
 KINDS: dict[str, Callable[[pd.Series, pd.DataFrame], Outcome]] = {
     "value": evaluate.value,
@@ -198,8 +198,8 @@ def all_verdicts(published: dict[str, pd.DataFrame], measured: dict[str, pd.Data
 def cached_verdicts(measured: pd.DataFrame | None = None) -> pd.DataFrame:
     """`all_verdicts` of the published tables that come with the project, kept in the cache folder under a digest of what they rest on.
 
-    The digest covers the published tables, the catalog and the code of the checks, so that a stale answer is never read; verdicts against an
-    experiment are computed anew.
+    The digest covers the published tables, the catalog and the code of the checks, so that a stale answer is never read; verdicts against
+    an experiment are computed anew.
     """
     if measured is not None:
         return all_verdicts({name: tables.read_published(name) for name in tables.published_names()}, measured)
@@ -208,7 +208,7 @@ def cached_verdicts(measured: pd.DataFrame | None = None) -> pd.DataFrame:
         (paths.PUBLISHED, "*.csv"),
         (paths.CATALOG, "*.csv"),
         (Path(__file__).parent, "*.py"),
-        (Path(names.__file__).parent, "*"),
+        (Path(headers.__file__).parent, "*"),
     ):
         for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
