@@ -18,9 +18,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-import shutil
 from pathlib import Path
 
 import pandas as pd

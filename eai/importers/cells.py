@@ -96,8 +96,10 @@ def factor(unit: str, wanted: str) -> float | None:
         return 1.0
     if not re.fullmatch(r"[A-Za-z_ ]{1,24}", name):
         return None
-    import pint
-
+    try:
+        import pint
+    except ModuleNotFoundError:
+        raise UserError(f"unit '{unit}'", "the library pint, which converts units", "pip install 'eai[importers]'") from None
     try:
         return float(_registry().Quantity(1.0, name).to(wanted).magnitude)
     except (pint.errors.PintError, AttributeError, ValueError, TypeError, SyntaxError, AssertionError):
