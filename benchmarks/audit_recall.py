@@ -25,14 +25,14 @@ TOPICS = {
     "int8_default": {"int8-default-threshold", "config-int8-default", "server-int8-default"},
     "threshold_zero": {"int8-pure-unchecked", "config-int8-pure"},
     "four_bit_small": {"4bit-small-model", "config-4bit-small-model", "server-4bit-small-model", "engine-4bit-small-model"},
-    "batch_one_loop": {"batch-1-loop", "server-one-sequence", "config-one-sequence", "engine-one-sequence"},
+    "batch_one_loop": {"batch-1-loop", "requests-in-sequence", "server-one-sequence", "config-one-sequence", "engine-one-sequence"},
     "batch_size_one_string": {"batch-size-of-one-text"},
     "no_kv_cache": {"kv-cache-off", "config-kv-cache-off"},
     "fp32_on_gpu": {"fp32-on-gpu", "server-fp32", "engine-fp32"},
     "no_inference_mode": {"no-inference-mode"},
     "reload_in_loop": {"model-reloaded-in-loop", "server-reloads-model", "request-unloads-model"},
     "max_new_tokens": {"more-tokens-than-used"},
-    "cpu_spill": {"cpu-offload", "server-cpu-offload", "engine-cpu-offload"},
+    "cpu_spill": {"offloaded-by-accelerate", "cpu-offload", "server-cpu-offload", "engine-cpu-offload"},
     "pad_max_length": {"pad-to-max-length"},
     "eager_attention": {"eager-attention", "server-eager", "engine-eager", "config-eager"},
     "no_compile": {"no-compile"},
@@ -42,7 +42,7 @@ TOPICS = {
     "idle_before_load": {"idle-before-load"},
     "all_gpus_billed": {"all-gpus-billed"},
     "per_token_by_words": {"tokens-counted-as-words"},
-    "model_too_big": {"model-exceeds-gpu"},
+    "model_too_big": {"model-exceeds-gpu", "server-model-exceeds-gpu", "engine-model-exceeds-gpu", "load-model-exceeds-gpu"},
 }
 
 

@@ -4,9 +4,8 @@ import ast
 
 import pytest
 
-from eai.audit.evidence import Evidence, published
+from eai.audit.evidence import Evidence, severity
 from eai.audit.files import Unit
-from eai.audit.finding import severity
 from eai.audit.run import findings_of
 from eai.audit.values import Values
 
@@ -24,7 +23,7 @@ LOOP = "for q in questions:\n    x = tokenizer(q, return_tensors='pt')\n    y = 
 
 @pytest.fixture(scope="module")
 def evidence():
-    return Evidence(published())
+    return Evidence()
 
 
 def seen(text: str, evidence, name: str = "code.py", kind: str = "python") -> list[tuple[str, str]]:
@@ -122,7 +121,6 @@ def test_one_string_is_told_by_its_annotation_or_form(evidence):
     [
         ("for f in *.txt; do\n  llama-cli -m m.gguf -ngl 99 -f $f\ndone", "server-reloads-model"),
         ("llama-server -m m.gguf --parallel 1", "server-one-sequence"),
-        ("FROM llama3\nPARAMETER num_gpu 10", "server-cpu-offload"),
     ],
 )
 def test_local_servers(text, rule, evidence):

@@ -4,19 +4,27 @@ from pathlib import Path
 
 import pytest
 
-from eai import catalog, paths
-from eai.audit import report, rules
-from eai.audit.evidence import Evidence, fp32_weights, no_cache, published, reload_each_time, spilled
+from eai import catalog, paths, tables
+from eai.audit import report
+from eai.audit.checks import CHECKS
+from eai.audit.evidence import Evidence, Waste, fp32_weights, no_cache, reload_each_time, severity, spilled
 from eai.audit.files import Unit
-from eai.audit.finding import Waste, severity
-from eai.audit.run import findings_of
+from eai.audit.run import findings_of, rules
 
 SUFFIX = {"python": "py", "config": "yaml", "shell": "sh"}
+NAMES = {
+    "python": ("code.py", "python"),
+    "sh": ("run.sh", "shell"),
+    "yaml": ("config.yaml", "config"),
+    "json": ("config.json", "config"),
+    "dockerfile": ("Dockerfile", "dockerfile"),
+    "modelfile": ("Modelfile", "modelfile"),
+}
 
 
 @pytest.fixture(scope="module")
 def evidence():
-    return Evidence(published())
+    return Evidence()
 
 
 def found(text: str, evidence, kind: str = "python") -> list:
@@ -27,17 +35,32 @@ def slugs(text: str, evidence, kind: str = "python") -> list[str]:
     return [f.rule for f in found(text, evidence, kind)]
 
 
-def test_there_are_rules_of_every_kind():
-    assert len(rules.ALL) >= 30
-    assert {r.kind for r in rules.ALL} == set(SUFFIX)
+EXAMPLES = [
+    (rule, says, kind, code) for rule in rules() for says in ("hit", "miss") for e in getattr(rule, says) for kind, code in e.items()
+]
 
 
-@pytest.mark.parametrize("rule", rules.ALL, ids=lambda r: r.slug)
-def test_a_rule_hits_one_example_and_misses_the_other(rule, evidence):
-    hits = [f for f in found(rule.hit, evidence, rule.kind) if f.rule == rule.slug]
-    assert len(hits) == 1
-    assert 1 <= hits[0].line <= rule.hit.count("\n") and hits[0].fix and hits[0].message
-    assert rule.slug not in slugs(rule.miss, evidence, rule.kind)
+def test_there_are_rules_for_every_kind_of_file():
+    assert len(rules()) >= 35 and {kind for _, _, kind, _ in EXAMPLES} == set(NAMES)
+    assert {rule.ids["code"] for rule in rules() if "code" in rule.ids} == set(CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says", "kind", "code"), EXAMPLES, ids=[f"{next(iter(r.ids.values()))}-{s}-{k}{i}" for i, (r, s, k, _) in enumerate(EXAMPLES)]
+)
+def test_a_rule_hits_its_examples_and_misses_the_others(rule, says, kind, code, evidence):
+    name, unit_kind = NAMES[kind]
+    hits = [f for f in findings_of(Unit(name, unit_kind, code), evidence) if f.rule in rule.ids.values()]
+    assert len(hits) == (says == "hit")
+    assert all(1 <= f.line <= code.count("\n") + 1 and f.fix and f.message and "{" not in f.message for f in hits)
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda r: next(iter(r.ids.values())))
+def test_every_name_of_a_rule_has_an_example_and_every_rule_a_reason(rule, evidence):
+    seen = {
+        f.rule for r, says, kind, code in EXAMPLES if r is rule and says == "hit" for f in findings_of(Unit(*NAMES[kind], code), evidence)
+    }
+    assert set(rule.ids.values()) <= seen and rule.miss
     assert len(rule.why.split()) > 8
 
 
@@ -62,7 +85,7 @@ def test_waste_of_default_int8_is_that_of_the_published_rows(evidence):
     assert waste.low == pytest.approx(qwen_4090d, abs=0.1)
     assert waste.low < a800 < waste.high
     assert severity(waste) == "critical"
-    assert any("qwen2.5-7b-instruct on rtx4090d" in row for row in waste.rows)
+    assert any("qwen2.5-7b-instruct int8_default on rtx4090d" in row for row in waste.rows)
 
 
 def test_waste_of_4_bit_on_small_models_is_a_warning_and_on_large_ones_nothing(evidence):
@@ -208,7 +231,7 @@ def test_training_is_left_alone(evidence):
 
 
 def test_without_published_rows_no_number_is_invented():
-    empty = Evidence(published().iloc[:0])
+    empty = Evidence(tables.read_published("ecocompute_measurements").iloc[:0])
     hits = found("from transformers import BitsAndBytesConfig\nc = BitsAndBytesConfig(load_in_8bit=True)", empty)
     assert [(h.rule, h.waste) for h in hits] == [("int8-default-threshold", None)]
     assert hits[0].to_json()["severity"] == "info"

@@ -1,6 +1,5 @@
 """The command `eai audit`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,16 +8,18 @@ from eai.terminal import Json, emit
 
 
 def audit(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH ...", help="Code, notebooks, configurations, or folders.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH ...", help="Code, notebooks, configurations, or folders.")],
     as_json: Json = False,
 ) -> None:
-    """What is wasteful in inference code and configurations; files are read, never run. Exit 1 on a critical finding."""
+    """What is wasteful in inference code and deployments; read, never run. Exit 1 on a critical finding, 2 if nothing could be read."""
     from eai.audit import report, run
 
     answer = run.audit(paths)
-    emit(answer, as_json, report.markdown(answer))
+    emit(answer, as_json, "" if as_json else report.text(answer))
     if answer["counts"]["critical"]:
         raise typer.Exit(1)
+    if answer["skipped"] and not answer["read"]:
+        raise typer.Exit(2)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -1,109 +1,169 @@
-"""Expected waste from published rows and from the roofline: the numbers behind a finding's severity.
+"""Expected waste: the numbers behind a finding's severity, of this model and this card where the file tells them.
 
 Published energies mix gross and net accounting, so every ratio is taken of gross energy, mean power over throughput, and only between rows
-of one session, card, model and batch size.
+of one session, card, model and batch size. What no row answers is computed from bytes and flops, or estimated with its assumptions
+stated. Where neither model nor card is known, Mistral-7B on an A800 stands in, and the note says so.
 """
 
+import contextlib
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from eai import catalog, footprint, tables
-from eai.audit.finding import Waste
+from eai.audit.subjects import Subject
+from eai.errors import UserError
 
-PROXY_MODEL = "mistral-7b-instruct-v0.2"
-PROXY_GPU = "a800_sxm_80gb"
+CRITICAL_PCT, WARNING_PCT = 30.0, 10.0
+ENERGY, FIGURE = "% of the energy", "% of the figure"
+PROXY_MODEL, PROXY_GPU = "mistral-7b-instruct-v0.2", "a800_sxm_80gb"
 SMALL_PARAMS_B = 3.5
 _SETTING = ["session", "gpu", "model"]
+_TYPICAL_TOKENS = 256
 
 
-def published() -> pd.DataFrame:
-    """The published per-configuration rows; without repeats or power they are left out by `Evidence`."""
-    return tables.read_published("ecocompute_measurements")
+@dataclass(frozen=True)
+class Waste:
+    """Expected waste: the share [%] of the energy spent that the fix would save, or by which a measured figure is wrong.
+
+    `basis`: published (ratios of published rows, `rows` names them), computed (bytes and flops of a roofline) or estimate
+    (assumptions stated in `note`).
+    """
+
+    value: float
+    low: float
+    high: float
+    basis: str
+    note: str
+    rows: tuple[str, ...] = ()
+    unit: str = ENERGY
+
+    def to_json(self) -> dict:
+        """A quantity `{value, low, high, unit}` with its basis, note, and the rows behind it."""
+        numbers = {"value": round(self.value, 1), "low": round(self.low, 1), "high": round(self.high, 1)}
+        return {**numbers, "unit": self.unit, "basis": self.basis, "note": self.note, "rows": list(self.rows)}
+
+
+def severity(waste: Waste | None) -> str:
+    """critical above 30 %, warning from 10 %, else info; info too where no number stands behind the finding."""
+    if waste is None or waste.value < WARNING_PCT:
+        return "info"
+    return "critical" if waste.value > CRITICAL_PCT else "warning"
 
 
 class Evidence:
-    """Answers "how much would the fix save" from a table of published rows.
+    """Answers "how much would the fix save" from published rows.
 
-    `rows` has session, gpu, model, params_b, quantization, batch_size, throughput_tok_s and power_w. Rows without power, throughput
-    or batch size give no gross energy and are left out; repeats of a configuration inside a session count as their mean.
+    `rows` has session, gpu, model, params_b, quantization, batch_size, throughput_tok_s and power_w; None: the published table, read when
+    it is first needed. Rows without power, throughput or batch size give no gross energy and are left out; repeats of a
+    configuration inside a session count as their mean.
     """
 
-    def __init__(self, rows: pd.DataFrame):
-        usable = rows.dropna(subset=["power_w", "throughput_tok_s", "batch_size"])
+    def __init__(self, rows: pd.DataFrame | None = None):
+        self._given = rows
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """One row a configuration and session, with its gross energy [J / 1000 output tokens]."""
+        table = tables.read_published("ecocompute_measurements") if self._given is None else self._given
+        usable = table.dropna(subset=["power_w", "throughput_tok_s", "batch_size"])
         gross = 1e3 * usable["power_w"] / usable["throughput_tok_s"]
         keys = [*_SETTING, "quantization", "batch_size", "params_b"]
-        self.rows = usable.assign(gross_j_per_1k_tok=gross).groupby(keys, as_index=False)["gross_j_per_1k_tok"].mean()
+        return usable.assign(gross_j_per_1k_tok=gross).groupby(keys, as_index=False)["gross_j_per_1k_tok"].mean()
 
-    def _waste(self, spent: pd.Series, needed: pd.Series, labels: list[str], note: str) -> Waste | None:
-        """Median and range of 1 - needed/spent in percent; None without a pair."""
-        if len(labels) == 0:
+    def _pairs(self, on: list[str], column: str, used: object, instead: object) -> pd.DataFrame:
+        """Rows of `used` beside those of `instead`, alike in the columns `on`, with the waste [%] of the first."""
+        spent, needed = self.rows[self.rows[column] == used], self.rows[self.rows[column] == instead]
+        pairs = spent.merge(needed, on=on, suffixes=("", "_instead"))
+        return pairs.assign(waste=100 * (1 - pairs["gross_j_per_1k_tok_instead"] / pairs["gross_j_per_1k_tok"]))
+
+    def _waste(self, pairs: pd.DataFrame, what: str, subject: Subject | None) -> Waste | None:
+        """Median and range over the pairs of this card and of models nearest in size; None without a pair."""
+        chosen, where = _nearest(pairs, subject)
+        if chosen.empty:
             return None
-        share = 100 * (1 - needed.to_numpy() / spent.to_numpy())
-        return Waste(float(np.median(share)), float(share.min()), float(share.max()), "published", note, tuple(labels))
+        share = chosen["waste"]
+        labels = tuple(f"{p.session}: {p.model} {p.quantization} on {p.gpu}, batch {p.batch_size:.0f}" for p in chosen.itertuples())
+        note = f"{what}, gross energy an output token, median of {len(chosen)} pairs of published rows{where}"
+        return Waste(float(np.median(share)), float(share.min()), float(share.max()), "published", note, labels)
 
-    def quantization(self, used: str, instead: str, max_params_b: float | None = None) -> Waste | None:
-        """Waste of `used` against `instead` at the same batch size, over all pairs measured in one session."""
-        rows = self.rows if max_params_b is None else self.rows[self.rows["params_b"] <= max_params_b]
-        on = [*_SETTING, "batch_size"]
-        spent, needed = rows[rows["quantization"] == used], rows[rows["quantization"] == instead]
-        pairs = spent.merge(needed, on=on, suffixes=("", "_instead"))
-        labels = [f"{p.session}: {p.model} on {p.gpu}, batch {p.batch_size:.0f}" for p in pairs.itertuples()]
-        note = f"{used} against {instead}, gross energy an output token, median of {len(pairs)} pairs of published rows"
-        return self._waste(pairs["gross_j_per_1k_tok"], pairs["gross_j_per_1k_tok_instead"], labels, note)
+    def quantization(self, used: str, instead: str, max_params_b: float | None = None, subject: Subject | None = None) -> Waste | None:
+        """Waste of `used` against `instead` at the same batch size, over the pairs measured in one session."""
+        pairs = self._pairs([*_SETTING, "batch_size"], "quantization", used, instead)
+        pairs = pairs if max_params_b is None else pairs[pairs["params_b"] <= max_params_b]
+        return self._waste(pairs, f"{used} against {instead}", subject)
 
-    def batch(self, used: int, instead: int) -> Waste | None:
+    def batch(self, used: int, instead: int, subject: Subject | None = None) -> Waste | None:
         """Waste of batch size `used` against `instead`: same session, card, model and quantization."""
-        on = [*_SETTING, "quantization"]
-        spent, needed = self.rows[self.rows["batch_size"] == used], self.rows[self.rows["batch_size"] == instead]
-        pairs = spent.merge(needed, on=on, suffixes=("", "_instead"))
-        labels = [f"{p.session}: {p.model} {p.quantization} on {p.gpu}, batch {used} and {instead}" for p in pairs.itertuples()]
-        note = f"batch {used} against batch {instead}, gross energy an output token, median of {len(pairs)} pairs of published rows"
-        return self._waste(pairs["gross_j_per_1k_tok"], pairs["gross_j_per_1k_tok_instead"], labels, note)
+        return self._waste(
+            self._pairs([*_SETTING, "quantization"], "batch_size", used, instead), f"batch {used} against batch {instead}", subject
+        )
 
     @cached_property
     def batches(self) -> list[int]:
         """Batch sizes that a published session compares with batch 1, ascending."""
         return [b for b in sorted(int(x) for x in self.rows["batch_size"].unique()) if b > 1 and self.batch(1, b)]
 
-    def batch_1(self, available: int | None = None) -> Waste | None:
+    def batch_1(self, available: int | None = None, subject: Subject | None = None) -> Waste | None:
         """Waste of batch 1 where `available` requests could share a batch (None: unknown, 8 assumed); at most what was measured."""
         reachable = [b for b in self.batches if b <= min(available or 8, 8)]
-        return self.batch(1, reachable[-1]) if reachable else None
+        return self.batch(1, reachable[-1], subject) if reachable else None
 
 
-def no_cache(output_tokens: int = 256, input_tokens: int = 512) -> Waste | None:
+def _nearest(pairs: pd.DataFrame, subject: Subject | None) -> tuple[pd.DataFrame, str]:
+    """(the pairs that tell most about a subject, where they are from): its card and half to twice its size, else one of both, else all."""
+    if subject is None or pairs.empty:
+        return pairs, ""
+    size, gpu = subject.size_b, subject.gpu.slug if subject.gpu else None
+    on_card = pairs[pairs["gpu"] == gpu] if gpu else pairs.iloc[:0]
+    alike = pairs[pairs["params_b"].between(size / 2, size * 2)] if size else pairs.iloc[:0]
+    both = on_card[on_card.index.isin(alike.index)]
+    for chosen, where in ((both, f" of about this size on {gpu}"), (alike, " of about this size on other cards"), (on_card, f" on {gpu}")):
+        if not chosen.empty:
+            return chosen, where
+    return pairs, " of other models and cards" if size or gpu else ""
+
+
+def _known(subject: Subject | None) -> tuple[catalog.Model, catalog.Gpu, str]:
+    """(model, card, their names for a note): the subject's own where the catalog has them, else the stand-ins."""
+    model, gpu = catalog.model(PROXY_MODEL), subject.gpu if subject is not None and subject.gpu else None
+    with contextlib.suppress(UserError):
+        model = catalog.model(subject.model) if subject is not None and subject.model else model
+    if gpu is None or gpu.bandwidth_gb_s is None or gpu.fp16_tflops is None or gpu.fp32_tflops is None:
+        gpu = catalog.gpu(PROXY_GPU)
+    return model, gpu, f"{model.slug} on {gpu.name}"
+
+
+def no_cache(output_tokens: int = _TYPICAL_TOKENS, input_tokens: int = 512, subject: Subject | None = None) -> Waste | None:
     """Waste of generating without a KV cache: the whole context is read again for every token.
 
-    Roofline times of Mistral-7B in FP16 on an A800 at batch 1, taken as energy at equal power; the range spans half and twice the
-    prompt length.
+    Roofline times of FP16 at batch 1, taken as energy at equal power; the range spans half and twice the prompt length.
     """
     if output_tokens < 2:
         return None
+    model, gpu, names = _known(subject)
+    output_tokens = min(output_tokens, 4096)
 
     def share(prompt: int) -> float:
-        model, gpu = catalog.model(PROXY_MODEL), catalog.gpu(PROXY_GPU)
         known = footprint.footprint(model, "fp16", 1, prompt, output_tokens, gpu)
         cached = known.prefill_s + (output_tokens - 1) * known.step_s
-        contexts = range(prompt, prompt + output_tokens)
-        weights = known.weight_bytes
-        again = sum(footprint.roofline_s(footprint.prefill_flops(model, n), weights, gpu, "fp16") for n in contexts)
+        stride = max(1, output_tokens // 256)
+        contexts = range(prompt, prompt + output_tokens, stride)
+        again = stride * sum(footprint.roofline_s(footprint.prefill_flops(model, n), known.weight_bytes, gpu, "fp16") for n in contexts)
         return 100 * (1 - cached / again)
 
-    note = f"roofline of Mistral-7B FP16 on an A800, batch 1, {input_tokens} tokens in and {output_tokens} out; power taken as equal"
+    note = f"roofline of {names}, FP16, batch 1, {input_tokens} tokens in and {output_tokens} out; power taken as equal"
     return Waste(share(input_tokens), share(input_tokens // 2), share(2 * input_tokens), "computed", note)
 
 
-def fp32_weights() -> Waste:
+def fp32_weights(subject: Subject | None = None) -> Waste:
     """Waste of FP32 weights on a GPU: decoding is bound by bytes, and FP32 has twice those of FP16."""
-    model, gpu = catalog.model(PROXY_MODEL), catalog.gpu(PROXY_GPU)
-    share = [
-        100
-        * (1 - footprint.footprint(model, "fp16", b, 512, 256, gpu).step_s / footprint.footprint(model, "fp32", b, 512, 256, gpu).step_s)
-        for b in (1, 8, 64)
-    ]
-    note = "roofline of a decode step of Mistral-7B on an A800, FP32 against FP16 at batch 1 (range to batch 64); power taken as equal"
+    model, gpu, names = _known(subject)
+    steps = [[footprint.footprint(model, dtype, b, 512, 256, gpu).step_s for dtype in ("fp16", "fp32")] for b in (1, 8, 64)]
+    share = [100 * (1 - half / full) for half, full in steps]
+    note = f"roofline of a decode step of {names}, FP32 against FP16 at batch 1 (range to batch 64); power taken as equal"
     return Waste(share[0], min(share), max(share), "computed", note)
 
 
@@ -122,18 +182,108 @@ def spilled(needed_gb: float, available_gb: float, gpu: catalog.Gpu) -> Waste:
     return Waste(waste(25, 0.7), waste(50, 0.5), waste(12, 1.0), "estimate", note)
 
 
-def reload_each_time(output_tokens: int = 256) -> Waste:
+def offloaded(gigabytes: float, subject: Subject | None) -> Waste | None:
+    """Waste of `gigabytes` of weights that live on the host on purpose; None where the model's size is not known."""
+    size = subject.size_b if subject is not None else None
+    if not size:
+        return None
+    _, gpu, _ = _known(subject)
+    weights = size * subject.bits / 8
+    spilt = min(gigabytes, 0.95 * weights)
+    return spilled(weights, weights - spilt, gpu)
+
+
+def reload_each_time(output_tokens: int = _TYPICAL_TOKENS, gpu: catalog.Gpu | None = None) -> Waste:
     """Waste of loading the weights again for every generation, from bytes: a disk's rate against a GPU's bandwidth.
 
     Assumes weights read at 1-7 GB/s (2 in the middle) at 25-50 % (35 %) of the decode power, one generation of `output_tokens` a load.
     """
-    decode_s = output_tokens / catalog.gpu(PROXY_GPU).bandwidth_gb_s
+    gpu = gpu if gpu is not None and gpu.bandwidth_gb_s else catalog.gpu(PROXY_GPU)
+    decode_s = output_tokens / gpu.bandwidth_gb_s
 
     def share(disk_gb_s: float, power_ratio: float) -> float:
         load = power_ratio / disk_gb_s
         return 100 * load / (load + decode_s)
 
-    note = (
-        f"weights read at 1-7 GB/s and at 25-50 % of the decode power before each {output_tokens} tokens decoded at {PROXY_GPU}'s bandwidth"
-    )
+    note = f"weights read at 1-7 GB/s, at 25-50 % of the decode power, before each {output_tokens} tokens decoded at {gpu.name}'s bandwidth"
     return Waste(share(2, 0.35), share(7, 0.25), share(1, 0.5), "estimate", note)
+
+
+def launches(subject: Subject | None) -> Waste | None:
+    """Waste of launching each kernel from the CPU, for the model and card that the file names; None if it does not name both.
+
+    12 to 20 kernels a layer (15), 4 to 8 us each (5), against the roofline of a decode step; the GPU at 50 % of its power while it waits.
+    """
+    if subject is None or subject.gpu is None or not subject.size_b:
+        return None
+    try:
+        model = catalog.model(subject.model)
+    except UserError:
+        return None
+    model, gpu, names = _known(subject)
+    step_s = footprint.footprint(model, "fp16", 1, 512, 256, gpu).step_s / (subject.cards or 1)
+
+    def share(kernels: int, launch_s: float) -> float:
+        waiting = max(0.0, model.layers * kernels * launch_s - step_s)
+        return 100 * 0.5 * waiting / (step_s + 0.5 * waiting)
+
+    note = f"12-20 kernels a layer at 4-8 us each against a decode step of {1e3 * step_s:.1f} ms ({names}, FP16, batch 1), half power"
+    return Waste(share(15, 5e-6), share(12, 4e-6), share(20, 8e-6), "estimate", note)
+
+
+def many_cards(subject: Subject | None) -> Waste | None:
+    """Waste of tensor parallelism where one card would do: every card waits for two all-reduces a layer; None without model and card.
+
+    An all-reduce of one decode step takes 8 to 40 us (15), from NVLink to PCIe; batch 1, power taken as equal while waiting.
+    """
+    if subject is None or subject.gpu is None or not subject.cards or subject.cards < 2:
+        return None
+    try:
+        model = catalog.model(subject.model)
+    except UserError:
+        return None
+    step_s = footprint.footprint(model, subject.strategy, 1, 512, 256, subject.gpu).step_s
+
+    def share(reduce_s: float) -> float:
+        waiting = 2 * model.layers * reduce_s * subject.cards
+        return 100 * waiting / (step_s + waiting)
+
+    note = (
+        f"two all-reduces a layer at 8-40 us on {subject.cards} cards against a decode step of {1e3 * step_s:.1f} ms on one ({model.slug})"
+    )
+    return Waste(share(15e-6), share(8e-6), share(40e-6), "estimate", note)
+
+
+def slow_sampling(interval_s: float, window_s: float = 10.0) -> Waste:
+    """Error of mean power times time when samples are `interval_s` apart: each edge of the window is off by a uniform fraction of it.
+
+    The sd of two uniform edge errors is interval/sqrt(6), over the window's length: 10 s here, range 30 s to 1 s of work.
+    """
+    error_pct = 100 * interval_s / 6**0.5
+    note = f"sd of the two window edges at one sample each {interval_s:g} s, for {window_s:g} s of work (range 30 s to 1 s)"
+    return Waste(min(error_pct / window_s, 100.0), min(error_pct / 30, 100.0), min(error_pct, 100.0), "computed", note, unit=FIGURE)
+
+
+def of_rule(name: str, subject: Subject, evidence: Evidence) -> Waste | None:
+    """The waste that a rule names in its `waste:`, for one subject. Raises KeyError for a name that is none."""
+
+    def number(option: str, otherwise: float) -> float:
+        try:
+            return float(str(subject.get(option)))
+        except ValueError:
+            return otherwise
+
+    tokens = int(number("max_new_tokens", number("max_tokens", _TYPICAL_TOKENS)))
+    return {
+        "batch_1": lambda: evidence.batch_1(None, subject),
+        "int8_default": lambda: evidence.quantization("int8_default", "fp16", None, subject),
+        "nf4_small": lambda: evidence.quantization("nf4", "fp16", SMALL_PARAMS_B, subject),
+        "fp32_weights": lambda: fp32_weights(subject),
+        "no_cache": lambda: no_cache(tokens, subject=subject),
+        "spilled": lambda: spilled(*subject.need, subject.gpu),
+        "offloaded": lambda: offloaded(number("cpu_offload_gb", 0.0), subject),
+        "reload": lambda: reload_each_time(tokens, subject.gpu),
+        "launches": lambda: launches(subject),
+        "many_cards": lambda: many_cards(subject),
+        "slow_sampling": lambda: slow_sampling(number("l", number("loop", 1.0))),
+    }[name]()

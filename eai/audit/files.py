@@ -3,86 +3,140 @@
 Nothing is imported or run: files are opened as bytes only.
 """
 
+import ast
 import io
 import json
 import os
 import re
 import tokenize
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from eai.errors import UserError
 
-MAX_BYTES = 2_000_000
+MAX_BYTES, MAX_NOTEBOOK_BYTES = 2_000_000, 100_000_000  # a notebook's pictures are large, its code is not
 KINDS = {
-    ".py": "python",
-    ".ipynb": "notebook",
-    ".json": "config",
-    ".yaml": "config",
-    ".yml": "config",
-    ".toml": "shell",
-    ".sh": "shell",
-    ".bash": "shell",
-    ".service": "shell",
-    ".env": "shell",
+    "python": (".py", ".pyw"),
+    "notebook": (".ipynb",),
+    "config": (".json", ".yaml", ".yml"),
+    "settings": (".toml", ".properties"),
+    "shell": (".sh", ".bash", ".zsh", ".service", ".env", ".conf", ".sbatch", ".slurm", ".bat", ".mk"),
+    "dockerfile": (".dockerfile", ".containerfile"),
+    "modelfile": (".modelfile",),
 }
-NAMED = {"Dockerfile": "shell", "Modelfile": "shell", "Makefile": "shell"}
+_BY_SUFFIX = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes}
+_BY_NAME = {
+    "dockerfile": "dockerfile",
+    "containerfile": "dockerfile",
+    "modelfile": "modelfile",
+    "makefile": "shell",
+    "procfile": "shell",
+    "justfile": "shell",
+}
 _SKIPPED_FOLDERS = {".git", ".hg", "node_modules", "__pycache__", ".ipynb_checkpoints", ".venv", "venv", ".tox"}
-_SERVERS = (b"vllm", b"text-generation-", b"nvidia-smi", b"llama-", b"ollama", b"OLLAMA", b"sglang", b"PARAMETER num_gpu")
+_SERVERS = (
+    b"vllm",
+    b"text-generation-",
+    b"nvidia-smi",
+    b"llama",
+    b"ollama",
+    b"sglang",
+    b"lmdeploy",
+    b"trtllm",
+    b"aphrodite",
+    b"koboldcpp",
+    b".gguf",
+    b"lm_eval",
+)
 _CODE = (
-    b"from_pretrained(",
-    b".generate(",
-    b"BitsAndBytesConfig",
-    b"nvmlDeviceGet",
-    b"pipeline(",
-    b"AutoTokenizer",
-    b"load_in_8bit",
-    b"load_in_4bit",
+    *(
+        b"from_pretrained(",
+        b"from_quantized(",
+        b".generate(",
+        b"bitsandbytesconfig",
+        b"nvmldeviceget",
+        b"pipeline(",
+        b"autotokenizer",
+        b"load_in_",
+    ),
+    *(
+        b"max_new_tokens",
+        b"per_token",
+        b"generated_text",
+        b"ollama",
+        b"api/generate",
+        b"completions.create",
+        b"from transformers",
+        b"import transformers",
+        b"input_ids",
+        b"emissionstracker",
+        b"power.draw",
+        b"nvidia-smi",
+    ),
+    *(
+        b"vllm",
+        b"sglang",
+        b"llama_cpp",
+        b"llama-",
+        b"text-generation-launcher",
+        b"exllama",
+        b"ctransformers",
+        b"ctranslate2",
+        b"deepspeed",
+        b"lmdeploy",
+    ),
 )
 _SETTINGS = (
-    b"load_in_8bit",
-    b"load_in_4bit",
-    b"use_cache",
-    b"max_num_seqs",
-    b"max-num-seqs",
-    b"max_batch_size",
-    b"max_concurrent_requests",
-    b"bfloat16",
-    b"bf16",
-    b"attn_implementation",
-    b"enforce_eager",
-    b"quantization",
+    *(
+        b"load_in_",
+        b"use_cache",
+        b"max_num_seqs",
+        b"max-num-seqs",
+        b"maxnumseqs",
+        b"max_batch_size",
+        b"max_concurrent_requests",
+        b"bfloat16",
+        b"bf16",
+    ),
+    *(
+        b"attn_implementation",
+        b"enforce_eager",
+        b"enforce-eager",
+        b"quantization",
+        b"quantize",
+        b"hardware_platform",
+        b"generation_length",
+        b"batch_size",
+    ),
+    *(b"rolling_batch", b"option.dtype", b"float32", b"fp32", b"gpu:"),
 )
-_CODE += (
-    b"max_new_tokens",
-    b"per_token",
-    b"generated_text",
-    b"import ollama",
-    b"api/generate",
-    b"EmissionsTracker",
-    b"power.draw",
-    b"nvidia-smi",
-    b"vllm serve",
-    b"from vllm",
-    b"import vllm",
-    b"text-generation-launcher",
-    b"llama-server",
-    b"ollama serve",
-)
-_RELEVANT = {"python": _CODE, "notebook": _CODE, "config": _SETTINGS + _SERVERS, "shell": _SERVERS}
+_RELEVANT = {
+    "python": _CODE,
+    "notebook": _CODE,
+    "config": _SETTINGS + _SERVERS,
+    "settings": _SETTINGS + _SERVERS,
+    "modelfile": (b"parameter",),
+}
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of text to check: a file, or a notebook's code cells joined; `cell_starts` gives each cell's first line (1-based) in
-    `text`."""
+    """One piece of text to check: a file, or a notebook's code cells joined.
+
+    `cell_starts`: each cell's first line (from 1) in `text`; `shell_lines`: (line, text) of a notebook's `!` lines and shell cells;
+    `unread`: (line, reason) of cells that do not parse; `transformers_4`: the project pins transformers below 5.
+    """
 
     path: str
     kind: str
     text: str
     cell_starts: tuple[tuple[int, int], ...] = ()
+    shell_lines: tuple[tuple[int, str], ...] = ()
+    unread: tuple[tuple[int, str], ...] = ()
+    transformers_4: bool = False
 
     @cached_property
     def is_test(self) -> bool:
@@ -104,22 +158,28 @@ class Unreadable(Exception):
 
 
 def kind_of(path: Path) -> str | None:
-    """What the file is audited as: python, notebook, config or shell; None if it is none of them."""
-    return KINDS.get(path.suffix.lower()) or NAMED.get(path.name)
+    """What the file is audited as: python, notebook, config, settings, shell, dockerfile or modelfile; None if it is none of them."""
+    name = path.name.lower()
+    if name == ".env" or name.startswith(".env."):
+        return "shell"
+    return _BY_NAME.get(name) or _BY_SUFFIX.get(path.suffix.lower()) or _BY_NAME.get(name.partition(".")[0])
 
 
 def find(paths: list[str | Path]) -> Iterator[Path]:
     """Every auditable file under `paths`, sorted within a folder; links to folders are not followed.
 
-    A file named directly is yielded whatever its suffix. Raises UserError for a path that does not exist.
+    A file named directly is yielded whatever its suffix. Raises UserError for a path that is empty or does not exist.
     """
-    for given in map(Path, paths):
-        if not given.exists():
-            raise UserError(f"{given} does not exist", "a file or folder to audit", "check the path")
-        if not given.is_dir():
-            yield given
+    for given in paths:
+        if not str(given).strip():
+            raise UserError("an empty path", "a file or folder to audit", "name it; . is the current folder")
+        path = Path(given)
+        if not path.exists():
+            raise UserError(f"{path} does not exist", "a file or folder to audit", "check the path")
+        if not path.is_dir():
+            yield path
             continue
-        for folder, names, files in os.walk(given):
+        for folder, names, files in os.walk(path):
             names[:] = sorted(n for n in names if n not in _SKIPPED_FOLDERS)
             yield from (Path(folder, f) for f in sorted(files) if kind_of(Path(f)))
 
@@ -135,45 +195,117 @@ def decode(data: bytes, is_python: bool) -> str:
         raise Unreadable(f"not readable as text: {error}") from None
 
 
-def _notebook(path: str, text: str) -> Unit:
-    """The code cells of a notebook as one text, magics and shell lines turned into comments. Raises Unreadable if it is no notebook."""
+def notebook(path: str, text: str, transformers_4: bool = False) -> Unit:
+    """The code cells of a notebook as one text; magics are taken off, shell lines kept apart, cells that do not parse left out and named.
+
+    Raises Unreadable if it is no notebook.
+    """
     try:
         cells = json.loads(text)["cells"]
         sources = [(n, "".join(c["source"])) for n, c in enumerate(cells, start=1) if c["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unreadable(f"not a notebook of format 4: {type(error).__name__} {error}") from None
-    lines, starts = [], []
+    lines: list[str] = []
+    starts, commands, unread = [], [], []
     for number, source in sources:
-        starts.append((len(lines) + 1, number))
-        foreign = source.lstrip().startswith("%%")
-        lines += [f"#{line}" if foreign or line.lstrip().startswith(("%", "!", "?")) else line for line in source.split("\n")]
-    return Unit(path, "notebook", "\n".join(lines) + "\n", tuple(starts))
+        first = len(lines) + 1
+        starts.append((first, number))
+        cell = source.splitlines() or [""]
+        magic = re.match(r"\s*%%(\w+)", source)
+        if magic and magic[1] in ("bash", "sh", "script"):
+            commands.append((first + 1, "\n".join(cell[1:])))
+        if magic and magic[1] not in ("time", "timeit", "capture"):
+            lines += [f"# {line}" for line in cell]
+            continue
+        for at, line in enumerate(cell):
+            if match := re.match(r"(\s*)(?:\w+\s*=\s*)?!(.*)", line):
+                commands.append((first + at, match[2]))
+            elif match := re.match(r"\s*%(?:set_)?env\s+(\w+)[= ](.*)", line):
+                commands.append((first + at, f"export {match[1]}={match[2]}"))
+        plain = [_plain(line) for line in cell]
+        problem = _problem("\n".join(plain))
+        if problem:
+            unread.append((first, problem))
+        lines += [f"# {line}" for line in plain] if problem else plain
+    return Unit(path, "notebook", "\n".join(lines) + "\n", tuple(starts), tuple(commands), tuple(unread), transformers_4)
+
+
+def _plain(line: str) -> str:
+    """A notebook's line as Python: what `%time` and `%timeit` run, other magics and shell lines as comments, `pass` inside a block."""
+    if match := re.match(r"(\s*)%(?:time|timeit)\s+(?:-\w+\s*\d*\s+)*(.+)", line):
+        return match[1] + match[2]
+    if match := re.match(r"(\s*)((?:\w+\s*=\s*)?[%!]|\?|%%)", line):
+        return f"{match[1]}pass  # {line.strip()}"
+    return f"# {line}" if line.rstrip().endswith("?") else line
+
+
+def _problem(source: str) -> str:
+    """Why a cell does not parse, empty if it does."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except SyntaxError as error:
+        return f"line {error.lineno}, {error.msg}"
+    except (ValueError, RecursionError, MemoryError) as error:
+        return type(error).__name__
+    return ""
 
 
 def _mentions(data: bytes, words: tuple[bytes, ...]) -> bool:
     """Whether one of `words` stands in a line that is neither a comment nor a doctest: most files need no parsing at all."""
+    data = data.lower()
     for word in words:
         at = data.find(word)
         while at >= 0:
             line = data[data.rfind(b"\n", 0, at) + 1 : at].lstrip()
             if not line.startswith((b">>>", b"...", b"#")):
                 return True
-            at = data.find(word, at + 1)
+            at = data.find(word, data.find(b"\n", at) + 1 or len(data))
+    return False
+
+
+@cache
+def _pins_transformers_4(folder: Path) -> bool:
+    """Whether the requirements beside a file, or one folder up, hold transformers below version 5."""
+    for place in (folder, folder.parent):
+        for name in ("requirements.txt", "pyproject.toml", "environment.yml"):
+            try:
+                if (place / name).stat().st_size < 200_000 and re.search(
+                    r"(?m)^[\s\"'-]*transformers(\[[\w,]*\])?[\s\"']*(==|~=|<=?)[\s\"']*[34]\.|transformers[^\n]*<\s*5",
+                    (place / name).read_text(),
+                ):
+                    return True
+            except (OSError, UnicodeDecodeError):
+                continue
     return False
 
 
 def read(path: Path) -> Unit | None:
     """The file as a unit, None where nothing in it concerns inference. Raises Unreadable with the reason if it cannot be read."""
-    kind = kind_of(path) or "python"
+    kind = kind_of(path)
     try:
         if not path.is_file():
             raise Unreadable("not a regular file")
-        if path.stat().st_size > MAX_BYTES:
-            raise Unreadable(f"{path.stat().st_size / 1e6:.1f} MB: larger than {MAX_BYTES / 1e6:.0f} MB")
+        limit = MAX_NOTEBOOK_BYTES if kind == "notebook" else MAX_BYTES
+        if path.stat().st_size > limit:
+            raise Unreadable(f"{path.stat().st_size / 1e6:.1f} MB: larger than {limit / 1e6:.0f} MB")
         data = path.read_bytes()
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror}") from None
-    if b"\0" not in data and not _mentions(data, _RELEVANT[kind]):
+    kind = kind or _guess(data)
+    if b"\0" not in data and not _mentions(data, _RELEVANT.get(kind, _SERVERS)):
         return None
     text = decode(data, kind == "python")
-    return _notebook(str(path), text) if kind == "notebook" else Unit(str(path), kind, text)
+    pinned = kind in ("python", "notebook") and _pins_transformers_4(path.resolve().parent)
+    return notebook(str(path), text, pinned) if kind == "notebook" else Unit(str(path), kind, text, transformers_4=pinned)
+
+
+def _guess(data: bytes) -> str:
+    """The kind of a file whose name tells none, by its first line."""
+    first = data.lstrip()[:200]
+    if first.startswith((b"#!/bin", b"#!/usr/bin/env bash", b"#!/usr/bin/env sh", b"[Unit]", b"[Service]")):
+        return "shell"
+    if re.match(rb"(?i)from\s+\S+(\s+as\s+\S+)?\s*\n", first):
+        return "dockerfile"
+    return "config" if first.startswith((b"{", b"apiVersion", b"services:", b"---")) else "python"

@@ -1,60 +1,128 @@
-"""The audit's report as Markdown text, and the documentation page of its rules."""
+"""The audit's report for a person, and the documentation page of its rules."""
 
-from eai.audit import rules
-from eai.audit.finding import CRITICAL_PCT, WARNING_PCT, Rule
+import os
 
-_FENCE = {"python": "python", "config": "yaml", "shell": "sh"}
-_HEADINGS = {"critical": "Critical issues", "warning": "Warnings", "info": "Without a number, or below 10 %"}
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from eai.audit.evidence import CRITICAL_PCT, WARNING_PCT
+from eai.audit.run import GROUPS, Rule, rules
+
+_STYLES = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
+_FENCE = {"shell": "sh", "modelfile": "dockerfile", "json": "json"}
+_MOST = 10
+_HEADINGS = {"critical": "Critical: above 30 %", "warning": "Warnings: 10 to 30 %", "info": "Without a number, or below 10 %"}
+_TITLES = {
+    "quantization": "Quantization",
+    "precision": "Data types",
+    "memory": "Memory and cards",
+    "batching": "Batching",
+    "generation": "Generation",
+    "reloading": "Loading again",
+    "measuring": "Measuring",
+}
 
 
-def _waste_text(waste: dict | None) -> str:
-    """`57.0 [28.6, 62.7] % of the energy (published: ...)`, or that no number is known."""
+def _base(report: dict) -> str:
+    """The folder that all places have in common, empty where it would save nothing; places are shown below it."""
+    paths = {f["path"] for f in report["findings"]} | {p["path"] for p in report["good_practices"]}
+    folders = {os.path.dirname(p) for p in paths}
+    base = os.path.commonpath(folders) if folders and len({os.path.isabs(f) for f in folders}) == 1 else ""
+    return base + os.sep if base and base != os.sep else ""
+
+
+def _place(row: dict, base: str) -> str:
+    """`path:line`, or `path cell n:line` in a notebook."""
+    return f"{row['path'].removeprefix(base)}{' cell ' + str(row['cell']) if row['cell'] else ''}:{row['line']}"
+
+
+def _waste(waste: dict | None) -> str:
+    """`57 % [29 to 63]`, or a dash."""
     if waste is None:
-        return "expected waste: no number is known, measure it"
-    numbers = f"{waste['value']:.0f} [{waste['low']:.0f}, {waste['high']:.0f}] {waste['unit']}"
-    return f"expected waste: {numbers} ({waste['basis']}: {waste['note']})"
+        return "-"
+    return f"{waste['value']:.0f} % [{waste['low']:.0f} to {waste['high']:.0f}]"
 
 
-def _finding_text(finding: dict) -> str:
-    """One finding as a list item: place, rule, message, waste, fix."""
-    cell = f" cell {finding['cell']}" if finding["cell"] else ""
-    place = f"{finding['path']}{cell}:{finding['line']}"
-    return f"- {place}: {finding['message']} [{finding['rule']}]\n  {_waste_text(finding['expected_waste'])}\n  fix: {finding['fix']}"
-
-
-def markdown(report: dict) -> str:
-    """The report of `audit` as Markdown: issues by severity, good practices, what was skipped."""
-    lines = [f"{report['files']} files: " + ", ".join(f"{n} {s}" for s, n in report["counts"].items())]
-    for severity, heading in _HEADINGS.items():
-        found = [f for f in report["findings"] if f["severity"] == severity]
-        lines += ["", f"## {heading}", *map(_finding_text, found)] if found else []
-    if report["good_practices"]:
-        lines += ["", "## Good practices", *(f"- {p['path']}:{p['line']}: {p['practice']}" for p in report["good_practices"])]
+def headline(report: dict) -> str:
+    """The answer in one or two lines: counts, the worst waste, and what was not read."""
+    counts = report["counts"]
+    found = ", ".join(f"{n} {severity}" for severity, n in counts.items() if n) or "no finding"
+    line = f"{found} in {report['files']} {'file' if report['files'] == 1 else 'files'}, {report['concerned']} about inference"
+    worst = next((f for f in report["findings"] if f["expected_waste"]), None)
+    if worst and worst["severity"] != "info":
+        waste = worst["expected_waste"]
+        line += f". Worst: {waste['value']:.0f} {waste['unit']}, {worst['rule']} at {_place(worst, _base(report))}"
     if report["skipped"]:
-        lines += ["", "## Skipped", *(f"- {s['path']}: {s['reason']}" for s in report["skipped"])]
-    return "\n".join(lines) + "\n"
+        line += f". Not read: {len(report['skipped'])}"
+    return line + "."
+
+
+def render(report: dict) -> Group:
+    """The report as rich shows it: the answer, a table of findings, each kind with waste and fix, good practices, what was not read."""
+    base = _base(report)
+    parts: list = [Text(headline(report), style="bold")]
+    if report["findings"]:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("severity", no_wrap=True)
+        table.add_column("waste", no_wrap=True)
+        table.add_column("rule", overflow="fold")
+        table.add_column(f"where, in {base}" if base else "where", overflow="fold")
+        for f in report["findings"]:
+            table.add_row(Text(f["severity"], style=_STYLES[f["severity"]]), _waste(f["expected_waste"]), f["rule"], Text(_place(f, base)))
+        parts += [Text(), table]
+    alike: dict[tuple, list[dict]] = {}
+    for f in report["findings"]:
+        alike.setdefault((f["severity"], f["rule"], f["message"], _waste(f["expected_waste"]), f["fix"]), []).append(f)
+    before = ""
+    for (severity, rule, message, number, fix), found in alike.items():
+        if severity != before:
+            parts += [Text(), Text(_HEADINGS[severity], style=_STYLES[severity])]
+        before, waste = severity, found[0]["expected_waste"]
+        if waste:
+            number += f" {waste['unit'].removeprefix('% ')}, {waste['basis']}: {waste['note']}"
+        places = ", ".join(_place(f, base) for f in found)
+        details = f"{places}\nwaste: {number if waste else 'not known, measure it'}\nfix: {fix}"
+        parts += [Text(f"{rule}: {message}"), Padding(Text(details), (0, 0, 0, 4))]
+    for key, title, what in (("good_practices", "Good practices", "practice"), ("skipped", "Not read", "reason")):
+        rows = [f"{_place(r, base) if 'line' in r else r['path']}: {r[what]}" for r in report[key]]
+        if rows:
+            rest = [f"and {len(rows) - _MOST} more (--json lists them)"] if len(rows) > _MOST else []
+            parts += [Text(), Text(title, style="bold"), *map(Text, rows[:_MOST] + rest)]
+    return Group(*parts)
+
+
+def text(report: dict, width: int | None = None) -> str:
+    """The report as plain text of a width [columns]; None: the terminal's, at most 140."""
+    console = Console(width=width or min(Console().width, 140), highlight=False)
+    with console.capture() as captured:
+        console.print(render(report))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def _rule_text(rule: Rule) -> str:
-    """One rule as a section: why, what it hits, what it leaves alone."""
-    fence = _FENCE[rule.kind]
-    examples = [f"{says}:\n\n```{fence}\n{code}```" for says, code in (("Found", rule.hit), ("Left alone", rule.miss))]
-    return "\n\n".join([f"### `{rule.slug}`: {rule.title}", rule.why, *examples]) + "\n"
+    """One rule as a section: why, what it says, what it hits, what it leaves alone."""
+    names = ", ".join(f"`{name}`" for name in dict.fromkeys(rule.ids.values()))
+    parts = [f"### {rule.title}", names, " ".join(rule.why.split()), f"Fix: {rule.fix}."]
+    for says, examples in (("Found", rule.hit), ("Left alone", rule.miss)):
+        blocks = [f"```{_FENCE.get(kind, kind)}\n{code.rstrip()}\n```" for example in examples for kind, code in example.items()]
+        parts.append(f"{says}:\n\n" + "\n\n".join(blocks))
+    return "\n\n".join(parts) + "\n"
 
 
 def rules_page() -> str:
-    """The documentation of all rules as Markdown, by what they look at."""
+    """The documentation of all rules as Markdown, by group."""
     head = (
         "# Rules of the audit\n\n"
-        "Generated from the rules themselves (`eai/audit/rules/`). Severity follows from the expected waste: critical above "
-        f"{CRITICAL_PCT:.0f} %, warning from {WARNING_PCT:.0f} %, else info; info as well where no number is known. Waste is the share "
-        "of the energy spent that the fix would save, or the share by which a measured figure is wrong. Files are read, never imported "
-        "or run.\n"
+        "Generated from the rules themselves (`eai/audit/rules/`). Severity follows from the expected waste, computed for the model and "
+        f"card that the file names: critical above {CRITICAL_PCT:.0f} %, warning from {WARNING_PCT:.0f} %, else info; info as well where no number "
+        "is known. Waste is the share of the energy spent that the fix would save, or the share by which a measured figure is wrong. "
+        "Files are read, never imported or run.\n"
     )
-    titles = {"python": "Python and notebooks", "config": "JSON and YAML", "shell": "Command lines"}
     parts = [head]
-    for kind, title in titles.items():
-        parts += [f"\n## {title}\n", *(_rule_text(r) for r in rules.ALL if r.kind == kind)]
+    for group in GROUPS:
+        parts += [f"\n## {_TITLES[group]}\n", *(_rule_text(r) for r in rules() if r.group == group)]
     return "\n".join(parts)
 
 

@@ -1,95 +1,235 @@
-"""The audit of files and folders: every rule on every file, collected into one report."""
+"""The audit of files and folders: every rule on every file, collected into one report.
+
+Rules are data (`rules/*.yaml`): what options must hold (`when`), where to point (`at`), message, fix, the waste to compute, and examples
+that are hit and missed, which are their tests and their documentation. What no option shows is a check in Python of the same name.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
+import yaml
 
-from eai.audit import evidence as numbers
-from eai.audit import files, rules
+from eai.audit import deployments, evidence, files, measuring
+from eai.audit.checks import CHECKS
 from eai.audit.code import Code
-from eai.audit.configs import Config
-from eai.audit.evidence import Evidence
+from eai.audit.evidence import Evidence, Waste
 from eai.audit.files import Unit, Unreadable
-from eai.audit.finding import Finding, Rule
-from eai.audit.practices import good_practices
-from eai.audit.rules.servers import Command, commands
+from eai.audit.subjects import RULES, Option, Subject, meets
+from eai.errors import UserError
 
+GROUPS = ("quantization", "precision", "memory", "batching", "generation", "reloading", "measuring")
 _ORDER = {"critical": 0, "warning": 1, "info": 2}
-_RUNNERS = {"run", "Popen", "check_output", "check_call", "call", "system", "getoutput"}
+_CHECKS = (CHECKS, measuring)  # importing `measuring` registers its checks
 
 
-def _of_kind(kind: str) -> list[Rule]:
-    """The registered rules that look at `kind`."""
-    return [r for r in rules.ALL if r.kind == kind]
+@dataclass(frozen=True)
+class Rule:
+    """One rule as its file gives it. `ids`: its name for each place that it looks at (`code` for a check)."""
+
+    group: str
+    ids: dict[str, str]
+    title: str
+    why: str
+    message: str
+    fix: str
+    hit: list[dict[str, str]]
+    miss: list[dict[str, str]]
+    when: list[dict] = field(default_factory=list)
+    at: list[str] = field(default_factory=list)
+    waste: str | None = None
+    number_if: dict = field(default_factory=dict)
 
 
-def _shell_of_code(code: Code) -> Iterator[Command]:
-    """Command lines that Python code runs through subprocess or os.system, and a notebook's `!` lines."""
-    for call in code.calls:
-        if call.last in _RUNNERS and call.args:
-            given = call.args[0]
-            words = " ".join(str(w) for w in given) if isinstance(given, list) else given
-            if isinstance(words, str):
-                yield from (Command(c.text, call.node.lineno) for c in commands(words))
-    if code.unit.kind == "notebook":
-        for number, line in enumerate(code.unit.text.splitlines(), start=1):
-            if match := re.match(r"\s*#\s*!(.*)", line):
-                yield from (Command(c.text, number) for c in commands(match[1]))
+@cache
+def rules() -> tuple[Rule, ...]:
+    """Every rule, in the order of its files. Raises TypeError for a field that no rule has."""
+    found = []
+    for group in GROUPS:
+        for raw in yaml.safe_load((RULES / f"{group}.yaml").read_text()):
+            name = raw.pop("id", None)
+            places = {"code": name} if raw.pop("check", False) else {p: name for w in raw.get("when", ()) for p in _listed(w["place"])}
+            found.append(Rule(group, raw.pop("ids", None) or places, **raw))
+    return tuple(found)
 
 
-def _subjects(unit: Unit) -> Iterator[tuple[str, object]]:
-    """(kind of rule, what it is given) of a unit. Raises Unreadable if it does not parse."""
+def _listed(value: object) -> list:
+    """A value as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One place that wastes energy or measures it wrongly; `line` counts inside the notebook cell where `cell` is not None."""
+
+    path: str
+    line: int
+    rule: str
+    message: str
+    fix: str
+    waste: Waste | None = None
+    cell: int | None = None
+
+    def to_json(self) -> dict:
+        """The finding as the command line prints it with --json."""
+        head = {"path": self.path, "line": self.line, "cell": self.cell, "rule": self.rule, "severity": evidence.severity(self.waste)}
+        return {**head, "message": self.message, "expected_waste": self.waste.to_json() if self.waste else None, "fix": self.fix}
+
+
+class _View(dict):
+    """What a message may name: a subject's options, then its properties."""
+
+    def __init__(self, subject: Subject):
+        super().__init__()
+        self.subject = subject
+
+    def __missing__(self, name: str) -> object:
+        value = self.subject.gpu if name == "card" else self.subject.get(name)
+        return getattr(self.subject, name, "") if value is None else value
+
+
+def _of_subject(subject: Subject, known: Evidence, code: Code | None) -> Iterator[tuple[Rule, int, str, Waste | None]]:
+    """(rule, line, message, waste) of each rule that a subject meets; a choice that the file does not decide carries no number."""
+    if subject.facts.get("trains"):
+        return
+    for rule in rules():
+        if subject.place not in rule.ids or not any(_meets_all(subject, w) for w in rule.when):
+            continue
+        option = next((subject.options[n] for n in rule.at if n in subject.options), Option(None, subject.line))
+        message, waste = rule.message.format_map(_View(subject)), None
+        is_open = code is not None and option.node is not None and code.is_option(option.node)
+        is_open |= bool(subject.facts.get("left_to_callers")) and "dtype" in rule.at
+        if is_open:
+            message += ", in a choice that this file does not decide"
+        elif rule.waste and (not rule.number_if or _meets_all(subject, rule.number_if)):
+            waste = evidence.of_rule(rule.waste, subject, known)
+        yield rule, option.line, message, waste
+
+
+def _meets_all(subject: Subject, conditions: dict) -> bool:
+    """Whether a subject meets every condition of one alternative."""
+    return all(meets(subject.get(name), wanted, subject.is_open) for name, wanted in conditions.items())
+
+
+def _subjects(unit: Unit) -> tuple[list[Subject], Code | None]:
+    """The subjects of a unit, and the parsed code where it is Python. Raises Unreadable if it does not parse."""
     if unit.kind in ("python", "notebook"):
         code = Code(unit)
-        if not code.is_relevant:
-            return
-        yield "python", code
-        yield from (("shell", c) for c in _shell_of_code(code))
-    elif unit.kind == "config":
-        config = Config(unit)
-        yield "config", config
-        yield from (("shell", Command(c.text, line)) for text, line in config.commands for c in commands(text))
-    else:
-        yield from (("shell", c) for c in commands(unit.text))
+        return code.subjects, code
+    if unit.kind == "config":
+        return deployments.Config(unit).subjects, None
+    reader = {"dockerfile": deployments.dockerfile, "modelfile": deployments.modelfile}.get(unit.kind)
+    if reader:
+        return _with_card(reader(unit.text), unit), None
+    if unit.kind == "settings":
+        return deployments.key_values(unit), None
+    return _with_card(deployments.shell(unit.text), unit), None
 
 
-def findings_of(unit: Unit, evidence: Evidence) -> list[Finding]:
+def _with_card(subjects: list[Subject], unit: Unit) -> list[Subject]:
+    """Subjects of a text that may name its card in a comment."""
+    gpu = deployments.card_in_text(unit.text) if subjects else None
+    for subject in subjects:
+        subject.facts.setdefault("gpu", gpu)
+    return subjects
+
+
+def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
     """What the rules find in one unit, in the order of its lines. Raises Unreadable if it does not parse.
 
     A test exercises the wasteful path on purpose and on a small scale: its findings carry no number.
     """
-    found = []
-    for kind, subject in _subjects(unit):
-        for rule in _of_kind(kind):
-            for hit in rule.check(subject, evidence):
-                line, cell = unit.where(hit.line)
-                message, waste = (f"{hit.message}, in a test", None) if unit.is_test else (hit.message, hit.waste)
-                found.append(Finding(unit.path, line, rule.slug, message, hit.fix, waste, cell))
-    unique = {(f.rule, f.cell, f.line): f for f in found}
+    subjects, code = _subjects(unit)
+    found = [
+        (rule, rule.ids[s.place], line, message, waste) for s in subjects for rule, line, message, waste in _of_subject(s, known, code)
+    ]
+    for rule in rules() if code is not None and code.is_relevant else ():
+        if name := rule.ids.get("code"):
+            found += [(rule, name, hit.line, rule.message.format_map(hit.values), hit.waste) for hit in CHECKS[name](code, known)]
+    unique: dict[tuple, Finding] = {}
+    for rule, name, at, message, waste in found:
+        line, cell = unit.where(at)
+        message, waste = (f"{message}, in a test", None) if unit.is_test else (message, waste)
+        finding = Finding(unit.path, line, name, message, rule.fix, waste, cell)
+        kept = unique.get((name, cell, line))
+        if kept is None or (kept.waste is None and waste is not None):
+            unique[name, cell, line] = finding
     return sorted(unique.values(), key=lambda f: (f.cell or 0, f.line, f.rule))
 
 
+@cache
+def _practices() -> list[tuple[str, re.Pattern, str]]:
+    """(word that must occur, pattern, text) of every good practice."""
+    rows = yaml.safe_load((RULES / "practices.yaml").read_text())
+    return [(row["word"], re.compile(row["pattern"], re.MULTILINE), row["text"]) for row in rows]
+
+
+def good_practices(unit: Unit) -> list[dict]:
+    """One `{path, line, cell, practice}` for each practice found in the code of a unit, at its first line; comments do not count."""
+    found = []
+    for word, pattern, practice in _practices():
+        if word not in unit.text:
+            continue
+        starts = (m.start() for m in pattern.finditer(unit.text))
+        start = next((s for s in starts if "#" not in unit.text[unit.text.rfind("\n", 0, s) + 1 : s]), None)
+        if start is not None:
+            line, cell = unit.where(unit.text.count("\n", 0, start) + 1)
+            found.append({"path": unit.path, "line": line, "cell": cell, "practice": practice})
+    return found
+
+
 def audit(paths: Iterable[str | Path], published: pd.DataFrame | None = None) -> dict:
-    """The report on files and folders: `{findings, good_practices, skipped, counts, files}`, the most wasteful finding first.
+    """The report on files and folders: `{findings, good_practices, skipped, counts, files, read, concerned}`, the worst finding first.
 
     `findings`: `{path, line, cell, rule, severity, message, expected_waste, fix}`; `skipped`: `{path, reason}` of what could not be read;
-    `files`: how many were looked at. `published` replaces the published rows as evidence. Raises UserError for a path that does not exist.
+    `files`: how many there are; `read`: how many could be read; `concerned`: how many of those speak of inference. `published`
+    replaces the published rows as evidence. Raises UserError for a path that does not exist, and where there is no file to audit.
     """
-    evidence = Evidence(numbers.published() if published is None else published)
-    findings, practices, skipped, count = [], [], [], 0
-    for path in files.find(list(paths)):
+    known = Evidence(published)
+    findings, practices, skipped, count, read, concerned = [], [], [], 0, 0, 0
+    paths = list(paths)
+    for path in files.find(paths):
         count += 1
         try:
             unit = files.read(path)
+            findings += findings_of(unit, known) if unit is not None else []
+            read += 1
             if unit is not None:
-                findings += findings_of(unit, evidence)
+                concerned += 1
                 practices += good_practices(unit)
+                skipped += [
+                    {"path": f"{path} cell {unit.where(at)[1]}", "reason": f"does not parse: {reason}"} for at, reason in unit.unread
+                ]
         except Unreadable as reason:
             skipped.append({"path": str(path), "reason": str(reason)})
         except RecursionError:
             skipped.append({"path": str(path), "reason": "nested too deeply to be followed"})
-    rows = sorted((f.to_json() for f in findings), key=lambda f: (_ORDER[f["severity"]], f["path"], f["cell"] or 0, f["line"], f["rule"]))
+    if count == 0:
+        kinds = "Python, notebooks, JSON, YAML, TOML, shell, systemd, Dockerfile or Modelfile"
+        raise UserError(
+            f"nothing to audit in {', '.join(map(str, paths)) or 'no path'}", f"files of {kinds}", "name a folder that holds some"
+        )
+    rows = [f.to_json() for f in findings]
+    rows.sort(
+        key=lambda f: (
+            _ORDER[f["severity"]],
+            -(f["expected_waste"] or {"value": 0})["value"],
+            f["path"],
+            f["cell"] or 0,
+            f["line"],
+            f["rule"],
+        )
+    )
     counts = {s: sum(f["severity"] == s for f in rows) for s in _ORDER}
-    return {"findings": rows, "good_practices": practices, "skipped": skipped, "counts": counts, "files": count}
+    return {
+        "findings": rows,
+        "good_practices": practices,
+        "skipped": skipped,
+        "counts": counts,
+        "files": count,
+        "read": read,
+        "concerned": concerned,
+    }

@@ -1,21 +1,184 @@
-"""What an expression is worth, as far as the file itself tells: constants followed through assignments, dictionaries and argparse defaults.
+"""What an expression is worth, as far as the file itself tells: names followed through assignments, dictionaries, argparse and environment
+defaults.
 
-A value is a Python constant, list or dict, a `Symbol` (a dotted name such as torch.float16), a `Built` (a call with its
-arguments) or `UNKNOWN`. Nothing is guessed: a name bound twice to different values, or under a condition, is UNKNOWN.
+A value is a Python constant, list or dict, a `Symbol` (a dotted name such as torch.float16), a `Built` (a call with its arguments) or
+`UNKNOWN`. Nothing is guessed: a name bound twice to different values, or under a condition, is UNKNOWN. Pattern engines (semgrep,
+ast-grep) stop at the expression; half of the planted defects stand in a name, a dictionary or a default, so this layer is our own.
 """
 
 import ast
 from dataclasses import dataclass, field
 
-from eai.audit.bindings import SCOPES, UNKNOWN, Bindings, dotted
-
 _DEPTH = 12
+_MOST_ITEMS = 400  # a list of lists of lists doubles with each line that names it twice
 _BLOCKS = (ast.If, ast.For, ast.While, ast.Try, ast.ExceptHandler, ast.AsyncFor, ast.Match)
 _ARGS_NAMES = {"args", "opt", "opts", "options", "flags", "cli_args", "parsed"}
+SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Module, ast.ClassDef)
+
+
+class _Unknown:
+    """The value that the file does not tell; false, and equal to nothing but itself."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN = _Unknown()
+
+
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` of a name or attribute chain; a call or subscript inside it is left out as `()`; empty if it is neither."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Name):
+        parts.append(node.id)
+    elif isinstance(node, ast.Call | ast.Subscript):
+        parts.append("()")
+    else:
+        return ""
+    return ".".join(reversed(parts))
+
+
+class Bindings:
+    """The nodes of one parsed module, their parents, and every binding of a name."""
+
+    def __init__(self, tree: ast.Module):
+        self.parent: dict[ast.AST, ast.AST] = {}
+        self.bound: dict[tuple[ast.AST, str], list[tuple[ast.AST, ast.AST | None]]] = {}
+        self.updates: dict[tuple[ast.AST, str], list[tuple[ast.AST, object, ast.AST]]] = {}
+        self.argparse: dict[str, object] = {}
+        self.nodes: list[ast.AST] = [tree]
+        for node in self.nodes:
+            for child in ast.iter_child_nodes(node):
+                if not isinstance(child, ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop):
+                    self.parent[child] = node
+                    self.nodes.append(child)
+        for node in self.nodes:
+            self._bind(node)
+
+    def ancestors(self, node: ast.AST):
+        """The nodes around `node`, from the inside out."""
+        while node in self.parent:
+            node = self.parent[node]
+            yield node
+
+    def scope(self, node: ast.AST) -> ast.AST:
+        """The innermost function, class or module around `node`."""
+        return next((a for a in self.ancestors(node) if isinstance(a, SCOPES)), node)
+
+    def _home(self, node: ast.AST, name: str) -> ast.AST:
+        """Where a name is kept: `self.x` belongs to the class, others to the scope."""
+        if name.startswith("self."):
+            return next((a for a in self.ancestors(node) if isinstance(a, ast.ClassDef)), self.scope(node))
+        return self.scope(node)
+
+    def _add(self, node: ast.AST, target: ast.AST, value: ast.AST | None):
+        """Note that `target` is bound at `node`; value None: to something that is not followed."""
+        if isinstance(target, ast.Tuple | ast.List):
+            pairs = (
+                value.elts if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts) else [None] * len(target.elts)
+            )
+            for part, item in zip(target.elts, pairs, strict=True):
+                self._add(node, part, item)
+        elif isinstance(target, ast.Starred):
+            self._add(node, target.value, None)
+        elif isinstance(target, ast.Subscript):
+            key = target.slice.value if isinstance(target.slice, ast.Constant) else UNKNOWN
+            name = dotted(target.value)
+            self.updates.setdefault((self._home(node, name), name), []).append((node, key, value))
+        elif name := dotted(target):
+            self.bound.setdefault((self._home(node, name), name), []).append((node, value))
+
+    def _bind(self, node: ast.AST):
+        """Enter what a statement binds."""
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                self._add(node, target, node.value)
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
+            self._add(node, node.target, node.value)
+        elif isinstance(node, ast.AugAssign):
+            self._add(node, node.target, self._longer(node) if isinstance(node.target, ast.Name) else None)
+        elif isinstance(node, ast.For | ast.AsyncFor):
+            self._add(node, node.target, None)
+        elif isinstance(node, ast.With | ast.AsyncWith):
+            for item in node.items:
+                if item.optional_vars is not None:
+                    self._add(node, item.optional_vars, None)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            self._bind_parameters(node)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
+            self._bind_argument(node)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "update":
+            self._bind_update(node)
+
+    def _longer(self, node: ast.AugAssign) -> ast.BinOp:
+        """`x += y` as the expression `x + y` at the same place."""
+        before = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
+        whole = ast.copy_location(ast.BinOp(before, node.op, node.value), node)
+        self.parent[before], self.parent[whole] = whole, node
+        return whole
+
+    def _bind_update(self, node: ast.Call):
+        """`d.update(key=value)` and `d.update({"key": value})` as assignments to the keys."""
+        name = dotted(node.func.value)
+        given = [(k.arg, k.value) for k in node.keywords if k.arg]
+        for argument in node.args:
+            if isinstance(argument, ast.Dict):
+                given += [(k.value, v) for k, v in zip(argument.keys, argument.values, strict=True) if isinstance(k, ast.Constant)]
+        for key, value in given if name else ():
+            self.updates.setdefault((self._home(node, name), name), []).append((node, key, value))
+
+    def _bind_parameters(self, node: ast.FunctionDef):
+        """A function's parameters: their constant defaults are followed, others are unknown."""
+        spec = node.args
+        names = spec.posonlyargs + spec.args
+        defaults = [None] * (len(names) - len(spec.defaults)) + list(spec.defaults)
+        for argument, default in [*zip(names, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]:
+            self.bound.setdefault((node, argument.arg), []).append((argument, default))
+
+    def _bind_argument(self, node: ast.Call):
+        """One argparse option: its default, False for store_true, None where none is given."""
+        flags = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        if not flags:
+            return
+        keywords = {k.arg: k.value for k in node.keywords}
+        action = getattr(keywords.get("action"), "value", None)
+        name = (
+            keywords["dest"].value if isinstance(keywords.get("dest"), ast.Constant) else max(flags, key=len).lstrip("-").replace("-", "_")
+        )
+        default = keywords.get("default", ast.Constant({"store_true": False, "store_false": True}.get(action)))
+        self.argparse[str(name)] = default.value if isinstance(default, ast.Constant) else UNKNOWN
 
 
 class Symbol(str):
     """A dotted name that is not bound to a constant: `torch.float16`, `prompt`."""
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is an integer or a float, and small enough to multiply."""
+    return type(value) in (int, float) and abs(value) < 1e15
+
+
+def _size(value: object) -> int:
+    """How many items a value holds, nested ones included, counted no further than the limit."""
+    if not isinstance(value, list | dict):
+        return 1 if not isinstance(value, str) else 1 + len(value) // 100
+    total = 1
+    for item in value.values() if isinstance(value, dict) else value:
+        total += _size(item)
+        if total > _MOST_ITEMS:
+            break
+    return total
+
+
+def _bounded(value):
+    """A list or text, UNKNOWN where it has grown beyond what any command or configuration needs."""
+    return value if _size(value) <= _MOST_ITEMS else UNKNOWN
 
 
 @dataclass
@@ -106,7 +269,7 @@ class Values(Bindings):
         if isinstance(node, ast.Dict):
             return self._dictionary(node, depth)
         if isinstance(node, ast.List | ast.Tuple):
-            return [self.resolve(e, depth + 1) for e in node.elts]
+            return _bounded([self.resolve(e, depth + 1) for e in node.elts])
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
             return -node.operand.value if isinstance(node.operand.value, int | float) else UNKNOWN
         if isinstance(node, ast.Subscript):
@@ -116,7 +279,7 @@ class Values(Bindings):
             return self._computed(node, depth)
         return UNKNOWN
 
-    def _dictionary(self, node: ast.Dict, depth: int) -> dict:
+    def _dictionary(self, node: ast.Dict, depth: int):
         """A dictionary display; `**other` is merged where its content is known, else the result has an UNKNOWN key."""
         entries = {}
         for key, value in zip(node.keys, node.values, strict=True):
@@ -125,7 +288,7 @@ class Values(Bindings):
                 entries.update(known)
             else:
                 entries[key.value if isinstance(key, ast.Constant) else UNKNOWN] = known
-        return entries
+        return _bounded(entries)
 
     def _computed(self, node: ast.AST, depth: int):
         """A text put together from known parts, a union of dictionaries, or `a == b` of known constants; else UNKNOWN."""
@@ -136,7 +299,9 @@ class Values(Bindings):
             left, right = self.resolve(node.left, depth + 1), self.resolve(node.right, depth + 1)
             if isinstance(node.op, ast.BitOr) and isinstance(left, dict) and isinstance(right, dict):
                 return left | right
-            return left + right if isinstance(node.op, ast.Add) and type(left) is type(right) is str else UNKNOWN
+            if isinstance(node.op, ast.Add) and type(left) is type(right) and type(left) in (str, list):
+                return _bounded(left + right)
+            return left * right if isinstance(node.op, ast.Mult) and _is_number(left) and _is_number(right) else UNKNOWN
         left, right = self.resolve(node.left, depth + 1), self.resolve(node.comparators[0], depth + 1)
         known = len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq) and type(left) is type(right) and type(left) in (str, int, bool)
         return left == right if known else UNKNOWN
@@ -178,6 +343,11 @@ class Values(Bindings):
         name = dotted(node.func)
         if name == "getattr" and len(node.args) >= 2:
             return self._getattr(node, depth)
+        if name in ("os.environ.get", "os.getenv", "environ.get", "getenv") and len(node.args) == 2:
+            return self.resolve(node.args[1], depth + 1)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "join" and isinstance(node.func.value, ast.Constant) and node.args:
+            words = self.resolve(node.args[0], depth + 1)
+            return node.func.value.value.join(str(w) for w in words) if isinstance(words, list) else UNKNOWN
         copied = self._copied(node, name, depth)
         if copied is not None and not is_open:
             return {**copied, **kwargs}
