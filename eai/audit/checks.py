@@ -16,6 +16,7 @@ from eai.audit.values import UNKNOWN, Built, Symbol
 
 _BATCHED_NAME = re.compile(r"batch|chunk|loader|bucket|shard", re.IGNORECASE)
 _PLURAL = re.compile(r"^(prompts|texts|queries|questions|documents|batch\w*|sentences|requests|inputs_list)$")
+_LISTED = re.compile(r"(typing\.)?(list|List|Sequence)\b(?!.*(dict|Dict|Message|tuple|Tuple))")
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp)
 _NOT_TORCH = re.compile(r"(^|\.)(OV|ORT|TF|Flax|Neuron|RKNN)\w*\.from_pretrained$")
 _MODULE_METHODS = ("forward", "compute_loss", "training_step")
@@ -127,8 +128,7 @@ def _is_chat(node: ast.AST, tainted: set[str]) -> bool:
 
 def _is_list(code: Code, node: ast.AST) -> bool:
     """Whether an expression is a name that the file binds to a list made of several items."""
-    bound = [v for (_, name), every in code.values.bound.items() if isinstance(node, ast.Name) and name == node.id for _, v in every]
-    return any(isinstance(v, ast.ListComp) for v in bound)
+    return isinstance(node, ast.Name) and any(isinstance(v, ast.ListComp) for v in code.bound(node.id))
 
 
 def _single_prompt_helpers(code: Code) -> set[str]:
@@ -147,7 +147,7 @@ def _single_prompt_helpers(code: Code) -> set[str]:
                 "pipe",
             }
             tainted = _tainted(node, {s for s in seeds if (not _BATCHED_NAME.search(s) and not s.endswith("s")) or s == "messages"})
-            inside = [c for c in code.generations if code.function(c.node) is node and not code.loops_around(c.node)]
+            inside = [c for c in code.generations_in.get(node, ()) if not code.loops_around(c.node)]
             if any(_generates_one(code, c, node, tainted) for c in inside):
                 helpers.add(node.name)
     return helpers
@@ -234,10 +234,11 @@ def endpoint(code: Code, evidence: Evidence) -> Iterator[Hit]:
     if code.trains or re.search(r"serve\.batch|batchable\s*=\s*True|LitServer\([^)]*max_batch_size|dynamic_batch", code.unit.text):
         return
     asynchronous = {code.assigned_name(c.node) for c in code.calls if c.last in ("from_engine_args", "AsyncLLMEngine", "AsyncLLM")}
-    local = [c for c in code.generations if c.name.rpartition(".")[0] not in asynchronous]
     for handler, kind in code.handlers.items():
-        reached = _reached(code, handler)
-        call = next((c for c in local if code.function(c.node) in reached and _takes_one(code, c, code.function(c.node), handler)), None)
+        local = [
+            (c, f) for f in _reached(code, handler) for c in code.generations_in.get(f, ()) if c.name.rpartition(".")[0] not in asynchronous
+        ]
+        call = next((c for c, f in sorted(local, key=lambda x: x[0].node.lineno) if _takes_one(code, c, f, handler)), None)
         if call is not None:
             waste = evidence.batch_1(None, _subject(code))
             yield Hit(handler.lineno, {"name": handler.name, "kind": kind, "line": call.node.lineno}, waste)
@@ -245,7 +246,6 @@ def endpoint(code: Code, evidence: Evidence) -> Iterator[Hit]:
 
 def _reached(code: Code, handler: ast.AST) -> set[ast.AST]:
     """A handler, the functions inside it, and those of this file that it calls, two steps deep."""
-    defined = {n.name: n for n in code.values.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
     reached = {handler}
     for _ in range(2):
         inner = {n for f in reached for n in ast.walk(f) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -258,67 +258,49 @@ def _reached(code: Code, handler: ast.AST) -> set[ast.AST]:
             for n in c.args
             if isinstance(n, ast.Name | ast.Attribute)
         }
-        reached |= inner | {defined[name] for name in called if name in defined}
+        reached |= inner | {code.defined[name] for name in called if name in code.defined}
     return reached
 
 
 def _takes_one(code: Code, call: Built, function: ast.AST, handler: ast.AST) -> bool:
-    """Whether a generation in a handler serves one prompt: no list among the handler's parameters, no plural tokenized, no batch made."""
-    for f in (function, handler):
-        spec = getattr(f, "args", None)
-        annotated = [ast.unparse(a.annotation) for a in spec.args if a.annotation is not None] if spec else []
-        if any(re.match(r"(typing\.)?(list|List|Sequence)\b(?!.*(dict|Dict|Message|tuple|Tuple))", a) for a in annotated):
-            return False
-    tokenized = [
-        n
-        for n in ast.walk(function)
-        if isinstance(n, ast.Call) and n.args and ast.unparse(n.func).rpartition(".")[2].lower() in _TOKENIZERS
-    ]
-    prompts = [n.args[0] for n in tokenized] or call.node.args[:1]
-    models = {n.name: n for n in code.values.nodes if isinstance(n, ast.ClassDef)}
+    """Whether a generation in a handler serves one prompt: no list of texts among the parameters or the request's fields, none made."""
+    specs = [f.args for f in (function, handler) if hasattr(f, "args")]
+    if any(_LISTED.match(ast.unparse(a.annotation)) for spec in specs for a in spec.args if a.annotation is not None):
+        return False
+    calls = (n for n in ast.walk(function) if isinstance(n, ast.Call) and n.args)
+    prompts = [n.args[0] for n in calls if ast.unparse(n.func).rpartition(".")[2].lower() in _TOKENIZERS] or call.node.args[:1]
     for node in prompts:
-        last = ast.unparse(node).rpartition(".")[2].strip("[]'\"")
-        fields = [f for m in models.values() for f in m.body if isinstance(f, ast.AnnAssign) and ast.unparse(f.target) == last]
-        if (
-            _PLURAL.match(last)
-            or _is_list(code, node)
-            or any(re.match(r"(list|List)\b(?!.*(dict|Dict|Message))", ast.unparse(f.annotation)) for f in fields)
-        ):
-            return False
-        if isinstance(node, ast.Name) and any(
-            isinstance(x, ast.List) and len(x.elts) > 1 and not _is_messages(x) for x in _bound(code, node.id)
-        ):
+        name = ast.unparse(node).rpartition(".")[2].strip("[]'\"")
+        made = [x for x in code.bound(node.id) if isinstance(x, ast.List)] if isinstance(node, ast.Name) else []
+        is_several = any(len(x.elts) > 1 and not all(isinstance(e, ast.Dict) for e in x.elts) for x in made)
+        if is_several or _PLURAL.match(name) or _is_list(code, node) or any(_LISTED.match(ast.unparse(f)) for f in code.bound(f".{name}")):
             return False
     return True
 
 
-def _is_messages(node: ast.List) -> bool:
-    """Whether a list display is one conversation."""
-    return all(isinstance(e, ast.Dict) for e in node.elts)
-
-
-def _bound(code: Code, name: str) -> list[ast.AST]:
-    """Every expression that a name is bound to anywhere in the file."""
-    return [v for (_, other), every in code.values.bound.items() if other == name for _, v in every if v is not None]
-
-
 @check("requests-in-sequence")
 def in_sequence(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Loops that wait for each answer of a server on this machine before they send the next prompt."""
+    """Loops that wait for each answer of a server on this machine before they send the next prompt, directly or through a function."""
     if re.search(r"ThreadPool|ProcessPool|gather\(|as_completed|TaskGroup|Semaphore|concurrent|streamlit|locust", code.unit.text):
         return
     is_local = re.search(r"(localhost|127\.0\.0\.1|0\.0\.0\.0)[:/]", code.unit.text) or "ollama" in code.modules
-    for call in code.calls if is_local else ():
-        keys = {str(k) for k in (code._body(call))} if isinstance(code._body(call), dict) else set()
-        asks = call.name in ("ollama.generate", "ollama.chat") or re.search(r"(chat\.)?completions\.create$", call.name)
-        asks = asks or (call.last == "post" and keys & {"prompt", "messages", "inputs"})
-        loop = next((x for x in code.loops_around(call.node) if isinstance(x, ast.For | ast.ListComp)), None) if asks else None
+    asking = [c for c in code.calls if _asks(code, c)] if is_local else []
+    asking_functions = {getattr(code.function(c.node), "name", "") for c in asking if not code.loops_around(c.node)} - {""}
+    for call in [*asking, *(c for c in code.calls if c.last in asking_functions)]:
+        loop = next((x for x in code.loops_around(call.node) if isinstance(x, ast.For | ast.ListComp)), None)
         if loop is None or not _given(call) & _tainted(loop, _names(_source(loop)[0])) or _feeds_back(code, call, loop):
             continue
         items = _items(code, _source(loop)[1])
         if _BATCHED_NAME.search(ast.unparse(_source(loop)[1])) or (items is not None and items < 2):
             continue
         yield Hit(call.node.lineno, {"call": call.name}, evidence.batch_1(items, _subject(code)))
+
+
+def _asks(code: Code, call: Built) -> bool:
+    """Whether a call sends one prompt to a server and waits for the answer."""
+    if call.name in ("ollama.generate", "ollama.chat") or re.search(r"(chat\.)?completions\.create$", call.name):
+        return True
+    return call.last == "post" and bool({str(k) for k in code.body(call)} & {"prompt", "messages", "inputs"})
 
 
 @check("batch-size-of-one-text")

@@ -27,7 +27,7 @@ _QUALITY = re.compile(
     r"perplexity|lm_eval|accuracy|exact_match|\brouge|\bbleu|\bmmlu|\bf1_score|simple_evaluate|cross_entropy", re.IGNORECASE
 )
 _OF_INTEREST = re.compile(
-    r"^(from_pretrained|from_quantized|generate|BitsAndBytesConfig|pipeline|LLM|Llama|\w*EngineArgs|AutoTokenizer|AutoModel\w*|transformers|vllm|ollama"
+    r"^(from_pretrained|from_quantized|generate|BitsAndBytesConfig|pipeline|LLM|LLMConfig|Llama|\w*EngineArgs|AutoTokenizer|AutoModel\w*|transformers|vllm|ollama"
     r"|sglang|llama_cpp|exllamav2|ctransformers|deepspeed|lmdeploy|ctranslate2|nvml\w+|EmissionsTracker|max_new_tokens)$"
 )
 _COMMANDS = (
@@ -107,6 +107,7 @@ class Code:
 
     def __init__(self, unit: Unit):
         self.unit = unit
+        self._functions: dict[int, ast.AST] = {}
         try:
             self.tree = parse(unit.text)
             self.is_relevant = _concerns_inference(self.tree, unit.text)
@@ -260,8 +261,7 @@ class Code:
     def _device_text(self, node: ast.AST) -> str:
         """The source of a device expression, followed once through a name."""
         if isinstance(node, ast.Name):
-            found = [v for (_, name), bound in self.values.bound.items() if name == node.id for _, v in bound if v is not None]
-            return " ".join(ast.unparse(v) for v in found)
+            return " ".join(map(ast.unparse, self.bound(node.id)))
         return ast.unparse(node)
 
     def assigned_name(self, node: ast.AST) -> str:
@@ -278,13 +278,21 @@ class Code:
 
     def function(self, node: ast.AST) -> ast.AST:
         """The function around a node, the module if none."""
-        return next((a for a in self.values.ancestors(node) if isinstance(a, ast.FunctionDef | ast.AsyncFunctionDef)), self.tree)
+        if id(node) not in self._functions:
+            around = (a for a in self.values.ancestors(node) if isinstance(a, ast.FunctionDef | ast.AsyncFunctionDef))
+            self._functions[id(node)] = next(around, self.tree)
+        return self._functions[id(node)]
 
     def source(self, function: ast.AST) -> str:
         """The text of a function, of the whole file for a module."""
         if isinstance(function, ast.Module):
             return self.unit.text
-        return "\n".join(self.unit.text.splitlines()[function.lineno - 1 : function.end_lineno])
+        return "\n".join(self.lines[function.lineno - 1 : function.end_lineno])
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines of the file."""
+        return self.unit.text.splitlines()
 
     def is_option(self, node: ast.AST) -> bool:
         """Whether a node is one choice of several that this file does not decide: under a test of unknown outcome, in a table, or
@@ -323,7 +331,40 @@ class Code:
 
     def is_called(self, function: ast.FunctionDef) -> bool:
         """Whether anything in this file calls a function of that name."""
-        return any(c.last == function.name for c in self.calls)
+        return function.name in self._called
+
+    @cached_property
+    def _called(self) -> set[str]:
+        """The last names of everything that is called."""
+        return {c.last for c in self.calls}
+
+    @cached_property
+    def defined(self) -> dict[str, ast.AST]:
+        """The functions of the file by name, the last of each."""
+        return {n.name: n for n in self.values.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+    @cached_property
+    def _bound(self) -> dict[str, list[ast.AST]]:
+        """Every expression that each name is bound to anywhere in the file; fields of classes by their annotations as `.name`."""
+        found: dict[str, list[ast.AST]] = {}
+        for (_, name), every in self.values.bound.items():
+            found.setdefault(name, []).extend(v for _, v in every if v is not None)
+        for node in (n for n in self.values.nodes if isinstance(n, ast.ClassDef)):
+            for field in (f for f in node.body if isinstance(f, ast.AnnAssign)):
+                found.setdefault(f".{ast.unparse(field.target)}", []).append(field.annotation)
+        return found
+
+    def bound(self, name: str) -> list[ast.AST]:
+        """Every expression that a name is bound to anywhere in the file; `.name`: the annotations of a class's field."""
+        return self._bound.get(name, [])
+
+    @cached_property
+    def generations_in(self) -> dict[ast.AST, list[Built]]:
+        """The generations of each function (of the module, where they stand in none)."""
+        found: dict[ast.AST, list[Built]] = {}
+        for call in self.generations:
+            found.setdefault(self.function(call.node), []).append(call)
+        return found
 
     def loops_around(self, node: ast.AST) -> list[ast.AST]:
         """The loops and comprehensions around a node inside its own function, innermost first."""
@@ -365,7 +406,7 @@ class Code:
         found += loose
         found += [self._subject("engine", engine, c) for c, engine in self.engines]
         found += [self._generate(c) for c in self.generations] + list(self._settings())
-        found += [self._request(c) for c in self.calls if "keep_alive" in self._body(c)]
+        found += [self._request(c) for c in self.calls if "keep_alive" in self.body(c)]
         return found + self._commands()
 
     def _subject(self, place: str, engine: str, call: Built) -> Subject:
@@ -457,13 +498,13 @@ class Code:
                 facts = {**self.facts, "generates": True}
                 yield Subject("load", "", node.lineno, {"attn_implementation": Option("eager", node.lineno, node)}, facts)
 
-    def _body(self, call: Built) -> dict:
+    def body(self, call: Built) -> dict:
         """What a request carries: its `json=`, else its keywords."""
         return call.kwargs["json"] if isinstance(call.kwargs.get("json"), dict) else call.kwargs
 
     def _request(self, call: Built) -> Subject:
         """A request to a local server."""
-        body = self._body(call)
+        body = self.body(call)
         subject = Subject("request", "ollama", call.node.lineno, facts=dict(self.facts))
         for name, value in body.items():
             if isinstance(name, str):

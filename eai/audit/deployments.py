@@ -4,6 +4,7 @@ What one container or unit says in image, entrypoint, command, arguments, enviro
 subject before any rule sees it. YAML and JSON are parsed into nodes only, so no tag is ever constructed; nothing is run.
 """
 
+import itertools
 import json
 import re
 import shlex
@@ -19,6 +20,7 @@ from eai.audit.subjects import MODEL_PLACES, Option, Subject, canonical, card_in
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 150  # no deployment nests deeper, and libyaml's composer recurses in C
 _MAX_NODES = 200_000
+_LONGEST_VALUE = 2000  # variables made of variables double with each line
 _LOOP, _DONE = re.compile(r"(for|while|until)\b"), re.compile(r"done\b")
 _HINT = re.compile(
     r"vllm|sglang|text-generation|llama|ollama|lmdeploy|trtllm|\.gguf|aphrodite|kobold|lm[-_]eval|fastchat|load[-_](in[-_])?[48]-?bit|nvidia-smi",
@@ -68,6 +70,7 @@ _NO_OPTIONS = {
     "volumes",
     "volumemounts",
 }
+_TEMPLATE = re.compile(r"\{[{%][^{}\n]*[%}]\}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _SERVES = {"vllm": ("serve", "run"), "sglang": ("serve",), "ollama": ("serve", "run"), "lmdeploy": ("serve",)}
 _FROM_ENVIRONMENT = ("tgi", "ollama", "llama.cpp", "djl", "vllm")
@@ -88,6 +91,7 @@ def expand(word: str, env: Environment) -> str:
 
 def _split(text: str) -> list[str]:
     """The words of a shell line, `;`, `&&` and `|` as words of their own; split at spaces where quotes do not close."""
+    text = re.sub(r"\$\([^()]*\)", "SUBSTITUTED", re.sub(r"\$\((\w+)\)", r"${\1}", text))
     lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|()<>")
     lexer.whitespace_split, lexer.commenters = True, "#"
     try:
@@ -111,6 +115,8 @@ def options(words: list[tuple[str, int]], subject: Subject) -> None:
 
 def _program(words: list[tuple[str, int]]) -> tuple[int, str]:
     """(position, engine) of the first word that starts a server; (-1, "") if none does."""
+    has_weights = any(w.endswith(".gguf") for w, _ in words)
+    trains = re.search(r"train|finetune|lora|sft", " ".join(w for w, _ in words)) is not None
     for position, (word, _) in enumerate(words):
         engine, name = engine_of_program(word), word.rpartition("/")[2]
         following = words[position + 1][0] if position + 1 < len(words) else ""
@@ -118,11 +124,11 @@ def _program(words: list[tuple[str, int]]) -> tuple[int, str]:
             continue
         if engine:
             return position, engine
-        if name in ("server", "main") and any(w.endswith(".gguf") for w, _ in words):
+        if name in ("server", "main") and has_weights:
             return position, "llama.cpp"
         if name == "nvidia-smi":
             return position, "nvidia-smi"
-        if re.match(r"--load[-_](in[-_])?[48]-?bit", word) and not re.search(r"train|finetune|lora|sft", " ".join(w for w, _ in words)):
+        if re.match(r"--load[-_](in[-_])?[48]-?bit", word) and not trains:
             return 0, "transformers"
     return -1, ""
 
@@ -130,9 +136,9 @@ def _program(words: list[tuple[str, int]]) -> tuple[int, str]:
 def launch(words: list[tuple[str, int]], env: Environment, facts: dict | None = None, image: str = "") -> Subject | None:
     """The server that a command line starts, with its options and what its engine reads from the environment; None if it starts none."""
     env = dict(env)
-    while words and _ASSIGNMENT.match(words[0][0]):
-        name, _, value = words[0][0].partition("=")
-        env[name], words = Option(value, words[0][1]), words[1:]
+    settings = list(itertools.takewhile(lambda x: _ASSIGNMENT.match(x[0]), words))
+    env |= {w.partition("=")[0]: Option(w.partition("=")[2], line) for w, line in settings}
+    words = words[len(settings) :]
     if not words and not image:
         return None
     if words and words[0][0] in ("docker", "podman", "nerdctl") and any(w == "run" for w, _ in words[:3]):
@@ -211,10 +217,11 @@ def shell(text: str, env: Environment | None = None, first_line: int = 1, facts:
             before = f"{env[array[1]].value} " if array[1] in env and "+=(" in stripped else ""
             env[array[1]] = Option(before + " ".join(map(shlex.quote, _split(array[2]))), line)
             continue
-        words = [(w, line + _offset(parts, w)) for w in _split(stripped)]
+        words = _located(_split(stripped), parts, line)
         for command in _commands(words):
             settings = _assigned(command)
             if settings is not None:
+                settings = {n: Option(expand(str(o.value), env)[:_LONGEST_VALUE], o.line) for n, o in settings.items()}
                 env.update(settings)
                 own.update(settings)
                 continue
@@ -229,9 +236,13 @@ def shell(text: str, env: Environment | None = None, first_line: int = 1, facts:
     return found + _only_settings(own, found, facts)
 
 
-def _offset(parts: list[str], word: str) -> int:
-    """Which physical line of a logical one a word stands in."""
-    return next((i for i, part in enumerate(parts) if word in part), 0) if len(parts) > 1 else 0
+def _located(words: list[str], parts: list[str], line: int) -> list[tuple[str, int]]:
+    """Words with the physical line that each stands in; words and lines go in step, so a few lines ahead are looked at."""
+    found, at = [], 0
+    for word in words:
+        at = next((i for i in range(at, min(at + 20, len(parts))) if word in parts[i]), at)
+        found.append((word, line + at))
+    return found
 
 
 def _commands(words: list[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
@@ -293,8 +304,9 @@ def dockerfile(text: str) -> list[Subject]:
             name = words[2] if len(words) > 2 else ""
             env, entry, command = dict(env), list(entry), list(command)
         elif keyword.upper() in ("ENV", "ARG"):
-            words = [(w, start + _offset(parts, w)) for w in _split(rest)]
-            env |= _assigned(words) or (_assigned([(f"{words[0][0]}={words[1][0]}", start)]) if len(words) == 2 else None) or {}
+            words = _located(_split(rest), parts, start)
+            given = _assigned(words) or (_assigned([(f"{words[0][0]}={words[1][0]}", start)]) if len(words) == 2 else None) or {}
+            env |= {n: Option(expand(str(o.value), env)[:_LONGEST_VALUE], o.line) for n, o in given.items()}
         elif keyword.upper() == "ENTRYPOINT":
             entry, command = _exec_form(rest, start, parts), []
         elif keyword.upper() == "CMD":
@@ -310,7 +322,7 @@ def _exec_form(text: str, start: int, parts: list[str]) -> list[tuple[str, int]]
     except ValueError:
         words = None
     if isinstance(words, list):
-        return [(str(w), start + _offset(parts, str(w))) for w in words]
+        return _located(list(map(str, words)), parts, start)
     return [("sh", start), ("-c", start), (text, start)]
 
 
@@ -498,7 +510,7 @@ class Config:
         ordered = sorted(_pairs(node), key=lambda p: _WORDS.index(p[0].value.lower()) if p[0].value.lower() in _WORDS else -1)
         for key, value in ordered:
             name, line = key.value.lower(), key.start_mark.line + 1
-            if name in _NO_OPTIONS or depth > 6:
+            if name in _NO_OPTIONS or depth > 6 or any(x is value for x in inside[-200:]) or len(inside) > 5000:
                 continue
             inside.append(value)
             if name in _WORDS and isinstance(value, yaml.ScalarNode):
@@ -556,8 +568,11 @@ def _without_templates(text: str) -> str:
     """YAML without Helm's or Jinja's braces: a line of nothing else is dropped, others hold a place."""
     if "{{" not in text and "{%" not in text:
         return text
-    lines = ("" if re.fullmatch(r"\s*(\{[{%].*[%}]\}\s*)+", line) else line for line in text.split("\n"))
-    return re.sub(r"\{\{.*?\}\}", "TEMPLATE", "\n".join(lines))
+    lines = []
+    for line in text.split("\n"):
+        bare = _TEMPLATE.sub("", line)
+        lines.append("" if bare != line and not bare.strip() else _TEMPLATE.sub("TEMPLATE", line))
+    return "\n".join(lines)
 
 
 def _depth(text: str) -> int:

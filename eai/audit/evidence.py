@@ -6,6 +6,7 @@ stated. Where neither model nor card is known, Mistral-7B on an A800 stands in, 
 """
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,6 +64,14 @@ class Evidence:
 
     def __init__(self, rows: pd.DataFrame | None = None):
         self._given = rows
+        self._answers: dict[tuple, Waste | None] = {}
+
+    def once(self, key: tuple, subject: Subject | None, compute: Callable[[], Waste | None]) -> Waste | None:
+        """The answer to a question about a model and card, computed the first time it is asked."""
+        whole = (*key, *((subject.model, subject.gpu and subject.gpu.slug, subject.strategy, subject.cards) if subject is not None else ()))
+        if whole not in self._answers:
+            self._answers[whole] = compute()
+        return self._answers[whole]
 
     @cached_property
     def rows(self) -> pd.DataFrame:
@@ -109,7 +118,7 @@ class Evidence:
     def batch_1(self, available: int | None = None, subject: Subject | None = None) -> Waste | None:
         """Waste of batch 1 where `available` requests could share a batch (None: unknown, 8 assumed); at most what was measured."""
         reachable = [b for b in self.batches if b <= min(available or 8, 8)]
-        return self.batch(1, reachable[-1], subject) if reachable else None
+        return self.once(("batch", reachable[-1]), subject, lambda: self.batch(1, reachable[-1], subject)) if reachable else None
 
 
 def _nearest(pairs: pd.DataFrame, subject: Subject | None) -> tuple[pd.DataFrame, str]:
@@ -274,16 +283,18 @@ def of_rule(name: str, subject: Subject, evidence: Evidence) -> Waste | None:
             return otherwise
 
     tokens = int(number("max_new_tokens", number("max_tokens", _TYPICAL_TOKENS)))
-    return {
+    offload, interval = number("cpu_offload_gb", 0.0), number("l", number("loop", 1.0))
+    compute = {
         "batch_1": lambda: evidence.batch_1(None, subject),
         "int8_default": lambda: evidence.quantization("int8_default", "fp16", None, subject),
         "nf4_small": lambda: evidence.quantization("nf4", "fp16", SMALL_PARAMS_B, subject),
         "fp32_weights": lambda: fp32_weights(subject),
         "no_cache": lambda: no_cache(tokens, subject=subject),
         "spilled": lambda: spilled(*subject.need, subject.gpu),
-        "offloaded": lambda: offloaded(number("cpu_offload_gb", 0.0), subject),
+        "offloaded": lambda: offloaded(offload, subject),
         "reload": lambda: reload_each_time(tokens, subject.gpu),
         "launches": lambda: launches(subject),
         "many_cards": lambda: many_cards(subject),
-        "slow_sampling": lambda: slow_sampling(number("l", number("loop", 1.0))),
-    }[name]()
+        "slow_sampling": lambda: slow_sampling(interval),
+    }[name]
+    return evidence.once((name, tokens, offload, interval), subject, compute)

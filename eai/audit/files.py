@@ -69,6 +69,7 @@ _CODE = (
         b"ollama",
         b"api/generate",
         b"completions.create",
+        b"llmconfig",
         b"from transformers",
         b"import transformers",
         b"input_ids",
@@ -272,7 +273,7 @@ def _pins_transformers_4(folder: Path) -> bool:
         for name in ("requirements.txt", "pyproject.toml", "environment.yml"):
             try:
                 if (place / name).stat().st_size < 200_000 and re.search(
-                    r"(?m)^[\s\"'-]*transformers(\[[\w,]*\])?[\s\"']*(==|~=|<=?)[\s\"']*[34]\.|transformers[^\n]*<\s*5",
+                    r"(?m)^[ \t\"'-]*transformers(\[[\w,]*\])?[\s\"']*(==|~=|<=?)[\s\"']*[34]\.|transformers[^\n]{0,40}<\s*5",
                     (place / name).read_text(),
                 ):
                     return True

@@ -61,11 +61,11 @@ def read_after(code: Code, evidence: Evidence) -> Iterator[Hit]:
     if re.search(rf"Thread|Process\(|{_COUNTER}|Popen", code.unit.text):
         return
     reads, helpers = _power_reads(code), _helpers(code)
-    for function in {id(code.function(c.node)): code.function(c.node) for c in code.generations}.values():
+    for function, generations in code.generations_in.items() if reads else ():
         own = [r for r in reads if code.function(r.node) is function]
         if getattr(function, "name", "") in helpers and not any(_reads_power(r) for r in own):
             continue
-        work = [c.node.lineno for c in code.generations if code.function(c.node) is function]
+        work = [c.node.lineno for c in generations]
         lines = [r.node.lineno for r in own]
         if lines and min(lines) > max(work):
             note = (
@@ -130,13 +130,8 @@ def _over_all(code: Code, loop: ast.AST) -> bool:
     if isinstance(loop, ast.While):
         return False
     iterable = loop.iter if isinstance(loop, ast.For | ast.AsyncFor) else loop.generators[0].iter
-    sources = _values(code, iterable.id) if isinstance(iterable, ast.Name) else [iterable]
+    sources = code.bound(iterable.id) if isinstance(iterable, ast.Name) else [iterable]
     return any(re.search(r"nvmlDeviceGetCount|device_count", ast.unparse(s)) for s in sources)
-
-
-def _values(code: Code, name: str) -> list[ast.AST]:
-    """Every expression that a name is bound to anywhere in the file."""
-    return [v for (_, other), every in code.values.bound.items() if other == name for _, v in every if v is not None]
 
 
 @check("timed-without-sync")
@@ -154,9 +149,12 @@ def without_sync(code: Code, evidence: Evidence) -> Iterator[Hit]:
         if a.arg == "model"
     }
     clocks = [c for c in code.calls if c.last in _CLOCK and c.name.rpartition(".")[0] in ("time", "timeit", "")]
-    for call in code.calls:
+    waits: dict[int, bool] = {}
+    for call in (c for c in code.calls if c.name in models):
         function = code.function(call.node)
-        if call.name not in models or _SYNC.search(code.source(function)):
+        if id(function) not in waits:
+            waits[id(function)] = _SYNC.search(code.source(function)) is not None
+        if waits[id(function)]:
             continue
         lines = [c.node.lineno for c in [*clocks, *code.named(_COUNTER)] if code.function(c.node) is function]
         if any(x < call.node.lineno for x in lines) and any(x > call.node.lineno for x in lines):
@@ -189,7 +187,7 @@ def _are_words(code: Code, node: ast.AST, depth: int = 0) -> bool:
     if depth > 3:
         return False
     if isinstance(node, ast.Name):
-        values = _values(code, node.id)
+        values = code.bound(node.id)
         return len(values) == 1 and isinstance(values[0], ast.Call | ast.ListComp) and _are_words(code, values[0], depth + 1)
     if isinstance(node, ast.ListComp):
         return isinstance(node.elt, ast.Name) and len(node.generators) == 1 and _are_words(code, node.generators[0].iter, depth + 1)

@@ -115,9 +115,9 @@ def rules_page() -> str:
     """The documentation of all rules as Markdown, by group."""
     head = (
         "# Rules of the audit\n\n"
-        "Generated from the rules themselves (`eai/audit/rules/`). Severity follows from the expected waste, computed for the model and "
-        f"card that the file names: critical above {CRITICAL_PCT:.0f} %, warning from {WARNING_PCT:.0f} %, else info; info as well where no number "
-        "is known. Waste is the share of the energy spent that the fix would save, or the share by which a measured figure is wrong. "
+        "Generated from the rules (`eai/audit/rules/`). Severity follows from the expected waste, computed for the model and "
+        f"card that the file names: critical above {CRITICAL_PCT:.0f} %, warning from {WARNING_PCT:.0f} %, else info; info as well where "
+        "no number is known. Waste is the share of the energy spent that the fix would save, or by which a measured figure is wrong. "
         "Files are read, never imported or run.\n"
     )
     parts = [head]

@@ -22,6 +22,7 @@ from eai.audit.subjects import RULES, Option, Subject, meets
 from eai.errors import UserError
 
 GROUPS = ("quantization", "precision", "memory", "batching", "generation", "reloading", "measuring")
+FAILED = "the audit itself failed on it"
 _ORDER = {"critical": 0, "warning": 1, "info": 2}
 _CHECKS = (CHECKS, measuring)  # importing `measuring` registers its checks
 
@@ -207,6 +208,8 @@ def audit(paths: Iterable[str | Path], published: pd.DataFrame | None = None) ->
             skipped.append({"path": str(path), "reason": str(reason)})
         except RecursionError:
             skipped.append({"path": str(path), "reason": "nested too deeply to be followed"})
+        except Exception as error:  # one file that no one foresaw must not hide the findings in all others
+            skipped.append({"path": str(path), "reason": f"{FAILED} ({type(error).__name__}: {str(error)[:80]})"})
     if count == 0:
         kinds = "Python, notebooks, JSON, YAML, TOML, shell, systemd, Dockerfile or Modelfile"
         raise UserError(

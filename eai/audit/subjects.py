@@ -21,7 +21,10 @@ _SPELLINGS = {spelling: name for name, spellings in NAMES["options"].items() for
 _DTYPES = {spelling: dtype for dtype, spellings in NAMES["dtypes"].items() for spelling in spellings}
 _PROGRAMS = [(engine, re.compile(rf"^(?:{x['program']})$", re.IGNORECASE)) for engine, x in NAMES["engines"].items() if "program" in x]
 _IMAGES = [(engine, re.compile(x["image"], re.IGNORECASE)) for engine, x in NAMES["engines"].items() if "image" in x]
-_CARDS = re.compile(r"\b(?:(?i:RTX[ _-]?A?\d{4}(?:[ _-]?Ti)?(?:[ _-]?D\b)?(?:[ _-](?:8|16)[ ]?GB)?)|[AHLVB]\d{2,3}[GS]?|[LT]4|MI300X)\b")
+_CARDS = re.compile(
+    r"\b(?:(?i:RTX[ _-]?A?\d{4}(?:[ _-]?Ti)?(?:[ _-]?D\b)?(?:[ _-](?:8|16)[ ]?GB)?)|[AHLVB]\d{2,3}[GS]?|[LT]4|MI300X"
+    r"|(?:(?<=nvidia-)|(?<=tesla-))[ahlvtb]\d{1,3}[gs]?)\b"
+)
 _SEVERAL = re.compile(r"\b(?:[2-9]|1\d)[ ]?[x×*-][ ]?(?:NVIDIA[ -])?(?:RTX|[AHLVB]\d{2,3}|[LT]4)")
 _FOUR_BITS = re.compile(r"(awq|gptq|[-_.]q4|[-_]int4|[-_](?:bnb-)?4bit|w4a16)", re.IGNORECASE)
 _EIGHT_BITS = re.compile(r"([-_.]q8|[-_]fp8|[-_]int8|[-_]8bit|w8a)", re.IGNORECASE)

@@ -272,6 +272,9 @@ class Values(Bindings):
             return _bounded([self.resolve(e, depth + 1) for e in node.elts])
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
             return -node.operand.value if isinstance(node.operand.value, int | float) else UNKNOWN
+        if isinstance(node, ast.IfExp):
+            taken = self.resolve(node.test, depth + 1)
+            return self.resolve(node.body if taken else node.orelse, depth + 1) if isinstance(taken, bool) else UNKNOWN
         if isinstance(node, ast.Subscript):
             base, key = self.resolve(node.value, depth + 1), self.resolve(node.slice, depth + 1)
             return base.get(key, UNKNOWN) if isinstance(base, dict) and isinstance(key, str | int) else UNKNOWN
@@ -294,7 +297,7 @@ class Values(Bindings):
         """A text put together from known parts, a union of dictionaries, or `a == b` of known constants; else UNKNOWN."""
         if isinstance(node, ast.JoinedStr):
             parts = [self.resolve(v.value if isinstance(v, ast.FormattedValue) else v, depth + 1) for v in node.values]
-            return "".join(map(str, parts)) if all(type(p) in (str, int) for p in parts) else UNKNOWN
+            return _bounded("".join(map(str, parts))) if all(type(p) in (str, int) for p in parts) else UNKNOWN
         if isinstance(node, ast.BinOp):
             left, right = self.resolve(node.left, depth + 1), self.resolve(node.right, depth + 1)
             if isinstance(node.op, ast.BitOr) and isinstance(left, dict) and isinstance(right, dict):
@@ -345,7 +348,12 @@ class Values(Bindings):
             return self._getattr(node, depth)
         if name in ("os.environ.get", "os.getenv", "environ.get", "getenv") and len(node.args) == 2:
             return self.resolve(node.args[1], depth + 1)
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "join" and isinstance(node.func.value, ast.Constant) and node.args:
+        if (
+            isinstance(node.func, ast.Attribute)
+            and node.func.attr == "join"
+            and node.args
+            and isinstance(getattr(node.func.value, "value", None), str)
+        ):
             words = self.resolve(node.args[0], depth + 1)
             return node.func.value.value.join(str(w) for w in words) if isinstance(words, list) else UNKNOWN
         copied = self._copied(node, name, depth)
