@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import nbformat
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai.audit import audit, report
+from eai.audit.run import FAILED
 from eai.errors import UserError
 
 BAD = 'from transformers import AutoModelForCausalLM\nm = AutoModelForCausalLM.from_pretrained("org/Foo-7B", load_in_8bit=True)\n'
@@ -138,4 +140,86 @@ def test_no_text_makes_the_audit_fail(tmp_path_factory, pieces, suffix):
     path = tmp_path_factory.mktemp("fuzz") / f"f.{suffix}"
     path.write_text("use_cache: vllm serve BitsAndBytesConfig\n" * (suffix != "py") + "m = BitsAndBytesConfig\n" + "".join(pieces))
     result = audit([path])
-    assert result["files"] == 1
+    assert result["files"] == 1 and not any(FAILED in s["reason"] for s in result["skipped"])
+
+
+def test_nothing_to_audit_is_no_clean_result(tmp_path, eai):
+    (tmp_path / "empty").mkdir()
+    write(tmp_path, "notes.txt", "hello")
+    write(tmp_path, "old.py", BAD + "print 'x'\n")
+    for path in (tmp_path / "empty", "", tmp_path / "nowhere"):
+        code, out, err = eai("audit", path)
+        assert code == 2 and out == "" and err.count("\n") == 1
+    assert "nothing to audit" in eai("audit", tmp_path / "empty")[2]
+    code, out, _ = eai("audit", "--json", tmp_path / "old.py")
+    assert code == 2 and json.loads(out)["skipped"][0]["path"].endswith("old.py")
+    assert eai("audit", tmp_path / "notes.txt")[0] == 0
+
+
+def test_exit_codes_and_an_answer_that_fits_the_terminal(tmp_path, eai):
+    folder = tmp_path / ("a" * 60)
+    folder.mkdir()
+    write(folder, "serve.sh", "vllm serve m --dtype float32 --enforce-eager\n")
+    write(folder, "same.sh", "vllm serve m --dtype float32\n")
+    code, out, _ = eai("audit", folder)
+    assert code == 1
+    assert out.startswith("2 critical, 1 info in 2 files, 2 about inference. Worst: 50 % of the energy")
+    for width in (80, 140):
+        text = report.text(audit([folder]), width)
+        assert max(map(len, text.splitlines())) <= width
+        assert text.count("dtype bfloat16 (float16 before Ampere)") == 1, "findings that are alike share their fix"
+    assert eai("audit", write(tmp_path, "ok.sh", "vllm serve m\n"))[0] == 0
+
+
+def test_a_cell_that_does_not_parse_does_not_hide_the_others(tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell("print 'python 2'"),
+        nbformat.v4.new_code_cell("%%time\n" + BAD),
+        nbformat.v4.new_code_cell("%time out = await f()\nif x:\n    !ls\nmodel?"),
+        nbformat.v4.new_code_cell("%%bash\nexport OLLAMA_NUM_PARALLEL=1\nollama serve &"),
+        nbformat.v4.new_code_cell("%env OLLAMA_KEEP_ALIVE=0"),
+    ]
+    result = audit([write(tmp_path, "n.ipynb", nbformat.writes(nbformat.v4.new_notebook(cells=cells)))])
+    assert [(s["path"][-6:], "line 1" in s["reason"]) for s in result["skipped"]] == [("cell 1", True)]
+    assert {(f["rule"], f["cell"], f["line"]) for f in result["findings"]} == {
+        ("int8-default-threshold", 2, 3),
+        ("server-one-sequence", 4, 2),
+        ("server-reloads-model", 5, 1),
+    }
+
+
+GROWING = {
+    "lists.py": ("import subprocess, vllm\na0=['x']\n", "a{1}=[a{0},a{0}]\nsubprocess.run(a{1})\n"),
+    "texts.py": ("import os, vllm\na0='vllm serve'\n", "a{1}=f'{{a{0}}}{{a{0}}}'\nos.system(a{1})\n"),
+    "dicts.py": ("from transformers import pipeline\na0={'x':1}\n", "a{1}={{'a':a{0},'b':a{0}}}\npipeline(x, model_kwargs=a{1})\n"),
+    "variables.sh": ("A0=vllm\n", "A{1}=$A{0}$A{0}\n$A{1} serve\n"),
+    "aliases.yaml": ("image: vllm/x\na0: &a0 {x: 1}\n", "a{1}: &a{1} {{a: *a{0}, b: *a{0}, c: *a{0}, d: *a{0}}}\n"),
+}
+LONG = {
+    "Dockerfile": "FROM vllm/x\nRUN " + " && \\\n  apt-get install ".join(["vllm"] * 16000) + "\n",
+    "options.sh": "vllm serve m " + "--max-num-seqs 1 " * 20000,
+    "lines.sh": "vllm serve m \\\n" + "  --max-num-seqs 1 \\\n" * 16000,
+    "braces.yaml": "vllm: 1\n" + "a: " + "{{" * 70 + "x {{ y }}" * 20000,
+    "flow.json": '{"use_cache": false, "a": ' + "[" * 900 + "]" * 900 + "}",
+    "dashes.yaml": "use_cache: false\na:\n  " + "- " * 890 + "x",
+    "quotes.sh": "vllm serve '" + "x \"y ' " * 40000,
+}
+
+
+@pytest.mark.parametrize("name", [*GROWING, *LONG])
+def test_nested_and_long_files_take_seconds_at_most(tmp_path, name):
+    text = LONG.get(name) or GROWING[name][0] + "".join(GROWING[name][1].format(i, i + 1) for i in range(45))
+    started = time.process_time()
+    audit([write(tmp_path, name, text)])
+    assert time.process_time() - started < 3
+
+
+def test_float32_by_default_is_known_only_with_the_version(tmp_path):
+    code = "from transformers import pipeline\np = pipeline('text-generation', model='org/Foo-7B', device=0)\nprint(p(['a', 'b']))\n"
+    path = write(tmp_path, "app.py", code)
+    severities = {f["rule"]: f["severity"] for f in audit([path])["findings"]}
+    assert severities == {"fp32-by-default": "info"}
+    pinned = tmp_path / "old"
+    pinned.mkdir()
+    write(pinned, "requirements.txt", "torch\ntransformers==4.44.2\n")
+    assert {f["severity"] for f in audit([write(pinned, "app.py", code)])["findings"]} == {"critical"}
