@@ -198,12 +198,14 @@ def calibrate(
 
 @app.command()
 def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")], as_json: Json = False) -> None:
-    """Derive every energy again from the stored raw readings, bit for bit. Exit 1 if a number differs."""
-    from eai import tables
+    """Hold an experiment's files against each other, and derive every energy again from its raw readings. Exit 1 if a number differs."""
+    from eai import store, tables
     from eai.power.replay import replay
 
+    contradictions, notes = store.check(experiment)
     windows, mismatches = replay(tables.read_windows(experiment), tables.read_energies(experiment), tables.read_samples(experiment))
-    answer = {"experiment": str(tables.experiment_dir(experiment)), "windows": windows, "mismatches": mismatches}
+    mismatches = contradictions + mismatches
+    answer = {"experiment": str(tables.experiment_dir(experiment)), "windows": windows, "mismatches": mismatches, "notes": notes}
     emit(answer, as_json, terminal.mismatches_text(answer))
     if mismatches:
         raise typer.Exit(1)

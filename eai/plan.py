@@ -1,7 +1,7 @@
 """What is to be done: the jobs of a sweep and how much of each is on disk, what would stop them, which notebooks need no second run.
 
 What would stop a sweep is found before any GPU second is spent: one line each, with what to do. What went into a notebook of the analysis
-is remembered as one digest: the notebook, its parameters, the package's source and the size and time of every table of the experiment.
+is remembered as one digest: the notebook, its parameters, the package's source and the content of every table; so is what came out of it.
 """
 
 import hashlib
@@ -9,13 +9,14 @@ import importlib.util
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from eai import catalog, jobs, lease, paths, plugins
+from eai import catalog, jobs, lease, paths, plugins, tables
 from eai.errors import UserError
 from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
@@ -104,6 +105,8 @@ WINDOW_BYTES = 100_000
 JOB_BYTES = 2_000_000
 ANALYSIS_BYTES = 50_000_000
 HUB_TIMEOUT_S = 5.0
+TICK_NS = 50_000_000
+"""How far a file system's clock may lie behind."""
 
 
 @dataclass(frozen=True)
@@ -320,38 +323,48 @@ def source_digest() -> str:
 
 
 def tables_digest(experiment: Path) -> str:
-    """A digest of the names, sizes and times of the experiment's tables: they are only ever appended to."""
-    digest = hashlib.sha256()
-    for folder in sorted(experiment.iterdir()):
-        for name in TABLES:
-            if (path := folder / name).exists():
-                stat = path.stat()
-                digest.update(f"{folder.name}/{name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+    """A digest of the content of the experiment's tables."""
+    return tables.digest(path for folder in sorted(experiment.iterdir()) for name in TABLES if (path := folder / name).exists())
 
 
 class Freshness:
-    """What is remembered of the last analysis of an experiment, in the coordinator's folder."""
+    """What is remembered of the last analysis of an experiment, in the coordinator's folder: what went in, and what came out.
 
-    def __init__(self, experiment: Path, state: Path):
-        self.experiment, self.path = experiment, state / "analysis.json"
+    `places`: the folders whose files a step may write, besides the experiment's own.
+    """
+
+    def __init__(self, experiment: Path, *places: Path):
+        self.path, self._places = state_dir(experiment) / "analysis.json", (experiment, *places)
         self._inputs = f"{source_digest()} {tables_digest(experiment)}"
         try:
-            self._known: dict[str, str] = json.loads(self.path.read_text())
-        except (OSError, ValueError):
+            known = json.loads(self.path.read_text())
+            self._known: dict[str, dict] = {name: step for name, step in known.items() if isinstance(step, dict)}
+        except (OSError, ValueError, AttributeError):
             self._known = {}
+        self._began_ns = time.time_ns()
 
     def _digest(self, name: str, parameters: Mapping[str, Any]) -> str:
-        """The digest of one step."""
+        """The digest of what goes into one step."""
         notebook = paths.NOTEBOOKS / f"{name}.ipynb"
-        text = notebook.read_text() + json.dumps(dict(parameters), sort_keys=True, default=str)
+        text = (notebook.read_text() if notebook.exists() else "") + json.dumps(dict(parameters), sort_keys=True, default=str)
         return hashlib.sha256(f"{self._inputs} {text}".encode()).hexdigest()
 
-    def is_fresh(self, name: str, parameters: Mapping[str, Any], result: Path) -> bool:
-        """Whether the step's `result` is there and nothing that goes into it has changed."""
-        return result.exists() and self._known.get(name) == self._digest(name, parameters)
+    def is_fresh(self, name: str, parameters: Mapping[str, Any]) -> bool:
+        """Whether nothing that goes into the step has changed, and everything that it wrote is there as it wrote it.
+
+        Where it is not, the step is taken to begin now: what is written from here on is its own.
+        """
+        known = self._known.get(name, {})
+        written = known.get("wrote", {})
+        fresh = known.get("inputs") == self._digest(name, parameters)
+        fresh = fresh and all(tables.digest([Path(path)]) == digest for path, digest in written.items())
+        self._began_ns = time.time_ns()
+        return fresh
 
     def remember(self, name: str, parameters: Mapping[str, Any]) -> None:
-        """Note that the step has been run on what is there now."""
-        self._known[name] = self._digest(name, parameters)
+        """Note that the step has been run on what is there now, and what it wrote."""
+        files = [p for place in self._places if place.is_dir() for p in place.iterdir() if p.is_file()]
+        files += [p for place in self._places[1:] if place.is_dir() for p in place.glob("report/*") if p.is_file()]
+        wrote = {str(p): tables.digest([p]) for p in set(files) if p.stat().st_mtime_ns >= self._began_ns - TICK_NS}
+        self._known[name] = {"inputs": self._digest(name, parameters), "wrote": wrote}
         write_json(self.path, self._known)

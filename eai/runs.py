@@ -12,7 +12,7 @@ from eai import notebooks, paths, plugins, tables
 from eai import plan as preflight
 from eai.errors import UserError
 from eai.lease import NotHere
-from eai.plan import Failure, Freshness, Job, named_gpus, plan, state_dir
+from eai.plan import Failure, Freshness, Job, named_gpus, plan
 from eai.settings import Sweep
 
 STEPS = ("analyze", "compare", "plot")
@@ -81,16 +81,17 @@ def _measure(sweep: Sweep, planned: Sequence[Job], experiment: Path, folder: Pat
 
 
 def _analyze(sweep: Sweep, experiment: Path, folder: Path, say: Say | None, is_sweep: bool) -> None:
-    """The notebooks of the analysis, each only if something that goes into it has changed."""
-    fresh = Freshness(experiment, state_dir(experiment))
+    """The notebooks of the analysis, each only if something that goes into it or came out of it has changed, or one before it ran."""
+    fresh, again = Freshness(experiment, folder), False
     for name in (*STEPS, *(("claims",) if is_sweep else ())):
         parameters = _parameters(name, experiment, folder, sweep)
-        if not fresh.is_fresh(name, parameters, folder / f"{name}.ipynb"):
+        if not fresh.is_fresh(name, parameters) or again:
+            again = True
             if say:
                 say(f"notebook {name}")
             notebooks.execute(name, parameters, folder)
             fresh.remember(name, parameters)
-    if is_sweep and not fresh.is_fresh("report", {}, folder / "report" / "report-en.html"):
+    if is_sweep and (not fresh.is_fresh("report", {}) or again):
         _report(experiment, folder / "report", say)
         fresh.remember("report", {})
 

@@ -65,7 +65,23 @@ def job_dirs(experiment: str | Path) -> list[Path]:
         raise UserError(
             f"no windows under {root}", "an experiment that has measured at least one window", "run `eai run` first or check the name"
         )
+    for job in found:
+        stat = (job / "provenance.jsonl").stat() if (job / "provenance.jsonl").exists() else None
+        if stat:
+            _require_known_schema(job / "provenance.jsonl", stat.st_size, stat.st_ctime_ns)
     return found
+
+
+@lru_cache(maxsize=4096)
+def _require_known_schema(path: Path, *stat: int) -> None:
+    """Raise UserError for a job that a later version of the columns was written by: a meaning may have changed."""
+    for line in read_jsonl(path):
+        version = line.get("schema", 1)
+        if version not in range(1, schema.VERSION + 1):
+            known = f"version {schema.VERSION}" + (" or earlier" if schema.VERSION > 1 else "")
+            raise UserError(
+                f"{path.parent} was written with schema version {version}", known, "read it with the version of eai that wrote it"
+            )
 
 
 def read_jsonl(path: Path) -> list[dict]:
@@ -95,7 +111,7 @@ def digest(paths_read: Iterable[Path]) -> str:
     for path in paths_read:
         try:
             stat = path.stat()
-            content = _content(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+            content = _content(path, stat.st_size, stat.st_ctime_ns, stat.st_ino)
         except FileNotFoundError:
             content = "-"
         found.update(f"{path.parent.name}/{path.name} {content}\n".encode())
@@ -104,7 +120,7 @@ def digest(paths_read: Iterable[Path]) -> str:
 
 @lru_cache(maxsize=4096)
 def _content(path: Path, *stat: int) -> str:
-    """The digest of a file's content, worked out once in this process unless its size, time or inode changes."""
+    """The digest of a file's content, worked out once in this process unless its size, inode or the time of its last change differ."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -132,7 +148,9 @@ def _parse(path: Path, table: str) -> pa.Table:
     try:
         source = pa.OSFile(str(path)) if is_whole else pa.BufferReader(path.read_bytes().rpartition(b"\n")[0] + b"\n")
         with arrow_json.open_json(source, read, how) as batches:
-            return pa.Table.from_batches(batches, batches.schema).select(expected.names)
+            found = pa.Table.from_batches(batches, batches.schema).select(expected.names)
+        if not any(found[name].null_count for name in ("job", "attempt") if name in expected.names):  # `null` is a line of its own to Arrow
+            return found
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):
         pass
     rows = read_jsonl(path)
@@ -211,14 +229,14 @@ def read_energies(experiment: str | Path) -> pd.DataFrame:
 def read_parquet(path: Path) -> pd.DataFrame:
     """A Parquet file of a job. Raises UserError, one line, for one that is damaged, with what can still be read beside it."""
     try:
-        return pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        why = str(error).splitlines()[0][:120]
-        raise UserError(
-            f"{path} is damaged ({why})",
-            "the file as it was written",
-            "restore it from a copy; windows.jsonl and energies.jsonl beside it can be read, and every analysis but replay needs no more",
-        ) from None
+        frame = pd.read_parquet(path)
+        why = "" if "attempt" in frame else "no column attempt"
+    except (OSError, ValueError, pa.ArrowException) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:120]
+    if why:
+        beside = "windows.jsonl and energies.jsonl beside it can be read, and only replay and scores need more"
+        raise UserError(f"{path} is damaged ({why})", "the file as it was written", f"restore it from a copy; {beside}")
+    return frame
 
 
 def _read_parts(experiment: str | Path, whole: str, parts: str, table: str) -> pd.DataFrame:

@@ -135,6 +135,7 @@ def mismatches_text(answer: dict) -> str:
     """What a replay found, at most twenty mismatches."""
     lines = [f"{answer['windows']} windows derived again from their raw readings, {len(answer['mismatches'])} numbers differ"]
     lines += [f"  {m['attempt']} {m['what']}: stored {m['stored']}, derived {m['derived']}" for m in answer["mismatches"][:20]]
+    lines += [f"  note: {note}" for note in answer.get("notes", [])]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eai import paths, schema, tables
+from eai import paths, schema, store, tables
 from eai.analyze import summary
 from eai.cli import main
 from eai.cluster.merge import merge
@@ -137,19 +137,50 @@ def test_one_job_under_two_protocols_is_refused_and_two_jobs_are_told_apart(tmp_
     ]
 
 
+def unsealed(folder):
+    """The experiment as a writer left it before there were digests."""
+    for path in folder.glob("*/digests.json"):
+        path.unlink()
+    return folder
+
+
 def test_another_schema_and_unknown_columns_are_refused(tmp_path):
     write(tmp_path / "new", "j", {1: ("a1", 100.0)}, provenance(schema=schema.VERSION + 1))
     with pytest.raises(UserError, match=f"schema version {schema.VERSION + 1}"):
         merge([tmp_path / "new"], tmp_path / "all")
-    folder = write(tmp_path / "odd", "j", {1: ("a1", 100.0)})
+    folder = unsealed(write(tmp_path / "odd", "j", {1: ("a1", 100.0)}))
     path = folder / "j" / "windows.jsonl"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"joules": 1.0}) + "\n")
     with pytest.raises(UserError, match="column 'joules' is not registered"):
         merge([folder], tmp_path / "all")
 
 
+def test_a_link_out_of_a_received_folder_is_not_followed(tmp_path):
+    (tmp_path / "secret").write_text("of this machine")
+    folder = write(tmp_path / "one", "j", {1: ("a1", 100.0)})
+    (folder / "j" / "notes.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match=r"notes.txt is a symbolic link"):
+        merge([folder], tmp_path / "all")
+    linked = tmp_path / "two"
+    linked.mkdir()
+    (linked / "j").symlink_to(folder / "j")
+    with pytest.raises(UserError, match="is a symbolic link"):
+        merge([linked], tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
+def test_what_was_changed_by_hand_is_not_merged_and_the_result_is_sealed(tmp_path):
+    folder = write(tmp_path / "one", "j", {1: ("a1", 100.0)})
+    merge([folder], tmp_path / "all")
+    assert store.broken_seals(tmp_path / "all" / "j") == {} and (tmp_path / "all" / "j" / "digests.json").exists()
+    path = folder / "j" / "energies.jsonl"
+    path.write_text(path.read_text().replace("100.0", "900.0"))
+    with pytest.raises(UserError, match=r"energies.jsonl was changed after its writer had ended"):
+        merge([folder], tmp_path / "again")
+
+
 def test_a_column_that_came_later_is_no_reason_to_refuse(tmp_path):
-    folder = write(tmp_path / "old", "j", {1: ("a1", 100.0)})
+    folder = unsealed(write(tmp_path / "old", "j", {1: ("a1", 100.0)}))
     path = folder / "j" / "windows.jsonl"
     row = json.loads(path.read_text())
     path.write_text(json.dumps({k: v for k, v in row.items() if k != "itl_s"}) + "\n")
@@ -249,7 +280,7 @@ def test_item_scores_come_along_joined_or_not(tmp_path):
 
 def test_raw_readings_that_differ_are_refused(tmp_path):
     for name, energy_j in (("one", 100.0), ("two", 110.0)):
-        write(tmp_path / name, "j", {1: ("a1", energy_j)})
+        unsealed(write(tmp_path / name, "j", {1: ("a1", energy_j)}))
     for name in ("windows", "energies"):
         shutil.copyfile(tmp_path / "one" / "j" / f"{name}.jsonl", tmp_path / "two" / "j" / f"{name}.jsonl")
     with pytest.raises(UserError, match=r"attempt a1 in j/samples/0001.parquet differ"):

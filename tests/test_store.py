@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eai import schema, tables
+from eai import schema, settings, tables
 from eai.errors import UserError
-from eai.store import JobStore, new_attempt
+from eai.store import JobStore, broken_seals, check, new_attempt
 
 WRITER = """
 import sys
@@ -178,12 +178,145 @@ def test_a_read_only_folder_is_one_line(tmp_path):
         pass
 
 
+CONFIGURATION = settings.Configuration(gpu="g", model="m", quantization="fp16", batch_size=2, input_tokens=8, output_tokens=16)
+WHOLE = CONFIGURATION.columns() | {
+    "configuration_id": CONFIGURATION.configuration_id, "start_s": 10.0, "stop_s": 12.0, "calls": 2, "requests": 4, "tokens_in": 32,
+}  # fmt: skip
+
+
+def measured(job, blocks=(1, 2)) -> None:
+    with JobStore(job) as writer:
+        writer.append_provenance({"schema": schema.VERSION, "settings": {}})
+        for block in blocks:
+            writer.append_window(window(block, **WHOLE), [energy()], samples())
+            writer.compact(block)
+
+
+def rewritten(path, change) -> None:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(change(row)) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "what"),
+    [
+        ("windows", lambda r: r | {"tokens_out": 640}, "tokens_out"),
+        ("windows", lambda r: r | {"requests": 5}, "requests"),
+        ("windows", lambda r: r | {"duration_s": 1.0}, "duration_s"),
+        ("windows", lambda r: r | {"stop_s": 9.0}, "duration_s"),
+        ("windows", lambda r: r | {"quantization": "nf4"}, "configuration_id"),
+        ("windows", lambda r: r | {"batch_size": 4}, "configuration_id"),
+        ("windows", lambda r: r | {"options": "nonsense"}, "configuration_id"),
+        ("energies", lambda r: r | {"energy_j": 1.0}, "job/energies.jsonl"),
+        ("windows", lambda r: r | {"ttft_s": 1.0}, "job/windows.jsonl"),
+    ],
+)
+def test_an_edit_by_hand_is_found(job, name, change, what):
+    """With the digests each edit is; without them those that contradict another column are."""
+    measured(job)
+    assert check(job.parent) == ([], [])
+    rewritten(job / f"{name}.jsonl", change)
+    found = {f["what"] for f in check(job.parent)[0]}
+    assert {what, f"job/{name}.jsonl"} <= found
+    (job / "digests.json").unlink()
+    found, notes = check(job.parent)
+    assert {f["what"] for f in found} >= ({what} if "/" not in what else set()) and "no digests in job" in notes[0]
+
+
+def test_a_change_stays_reported_through_the_next_writer_and_a_kill_breaks_no_seal(job):
+    measured(job, [1])
+    with open(job / "windows.jsonl", "ab") as file:  # a killed writer's last window, and a torn one
+        file.write(json.dumps(window(2, **WHOLE), sort_keys=True).encode() + b"\n" + b'{"torn')
+    assert broken_seals(job) == {}
+    measured(job, [3])
+    assert broken_seals(job) == {} and len(tables.read_windows(job.parent)) == 3
+    rewritten(job / "windows.jsonl", lambda r: r | {"reason": "x"})
+    measured(job, [4])
+    assert list(broken_seals(job)) == ["windows.jsonl"]
+    (job / "samples" / "0001.parquet").unlink()
+    assert {f["what"]: f["stored"] for f in check(job.parent)[0]} == {"job/windows.jsonl": "changed", "job/samples/0001.parquet": "missing"}
+
+
+def test_samples_joined_by_a_writer_that_is_killed_break_no_seal(job):
+    measured(job, [1])
+    writer = JobStore(job).__enter__()
+    writer.append_window(window(1, repeat=2, **WHOLE), [energy()], samples())
+    writer.compact(1)
+    writer._lock.close()  # as the kernel does when it dies: nothing is sealed
+    assert broken_seals(job) == {} and len(tables.read_samples(job.parent)) == 6
+
+
+def test_part_files_of_no_window_are_removed_and_others_joined(job):
+    with JobStore(job) as writer:
+        writer.append_window(window(1), [energy()], samples())
+        samples().assign(attempt="deadbeef").to_parquet(job / "samples" / "0002.deadbeef.part.parquet")
+    with JobStore(job):
+        pass
+    assert [p.name for p in (job / "samples").iterdir()] == ["0001.parquet"] and len(tables.read_samples(job.parent)) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 torn", b"\x00" * 5000])
+def test_damaged_readings_are_one_line_and_the_rest_is_read(job, content):
+    measured(job)
+    (job / "samples" / "0001.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"0001.parquet is damaged .* beside it can be read") as caught:
+        tables.read_samples(job.parent)
+    assert "\n" not in str(caught.value) and len(tables.read_windows(job.parent)) == len(tables.read_energies(job.parent)) == 2
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '"text"', "null", "[" * 5000])
+def test_a_line_that_is_no_object_is_named(job, line):
+    measured(job)
+    with open(job / "windows.jsonl", "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=r"windows.jsonl, line 3 (is not JSON|holds)"):
+        tables.read_windows(job.parent)
+
+
+def test_a_value_of_another_kind_is_named(job):
+    measured(job)
+    rewritten(job / "windows.jsonl", lambda r: r | {"duration_s": "2 s"})
+    with pytest.raises(UserError, match=r"line 1: duration_s is '2 s'; expected a value of kind float"):
+        tables.read_windows(job.parent)
+
+
+@pytest.mark.parametrize("version", [schema.VERSION + 1, "1", None, 0])
+def test_columns_of_a_version_that_is_not_known_are_not_read(job, version):
+    measured(job)
+    rewritten(job / "provenance.jsonl", lambda r: r | {"schema": version})
+    for read in (tables.read_windows, tables.read_energies, tables.read_provenance, tables.read_samples):
+        with pytest.raises(UserError, match="schema version"):
+            read(job.parent)
+
+
+def test_a_large_experiment_is_read_from_a_copy_that_follows_its_files(job, monkeypatch):
+    monkeypatch.setattr(tables, "COPIED_FROM_BYTES", 0)
+    measured(job)
+    first = tables.read_windows(job.parent)
+    copy = job.parent / ".eai" / "windows.parquet"
+    written = copy.stat().st_mtime_ns
+    pd.testing.assert_frame_equal(tables.read_windows(job.parent), first)
+    assert copy.stat().st_mtime_ns == written, "the copy was made again"
+    rewritten(job / "windows.jsonl", lambda r: r | {"calls": 7})
+    assert tables.read_windows(job.parent)["calls"].tolist() == [7, 7]
+    copy.write_bytes(b"damaged")
+    assert tables.read_windows(job.parent)["calls"].tolist() == [7, 7]
+
+
+def test_counts_that_are_fractions_stay_fractions(job):
+    """Averages of others are no whole numbers, and are not made ones on the way in."""
+    measured(job)
+    rewritten(job / "windows.jsonl", lambda r: r | {"tokens_out": 64.5 if r["block"] == 1 else 64})
+    read = tables.read_windows(job.parent)
+    assert read["tokens_out"].tolist() == [64.5, 64.0] and read["calls"].dtype == "int64"
+
+
 def test_kill_minus_nine_in_a_loop(job, tmp_path):
-    """Ten writers killed at random moments: every window they announced is there, once, with its energy and samples."""
+    """Six writers killed at random moments: every window they announced is there, once, with its energy and samples."""
     (tmp_path / "tests_store_rows.py").write_text(_rows_module())
     rng = np.random.default_rng(7)
     announced: set[int] = set()
-    for _ in range(10):
+    for _ in range(6):
         process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(job)],
             stdout=subprocess.PIPE,

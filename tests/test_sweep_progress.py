@@ -1,6 +1,7 @@
 """What a person sees of a running sweep, and which notebooks are not run again."""
 
 import json
+import os
 
 import pytest
 
@@ -74,13 +75,36 @@ def test_something_is_drawn_on_a_terminal(two, tmp_path, monkeypatch, capfd):
 def test_a_notebook_is_fresh_until_something_that_goes_into_it_changes(two, tmp_path):
     experiment, result = tmp_path / "out", tmp_path / "analyze.ipynb"
     append(experiment / f"{two[0].id}--51002d00")
-    state = experiment / ".eai"
-    assert not Freshness(experiment, state).is_fresh("analyze", {"net": False}, result)
-    Freshness(experiment, state).remember("analyze", {"net": False})
-    assert not Freshness(experiment, state).is_fresh("analyze", {"net": False}, result), "its result is not there"
-    result.write_text("")
-    assert Freshness(experiment, state).is_fresh("analyze", {"net": False}, result)
-    assert not Freshness(experiment, state).is_fresh("analyze", {"net": True}, result)
-    assert not Freshness(experiment, state).is_fresh("compare", {"net": False}, result)
+    step = "analyze", {"net": False}
+
+    def run() -> None:
+        fresh = Freshness(experiment, tmp_path)
+        assert not fresh.is_fresh(*step)
+        result.write_text("executed")
+        (experiment / "summary.csv").write_text("energy_j\n2.0\n")
+        fresh.remember(*step)
+        assert Freshness(experiment, tmp_path).is_fresh(*step)
+
+    def stale() -> bool:
+        return not Freshness(experiment, tmp_path).is_fresh(*step)
+
+    run()
+    assert not Freshness(experiment, tmp_path).is_fresh("analyze", {"net": True})
+    assert not Freshness(experiment, tmp_path).is_fresh("compare", {"net": False})
+    times = result.stat()
+    (experiment / "summary.csv").write_text("energy_j\n9.0\n")
+    assert stale(), "a table was edited"
+    run()
+    result.unlink()
+    assert stale(), "an executed notebook was deleted"
+    run()
+    result.write_text("edited!!")
+    os.utime(result, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert stale(), "a file of the same size and time was edited"
+    run()
+    windows = experiment / f"{two[0].id}--51002d00" / "windows.jsonl"
+    windows.write_text(windows.read_text().replace("ok", "no"))
+    assert stale(), "a window was edited"
+    run()
     append(experiment / f"{two[0].id}--51002d00")
-    assert not Freshness(experiment, state).is_fresh("analyze", {"net": False}, result)
+    assert stale(), "a window was added"

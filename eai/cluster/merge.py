@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from eai import schema, tables
+from eai import schema, store, tables
 from eai.errors import UserError
 from eai.jobs import SAME_THROUGHOUT
 
@@ -134,7 +134,7 @@ def odd_clocks(part: Part) -> Iterator[str]:
 
 LINES = ("windows", "energies", "idle", "provenance")
 PARQUET = ("samples/*.parquet", "scores.parquet", "scores/*.parquet")
-NOT_COPIED = ("writer.lock", "scores.parquet")
+NOT_COPIED = ("writer.lock", "scores.parquet", store.SEALS)
 PER_ATTEMPT = ("attempt", "started_at")
 
 
@@ -312,7 +312,12 @@ def _groups(folders: list[Path]) -> dict[str, list[Part]]:
     groups: dict[str, list[Part]] = {}
     for folder in folders:
         for directory in tables.job_dirs(folder):
+            if link := next((p for p in (directory, *sorted(directory.rglob("*"))) if p.is_symlink()), None):
+                raise UserError(f"{link} is a symbolic link", "files and folders alone", "put what it points to in its place")
             require_quiet(directory)
+            if broken := store.broken_seals(directory):
+                changed = f"{directory}/{min(broken)} was changed after its writer had ended"
+                raise UserError(changed, "the files as they were written", f"restore it, or remove {store.SEALS} beside it to accept it")
             groups.setdefault(directory.name, []).append(Part(folder, directory))
     return groups
 
@@ -334,6 +339,7 @@ def _write_job(target: Path, parts: list[Part], merged: Merged) -> None:
             (target / f"{name}.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
     write_tables(target, parts, kept)
     copy_rest(target, parts)
+    store.seal(target)
     keys = [key for part in parts for key in part.attempts]
     merged.found_twice += len(keys) - len(set(keys))
     merged.jobs.append({"job": target.name, "windows": len(set(keys)), "sources": [p.source.name for p in parts]})

@@ -30,7 +30,10 @@ def replay(windows: pd.DataFrame, energies: pd.DataFrame, samples: pd.DataFrame)
     Windows that the meter did not judge (out of memory, failed) have nothing to derive. A judged window without samples is a
     mismatch: what cannot be derived again is not replayed. Samples of a window need not be in order, but stand together.
     """
-    blocks = dict(blocks_of(samples))
+    try:
+        blocks = dict(blocks_of(samples))
+    except ValueError as error:
+        return 0, [{"attempt": "", "what": "samples", "stored": str(error), "derived": "each window's together"}]
     stored: dict[str, list[dict]] = {}
     for row in energies.to_dict("records"):
         stored.setdefault(row["attempt"], []).append(row)
@@ -43,7 +46,13 @@ def replay(windows: pd.DataFrame, energies: pd.DataFrame, samples: pd.DataFrame)
             mismatches.append({"attempt": attempt, "what": "samples", "stored": "none", "derived": ""})
             continue
         begin, end = blocks[attempt]
-        derived = derive(samples.iloc[begin:end], window["start_s"], window["stop_s"], Spec.from_json(window["meter_spec"]))
+        mismatches += doubled(samples.iloc[begin:end], attempt)
+        try:
+            derived = derive(samples.iloc[begin:end], window["start_s"], window["stop_s"], Spec.from_json(window["meter_spec"]))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            mismatches.append({"attempt": attempt, "what": "meter_spec and samples", "stored": "cannot be derived from", "derived": what})
+            continue
         mismatches += compare(window, stored.get(attempt, []), derived)
         done += 1
     return done, mismatches
@@ -66,6 +75,12 @@ def blocks_of(samples: pd.DataFrame) -> Iterator[tuple[str, tuple[int, int]]]:
         raise ValueError("the samples of a window are scattered over the table: sort it by attempt, keeping the order")
     for begin, end in itertools.pairwise(cuts):
         yield str(names[codes[begin]]), (int(begin), int(end))
+
+
+def doubled(samples: pd.DataFrame, attempt: str) -> list[dict]:
+    """A mismatch where a window holds the same reading twice: a sensor's clock does not stand still."""
+    again = int(samples.duplicated(["t_s", "device_id", "boundary", "field"]).sum())
+    return [{"attempt": attempt, "what": "samples", "stored": f"{again} readings twice", "derived": "each once"}] if again else []
 
 
 def compare(window: dict, rows: list[dict], derived: Derived) -> list[dict]:
