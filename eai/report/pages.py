@@ -1,150 +1,332 @@
-"""The page templates that nbconvert fills: HTML in one file, Markdown, LaTeX, slides. None of them fetches anything.
+"""What a document is made of, how its words are translated and its numbers written, and the pages that Jinja templates make of it.
 
-They show the outputs that are elements (their metadata says so) and nothing else of a notebook. nbconvert's own templates load
-MathJax and others from a network; these do not need them.
+Text is plain words with two marks, `**bold**` and code between backquotes. Every value is escaped by the template engine for the format
+at hand (HTML, Markdown, LaTeX): a name that comes from data can neither run a script nor break a page.
 """
 
-STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 58rem; padding: 1rem 1.1rem 3rem;
-  font: 1rem/1.55 system-ui, "Segoe UI", Roboto, "Noto Sans CJK SC", "WenQuanYi Micro Hei", sans-serif; color: #1b1b1b;
-  background: #fff; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2rem; border-bottom: 1px solid #ddd;
-  padding-bottom: .2rem; } h3 { font-size: 1.05rem; margin-top: 1.5rem; }
-.anchor-link { display: none; }
-code { font-size: .9em; background: #f3f3f3; padding: 0 .2em; border-radius: 3px; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .45rem; text-align: left !important; border-bottom: 1px solid #e3e3e3; white-space: nowrap; }
-th { border-bottom: 2px solid #888; }
-td:last-child { white-space: normal; min-width: 2.5rem; }
-figure { margin: 1.2rem 0; } figure img { width: 100%; height: auto; display: block; }
-figcaption, em { font-size: .85rem; color: #555; }
-@media (max-width: 36rem) { figure { overflow-x: auto; } figure img { min-width: 34rem; } body { padding: .6rem .8rem 2rem; } }
-@media print { .scroll { overflow: visible; } }
-"""
+import base64
+import hashlib
+import io
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
 
-SLIDE_STYLE = """
-html { scroll-snap-type: y proximity; } body { max-width: none; padding: 0; }
-section { min-height: 100vh; padding: 4vh 7vw 3rem; display: flex; flex-direction: column; justify-content: center;
-  scroll-snap-align: start; border-bottom: 1px solid #ddd; position: relative; font-size: clamp(1rem, 1.9vw, 1.5rem); }
-section h2 { font-size: clamp(1.5rem, 3.6vw, 2.7rem); border: 0; margin: 0 0 1rem; }
-section h3 { font-size: clamp(1.8rem, 5vw, 3.6rem); margin: 0; color: #0072B2; }
-section table { font-size: .85em; } section figure { margin: .5rem 0; } section figure img { width: 100%; max-height: 60vh; min-width: 0;
-  object-fit: contain; }
-section footer { position: absolute; bottom: .7rem; right: 1.2rem; font-size: .8rem; color: #777; }
-aside { display: none; margin-top: 1rem; padding: .6rem 1rem; background: #fff7dc; font-size: 1rem; }
-body.script aside { display: block; }
-@page { size: 1280px 720px; margin: 0; }
-@media print {
-section { break-after: page; min-height: 0; height: 720px; border: 0; font-size: 22px; }
-section figure img { max-height: 430px; }
-section:last-of-type { break-after: auto; } }
-"""
+import jinja2
+import markupsafe
+import matplotlib
+from matplotlib.figure import Figure
 
-MOVE = """
-const slides = [...document.querySelectorAll("section")];
-const far = i => Math.abs(slides[i].getBoundingClientRect().top);
-const here = () => slides.reduce((best, _, i) => far(i) < far(best) ? i : best, 0);
-const go = step => slides[Math.max(0, Math.min(slides.length - 1, here() + step))].scrollIntoView();
-addEventListener("keydown", event => {
-  if (["ArrowRight", "ArrowDown", "PageDown", " "].includes(event.key)) { event.preventDefault(); go(1); }
-  if (["ArrowLeft", "ArrowUp", "PageUp"].includes(event.key)) { event.preventDefault(); go(-1); }
-  if (event.key === "s") document.body.classList.toggle("script");
-});
-"""
+from eai.errors import UserError
 
-_HEAD = """<!DOCTYPE html>
-<html lang="{{ resources.language }}">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ resources.title }}</title>
-<link rel="icon" href="data:,">
-<style>%s</style>
-</head>
-"""
+LANGUAGES = ("en", "zh")
+MOST_ROWS = {"html": 300, "md": 300, "tex": 300}
+PAPER_ROWS = 12  # a longer table, or one of sentences, goes to the appendix of the paper
+LONG_CELL = 46
+MARKS = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*")
+LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "×": r"$\times$",
+         "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\rightarrow$", "α": r"$\alpha$"}  # fmt: skip
 
-_OUTPUT = """
-{%- macro element(output) -%}
-{%- set eai = output.metadata.get("eai", {}) -%}
-{%- if eai.kind == "prose" -%}
-{{ output.data["text/markdown"] | markdown2html | scrolling }}
-{%- elif eai.kind == "picture" -%}
-<figure><img alt="{{ eai.caption or "figure" }}" src="data:image/svg+xml;base64,{{ output.data["image/svg+xml"] | base64 }}">
-{%- if eai.caption %}<figcaption>{{ eai.caption }}</figcaption>{% endif %}</figure>
-{%- elif eai.kind == "notes" -%}
-<aside>{{ output.data["text/markdown"] | markdown2html }}</aside>
-{%- endif -%}
-{%- endmacro -%}
-"""
 
-HTML = (
-    _OUTPUT
-    + _HEAD % STYLE
-    + """<body>
-{% for cell in nb.cells if cell.cell_type == "code" %}{% for output in cell.outputs if output.get("data") %}
-{{ element(output) }}
-{% endfor %}{% endfor %}
-</body>
-</html>
-"""
-)
+class Words:
+    """The language of a document: translates English sentences and writes numbers.
 
-SLIDES = (
-    _OUTPUT
-    + _HEAD % (STYLE + SLIDE_STYLE)
-    + """<body>
-{% for cell in nb.cells if cell.cell_type == "code" and "slide" in cell.metadata.get("tags", []) %}<section>
-{% for output in cell.outputs if output.get("data") %}{{ element(output) }}
-{% endfor %}<footer>{{ loop.index }} / {{ loop.length }}</footer></section>
-{% endfor %}
-<script>"""
-    + MOVE
-    + """</script>
-</body>
-</html>
-"""
-)
+    `t("{n} windows", n=3)` looks the sentence up in the catalogue `locale/<language>.po` and fills it in; English is the sentence itself.
+    Raises UserError for a language without a catalogue.
+    """
 
-MARKDOWN = """
-{%- for cell in nb.cells if cell.cell_type == "code" -%}{%- for output in cell.outputs if output.get("data") -%}
-{%- set eai = output.metadata.get("eai", {}) -%}
-{%- if eai.kind == "prose" -%}
-{{ output.data["text/markdown"] }}
+    def __init__(self, language: str = "en"):
+        if language not in LANGUAGES:
+            raise UserError(f"language '{language}'", f"one of {', '.join(LANGUAGES)}")
+        self.language = language
+        self.catalogue = {} if language == "en" else catalogue(language)
 
-{% elif eai.kind == "picture" -%}
-![{{ eai.caption }}]({{ output.metadata.filenames["image/svg+xml"] }})
+    def __call__(self, sentence: str, **values: object) -> str:
+        text = self.catalogue.get(sentence) or sentence
+        return text.format(**values) if values else text
 
-{% endif -%}
-{%- endfor -%}{%- endfor -%}
-"""
+    def join(self, items: Iterable[object]) -> str:
+        """The items in a row, separated as the language does."""
+        return ("、" if self.language == "zh" else ", ").join(str(item) for item in items)
 
-LATEX = r"""((*- if resources.language == "zh" *))\documentclass[a4paper,twocolumn,fontset=fandol]{ctexart}
-((* else *))\documentclass[a4paper,twocolumn]{article}
-\usepackage{fontspec}
-\usepackage[raggedright]{titlesec}
-((* endif *))\usepackage[margin=18mm]{geometry}
-\usepackage{graphicx,booktabs,microtype}
-\newsavebox\fittedbox
-\newcommand\fitted[1]{\sbox\fittedbox{#1}\ifdim\wd\fittedbox>\linewidth\resizebox{\linewidth}{!}{\usebox\fittedbox}\else\usebox\fittedbox\fi}
-\setlength\emergencystretch{3em}
-\renewcommand\topfraction{.9}\renewcommand\dbltopfraction{.9}\renewcommand\textfraction{.05}
-\renewcommand\floatpagefraction{.8}\renewcommand\dblfloatpagefraction{.8}
-\setcounter{topnumber}{4}\setcounter{dbltopnumber}{4}\setcounter{totalnumber}{6}
-\setlength\belowcaptionskip{4pt}
-\raggedbottom
-\begin{document}
-((* for cell in nb.cells if cell.cell_type == "code" *))((* for output in cell.outputs if output.get("data") *))
-((*- set eai = output.metadata.get("eai", {}) -*))
-((*- if eai.kind == "prose" *))
-((( output.data["text/x-tex"] )))
+    def sentences(self, *texts: str) -> str:
+        """Sentences in a row, empty ones left out; Chinese needs no space between them."""
+        return ("" if self.language == "zh" else " ").join(filter(None, texts))
 
-((* elif eai.kind == "picture" *))
-\begin{figure*}[tb]\centering
-\includegraphics[width=0.8\textwidth,height=0.78\textheight,keepaspectratio]{((( output.metadata.filenames["application/pdf"] )))}
-\caption{((( eai.caption_tex )))}\end{figure*}
+    def interval(self, value: float, low: float | None = None, high: float | None = None, digits: int = 3) -> str:
+        """`0.621 [0.603 to 0.639]`: the estimate and its interval; the estimate alone where there is none."""
+        if low is None or high is None or not (_finite(value) and _finite(low) and _finite(high)):
+            return number(value, digits)
+        places = decimals(value, digits)
+        return f"{number(value, digits)} [{self('{low} to {high}', low=fixed(low, places), high=fixed(high, places))}]"
 
-((* endif *))((* endfor *))((* endfor *))
-\end{document}
-"""
+    def of(self, row: dict, name: str, digits: int = 3) -> str:
+        """The column `name` of a row with its `_low` and `_high`."""
+        return self.interval(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"), digits)
+
+
+@cache
+def catalogue(language: str) -> dict[str, str]:
+    """The translations of a language by their English sentence."""
+    from babel.messages.pofile import read_po
+
+    text = (files("eai.report") / "locale" / f"{language}.po").read_bytes()
+    return {message.id: message.string for message in read_po(io.BytesIO(text)) if message.id and message.string}
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def decimals(value: float, digits: int = 3) -> int:
+    """The decimal places that show `digits` significant digits; negative for numbers to be rounded before the point."""
+    return digits - 1 - math.floor(math.log10(abs(value))) if value else 0
+
+
+def fixed(value: float, places: int) -> str:
+    """The value with so many decimal places and thousands separated: `6,260`, `0.0621`."""
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """The value with `digits` significant digits and never an exponent: `0.0621`, `6,260`; `-` if missing."""
+    if not _finite(value):
+        return "-"
+    return fixed(value, decimals(value, digits)) if value else "0"
+
+
+def p_value(p: float | None) -> str:
+    """`0.003`, `< 0.001`, `-` where not testable."""
+    return "-" if not _finite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def unmarked(text: object) -> str:
+    """Text from data whose own backquotes and asterisks cannot be taken for our marks."""
+    return str(text).replace("`", "'").replace("*", "∗")
+
+
+def code(name: object) -> str:
+    """A name from data, set as code."""
+    return f"`{unmarked(name).strip()}`"
+
+
+class Safe(str):
+    """Text that is written for its format already."""
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Paragraphs."""
+
+    paragraphs: tuple[str, ...]
+    kind = "prose"
+    in_paper = True
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of points."""
+
+    points: tuple[str, ...]
+    kind = "points"
+    in_paper = True
+
+
+@dataclass(frozen=True)
+class Big:
+    """The one number of a slide."""
+
+    text: str
+    kind = "big"
+    in_paper = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; `csv` is the file that holds it whole, where a page shows a part; `appendix`: the paper has it there."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+    csv: str = ""
+    appendix: bool = False
+    kind = "table"
+
+    def shown(self, form: str) -> tuple[tuple[str, ...], ...]:
+        """The rows that a page of this format shows."""
+        return self.rows[: MOST_ROWS[form]]
+
+    def cut(self, form: str) -> bool:
+        """Whether the page shows fewer rows than there are."""
+        return len(self.rows) > MOST_ROWS[form]
+
+    @property
+    def in_paper(self) -> bool:
+        """Whether the body of a paper has it, or its appendix."""
+        return not self.appendix and len(self.rows) <= PAPER_ROWS and not any(len(cell) > LONG_CELL for row in self.rows for cell in row)
+
+    def widths(self) -> list[int]:
+        """The width of each column in characters, of the longest cell; a Chinese one counts double."""
+        return [max(sum(1 + (c >= "\u2e80") for c in cell) for cell in column) for column in zip(self.head, *self.rows, strict=True)]
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the text needs both columns of a paper."""
+        return sum(self.widths()) + 2 * len(self.head) > 62
+
+    def columns_tex(self) -> Safe:
+        """Columns for LaTeX whose widths fill a page in proportion to what they hold."""
+        shares = [min(width, 60) ** 0.8 for width in self.widths()]
+        room = rf"\dimexpr\linewidth-{2 * len(shares)}\tabcolsep\relax"
+        return Safe("".join(rf">{{\raggedright\arraybackslash}}p{{{0.97 * share / sum(shares):.3f}{room}}}" for share in shares))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its caption: SVG for a screen, PDF for LaTeX. `name` is its file."""
+
+    name: str
+    figure: Figure
+    caption: str
+    wide: bool = True
+    kind = "picture"
+    in_paper = True
+
+    def svg(self) -> bytes:
+        """The figure for a screen."""
+        return rendered(self.figure, "svg")
+
+    def address(self) -> markupsafe.Markup:
+        """The figure as a data address: a page that needs no other file, and a picture in which no script can run."""
+        return markupsafe.Markup("data:image/svg+xml;base64," + base64.b64encode(self.svg()).decode())
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it; `part`: body, appendix, or paper (related work, which only the paper has)."""
+
+    title: str
+    blocks: tuple
+    part: str = "body"
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A slide: what is shown, what is said, and in how many seconds."""
+
+    title: str
+    blocks: tuple
+    script: str
+    seconds: int
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report: title, the abstract's paragraphs, the sections, and the line of date, version, commit and machine of every page."""
+
+    title: str
+    abstract: tuple[str, ...]
+    sections: tuple[Section, ...]
+    meta: str
+    keywords: str = ""
+
+    def pictures(self) -> list[Picture]:
+        """Every figure in order."""
+        return [block for section in self.sections for block in section.blocks if block.kind == "picture"]
+
+    def appendix(self) -> list[Section]:
+        """The sections of the paper's appendix: what is one, and the tables that the paper's body has no room for."""
+        left = [Section(s.title, tuple(b for b in s.blocks if not b.in_paper or s.part == "appendix")) for s in self.sections]
+        return [section for section in left if section.blocks]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A talk: its slides and the line of date, version, commit and machine."""
+
+    title: str
+    slides: tuple[Slide, ...]
+    meta: str
+    cheat: Document | None = field(default=None)
+
+
+def rendered(figure: Figure, kind: str) -> bytes:
+    """The bytes of a figure as svg or pdf, the same for the same figure."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "eai"}):
+        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"CreationDate": None})
+    return buffer.getvalue()
+
+
+def marked(text: str, form: str) -> str:
+    """Text of two marks in a format (html, md, tex), everything else in it escaped."""
+    text, parts, end = str(text), [], 0
+    for mark in MARKS.finditer(text):
+        literal, bold = mark.groups()
+        parts.append(escaped(text[end : mark.start()], form))
+        if form == "html":
+            parts.append(f"<code>{escaped(literal, form)}</code>" if literal else f"<strong>{escaped(bold, form)}</strong>")
+        elif form == "tex":
+            inner = escaped(literal or bold, form)
+            parts.append(rf"\texttt{{{inner}}}".replace(r"\_", r"\_\allowbreak ") if literal else rf"\textbf{{{inner}}}")
+        else:
+            parts.append(f"`{literal}`" if literal else f"**{escaped(bold, form)}**")
+        end = mark.end()
+    joined = "".join([*parts, escaped(text[end:], form)])
+    return markupsafe.Markup(joined) if form == "html" else Safe(joined)
+
+
+def escaped(text: str, form: str) -> str:
+    """The text with every character that the format gives a meaning made plain."""
+    if form == "html":
+        return str(markupsafe.escape(text))
+    if form == "tex":
+        return "".join(LATEX.get(character, character) for character in text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("](", "]\\(").replace("|", "\\|")
+
+
+@cache
+def environment(form: str) -> jinja2.Environment:
+    """The template engine of a format: whatever a template prints is escaped unless it was written for the format."""
+    loader = jinja2.PackageLoader("eai.report")
+    if form == "html":
+        made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    else:
+        marks = ("((*", "*))", "(((", ")))", "((#", "#))") if form == "tex" else ("{%", "%}", "{{", "}}", "{#", "#}")
+        made = jinja2.Environment(*marks, loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+                                  finalize=lambda v: v if isinstance(v, Safe | int | float) else Safe(escaped(str(v), form)))  # fmt: skip
+    made.filters["marked"] = lambda text: marked(text, form)
+    made.filters["cited"] = lambda text: Safe(
+        re.sub(r"\[([a-z0-9; ]+)\]", lambda m: rf"\cite{{{m[1].replace('; ', ',')}}}", marked(text, form))
+    )
+    made.globals["form"] = form
+    return made
+
+
+def asset(name: str) -> markupsafe.Markup:
+    """A stylesheet or script of the templates, to be written into a page as it is."""
+    return markupsafe.Markup((files("eai.report") / "templates" / name).read_text(encoding="utf-8"))
+
+
+def policy(*scripts: str, more: str = "") -> str:
+    """A Content-Security-Policy under which a page runs these scripts only, fetches nothing and shows pictures it carries itself."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    script = f"script-src {hashes}{more}; " if scripts else ""
+    return f"default-src 'none'; {script}style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+
+
+def page(template: str, words: Words, **content: object) -> str:
+    """A page from a template, whose name's suffix says the format: report.html, report.md, report.tex, talk.html, script.md."""
+    form = template.rpartition(".")[2]
+    return environment(form).get_template(template).render(t=words, language=words.language, asset=asset, policy=policy, **content)
+
+
+def write_pictures(pictures: list[Picture], folder: Path, kind: str) -> None:
+    """Write figures as `<name>.svg` or `<name>.pdf`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in pictures:
+        (folder / f"{picture.name}.{kind}").write_bytes(rendered(picture.figure, kind))

@@ -1,0 +1,241 @@
+"""One self-contained page to explore rows of energy: filters, limits, a plot with intervals on hover, a sortable table, CSV.
+
+Plotly draws it: the package carries its script, so the page fetches nothing, and its WebGL scatter takes 20,000 points; Vega-Altair
+draws on a canvas, slower at that number, and needs a second package to inline its scripts. Values are data and text, never markup.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import markupsafe
+import numpy as np
+import pandas as pd
+
+from eai import __version__, catalog, tables
+from eai.errors import UserError
+from eai.report.facts import columns
+from eai.report.pages import Words, asset, page, policy
+
+TEXTS = (
+    "source",
+    "basis",
+    "card",
+    "model",
+    "engine",
+    "strategy",
+    "batch",
+    "task",
+    "unit",
+    "lengths",
+    "accounting",
+    "gate",
+    "link",
+    "where",
+)
+NUMBERS = ("energy_j", "energy_j_low", "energy_j_high", "throughput_per_s", "token_s", "latency_s", "score", "score_low", "score_high",
+           "memory_gb", "gpus", "n")  # fmt: skip
+LINK = re.compile(r"(?:https?://)?((?:github\.com|doi\.org)/[\w./~-]+)|DOI (10\.\S+)")
+GRID = {"models": ("qwen2.5-7b-instruct", "mistral-7b-instruct-v0.2"), "strategies": ("fp16", "int8_default", "nf4"), "batches": (1, 8)}
+
+
+def explore(
+    experiments: Iterable[str | Path], evidence: bool = False, predicted: bool = False, out: str | Path = "explore.html",
+    say: Callable[[str], None] | None = None,
+) -> dict:  # fmt: skip
+    """Write the page of these experiments, of the published evidence and of predictions; returns `{file, rows, sources, bases, left_out}`.
+
+    `left_out`: rows without an energy, and experiments' rows without a usable window. Raises UserError where there is no row, an
+    experiment has no summary, or the file cannot be written.
+    """
+    target, say = Path(out), say or (lambda line: None)
+    parts = []
+    for experiment in experiments:
+        say(f"experiment {experiment}")
+        parts.append(of_experiment(experiment, target))
+    if evidence:
+        say("published evidence")
+        parts.append(of_evidence())
+    if predicted:
+        say("predictions")
+        parts.append(of_predictions())
+    table = (
+        pd.concat([part for part in parts if len(part)], ignore_index=True)
+        if any(map(len, parts))
+        else pd.DataFrame(columns=[*TEXTS, *NUMBERS])
+    )
+    usable = table[table["energy_j"].notna() & (table["energy_j"] > 0)].reset_index(drop=True)
+    if usable.empty:
+        raise UserError(
+            "no row with an energy", "an experiment with a summary, --evidence or --predicted", "run the analyze notebook first"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(html(usable), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{target}: {error.strerror}", "a file that can be written") from None
+    return {
+        "file": str(target), "rows": len(usable), "sources": list(dict.fromkeys(usable["source"])),
+        "bases": {str(k): int(v) for k, v in usable["basis"].value_counts().items()}, "left_out": len(table) - len(usable),
+    }  # fmt: skip
+
+
+def html(table: pd.DataFrame) -> str:
+    """The page of a table with the columns TEXTS and NUMBERS."""
+    from plotly.offline import get_plotlyjs
+
+    scripts = (markupsafe.Markup(get_plotlyjs()), asset("explore.js"))
+    return page("explore.html", Words("en"), plotly=scripts[0], script=scripts[1], csp=policy(*scripts, more=" 'unsafe-eval'"),
+                data=markupsafe.Markup(encoded(table)), version=__version__, rows=len(table))  # fmt: skip
+
+
+def encoded(table: pd.DataFrame) -> str:
+    """The table as JSON by column, texts by their place in a list of levels, with nothing in it that could end a script element."""
+    data: dict[str, object] = {}
+    for name in TEXTS:
+        codes, levels = pd.factorize(table[name].fillna("").astype(str))
+        data[name] = {"levels": list(levels), "codes": codes.tolist()}
+    for name in NUMBERS:
+        data[name] = [None if pd.isna(v) else float(f"{v:.6g}") for v in pd.to_numeric(table[name], errors="coerce")]
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return (
+        text.replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
+
+
+def framed(table: pd.DataFrame, **given: object) -> pd.DataFrame:
+    """The columns of the page, those that are not given empty."""
+    empty = dict.fromkeys(TEXTS, "") | dict.fromkeys(NUMBERS, np.nan)
+    return pd.DataFrame(empty | given, index=table.index)[[*TEXTS, *NUMBERS]]
+
+
+def of_experiment(experiment: str | Path, target: Path) -> pd.DataFrame:
+    """The rows of an experiment's summary and of its server's loads. Raises UserError where there is no summary."""
+    root = tables.experiment_dir(experiment)
+    parts = []
+    for name in ("summary", "loads"):
+        if name == "loads" and not (root / "loads.csv").exists():
+            continue
+        table = tables.read_result(root, name)
+        table = columns(table).assign(line=range(2, len(table) + 2))
+        table = table[table["n_blocks"] > 0]
+        if name == "summary" and (root / "loads.csv").exists():
+            table = table[table["load"] == ""]  # its loads stand in the other table, with their waits
+        item = table["unit"] == "item"
+        speed = table["units_per_s"] if "units_per_s" in table else table["throughput_tok_s"]
+        own = table["load"] == ""
+        link = os.path.relpath(root / f"{name}.csv", target.resolve().parent).replace(os.sep, "/")
+        cost = {
+            f"energy_j{end}": table[f"{'unit_energy_j' if 'unit_energy_j' in table else 'energy_j_per_token'}{end}"]
+            for end in ("", "_low", "_high")
+        }
+        parts.append(framed(
+            table, **cost, source=root.name, basis=table["basis"], card=table["gpu"], model=table["model"].str.rsplit("/", n=1).str[-1],
+            engine=table["engine"], strategy=table["quantization"], batch=table["load"].where(~own, table["batch_size"].astype(str)),
+            task=table["task"], unit=table["unit"], lengths=lengths(table), accounting=table.get("energy_kind",
+                "") + " " + table["boundary"],
+            gate=table.get("gate", ""), link=link, where=name + ".csv:" + table["line"].astype(str), throughput_per_s=speed,
+            token_s=table["itl_s"] if "itl_s" in table else (table["batch_size"] / speed).where(~item),
+            latency_s=table["latency_s"] if "latency_s" in table else table["batch_size"] * table["output_tokens"].where(~item, 1) / speed,
+            score=table.get("score"), score_low=table.get("score_low"), score_high=table.get("score_high"),
+            memory_gb=table.get("memory_peak_gb"), n=table["n_blocks"],
+        ))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def lengths(table: pd.DataFrame) -> pd.Series:
+    """`64 in, 16 out`; empty where they are not known or a task's own."""
+    known = table["input_tokens"].fillna(0).gt(0) | table["output_tokens"].fillna(0).gt(0)
+    texts = [
+        f"{i:g} in, {o:g} out" if pd.notna(i) else f"{o:g} out" for i, o in zip(table["input_tokens"], table["output_tokens"], strict=True)
+    ]
+    return pd.Series(texts, index=table.index).where(known, "")
+
+
+def of_evidence() -> pd.DataFrame:
+    """The rows of every published table that gives an energy for a card, a model or a strategy; one figure a configuration and source."""
+    parts = []
+    for name in tables.published_names():
+        table = tables.read_published(name)
+        energy, unit = published_energy(table)
+        if energy is None or not {"gpu", "model"} <= set(table) or name.endswith(("_runs", "_examples")):
+            continue
+        batch = table.get("batch_size", pd.Series(1, index=table.index))
+        speed = table.get("throughput_tok_s", pd.Series(np.nan, index=table.index))
+        spread = table.get("energy_std_j_per_1k_tok", pd.Series(np.nan, index=table.index)) / 1e3
+        repeats = table.get("n_runs", pd.Series(np.nan, index=table.index))
+        half = 1.96 * spread / np.sqrt(repeats)
+        score = table["accuracy"] if "accuracy" in table else table.get("accuracy_pct", pd.Series(np.nan, index=table.index)) / 100
+        both = table.assign(**{c: table.get(c, np.nan) for c in ("input_tokens", "output_tokens")})
+        parts.append(framed(
+            table, source=table["source"], basis="published", card=table["gpu"], model=table["model"], energy_j=energy,
+                energy_j_low=energy - half,
+            energy_j_high=energy + half, engine=table.get("engine", "not stated"), strategy=table.get("quantization", "not "
+                "stated"), unit=unit,
+            batch=batch.map(lambda b: f"{b:g}" if pd.notna(b) else "not stated"), task=table.get("task", "generate"), lengths=lengths(both),
+            accounting=table.get("accounting", "unknown"), where=[f"{name}.csv:{line}" for line in range(2, len(table) + 2)],
+            link=links(table), throughput_per_s=speed, token_s=table["itl_s"] if "itl_s" in table else batch / speed,
+                latency_s=table.get("latency_s"),
+            score=score, memory_gb=table.get("memory_gb"), gpus=table.get("n_gpus"), n=repeats,
+        ))  # fmt: skip
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TEXTS, *NUMBERS])
+
+
+def published_energy(table: pd.DataFrame) -> tuple[pd.Series | None, object]:
+    """The energy of a published table in joules and what it is per; None where it gives none."""
+    for column, factor, unit in (("energy_j_per_token", 1, "token"), ("energy_j_per_1k_tok", 1e-3, "token"), ("energy_wh", 3600, "task")):
+        if column in table:
+            return factor * pd.to_numeric(table[column], errors="coerce"), unit
+    return None, ""
+
+
+def links(table: pd.DataFrame) -> list[str]:
+    """Where each row was published: its file at its commit where the table says so, else its source's address; only http addresses."""
+    known = {}
+    for row in tables.read_published("sources").to_dict("records"):
+        found = LINK.search(str(row["locator"]))
+        known[row["source"]] = "" if not found else f"https://{found[1]}" if found[1] else f"https://doi.org/{found[2]}"
+    out = []
+    for row in table.to_dict("records"):
+        repository, commit, path = (str(row.get(c) or "") for c in ("repository", "commit", "path"))
+        at = (
+            f"https://github.com/{repository}/blob/{commit}/{path}"
+            if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) and re.fullmatch(r"[0-9a-f]{7,40}", commit)
+            else ""
+        )
+        out.append(at or known.get(row.get("source"), ""))
+    return out
+
+
+def of_predictions() -> pd.DataFrame:
+    """Predictions for every card of the catalog, two models, three strategies and two batch sizes; those that are refused are left out."""
+    from eai.predict import predict
+
+    rows = []
+    cards = tables.read_catalog("gpus")["slug"]
+    for card in cards:
+        for model in GRID["models"]:
+            for strategy in GRID["strategies"]:
+                for batch in GRID["batches"]:
+                    try:
+                        found = predict(catalog.gpu(card), catalog.model(model), strategy, batch, 256, 256)
+                    except UserError:
+                        continue
+                    energy, speed = found.energy_j_per_token, found.throughput_tok_s
+                    rows.append({
+                        "source": "prediction", "basis": "predicted", "card": card, "model": model, "engine": getattr(found,
+                            "engine", "") or "transformers",
+                        "strategy": strategy, "batch": str(batch), "task": "generate", "unit": "token", "lengths": "256 in, 256 "
+                            "out", "accounting": "gross gpu",
+                        "gate": "", "link": "", "where": "eai.predict", "energy_j": energy.value, "energy_j_low": energy.low,
+                            "energy_j_high": energy.high,
+                        "throughput_per_s": speed.value, "token_s": batch / speed.value, "latency_s": batch * 256 / speed.value,
+                    })  # fmt: skip
+    table = pd.DataFrame(rows)
+    return framed(table, **{c: table[c] for c in table}) if len(table) else pd.DataFrame(columns=[*TEXTS, *NUMBERS])
