@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 
@@ -121,7 +122,7 @@ def test_hover_and_keyboard_show_the_interval(opened):
     box = page.locator("#plot .points path").first.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_selector("#plot .hoverlayer .hovertext")
-    assert re.search(r"J per token, n = 5", page.text_content("#plot .hoverlayer"))
+    assert re.search(r"\d \[[\d.]+ to [\d.]+\] J per token, n = 5", page.text_content("#plot .hoverlayer"))
 
 
 @needs_browser
@@ -172,7 +173,8 @@ def test_twenty_thousand_rows_open_quickly_and_fit_a_phone(opened):
     page = opened(rows(20_000), width=390)
     assert count(page) == 20_000 and page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not page.locator("#controls").is_visible() and page.locator("tbody tr").count() == 40
-    assert int(page.get_attribute("html", "data-ready")) < 12_000  # under 2 s on an idle machine; tests share theirs
+    waiting = max(1.0, 2 * os.getloadavg()[0] / os.cpu_count())  # for a core, where others compute too
+    assert int(page.get_attribute("html", "data-ready")) < 2_000 * waiting
 
 
 def test_the_rows_of_the_sample_and_of_the_evidence(tmp_path):

@@ -44,9 +44,9 @@ def text_of(found: facts.Facts) -> str:
 
 def test_each_load_stands_with_its_cost_and_its_waiting():
     text = text_of(served())
-    costs = "| `closed:1` | 2.00 [1.96 to 2.04] | 32.0 [31.4 to 32.6] | 16.0 [15.7 to 16.3] | 1.00 | 4 |"
-    waits = "| `closed:4` | 0.500 [0.490 to 0.510] | 1.00 [0.98 to 1.02] | 0.0500 [0.0490 to 0.0510] | 1.00 [0.98 to 1.02] | 0 / 80 |"
-    ends = "from 1.00 [0.98 to 1.02] J (`closed:4`) to 2.00 [1.96 to 2.04] J (`closed:1`)."
+    costs = "| `bf16, closed:1` | 2.00 [1.96 to 2.04] | 32.0 [31.4 to 32.6] | 16.0 [15.7 to 16.3] | 1.00 | 4 |"
+    waits = "| `bf16, closed:4` | 0.500 [0.490 to 0.510] | 1.00 [0.98 to 1.02] | 0.0500 [0.0490 to 0.0510] | 1.00 [0.98 to 1.02] | 0 / 80 |"
+    ends = "from 1.00 [0.98 to 1.02] J (`bf16, closed:4`) to 2.00 [1.96 to 2.04] J (`bf16, closed:1`)."
     assert costs in text and waits in text and f"Over 2 loads the energy per output token runs {ends}" in text
 
 
@@ -76,14 +76,14 @@ def test_whose_processes_are_counted_is_said(given, said):
 def test_failures_and_remarks_are_named_with_their_loads():
     text = text_of(served(failed=2, flags=["overloaded", "unverified"]))
     assert "4 of 104 requests failed; their energy is counted, their tokens are not." in text
-    assert "More requests came than the server could complete at `closed:1`, `closed:4`" in text and "unverified" not in text
+    assert "More requests came than the server could complete at `bf16, closed:1`, `bf16, closed:4`" in text and "unverified" not in text
     assert "All 100 requests succeeded." in text_of(served())
 
 
 def test_without_an_interval_the_estimate_stands_alone():
     alone = served(blocks=1, quantities=lambda name, value: {name: value, f"{name}_low": np.nan, f"{name}_high": np.nan})
     text = text_of(alone)
-    assert "| `closed:1` | 2.00 | 32.0 |" in text and "every number is a single observation" in text
+    assert "| `bf16, closed:1` | 2.00 | 32.0 |" in text and "every number is a single observation" in text
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])

@@ -10,9 +10,10 @@ const $ = id => document.getElementById(id);
 const text = (name, i) => data[name].levels[data[name].codes[i]];
 const make = (tag, content, more = {}) => { const e = Object.assign(document.createElement(tag), more); if (content != null) e.textContent = content; return e; };
 const plain = s => String(s).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const fmt = v => { if (v == null || !isFinite(v)) return "-"; if (v === 0) return "0";
-  const places = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(v)))); const step = 10 ** Math.max(0, Math.floor(Math.log10(Math.abs(v))) - 2);
-  return (Math.round(v / step) * step).toLocaleString("en", {minimumFractionDigits: places, maximumFractionDigits: places}); };
+const fmt = v => { if (v == null || !isFinite(v)) return "-"; if (v === 0) return "0"; // toLocaleString takes a hundred times as long
+  const size = Math.floor(Math.log10(Math.abs(v))), step = 10 ** Math.max(0, size - 2);
+  const digits = (size > 2 ? Math.round(v / step) * step : v).toFixed(Math.min(20, Math.max(0, 2 - size)));
+  return size > 2 ? digits.replace(/\B(?=(\d{3})+$)/g, ",") : digits; };
 const between = (v, low, high) => fmt(v) + (low == null || high == null ? "" : ` [${fmt(low)} to ${fmt(high)}]`);
 
 const hasGl = (() => { try { return !!document.createElement("canvas").getContext("webgl"); } catch { return false; } })();
@@ -194,5 +195,4 @@ $("key").replaceChildren(...Object.entries(BASES).filter(([b]) => data.basis.lev
 $("panel").open = !NARROW;
 $("more").textContent = `Show ${PAGE} more`;
 start();
-$("plot").on("plotly_hover", e => { const i = e.points[0].customdata; if (i != null) point(i); });
 document.documentElement.dataset.ready = Math.round(performance.now());
