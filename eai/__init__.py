@@ -7,7 +7,7 @@ measure     the protocol: warm-up, windows -> rows       jobs lease store   a jo
 stats       intervals, tests, planning                   analyze plots      tables from windows, figures from tables
 settings    every parameter    schema tables paths       columns, and the only reader and writer of data/
 catalog strategies footprint taskcards servers           GPUs, models, formats, bytes and flops, tasks, loads
-cli runs plan doctor notebooks terminal provenance       commands, the main job, guarded papermill
+cli runs plan doctor notebooks terminal provenance export   commands, the main job, guarded papermill, hand-over
 plug-ins    serving cluster importers claims predict advise audit report; the core imports none (plugins finds them)
 
 A module imports only what lies before it in this flow (a test holds that). `with eai.window("prefill") as w:` measures your own code:
@@ -18,9 +18,13 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """`eai.window`, imported on first use so that `import eai` stays instant."""
+    """`eai.window` and `eai.load`, imported on first use so that `import eai` stays instant."""
     if name == "window":
         from eai.power import window
 
         return window
+    if name == "load":
+        from eai.export import load
+
+        return load
     raise AttributeError(f"module 'eai' has no attribute '{name}'")

@@ -211,6 +211,24 @@ def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an 
         raise typer.Exit(1)
 
 
+@app.command()
+def export(
+    experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")],
+    to: Annotated[str, typer.Option(metavar="parquet|csv|hf|mlflow|croissant", help="What to write.")] = "parquet",
+    out: Annotated[Path | None, typer.Option(help="New folder; default <name>-<format> in the current folder.")] = None,
+    licence: Annotated[str, typer.Option(help="SPDX name of the data's licence, for the card and the metadata.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Hand an experiment over: tables as Parquet or CSV, a data set for the hub, Croissant metadata, or a local MLflow store."""
+    from eai import tables
+    from eai.export import export
+
+    folder = out or Path(f"{tables.experiment_dir(experiment).name}-{to}")
+    answer = export(experiment, to, folder, licence)
+    rows = "\n".join(f"  {name}: {n} rows" for name, n in answer["tables"].items())
+    emit(answer, as_json, f"{answer['out']}: {len(answer['files'])} files\n{rows}")
+
+
 for plug_in in sorted(entry_points(group="eai.commands"), key=lambda each: each.name):
     plug_in.load()(app)
 for command in app.registered_commands:
