@@ -14,7 +14,7 @@ A module imports only what lies before it in this flow (a test holds that). `wit
 `w.gpu_energy_j`, `w.cpu_energy_j` have value, 95 % interval and unit, or are None where nothing was measured (quantity, errors).
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str):

@@ -166,3 +166,19 @@ def test_the_project_names_no_path_of_one_machine():
         if path.suffix in (".py", ".md", ".yml", ".toml", ".ipynb", ".jsonl", ".svg") and path.name != "test_docs.py":
             text = path.read_text(errors="replace")
             assert not re.search(r"/(root|home)/[a-z]", text), name
+
+
+def test_the_version_is_one():
+    import tomllib
+
+    from eai import __version__
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert __version__ == project == citation["version"] and citation["date-released"] and citation["title"]
+
+
+def test_the_image_is_made_by_the_steps_of_the_readme():
+    steps = (ROOT / "Dockerfile").read_text()
+    assert "make install" in steps and "make install" in (ROOT / "README.md").read_text()
+    assert re.search(r"^HEALTHCHECK .*eai.*doctor", steps, re.M) and re.search(r"^FROM nvidia/cuda:\d+\.\d+", steps, re.M)
