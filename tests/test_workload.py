@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from eai import settings, strategies
 from eai.errors import UserError
+from eai.supports import CannotRun
 from eai.workload import device, formats, generation, models, sources
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -76,7 +77,7 @@ def test_parameters_of_another_dtype_are_an_error(loaded):
 
 @pytest.mark.parametrize("slug", ["tf32", "fp16_mixed", "fp8", "gptq"])
 def test_what_cannot_run_here_says_so_before_loading(slug):
-    with pytest.raises(models.Unsupported):
+    with pytest.raises(CannotRun):
         models.load("no/such-model", slug, "cpu")
 
 

@@ -7,6 +7,7 @@ import torch
 
 from eai import strategies
 from eai.errors import UserError
+from eai.supports import CannotRun, Device, supports
 from eai.workload import formats, models
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -64,26 +65,25 @@ def test_the_configuration_asks_for_the_strategys_format(slug, kind):
     [
         ("fp8", (8, 0), "8.9"),
         ("fp8", (9, 0), None),
-        ("int4_wo", (7, 5), "8.0"),
+        ("int4_wo", (7, 5), "8,"),
         ("int4_wo", (8, 6), None),
         ("dynamic", (8, 0), None),
-        ("bf16", (7, 5), "8.0"),
-        ("tf32", (7, 0), "8.0"),
+        ("bf16", (7, 5), "8,"),
+        ("tf32", (7, 0), "8,"),
         ("gptq", (8, 0), "gptqmodel, which is not installed"),
-        ("gptq", (6, 1), "7.0"),
+        ("gptq", (6, 1), "7,"),
     ],
 )
 def test_compute_capability_and_library_decide_on_a_gpu(monkeypatch, slug, capability, words):
     """FP8 tensor cores came with 8.9, TF32 and BF16 with 8.0 (CUDA C++ programming guide, table of features by capability)."""
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "gptqmodel" else object())
-    reason = formats.unsupported_reason(strategies.get(slug), "cuda:0", "published")
-    assert reason is None if words is None else words in reason
+    refused = supports(slug, Device("this GPU", capability=capability[0] + capability[1] / 10))
+    assert refused is None if words is None else refused.kind == "unsupported" and words in refused.reason
 
 
 def test_a_library_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(models.Unsupported, match="needs the library torchao"):
+    with pytest.raises(CannotRun, match="needs the library torchao"):
         models.load("no/such-model", "dynamic", "cpu")
 
 

@@ -9,7 +9,8 @@ from scipy.stats import norm
 
 from eai import strategies
 from eai.claims.checks import symmetric
-from eai.workload import formats, models
+from eai.supports import Device, supports
+from eai.workload import models
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 UNIT_ROUNDOFF = {"fp32": 2.0**-24, "bf16": 2.0**-8, "fp16": 2.0**-11}
@@ -179,4 +180,4 @@ def test_every_strategy_of_a_cpu_is_compared_here(slug):
     """No strategy may be added without its comparison."""
     text = Path(__file__).read_text()
     assert f'"{slug}"' in text
-    assert formats.unsupported_reason(strategies.get(slug), "cpu", "published") is None
+    assert supports(slug, Device("a CPU", is_cpu=True)) is None

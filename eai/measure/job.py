@@ -26,6 +26,7 @@ from eai.power.meter import Baseline, Meter
 from eai.power.simulated import is_simulated
 from eai.settings import Sweep
 from eai.store import JobStore, new_attempt
+from eai.supports import CannotRun
 from eai.workload import device, models
 
 # How long each part of a measurement lasts: a sensor needs time that an exact counter of CPU time does not.
@@ -258,10 +259,8 @@ def failure(error: Exception) -> dict:
     """
     if isinstance(error, WindowFault):
         return {"status": error.status, "reason": str(error)}
-    if isinstance(error, models.Unsupported):
-        return {"status": "unsupported", "reason": str(error)}
-    if isinstance(error, models.DoesNotFit):
-        return {"status": "oom", "reason": str(error)}
+    if isinstance(error, CannotRun):
+        return {"status": error.kind, "reason": str(error)}
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return {"status": "oom", "reason": reason}

@@ -17,12 +17,13 @@ from functools import cached_property
 
 import numpy as np
 
-from eai import catalog, footprint, strategies
+from eai import catalog, footprint
 from eai.errors import UserError
 from eai.jobs import PlannedWindow
 from eai.measure.work import FixedGeneration, Work
 from eai.power.simulated import CONTEXT_SHARE, SimulatedClock, model_of
 from eai.settings import Configuration, Sweep
+from eai.supports import CannotRun, Device, Refusal, supports
 from eai.workload import models
 from eai.workload.generation import Produced
 
@@ -126,27 +127,15 @@ def sizes(c: Configuration) -> Sizes:
     return Sizes(int(found.weight_bytes), found.memory_gb)
 
 
-def require_supported(c: Configuration) -> None:
-    """Nothing if the card could run this work. Raises models.Unsupported with the reason otherwise."""
-    gpu, strategy = model_of(c.gpu), strategies.get(c.quantization)
-    if strategy.min_capability and (gpu.compute_capability or 0.0) < strategy.min_capability:
-        reason = f"{strategy.slug} needs compute capability {strategy.min_capability:g}, {gpu.name} has {gpu.compute_capability}"
-        raise models.Unsupported(reason)
-    if strategy.needs_outliers and c.weights == "random":
-        raise models.Unsupported(f"{strategy.slug} on plain random weights: they have no activation outliers")
+def refusal(c: Configuration) -> CannotRun | None:
+    """CannotRun for a configuration that the card could not run, by its data sheet and the model's shapes; None if it could."""
     if c.task != "generate" or c.options.keys() - OPTIONS:
-        raise models.Unsupported("a simulated card generates at fixed length and does nothing else")
-    try:
-        footprint.peak_flops(gpu, c.quantization)
-    except UserError as error:
-        raise models.Unsupported(str(error)) from None
-
-
-def require_fit(c: Configuration) -> None:
-    """Nothing if the configuration fits in the card's memory. Raises models.DoesNotFit with the sum otherwise."""
-    found = footprint.fit(shapes(c.model), c.quantization, model_of(c.gpu), c.batch_size, c.input_tokens, c.output_tokens)
-    if not found.fits:
-        raise models.DoesNotFit(found.explained)
+        return CannotRun(Refusal("unsupported", "a simulated card generates at fixed length and does nothing else"))
+    card = Device.of_catalog(model_of(c.gpu))
+    kv_cache = c.options.get("kv_cache", True)
+    sizes = (c.batch_size, c.input_tokens, c.output_tokens, kv_cache)
+    found = supports(c.quantization, card, c.weights, shapes(c.model), *sizes, activations=True)
+    return CannotRun(found) if found else None
 
 
 def is_lost(w: PlannedWindow, sweep: Sweep) -> bool:
@@ -168,20 +157,14 @@ def _key(w: PlannedWindow, sweep: Sweep) -> list[int]:
 
 
 class SimulatedSystem:
-    """What the windows of one load run on where the card is simulated. Raises Unsupported where such a card could not run the strategy."""
+    """What the windows of one load run on where the card is simulated."""
 
     def __init__(self, first: Configuration, sweep: Sweep):
-        require_supported(first)
         self._sweep = sweep
 
-    def refusal(self, c: Configuration) -> Exception | None:
-        """Unsupported or DoesNotFit for a configuration that a real card of this kind would refuse, else None."""
-        try:
-            require_supported(c)
-            require_fit(c)
-        except (models.Unsupported, models.DoesNotFit) as error:
-            return error
-        return None
+    def refusal(self, c: Configuration) -> CannotRun | None:
+        """CannotRun for a configuration that a real card of this kind would refuse, else None."""
+        return refusal(c)
 
     def open(self) -> None:
         """Nothing is loaded."""

@@ -25,20 +25,22 @@ class System(Protocol):
 class LoadedSystem:
     """A model in this process, under one strategy.
 
-    Raises Unsupported before anything is loaded where the strategy cannot run here.
+    Raises CannotRun before anything is loaded where the strategy cannot run here.
     """
 
     def __init__(self, first: Configuration, sweep: Sweep):
         device.release()
         device.reset_peak(models.torch_device(first.gpu))
-        models.require_supported(first.quantization, first.gpu, first.weights)
+        if refused := models.refusal(first):
+            raise refused
         self._first, self._sweep, self._shapes = first, sweep, models.shapes(first.model)
         self._cards = sweep.task_cards()
 
     def refusal(self, c: Configuration) -> Exception | None:
-        """DoesNotFit for what certainly needs more memory than is free, a task's error where its items cannot be had, else None."""
+        """CannotRun for what certainly cannot run or fit, a task's error where its items cannot be had, else None."""
         try:
-            models.require_fit(self._shapes, c, models.torch_device(c.gpu))
+            if refused := models.refusal(c, self._shapes):
+                return refused
             if c.task in self._cards:
                 tasks.task_objects(self._cards[c.task])
         except UserError as error:

@@ -1,57 +1,14 @@
 """How a strategy is asked of the libraries: whether it can run here, the dtype of what is not quantized, the configuration to load with."""
 
-import importlib.util
 import warnings
 from collections import Counter
 from typing import Any
 
 from eai.errors import UserError
 from eai.strategies import Strategy
+from eai.supports import PUBLISHED_ONLY
 
 INT4_GROUP = 128
-PUBLISHED_ONLY = ("gptq", "awq")
-
-
-class Unsupported(UserError):
-    """A strategy that cannot run here: becomes a row with status `unsupported`, and the sweep goes on."""
-
-
-def unsupported_reason(strategy: Strategy, device: str, weights: str) -> str | None:
-    """Why the strategy cannot run on this device with these weights, or None if it can; nothing is loaded to find out."""
-    if reason := weights_reason(strategy, weights):
-        return reason
-    if device == "cpu":
-        if not strategy.on_cpu:
-            return f"{strategy.slug} needs a CUDA device"
-    elif reason := _capability_reason(strategy, device):
-        return reason
-    return library_reason(strategy)
-
-
-def weights_reason(strategy: Strategy, weights: str) -> str | None:
-    """Why these weights rule out the strategy, or None."""
-    if weights == "random" and strategy.needs_outliers:
-        return f"{strategy.slug} on plain random weights: {strategy.note}; use weights random_outliers"
-    if weights != "published" and strategy.slug in PUBLISHED_ONLY:
-        return f"{strategy.slug} is a published checkpoint: it cannot be made of {weights} weights"
-    return None
-
-
-def library_reason(strategy: Strategy) -> str | None:
-    """Which library the strategy lacks in this environment, or None."""
-    if importlib.util.find_spec(strategy.library) is None:
-        return f"{strategy.slug} needs the library {strategy.library}, which is not installed"
-    return None
-
-
-def _capability_reason(strategy: Strategy, device: str) -> str | None:
-    """Why this CUDA device cannot run the strategy, or None."""
-    import torch
-
-    major, minor = torch.cuda.get_device_capability(device)
-    if strategy.min_capability and major + minor / 10 < strategy.min_capability:
-        return f"{strategy.slug} needs compute capability {strategy.min_capability}, this GPU has {major}.{minor}"
-    return None
 
 
 def rest_dtype(strategy: Strategy, device: str) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 from eai import catalog, footprint, strategies
 from eai.errors import UserError
 from eai.settings import EMBEDDED_MODEL, Configuration
+from eai.supports import CannotRun, Device, supports
 from eai.workload import device, formats, sources
 from eai.workload.device import torch_device
-from eai.workload.formats import Unsupported as Unsupported
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,22 @@ def _own_memory(model: Any) -> None:
             parameter.data = parameter.data.clone()
 
 
-def require_supported(quantization: str, gpu: str, weights: str) -> strategies.Strategy:
-    """The strategy called `quantization`. Raises Unsupported if it cannot run here with these weights."""
-    strategy = strategies.get(quantization)
-    if reason := formats.unsupported_reason(strategy, torch_device(gpu), weights):
-        raise Unsupported(reason)
-    return strategy
+def here(gpu: str) -> Device:
+    """The device that a gpu slug means on this machine, with the memory that is free now. Raises UserError without a CUDA device."""
+    place = torch_device(gpu)
+    if place == "cpu":
+        return Device("this machine", is_cpu=True, memory_gb=device.free_gb("cpu"))
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(place)
+    return Device(f"this GPU ({place})", capability=major + minor / 10, memory_gb=device.free_gb(place))
+
+
+def refusal(c: Configuration, shapes: catalog.Model | None = None) -> CannotRun | None:
+    """CannotRun for a configuration that certainly cannot run here, else None; without `shapes` the strategy alone is judged."""
+    kv_cache = c.options.get("kv_cache", True)
+    found = supports(c.quantization, here(c.gpu), c.weights, shapes, c.batch_size, c.input_tokens, c.output_tokens, kv_cache)
+    return CannotRun(found) if found else None
 
 
 def load(
@@ -110,23 +120,25 @@ def load(
 ) -> LoadedModel:
     """Load `model` under `quantization` on `gpu` and verify that what was asked for is what runs.
 
-    Random weights are made from `seed` in the model's shapes and need no tokenizer. Raises Unsupported before anything is loaded,
+    Random weights are made from `seed` in the model's shapes and need no tokenizer. Raises CannotRun before anything is loaded,
     UserError if the model cannot be had or another format came out than was requested.
     """
-    strategy, device = require_supported(quantization, gpu, weights), torch_device(gpu)
+    if found := supports(quantization, here(gpu), weights):
+        raise CannotRun(found)
+    strategy, place = strategies.get(quantization), torch_device(gpu)
     _quiet()
-    _set_precision(strategy, device)
-    dtype = formats.rest_dtype(strategy, device)
+    _set_precision(strategy, place)
+    dtype = formats.rest_dtype(strategy, place)
     if weights == "published":
-        loaded, tokenizer = _published(model, strategy, device, dtype, trust_remote_code)
+        loaded, tokenizer = _published(model, strategy, place, dtype, trust_remote_code)
     else:
         shapes = sources.config(model)
         quantizer = formats.quantization_config(strategy, dtype)
-        loaded, tokenizer = sources.build_random(shapes, weights, device, dtype, quantizer, seed).eval(), None
+        loaded, tokenizer = sources.build_random(shapes, weights, place, dtype, quantizer, seed).eval(), None
     report = formats.verify(loaded, strategy, dtype)
     if weights == "random_outliers":
         report["outlier_shares"] = _planted(loaded, seed)
-    return LoadedModel(loaded, tokenizer, strategy, device, report["model_bytes"], sources.context_tokens(loaded.config), report, seed)
+    return LoadedModel(loaded, tokenizer, strategy, place, report["model_bytes"], sources.context_tokens(loaded.config), report, seed)
 
 
 def _published(model: str, strategy: strategies.Strategy, device: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, Any]:
@@ -165,16 +177,6 @@ def _planted(model: Any, seed: int) -> dict[str, float]:
     return shares
 
 
-# Whether a configuration can fit in the device's free memory, told before anything is loaded.
-#
-# Only what is certain counts: stored weights, and keys and values of every position. A configuration beyond that is not tried; one
-# that may fail on its activations is, and a real out-of-memory error is a row like any other.
-
-
-class DoesNotFit(UserError):
-    """A configuration that needs more memory than there is: becomes a row with status `oom`, and the sweep goes on."""
-
-
 def shapes(model: str, config: Any = None) -> catalog.Model | None:
     """The model's shapes from the catalog, else from its configuration; None where the family's layout is not known."""
     try:
@@ -185,24 +187,3 @@ def shapes(model: str, config: Any = None) -> catalog.Model | None:
         return footprint.from_config((config or sources.config(model)).to_dict(), model)
     except (UserError, KeyError, ZeroDivisionError):
         return None
-
-
-def needed_bytes(model: catalog.Model, c: Configuration) -> float:
-    """Bytes that the configuration certainly needs: weights, and the KV cache at its last token if it keeps one."""
-    cached = c.input_tokens + c.output_tokens if c.options.get("kv_cache", True) else 0
-    return footprint.weight_bytes(model, c.quantization) + footprint.kv_cache_bytes(model, cached, c.batch_size, c.quantization)
-
-
-def require_fit(model: catalog.Model | None, c: Configuration, place: str) -> None:
-    """Nothing, if the configuration may fit or cannot be judged. Raises DoesNotFit if it certainly does not."""
-    free_gb = device.free_gb(place)
-    if model is None or free_gb is None:
-        return
-    needed_gb = needed_bytes(model, c) / 1e9
-    if needed_gb > free_gb:
-        where = "memory" if place == "cpu" else f"memory on {place}"
-        raise DoesNotFit(
-            f"{c.model} in {c.quantization} at batch {c.batch_size} needs at least {needed_gb:.1f} GB for weights and KV cache",
-            f"at most {free_gb:.1f} GB, the free {where}",
-            "choose a smaller model, batch or format; nothing was loaded",
-        )
