@@ -20,21 +20,23 @@ PUBLISHED_ONLY = ("gptq", "awq")
 class Device:
     """What a configuration would run on; None for what is not known.
 
-    `capability`: CUDA compute capability; `memory_gb`: what a program can use [1e9 bytes]; `catalog_gpu`: its line of the catalog, which
-    bounds the strategies by the peaks it lists; `has_libraries`: whether the libraries of this process decide.
+    `capability`: CUDA compute capability; `memory_gb`: what a program can use [1e9 bytes]; `peaks_of`: the catalog's line of a card that
+    runs by its peaks alone (a simulated one), so that a missing peak rules a strategy out; `has_libraries`: whether the libraries of this
+    process decide.
     """
 
     name: str
     is_cpu: bool = False
     capability: float | None = None
     memory_gb: float | None = None
-    catalog_gpu: Gpu | None = None
+    peaks_of: Gpu | None = None
     has_libraries: bool = True
 
     @classmethod
     def of_catalog(cls, gpu: Gpu, has_libraries: bool = False) -> "Device":
-        """A card by its line of the catalog: elsewhere unless `has_libraries`."""
-        return cls(gpu.name, gpu.slug == "cpu", gpu.compute_capability, footprint.available_gb(gpu), gpu, has_libraries)
+        """A GPU by its line of the catalog; a memory that the catalog does not know is not judged."""
+        memory_gb = footprint.available_gb(gpu) if gpu.memory_gb else None
+        return cls(gpu.name, False, gpu.compute_capability, memory_gb, None, has_libraries)
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ def _strategy_reason(strategy: Strategy, device: Device, weights: str) -> str:
         return f"{slug} needs a CUDA device"
     if not device.is_cpu and needed and have is not None and have < needed:
         return f"{slug} needs compute capability {needed:g}, {device.name} has {have:g}"
-    if device.catalog_gpu is not None and not device.is_cpu:
+    if device.peaks_of is not None:
         try:
-            footprint.peak_flops(device.catalog_gpu, slug)
+            footprint.peak_flops(device.peaks_of, slug)
         except UserError as error:
             return str(error)
     if device.has_libraries and importlib.util.find_spec(strategy.library) is None:

@@ -191,7 +191,7 @@ def test_what_a_real_card_would_refuse_becomes_a_row(sweep):
         ("bf16", 1): "unsupported", ("bf16", 512): "unsupported", ("fp8", 1): "unsupported", ("fp8", 512): "unsupported",
         ("fp16", 1): "ok", ("fp16", 512): "oom",
     }  # fmt: skip
-    assert "compute capability 8" in found["reason"]["bf16", 1] and "does not fit" in found["reason"]["fp16", 512]
+    assert "compute capability 8" in found["reason"]["bf16", 1] and "of the 16.4 GB usable" in found["reason"]["fp16", 512]
     windows, _, _ = run(sweep(experiment="plain", weights="random", quantizations=["int8_default"], batch_sizes=[1], blocks=1))
     assert windows["status"].tolist() == ["unsupported"] and "outliers" in windows["reason"][0]
 

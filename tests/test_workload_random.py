@@ -1,6 +1,7 @@
 """Random weights in real shapes: counted, seeded, quantized on the way, with as many outlier channels as were planted; and what fits."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,4 +192,4 @@ def test_too_small_a_memory_is_a_row_and_nothing_is_loaded(folder, scratch, monk
         ("int8_default", 1): "unsupported", ("int8_default", 64): "unsupported",
     }  # fmt: skip
     assert loads == ["bf16"]
-    assert windows.loc[("fp32", 1), "reason"].startswith(f"{folder} in fp32 at batch 1 needs at least 0.0 GB")
+    assert windows.loc[("fp32", 1), "reason"].startswith(f"{Path(folder).name} in fp32 at batch 1 needs at least 0.0 GB")

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eai import catalog, footprint, strategies
+from eai import catalog, footprint
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
 from eai.measure import simulation
@@ -26,8 +26,9 @@ from eai.plan import Job
 from eai.power.simulated import PREFIX, is_simulated, model_of
 from eai.quantity import Quantity
 from eai.settings import Configuration, Sweep
+from eai.supports import Device, supports
 from eai.taskcards import GENERATE
-from eai.workload import device, formats, models
+from eai.workload import device
 
 MOST_LINES = 20
 
@@ -106,42 +107,17 @@ def _shapes(model: str) -> Model | None:
 
 def _why(c: Configuration, card: Gpu | None, shapes: Model | None, elsewhere: bool) -> tuple[str, str] | None:
     """(status, reason) of a configuration that cannot run, None of one that may."""
-    if reason := _unsupported(c, card, elsewhere):
-        return "unsupported", reason
-    if shapes is None:
-        return None
-    if reason := _too_large(c, card, shapes, elsewhere):
-        return "oom", reason
-    asked = c.input_tokens + c.output_tokens
-    return ("failed", f"{asked} tokens exceed the model's context of {shapes.context}") if asked > shapes.context else None
-
-
-def _unsupported(c: Configuration, card: Gpu | None, elsewhere: bool) -> str | None:
-    """Why the card or the weights rule out the strategy."""
-    strategy = strategies.get(c.quantization)
     if is_simulated(c.gpu):
-        try:
-            return simulation.require_supported(c)
-        except UserError as error:
-            return str(error)
-    if c.gpu == "cpu":
-        return formats.unsupported_reason(strategy, "cpu", c.weights)
-    have = card.compute_capability if card else None
-    if have and strategy.min_capability and have < strategy.min_capability:
-        return f"{strategy.slug} needs compute capability {strategy.min_capability:g}, {card.name} has {have:g}"
-    return formats.weights_reason(strategy, c.weights) or (None if elsewhere else formats.library_reason(strategy))
-
-
-def _too_large(c: Configuration, card: Gpu | None, shapes: Model, elsewhere: bool) -> str | None:
-    """Why the configuration cannot fit in the memory of its card, or of this machine."""
-    if is_simulated(c.gpu):
-        found = footprint.fit(shapes, c.quantization, card, c.batch_size, c.input_tokens, c.output_tokens)
-        return None if found.fits else found.explained
-    have_gb = footprint.available_gb(card) if card else None if elsewhere or c.gpu != "cpu" else device.free_gb("cpu")
-    needed_gb = models.needed_bytes(shapes, c) / 1e9
-    if have_gb is None or needed_gb <= have_gb:
-        return None
-    return f"needs at least {needed_gb:.1f} GB for weights and KV cache of {have_gb:.1f} GB " + (f"on {card.name}" if card else "free here")
+        found = simulation.refusal(c, shapes)
+    else:
+        if c.gpu == "cpu":
+            target = Device("this machine", is_cpu=True, memory_gb=None if elsewhere else device.free_gb("cpu"))
+        else:
+            target = Device.of_catalog(card, not elsewhere) if card else Device(c.gpu, has_libraries=not elsewhere)
+        found = supports(
+            c.quantization, target, c.weights, shapes, c.batch_size, c.input_tokens, c.output_tokens, c.options.get("kv_cache", True)
+        )
+    return (found.kind, found.reason) if found else None
 
 
 def obstacle_lines(found: Obstacles, planned: Sequence[Job]) -> list[str]:

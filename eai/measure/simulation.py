@@ -12,7 +12,7 @@ with a random part drawn from the seed and its key alone, so a sweep that was ki
 
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -127,15 +127,14 @@ def sizes(c: Configuration) -> Sizes:
     return Sizes(int(found.weight_bytes), found.memory_gb)
 
 
-def refusal(c: Configuration) -> CannotRun | None:
-    """CannotRun for a configuration that the card could not run, by its data sheet and the model's shapes; None if it could."""
+def refusal(c: Configuration, model: catalog.Model | None = None) -> Refusal | None:
+    """Why the card could not run a configuration, by its data sheet and the model's shapes; None if it could."""
     if c.task != "generate" or c.options.keys() - OPTIONS:
-        return CannotRun(Refusal("unsupported", "a simulated card generates at fixed length and does nothing else"))
-    card = Device.of_catalog(model_of(c.gpu))
-    kv_cache = c.options.get("kv_cache", True)
-    sizes = (c.batch_size, c.input_tokens, c.output_tokens, kv_cache)
-    found = supports(c.quantization, card, c.weights, shapes(c.model), *sizes, activations=True)
-    return CannotRun(found) if found else None
+        return Refusal("unsupported", "a simulated card generates at fixed length and does nothing else")
+    gpu = model_of(c.gpu)
+    card = replace(Device.of_catalog(gpu), peaks_of=gpu)
+    sizes = (c.batch_size, c.input_tokens, c.output_tokens, c.options.get("kv_cache", True))
+    return supports(c.quantization, card, c.weights, model or shapes(c.model), *sizes, activations=True)
 
 
 def is_lost(w: PlannedWindow, sweep: Sweep) -> bool:
@@ -164,7 +163,8 @@ class SimulatedSystem:
 
     def refusal(self, c: Configuration) -> CannotRun | None:
         """CannotRun for a configuration that a real card of this kind would refuse, else None."""
-        return refusal(c)
+        found = refusal(c)
+        return CannotRun(found) if found else None
 
     def open(self) -> None:
         """Nothing is loaded."""
