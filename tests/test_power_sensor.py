@@ -1,5 +1,6 @@
 """Sensor knowledge: published priors, the probe against simulated cards whose sensors we know, its cache, calibration, the survey."""
 
+import bisect
 import math
 from dataclasses import replace
 
@@ -58,24 +59,36 @@ def test_offset_term_reproduces_the_published_scatter_of_ratios():
 
 
 class Switched:
-    """A truth that a load writes while time passes: idle until `busy`, `load_w` while it runs."""
+    """A truth that a load writes while time passes: idle until `busy`, `load_w` while it runs.
 
-    def __init__(self, clock, idle_w=80.0, load_w=330.0):
-        self.clock, self.idle_w, self.load_w = clock, idle_w, load_w
+    `fast_s`, `creep_s`: each switch is followed by a first-order rise, 96 % of it with the fast time constant, the rest with the slow one.
+    """
+
+    def __init__(self, clock, idle_w=80.0, load_w=330.0, fast_s=0.0, creep_s=0.0):
+        self.clock, self.idle_w, self.rise_w = clock, idle_w, load_w - idle_w
+        self.parts = [(0.96, fast_s), (0.04, creep_s)] if fast_s else [(1.0, 0.0)]
         self.start_s, self.stop_s = clock.now_s(), math.inf
-        self.edges, self.sums = [clock.now_s()], [0.0]
+        self.at, self.sign, self.signs, self.moments = [], [], [0.0], [0.0]
 
     def busy(self, duration_s):
-        begin_s, energy_j = self.clock.now_s(), float(self.cumulative_j(self.clock.now_s()))
-        self.edges += [begin_s, begin_s + duration_s]
-        self.sums += [energy_j, energy_j + self.load_w * duration_s]
+        begin_s = self.clock.now_s()
+        for at, sign in ((begin_s, 1.0), (begin_s + duration_s, -1.0)):
+            self.at.append(at), self.sign.append(sign)
+            self.signs.append(self.signs[-1] + sign), self.moments.append(self.moments[-1] + sign * at)
         self.clock.sleep(duration_s)
 
     def cumulative_j(self, t_s):
-        edges, sums = np.array(self.edges), np.array(self.sums)
-        i = np.clip(np.searchsorted(edges, t_s, "right") - 1, 0, len(edges) - 1)
-        rate = np.where((i % 2 == 1), self.load_w, self.idle_w)
-        return sums[i] + rate * (np.asarray(t_s, dtype=float) - edges[i])
+        """The sum of the responses to each switch: a step of 1 with time constant c has the integral t - c (1 - exp(-t / c))."""
+        t_s = np.asarray(t_s, dtype=float)
+        memory_s = 3.0 if self.parts[0][1] else 0.0  # a response is over by then
+        old = bisect.bisect_left(self.at, float(t_s.min()) - memory_s)
+        end = bisect.bisect_left(self.at, float(t_s.max()))
+        total = self.signs[old] * (t_s - sum(share * constant_s for share, constant_s in self.parts)) - self.moments[old]
+        since = np.maximum(t_s[..., None] - np.array(self.at[old:end]), 0.0)
+        for share, constant_s in self.parts:
+            response = since - (constant_s * (1 - np.exp(-since / constant_s)) if constant_s else 0.0)
+            total = total + share * (response * np.array(self.sign[old:end])).sum(axis=-1)
+        return self.idle_w * (t_s - self.start_s) + self.rise_w * total
 
 
 SENSORS = {
@@ -87,10 +100,10 @@ SENSORS = {
 }
 
 
-def probed(name, counter_gain=1.0):
+def probed(name, counter_gain=1.0, **creep):
     spec, feed, full, product, architecture = SENSORS[name]
     clock = VirtualClock()
-    load = Switched(clock)
+    load = Switched(clock, **creep)
     counter = CounterSpec(0.1, 0.042, gain=counter_gain, feed=spec if feed else None)
     nvml = FakeNvml([FakeCard(load, {"power_instant_w": spec}, counter, name=product, architecture=architecture)], clock)
     meter = NvmlMeter(nvml, clock=clock, environ={})
@@ -106,6 +119,21 @@ def test_probe_finds_the_sensor_we_built(name):
     assert found.tick_s == pytest.approx(0.1, rel=0.25)
     assert found.full_rate is full, f"spread {result.counter_spread}"
     assert (result.idle_w, result.load_w) == (pytest.approx(80, rel=0.02), pytest.approx(330, rel=0.02))
+
+
+@pytest.mark.parametrize("name", ["ga100, duty fed", "gh100, full rate", "100 / 100"])
+def test_a_card_that_creeps_after_a_step_has_the_averaging_it_has(name):
+    """96 % of a step within 50 ms, the rest over a second: the lag of such a step is that of a sensor four times as slow."""
+    *_, result, spec, full = probed(name, fast_s=0.0155, creep_s=0.35)
+    assert result.sensor.averaging_s == pytest.approx(spec.averaging_s, rel=0.20)
+    assert result.sensor.full_rate is full and (result.power_spread > 0.3) is (spec.averaging_s < 0.05)
+
+
+def test_a_published_hole_is_closed_by_the_square_wave_alone(monkeypatch):
+    """A fit that finds no hole where one is published, and where the readings depend on the phase of a square wave, is not believed."""
+    monkeypatch.setattr("eai.power.probe.averaging", lambda *_: 0.1)
+    *_, result, _, _ = probed("ga100, duty fed")
+    assert result.power_spread > 0.5 and result.sensor.averaging_s == pytest.approx(0.025, rel=0.05)
 
 
 def test_every_card_of_a_meter_is_probed_with_its_own_load():

@@ -1,6 +1,6 @@
 """How a card's own sensor behaves, measured with a load that we switch: what no table tells, and what tables get wrong.
 
-Four experiments: random switching shows when the sensor updates; steps from idle show how long it averages; a steady load shows how
+Three experiments: random switching shows when the sensor updates and, held against the load, how long it averages; a steady load shows how
 often the counter ticks and how its gain compares with the integral's; a square wave of the sensor's own period, at eight phases, shows
 whether the counter sees all of the time or is fed by the same sampling sensor (then both agree and both are wrong). A card's gain is found
 against a meter at the wall (`calibrate`): the one term of the budget that no repetition removes.
@@ -21,6 +21,12 @@ from eai.power.readings import integrate
 from eai.power.sensor import Sensor
 
 FAST_S = 0.005
+FIT_S = 0.001
+RISES_S = (0.001, 0.008, 0.015, 0.025, 0.040)
+CREEP_S = 0.4
+DELAYS_S = np.arange(0.0, 0.101, 0.01)
+"""What the fit of the averaging tries: time constants of a card's rise, one of its creep, and delays of its sensor [s]."""
+
 PHASES, PERIODS = 8, 40
 COUNTER_S = 1.037
 """Spacing of counter readings [s]: not faster than 1 Hz, which corrupts some counters, and no multiple of a likely tick."""
@@ -33,35 +39,44 @@ Series = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Probe:
-    """The sensor as probed, the levels of power [W] it was probed between, and the spread that decided about the counter."""
+    """The sensor as probed, the levels of power [W] it was probed between, and the spreads over the phases of a square wave, as shares
+    of the rise: of the counter (None without one), which decides whether it sees everything, and of the readings, which shows whether
+    they have holes.
+    """
 
     sensor: Sensor
     idle_w: float
     load_w: float
     counter_spread: float | None
+    power_spread: float
 
 
 def probe(card: Card, busy: Busy, steady_reads: int = 40, keep: bool = True, seed: int = 0) -> Probe:
     """What is found out about `card` with `busy(duration_s)`, which loads it for that long and returns when it is done.
 
-    Takes about two minutes. With `keep` the result is remembered for this UUID, driver and VBIOS. Raises UserError where the card has no
+    Takes about two minutes. With `keep` the result is remembered for this UUID, driver and VBIOS. A hole that is published for the
+    sensor stays unless the square wave shows that there is none: a wrong fit must not close it. Raises UserError where the card has no
     power reading or the load does not move it.
     """
     if card.power_field is None:
         raise UserError(f"GPU {card.uuid} reports no power", "a card with a power sensor", "its counter alone cannot be probed")
     rng = np.random.default_rng(seed)
-    update_s = update_period(card, busy, rng)
-    steps, idle_w, load_w = step_response(card, busy, rng)
-    found = replace(card.sensor, update_s=update_s, averaging_s=averaging(steps, update_s), source="probed")
-    spread = None
+    t_s, power_w, loads = switched(card, busy, rng)
+    update_s = update_period(card, t_s, power_w)
+    idle_w, load_w = levels(card, busy)
+    found = replace(card.sensor, update_s=update_s, averaging_s=averaging(t_s, power_w, loads, update_s), source="probed")
     if card.has_counter:
         found = replace(found, **counter(card, busy, steady_reads, found.update_s))
-        spread = counter_spread(card, busy, found, load_w - idle_w)
+    spread, power_spread = spreads(card, busy, found, load_w - idle_w)
+    if spread is not None:
         found = replace(found, full_rate=True if spread < FULL_BELOW else False if spread > FED_ABOVE else None)
+    known = card.sensor
+    if known.source == "published" and known.averaging_s < 0.95 * known.update_s <= found.averaging_s and power_spread > FULL_BELOW:
+        found = replace(found, averaging_s=known.averaging_s * found.update_s / known.update_s)
     if keep:
         sensors.remember(card.uuid, card.driver, card.vbios, found)
     card.sensor = found
-    return Probe(found, idle_w, load_w, spread)
+    return Probe(found, idle_w, load_w, spread, power_spread)
 
 
 def _watch(card: Card, period_s: float, work: Callable[[], None]) -> Series:
@@ -81,16 +96,24 @@ def _watch(card: Card, period_s: float, work: Callable[[], None]) -> Series:
     return t_s, power_w
 
 
-def update_period(card: Card, busy: Busy, rng: np.random.Generator, duration_s: float = 6.0) -> float:
-    """Seconds between updates of the power field, from the times at which it changes under a load switched at random."""
+def switched(card: Card, busy: Busy, rng: np.random.Generator, duration_s: float = 12.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(t_s, power_w, begin and end of each load [s]) under a load that is switched at random every 10 to 60 ms."""
+    loads: list[tuple[float, float]] = []
 
     def work():
         end_s = card.clock.now_s() + duration_s
         while card.clock.now_s() < end_s:
+            begin_s = card.clock.now_s()
             busy(rng.uniform(0.01, 0.06))
+            loads.append((begin_s, card.clock.now_s()))
             card.clock.sleep(rng.uniform(0.01, 0.06))
 
     t_s, power_w = _watch(card, FAST_S, work)
+    return t_s, power_w, np.array(loads)
+
+
+def update_period(card: Card, t_s: np.ndarray, power_w: np.ndarray) -> float:
+    """Seconds between updates of the power field, from the times at which it changes under a load switched at random."""
     changes_s = t_s[1:][np.diff(power_w) != 0]
     if len(changes_s) < 10:
         raise UserError(
@@ -102,20 +125,15 @@ def update_period(card: Card, busy: Busy, rng: np.random.Generator, duration_s: 
     return float(gaps_s[periods >= 1].sum() / periods[periods >= 1].sum())
 
 
-def step_response(
-    card: Card, busy: Busy, rng: np.random.Generator, repeats: int = 8, hold_s: float = 2.5
-) -> tuple[list[Series], float, float]:
-    """(responses to a step from idle as (time since the step, share of the rise), idle W, load W)."""
-    responses, lows, highs = [], [], []
+def levels(card: Card, busy: Busy, repeats: int = 4, hold_s: float = 2.5) -> tuple[float, float]:
+    """(idle W, load W) of the card, from loads held long enough for a lagging sensor. Raises UserError for a load that hardly moves it."""
+    lows, highs = [], []
     for _ in range(repeats):
-        card.clock.sleep(hold_s + rng.uniform(0, 0.2))
+        card.clock.sleep(hold_s)
         begin_s = card.clock.now_s()
-        before = [r[4] for r in card.power() if r[3] == card.power_field]
+        lows.append(next(r[4] for r in card.power() if r[3] == card.power_field))
         t_s, power_w = _watch(card, FAST_S, lambda: busy(hold_s))
-        plateau_w = float(np.mean(power_w[t_s > begin_s + 0.8 * hold_s]))
-        lows.append(before[0])
-        highs.append(plateau_w)
-        responses.append((t_s - begin_s, (power_w - before[0]) / (plateau_w - before[0])))
+        highs.append(float(np.mean(power_w[t_s > begin_s + 0.8 * hold_s])))
     idle_w, load_w = float(np.median(lows)), float(np.median(highs))
     if load_w < 1.2 * idle_w:
         raise UserError(
@@ -123,16 +141,46 @@ def step_response(
             "20 % more than idle",
             "probe it with a heavier load",
         )
-    return responses, idle_w, load_w
+    return idle_w, load_w
 
 
-def averaging(responses: list[Series], update_s: float) -> float:
-    """Seconds that a reading averages: a boxcar of length a, held for one update T, lags a step by (a + T) / 2 on average.
+def averaging(t_s: np.ndarray, power_w: np.ndarray, loads: np.ndarray, update_s: float) -> float:
+    """Seconds that a reading averages: the boxcar that makes the readings of a switched load out of the load itself, by least squares.
 
-    The lag is the area between the step and the response, averaged over steps at random phases.
+    A card does not step: it rises within some 50 ms and creeps for a second more. So the load passes a fast and a slow first-order filter
+    before the boxcar, the fast time constant, a delay and the two levels being fitted too. The lag of a step, which would be simpler, takes
+    the creep for averaging: 25 ms become 100.
     """
-    lags_s = [float(np.trapezoid(1 - share, t_s) + (1 - share[0]) * t_s[0]) for t_s, share in responses]
-    return max(2 * float(np.mean(lags_s)) - update_s, 0.1 * update_s)
+    from scipy.signal import lfilter
+
+    changed = np.flatnonzero(np.diff(power_w)) + 1
+    seen_s, seen_w = (t_s[changed] + t_s[changed - 1]) / 2, power_w[changed]
+    begin_s = float(min(t_s[0], loads[0, 0])) - 2.0
+    grid_s = np.arange(begin_s, float(t_s[-1]) + FIT_S, FIT_S)
+    load = np.zeros(len(grid_s))
+    for first, last in loads:
+        load[int((first - begin_s) / FIT_S) : int((last - begin_s) / FIT_S)] = 1.0
+    keep = seen_s > begin_s + 2.0
+    seen_s, seen_w = seen_s[keep], seen_w[keep]
+
+    def filtered(constant_s: float) -> np.ndarray:
+        weight = 1 - np.exp(-FIT_S / constant_s)
+        return np.concatenate([[0.0], np.cumsum(lfilter([weight], [1, weight - 1], load))]) * FIT_S
+
+    fast, slow = [filtered(c) for c in RISES_S], filtered(CREEP_S)
+    edges_s = np.append(grid_s, grid_s[-1] + FIT_S)
+
+    def residual(window_s: float, delay_s: float, curve: np.ndarray) -> float:
+        ends = seen_s - delay_s
+        means = [(np.interp(ends, edges_s, c) - np.interp(ends - window_s, edges_s, c)) / window_s for c in (curve, slow)]
+        design = np.column_stack([np.ones(len(ends)), *means])
+        fit = np.linalg.lstsq(design, seen_w, rcond=None)[0]
+        return float(np.sum((seen_w - design @ fit) ** 2))
+
+    tried = [(w, d, c) for w in np.geomspace(0.005, 1.6, 40) for d in DELAYS_S for c in range(len(fast))]
+    best = min(tried, key=lambda each: residual(each[0], each[1], fast[each[2]]))
+    near = [(best[0] * f, best[1] + d, best[2]) for f in np.linspace(0.85, 1.17, 17) for d in (-0.004, -0.002, 0.0, 0.002, 0.004)]
+    return max(float(min(near, key=lambda each: residual(each[0], each[1], fast[each[2]]))[0]), 0.05 * update_s)
 
 
 def counter(card: Card, busy: Busy, reads: int, update_s: float) -> dict:
@@ -170,23 +218,32 @@ def counter(card: Card, busy: Busy, reads: int, update_s: float) -> dict:
     }
 
 
-def counter_spread(card: Card, busy: Busy, found: Sensor, rise_w: float) -> float:
-    """How much the counter's mean power depends on the phase of a square wave of the sensor's own period, as a share of the rise.
+def spreads(card: Card, busy: Busy, found: Sensor, rise_w: float) -> tuple[float | None, float]:
+    """How much the mean power by the counter (None without one) and by the readings depends on the phase of a square wave of the sensor's
+    own period, as shares of the rise.
 
-    0 for a counter that sees everything (each wave costs the same), up to 1 for one fed by a sensor that looks at a quarter of each period.
+    0 for what sees everything (each wave costs the same), up to 1 for a sensor that looks at a quarter of each period, and a counter fed
+    by it.
     """
     clock, period_s = card.clock, found.update_s
-    base_s, means_w = clock.now_s(), []
+    base_s, by_counter, by_readings = clock.now_s(), [], []
     for phase in range(PHASES):
         clock.sleep(max(found.tick_s, found.update_s) + found.averaging_s + 1.0)
         clock.sleep((base_s + phase * period_s / PHASES - clock.now_s()) % period_s)
-        begin_s, first = clock.now_s(), _counter_j(card)
-        for k in range(PERIODS):
-            busy(period_s / 2)
-            clock.sleep(begin_s + (k + 1) * period_s - clock.now_s())
+        begin_s, first = clock.now_s(), _counter_j(card) if card.has_counter else 0.0
+
+        def wave(begin_s: float = begin_s) -> None:
+            for k in range(PERIODS):
+                busy(period_s / 2)
+                clock.sleep(begin_s + (k + 1) * period_s - clock.now_s())
+
+        t_s, power_w = _watch(card, period_s / 2, wave)
+        inside = t_s > begin_s + min(found.averaging_s + 2 * period_s, 0.5 * PERIODS * period_s)
+        by_readings.append(float(power_w[inside].mean()))
         clock.sleep(1.0)
-        means_w.append((_counter_j(card) - first) / (PERIODS * period_s))
-    return float(np.ptp(means_w) / rise_w)
+        if card.has_counter:
+            by_counter.append((_counter_j(card) - first) / (PERIODS * period_s))
+    return float(np.ptp(by_counter) / rise_w) if by_counter else None, float(np.ptp(by_readings) / rise_w)
 
 
 def _counter_j(card: Card) -> float:
@@ -202,7 +259,12 @@ def probe_cards(meter: NvmlMeter, load_of: Callable[[int], Busy] | None = None) 
     rows = []
     for index, card in enumerate(meter.cards):
         found = probe(card, load_of(index))
-        levels = {"idle_w": found.idle_w, "load_w": found.load_w, "counter_spread": found.counter_spread}
+        levels = {
+            "idle_w": found.idle_w,
+            "load_w": found.load_w,
+            "counter_spread": found.counter_spread,
+            "power_spread": found.power_spread,
+        }
         rows.append({"device_id": card.uuid, "name": card.name, **levels, **found.sensor.to_dict()})
     return rows
 
