@@ -22,7 +22,8 @@ class Behaviour:
     fields it knows beside the protocol's own (others are refused if `strict`); `usage`: always, asked (only with stream_options) or never;
     `ftype`: the format that its list of models tells; `busy`: the first so many requests get `busy_status` and `retry_after`; `fault`: ""
     or what follows the first token (silent, garbage, error, cut), or page instead of all; `caches`: it has the template from earlier
-    requests unless cache_prompt is false; `forgets`: it promises to keep the connection and closes it when the next request comes.
+    requests unless cache_prompt is false; `told`: completion_tokens that its usage tells, whatever it sent; `fails_after`: so many replies
+    are good and all later ones silent; `forgets`: it promises to keep the connection and closes it when the next request comes.
     """
 
     ttft_s: float = 0.05
@@ -45,6 +46,8 @@ class Behaviour:
     template_tokens: int = 10
     caches: bool = False
     forgets: bool = False
+    told: int | None = None
+    fails_after: int = 0
 
 
 @dataclass
@@ -141,21 +144,22 @@ class FakeServer:
             await asyncio.sleep(begin_s + b.ttft_s + k * b.itl_s - self._loop.time())
             _burn(b.burn_s)
             yield _event({"choices": [{"delta": {"content": "w "}} if chat else {"text": "w "}]})
-            if b.fault:
-                if b.fault == "silent":
+            if b.fault or 0 < b.fails_after < len(self.bodies):
+                if b.fault in ("silent", ""):
                     await asyncio.sleep(60)
                 faults = {
                     "garbage": b"data: {oops\n\n",
                     "error": _event({"error": {"message": "out of memory"}}),
                     "cut": b"",
                     "silent": b"",
+                    "": b"",
                 }
                 yield faults[b.fault]
                 return
         usage = b.usage == "always" or (b.usage == "asked" and body.get("stream_options", {}).get("include_usage"))
         yield _event({"choices": [{"delta": {}, "finish_reason": "length"}]})
         if usage:
-            yield _event({"choices": [], "usage": self._usage(body) | {"completion_tokens": total}})
+            yield _event({"choices": [], "usage": self._usage(body) | {"completion_tokens": total if b.told is None else b.told}})
         yield b"data: [DONE]\n\n"
 
     def _length(self, body: dict) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 from eai import catalog, jobs, lease, paths, plugins, tables
 from eai.errors import UserError
+from eai.inputs import too_long
 from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
 from eai.settings import EMBEDDED_MODEL, Sweep
@@ -177,7 +178,7 @@ def _agree(sweep: Sweep, planned: Sequence[Job], options: Any) -> None:
     """Raises UserError for settings that contradict each other."""
     if options and options.jobs is not None and options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}", "1 or more measurements at once")
-    if options and options.timeout_s is not None and options.timeout_s <= 0:
+    if options and options.timeout_s is not None and not 0 < options.timeout_s < float("inf"):
         raise UserError(f"--timeout {options.timeout_s:g}", "seconds that a job may take, more than 0")
     if options and options.exclusive and not options.is_slurm:
         raise UserError("--exclusive without Slurm", "--profile slurm: whole nodes are the cluster's to give")
@@ -194,6 +195,8 @@ def _agree(sweep: Sweep, planned: Sequence[Job], options: Any) -> None:
 
 def require_writable(folder: Path) -> None:
     """Raises UserError if `folder` cannot be written or made; nothing is made."""
+    if too_long(str(folder)):
+        raise UserError(f"cannot write to {str(folder)[:60]}...: the name is too long", "at most 255 characters a folder", "choose another")
     place = folder
     while not place.exists():
         place = place.parent

@@ -11,6 +11,7 @@ import pandas as pd
 from eai import notebooks, paths, plugins, tables
 from eai import plan as preflight
 from eai.errors import UserError
+from eai.inputs import too_long
 from eai.lease import NotHere
 from eai.plan import Failure, Freshness, Job, named_gpus, plan
 from eai.settings import Sweep
@@ -55,11 +56,15 @@ def options(profile: str | None, jobs: int | None, timeout_s: float | None, excl
     """How to run the jobs, None where nothing was asked for: a single job then needs no engine."""
     if (profile, jobs, timeout_s, exclusive) == (None, None, None, False):
         return None
+    if profile == "":
+        raise UserError("--profile is empty", "local, slurm, or a folder with a config.yaml")
     return plugins.engine().Options(profile or "local", jobs, timeout_s, exclusive)
 
 
 def _places(sweep: Sweep, out: Path | None) -> tuple[Path, Path]:
     """The experiment's folder and the one of its executed notebooks and figures."""
+    if out and too_long(str(out)):
+        raise UserError(f"--out {str(out)[:60]}... is too long", "at most 255 characters a folder", "choose another")
     experiment = Path(out).resolve() if out else tables.experiment_dir(sweep.experiment)
     return experiment, experiment / "figures" if out else paths.figures() / experiment.name
 

@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from eai import servers, strategies, taskcards
+from eai import inputs, servers, strategies, taskcards
 from eai.errors import UserError
 from eai.schema import CONFIGURATION
 
@@ -41,11 +40,20 @@ def _as_list(value: Any) -> Any:
     """A list from a list, a scalar, or the text of either (YAML, or names separated by commas)."""
     if isinstance(value, str):
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"'{value}' is not a list") from error
-        value = [part.strip() for part in value.split(",")] if isinstance(parsed, str) else parsed
+            parsed = inputs.yaml_value(value)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        value = [_part(part) for part in value.split(",")] if isinstance(parsed, str) else parsed
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _part(text: str) -> str:
+    """One of several values that stand between commas; raises ValueError for a number with more than one reading."""
+    try:
+        inputs.yaml_value(text)
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return text.strip()
 
 
 def _unique(value: list) -> list:
@@ -100,7 +108,7 @@ class Configuration(BaseModel):
 class Sweep(BaseModel):
     """A sweep: the grid of configurations and how each is measured. Its defaults are the embedded run, which needs no GPU and no hub."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
     experiment: str = "embedded"
     gpus: Strings = ["auto"]
@@ -128,7 +136,7 @@ class Sweep(BaseModel):
         None, ge=0, description="length of each idle measurement, in seconds; 0: none, and no net energy; None: 5 with a sensor"
     )
     threads: int = Field(1, ge=0, description="CPU threads of the measured process; 0 leaves the library's choice")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     meter: Literal["auto", "nvml", "rapl", "estimate"] = "auto"
     shared: bool = Field(
         False, description="measure although other processes use the card: their energy is in the number, and it is flagged"
@@ -141,6 +149,19 @@ class Sweep(BaseModel):
     loads: Strings = ["closed:1"]
     baseline: str = "auto"
     trust_remote_code: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, given: Any) -> Any:
+        """Refuse true for 1, which Python takes for a number, and names that no file system takes."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            field = cls.model_fields.get(name)
+            each = value if isinstance(value, list | tuple) else [value]
+            if field and field.annotation is not bool and any(isinstance(one, bool) for one in each):
+                raise ValueError(f"{name} = {str(value).lower()}; expected a number or a name, and not a truth value")
+            if any(isinstance(one, str) and inputs.too_long(one) for one in each):
+                raise ValueError(f"{name} holds a name that is too long for a file; expected at most 255 characters")
+        return given
 
     @field_validator("gpus", "models", "quantizations", "batch_sizes", "input_tokens", "output_tokens", "tasks", "loads")
     @classmethod
@@ -257,38 +278,12 @@ def sweep_from(namespace: Mapping[str, Any]) -> Sweep:
     return sweep(**{name: namespace[name] for name in Sweep.model_fields if name in namespace})
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML in which a key may stand once: the last of several would win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        """The mapping. Raises UserError for a key that it names twice."""
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                where = f"{self.name}, line {key.start_mark.line + 1}"
-                raise UserError(f"{where}: '{key.value}' is given twice", "each parameter once", "take one of them out")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def read_sweep(path: Path) -> Sweep:
     """The sweep of a YAML file; files of items that it names by a relative path count from its folder.
 
     Raises UserError if it is missing, not YAML, not a mapping, or not valid.
     """
-    try:
-        with open(path) as file:
-            content = yaml.load(file, _EachKeyOnce)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {path} ({getattr(error, 'strerror', None) or 'not text'})", "a sweep.yaml", "check the path"
-        ) from None
-    except yaml.YAMLError as error:
-        where = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise UserError(f"{path} is not YAML{where}", "keys and values", "see README.md for an example") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds {type(content).__name__}", "a mapping of parameter names to values", "see README.md for an example")
-    content = {str(name): value for name, value in content.items()}
+    content = inputs.yaml_mapping(path, "a sweep.yaml")
     return sweep(**content | ({"tasks": _beside(path.parent, content["tasks"])} if content.get("tasks") else {}))
 
 

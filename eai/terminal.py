@@ -54,15 +54,12 @@ def records(frame: pd.DataFrame) -> list[dict]:
 
 def pairs(given: list[str] | None) -> dict[str, object]:
     """The values of `-p KEY=VALUE`, read as YAML. Raises UserError for one that is no pair, or no YAML."""
-    import yaml
+    from eai.inputs import yaml_value
 
     parts = [text.partition("=") for text in given or []]
     if bare := [key for key, equals, _ in parts if not equals]:
         raise UserError(f"-p {bare[0]}", "-p KEY=VALUE")
-    try:
-        return {key: yaml.safe_load(value) for key, _, value in parts}
-    except yaml.YAMLError:
-        raise UserError(f"a value of {[key for key, _, _ in parts]} is not YAML", "a number, a name or a list such as [1, 8]") from None
+    return {key: yaml_value(value, f"-p {key}") for key, _, value in parts}
 
 
 def trace_text(answer: dict) -> str:

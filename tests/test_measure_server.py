@@ -33,7 +33,7 @@ from eai.power.window import MAKERS
 from eai.servers import load, told_quantization
 from eai.serving import served
 from eai.serving.client import Reply, endpoint
-from eai.serving.served import UNVERIFIED, ServedWork, require
+from eai.serving.served import UNVERIFIED, ServedWork, least_cpu_s, require
 from eai.serving.session import DIALECTS, Prompts, Session
 from eai.serving.tally import Tally
 from eai.settings import EMBEDDED_MODEL
@@ -180,6 +180,21 @@ def test_a_process_that_does_not_do_the_work_is_not_believed():
     assert windows["status"].tolist() == ["invalid"] and "something else computes" in windows["reason"].iloc[0]
 
 
+def test_a_light_server_is_believed():
+    """It only sends: well under one hundredth of a thread at one request in flight, and yet more than the sending itself must cost."""
+    with fake_process(ttft_s=0.05, itl_s=0.02) as (url, _):
+        windows, _, lines = measured(sweep(url, window_s=1.5))
+    assert windows["status"].isin(["ok", "short_window"]).all(), windows["reason"].tolist()
+    assert "Each window ends within" in lines[0]
+
+
+def test_a_model_cannot_run_in_less_than_its_operations():
+    """7.6e9 parameters, two operations each and token: 100 tokens take 0.4 s of the fastest thread there is."""
+    tally = Tally([Reply(0.0, 0.0, 2.0, tuple(0.01 * k for k in range(1, 101)), 10, 100, True)], 0.0, 2.0, load("closed:1"))
+    assert 0.3 < least_cpu_s("Qwen/Qwen2.5-7B-Instruct", tally) < 0.5
+    assert least_cpu_s("nobody/knows-this", tally) == pytest.approx(100 * 5e-6)
+
+
 def test_a_window_measured_inside_a_running_event_loop():
     """As in a notebook, whose cells run inside one."""
 
@@ -258,6 +273,7 @@ def test_a_dead_server_is_one_line_and_nothing_is_written(scratch):
         ({"fault": "silent"}, "failed", "no text for 0.5 s"),
         ({"busy": 999, "retry_after": "0"}, "failed", "HTTP 429: busy"),
         ({"template_tokens": 90}, "failed", "template"),
+        ({"told": 136}, "invalid", "136 output tokens where max_tokens is 16"),
     ],
 )
 def test_a_server_that_cannot_be_measured_is_a_row_with_its_reason(behaviour, status, words):
@@ -270,7 +286,7 @@ def test_a_server_that_cannot_be_measured_is_a_row_with_its_reason(behaviour, st
 def test_a_server_that_dies_costs_its_windows_and_nothing_before_them():
     """Killed in the second window: that one and the third are rows; against a new server only they are measured again."""
     loads = ["closed:1", "closed:2", "closed:3"]
-    given = {"ttft_s": 0.0, "itl_s": 0.005, "burn_s": 0.002}
+    given = {"ttft_s": 0.0, "itl_s": 0.01, "burn_s": 0.006}
     with fake_process(**given) as (url, process):
 
         def kill_in_the_second(line):

@@ -1,6 +1,7 @@
 """Traffic against a server whose every token has a known time: counts, latencies and arrivals against theory, faults as one line each."""
 
 import asyncio
+import dataclasses
 import itertools
 import math
 import time
@@ -14,10 +15,10 @@ from scipy import stats
 
 from eai.errors import UserError
 from eai.servers import Load, load
-from eai.serving.client import Client, Reply, StreamError, completion, endpoint, event_of
+from eai.serving.client import Client, Reply, StreamError, completion, endpoint, event_of, longest_s
 from eai.serving.session import Prompts, Session, fitted, models
 from eai.serving.tally import Tally
-from eai.serving.traffic import Traffic, arrivals_s
+from eai.serving.traffic import Beat, Traffic, arrivals_s
 
 OUT = 16
 
@@ -417,6 +418,179 @@ def test_no_usage_means_pieces_are_counted_and_said():
     assert found.ok and not found.by_usage and found.tokens_out == OUT / 4 and found.tokens_in is None
     assert "tokens_from_pieces" in Tally([found], 0.0, time.monotonic(), Load(concurrency=1)).flags(16, OUT)
     assert Tally([found], 0.0, time.monotonic(), Load(concurrency=1)).columns()["tokens_in"] is None
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (136, "usage of 136 output tokens where max_tokens is 16"),
+        (1, "usage of 1 output tokens in 16 pieces of text"),
+        (0, "usage of 0 output tokens in 16 pieces of text"),
+        (-5, "usage of -5 output tokens in 16 pieces of text"),
+        (10**15, "usage of 1000000000000000 output tokens where max_tokens is 16"),
+    ],
+)
+def test_counts_that_cannot_be_spoil_the_window(told, words):
+    """A piece of text holds a token at least, and nobody may send more than was asked for: a server looked 8 times too cheap."""
+    found = ask(Behaviour(ttft_s=0.0, itl_s=0.0, told=told))
+    assert found.ok and found.miscount == words
+    tally = Tally([found], found.due_s - 1.0, found.ended_s, Load(concurrency=1))
+    assert tally.verdict() == {"status": "invalid", "reason": f"counts that cannot be: 1 x {words}"}
+
+
+def test_counts_that_can_be_are_believed():
+    for told in (None, 16):
+        assert ask(Behaviour(ttft_s=0.0, itl_s=0.0, told=told)).miscount == ""
+    assert ask(Behaviour(ttft_s=0.0, itl_s=0.0, per_piece=4)).miscount == "", "several tokens in a piece"
+    assert reply(0, 1, 1, 3, asked_tokens=3, asked_bytes=5).miscount == ""
+    assert "input tokens" in reply(0, 1, 1, 3, asked_bytes=5).__class__(0, 0, 1, (0.5,), 10**9, 1, True, asked_bytes=100).miscount
+
+
+def test_a_reply_that_was_cut_by_the_windows_edge_is_judged_too():
+    wrong = Reply(0.0, 0.0, 30.0, (1.0, 29.0), 10, 1, True)
+    assert Tally([wrong, *[reply(0, 1, 1, 3)] * 9], 0.5, 10.0, Load(concurrency=1)).verdict()["status"] == "invalid"
+
+
+class Raw:
+    """A server that answers every request with the same bytes: `first`, then `again` for ever with a pause, or the end."""
+
+    def __init__(self, first: bytes, again: bytes = b"", pause_s: float = 0.01, ends: bool = True):
+        self.first, self.again, self.pause_s, self.ends = first, again, pause_s, ends
+
+    async def serve(self, reader, writer) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        echoed = next((line for line in head.split(b"\r\n") if line.lower().startswith(b"authorization")), b"")
+        try:
+            writer.write(self.first.replace(b"HEADER", echoed))
+            while self.again or not self.ends:
+                writer.write(self.again)
+                await writer.drain()
+                await asyncio.sleep(self.pause_s)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    async def reply(self, timeout_s: float = 0.2, key: str = "") -> Reply:
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        here = endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", {"EAI_API_KEY": key})
+        async with Client(here, time.monotonic, timeout_s) as client:
+            found = await client.ask({"model": "m", "max_tokens": OUT}, time.monotonic())
+        server.close()
+        return found
+
+
+SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+PIECE = b'data: {"choices": [{"delta": {"content": "w"}}]}\n\n'
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+
+
+def page(text: bytes) -> bytes:
+    return JSON % (len(text), text)
+
+
+@pytest.mark.parametrize(
+    ("raw", "failure", "words"),
+    [
+        (Raw(b"", ends=False), "timeout", "no text for 0.2 s"),
+        (Raw(b"HTTP/1.1 200 OK\r\n", b"X-More: 1\r\n"), "timeout", "no text for 0.2 s"),
+        (Raw(SSE, b": ping\n\n"), "timeout", "no text for 0.2 s"),
+        (Raw(SSE, PIECE, 0.09), "timeout", "no end of the reply in time"),
+        (Raw(SSE, PIECE, 0.0), "broken", "does not heed max_tokens"),
+        (Raw(SSE, b"x" * 1_000_000, 0.0), "broken", "without an end"),
+        (Raw(SSE + PIECE), "broken", "cut off"),
+        (Raw(SSE + b"data: " + b"[" * 100_000 + b"\n\n"), "broken", "not JSON"),
+        (Raw(SSE + b'data: {"choices": [], "usage": {"completion_tokens": "16"}}\n\n'), "broken", "no count"),
+        (Raw(SSE + b'data: {"choices": [], "usage": {"completion_tokens": 2.5}}\n\n'), "broken", "no count"),
+        (Raw(SSE + b'data: {"choices": [], "usage": {"completion_tokens": true}}\n\n'), "broken", "no count"),
+        (Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort"), "broken", "cut off"),
+        (Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), "broken", "no HTTP"),
+        (Raw(b"\x16\x03\x01 no HTTP at all\r\n\r\n"), "broken", "no HTTP"),
+        (Raw(b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n"), "http", "HTTP 302"),
+        (Raw(page(b"\xff\xfe")), "broken", "not JSON"),
+        (Raw(page(b"null")), "broken", "no completion"),
+        (Raw(b"HTTP/1.1 503 x\r\nRetry-After: inf\r\nContent-Length: 0\r\n\r\n"), "http", "HTTP 503"),
+        (Raw(b"HTTP/1.1 429 x\r\nRetry-After: 999999\r\nContent-Length: 0\r\n\r\n"), "http", "HTTP 429"),
+    ],
+)
+def test_a_hostile_server_ends_as_one_line_within_the_stated_time(raw, failure, words):
+    began_s = time.monotonic()
+    found = asyncio.run(raw.reply())
+    assert found.failure == failure and words in found.reason and "\n" not in found.reason and len(found.reason) <= 160
+    assert time.monotonic() - began_s < longest_s(0.2, OUT) + 3.0, "3 s for a busy machine"
+
+
+def test_an_interim_answer_is_not_the_answer():
+    whole = page(b'{"choices": [{"message": {"content": "w"}}], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}')
+    found = asyncio.run(Raw(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 3 + whole).reply())
+    assert found.ok and (found.tokens_in, found.tokens_out) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        Raw(b'HTTP/1.1 400 x\r\nConnection: close\r\n\r\n{"error": {"message": "you sent HEADER"}}'),
+        Raw(SSE + b'data: {"error": {"message": "you sent HEADER"}}\n\n'),
+        Raw(SSE + b"HEADER\n\n"),
+        Raw(b"HTTP/1.1 400 x\r\nConnection: close\r\n\r\n" + b"x" * 130 + b"HEADER"),
+    ],
+)
+def test_a_key_that_a_server_sends_back_is_not_written(raw):
+    found = asyncio.run(raw.reply(key="sk-very-secret-key"))
+    assert not found.ok and "secret" not in found.reason and "sk-" not in found.reason
+
+
+def test_a_key_that_cannot_be_a_header_is_one_line():
+    for key in ("a\r\nX-Evil: 1", "schlüssel"):
+        with pytest.raises(UserError, match="EAI_API_KEY"):
+            endpoint("http://localhost:1", {"EAI_API_KEY": key})
+    assert endpoint("http://localhost:1", {"EAI_API_KEY": "sk-1\n"}).key == "sk-1"
+
+
+def test_a_server_that_fails_after_good_replies_ends_the_traffic():
+    """The first replies, those of the negotiation and the prompts' fitting among them, are good; then all hang."""
+    with FakeServer(Behaviour(ttft_s=0.0, itl_s=0.0, fails_after=12)) as server:
+        traffic = Session(endpoint(server.url), "fake", 0.3).open().traffic(load("closed:4"), 40, OUT, time.monotonic)
+        traffic.start()
+        until_s = time.monotonic() + 20
+        while traffic.is_running and time.monotonic() < until_s:
+            time.sleep(0.05)
+        traffic.stop(1.0)
+    assert "the last" in traffic.fault and "no text for 0.3 s" in traffic.fault and traffic.fault_status == "timeout"
+    assert any(r.ok for r in traffic.replies)
+
+
+def test_a_client_that_is_late_says_so():
+    """Requests that left late; a thread that woke late; a thread that had no rest; and none of it."""
+    good = [reply(0.1 * k, 0.1 * k + 0.1, 0.02, 3) for k in range(20)]
+    late = [dataclasses.replace(r, sent_s=r.due_s + 0.02) for r in good]
+    calm, slow = ([Beat(0.01 * k, late_s, 0.001 * k) for k in range(200)] for late_s in (0.0005, 0.02))
+    busy = [Beat(0.01 * k, 0.0005, 0.0095 * k) for k in range(200)]
+    for replies, beats, expected in ((good, calm, False), (late, calm, True), (good, slow, True), (good, busy, True)):
+        assert Tally(replies, 0.0, 3.0, Load(concurrency=1), beats).is_client_late() is expected
+    six = [dataclasses.replace(r, sent_s=r.due_s + 0.006, moments_s=tuple(m + 1.0 for m in r.moments_s)) for r in good]
+    assert not Tally(six, 0.0, 3.0, Load(concurrency=1)).is_client_late(), "6 ms are less than 5 % of a first token after 1.1 s"
+
+
+def test_what_left_is_stamped_when_it_left():
+    """A server that reads nothing for 0.3 s while 40 MB wait to be sent."""
+
+    async def slow(reader, writer):
+        await asyncio.sleep(0.3)
+        await reader.readuntil(b"\r\n\r\n")
+        while len(await reader.read(1 << 20)):
+            pass
+
+    async def once():
+        server = await asyncio.start_server(slow, "127.0.0.1", 0, limit=1 << 16)
+        here = endpoint(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", {})
+        async with Client(here, time.monotonic, 2.0) as client:
+            found = await client.ask({"model": "m" * 40_000_000, "max_tokens": 1}, time.monotonic())
+        server.close()
+        return found
+
+    found = asyncio.run(once())
+    assert found.sent_s - found.due_s > 0.3
 
 
 @pytest.mark.parametrize(

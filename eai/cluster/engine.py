@@ -24,6 +24,7 @@ from eai.cluster import forecast, single, slurm
 from eai.cluster.progress import Progress, View
 from eai.cluster.single import COORDINATOR, kill_below
 from eai.errors import UserError
+from eai.inputs import too_long, yaml_mapping
 from eai.plan import Failure, Job, named_gpus, state_dir
 from eai.settings import Sweep
 from eai.store import write_json
@@ -48,7 +49,7 @@ class Options:
     def folder(self) -> Path:
         """The profile's folder. Raises UserError if there is none."""
         folder = WORKFLOW / "profiles" / self.profile if self.profile in PROFILES else Path(self.profile)
-        if not (folder / "config.yaml").is_file():
+        if too_long(str(folder)) or not (folder / "config.yaml").is_file():
             raise UserError(
                 f"no profile '{self.profile}'", f"{' or '.join(PROFILES)}, or a folder with a config.yaml", f"see {WORKFLOW.name}/"
             )
@@ -56,10 +57,8 @@ class Options:
 
     @property
     def _content(self) -> dict:
-        """The profile's settings."""
-        import yaml
-
-        return yaml.safe_load((self.folder / "config.yaml").read_text())
+        """The profile's settings. Raises UserError for a file that is none."""
+        return yaml_mapping(self.folder / "config.yaml", "a profile of Snakemake")
 
     @property
     def is_slurm(self) -> bool:
@@ -69,7 +68,8 @@ class Options:
     @property
     def partition(self) -> str:
         """The partition of Slurm that the profile names, empty if it leaves that to the cluster."""
-        pairs = (str(entry).partition("=") for entry in self._content.get("default-resources", ()))
+        given = self._content.get("default-resources") or ()
+        pairs = (str(entry).partition("=") for entry in (given if isinstance(given, list) else [given]))
         return next((value.strip("'\"") for name, _, value in pairs if name == "slurm_partition"), "")
 
 

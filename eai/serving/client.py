@@ -44,7 +44,7 @@ FIRST_TIMEOUTS, STEADY_TOKENS = 3.0, 64
 """A reply may take three times `timeout_s`, and once more for each 64 tokens: a server that trickles is given up."""
 RUNAWAY = 2
 """Pieces of text, as a multiple of max_tokens, after which a reply is broken off: the server does not heed it."""
-MOST_BYTES = 1 << 24
+MOST_BYTES = 1 << 22
 """Longest line of a stream and longest reply in one piece."""
 MOST_SAID = 10_000
 """Characters of a server's own words that are looked at."""
@@ -294,7 +294,7 @@ class _Answer:
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
         self.tokens_cached = 0
-        self.finished, self.content = False, b""
+        self.finished, self.content = False, bytearray()
         self._most_pieces = most_pieces
 
     @property
