@@ -341,22 +341,46 @@ def _neutral(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
-def write_result(experiment: str | Path, name: str, frame: pd.DataFrame) -> Path:
-    """Write `summary` or `comparisons` of an experiment as CSV, replacing the old one at once; returns its path."""
-    path = experiment_dir(experiment) / f"{name}.csv"
+def results_dir(experiment: str | Path, results: str | Path = "") -> Path:
+    """Where the tables made from an experiment go: `results` if named, else its own folder.
+
+    The recorded sample and the published campaigns are committed: looking at them changes nothing, so theirs go to the user's
+    `runs()/<name>`.
+    """
+    if results:
+        return Path(results).resolve()
+    root = experiment_dir(experiment)
+    committed = any(root.is_relative_to(folder) for folder in (paths.SAMPLE, paths.MEASURED))
+    return paths.runs() / root.name if committed else root
+
+
+def write_result(experiment: str | Path, name: str, frame: pd.DataFrame, results: str | Path = "") -> Path:
+    """Write `summary`, `comparisons`, ... of an experiment as CSV into `results_dir`, replacing the old one at once; returns its path.
+
+    Where the committed table says the same, that one stands and no copy is kept: a copy would outlive the next release of the data.
+    """
+    path, beside = results_dir(experiment, results) / f"{name}.csv", experiment_dir(experiment) / f"{name}.csv"
+    words = frame.select_dtypes(exclude="number").columns
+    text = frame.assign(**{c: frame[c].map(_neutral) for c in words}).to_csv(index=False, float_format="%.10g")
+    if path != beside and not results and beside.exists() and beside.read_text(encoding="utf-8") == text:
+        path.unlink(missing_ok=True)
+        return beside
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".csv.tmp")
-    text = frame.select_dtypes(exclude="number").columns
-    frame.assign(**{c: frame[c].map(_neutral) for c in text}).to_csv(temporary, index=False, float_format="%.10g")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
     return path
 
 
-def read_result(experiment: str | Path, name: str) -> pd.DataFrame:
-    """The `summary` or `comparisons` table of an experiment. Raises UserError if it was not written yet."""
-    path = experiment_dir(experiment) / f"{name}.csv"
-    if not path.exists():
-        raise UserError(f"{path} does not exist", f"the {name} table of an experiment", "run the analyze notebook on it first")
+def read_result(experiment: str | Path, name: str, results: str | Path = "") -> pd.DataFrame:
+    """The `summary`, `comparisons`, ... of an experiment: the user's own where there is one, else the one beside its windows.
+
+    Raises UserError if it was not written yet.
+    """
+    places = [folder / f"{name}.csv" for folder in (results_dir(experiment, results), experiment_dir(experiment))]
+    path = next((path for path in places if path.exists()), None)
+    if path is None:
+        raise UserError(f"{places[0]} does not exist", f"the {name} table of an experiment", "run the notebook `analyze`, then `compare`, first")
     frame = pd.read_csv(path)
     for c in frame.select_dtypes(exclude="number").columns:
         frame[c] = frame[c].map(lambda v: v[1:] if isinstance(v, str) and v[:1] == "'" and _FORMULA.match(v) else v)

@@ -1,28 +1,19 @@
 """Each configuration against the baseline of its stratum: ratio with interval, tests and what may be said.
 
-A stratum is everything that must be the same for a ratio to mean quantization: GPU, model, weights, batch, input and output
-tokens, task. Pairs are blocks of one job, that is of one card, so the gain of its sensor cancels; its offset does not: it moves
-both energies by the same watts, which is a different share of each.
-
-Do two factors act together more than each by itself? Synergy as the interaction term of a two-way model on log energy.
-
-Energy is multiplicative: if quantization saves 20 % and a GPU saves 30 %, independence means 1 - 0.8 x 0.7 = 44 % together, not
-50 %. On the logarithm that is a sum, so an interaction of zero (a factor of 1) says "they just multiply". A claim of synergy
-needs an interval that leaves out 1, on the side that saves.
-
-What the blocks at hand could have shown, and what more of them would: power of the paired comparison over the true ratio.
-
-Did it get worse? Two experiments, configuration by configuration: a regression is shown, excluded, or neither.
-
-"Not significant" is no acquittal: that nothing got worse by more than the limit is shown only where the whole interval lies below it
-(non-inferiority). Blocks of two experiments do not pair, so this is Welch's test; on the same card its offset and gain are common.
+A stratum is everything that must be the same for a ratio to mean quantization: GPU, model, weights, batch, lengths, task, and where and
+how it ran. Pairs are blocks of one job, that is of one card, so the gain of its sensor cancels; its offset does not: it moves both
+energies by the same watts, which is a different share of each. Blocks that name the same work on two cards pair across them, and then
+nothing cancels. The same machinery compares the levels of any factor and two experiments; synergy, crossovers and the power of the blocks
+stand beside it.
 """
+
+import json
 
 import numpy as np
 import pandas as pd
 
 from eai import schema, strategies
-from eai.analyze.selection import CONFIGURATION, Selection, as_run, block_means, in_order, select
+from eai.analyze.selection import CONFIGURATION, Selection, as_run, block_means, in_order, select, split_options
 from eai.errors import UserError
 from eai.stats import comparisons as tests
 from eai.stats import planning
@@ -36,6 +27,9 @@ AS_RUN = {
     "cpu_s_per_token": "cpu_s_per_request",
 }
 """What is compared where a task ran over its items as they come: an item, whose tokens are the model's choice."""
+WHERE = {"engine", "engine_version", "num_gpus", "gpus", "tp", "pp", "dp", "ep", "tensor_parallel", "expert_parallel", "data_parallel"}
+WHERE |= {"pipeline_parallel", "server", "load", "kv_cache", "cache", "compile", "fewshot", "limit", "version"}
+"""Options that say where and how it ran, or which items: rows that differ in one of them are never compared as strategies."""
 METRICS = ("energy_j_per_token", "throughput_tok_s", "power_mean_w", "cpu_s_per_token", "window_energy_j", *AS_RUN.values())
 ENERGY_METRICS = ("energy_j_per_token", "energy_j_per_request", "power_mean_w", "window_energy_j")
 
@@ -79,37 +73,40 @@ def compare_blocks(
     logs = log_values(blocks, metric)
     table = with_differences(table, logs)
     table = judged(table, metric, margin)
-    tasks = as_run(table)
-    if tasks.any() and metric in AS_RUN:
-        named = AS_RUN[metric] if tasks.all() else f"{metric} or {AS_RUN[metric]}"
-        table["family"] = table["family"].str.replace(metric, named, n=1, regex=False)
-    return table.assign(metric=np.where(tasks, AS_RUN.get(metric, metric), metric))
+    table["metric"] = compared(table, metric)
+    known = int(np.isfinite(table["p"]).sum())
+    return table.assign(family=f"{' or '.join(sorted(set(table['metric'])))} against the baseline, {known} comparisons")
 
 
-def match_baselines(configurations: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
+def match_baselines(configurations: pd.DataFrame, baseline: str | None = None, stratum: list[str] | None = None) -> pd.DataFrame:
     """The configurations with `baseline` (a strategy), `baseline_id` and, where there is none, `reason`.
 
-    Where a stratum holds the baseline strategy under several options, the one with the same options is taken, else the one with
-    none; where neither is unique there is no baseline. A task's options (version, examples, limit) must be the same. Raises UserError for
-    a named baseline that no stratum has.
+    `stratum`: the columns that must agree (STRATUM by default). Options must agree too: those that say where and how it ran (WHERE),
+    those of a task, and whatever else the baseline's own rows state; an option that only the other strategy knows is part of that
+    strategy. A baseline under another option is compared with the plain one. Raises UserError for a named baseline that the experiment
+    does not have.
     """
+    stratum = STRATUM if stratum is None else list(stratum)
     table = configurations[["configuration_id", *CONFIGURATION]].reset_index(drop=True)
     if baseline is not None and baseline not in set(table["quantization"]):
         raise UserError(
             f"baseline {baseline} was not measured", f"one of {', '.join(sorted(set(table['quantization'])))}", "name another baseline"
         )
     table["baseline"] = baseline or table["gpu"].map(strategies.default_baseline)
-    candidates = table[table["quantization"] == table["baseline"]]
-    plain = candidates[candidates["options"].fillna("{}").isin(("{}", ""))]
-    same = _lookup(table, candidates, [*STRATUM, "options"])
-    default = _lookup(table, candidates, STRATUM).fillna(_lookup(table, plain, STRATUM)).mask(as_run(table))
-    table["baseline_id"] = same.fillna(default)
-    is_candidate = table["quantization"] == table["baseline"]
-    table.loc[is_candidate, "baseline_id"] = default[is_candidate].fillna(table["configuration_id"])
-    several = _lookup(table, candidates.drop_duplicates(STRATUM), STRATUM).notna() & ~as_run(table)
+    is_base = table["quantization"] == table["baseline"]
+    options = {text: json.loads(text or "{}") for text in table["options"].fillna("{}").unique()}
+    shared = WHERE | {k for text in table.loc[is_base, "options"].fillna("{}").unique() for k in options[text]}
+    where = {text: json.dumps({k: v for k, v in o.items() if k in shared}, sort_keys=True) for text, o in options.items()}
+    table["where"] = table["options"].fillna("{}").map(where)
+    candidates = table[is_base]
+    table["baseline_id"] = _lookup(table, candidates, [*stratum, "where"])
+    plain = _lookup(table, candidates[candidates["where"] == "{}"], stratum).mask(as_run(table))
+    table.loc[is_base, "baseline_id"] = plain[is_base].fillna(table["configuration_id"])
+    several = table.merge(candidates[stratum].drop_duplicates(), on=stratum, how="left", indicator=True)["_merge"].eq("both").to_numpy()
     missing = "no " + table["baseline"] + " in this stratum"
-    table["reason"] = np.where(table["baseline_id"].notna(), "", np.where(several, "several baselines that differ in options", missing))
-    return table
+    why = np.where(several, "no " + table["baseline"] + " with the same options in this stratum", missing)
+    table["reason"] = np.where(table["baseline_id"].notna(), "", why)
+    return table.drop(columns="where")
 
 
 def _lookup(table: pd.DataFrame, candidates: pd.DataFrame, on: list[str]) -> pd.Series:
@@ -122,9 +119,11 @@ def _lookup(table: pd.DataFrame, candidates: pd.DataFrame, on: list[str]) -> pd.
 def log_values(blocks: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The logarithm of the metric (of a task: of its AS_RUN) by configuration, job and block.
 
-    The sensor's relative uncertainties stand beside it where it is an energy.
+    The sensor's relative uncertainties stand beside it where it is an energy. Two rows of one `place` and `block` are a pair: the place
+    is the job, or nothing where the block names the same work in every job.
     """
     frame = blocks[["configuration_id", "job", "block"]].copy()
+    frame["place"] = blocks["job"].mask(blocks["shared"], "") if "shared" in blocks else blocks["job"]
     with np.errstate(divide="ignore", invalid="ignore"):
         values = (
             blocks[metric].mask(blocks["as_run"], blocks[AS_RUN[metric]]) if metric in AS_RUN and "as_run" in blocks else blocks[metric]
@@ -153,19 +152,35 @@ def with_differences(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pair_moments(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
-    """Mean, sd and number of the log ratios of blocks that hold both, and what the common offset does to their ratio.
+    """Mean, sd and number of the log ratios of blocks that hold both, and what the sensors do to their ratio."""
+    both = pairs(table, logs)
+    groups = both.groupby("configuration_id")
+    frame = groups.agg(
+        mean_pair=("log_ratio", "mean"), sd_pair=("log_ratio", "std"), n_pairs=("log_ratio", "size"), u_pair=("u_log", "mean")
+    )
+    return frame.assign(u_pair=frame["u_pair"].abs())
 
-    One card's offset shifts both energies by the same watts: relative shifts subtract, u = |u_offset/E - u_offset/E_base|.
+
+def pairs(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
+    """One row a pair of blocks: configuration_id, baseline_id, job, block, log_ratio, u_log.
+
+    `table`: configuration_id and baseline_id (`match_baselines`); `logs`: `log_values`. One card's offset shifts both energies by the same
+    watts: relative shifts subtract, u = u_offset/E - u_offset/E_base. Between two cards offset and gain of both remain.
     """
     links = table.loc[table["baseline_id"].notna(), ["configuration_id", "baseline_id"]]
-    own = links.merge(logs, on="configuration_id")
+    links = links[links["configuration_id"] != links["baseline_id"]]
+    place = ["place", "block"]
+    if logs.duplicated(["configuration_id", *place]).any():
+        keep = {"job": "first", "log": "mean", "u_offset_relative": "mean", "u_gain_relative": "mean"}
+        logs = logs.groupby(["configuration_id", *place], sort=False).agg(keep).reset_index()
+    both = links.merge(logs, on="configuration_id")
     base = logs.rename(columns={"configuration_id": "baseline_id"})
-    both = own.merge(base, on=["baseline_id", "job", "block"], suffixes=("", "_base"))
-    both["ratio"] = both["log"] - both["log_base"]
-    both["shift"] = both["u_offset_relative"] - both["u_offset_relative_base"]
-    groups = both.groupby("configuration_id")
-    frame = groups.agg(mean_pair=("ratio", "mean"), sd_pair=("ratio", "std"), n_pairs=("ratio", "size"), u_pair=("shift", "mean"))
-    return frame.assign(u_pair=frame["u_pair"].abs())
+    both = both.merge(base, on=["baseline_id", *place], suffixes=("", "_base"))
+    terms = both[["u_offset_relative", "u_offset_relative_base", "u_gain_relative", "u_gain_relative_base"]].astype(float)
+    apart = np.sqrt(np.log1p(terms**2).sum(axis=1))
+    common = both["u_offset_relative"] - both["u_offset_relative_base"]
+    both = both.assign(log_ratio=both["log"] - both["log_base"], u_log=common.where(both["job"] == both["job_base"], apart))
+    return both[["configuration_id", "baseline_id", "job", "block", "log_ratio", "u_log"]]
 
 
 def _moments(logs: pd.DataFrame) -> pd.DataFrame:
@@ -204,14 +219,14 @@ def judged(table: pd.DataFrame, metric: str, margin: float) -> pd.DataFrame:
     table["p"] = tests.p_value(d)
     table["p_holm"] = tests.adjust(table["p"])
     table["tost_p"] = tests.tost_p(d, margin)
-    table["tost_power"] = _planned_power(table, margin)
+    table["tost_power"] = planned_power(table, margin)
     table["outcome"] = tests.outcome(d, table["p_holm"], table["tost_p"], table["tost_power"])
     family = f"{metric} against the baseline, {int(np.isfinite(table['p']).sum())} comparisons"
     return table.assign(metric=metric, margin=margin, family=family)
 
 
-def _planned_power(table: pd.DataFrame, margin: float) -> np.ndarray:
-    """Power to show equivalence with the spread and number of blocks at hand."""
+def planned_power(table: pd.DataFrame, margin: float) -> np.ndarray:
+    """Power to show equivalence of each row of `with_differences`, with the spread and number of blocks at hand; NaN where not testable."""
     paired = table["method"] == "paired_t"
     harmonic = 1 / (1 / table["n"] + 1 / table["n_base"])
     sd_apart = np.sqrt(table["sd"] ** 2 / table["n"] + table["sd_base"] ** 2 / table["n_base"]) * np.sqrt(harmonic)
@@ -222,9 +237,19 @@ def _planned_power(table: pd.DataFrame, margin: float) -> np.ndarray:
     return tests.tost_power(np.where(testable, sd, np.nan), np.nan_to_num(n), margin, u_log=table["u_log"].fillna(0), df=np.nan_to_num(df))
 
 
+def equivalence_power(sd_log, n_pairs, margin: float, u_log=0.0) -> np.ndarray:
+    """Power to show equivalence within `margin` if the true ratio is 1, for pairs whose log ratios spread by `sd_log` (stats.tost_power)."""
+    return tests.tost_power(np.asarray(sd_log, float), np.asarray(n_pairs, float), margin, u_log=np.asarray(u_log, float))
+
+
+def compared(table: pd.DataFrame, metric: str) -> pd.Series:
+    """The metric that each row is really compared in: of a task run as its items come that of an item (AS_RUN)."""
+    return pd.Series(np.where(as_run(table), AS_RUN.get(metric, metric), metric), table.index)
+
+
 FACTORS = ("gpu", "model", "batch_size", "input_tokens", "output_tokens", "task")
 SYNERGY_COLUMNS = ["quantization", "factor", "level", "reference", "ratio_at_level", "ratio_at_reference"]
-SYNERGY_COLUMNS += ["synergy", "synergy_low", "synergy_high", "n", "n_reference", "method", "p", "p_holm", "outcome"]
+SYNERGY_COLUMNS += ["synergy", "synergy_low", "synergy_high", "n", "n_reference", "method", "p", "p_holm", "outcome", "setup"]
 
 
 def block_ratios(selection: Selection, baseline: str | None = None) -> pd.DataFrame:
@@ -233,28 +258,27 @@ def block_ratios(selection: Selection, baseline: str | None = None) -> pd.DataFr
     The common material of interactions and crossovers; columns: configuration_id, the configuration, job, block, log_ratio.
     """
     configurations = selection.rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
-    matched = match_baselines(configurations, baseline).dropna(subset="baseline_id")
-    matched = matched[matched["configuration_id"] != matched["baseline_id"]]
-    blocks = block_means(selection.rows)[["configuration_id", "job", "block", "unit_energy_j"]]
-    own = matched.merge(blocks, on="configuration_id")
-    base = blocks.rename(columns={"configuration_id": "baseline_id", "unit_energy_j": "base_energy_j"})
-    both = own.merge(base, on=["baseline_id", "job", "block"])
-    return both.assign(log_ratio=np.log(both["unit_energy_j"] / both["base_energy_j"]))
+    matched = match_baselines(configurations, baseline)
+    found = pairs(matched, log_values(block_means(selection.rows), "energy_j_per_token"))
+    return matched.merge(found.drop(columns="baseline_id"), on="configuration_id")
 
 
 def synergy(ratios: pd.DataFrame, factor: str, reference=None) -> pd.DataFrame:
     """Interaction of quantization with `factor`: for each level, its ratio to the baseline over the ratio at the reference level.
 
-    `reference` defaults to the first level. Strata that differ in anything else are averaged within a
-    block first. Levels that share blocks (batch, task) are paired on block, levels on different cards are compared by Welch's test.
-    synergy < 1: the strategy saves more there. The family of Holm's correction is the table. Raises UserError for an unknown factor or
-    reference and for fewer than two levels.
+    `reference` defaults to the first level. Strata that differ in anything else but the setup are averaged within a block first; setups
+    (engine, number of GPUs, ...) stand apart. Levels that share blocks (batch, task) are paired on block, levels on different cards are
+    compared by Welch's test. synergy < 1: the strategy saves more there. Energy is multiplicative, so 1 says that the two just multiply.
+    The family of Holm's correction is the table. Raises UserError for an unknown factor or reference and for fewer than two levels.
     """
     levels = _levels(ratios, factor, reference)
     reference = levels[0]
-    means = ratios.groupby(["quantization", factor, "job", "block"], sort=True)["log_ratio"].mean().reset_index()
+    ratios = split_options(ratios)
+    means = ratios.groupby(["setup", "quantization", factor, "job", "block"], sort=True)["log_ratio"].mean().reset_index()
     rows = [
-        _interaction_row(rows, q, factor, level, reference) for q, rows in means.groupby("quantization", sort=False) for level in levels[1:]
+        _interaction_row(rows, q, factor, level, reference) | {"setup": setup}
+        for (setup, q), rows in means.groupby(["setup", "quantization"], sort=False)
+        for level in levels[1:]
     ]
     table = pd.DataFrame(rows)
     difference = tests.Difference(*(table[c].to_numpy(float) for c in ("mean", "se", "df", "u", "n_used")))
@@ -373,8 +397,7 @@ def regressions(before: Selection, after: Selection, limit: float = 0.03, metric
     if not table["in_both"].any():
         raise UserError("no configuration is in both experiments", "the same models, strategies, batches and lengths", "run the same sweep")
     worse = 1.0 if LOWER_IS_BETTER[metric] else -1.0
-    columns = ("mean_after", "sd_after", "n_after", "mean_before", "sd_before", "n_before", "u_log")
-    difference = tests.welch(*(table[c].to_numpy(float) for c in columns))
+    difference = tests.Difference(*(table[c].to_numpy(float) for c in ("log_ratio", "se_log", "df", "u_log", "n_pairs")))
     table["ratio"], table["ratio_low"], table["ratio_high"] = tests.ratio_interval(difference)
     distance = (worse * difference.mean - np.log1p(limit)) / difference.se
     table["p_regression"] = tests.adjust(tests.one_sided_p(distance, difference.df))
@@ -386,25 +409,17 @@ def regressions(before: Selection, after: Selection, limit: float = 0.03, metric
 
 
 def _both(before: Selection, after: Selection, metric: str) -> pd.DataFrame:
-    """Moments of both experiments by configuration, what the sensors add, and why a comparison cannot be made."""
-    moments = [_moments_of_both(s, metric).add_suffix(f"_{name}") for name, s in (("before", before), ("after", after))]
-    rows = pd.concat([before.rows, after.rows])[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
-    table = rows.join(moments[0], on="configuration_id").join(moments[1], on="configuration_id")
-    table["in_both"] = table["n_before"].notna() & table["n_after"].notna()
-    few = (table[["n_before", "n_after"]].min(axis=1) < 2) & table["in_both"]
-    table["reason"] = np.select([~table["in_both"], few], ["only in one experiment", "one block: a ratio without a spread"], default="")
-    table[["n_before", "n_after"]] = table[["n_before", "n_after"]].fillna(0).astype(int)
-    same_card = table["job_before"] == table["job_after"]
-    common = (table["offset_after"] - table["offset_before"]).abs()
-    apart = np.sqrt((table[["offset_before", "offset_after", "gain_before", "gain_after"]].astype(float) ** 2).sum(axis=1))
-    return table.assign(u_log=common.where(same_card, apart).fillna(0.0))
-
-
-def _moments_of_both(selection: Selection, metric: str) -> pd.DataFrame:
-    """Mean, sd and number of the logarithms, sensor terms and job of each configuration."""
-    groups = log_values(block_means(selection.rows), metric).groupby("configuration_id")
-    named = {"mean": ("log", "mean"), "sd": ("log", "std"), "n": ("log", "size"), "job": ("job", "first")}
-    return groups.agg(**named, offset=("u_offset_relative", "mean"), gain=("u_gain_relative", "mean"))
+    """The differences of both experiments by configuration: paired where blocks name the same work, else Welch; and why there is none."""
+    table = pd.concat([before.rows, after.rows])[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
+    table["baseline_id"], table["reason"] = "before " + table["configuration_id"], ""
+    parts = [log_values(block_means(s.rows), metric) for s in (before, after)]
+    parts[0]["configuration_id"] = "before " + parts[0]["configuration_id"]
+    parts[0]["place"] = parts[0]["place"].where(parts[0]["place"] == "", "before " + parts[0]["place"])
+    table = with_differences(table, pd.concat(parts, ignore_index=True))
+    table["n_after"], table["n_before"] = table["n"].fillna(0).astype(int), table["n_base"].fillna(0).astype(int)
+    table["in_both"] = (table["n_before"] > 0) & (table["n_after"] > 0)
+    table["reason"] = table["reason"].mask(~table["in_both"], "only in one experiment").where(table["method"] != "welch", "")
+    return table
 
 
 RATIO = ["ratio", "ratio_low", "ratio_high", "n", "method", "p", "p_holm", "outcome", "reason"]
@@ -461,6 +476,21 @@ def strategy_ratios(selection: Selection, baseline: str | None = None) -> pd.Dat
         counts = {outcome: int((group["outcome"] == outcome).sum()) for outcome in ("lower", "higher", "equivalent", "inconclusive")}
         rows.append(row | {"n_strata": int(group["ratio_to_baseline"].notna().sum())} | counts)
     return pd.DataFrame(rows)
+
+
+def with_ratios(summary: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
+    """The summary with the ratios of a comparisons table in place of its own: whatever baseline and test stood in the notebook.
+
+    A configuration that the comparisons do not name is a baseline: ratio 1 without an interval, or it was never usable.
+    """
+    columns = ["baseline", "ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high"]
+    energy = comparisons[comparisons["metric"].isin(["energy_j_per_token", "energy_j_per_request"])]
+    if energy.empty:
+        return summary
+    table = summary.drop(columns=columns, errors="ignore").merge(energy[["configuration_id", *columns]], on="configuration_id", how="left")
+    own = table["baseline"].isna()
+    table["ratio_to_baseline"] = table["ratio_to_baseline"].mask(own & (table["n_blocks"] > 0), 1.0)
+    return table.assign(baseline=table["baseline"].fillna(table["quantization"]))
 
 
 def _mean_ratio(name: str, table: pd.DataFrame) -> dict:

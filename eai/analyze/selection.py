@@ -1,11 +1,8 @@
-"""Which windows an analysis may use: one boundary, one basis, gross or net, and the rest counted with its reason.
+"""Which windows an analysis may use, and the means of blocks that every interval and comparison is built on.
 
-Two numbers of different boundaries (a GPU's board against a whole machine) or bases (measured against estimated) are two
-quantities, so nothing is ever averaged or compared across them. What is left out stays visible in `Selection.excluded`.
-
-Which rows are of a server, and how many requests their windows hold.
-
-One row a configuration and block: the replicates that every interval and comparison is built on.
+One boundary, one basis, gross or net: two numbers of different boundaries (a GPU's board against a whole machine) or bases (measured
+against estimated) are two quantities, so nothing is ever averaged or compared across them. What is left out stays visible in
+`Selection.excluded`. The block is the replicate: windows of one block ran on one load of the model.
 """
 
 import json
@@ -192,6 +189,25 @@ def requests_of(windows: pd.DataFrame) -> pd.Series:
 
 BLOCK = ["configuration_id", "job", "block"]
 NOMINAL = "nominal_window"
+SHARED_BLOCK = "shared_block"
+"""Flag of windows whose block names the same work in every job, such as the same prompts on two cards: it pairs across jobs."""
+TASK_OPTIONS = ("fewshot", "limit", "version")
+
+
+def split_options(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `task_options` (what makes a score comparable) and `setup` (where and how it ran): canonical JSON, `setup` empty for
+    none.
+
+    Rows that differ in `setup` (engine, number of GPUs, parallelism, cache, load of a server) are other choices, never one.
+    """
+    texts = table["options"].fillna("{}").astype(str)
+    parts = {}
+    for text in texts.unique():
+        options = json.loads(text or "{}")
+        own = {k: v for k, v in options.items() if k in TASK_OPTIONS}
+        rest = {k: v for k, v in options.items() if k not in TASK_OPTIONS}
+        parts[text] = [json.dumps(each, sort_keys=True, separators=(",", ":")) if each else "" for each in (own, rest)]
+    return table.assign(task_options=texts.map(lambda t: parts[t][0]), setup=texts.map(lambda t: parts[t][1]))
 
 
 def unit_energy(rows: pd.DataFrame) -> pd.Series:
@@ -209,12 +225,11 @@ def block_means(rows: pd.DataFrame) -> pd.DataFrame:
     holds several; NaN for a nominal window, which stands for rates of a source that states no totals. `unit_energy_j` is the
     compared cost: of an item of a task, of an output token otherwise. Per token is NaN where no token was produced.
     """
-    optional = ["cpu_time_s", "ttft_s", "memory_peak_gb", "model_bytes", "requests", "calls"]
+    optional = ["cpu_time_s", "ttft_s", "memory_peak_gb", "model_bytes", "requests", "calls", "tokens_in"]
     rows = rows.assign(**{c: np.nan for c in optional if c not in rows})
     rows = rows.assign(as_run=as_run(rows), requests=requests_of(rows))
     rows["passes"] = rows["calls"].where(rows["as_run"], 1.0).fillna(1.0).astype(float)
-    nominal = rows["flags"].map(lambda flags: NOMINAL in flags) if "flags" in rows else pd.Series(False, index=rows.index)
-    rows = rows.assign(nominal=nominal.astype(bool))
+    rows = rows.assign(nominal=_flagged(rows, NOMINAL), shared=_flagged(rows, SHARED_BLOCK))
     groups = rows.astype(dict.fromkeys(optional, float)).groupby(BLOCK, sort=False)
     sums = groups[["energy_j", "duration_s", "tokens_out", "passes"]].sum()
     sums["tokens_out"] = sums["tokens_out"].where(sums["tokens_out"] > 0)
@@ -240,4 +255,11 @@ def block_means(rows: pd.DataFrame) -> pd.DataFrame:
     systematic = groups[["u_offset_j", "u_gain_j"]].sum()
     blocks["u_offset_relative"] = systematic["u_offset_j"] / sums["energy_j"]
     blocks["u_gain_relative"] = systematic["u_gain_j"] / sums["energy_j"]
+    blocks["shared"] = groups["shared"].all()
+    blocks["work_in"], blocks["work_out"] = groups["tokens_in"].sum() / requests, sums["tokens_out"] / requests
     return blocks.reset_index()
+
+
+def _flagged(rows: pd.DataFrame, flag: str) -> pd.Series:
+    """Which windows carry a flag."""
+    return pd.Series([flag in flags for flags in rows["flags"]] if "flags" in rows else False, index=rows.index, dtype=bool)

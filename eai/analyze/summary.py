@@ -33,6 +33,7 @@ from eai.stats.intervals import cv_interval, log_t_from_moments, with_systematic
 
 GATE_OK = 0.02
 GATE_NOISY = 0.05
+MORE_THAN = f" % between blocks, more than {100 * GATE_NOISY:g} %"
 
 
 def summarize(
@@ -135,7 +136,11 @@ def _reasons(table: pd.DataFrame, excluded: pd.DataFrame) -> pd.Series:
     reasons = [by_configuration.get(c, "") for c in table["configuration_id"]]
     single = np.where(table["n_blocks"] == 1, "one block: no spread known", "")
     cards = np.where(table["n_jobs"] > 1, "blocks of several jobs: their cards' gains differ", "")
-    return pd.Series(["; ".join(filter(None, words)) for words in zip(reasons, single, cards, strict=True)], index=table.index)
+    cv = 100 * table["energy_cv"]
+    varies = np.where(
+        (table["gate"] == "rejected") & (table["n_blocks"] > 1), "energy varies by " + cv.map("{:.1f}".format) + MORE_THAN, ""
+    )
+    return pd.Series(["; ".join(filter(None, words)) for words in zip(reasons, single, cards, varies, strict=True)], index=table.index)
 
 
 def _with_perplexity(table: pd.DataFrame, items: pd.DataFrame | None) -> pd.DataFrame:

@@ -1,29 +1,20 @@
-"""Figures: `(table, ax) -> artists`; nothing is read, nothing is computed that a table does not hold.
+"""Figures: `(table, ax) -> artists`; nothing is read, nothing is computed that a table does not hold. Tasks stand in panels of their own.
 
-style     palette, labels from the registry, watermark, caption, deterministic save
-costs     cost per token and throughput by strategy and batch, with intervals
-ratios    forest plot of ratios to the baseline
-traces    power over time, where power was sensed
-study     heatmap, batch scaling, synergy, uncertainty budget
-quality   Pareto front, score against energy, score retained against energy saved, deployment matrix
-roofline  achieved flop/s under the roofs of the card
-load      the load curve of a server
-verdicts  verdicts on claims, counted
-power     how small a saving a number of blocks can show
-diagrams  the framework and the decision tree
+style      the look: palette, names, panels, message, doubts, caption, deterministic files; `show` for a notebook cell
+costs      cost and speed by strategy, against batch, by hardware, against a server's load; power over time
+ratios     forest plot of ratios to the baseline, synergy, power of the blocks, uncertainty budget
+decisions  Pareto front, score against energy, retention, deployment matrix in words, decision tree, framework, verdicts
+roofline   achieved flop/s under the roofs of the card
+findings   what each figure shows, in one computed sentence
+advice     predictions, rankings and shares of a bill
 """
 
-from eai.plots.costs import cost, crowded, throughput
-from eai.plots.diagrams import decision_tree, framework
-from eai.plots.load import load_curve
-from eai.plots.power import power_curves
-from eai.plots.quality import deployment_matrix, matrix_texts, pareto, quality, retention
-from eai.plots.ratios import forest
+from eai.plots import findings
+from eai.plots.costs import batch_scaling, best, cost, crowded, heatmap, load_curve, named_series, power_traces, sensed, throughput
+from eai.plots.decisions import decision_tree, framework, matrix_table, matrix_texts, pareto, quality, retention, verdicts
+from eai.plots.ratios import budget, forest, power_curves, synergy
 from eai.plots.roofline import roofline
-from eai.plots.study import batch_scaling, best, budget, heatmap, synergy
-from eai.plots.style import DRAWN, caption, figure, save, watermark
-from eai.plots.traces import power_traces, sensed
-from eai.plots.verdicts import verdicts
+from eai.plots.style import DRAWN, caption, figure, message, names, percent, save, show, watermark
 
 __all__ = [
     "DRAWN",
@@ -34,14 +25,19 @@ __all__ = [
     "cost",
     "crowded",
     "decision_tree",
-    "deployment_matrix",
     "figure",
+    "findings",
     "forest",
     "framework",
     "heatmap",
     "load_curve",
+    "matrix_table",
     "matrix_texts",
+    "message",
+    "named_series",
+    "names",
     "pareto",
+    "percent",
     "power_curves",
     "power_traces",
     "quality",
@@ -49,6 +45,7 @@ __all__ = [
     "roofline",
     "save",
     "sensed",
+    "show",
     "synergy",
     "throughput",
     "verdicts",

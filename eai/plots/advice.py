@@ -12,7 +12,7 @@ def fold_errors(errors: pd.DataFrame, ax: Axes) -> list:
 
     A row of refused predictions has no point: the folds' labels say how many were refused.
     """
-    tidy(ax)
+    tidy(ax, "y")
     folds, models = list(dict.fromkeys(errors["fold"])), sorted(errors["model"].unique())
     artists = [ax.axhline(1.0, color="0.3", linewidth=0.8)]
     for i, model in enumerate(models):

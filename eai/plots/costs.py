@@ -1,84 +1,112 @@
-"""Cost per token and throughput by strategy and batch size: points with intervals, never bars without."""
+"""What a unit of work costs: by strategy, against the batch, by hardware, against a server's load, and as power over time."""
 
-import json
-
+import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
-from eai.analyze.metrics import SPEEDS, TOKEN, UNITS, costed
-from eai.analyze.metrics import unit_label as cost_label
-from eai.plots.style import PALETTE, label, look, plain_ticks, tidy, title, watermark
+from eai.analyze.metrics import SPEEDS, TOKEN, UNITS, costed, unit_label
+from eai.plots.style import (
+    FONT_PT,
+    LINES,
+    MARKERS,
+    MOST_SERIES,
+    PALETTE,
+    SERIES,
+    WORDS,
+    arms,
+    colorbar,
+    known_strategies,
+    label,
+    label_lines,
+    legend,
+    look,
+    nothing,
+    panels,
+    plain_ticks,
+    scale,
+    series,
+    tidy,
+    title,
+    watermark,
+    word,
+)
 
-SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "batch_size")
-WORDS = {"batch_size": "batch {}", "input_tokens": "{} tok in", "output_tokens": "{} tok out", "weights": "{} weights"}
-LOG_SPAN = 5.0
-MOST_SERIES = 16
+MOST_TRACES = 12
+LOAD_SERIES = ("server", "model", "quantization", "input_tokens", "output_tokens")
 
 
 def cost(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
-    """Draw the cost per output token of each strategy, a series for each batch size (and whatever else varies); returns the artists.
+    """Draw what a unit of work costs under each strategy, a panel a task, a colour a batch size (or whatever else varies).
 
-    Tasks that ran as their items come are costed by the item, and the axis says so. `metric` is a column of the summary; its `_low`
-    and `_high` are drawn where the table has them. A point outside the gate (rejected) is hollow. Without any usable point the axes
-    say so. Beyond 16 series each is a small point without interval, in the colour of its GPU (or whatever varies first), whose median
-    stands out; the title says so.
+    A unit is an output token, or an item of a task that ran as its items come. `metric` is a column of the summary; its `_low` and
+    `_high` are drawn where the table has them. A point outside the gate (rejected) is hollow. Beyond 16 series each is a small point
+    without interval, in the colour of its GPU (or whatever varies first), whose median stands out.
     """
-    return _by_unit(summary, ax, metric, "unit_energy_j", UNITS)
+    return _by_strategy(summary, ax, metric, "unit_energy_j", UNITS)
 
 
 def throughput(summary: pd.DataFrame, ax: Axes) -> list:
-    """Draw the output tokens (of a task: items) per second of each strategy with intervals; returns the artists."""
-    return _by_unit(summary, ax, "throughput_tok_s", "units_per_s", SPEEDS)
+    """Draw the output tokens (of a task: items) per second of each strategy with intervals, a panel a task."""
+    return _by_strategy(summary, ax, "throughput_tok_s", "units_per_s", SPEEDS)
 
 
-def _by_unit(summary: pd.DataFrame, ax: Axes, metric: str, by_unit: str, words: dict[str, str]) -> list:
-    """A metric by strategy; by unit of work where the summary has tasks."""
+def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str, by_unit: str, words: dict[str, str]) -> list:
+    """Strategies from top to bottom, one series for each combination of what else varies; a metric of tokens by its unit of work."""
     table = costed(summary)
-    if metric not in TOKEN or not (table["unit"] == "item").any():
-        return _by_strategy(summary, ax, metric)
-    artists = _by_strategy(table, ax, by_unit)
-    ax.set_ylabel(cost_label(table, words))
+    column = by_unit if metric in TOKEN else metric
+    table = table[table[column].notna()]
+    if table.empty:
+        return nothing(ax, "no usable window")
+    artists, found = [], panels(ax, table)
+    for i, (each, _, rows) in enumerate(found):
+        tidy(each, "x")
+        artists += _dots(each, rows, column)
+        each.set_xlabel(unit_label(rows, words) if metric in TOKEN else label(metric))
+        if i == len(found) - 1:
+            legend(each)
+            artists += watermark(each, table)
     return artists
 
 
-def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str) -> list:
-    """Points with intervals: strategies on x, one series for each combination of what else varies."""
-    table = summary[summary[metric].notna()]
-    tidy(ax)
-    ax.set_ylabel(label(metric) if metric not in ("unit_energy_j", "units_per_s") else "")
-    if table.empty:
-        return [ax.text(0.5, 0.5, "no usable window", transform=ax.transAxes, ha="center", color="0.4")]
-    strategies = list(dict.fromkeys(table["quantization"]))
+def _dots(ax: Axes, table: pd.DataFrame, column: str) -> list:
+    """The points of one panel."""
+    rows_of = known_strategies(table)
     groups = list(series(table))
     common = _crowd(table) if len(groups) > MOST_SERIES else ""
+    if common:
+        groups = [(word(common, value) or str(value), rows) for value, rows in table.groupby(common, sort=True)]
     artists = []
-    for i, (name, rows) in enumerate(_by_level(table, common) if common else groups):
-        several = table[common].nunique() if common else len(groups)
-        offset = (i - (several - 1) / 2) * min(0.16, 0.7 / several)
-        x = rows["quantization"].map(strategies.index).to_numpy(float) + offset
-        draw = _medians if common else _points
-        artists += draw(ax, x, rows, metric, *look(i), name)
-    ax.set_xticks(
-        range(len(strategies)), strategies, rotation=20 if len(strategies) > 3 else 0, ha="right" if len(strategies) > 3 else "center"
-    )
-    _scale(ax, table[metric])
-    if len(groups) > MOST_SERIES:
-        of = f"; large: median of each {common.replace('_', ' ')}" if common else ""
-        title(ax, f"{len(groups)} series, named in the table{of}")
-    if common or 1 < len(groups) <= MOST_SERIES:
-        ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return artists + watermark(ax, table)
+    for i, (name, rows) in enumerate(groups):
+        shift = (i - (len(groups) - 1) / 2) * min(0.16, 0.7 / len(groups))
+        y = rows["quantization"].map(rows_of.index).to_numpy(float) + shift
+        color, marker = look(i)
+        shown = name if common or 1 < len(groups) <= MOST_SERIES else None
+        if common:
+            artists.append(ax.scatter(rows[column], y, c=color, s=4, alpha=0.4, linewidths=0))
+            middle = rows.groupby(y)[column].median()
+            artists.append(
+                ax.scatter(middle, middle.index, c=color, edgecolors="black", marker=marker, s=26, lw=0.7, zorder=3, label=shown)
+            )
+            continue
+        artists.append(ax.errorbar(rows[column], y, xerr=arms(rows, column), fmt="none", ecolor=color, elinewidth=1, capsize=2))
+        face = np.where((rows["gate"] == "rejected") if "gate" in rows else np.zeros(len(rows), bool), "white", color)
+        artists.append(ax.scatter(rows[column], y, c=face, edgecolors=color, marker=marker, s=22, linewidths=1, zorder=3))
+        ax.scatter([], [], c=color, edgecolors=color, marker=marker, s=22, label=shown)
+    ax.set_yticks(range(len(rows_of)), rows_of)
+    ax.set_ylim(len(rows_of) - 0.5, -0.5)
+    scale(ax, "x", table[column])
+    return artists
 
 
 def crowded(summary: pd.DataFrame, over: str = "") -> str:
-    """What a caption says of a figure of more than 16 series, which has no bars; empty for fewer.
-
-    `over`: the column on x where that is not the strategy.
+    """What a caption says of a figure of more than 16 series, which has no bars; empty for fewer. `over`: the column on x, if not
+    strategy.
     """
     table = summary[summary["n_blocks"] > 0]
-    groups = [rows.drop(columns=over) for _, rows in table.groupby("quantization")] if over else [table]
-    many = sum(len(list(series(rows))) for rows in groups) > MOST_SERIES
+    groups = [rows.drop(columns=over) for _, rows in table.groupby("quantization")] if over else [rows for _, rows in table.groupby("task")]
+    many = (sum if over else max)((len(list(series(rows))) for rows in groups), **({} if over else {"default": 0})) > MOST_SERIES
     return "Large or thick: medians over series; the 95 % interval of each stands in the table" if many else ""
 
 
@@ -87,62 +115,173 @@ def _crowd(table: pd.DataFrame) -> str:
     return next((c for c in SERIES if c in table and 1 < table[c].nunique() <= len(PALETTE)), "")
 
 
-def _by_level(table: pd.DataFrame, column: str) -> list[tuple[str, pd.DataFrame]]:
-    """Pairs (name, rows) of the levels of one column."""
-    return [(word(column, value) or str(value), rows) for value, rows in table.groupby(column, sort=True)]
+def batch_scaling(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
+    """Draw a metric against the batch size, both on log scales, a panel a task, each line labelled at its end.
+
+    Beyond 16 lines each is thin, in the colour of its strategy, whose median over the lines that have every size stands out.
+    """
+    table = costed(summary)
+    column = {"energy_j_per_token": "unit_energy_j", "throughput_tok_s": "units_per_s"}.get(metric, metric)
+    table = table[table[column].notna()]
+    artists, found = [], panels(ax, table)
+    for each, _, rows in found:
+        tidy(each, "both")
+        each.set_xscale("log", base=2)
+        each.set_yscale("log")
+        artists += _lines(each, rows, column)
+        each.set_xticks(sorted(rows["batch_size"].unique()), minor=False)
+        plain_ticks(each.xaxis)
+        each.minorticks_off()
+        plain_ticks(each.yaxis)
+        each.set_xlabel(label("batch_size"))
+        each.set_ylabel(unit_label(rows, SPEEDS if column == "units_per_s" else UNITS) if column != metric else label(metric))
+    return artists + watermark(found[-1][0], table)
 
 
-def series(table: pd.DataFrame):
-    """Pairs (name, rows): one for each combination of the columns that vary beside the strategy; options where they tell too little."""
-    varying = [c for c in SERIES if c in table and table[c].nunique() > 1]
-    if "options" in table and (table.groupby([*varying, "quantization"])["options"].nunique() > 1).any():
-        varying.append("options")
-    if not varying:
-        return [("", table)]
-    named = []
-    for key, rows in table.groupby(varying, sort=True):
-        words = [word(c, value) for c, value in zip(varying, key, strict=True)]
-        named.append((", ".join(filter(None, words)), rows))
-    return named
+def _lines(ax: Axes, table: pd.DataFrame, column: str) -> list:
+    """The lines of one panel and their names."""
+    lines = [
+        (strategy, name, rows.sort_values("batch_size"))
+        for strategy in known_strategies(table)
+        for name, rows in series(table[table["quantization"] == strategy].drop(columns="batch_size").assign(batch=table["batch_size"]))
+        for rows in [rows.rename(columns={"batch": "batch_size"})]
+    ]
+    colors = dict(zip(known_strategies(table), map(look, range(99)), strict=False))
+    artists, ends, sizes = [], [], table["batch_size"].nunique()
+    thin = len(lines) > MOST_SERIES
+    for i, (strategy, name, rows) in enumerate(lines):
+        color, marker = colors[strategy] if thin or len(lines) == len(colors) else look(i)
+        style = {"linewidth": 0.5, "alpha": 0.4} if thin else {"marker": marker, "markersize": 4, "linewidth": 1, "capsize": 2}
+        error = {} if thin else {"yerr": arms(rows, column)}
+        artists.append(ax.errorbar(rows["batch_size"], rows[column], color=color, **error, **style))
+        if not thin:
+            ends.append((rows["batch_size"].iloc[-1], rows[column].iloc[-1], ", ".join(filter(None, (strategy, name))), color))
+    for strategy in known_strategies(table) if thin else []:
+        own = [rows.set_index("batch_size")[column] for each, _, rows in lines if each == strategy]
+        middle = pd.concat([line for line in own if len(line) == sizes] or own).groupby(level=0).median()
+        color, marker = colors[strategy]
+        artists += ax.plot(middle.index, middle, color=color, marker=marker, markeredgecolor="black", linewidth=2)
+        ends.append((middle.index[-1], middle.iloc[-1], strategy, color))
+    return artists + label_lines(ax, ends)
 
 
-def word(column: str, value) -> str:
-    """A value of a series in words; options as `load closed:4`, nothing for those at their default and for the lengths of a task."""
-    if column == "options":
-        return ", ".join(f"{name} {option}" for name, option in json.loads(value or "{}").items())
-    if column in ("input_tokens", "output_tokens") and value == 0:
-        return ""
-    return WORDS.get(column, "{}").format(value)
+def heatmap(
+    table: pd.DataFrame,
+    ax: Axes,
+    value: str = "energy_j_per_token",
+    basis: pd.DataFrame | None = None,
+    notes: pd.DataFrame | None = None,
+) -> list:
+    """Draw a table of rows x columns (analyze.deployment.heatmap) with the number in every cell; an empty cell was not measured.
+
+    The colour is on a log scale, dark for more. `basis` is the summary that the table came from, for its doubts. `notes`, of the same
+    rows and columns (`best`), says under each number what it holds for.
+    """
+    numbers = table.to_numpy(float)
+    words = np.array([[f"{n:.3g}" if np.isfinite(n) else "not\nmeasured" for n in row] for row in numbers], object)
+    if notes is not None:
+        words = np.where(np.isfinite(numbers), words + "\n" + notes.to_numpy(object).astype(str), words)
+    norm = matplotlib.colors.LogNorm(np.nanmin(numbers), np.nanmax(numbers)) if np.nanmax(numbers) > np.nanmin(numbers) else None
+    style = {"fontsize": FONT_PT - (1 if notes is None else 2)}
+    sns.heatmap(table.astype(float), ax=ax, cmap="cividis_r", norm=norm, annot=words, fmt="", annot_kws=style, cbar=False)
+    image = ax.collections[0]
+    missing = [ax.text(j + 0.5, i + 0.5, "not\nmeasured", ha="center", va="center", color="0.4", fontsize=FONT_PT - 1)
+               for (i, j), n in np.ndenumerate(numbers) if not np.isfinite(n)]  # fmt: skip
+    ax.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns, rotation=35 if table.shape[1] > 4 else 0)
+    ax.set_yticks(np.arange(table.shape[0]) + 0.5, table.index, rotation=0)
+    ax.set(xlabel="", ylabel="")
+    plain_ticks(colorbar(ax, image, label(value)).ax.yaxis)
+    return [image, *missing, *(watermark(ax, basis) if basis is not None else [])]
 
 
-def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame, metric: str, color: str, marker: str, name: str) -> list:
-    """One series of points; hollow where the gate rejected the configuration."""
-    value = rows[metric].to_numpy(float)
-    low, high = (
-        rows[f"{metric}_{end}"].to_numpy(float) if f"{metric}_{end}" in rows else np.full(len(rows), np.nan) for end in ("low", "high")
+def best(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The lowest cost of each hardware and strategy (analyze.deployment.cells), and its interval, batch size and n in words."""
+    least = cells.loc[cells.groupby(["gpu", "quantization"], sort=False)["unit_energy_j"].idxmin()]
+    rows = least.to_dict("records")
+    words = [
+        f"[{r['unit_energy_j_low']:.3g}, {r['unit_energy_j_high']:.3g}]\nbatch {r['batch_size']}, n = {r['n_blocks']:.0f}" for r in rows
+    ]
+    numbers, notes = (
+        least.assign(words=words).pivot_table(index="gpu", columns="quantization", values=v, aggfunc="first", sort=False)
+        for v in ("unit_energy_j", "words")
     )
-    known = np.isfinite(low) & np.isfinite(high)
-    error = np.where(known, [value - low, high - value], 0.0)
-    bars = ax.errorbar(x, value, yerr=error, fmt="none", ecolor=color, elinewidth=1, capsize=2)
-    rejected = (rows["gate"] == "rejected").to_numpy() if "gate" in rows else np.zeros(len(rows), bool)
-    face = np.where(rejected, "white", color)
-    points = ax.scatter(x, value, c=face, edgecolors=color, marker=marker, s=22, linewidths=1, zorder=3)
-    ax.scatter([], [], c=color, edgecolors=color, marker=marker, s=22, label=name or None)
-    return [bars, points]
+    return numbers, notes.reindex_like(numbers)
 
 
-def _medians(ax: Axes, x: np.ndarray, rows: pd.DataFrame, metric: str, color: str, marker: str, name: str) -> list:
-    """The points of one level, small, and the median of each strategy, large."""
-    small = ax.scatter(x, rows[metric], c=color, s=4, alpha=0.4, linewidths=0)
-    middle = rows.groupby(x)[metric].median()
-    large = ax.scatter(middle.index, middle, c=color, edgecolors="black", marker=marker, s=26, linewidths=0.7, zorder=3, label=name)
-    return [small, large]
+def load_curve(loads: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
+    """Draw a column of the loads table against requests completed a second; each point carries its load, each line its name.
+
+    Closed loads are joined in the order of their concurrency, open ones are points of their own. A series for each server, model,
+    quantization and length. Only an energy carries the doubts about its basis: a time is measured, wherever the energy comes from.
+    """
+    tidy(ax, "y")
+    ax.set_xlabel(label("requests_per_s", "loads"))
+    ax.set_ylabel(label(metric, "loads"))
+    table = loads[loads[metric].notna()]
+    if table.empty:
+        return nothing(ax, "no usable window")
+    artists = []
+    for i, (name, rows) in enumerate(table.groupby(named_series(table), sort=False)):
+        for j, (kind, points) in enumerate(rows.groupby(rows["traffic"].str.partition(":")[0], sort=True)):
+            points, closed = points.sort_values("traffic_level"), kind == "closed"
+            style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[j], "linestyle": LINES[i % len(LINES)] if closed else ""}
+            named = ", ".join(filter(None, (name, kind)))
+            x, y = points["requests_per_s"], points[metric]
+            artists.append(ax.errorbar(x, y, yerr=arms(points, metric), label=named, markersize=4, linewidth=1, capsize=2, **style))
+            place = {"xytext": (4, 3)} if closed else {"xytext": (-4, -8), "ha": "right"}
+            for text, px, py in zip(points["traffic"].str.partition(":")[2], x, y, strict=True):
+                artists.append(ax.annotate(text, (px, py), textcoords="offset points", fontsize="x-small", color="0.3", **place))
+    ax.set_ylim(bottom=0)
+    ax.set_xlim(left=0, right=1.08 * table["requests_per_s"].max())
+    legend(ax, beside=False)
+    return artists + (watermark(ax, table) if metric.startswith("energy") else [])
 
 
-def _scale(ax: Axes, values: pd.Series) -> None:
-    """A log axis where the values span more than fivefold, else a linear one from zero: a cut axis exaggerates."""
-    if values.max() / values.min() > LOG_SPAN:
-        ax.set_yscale("log")
-        plain_ticks(ax.yaxis)
-    else:
-        ax.set_ylim(bottom=0)
+def named_series(table: pd.DataFrame) -> list[str]:
+    """For each row of loads the name of its series: what varies between the rows beside the load, empty where nothing does."""
+    varying = [c for c in LOAD_SERIES if table[c].nunique() > 1]
+    return [", ".join(WORDS.get(c, "{}").format(row[c]) for c in varying) for row in table[list(LOAD_SERIES)].to_dict("records")]
+
+
+def _is_power(samples: pd.DataFrame) -> pd.Series:
+    """Which readings are a power that a sensor gave (a limit is a setting)."""
+    field = samples["field"].astype(str)
+    return field.str.endswith("_w") & ~field.str.contains("limit")
+
+
+def sensed(samples: pd.DataFrame) -> bool:
+    """Whether any reading is a power: where not, there is no trace to draw."""
+    return bool(_is_power(samples).any())
+
+
+def power_traces(samples: pd.DataFrame, windows: pd.DataFrame, ax: Axes, block: int | None = None) -> list:
+    """Draw the sensed power of the windows of one block (the first by default) over time, a colour and dash a strategy.
+
+    `samples` (schema.SAMPLES) are power readings where the field's name ends in `_w`, limits apart. The grey band is where every window
+    drawn was still open: readings outside it are the pads that the edges of the integral need. At most 12 windows are drawn.
+    """
+    tidy(ax, "y")
+    ax.set_xlabel("time since the window began [s]")
+    ax.set_ylabel("power [W]")
+    power = samples[_is_power(samples)]
+    if power.empty:
+        return nothing(ax, "no sensor read power here")
+    block = power["block"].min() if block is None else block
+    chosen = windows[(windows["block"] == block) & windows["attempt"].isin(power["attempt"])]
+    drawn = chosen.head(MOST_TRACES)
+    rows_of, artists = known_strategies(windows), []
+    for window in drawn.to_dict("records"):
+        i = rows_of.index(window["quantization"])
+        style = {"color": PALETTE[i % len(PALETTE)], "linestyle": LINES[i % len(LINES)], "linewidth": 0.9, "label": window["quantization"]}
+        for _, trace in power[power["attempt"] == window["attempt"]].groupby(["device_id", "field"]):
+            trace = trace.sort_values("t_s")
+            began_s = window.get("start_s")
+            began_s = began_s if began_s is not None and np.isfinite(began_s) else trace["t_s"].iloc[0]
+            artists += ax.plot(trace["t_s"] - began_s, trace["value"], **style)
+    title(ax, f"block {block}: {len(drawn)} of {len(chosen)} windows")
+    ax.set_ylim(bottom=0)
+    legend(ax, handles=list({line.get_label(): line for line in artists}.values()))
+    edges = drawn.reindex(columns=["start_s", "stop_s"]).astype(float)
+    length_s = (edges["stop_s"] - edges["start_s"]).min()
+    band = [ax.axvspan(0.0, length_s, color="0.93", zorder=0)] if np.isfinite(length_s) else []
+    return [*artists, *band, *watermark(ax, drawn)]

@@ -1,84 +1,160 @@
-"""Forest plot: every ratio to its baseline with its interval, and what may be said of it."""
+"""Ratios and what they are worth: every ratio to its baseline, synergy of two choices, power of the blocks, where uncertainty comes
+from.
+"""
 
+import textwrap
+
+import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 
-from eai.plots.costs import SERIES, word
-from eai.plots.style import MOST_LINES, PALETTE, tidy, title, watermark
+from eai.analyze.summary import BUDGET_TERMS
+from eai.plots.style import (
+    FONT_PT,
+    MOST_LINES,
+    PALETTE,
+    WORDS,
+    arms,
+    legend,
+    look,
+    names,
+    nothing,
+    panels,
+    plain_ticks,
+    tidy,
+    title,
+    watermark,
+)
 
-LOOK = {
-    "lower": (PALETTE[2], "v"),
-    "higher": (PALETTE[1], "^"),
-    "equivalent": (PALETTE[0], "D"),
-    "inconclusive": ("0.45", "o"),
+OUTCOMES = {
+    "lower": (PALETTE[2], "v", "lower"),
+    "higher": (PALETTE[1], "^", "higher"),
+    "equivalent": (PALETTE[0], "D", "equal within the margin"),
+    "inconclusive": ("0.45", "o", "not decided by these blocks"),
+}
+"""Colour, marker and the words of each outcome that has a point."""
+QUANTITIES = {
+    "energy_j_per_token": "energy per output token",
+    "energy_j_per_request": "energy per item",
+    "requests_per_second": "items per second",
+    "cpu_s_per_request": "CPU time per item",
+    "throughput_tok_s": "throughput",
+    "power_mean_w": "mean power",
+    "cpu_s_per_token": "CPU time per output token",
 }
 
 
 def forest(comparisons: pd.DataFrame, ax: Axes) -> list:
-    """Draw one line a comparison: ratio, 95 % interval, colour and marker by outcome; returns the artists.
+    """Draw one line a comparison on a log axis, a panel a task: ratio, 95 % interval, colour and marker by outcome; returns the artists.
 
-    The grey band is the equivalence margin. A comparison that could not be made stands there with its reason instead of a
-    point: leaving it out would make the picture better than the data. At most 40 lines are drawn; the title says how many there were.
+    The grey band is the equivalence margin. A comparison that could not be made stands there with its reason instead of a point: leaving it
+    out would make the picture better than the data. At most 40 lines a panel are drawn; its title says how many there were.
     """
-    table = comparisons.head(MOST_LINES).reset_index(drop=True)
-    tidy(ax, grid="x")
-    if table.empty:
-        return [ax.text(0.5, 0.5, "nothing to compare", transform=ax.transAxes, ha="center", color="0.4")]
-    margin = float(table["margin"].dropna().max()) if table["margin"].notna().any() else 0.0
-    artists = [ax.axvspan(1 / (1 + margin), 1 + margin, color="0.93", zorder=0), ax.axvline(1.0, color="0.3", linewidth=0.8)]
-    artists += [_line(ax, y, row) for y, row in table.iterrows()]
-    ax.set_yticks(range(len(table)), names(comparisons)[: len(table)])
+    if comparisons.empty:
+        return nothing(ax, "nothing to compare")
+    artists, found = [], panels(ax, comparisons)
+    for i, (each, task, whole) in enumerate(found):
+        table = whole.head(MOST_LINES).reset_index(drop=True)
+        tidy(each, "x")
+        margin = float(table["margin"].dropna().max()) if table["margin"].notna().any() else 0.0
+        artists += [each.axvspan(1 / (1 + margin), 1 + margin, color="0.93", zorder=0), each.axvline(1.0, color="0.3", linewidth=0.8)]
+        artists += _outcomes(each, table, "ratio_to_baseline", comparisons if i == len(found) - 1 else None)
+        each.set_yticks(range(len(table)), names(whole)[: len(table)])
+        if len(whole) > len(table):
+            title(each, ": ".join(filter(None, (task, f"{len(table)} of {len(whole)} comparisons"))))
+        quantity = " or ".join(QUANTITIES.get(metric, metric) for metric in dict.fromkeys(table["metric"].astype(str)))
+        each.set_xlabel(f"{quantity}, ratio to {', '.join(sorted(set(table['baseline'])))}")
+    return artists + watermark(found[-1][0], comparisons)
+
+
+def _outcomes(ax: Axes, table: pd.DataFrame, column: str, named: pd.DataFrame | None = None) -> list:
+    """One line a row: value and interval in the look of its outcome, or why there is none. The legend names the outcomes of `named`."""
+    artists, reach = [], arms(table, column)
+    for y, row in enumerate(table.to_dict("records")):
+        if row["outcome"] not in OUTCOMES or not np.isfinite(reach[:, y]).all() or not reach[:, y].any():
+            known = f"x {row[column]:.2f}, " if pd.notna(row[column]) else ""
+            why = "not testable" + (f": {row['reason']}" if row.get("reason") else "")
+            style = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": FONT_PT - 1, "va": "center", "color": "0.4"}
+            letters = int(ax.get_position().width * ax.figure.get_size_inches()[0] * 9)
+            text = "\n".join(textwrap.wrap(known + why, max(letters, 24)))
+            artists.append(ax.annotate(text, (0.0, y), xycoords=("axes fraction", "data"), **style))
+            continue
+        color, marker, _ = OUTCOMES[row["outcome"]]
+        style = {"fmt": marker, "color": color, "markersize": 4, "elinewidth": 1.2, "capsize": 2.5}
+        artists.append(ax.errorbar(row[column], y, xerr=reach[:, [y]], **style))
     ax.set_ylim(len(table) - 0.5, -0.5)
-    title(ax, f"{len(table)} of {len(comparisons)} comparisons" if len(comparisons) > len(table) else "")
-    ax.set_xlabel(f"{_quantity(table)}, ratio to {', '.join(sorted(set(table['baseline'])))}")
-    handles = {
-        outcome: ax.scatter([], [], color=c, marker=m, s=20, label=outcome)
-        for outcome, (c, m) in LOOK.items()
-        if outcome in set(table["outcome"])
-    }
-    if handles:
-        ax.legend(handles=list(handles.values()), frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    if len(drawn := table.loc[reach.any(axis=0), [column, f"{column}_low", f"{column}_high"]]):
+        low, high = min(drawn.min().min(), 1), max(drawn.max().max(), 1)
+        ax.set_xscale("log")
+        ax.set_xlim(low / 1.03, high * 1.03)
+        plain_ticks(ax.xaxis)
+    present = set(named["outcome"]) if named is not None else set()
+    shown = {o: ax.scatter([], [], color=c, marker=m, s=20, label=w) for o, (c, m, w) in OUTCOMES.items() if o in present}
+    if shown:
+        legend(ax, handles=list(shown.values()))
+    return artists
+
+
+def synergy(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw the interaction of each level (analyze.comparison.synergy): 1 means that the two choices just multiply, below 1 it saves
+    more.
+    """
+    tidy(ax, "x")
+    artists = [ax.axvline(1.0, color="0.3", linewidth=0.8), *_outcomes(ax, table, "synergy", table)]
+    rows = table.to_dict("records")
+    several = table["setting"].nunique() > 1 if "setting" in table else False
+    ax.set_yticks(
+        range(len(rows)),
+        [", ".join([r["quantization"], place(r["factor"], r["level"]), *([r["setting"]] if several else [])]) for r in rows],
+    )
+    references = sorted({place(r["factor"], r["reference"]) for r in rows})
+    ax.set_xlabel(f"ratio to the baseline there / ratio at {', '.join(references)}")
     return artists + watermark(ax, table)
 
 
-def names(table: pd.DataFrame) -> list[str]:
-    """The names of the rows: the strategy and whatever else varies between them."""
-    varying = [c for c in SERIES if c in table and table[c].nunique() > 1]
-    plural = table.duplicated(["quantization", *varying], keep=False)
-    rows = table.assign(plural=plural).to_dict("records")
-    parts = [
-        [r["quantization"], *(word(c, r[c]) for c in varying), *([word("options", r["options"])] if r["plural"] else [])] for r in rows
-    ]
-    return [", ".join(filter(None, words)) for words in parts]
+def place(factor: str, level) -> str:
+    """A level of a factor in words: `batch 4`, `a100`."""
+    return WORDS.get(factor, "{}").format(level)
 
 
-def _quantity(table: pd.DataFrame) -> str:
-    """The compared quantity in words."""
-    words = {
-        "energy_j_per_token": "energy per output token",
-        "energy_j_per_request": "energy per item",
-        "requests_per_second": "items per second",
-        "cpu_s_per_request": "CPU time per item",
-        "throughput_tok_s": "throughput",
-        "power_mean_w": "mean power",
-        "cpu_s_per_token": "CPU time per output token",
-    }
-    return " or ".join(words.get(metric, metric) for metric in dict.fromkeys(table["metric"].astype(str)))
+def power_curves(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw the power over the true ratio (analyze.comparison.power_curves), a line for each number of blocks, labelled where it is at
+    0.5.
+    """
+    tidy(ax, "both")
+    artists = [ax.axhline(0.8, color="0.3", linewidth=0.8, linestyle=":")]
+    sns.lineplot(table, x="ratio", y="power", hue="n", palette=list(PALETTE[: table["n"].nunique()]), ax=ax, legend=False, linewidth=1.2)
+    for i, (n, line) in enumerate(table.sort_values("ratio").groupby("n")):
+        at = line.iloc[(line["power"] - 0.5).abs().argmin()]
+        first = at["ratio"] == line["ratio"].min()
+        style = {"xytext": (3, 6) if first else (-3, 0), "ha": "left" if first else "right", "va": "center", "fontsize": FONT_PT - 1}
+        artists.append(ax.annotate(f"{n} blocks", (at["ratio"], at["power"]), textcoords="offset points", color=look(i)[0], **style))
+    ax.set(xlabel="true ratio to the baseline", ylabel="probability of showing it", ylim=(0, 1.02))
+    spread, family = table["sd_log"].iloc[0], table["family"].iloc[0]
+    title(ax, f"spread of log ratios {100 * spread:.1f} %, family of {family} comparisons")
+    return artists + watermark(ax, table)
 
 
-def _line(ax: Axes, y: int, row: pd.Series):
-    """One comparison at height y."""
-    if row["outcome"] not in LOOK:
-        point = f"x {row['ratio_to_baseline']:.2f}, " if pd.notna(row["ratio_to_baseline"]) else ""
-        return ax.annotate(
-            f"{point}not testable: {row['reason']}",
-            (1.0, y),
-            xytext=(4, 0),
-            textcoords="offset points",
-            fontsize="small",
-            va="center",
-            color="0.4",
-        )
-    color, marker = LOOK[row["outcome"]]
-    ratio, low, high = row["ratio_to_baseline"], row["ratio_to_baseline_low"], row["ratio_to_baseline_high"]
-    return ax.errorbar(ratio, y, xerr=[[ratio - low], [high - ratio]], fmt=marker, color=color, markersize=4, elinewidth=1, capsize=2)
+def budget(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw the uncertainty budget (analyze.summary.budgets): the relative standard uncertainty of each source.
+
+    At most 40 configurations are drawn; the title says how many there were. A source above 20 % has a logarithmic axis.
+    """
+    tidy(ax, "x")
+    several, named, table = len(table), names(table), table.head(MOST_LINES)
+    drawn = [t for t in BUDGET_TERMS if (table[t] > 0).any()]
+    artists = []
+    for i, term in enumerate(drawn):
+        color, marker = look(i)
+        rows = table[term] > 0
+        artists.append(ax.scatter(100 * table.loc[rows, term], np.flatnonzero(rows), color=color, marker=marker, s=18, label=term))
+    ax.set_yticks(range(len(table)), named[: len(table)])
+    ax.set_ylim(len(table) - 0.5, -0.5)
+    ax.set_xlabel("relative standard uncertainty, k = 1 [%]")
+    if drawn and table[drawn].max().max() > 0.2:
+        ax.set_xscale("log")
+        plain_ticks(ax.xaxis)
+    legend(ax)
+    title(ax, f"{len(table)} of {several} configurations" if several > len(table) else "")
+    return artists + watermark(ax, table)

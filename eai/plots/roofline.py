@@ -5,8 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from eai.plots.costs import MOST_SERIES, series
-from eai.plots.style import FONT_PT, LINES, look, plain_ticks, tidy, title, watermark
+from eai.plots.style import FONT_PT, LINES, MOST_SERIES, look, nothing, plain, plain_ticks, series, tidy, title, watermark
 
 GIGA, TERA = 1e9, 1e12
 MOST_ROOFS = 6
@@ -26,7 +25,7 @@ def roofline(table: pd.DataFrame, ax: Axes) -> list:
     scale, unit = (TERA, "T") if points["achieved_flop_s"].max() > 10 * TERA else (GIGA, "G")
     ax.set_ylabel(f"achieved [{unit}flop/s]")
     if points.empty:
-        return [ax.text(0.5, 0.5, "no configuration whose flops can be counted", transform=ax.transAxes, ha="center", color="0.4")]
+        return nothing(ax, "no configuration whose flops can be counted")
     ax.set_xscale("log")
     ax.set_yscale("log")
     artists = [artist for i, rows in enumerate(_by_name(points)) for artist in _points(ax, i, *rows, scale)]
@@ -36,14 +35,10 @@ def roofline(table: pd.DataFrame, ax: Axes) -> list:
     plain_ticks(ax.yaxis)
     known = "share of the roof" if points["share_of_roof"].notna().any() else None
     style = {"frameon": False, "fontsize": FONT_PT - 1, "title_fontsize": FONT_PT, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-    ax.legend(handles=_series_first(ax), title=known, alignment="left", **style)
+    handles = sorted(ax.get_legend_handles_labels()[0], key=lambda handle: isinstance(handle, Line2D))  # the title is of the series
+    plain(ax.legend(handles=handles, title=known, alignment="left", **style))
     _say(ax, table, points)
     return artists + watermark(ax, points)
-
-
-def _series_first(ax: Axes) -> list:
-    """The entries of the legend: the series, which the legend's title is about, before the roofs."""
-    return sorted(ax.get_legend_handles_labels()[0], key=lambda handle: isinstance(handle, Line2D))
 
 
 def _by_name(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -1,20 +1,26 @@
-"""The look of every figure: colour-blind-safe palette, labels from the registry, watermark, caption, files that do not change.
+"""The look of every figure: a sober palette, names of rows, panels, direct labels, the message above and the doubts in the corner.
 
-The palette is Okabe and Ito's (https://jfly.uni-koeln.de/color/), told apart by readers with any common colour blindness; every
-series also has its own marker, so that a figure survives a black-and-white printer.
+The palette is Okabe and Ito's (https://jfly.uni-koeln.de/color/), told apart by readers with any common colour blindness; every series also
+has its own marker, so that a figure survives a black-and-white printer. Text from data is text: a `$` in a name is never mathtext.
 """
 
 import io
+import itertools
+import json
 import math
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
-import matplotlib.ticker
+import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from eai import schema
+from eai import schema, strategies
 from eai.errors import UserError
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -22,22 +28,56 @@ LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTHS_IN = {"column": 3.5, "page": 7.16}
 FONT_PT = 8
+LOOK = sns.axes_style("ticks") | sns.plotting_context("paper") | {
+    **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), FONT_PT),
+    "font.family": ["sans-serif"], "font.sans-serif": ["DejaVu Sans"], "text.parse_math": False, "grid.color": "0.9", "grid.linewidth": 0.6,
+    "axes.axisbelow": True, "axes.linewidth": 0.8, "xtick.major.width": 0.8, "ytick.major.width": 0.8, "svg.hashsalt": "eai",
+}  # fmt: skip
 NOT_GIVEN = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 CAPTION_KEY = {"svg": "Description", "pdf": "Subject", "png": "Description"}
 MOST_DECADES = 3.0
 MOST_LINES = 40
+MOST_SERIES = 16
+LOG_SPAN = 5.0
 DRAWN = "Probabilities over draws from the intervals of block means"
+SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "batch_size")
+WORDS = {"batch_size": "batch {}", "input_tokens": "{} tok in", "output_tokens": "{} tok out", "weights": "{} weights"}
+
+
+class Picture(Figure):
+    """A figure that shows itself as an image wherever a notebook runs: no window manager, no pyplot state, no backend to choose."""
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self, "png")
 
 
 def figure(nrows: int = 1, ncols: int = 1, width: str = "page", height_in: float = 3.0):
-    """A figure of publication width (column 3.5 in, page 7.16 in) and its axes, as `plt.subplots` returns them.
-
-    It belongs to no window manager and leaves no global state: a loop over a thousand figures leaks nothing.
-    """
-    fig = Figure(figsize=(WIDTHS_IN[width], height_in), layout="constrained", dpi=150)
-    with matplotlib.rc_context({"font.size": FONT_PT, "axes.titlesize": FONT_PT + 1}):
+    """A figure of publication width (column 3.5 in, page 7.16 in) and its axes, as `plt.subplots` returns them; a thousand leak nothing."""
+    fig = Picture(figsize=(WIDTHS_IN[width], height_in), layout="constrained", dpi=150)
+    with matplotlib.rc_context(LOOK):
         axes = fig.subplots(nrows, ncols)
+    for ax in np.ravel(axes):
+        tidy(ax)
     return fig, axes
+
+
+def panels(ax: Axes, table: pd.DataFrame, by: str = "task") -> list[tuple[Axes, str, pd.DataFrame]]:
+    """(axes, name, rows) of each level of `by`, side by side in the place of `ax`; `ax` itself where there is one level.
+
+    Tasks are counted in different units: a token of one and an item of another never stand on one axis.
+    """
+    groups = [(str(name), rows) for name, rows in table.groupby(by, sort=False)] if by in table else []
+    if len(groups) < 2:
+        return [(ax, "", table)]
+    grid = ax.get_subplotspec().subgridspec(1, len(groups))
+    fig = ax.figure
+    ax.remove()
+    with matplotlib.rc_context(LOOK):
+        axes = [fig.add_subplot(grid[0, i]) for i in range(len(groups))]
+    for each, (name, _) in zip(axes, groups, strict=True):
+        tidy(each)
+        title(each, name)
+    return [(each, name, rows) for each, (name, rows) in zip(axes, groups, strict=True)]
 
 
 def label(column: str, table: str | None = None) -> str:
@@ -45,11 +85,26 @@ def label(column: str, table: str | None = None) -> str:
     return schema.column(column, table).label
 
 
-def tidy(ax: Axes, grid: str = "y") -> None:
-    """Take away the upper and right frame and put a light grid behind the marks."""
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(axis=grid, color="0.9", linewidth=0.6)
-    ax.set_axisbelow(True)
+def tidy(ax: Axes, grid: str = "") -> None:
+    """Take away the upper and right frame; with `grid` (x, y, both) put a light grid behind the marks."""
+    sns.despine(ax=ax)
+    if grid:
+        ax.grid(axis=grid, color="0.9", linewidth=0.6)
+        ax.set_axisbelow(True)
+
+
+def legend(ax: Axes, beside: bool = True, **style) -> None:
+    """A legend without a frame, beside the axes so that it hides nothing; none where nothing is labelled."""
+    if ax.get_legend_handles_labels()[0] or "handles" in style:
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if beside else {}
+        plain(ax.legend(frameon=False, fontsize=FONT_PT - 1, **place | style))
+
+
+def plain(artist):
+    """The artist with all its texts as text: a `$` begins no formula."""
+    for text in artist.findobj(matplotlib.text.Text):
+        text.set_parse_math("mathdefault" in text.get_text())  # the powers of a log axis are matplotlib's own
+    return artist
 
 
 def colorbar(ax: Axes, artist, text: str):
@@ -65,9 +120,47 @@ def look(i: int) -> tuple[str, str]:
     return PALETTE[i % len(PALETTE)], MARKERS[(i + i // len(PALETTE)) % len(MARKERS)]
 
 
+def known_strategies(table: pd.DataFrame) -> list[str]:
+    """The strategies of a table, full precision first: their places are their colours in every figure."""
+    found = set(table["quantization"].astype(str))
+    return [*(s for s in strategies.STRATEGIES if s in found), *sorted(found - set(strategies.STRATEGIES))]
+
+
 def title(ax: Axes, text: str):
-    """What a figure says above its axes, in the size of its other text, to the left; returns the artist."""
-    return ax.set_title(text, loc="left", fontsize=FONT_PT)
+    """A line above the axes, to the left, in the size of the other text; returns the artist."""
+    return ax.set_title(text, loc="left", fontsize=FONT_PT, parse_math=False)
+
+
+def message(fig: Figure, text: str):
+    """What the figure shows, in one sentence above it; returns the artist."""
+    letters = int(fig.get_size_inches()[0] * 12.5)
+    style = {"x": 0.01, "ha": "left", "fontsize": FONT_PT + 1, "fontweight": "bold", "parse_math": False}
+    return fig.suptitle("\n".join(textwrap.wrap(text, letters)), **style)
+
+
+def label_lines(ax: Axes, ends: list[tuple[float, float, str, str]]) -> list:
+    """Write each line's name at its end: (x, y, name, color) in data units; names that would touch move apart."""
+    ax.autoscale_view()
+    pixels = ax.transData.transform([(x, y) for x, y, _, _ in ends])[:, 1] * 72 / ax.figure.dpi
+    places, order, gap = pixels.copy(), np.argsort(pixels), FONT_PT + 1.5
+    for low, high in itertools.pairwise(order):
+        places[high] = max(places[high], places[low] + gap)
+    places -= (places - pixels).mean()
+    return [
+        ax.annotate(name, (x, y), xytext=(6, at - own), textcoords="offset points", color=color, va="center", annotation_clip=False,
+                    fontsize=FONT_PT - 1, parse_math=False)
+        for (x, y, name, color), at, own in zip(ends, places, pixels, strict=True)
+    ]  # fmt: skip
+
+
+def scale(ax: Axes, axis: str, values) -> None:
+    """A log axis with plain numbers where the values span more than fivefold, else a linear one from zero: a cut axis exaggerates."""
+    values = np.asarray(values, float)
+    if np.nanmax(values) / np.nanmin(values) > LOG_SPAN:
+        getattr(ax, f"set_{axis}scale")("log")
+        plain_ticks(getattr(ax, f"{axis}axis"))
+    else:
+        getattr(ax, f"set_{axis}lim")(0, 1.08 * max(np.nanmax(values), getattr(ax, f"get_{axis}lim")()[1] / 1.08))
 
 
 def plain_ticks(axis) -> None:
@@ -75,9 +168,16 @@ def plain_ticks(axis) -> None:
     low, high = sorted(axis.get_view_interval())
     decades = math.log10(high / low) if low > 0 else 1.0
     subs = (1.5, 2, 3, 4, 5, 6, 8) if decades < 1 else (2, 5)
-    axis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
-    axis.set_minor_locator(matplotlib.ticker.NullLocator() if decades > MOST_DECADES else matplotlib.ticker.LogLocator(subs=subs))
-    axis.set_minor_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator() if decades > MOST_DECADES else LogLocator(subs=subs))
+    axis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_tick_params(which="minor", labelsize=FONT_PT)
+
+
+def arms(rows: pd.DataFrame, name: str, factor: float = 1.0) -> np.ndarray:
+    """The lengths of an interval's arms below and above each value, shape (2, n); 0 where an end is not known."""
+    value, low, high = (rows.get(f"{name}{end}", pd.Series(np.nan, rows.index)).to_numpy(float) * factor for end in ("", "_low", "_high"))
+    return np.where(np.isfinite(low) & np.isfinite(high), [value - low, high - value], 0.0)
 
 
 def percent(share: float) -> str:
@@ -85,6 +185,44 @@ def percent(share: float) -> str:
     if not math.isfinite(share):
         return "?"
     return "> 99 %" if share > 0.99 else "< 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+
+
+def word(column: str, value) -> str:
+    """A value of a series in words; options as `load closed:4`, nothing for those at their default and for the lengths of a task."""
+    if column == "options":
+        return ", ".join(f"{name} {option}" for name, option in json.loads(value or "{}").items())
+    if column in ("input_tokens", "output_tokens") and value == 0:
+        return ""
+    return WORDS.get(column, "{}").format(value)
+
+
+def varied(table: pd.DataFrame) -> list[str]:
+    """The columns of SERIES that tell rows apart; a length varies where two lengths do, and not beside a task that has none."""
+    lengths = ("input_tokens", "output_tokens")
+    return [c for c in SERIES if c in table and table.loc[table[c] != 0 if c in lengths else table.index, c].nunique() > 1]
+
+
+def names(table: pd.DataFrame) -> list[str]:
+    """The names of the rows: the strategy and whatever else varies between them; options where nothing else tells two rows apart."""
+    varying = varied(table)
+    plural = table.duplicated(["quantization", *varying], keep=False) if "options" in table else [False] * len(table)
+    found = []
+    for row, several in zip(table.to_dict("records"), plural, strict=True):
+        parts = [row["quantization"], *(word(c, row[c]) for c in varying), word("options", row["options"]) if several else ""]
+        found.append(", ".join(filter(None, map(str, parts))))
+    return found
+
+
+def series(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Pairs (name, rows): one for each combination of the columns that vary beside the strategy; options where they tell too little."""
+    varying = varied(table)
+    if "options" in table and (table.groupby([*varying, "quantization"])["options"].nunique() > 1).any():
+        varying.append("options")
+    if not varying:
+        yield "", table
+        return
+    for key, rows in table.groupby(varying, sort=True):
+        yield ", ".join(filter(None, (word(c, value) for c, value in zip(varying, key, strict=True)))), rows
 
 
 def doubts(table: pd.DataFrame) -> list[str]:
@@ -95,13 +233,17 @@ def doubts(table: pd.DataFrame) -> list[str]:
 
 
 def watermark(ax: Axes, table: pd.DataFrame) -> list:
-    """Write `estimated`, `simulated`, ... `random weights` across the axes where the table says so; returns the artists."""
+    """Write `estimated`, `simulated`, ... `random weights` in the upper right corner, outside the data; returns the artists."""
     words = " / ".join(doubts(table))
     if not words:
         return []
-    width_pt = 72 * ax.bbox.width / ax.figure.dpi
-    size = min(26, 1.1 * width_pt / len(words))
-    return [ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", rotation=20, fontsize=size, color="0.85", zorder=0)]
+    style = {"xytext": (0, 3), "textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": FONT_PT - 1, "color": "0.35"}
+    return [ax.annotate(words, (1.0, 1.0), xycoords="axes fraction", fontstyle="italic", **style)]
+
+
+def nothing(ax: Axes, text: str) -> list:
+    """Axes without data say why."""
+    return [ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color="0.4", fontsize=FONT_PT)]
 
 
 def caption(table: pd.DataFrame, drawn: str = "", scores: bool = False) -> str:
@@ -127,20 +269,22 @@ def _count(table: pd.DataFrame) -> str:
         return ""
     drawn = table.loc[table[name] > 0, name]
     unit = "blocks" if name == "n_blocks" else "paired blocks"
-    missing = f"; {len(table) - len(drawn)} without {unit}" if len(drawn) < len(table) else ""
     if drawn.empty:
         return f"No {unit}"
-    low, high = int(drawn.min()), int(drawn.max())
-    return (f"n = {low} {unit} a point" if low == high else f"n = {low} to {high} {unit} a point") + missing
+    missing = f"; {len(table) - len(drawn)} without {unit}" if len(drawn) < len(table) else ""
+    return f"n = {_range(drawn)} {unit} a point{missing}"
+
+
+def _range(values: pd.Series) -> str:
+    """`5`, or `3 to 5`."""
+    low, high = int(values.min()), int(values.max())
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _items(table: pd.DataFrame) -> str:
     """Over how many items the scores of the table were taken."""
     found = table.loc[table["n_items"] > 0, "n_items"] if "n_items" in table else pd.Series(dtype=float)
-    if found.empty:
-        return ""
-    low, high = int(found.min()), int(found.max())
-    return f"Scores over {low if low == high else f'{low} to {high}'} items, with 95 % intervals over items"
+    return f"Scores over {_range(found)} items, with 95 % intervals over items" if len(found) else ""
 
 
 def _interval(table: pd.DataFrame) -> str:
@@ -151,6 +295,16 @@ def _interval(table: pd.DataFrame) -> str:
         offset = ", the sensor's offset included" if "u_log" in table and (table["u_log"] > 0).any() else ""
         return f"Bars: 95 % t interval of paired log ratios{offset}"
     return "Bars: 95 % t interval of block means on the log scale, within one card" if "n_blocks" in table else ""
+
+
+def show(fig: Figure, path: str | Path, finding: str, caption: str = "") -> None:
+    """Put the finding above the figure, save it, print the finding and display the figure as the cell's output."""
+    from IPython.display import display
+
+    message(fig, finding)
+    save(fig, path, caption)
+    print(finding)
+    display(fig)
 
 
 def save(fig: Figure, path: str | Path, caption: str = "") -> Path:
@@ -172,6 +326,6 @@ def rendered(fig: Figure, kind: str, caption: str = "") -> bytes:
     """The bytes of the figure as svg, pdf or png, the same for the same figure and caption."""
     buffer = io.BytesIO()
     metadata = NOT_GIVEN[kind] | ({CAPTION_KEY[kind]: caption} if caption else {})
-    with matplotlib.rc_context({"svg.hashsalt": "eai", "font.size": FONT_PT}):
-        fig.savefig(buffer, format=kind, metadata=metadata, dpi=200)
+    with matplotlib.rc_context(LOOK):
+        plain(fig).savefig(buffer, format=kind, metadata=metadata, dpi=200)
     return buffer.getvalue()

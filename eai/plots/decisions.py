@@ -1,0 +1,290 @@
+"""What to choose: Pareto front, score against energy, score kept against energy saved, decision tree, framework, verdicts on claims."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch
+
+from eai.analyze.metrics import SPEEDS, UNITS, unit_label
+from eai.plots.style import (
+    FONT_PT,
+    MARKERS,
+    PALETTE,
+    arms,
+    colorbar,
+    known_strategies,
+    legend,
+    names,
+    nothing,
+    panels,
+    percent,
+    plain,
+    scale,
+    tidy,
+    title,
+    watermark,
+    word,
+)
+
+MOST_NAMED = 8
+LEAST_NAMED = 0.05
+MOST_WITH_BARS = 60
+MOST_LEAVES = 16
+MATRIX_COLUMNS = ("scenario", "hardware, strategy, batch", "energy saved", "score kept", "units/s", "probability")
+VERDICTS = {
+    "reproduced": ("#0072B2", "", "reproduced here"),
+    "consistent": ("#009E73", "", "consistent: its own numbers agree"),
+    "untested": ("0.75", "", "not tested: data are missing"),
+    "inconsistent": ("#D55E00", "//", "inconsistent: its own numbers disagree"),
+    "contradicted": ("#CC79A7", "xx", "contradicted by a measurement"),
+}
+"""Colour, hatch and the words of each verdict."""
+STAGES = (
+    ("choices", ("strategy", "hardware", "batch, length, task")),
+    ("measuring", ("blocks, random order", "energy and time", "score of the task")),
+    ("metrics", ("energy per token", "EOR: score / Wh", "TWEOR: EOR / s")),
+    ("comparison", ("paired ratios", "interaction", "what is not decided")),
+    ("guidance", ("computed rules", "their probability", "their reach")),
+)
+
+
+def pareto(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw energy against throughput (analyze.deployment.pareto), a panel a task; dark points are on the front with high probability.
+
+    Up to eight of the surest points of each panel have a number, and their names stand below.
+    """
+    return _front(table, ax, "units_per_s", "unit_energy_j")
+
+
+def quality(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw the score against the energy of an item with Wilson's interval, a panel a task; left and up is better. Named as in `pareto`."""
+    table = table.dropna(subset="score").reset_index(drop=True)
+    return _front(table, ax, "unit_energy_j", "score") if len(table) else nothing(ax, "no score was measured")
+
+
+def _front(table: pd.DataFrame, ax: Axes, x: str, y: str) -> list:
+    """Points as dark as `p_front`, the surest on top; hollow and at the bottom where it is unknown."""
+    fig = ax.figure
+    artists, handles, found = [], [], panels(ax, table)
+    labels = {"units_per_s": SPEEDS, "unit_energy_j": UNITS}
+    for each, task, rows in found:
+        rows = rows.assign(name=names(rows)).sort_values("p_front", na_position="first", kind="stable")
+        tidy(each, "both")
+        if y == "score" and len(rows) <= MOST_WITH_BARS:
+            artists.append(each.errorbar(rows[x], rows[y], yerr=arms(rows, y), fmt="none", ecolor="0.6", elinewidth=0.8))
+        style = {"cmap": colormaps["cividis_r"].with_extremes(bad="none"), "plotnonfinite": True, "vmin": 0, "vmax": 1, "s": 24}
+        points = each.scatter(rows[x], rows[y], c=rows["p_front"], edgecolors="black", linewidths=0.6, zorder=3, **style)
+        each.set(
+            **{f"{axis}label": unit_label(rows, labels[c]) if c in labels else "task score [fraction]" for axis, c in (("x", x), ("y", y))}
+        )
+        for axis, column in (("x", x), ("y", y)) if y != "score" else (("x", x),):
+            scale(each, axis, rows[column])
+        artists += [points, *_numbered(each, rows, x, y, len(handles) + 1)]
+        prefix = f"{task}: " if task else ""
+        for i, row in enumerate(_surest(rows).to_dict("records"), start=len(handles) + 1):
+            handles.append(Line2D([], [], linestyle="none", label=f"{i}  {prefix}{row['name']}: {percent(row['p_front'])}"))
+    colorbar(found[-1][0], points, "probability of being on the front")
+    style = {"frameon": False, "fontsize": FONT_PT - 1, "handlelength": 0, "handletextpad": 0, "columnspacing": 3}
+    plain(fig.legend(handles=handles, loc="outside lower left", ncols=2 if len(handles) > 3 else 1, **style))
+    return artists + watermark(found[-1][0], table)
+
+
+def _surest(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are named: the surest first, those of unknown probability last."""
+    rows = table.sort_values("p_front", ascending=False, kind="stable")
+    return rows[~(rows["p_front"] < LEAST_NAMED)].head(MOST_NAMED)
+
+
+def _numbered(ax: Axes, table: pd.DataFrame, x: str, y: str, first: int) -> list:
+    """A number at each of the surest points, in the corner that is farthest from all points and earlier numbers."""
+    rows, artists = _surest(table), []
+    ax.autoscale_view()
+    points = ax.transData.transform(rows[[x, y]].to_numpy(float)) * 72 / ax.figure.dpi / 2  # layout may halve the axes
+    corners, taken = np.array([(7.0, 6.0), (7.0, -6.0), (-7.0, 6.0), (-7.0, -6.0)]), points
+    for i, (row, point) in enumerate(zip(rows.to_dict("records"), points, strict=True), start=first):
+        gaps = [np.hypot(*(taken - point - corner).T).min(initial=9.0) for corner in corners]
+        corner = corners[int(np.argmax(np.minimum(gaps, 9.0)))]
+        taken = np.vstack([taken, point + corner])
+        style = {"xytext": tuple(corner), "fontsize": FONT_PT - 1, "fontweight": "bold", "zorder": 4, "ha": "center", "va": "center"}
+        artists.append(ax.annotate(str(i), (row[x], row[y]), textcoords="offset points", **style))
+    return artists
+
+
+def retention(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw the score retained against the energy saved (analyze.scores.retention) with both intervals; right and up is better.
+
+    Beyond 60 points the intervals of single points are left out and each strategy's median stands out instead.
+    """
+    tidy(ax, "both")
+    ax.set(xlabel="energy saved against the baseline [%]", ylabel="score retained [%]")
+    if table.empty:
+        return nothing(ax, "no score was measured")
+    artists = [ax.axhline(100.0, color="0.3", linewidth=0.8), ax.axvline(0.0, color="0.3", linewidth=0.8)]
+    many, several = len(table) > MOST_WITH_BARS, table["batch_size"].nunique() > 1
+    for i, strategy in enumerate(known_strategies(table)):
+        rows = table[table["quantization"] == strategy]
+        x, y, color, marker = 100 * rows["energy_saved"], 100 * rows["score_retained"], PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]
+        error = {} if many else {"xerr": arms(rows, "energy_saved", 100), "yerr": arms(rows, "score_retained", 100)}
+        style = {"fmt": marker, "color": color, "label": strategy, "elinewidth": 0.8, "capsize": 2}
+        artists.append(ax.errorbar(x, y, **error, **style, markersize=3 if many else 4, alpha=0.35 if many else 1.0))
+        if many:
+            artists += ax.plot(x.median(), y.median(), marker, color=color, markersize=9, markeredgecolor="black")
+        for px, py, batch in zip(x, y, rows["batch_size"], strict=True) if several and not many else ():
+            artists.append(ax.annotate(f"{batch}", (px, py), xytext=(4, 3), textcoords="offset points", fontsize=FONT_PT - 2, color=color))
+    title(ax, f"{len(table)} configurations; large: median of each strategy" if many else "number: batch size" if several else "")
+    legend(ax)
+    return artists + watermark(ax, table)
+
+
+def matrix_texts(row: dict) -> tuple[str, ...]:
+    """One scenario of analyze.deployment.matrix in the words of MATRIX_COLUMNS: what to choose and what it is worth.
+
+    `nothing measured meets it` where there is no candidate, `the only candidate` where there is one: nothing was weighed.
+    """
+    if not row["candidates"]:
+        return row["scenario"], "nothing measured meets it", "", "", "", ""
+    choice = ", ".join(filter(None, (row["gpu"], row["quantization"], f"{row['batch_size']:.0f}", word("options", row.get("setup", "")))))
+    kept = f"{100 * row['score_retained']:.1f} %" if np.isfinite(row["score_retained"]) else "not measured"
+    sure = "the only candidate" if row["candidates"] == 1 else percent(row["confidence"])
+    return row["scenario"], choice, f"{100 * row['energy_saved']:.0f} %", kept, f"{row['units_per_s']:.3g}", sure
+
+
+def matrix_table(table: pd.DataFrame) -> pd.DataFrame:
+    """The deployment matrix in words: model and task where they vary, the texts of each scenario, and what may not be chosen and why."""
+    rows = [dict(zip(MATRIX_COLUMNS, matrix_texts(row), strict=True)) for row in table.to_dict("records")]
+    varying = [c for c in ("model", "input_tokens", "output_tokens", "task") if table[c].nunique() > 1]
+    found = pd.concat([table[varying].reset_index(drop=True), pd.DataFrame(rows, columns=list(MATRIX_COLUMNS))], axis=1)
+    return found.assign(**({"not to be chosen": table["left_out"].to_numpy()} if (table["left_out"] != "").any() else {}))
+
+
+def decision_tree(rules: pd.DataFrame, ax: Axes) -> list:
+    """Draw the rules of analyze.deployment.decisions as a tree: a question at each fork, a strategy with its probability at each leaf.
+
+    Forks are asked only where the answer depends on them. At most 16 leaves are drawn; the drawing says how many there were.
+    """
+    ax.set_axis_off()
+    tree = _grown(rules, ["task", "model", "weights", "gpu", "setup", "input_tokens", "output_tokens", "from"])
+    leaves = _leaves(tree)
+    for i, leaf in enumerate(leaves):
+        leaf["y"] = -i
+    depth = _place(tree, 0)
+    ax.set_xlim(-0.08, depth + 1.02)
+    shown = min(len(leaves), MOST_LEAVES)
+    ax.set_ylim(-shown + 0.4 - 0.6 * (len(leaves) > MOST_LEAVES), 0.6)
+    drawn = _draw(ax, tree, shown, depth)
+    if len(leaves) > MOST_LEAVES:
+        ax.text(depth / 2, -shown, f"{MOST_LEAVES} of {len(leaves)} leaves", ha="center", fontsize=FONT_PT, color="0.4")
+    return drawn + watermark(ax, rules)
+
+
+def _grown(rules: pd.DataFrame, questions: list[str], edge: str = "") -> dict:
+    """A tree of dictionaries: `edge` (the answer that leads here), and either `rows` (a leaf) or `asks` and `branches`."""
+    if rules["quantization"].nunique() > 1:
+        for i, column in enumerate(questions):
+            levels = list(rules.groupby(column, sort=True)) if column in rules else []
+            if len(levels) > 1:
+                asks = "batch size" if column == "from" else column.replace("_", " ").replace("gpu", "hardware").replace("setup", "options")
+                branches = [_grown(rows, questions[i + 1 :], _answer(column, value, rows)) for value, rows in levels]
+                return {"edge": edge, "asks": f"{asks}?", "branches": branches}
+    return {"edge": edge, "rows": rules}
+
+
+def _answer(column: str, value, rows: pd.DataFrame) -> str:
+    """The answer on a branch: a task's name, `1 to 4` for a range of batch sizes."""
+    if column == "from":
+        return f"{value}" if value == rows["to"].max() else f"{value} to {rows['to'].max()}"
+    return (word("options", value) or "plain") if column == "setup" else str(value).rsplit("/", 1)[-1]
+
+
+def _leaves(node: dict) -> list[dict]:
+    """The leaves from top to bottom."""
+    return [node] if "rows" in node else [leaf for branch in node["branches"] for leaf in _leaves(branch)]
+
+
+def _place(node: dict, depth: int) -> int:
+    """Give each node its height and depth; returns the depth of the deepest."""
+    node["x"] = depth
+    if "rows" in node:
+        return depth
+    deepest = max(_place(branch, depth + 1) for branch in node["branches"])
+    node["y"] = float(np.mean([branch["y"] for branch in node["branches"]]))
+    return deepest
+
+
+def _draw(ax: Axes, node: dict, shown: int, depth: int) -> list:
+    """Draw a node, its branches and what lies below; returns the leaves' boxes."""
+    if "rows" in node:
+        if node["y"] <= -shown:
+            return []
+        (strategy,) = set(node["rows"]["quantization"]) if node["rows"]["quantization"].nunique() == 1 else ("several",)
+        sure = percent(node["rows"]["confidence"].min(skipna=False))
+        box = _box(ax, depth + 0.02, node["y"] - 0.36, 0.96, 0.72, PALETTE[2])
+        ax.text(depth + 0.5, node["y"] + 0.13, strategy, ha="center", va="center", fontsize=FONT_PT, fontweight="bold")
+        ax.text(depth + 0.5, node["y"] - 0.17, f"cheapest, probability {sure}", ha="center", va="center", fontsize=FONT_PT - 1.5)
+        return [box]
+    drawn = []
+    y = max(node["y"], -shown + 1)
+    for branch in node["branches"]:
+        if "rows" in branch and branch["y"] <= -shown:
+            continue
+        end = depth + 0.02 if "rows" in branch else branch["x"]
+        ax.plot([node["x"] + 0.42, node["x"] + 0.55, end], [y, branch["y"], branch["y"]], color="0.6", linewidth=0.9, zorder=0)
+        ax.text(node["x"] + 0.58, branch["y"] + 0.06, branch["edge"], ha="left", va="bottom", fontsize=FONT_PT - 1)
+        drawn += _draw(ax, branch, shown, depth)
+    _box(ax, node["x"] - 0.05, y - 0.26, 0.47, 0.52, PALETTE[0])
+    ax.text(node["x"] + 0.185, y, node["asks"], ha="center", va="center", fontsize=FONT_PT)
+    return drawn
+
+
+def _box(ax: Axes, x: float, y: float, width: float, height: float, color: str):
+    """A box with rounded corners and a light filling."""
+    style = {"boxstyle": "round,pad=0,rounding_size=0.04", "ec": color, "linewidth": 1}
+    rgb = sns.light_palette(color, 6)[1]
+    return ax.add_patch(FancyBboxPatch((x, y), width, height, fc=rgb, **style))
+
+
+def framework(ax: Axes) -> list:
+    """Draw the way from the three directions of choice over metrics to guidance; returns the boxes."""
+    ax.set_axis_off()
+    ax.set_xlim(0, len(STAGES))
+    ax.set_ylim(0, 1)
+    artists = []
+    for i, (head, lines) in enumerate(STAGES):
+        artists.append(_box(ax, i + 0.06, 0.1, 0.82, 0.8, PALETTE[i]))
+        ax.text(i + 0.47, 0.78, head, ha="center", va="center", fontweight="bold", fontsize=FONT_PT + 1)
+        ax.text(i + 0.47, 0.42, "\n".join(lines), ha="center", va="center", fontsize=FONT_PT - 1, linespacing=1.7)
+        if i:
+            style = {"arrowstyle": "-|>", "color": "0.4", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 1}
+            ax.annotate("", xy=(i + 0.06, 0.5), xytext=(i - 0.12, 0.5), arrowprops=style)
+    return artists
+
+
+def verdicts(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw a bar for each source and check, split by verdict and labelled with the counts; returns the artists.
+
+    `table` has one row a claim or finding, with the columns id, source, check and verdict.
+    """
+    counts = table.pivot_table(index=["source", "check"], columns="verdict", values="id", aggfunc="count", fill_value=0)
+    counts = counts.reindex(columns=[v for v in VERDICTS if v in counts])
+    counts = counts.loc[counts.sum(axis=1).sort_values(ascending=True, kind="stable").index]
+    rows = [f"{source}: {check}" for source, check in counts.index]
+    artists, left = [], pd.Series(0, index=counts.index)
+    for verdict in counts:
+        color, hatch, words = VERDICTS[verdict]
+        bars = ax.barh(rows, counts[verdict], left=left, color=color, hatch=hatch, edgecolor="white", label=words)
+        texts = ax.bar_label(bars, labels=[str(n) if n else "" for n in counts[verdict]], label_type="center", fontsize=6)
+        for text in texts:
+            if text.get_text():
+                text.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8})
+                artists.append(text)
+        artists.append(bars)
+        left = left + counts[verdict]
+    tidy(ax, "x")
+    ax.margins(y=0.01)
+    ax.set_xlabel("claims or findings")
+    ax.tick_params(axis="y", labelsize=6)
+    legend(ax, beside=False, loc="lower right")
+    return artists

@@ -1,0 +1,211 @@
+"""What each figure shows, in one sentence computed from its table: the title of the figure and what its notebook cell prints.
+
+A finding names numbers with their intervals, and says where nothing was decided; it holds for any experiment, because nothing is fixed.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from eai.analyze.metrics import costed
+from eai.plots.style import names, percent
+
+SHOWN_POWER = 0.8
+SURE = 0.95
+MOST_CLAUSES = 3
+A_UNIT = {"token": "a token", "item": "an item"}
+
+
+def number(value: float) -> str:
+    """A number of three digits a person reads at once: `6,260`, `0.072`; never an exponent below a million."""
+    if not math.isfinite(value):
+        return "unknown"
+    if value == 0 or not 1e-4 <= abs(value) < 1e15:
+        return f"{value:.3g}"
+    digits = max(2 - math.floor(math.log10(abs(value))), 0)
+    return f"{round(value, 2 - math.floor(math.log10(abs(value)))):,.{digits}f}"
+
+
+def interval(value: float, low: float, high: float, unit: str = "") -> str:
+    """`0.072 J [0.070 to 0.074]`; without ends where there are none."""
+    text = f"{number(value)} {unit}".strip()
+    return f"{text} [{number(low)} to {number(high)}]" if math.isfinite(low) and math.isfinite(high) else text
+
+
+def _joined(clauses: list[str], more: str) -> str:
+    """Clauses as one sentence; what is beyond three is counted."""
+    left = len(clauses) - MOST_CLAUSES
+    return "; ".join([*clauses[:MOST_CLAUSES], *([f"and {left} more {more}"] if left > 0 else [])]) + "."
+
+
+def cost(summary: pd.DataFrame) -> str:
+    """The cheapest configuration of each task."""
+    return _extreme(summary, "unit_energy_j", {"token": "J a token", "item": "J an item"}, "Cheapest", lowest=True)
+
+
+def throughput(summary: pd.DataFrame) -> str:
+    """The fastest configuration of each task."""
+    return _extreme(summary, "units_per_s", {"token": "tokens/s", "item": "items/s"}, "Fastest", lowest=False)
+
+
+def _extreme(summary: pd.DataFrame, column: str, units: dict[str, str], head: str, lowest: bool) -> str:
+    """The lowest or highest of each task, with its interval."""
+    table = costed(summary)
+    table = table[table[column].notna()]
+    if table.empty:
+        return "No configuration has a usable window."
+    several, clauses = table["task"].nunique() > 1, []
+    for task, rows in table.groupby("task", sort=False):
+        rows = rows.assign(name=names(rows))
+        row = rows.loc[rows[column].idxmin() if lowest else rows[column].idxmax()]
+        ends = interval(row[column], row[f"{column}_low"], row[f"{column}_high"], units[row["unit"]])
+        clauses.append(f"{task}: {row['name']}, {ends}" if several else f"{row['name']}, {ends}")
+    return f"{head}: {_joined(clauses, 'tasks')}"
+
+
+def forest(comparisons: pd.DataFrame) -> str:
+    """How many comparisons were decided, and the largest change."""
+    if comparisons.empty:
+        return "Nothing to compare: only the baseline was measured."
+    counts = comparisons["outcome"].value_counts()
+    known = comparisons.assign(name=names(comparisons))
+    known = known[known["outcome"].isin(["lower", "higher"])]
+    baseline = " or ".join(sorted(set(comparisons["baseline"])))
+    decided = ", ".join(f"{counts[o]} {w}" for o, w in {"lower": "lower", "higher": "higher", "equivalent": "equal"}.items() if o in counts)
+    if known.empty:
+        return f"None of {len(comparisons)} comparisons with {baseline} shows a difference{f' ({decided})' if decided else ''}."
+    row = known.loc[np.log(known["ratio_to_baseline"]).abs().idxmax()]
+    ends = interval(row["ratio_to_baseline"], row["ratio_to_baseline_low"], row["ratio_to_baseline_high"])
+    return f"Of {len(comparisons)} comparisons with {baseline}: {decided}. Largest change: {row['name']}, x {ends}."
+
+
+def batch_scaling(summary: pd.DataFrame) -> str:
+    """What a unit costs at the largest batch against the smallest, by task."""
+    table, clauses = costed(summary), []
+    for task, rows in table[table["unit_energy_j"].notna()].groupby("task", sort=False):
+        keys = [c for c in ("gpu", "model", "weights", "quantization", "input_tokens", "output_tokens", "options") if c in rows]
+        wide = rows.pivot_table(index=keys, columns="batch_size", values="unit_energy_j")
+        first, last = wide.columns.min(), wide.columns.max()
+        ratio = (wide[last] / wide[first]).dropna()
+        if first != last and len(ratio):
+            spread = f"{number(ratio.min())} to {number(ratio.max())}" if len(ratio) > 1 else number(ratio.iloc[0])
+            clauses.append(f"{task}: from batch {first} to {last} {A_UNIT[rows['unit'].iloc[0]]} costs x {spread}")
+    return _joined(clauses, "tasks") if clauses else "One batch size: no scaling."
+
+
+def heatmap(best: pd.DataFrame) -> str:
+    """The cheapest hardware and strategy of each model and task (analyze.deployment.best)."""
+    clauses = []
+    several = best["model"].nunique() > 1 or best["task"].nunique() > 1
+    for (model, task), rows in best.groupby(["model", "task"], sort=False):
+        row = rows.loc[rows["unit_energy_j"].idxmin()]
+        cost = interval(row["unit_energy_j"], row["unit_energy_j_low"], row["unit_energy_j_high"], f"J {A_UNIT[row['unit']]}")
+        where = f"{model}, {task}: " if several else ""
+        clauses.append(f"{where}{row['quantization']} on {row['gpu']} at batch {row['batch_size']}, {cost}")
+    return f"Cheapest: {_joined(clauses, 'models or tasks')}"
+
+
+def synergy(table: pd.DataFrame) -> str:
+    """How many interactions were shown, and the largest."""
+    known = table[table["outcome"].isin(["lower", "higher"])]
+    factor = {"batch_size": "batch", "gpu": "hardware"}.get(table["factor"].iloc[0], table["factor"].iloc[0])
+    if known.empty:
+        return f"Strategy and {factor} just multiply, as far as these {len(table)} interactions show: none is decided."
+    row = known.loc[np.log(known["synergy"]).abs().idxmax()]
+    ends = interval(row["synergy"], row["synergy_low"], row["synergy_high"])
+    saves = "saves more" if row["synergy"] < 1 else "saves less"
+    where = f"{row['quantization']} {saves} at {factor} {row['level']} than at {row['reference']}, x {ends}"
+    return f"{len(known)} of {len(table)} interactions of strategy and {factor} are shown; the largest: {where}."
+
+
+def power_curves(table: pd.DataFrame, blocks: int) -> str:
+    """The saving that the blocks at hand show with a probability of 0.8; `blocks` is the number at hand."""
+    n = min(table["n"].unique(), key=lambda each: abs(each - blocks))
+    shown = table[(table["n"] == n) & (table["power"] >= SHOWN_POWER)]
+    if shown.empty:
+        return f"{n} blocks show no saving up to {percent(1 - table['ratio'].min())} with a probability of {percent(SHOWN_POWER)}."
+    return f"{n} blocks show a saving of {100 * (1 - shown['ratio'].max()):.1f} % with a probability of {percent(SHOWN_POWER)}."
+
+
+def decision_tree(rules: pd.DataFrame) -> str:
+    """Which strategy is the cheapest in how many of the rules, and how sure that is."""
+    counts = rules["quantization"].value_counts()
+    clauses = [f"{name} in {n}" for name, n in counts.items()]
+    low = rules["confidence"].min(skipna=False)
+    sure = f"the least sure with a probability of {percent(low)}"
+    return f"Cheapest strategy of {len(rules)} settings: {_joined(clauses, 'strategies')[:-1]}; {sure}."
+
+
+def budget(table: pd.DataFrame) -> str:
+    """The largest source of uncertainty, on average over the configurations."""
+    from eai.analyze.summary import BUDGET_TERMS
+
+    means = table[list(BUDGET_TERMS)].mean().dropna()
+    if means.empty:
+        return "No source of uncertainty is known: one block, and no sensor terms."
+    first = means.idxmax()
+    rest = "; repeating does not reduce it" if first in ("offset", "gain") else ""
+    return f"Largest source of uncertainty: {first}, {100 * means[first]:.2g} % on average{rest}."
+
+
+def roofline(table: pd.DataFrame) -> str:
+    """The range of shares of the roof, by phase."""
+    known = table[table["share_of_roof"].notna()]
+    if known.empty:
+        return "No roof is known for this hardware: only the achieved rates are drawn."
+    clauses = []
+    for phase, rows in known.groupby("phase", sort=False):
+        row = rows.loc[rows["share_of_roof"].idxmax()]
+        clauses.append(
+            f"{phase} reaches {100 * rows['share_of_roof'].min():.2g} to {100 * row['share_of_roof']:.2g} % ({row['quantization']})"
+        )
+    return f"Of the roof, {_joined(clauses, 'phases')}"
+
+
+def pareto(front: pd.DataFrame) -> str:
+    """Who is surely beaten by nothing of the same work."""
+    known = front.assign(name=names(front)).dropna(subset="p_front")
+    if known.empty:
+        return "One block: whether a configuration is on the front is unknown."
+    sure = known[known["p_front"] >= SURE]
+    listed = "; ".join(sure["name"].head(MOST_CLAUSES)) + (f" and {len(sure) - MOST_CLAUSES} more" if len(sure) > MOST_CLAUSES else "")
+    unscored = "" if "energy, time, score" in set(front["objectives"]) else " (energy and time; no score)"
+    return f"{len(sure)} of {len(known)} configurations are surely beaten by nothing{unscored}{f': {listed}' if len(sure) else ''}."
+
+
+def quality(front: pd.DataFrame) -> str:
+    """The highest score and the cheapest configuration of each task."""
+    clauses = []
+    for task, rows in front.dropna(subset="score").groupby("task", sort=False):
+        rows = rows.assign(name=names(rows))
+        row = rows.loc[rows["score"].idxmax()]
+        clauses.append(f"{task}: {row['name']} scores {interval(row['score'], row['score_low'], row['score_high'])}")
+    return f"Highest score of {_joined(clauses, 'tasks')}" if clauses else "No score was measured."
+
+
+def retention(kept: pd.DataFrame) -> str:
+    """What the strategy that saves most keeps of the score."""
+    row = kept.assign(name=names(kept)).sort_values("energy_saved").iloc[-1]
+    score = [100 * row[f"score_retained{end}"] for end in ("", "_low", "_high")]
+    return f"{row['name']} saves most, {100 * row['energy_saved']:.0f} %, and keeps {interval(*score)} % of the score."
+
+
+def matrix(table: pd.DataFrame) -> str:
+    """The choice for the lowest energy of each model and task."""
+    rows = table[(table["scenario"] == "lowest energy") & (table["candidates"] > 0)]
+    several = len(rows) > 1
+    clauses = [
+        f"{f'{r.task}: ' if several else ''}{r.quantization} on {r.gpu} at batch {r.batch_size:.0f}, probability {percent(r.confidence)}"
+        for r in rows.itertuples()
+    ]
+    barred = sorted({name for text in table["left_out"] for name in str(text).split("; ") if name})
+    warning = f" Not to be chosen: {'; '.join(barred)}." if barred else ""
+    return (f"For the lowest energy: {_joined(clauses, 'models or tasks')}" if clauses else "Nothing may be recommended.") + warning
+
+
+def power_traces(samples: pd.DataFrame) -> str:
+    """The range of the sensed power."""
+    field = samples["field"].astype(str)
+    values = samples.loc[field.str.endswith("_w") & ~field.str.contains("limit"), "value"]
+    return f"The sensor read {number(values.min())} to {number(values.max())} W inside the windows, median {number(values.median())} W."
