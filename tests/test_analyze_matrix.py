@@ -33,7 +33,13 @@ def study():
 
 @pytest.fixture(scope="module")
 def chosen(study):
-    return deployment.matrix(study[0], np.random.default_rng(0), study[1]).set_index("scenario")
+    return of_large(deployment.matrix(study[0], np.random.default_rng(0), study[1]))
+
+
+def of_large(matrix: pd.DataFrame) -> pd.DataFrame:
+    """The scenarios of the large model; the small one has its own rows."""
+    assert set(matrix["model"]) == {"small", "large"}
+    return matrix[matrix["model"] == "large"].set_index("scenario")
 
 
 def test_each_scenario_chooses_what_was_planted(chosen):
@@ -47,7 +53,7 @@ def test_each_scenario_chooses_what_was_planted(chosen):
         "on a100": ("a100", "nf4", 8),
         "on v100": ("v100", "int8_pure", 8),
     }
-    assert (chosen["confidence"] > 0.95).all() and (chosen["n_strata"] == 2).all()
+    assert (chosen["confidence"] > 0.95).all() and (chosen["n_cells"] == 12).all()
 
 
 def test_what_a_choice_saves_and_keeps_is_what_was_planted(chosen):
@@ -56,63 +62,70 @@ def test_what_a_choice_saves_and_keeps_is_what_was_planted(chosen):
     assert deployment.KEPT < row["score_retained_low"] < row["score_retained"]
 
 
-def test_cells_are_geometric_means_over_the_same_strata(study):
-    summary = study[0]
-    table = deployment.cells(summary).set_index(deployment.CELL)
-    own = summary[(summary["gpu"] == "v100") & (summary["quantization"] == "nf4") & (summary["batch_size"] == 8)]
-    cell = table.loc[("v100", "nf4", 8)]
-    assert cell["unit_energy_j"] == pytest.approx(np.sqrt(own["energy_j_per_token"].prod())) and cell["n_blocks"] == 11
-    lost = deployment.cells(summary.drop(own.index[own["model"] == "small"])).set_index(deployment.CELL)
-    large = own.loc[own["model"] == "large", "energy_j_per_token"].iloc[0]
-    assert lost["n_strata"].eq(1).all() and lost.loc[("v100", "nf4", 8), "unit_energy_j"] == pytest.approx(large)
+def test_nothing_is_averaged_over_models_and_the_best_batch_of_each_is_named(study):
+    best = deployment.best(study[0]).set_index(["model", "gpu", "quantization"])
+    assert len(best) == 12 and set(best["batch_size"]) == {8}
+    own = study[0].query("model == 'small' and gpu == 'v100' and quantization == 'nf4' and batch_size == 8").iloc[0]
+    assert best.loc[("small", "v100", "nf4"), "unit_energy_j"] == own["energy_j_per_token"]
 
 
-def test_the_interval_of_a_cell_covers_the_planted_mean():
-    """200 cards of two strata each: 95 % intervals around sqrt(0.2) x base; binomial limits at 1 %."""
-    cards = {f"card{i}": 1.0 for i in range(200)}
-    truth = Truth(gpus=cards, models={"small": 0.2, "large": 1.0}, quantizations={"fp16": 1.0}, block_sd=0.0, window_sd=0.03)
-    table = deployment.cells(summarize(*experiment(truth, 4, np.random.default_rng(3))))
-    covered = (table["unit_energy_j_low"] < 3.0 * np.sqrt(0.2)) & (3.0 * np.sqrt(0.2) < table["unit_energy_j_high"])
-    assert len(table) == 200 and 181 <= covered.sum() <= 198
+def test_engines_and_numbers_of_cards_are_choices_of_their_own(study):
+    """The same model on eight cards: twice the energy, never averaged with one card."""
+    ends = [f"energy_j_per_token{end}" for end in ENDS]
+    eight = study[0].assign(options='{"num_gpus":8}', **{c: 2 * study[0][c] for c in ends})
+    both = pd.concat([study[0], eight.assign(configuration_id="8" + eight["configuration_id"])], ignore_index=True)
+    found = of_large(deployment.matrix(both, np.random.default_rng(0)))
+    alone = of_large(deployment.matrix(study[0], np.random.default_rng(0)))
+    assert found.loc["lowest energy", "value"] == alone.loc["lowest energy", "value"] and found.loc["lowest energy", "setup"] == ""
+    assert found["n_cells"].eq(24).all() and len(deployment.decisions(both, np.random.default_rng(0))["setup"].unique()) == 2
 
 
-def test_the_interval_of_a_cell_covers_where_the_strata_of_a_block_err_together():
-    """Two tasks of one model in the same blocks, whose noise they share: 4 blocks are 4 replicates and not 8."""
-    cards = {f"card{i}": 1.0 for i in range(200)}
-    tasks = {"arithmetic": 1.0, "facts": 2.0}
-    truth = Truth(gpus=cards, models={"large": 1.0}, quantizations={"fp16": 1.0}, tasks=tasks, block_sd=0.03, window_sd=0.001)
-    table = deployment.cells(summarize(*experiment(truth, 4, np.random.default_rng(3))))
-    covered = (table["unit_energy_j_low"] < 3.0 * np.sqrt(2)) & (3.0 * np.sqrt(2) < table["unit_energy_j_high"])
-    assert table["n_strata"].eq(2).all() and table["n_blocks"].eq(4).all() and 181 <= covered.sum() <= 198
+def test_a_score_no_better_than_a_guess_is_never_chosen_and_is_named(study):
+    """nf4 is the cheapest and broken: 0.26 of four choices. Its interval holds the guess, on this task and on unscored work beside it."""
+    columns = {"score": 0.26, "score_low": 0.24, "score_high": 0.28}
+    broken = study[0].assign(task="mmlu")
+    nf4 = broken["quantization"] == "nf4"
+    broken = broken.assign(**{c: broken[c].mask(nf4, v) for c, v in columns.items()})
+    plain = broken.assign(
+        task="generate", score=np.nan, score_low=np.nan, score_high=np.nan, configuration_id="p" + broken["configuration_id"]
+    )
+    found = deployment.matrix(pd.concat([broken, plain], ignore_index=True), np.random.default_rng(0))
+    assert len(found) == 24 and "nf4" not in set(found["quantization"])
+    assert found.loc[found["candidates"] > 0, "left_out"].str.contains("nf4 \\(mmlu: score 0.26, a guess has 0.25\\)").all()
+    rules = deployment.decisions(broken, np.random.default_rng(0))
+    assert "nf4" not in set(rules["quantization"]) and len(rules)
+    assert deployment.at_chance(broken.assign(score=0.0, score_low=0.0)).ne("").all()
+
+
+def test_full_precision_at_chance_says_nothing_of_other_work(study):
+    """Where even fp16 guesses, the task cannot tell who is broken: plain generation keeps all its candidates."""
+    guessing = study[0].assign(task="mmlu", score=0.25, score_low=0.23, score_high=0.27)
+    plain = guessing.assign(task="generate", score=np.nan, score_low=np.nan, score_high=np.nan)
+    why = deployment.at_chance(pd.concat([guessing, plain], ignore_index=True))
+    assert (why != "").tolist() == [True] * len(guessing) + [False] * len(plain)
 
 
 def test_without_scores_nothing_keeps_the_score_and_no_share_is_stated(study):
     summary = study[0].assign(score=np.nan)
-    found = deployment.matrix(summary, np.random.default_rng(0)).set_index("scenario")
+    found = of_large(deployment.matrix(summary, np.random.default_rng(0)))
     assert found.loc["keeps 95 % of the score", "candidates"] == 0 and found["score_retained"].isna().all()
 
 
-def test_where_nothing_is_steady_no_scenario_has_a_candidate(study):
-    noisy = study[0].assign(energy_cv=0.2)
-    found = deployment.matrix(noisy, np.random.default_rng(0), study[1])
-    assert len(found) == 6 and found["candidates"].eq(0).all() and found["units_per_s"].isna().all()
-    assert set(found["n_rejected"]) == set(found["n_cells"]) == {12}
+def test_an_unsteady_configuration_stays_a_candidate_and_its_probability_falls(study, chosen):
+    """A gate of 5 % would crown a dearer one; the interval says how sure the choice is."""
+    ends = {f"energy_j_per_token_{end}": study[0]["energy_j_per_token"] * factor for end, factor in (("low", 0.5), ("high", 2.0))}
+    nf4 = study[0]["quantization"] == "nf4"
+    noisy = study[0].assign(gate=study[0]["gate"].mask(nf4, "rejected"), **{c: study[0][c].mask(nf4, v) for c, v in ends.items()})
+    found = of_large(deployment.matrix(noisy, np.random.default_rng(0), study[1])).loc["lowest energy"]
+    assert (found["quantization"], found["gate"]) == ("nf4", "rejected") and found["confidence"] < chosen.loc["lowest energy", "confidence"]
 
 
-def test_unscored_work_beside_the_scored_changes_nothing(study, chosen):
-    """Plain generation has no score: pooled in, it would make every score unknown, and its tokens are no items."""
+def test_other_work_beside_it_changes_nothing(study, chosen):
     plain = study[0].assign(task="generate", score=np.nan, energy_j_per_token=study[0]["energy_j_per_token"].to_numpy()[::-1])
     plain["configuration_id"] = "plain" + plain["configuration_id"]
-    found = deployment.matrix(pd.concat([study[0], plain], ignore_index=True), np.random.default_rng(0), study[1]).set_index("scenario")
-    columns = [*deployment.CELL, "energy_saved", "score_retained", "n_strata"]
-    pd.testing.assert_frame_equal(found[columns], chosen[columns])
-
-
-def test_no_complete_stratum_is_no_matrix(study):
-    summary = study[0]
-    holes = summary.drop(summary.index[(summary["model"] == "small") & (summary["quantization"] == "nf4")])
-    holes = holes.drop(holes.index[(holes["model"] == "large") & (holes["quantization"] == "fp16")])
-    assert deployment.matrix(holes, np.random.default_rng(0)).empty
+    found = deployment.matrix(pd.concat([study[0], plain], ignore_index=True), np.random.default_rng(0), study[1])
+    columns = ["gpu", "quantization", "batch_size", "energy_saved", "score_retained"]
+    pd.testing.assert_frame_equal(of_large(found[found["task"] != "generate"])[columns], chosen[columns], check_dtype=False)
 
 
 def test_an_unknown_column_is_refused_in_every_kind_of_condition(study):

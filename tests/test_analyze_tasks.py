@@ -125,7 +125,7 @@ def test_a_task_in_another_setting_is_another_task(study):
         configuration_id=energies["configuration_id"].mask(energies["configuration_id"].str.startswith("nf4-facts"), "nf4-facts-all")
     )
     found = compare(windows, energies).set_index("task").loc["facts"]
-    assert (found["outcome"], found["reason"]) == ("not_testable", "no fp32 in this stratum")
+    assert (found["outcome"], found["reason"]) == ("not_testable", "no fp32 with the same options in this stratum")
 
 
 def test_a_window_without_output_is_used_of_a_task_and_left_out_of_generation(study):

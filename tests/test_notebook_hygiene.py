@@ -68,13 +68,26 @@ def test_checks_can_fail(nb):
         assert all(output.output_type == "stream" and output.text.strip() for output in cell.outputs)
 
 
-def test_cells_are_short_and_hold_no_logic(nb):
+def test_cells_are_short_and_define_no_instruments(nb):
+    """A cell is a step of the analysis that a reader sees at once; what two analyses share is defined in eai/."""
     for cell in code(nb):
-        if "parameters" in tags(cell):
-            continue
-        assert len(cell.source.splitlines()) <= 15, f"move code of cell {cell.id} into eai/"
-        tree = ast.parse(cell.source)
-        assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.For | ast.While) for node in ast.walk(tree)), cell.id
+        if "parameters" not in tags(cell):
+            assert len(cell.source.splitlines()) <= 30, f"split cell {cell.id}, or move what is no analysis into eai/"
+            assert not any(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.While) for node in ast.walk(ast.parse(cell.source))), (
+                cell.id
+            )
+
+
+@pytest.mark.parametrize(("name", "steps"), [
+    ("analyze", ("block_means", "stats.t.ppf", "np.select", "write_result")),
+    ("compare", ("match_baselines", ".merge(", "stats.t.sf", "tost_p", "multipletests", "np.select", "write_result")),
+])  # fmt: skip
+def test_the_analysis_stands_in_the_notebook(name, steps):
+    """Grouping, pairing, test, equivalence, correction, gate: visible, in 60 to 150 lines, and not behind one call."""
+    source = "\n".join(
+        c.source for c in code(nbformat.read(paths.NOTEBOOKS / f"{name}.ipynb", as_version=4)) if "parameters" not in tags(c)
+    )
+    assert not [step for step in steps if step not in source] and 60 <= len(source.splitlines()) <= 160
 
 
 def test_no_path_of_one_machine(nb):

@@ -1,5 +1,6 @@
 """Figures: what is drawn is what the table says, doubts are written on it, files never change."""
 
+import base64
 import hashlib
 
 import numpy as np
@@ -13,7 +14,7 @@ from eai import plots
 from eai.analyze.comparison import compare
 from eai.analyze.summary import summarize
 from eai.errors import UserError
-from eai.plots import costs, ratios, style
+from eai.plots import style
 
 TRUTH = Truth(quantizations={"fp16": 1.0, "int8_pure": 0.8, "nf4": 1.0}, batches={1: 1.0, 8: 0.2})
 
@@ -37,18 +38,18 @@ def test_cost_draws_every_value_with_its_interval(tables):
     summary, _ = tables
     _, ax = plots.figure()
     plots.cost(summary, ax)
-    drawn = [y for c in points(ax) for y in c.get_offsets()[:, 1]]
+    drawn = [x for c in points(ax) for x in c.get_offsets()[:, 0]]
     assert sorted(drawn) == pytest.approx(sorted(summary["energy_j_per_token"].dropna()))
-    ends = [y for c in ax.containers for bar in c.lines[2] for segment in bar.get_segments() for y in segment[:, 1]]
+    ends = [x for c in ax.containers for bar in c.lines[2] for segment in bar.get_segments() for x in segment[:, 0]]
     assert sorted(ends) == pytest.approx(sorted(summary[["energy_j_per_token_low", "energy_j_per_token_high"]].dropna().to_numpy().ravel()))
-    assert "[J" in ax.get_ylabel()
+    assert "[J" in ax.get_xlabel() and [t.get_text() for t in ax.get_yticklabels()] == ["fp16", "int8_pure", "nf4"]
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["batch 1", "batch 8"]
 
 
 def test_a_task_is_named_without_the_lengths_it_does_not_have():
     rows = [("facts", 0, 0), ("generate", 64, 8), ("generate", 64, 24)]
     table = pd.DataFrame(rows, columns=["task", "input_tokens", "output_tokens"]).assign(quantization="fp32", options="{}")
-    assert ratios.names(table) == ["fp32, facts", "fp32, 64 tok in, 8 tok out, generate", "fp32, 64 tok in, 24 tok out, generate"]
+    assert style.names(table) == ["fp32, facts", "fp32, 8 tok out, generate", "fp32, 24 tok out, generate"]
 
 
 def test_a_simulated_table_is_watermarked_and_a_measured_one_is_not(tables):
@@ -74,7 +75,7 @@ def test_an_axis_is_cut_only_on_a_log_scale(tables):
         table = summary.dropna(subset="energy_j_per_token").assign(energy_j_per_token=[1.0 * factor, 1.1, 1.2, 1.3, 1.4])
         _, ax = plots.figure()
         plots.cost(table.drop(columns=["energy_j_per_token_low", "energy_j_per_token_high"]), ax)
-        assert ax.get_yscale() == scale and (scale == "log" or ax.get_ylim()[0] == 0)
+        assert ax.get_xscale() == scale and (scale == "log" or ax.get_xlim()[0] == 0)
 
 
 def test_nothing_usable_is_said_on_the_axes(tables):
@@ -94,6 +95,55 @@ def test_forest_has_a_line_a_comparison_and_says_what_is_not_testable(tables):
     assert any("not testable: no usable block" in t for t in texts(ax))
     drawn = [c.lines[0].get_xdata()[0] for c in ax.containers]
     assert drawn == pytest.approx(comparisons["ratio_to_baseline"].dropna())
+    bars = np.array([c.lines[2][0].get_segments()[0][:, 0] for c in ax.containers])
+    assert bars == pytest.approx(comparisons[["ratio_to_baseline_low", "ratio_to_baseline_high"]].dropna().to_numpy(float))
+
+
+def test_tokens_and_items_never_share_an_axis(tables):
+    """Two tasks, one of them counted by the item: a panel each, with its own unit."""
+    summary, _ = tables
+    items = summary.assign(task="facts", input_tokens=0, output_tokens=0)
+    fig, ax = plots.figure()
+    plots.cost(pd.concat([summary, items], ignore_index=True), ax)
+    labels = [each.get_xlabel() for each in fig.axes]
+    assert len(labels) == 2 and "token" in labels[0] and "item" in labels[1]
+    assert [each.get_title(loc="left") for each in fig.axes] == ["generate", "facts"]
+
+
+@pytest.mark.parametrize("backend", ["agg", "inline"])
+def test_a_figure_shows_itself_as_an_image(tables, tmp_path, capsys, backend):
+    """Under any backend a notebook gets a PNG: the figure has its own, and the formatter of the inline backend knows its class."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.core.pylabtools import select_figure_formats
+
+    shell = InteractiveShell()
+    if backend == "inline":
+        select_figure_formats(shell, {"png"})
+    fig, ax = plots.figure()
+    plots.cost(tables[0], ax)
+    data, _ = shell.display_formatter.format(fig)
+    png = data["image/png"] if isinstance(data["image/png"], bytes) else base64.b64decode(data["image/png"])
+    assert png.startswith(b"\x89PNG")
+    InteractiveShell.clear_instance()
+
+
+def test_show_puts_the_finding_above_the_figure_saves_and_prints_it(tables, tmp_path, capsys):
+    fig, ax = plots.figure()
+    plots.cost(tables[0], ax)
+    plots.show(fig, tmp_path / "a.svg", plots.findings.cost(tables[0]))
+    said = capsys.readouterr().out
+    assert said.startswith("Cheapest: int8_pure, batch 8, ") and fig.get_suptitle().replace("\n", " ") in said
+    assert (tmp_path / "a.svg").exists()
+
+
+def test_a_dollar_in_a_name_is_text(tables, tmp_path):
+    """Two dollars in a model's name would be a formula: `$$` raises, `$a$` loses its dollars."""
+    odd = pd.concat([tables[0], tables[0].assign(model="$\\frac{a}$")], ignore_index=True)
+    fig, ax = plots.figure()
+    plots.cost(odd, ax)
+    plots.message(fig, "costs $x$ and $\\frac$")
+    text = plots.save(fig, tmp_path / "a.svg").read_text()
+    assert "$\\frac{a}$" in text and "costs $x$" in text
 
 
 def test_a_forest_read_back_from_csv_is_the_same(tables, tmp_path):
@@ -159,6 +209,6 @@ def test_no_two_of_64_series_look_alike():
 def test_options_are_named_only_where_they_tell_two_series_apart():
     rows = [("arithmetic", '{"limit":40}', 1), ("arithmetic", '{"limit":40}', 4), ("generate", "{}", 1), ("generate", "{}", 4)]
     table = pd.DataFrame(rows, columns=["task", "options", "batch"]).assign(quantization="fp32")
-    assert [name for name, _ in costs.series(table)] == ["arithmetic", "generate"]
+    assert [name for name, _ in style.series(table)] == ["arithmetic", "generate"]
     loads = table.assign(task="generate", options=['{"load":"closed:1"}', '{"load":"closed:4"}'] * 2)
-    assert [name for name, _ in costs.series(loads)] == ["load closed:1", "load closed:4"]
+    assert [name for name, _ in style.series(loads)] == ["load closed:1", "load closed:4"]

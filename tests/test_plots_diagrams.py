@@ -27,8 +27,20 @@ def test_the_tree_has_a_leaf_a_rule_with_its_strategy_and_probability(tables):
     _, ax = plots.figure()
     leaves = plots.decision_tree(rules, ax)
     words = [t.get_text() for t in ax.texts]
-    assert len(leaves) == len(rules) + 1 and words[-1] == "simulated"
-    assert "int8_pure\nlowest with p > 99 %" in words and "batch 1 to 8" in words and "a100\nmodel-7b" in words
+    assert len(rules) == 1 and len(leaves) == 2 and words == ["int8_pure", "cheapest, probability > 99 %", "simulated"]
+
+
+def test_a_tree_asks_only_what_the_answer_depends_on():
+    """Two cards with one answer, a task that differs by batch: one fork on the task, one on the batch below it, none on the card."""
+    rule = {"gpu": "a", "model": "m", "weights": "published", "input_tokens": 0, "output_tokens": 0, "confidence": 0.9}
+    rows = [("a", "sums", 1, 2, "nf4"), ("a", "sums", 4, 8, "bf16"), ("b", "sums", 1, 2, "nf4"), ("b", "sums", 4, 8, "bf16")]
+    rows += [("a", "facts", 1, 8, "nf4"), ("b", "facts", 1, 8, "nf4")]
+    table = pd.DataFrame([rule | dict(zip(("gpu", "task", "from", "to", "quantization"), row, strict=True)) for row in rows])
+    _, ax = plots.figure()
+    leaves = plots.decision_tree(table, ax)
+    words = [t.get_text() for t in ax.texts]
+    assert len(leaves) == 3 and "task?" in words and "batch size?" in words and "hardware?" not in words
+    assert {"1 to 2", "4 to 8", "sums", "facts"} <= set(words) and words.count("nf4") == 2 and words.count("bf16") == 1
 
 
 def test_a_tree_of_many_rules_says_how_many_are_not_drawn():
@@ -44,9 +56,9 @@ def test_a_tree_of_many_rules_says_how_many_are_not_drawn():
         "confidence": 0.9,
     }
     _, ax = plots.figure()
-    leaves = plots.decision_tree(pd.DataFrame([rule | {"gpu": f"g{i}"} for i in range(15)]), ax)
-    assert len(leaves) == 12
-    assert [t.get_text() for t in ax.texts][-1] == "12 of 15 rules"
+    leaves = plots.decision_tree(pd.DataFrame([rule | {"gpu": f"g{i:02}", "quantization": f"q{i % 2}"} for i in range(20)]), ax)
+    assert len(leaves) == 16
+    assert [t.get_text() for t in ax.texts][-1] == "16 of 20 leaves"
 
 
 def test_the_framework_leads_from_choices_to_guidance():
@@ -71,9 +83,10 @@ def test_power_curves_are_the_simulated_share_of_shown_ratios(tables):
 def test_power_curves_are_drawn_one_for_each_number_of_blocks(tables):
     table = comparison.power_curves(block_ratios(select(*tables)), basis="simulated")
     _, ax = plots.figure()
-    lines = plots.power_curves(table, ax)[1:-1]
-    assert [line.get_label() for line in lines] == ["3 blocks", "5 blocks", "10 blocks", "20 blocks"]
-    assert all(np.isfinite(line.get_ydata()).all() for line in lines)
+    plots.power_curves(table, ax)
+    assert [t.get_text() for t in ax.texts] == ["3 blocks", "5 blocks", "10 blocks", "20 blocks", "simulated"]
+    lines = [line for line in ax.lines if len(line.get_xdata()) > 2]
+    assert len(lines) == 4 and all(np.isfinite(line.get_ydata()).all() for line in lines)
 
 
 def test_one_block_or_constants_have_no_power_curve():

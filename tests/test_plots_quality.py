@@ -37,10 +37,10 @@ def test_pareto_points_carry_their_probability_and_the_surest_their_name(front):
     points = plots.pareto(front, ax)[0]
     drawn = dict(zip(points.get_offsets()[:, 1].tolist(), points.get_array().tolist(), strict=True))
     assert drawn == pytest.approx(dict(zip(front["unit_energy_j"], front["p_front"], strict=True)))
-    entries = [t.get_text() for t in ax.get_legend().get_texts()]
+    entries = [t.get_text() for t in ax.figure.legends[0].get_texts()]
     assert entries[:2] == ["1  fp16, a100_pcie: > 99 %", "2  int8_pure, a100_pcie: > 99 %"]  # best score, least energy
     assert len(entries) == (front["p_front"] >= 0.05).sum()
-    assert ax.get_title(loc="left") == "front of energy, time, score"
+    assert plots.findings.pareto(front).startswith("2 of 4 configurations are surely beaten by nothing: ")
 
 
 def test_a_front_without_scores_says_so(front):
@@ -48,13 +48,13 @@ def test_a_front_without_scores_says_so(front):
     _, axes = plots.figure(1, 2)
     plots.pareto(unscored, axes[0])
     plots.quality(unscored, axes[1])
-    assert axes[0].get_title(loc="left") == "front of energy, time; no score was measured"
+    assert "(energy and time; no score)" in plots.findings.pareto(unscored)
     assert words(axes[1]) == ["no score was measured"]
 
 
 def test_quality_draws_each_score_with_its_interval(front):
     _, ax = plots.figure()
-    points, bars = plots.quality(front, ax)[:2]
+    bars, points = plots.quality(front, ax)[:2]
     assert sorted(points.get_offsets()[:, 1]) == pytest.approx(sorted(front["score"]))
     ends = sorted(y for segment in bars.lines[2][0].get_segments() for y in segment[:, 1])
     assert ends == pytest.approx(sorted(front[["score_low", "score_high"]].to_numpy().ravel()))
@@ -87,16 +87,9 @@ def test_many_points_get_the_median_of_each_strategy(study):
 def test_the_matrix_is_its_table_in_words(study):
     kept = retention(study[1], study[2])
     table = deployment.matrix(study[1], np.random.default_rng(0), kept)
-    _, ax = plots.figure()
-    plots.deployment_matrix(table, ax)
     row = table.set_index("scenario").loc["lowest energy"]
-    drawn = words(ax)
-    place = drawn.index("lowest energy")
-    assert drawn[place + 1 : place + 4] == [
-        "a100_pcie, int8_pure, 1",
-        f"{100 * row['energy_saved']:.0f} %",
-        f"{100 * row['score_retained']:.1f} %",
-    ]
+    said = plots.matrix_table(table).set_index("scenario").loc["lowest energy"].tolist()
+    assert said[:3] == ["a100_pcie, int8_pure, 1", f"{100 * row['energy_saved']:.0f} %", f"{100 * row['score_retained']:.1f} %"]
     none = table.assign(candidates=0)
     assert set(plots.matrix_texts(none.iloc[0].to_dict())[1:3]) == {"nothing measured meets it", ""}
     alone = table.iloc[0].to_dict() | {"candidates": 1, "confidence": 1.0}
@@ -168,5 +161,5 @@ def test_points_of_unknown_probability_are_hollow_and_named_with_a_question_mark
         points = plots.pareto(table, ax)[0]
         assert np.ma.count(points.get_offsets()) == 2 * len(table)
         assert (points.to_rgba(points.get_array())[:, 3] == 0).sum() == unknown
-        entries = [t.get_text() for t in ax.get_legend().get_texts()]
+        entries = [t.get_text() for t in ax.figure.legends[0].get_texts()]
         assert [e for e in entries if e.endswith(": ?")] == entries[-unknown:]

@@ -29,14 +29,13 @@ def test_the_heatmap_prints_every_number_and_what_is_missing(study_tables):
     _, ax = plots.figure()
     plots.heatmap(table, ax, basis=study_tables[1])
     words = [t.get_text() for t in ax.texts]
-    assert words == ["not\nmeasured", *(f"{v:.3g}" for v in table.to_numpy().ravel()[1:])]
-    assert ax.get_title(loc="left") == "simulated"
+    assert sorted(words) == sorted(["not\nmeasured", "simulated", *(f"{v:.3g}" for v in table.to_numpy().ravel()[1:])])
 
 
 def test_batch_scaling_has_a_line_a_strategy_and_gpu(study_tables):
     _, ax = plots.figure()
     lines = plots.batch_scaling(study_tables[1], ax)[:4]
-    assert [c.get_label() for c in lines] == ["fp16, a100", "fp16, v100", "int8_pure, a100", "int8_pure, v100"]
+    assert [t.get_text() for t in ax.texts] == ["fp16, a100", "fp16, v100", "int8_pure, a100", "int8_pure, v100", "simulated"]
     assert all(list(c.lines[0].get_xdata()) == [1, 8] for c in lines)
     assert ax.get_xscale() == ax.get_yscale() == "log"
 
@@ -48,7 +47,7 @@ def test_synergy_draws_the_planted_interaction_and_marks_the_untestable(study_ta
     drawn = plots.synergy(table, axes[0])
     assert drawn[1].lines[0].get_xdata()[0] == pytest.approx(1.3, rel=0.05)
     plots.synergy(untestable, axes[1])
-    assert axes[1].texts[0].get_text() == " not testable"
+    assert axes[1].texts[0].get_text().endswith("not testable")
 
 
 def test_the_budget_has_the_terms_that_were_stated(study_tables):
@@ -59,5 +58,5 @@ def test_the_budget_has_the_terms_that_were_stated(study_tables):
     assert table["absolute"].to_numpy() == pytest.approx(np.hypot(table["blocks"], gain).to_numpy())
     _, ax = plots.figure()
     bars = plots.budget(table, ax)
-    assert [b.get_label() for b in bars] == ["blocks", "gain"] and ax.get_title(loc="left") == "simulated"
-    assert [p.get_width() for p in bars[1].patches] == pytest.approx([5.0, 5.0])
+    assert [b.get_label() for b in bars[:2]] == ["blocks", "gain"] and ax.texts[0].get_text() == "simulated"
+    assert bars[1].get_offsets()[:, 0].tolist() == pytest.approx([5.0, 5.0])

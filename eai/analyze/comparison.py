@@ -75,7 +75,7 @@ def compare_blocks(
     table = judged(table, metric, margin)
     table["metric"] = compared(table, metric)
     known = int(np.isfinite(table["p"]).sum())
-    return table.assign(family=f"{' or '.join(sorted(set(table['metric'])))} against the baseline, {known} comparisons")
+    return table.assign(family=f"{' or '.join(sorted(set(table['metric']), reverse=True))} against the baseline, {known} comparisons")
 
 
 def match_baselines(configurations: pd.DataFrame, baseline: str | None = None, stratum: list[str] | None = None) -> pd.DataFrame:
@@ -238,7 +238,7 @@ def planned_power(table: pd.DataFrame, margin: float) -> np.ndarray:
 
 
 def equivalence_power(sd_log, n_pairs, margin: float, u_log=0.0) -> np.ndarray:
-    """Power to show equivalence within `margin` if the true ratio is 1, for pairs whose log ratios spread by `sd_log` (stats.tost_power)."""
+    """Power to show equivalence within `margin` if the true ratio is 1, for pairs whose log ratios spread by `sd_log`."""
     return tests.tost_power(np.asarray(sd_log, float), np.asarray(n_pairs, float), margin, u_log=np.asarray(u_log, float))
 
 

@@ -200,7 +200,7 @@ def split_options(table: pd.DataFrame) -> pd.DataFrame:
 
     Rows that differ in `setup` (engine, number of GPUs, parallelism, cache, load of a server) are other choices, never one.
     """
-    texts = table["options"].fillna("{}").astype(str)
+    texts = table["options"].fillna("{}").astype(str) if "options" in table else pd.Series("{}", index=table.index)
     parts = {}
     for text in texts.unique():
         options = json.loads(text or "{}")

@@ -185,7 +185,9 @@ def _grown(rules: pd.DataFrame, questions: list[str], edge: str = "") -> dict:
     if rules["quantization"].nunique() > 1:
         for i, column in enumerate(questions):
             levels = list(rules.groupby(column, sort=True)) if column in rules else []
-            if len(levels) > 1:
+            others = [c for c in (*questions[i + 1 :], "to", "quantization") if c in rules]
+            answers = {frozenset(map(tuple, rows[others].to_numpy().tolist())) for _, rows in levels}
+            if len(levels) > 1 and (len(answers) > 1 or column == "from"):
                 asks = "batch size" if column == "from" else column.replace("_", " ").replace("gpu", "hardware").replace("setup", "options")
                 branches = [_grown(rows, questions[i + 1 :], _answer(column, value, rows)) for value, rows in levels]
                 return {"edge": edge, "asks": f"{asks}?", "branches": branches}

@@ -38,6 +38,7 @@ CAPTION_KEY = {"svg": "Description", "pdf": "Subject", "png": "Description"}
 MOST_DECADES = 3.0
 MOST_LINES = 40
 MOST_SERIES = 16
+BESIDE_LETTERS = 16
 LOG_SPAN = 5.0
 DRAWN = "Probabilities over draws from the intervals of block means"
 SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "batch_size")
@@ -237,7 +238,16 @@ def watermark(ax: Axes, table: pd.DataFrame) -> list:
     words = " / ".join(doubts(table))
     if not words:
         return []
-    style = {"xytext": (0, 3), "textcoords": "offset points", "ha": "right", "va": "bottom", "fontsize": FONT_PT - 1, "color": "0.35"}
+    head = ax.get_title(loc="left")
+    lines = head.count("\n") + 1 if max(map(len, head.split("\n"))) > BESIDE_LETTERS else 0  # a long title has the corner for itself
+    style = {
+        "xytext": (0, 3 + lines * 1.3 * FONT_PT),
+        "textcoords": "offset points",
+        "ha": "right",
+        "va": "bottom",
+        "fontsize": FONT_PT - 1,
+        "color": "0.35",
+    }
     return [ax.annotate(words, (1.0, 1.0), xycoords="axes fraction", fontstyle="italic", **style)]
 
 
