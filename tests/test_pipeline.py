@@ -1,21 +1,41 @@
 """The four notebooks from end to end, against tables recomputed here with plain pandas and textbook formulas."""
 
+import base64
+import io
 import json
 import math
 import shutil
 import subprocess
 import sys
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from eai import notebooks, paths, runs, settings, tables
+from eai import notebooks, paths, runs, schema, settings, tables
+from eai.analyze.comparison import compare
 from eai.errors import UserError
 
 CELL = ["task", "quantization", "batch_size"]
 WATTS_PER_THREAD = 4.0
+NAMING = {
+    *schema.CONFIGURATION,
+    "server",
+    "traffic",
+    "scenario",
+    "block",
+    "load",
+    "phase",
+    "tasks",
+    "device_id",
+    "kind",
+    "status",
+    "reason",
+}
+NAMING |= {"configuration_id"}
+"""Columns that name a row."""
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +128,85 @@ def test_comparisons_are_paired_t_tests_with_holm(executed, by_hand):
     assert [comparisons.loc[cell, "p_holm"] for cell in ranked] == pytest.approx(adjusted.tolist(), rel=1e-6)
 
 
+def cells_of(executed, name: str) -> list:
+    """The code cells of an executed notebook."""
+    return [c for c in nbformat.read(executed / "figures" / f"{name}.ipynb", as_version=4).cells if c.cell_type == "code"]
+
+
+def without_image(cells) -> list[str]:
+    """The figure cells that show no picture and do not say why."""
+    figures = [c for c in cells if "plots.show(" in c.source]
+    assert figures, "no figure cell found"
+    shown = [any("image/png" in o.get("data", {}) for o in c.outputs) for c in figures]
+    why = ["Not drawn: " in "".join(o.get("text", "") for o in c.outputs) for c in figures]
+    return [c.source for c, image, said in zip(figures, shown, why, strict=True) if not image and not said]
+
+
+def test_every_figure_cell_shows_its_figure_and_says_what_it_shows(executed):
+    cells = cells_of(executed, "plot")
+    assert without_image(cells) == []
+    images = [o["data"]["image/png"] for c in cells for o in c.outputs if "image/png" in o.get("data", {})]
+    assert len(images) >= 11 and all(base64.b64decode(image).startswith(b"\x89PNG") for image in images)
+    figures = [c for c in cells if "plots.show(" in c.source]
+    assert all("".join(o.get("text", "") for o in c.outputs).strip().endswith(".") for c in figures)
+
+
+def alike(table: pd.DataFrame) -> bool:
+    """Whether two rows of a table cannot be told from one another by what names a configuration, load, scenario or place."""
+    keys = [c for c in table if c in NAMING]
+    return bool(keys) and bool(table.duplicated(keys).any())
+
+
+def test_every_row_of_every_table_can_be_told_from_the_others(executed):
+    shown = [(name, o["data"]["text/html"]) for name in ("analyze", "compare", "plot") for c in cells_of(executed, name)
+             for o in c.outputs if "text/html" in o.get("data", {})]  # fmt: skip
+    tables_shown = [(name, pd.read_html(io.StringIO(html))[0]) for name, html in shown]
+    assert len(tables_shown) >= 10
+    assert not [(name, list(table)) for name, table in tables_shown if alike(table)]
+
+
+@pytest.mark.parametrize("name", ["analyze", "compare", "plot"])
+def test_every_check_prints_a_table_of_rows_that_differ(executed, name):
+    (check,) = [c for c in cells_of(executed, name) if "nbval-check-output" in c.metadata.get("tags", [])]
+    text = "".join(o.text for o in check.outputs)
+    rows = [line.split() for line in text.splitlines()]
+    assert len(rows) > 2 and "Empty DataFrame" not in text
+    if name != "plot":
+        table = pd.DataFrame([row for row in rows[1:] if len(row) == len(rows[0])], columns=rows[0])
+        assert len(table) == (20 if name == "analyze" else 16) and not alike(table)
+        assert rows[-1] == text.splitlines()[-1].split() and text.splitlines()[-1].endswith(".")
+
+
+def test_the_checks_above_can_fail(executed):
+    """A bare figure, as it was once, shows no picture; a table without its task has rows that contradict each other."""
+    bare = nbformat.v4.new_code_cell("plots.show(fig)", outputs=[nbformat.v4.new_output("display_data", {"text/plain": "<Figure size 1>"})])
+    assert without_image([bare]) == ["plots.show(fig)"]
+    summary = tables.read_result(executed / "sample", "summary")
+    assert alike(summary[["quantization", "batch_size", "energy_j_per_token"]]) and not alike(
+        summary[["quantization", "batch_size", "task"]]
+    )
+
+
+def test_the_notebook_and_the_package_give_the_same_comparisons(executed):
+    """The cells of `compare` and `analyze.comparison.compare` are two ways to one table."""
+    found = tables.read_result(executed / "sample", "comparisons").set_index("configuration_id")
+    package = compare(tables.read_windows("sample"), tables.read_energies("sample")).set_index("configuration_id")
+    committed = pd.read_csv(paths.SAMPLE / "comparisons.csv").set_index("configuration_id")
+    for other in (package, committed):
+        numbers = [c for c in other if other[c].dtype.kind == "f"]
+        assert found.loc[other.index, numbers].to_numpy(float) == pytest.approx(other[numbers].to_numpy(float), rel=1e-9, nan_ok=True)
+        assert (found.loc[other.index, ["outcome", "method", "family"]] == other[["outcome", "method", "family"]]).all().all()
+
+
+def test_looking_at_the_sample_changes_nothing_committed(scratch, monkeypatch):
+    """Another baseline in `compare` goes to the user's own folder, is read from there on, and leaves data/sample as it was."""
+    before = {path: path.read_bytes() for path in paths.SAMPLE.glob("*.csv")}
+    notebooks.execute("compare", {"experiment": "sample", "baseline": "nf4_dq"}, scratch / "out")
+    assert {path: path.read_bytes() for path in paths.SAMPLE.glob("*.csv")} == before
+    own = tables.read_result("sample", "comparisons")
+    assert set(own["baseline"]) == {"nf4_dq"} and (scratch / "data" / "runs" / "sample" / "comparisons.csv").exists()
+
+
 def test_figures_are_drawn_and_say_that_energy_is_estimated(executed):
     drawn = {path.name for path in (executed / "figures").glob("*.svg")}
     assert {"cost_per_token.svg", "throughput.svg", "ratios.svg", "verdicts.svg"} <= drawn
@@ -143,6 +242,9 @@ def test_the_main_job_on_a_tiny_model(tiny_model, scratch):
         "plot.ipynb",
     }
     assert sum(line.startswith("[") for line in lines) == 18
+    (check,) = [c for c in cells_of(scratch / "out", "measure") if "nbval-check-output" in c.metadata.get("tags", [])]
+    text = "".join(o.text for o in check.outputs)
+    assert "Empty DataFrame" not in text and text.endswith("12 of 18 windows are ok; 0 of 6 configurations have none.\n")
     table = runs.human_table(result["experiment"])
     assert "estimated" in table and "nf4" in table
 

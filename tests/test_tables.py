@@ -69,3 +69,15 @@ def test_an_unregistered_column_has_no_unit():
     with pytest.raises(KeyError):
         schema.column("watts_or_so")
     assert schema.column("energy_j_per_token").label == "energy per output token [J]"
+
+
+def test_results_of_committed_data_go_to_the_users_folder(scratch):
+    """A table like the committed one is not kept: it would outlive the next release of the data."""
+    own = tables.results_dir("sample")
+    assert own == scratch / "data" / "runs" / "sample" and tables.results_dir("mine") == tables.experiment_dir("mine")
+    committed = tables.read_result("sample", "comparisons")
+    path = tables.write_result("sample", "comparisons", committed.assign(baseline="bf16"))
+    assert path.parent == own and set(tables.read_result("sample", "comparisons")["baseline"]) == {"bf16"}
+    tables.write_result("sample", "comparisons", pd.read_csv(paths.SAMPLE / "comparisons.csv"))
+    named = tables.write_result("sample", "comparisons", committed, scratch / "there")
+    assert named == scratch / "there" / "comparisons.csv" and len(tables.read_result("sample", "comparisons", scratch / "there")) == 16

@@ -10,8 +10,8 @@ import pandas as pd
 from eai import paths
 
 CAPTION = re.compile(r"<dc:description>(.*?)</dc:description>", re.S)
-SAVES = re.compile(r"""plots\.save\(\s*\w+, folder / f"(\w+)\.""")
-DRAWS = re.compile(r"plots\.(?!save|figure|sensed|caption|crowded|best|DRAWN)(\w+)\((\w+)")
+SAVES = re.compile(r"""plots\.(?:save|show)\(\s*\w+,\s*folder / f"(\w+)\.""")
+DRAWS = re.compile(r"plots\.(?!save|show|figure|sensed|caption|crowded|best|matrix_table|DRAWN)(\w+)\((\w+)")
 HEAD = """# Figures
 
 Generated from the notebooks by `eai.report.gallery`: do not edit. Figures of the committed sample lie in `sample/`; every run has
