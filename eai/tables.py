@@ -380,7 +380,9 @@ def read_result(experiment: str | Path, name: str, results: str | Path = "") -> 
     places = [folder / f"{name}.csv" for folder in (results_dir(experiment, results), experiment_dir(experiment))]
     path = next((path for path in places if path.exists()), None)
     if path is None:
-        raise UserError(f"{places[0]} does not exist", f"the {name} table of an experiment", "run the notebook `analyze`, then `compare`, first")
+        raise UserError(
+            f"{places[0]} does not exist", f"the {name} table of an experiment", "run the notebook `analyze`, then `compare`, first"
+        )
     frame = pd.read_csv(path)
     for c in frame.select_dtypes(exclude="number").columns:
         frame[c] = frame[c].map(lambda v: v[1:] if isinstance(v, str) and v[:1] == "'" and _FORMULA.match(v) else v)
