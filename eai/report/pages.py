@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 
@@ -196,13 +196,14 @@ class Picture:
     kind = "picture"
     in_paper = True
 
+    @cached_property
     def svg(self) -> bytes:
         """The figure for a screen."""
         return rendered(self.figure, "svg")
 
     def address(self) -> markupsafe.Markup:
         """The figure as a data address: a page that needs no other file, and a picture in which no script can run."""
-        return markupsafe.Markup("data:image/svg+xml;base64," + base64.b64encode(self.svg()).decode())
+        return markupsafe.Markup("data:image/svg+xml;base64," + base64.b64encode(self.svg).decode())
 
 
 @dataclass(frozen=True)
@@ -329,4 +330,4 @@ def write_pictures(pictures: list[Picture], folder: Path, kind: str) -> None:
     """Write figures as `<name>.svg` or `<name>.pdf`."""
     folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
-        (folder / f"{picture.name}.{kind}").write_bytes(rendered(picture.figure, kind))
+        (folder / f"{picture.name}.{kind}").write_bytes(picture.svg if kind == "svg" else rendered(picture.figure, kind))
