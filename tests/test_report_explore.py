@@ -196,6 +196,23 @@ def test_the_rows_of_the_sample_and_of_the_evidence(tmp_path):
     assert len(named) and named["link"].str.match("https://(github.com|doi.org)/").all()
 
 
+def test_a_published_row_links_to_its_file_at_its_commit_where_one_repository_is_meant():
+    places = ["a/b.json at 841d1a5049e1, sum", "leaderboard-v2: data/x.json at c3af7f31e231", "closed/x.txt at 198fc46799b3", "table 2"]
+    table = pd.DataFrame({"source": ["joulebench", "ml_energy", "mlperf_inference", "study"], "location": places})
+    assert explore.links(table) == [
+        "https://github.com/danielcregg/llm-energy-framework/blob/841d1a5049e1/a/b.json",
+        "https://github.com/ml-energy/leaderboard-v2/blob/c3af7f31e231/data/x.json",
+        "https://github.com/mlcommons/inference_results_v4.1",
+        "",
+    ]
+
+
+def test_predictions_are_called_predicted_and_have_intervals():
+    found = explore.of_predictions().dropna(subset=["energy_j"])
+    assert set(found["basis"]) == {"predicted"} and len(found) > 50
+    assert (found["energy_j_low"] < found["energy_j"]).all() and (found["energy_j"] < found["energy_j_high"]).all()
+
+
 def test_no_row_is_refused(tmp_path):
     with pytest.raises(UserError, match="no row with an energy"):
         explore.explore([], out=tmp_path / "page.html")

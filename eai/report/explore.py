@@ -14,7 +14,7 @@ import markupsafe
 import numpy as np
 import pandas as pd
 
-from eai import __version__, catalog, tables
+from eai import __version__, tables
 from eai.errors import UserError
 from eai.report.facts import columns
 from eai.report.pages import Words, asset, page, policy
@@ -32,13 +32,19 @@ TEXTS = (
     "lengths",
     "accounting",
     "gate",
+    "doubt",
     "link",
     "where",
 )
 NUMBERS = ("energy_j", "energy_j_low", "energy_j_high", "throughput_per_s", "token_s", "latency_s", "score", "score_low", "score_high",
            "memory_gb", "gpus", "n")  # fmt: skip
 LINK = re.compile(r"(?:https?://)?((?:github\.com|doi\.org)/[\w./~-]+)|DOI (10\.\S+)")
-GRID = {"models": ("qwen2.5-7b-instruct", "mistral-7b-instruct-v0.2"), "strategies": ("fp16", "int8_default", "nf4"), "batches": (1, 8)}
+GRID = {
+    "model": ("qwen2.5-7b-instruct", "mistral-7b-instruct-v0.2"),
+    "quantization": ("fp16", "int8_default", "nf4"),
+    "batch_size": (1, 8),
+}
+PLACE = re.compile(r"(?:(?P<repository>[\w.-]+): )?(?P<path>[^\s:]+) at (?P<commit>[0-9a-f]{7,40})")
 
 
 def explore(
@@ -159,83 +165,75 @@ def lengths(table: pd.DataFrame) -> pd.Series:
 
 
 def of_evidence() -> pd.DataFrame:
-    """The rows of every published table that gives an energy for a card, a model or a strategy; one figure a configuration and source."""
+    """The rows of every published table that gives an energy for a card and a model; worked examples and single runs are left out."""
     parts = []
     for name in tables.published_names():
         table = tables.read_published(name)
-        energy, unit = published_energy(table)
+        energy, spread, unit = published_energy(table)
         if energy is None or not {"gpu", "model"} <= set(table) or name.endswith(("_runs", "_examples")):
             continue
-        batch = table.get("batch_size", pd.Series(1, index=table.index))
-        speed = table.get("throughput_tok_s", pd.Series(np.nan, index=table.index))
-        spread = table.get("energy_std_j_per_1k_tok", pd.Series(np.nan, index=table.index)) / 1e3
-        repeats = table.get("n_runs", pd.Series(np.nan, index=table.index))
+        none = pd.Series(np.nan, index=table.index)
+        batch, speed, repeats = (table.get(c, none) for c in ("batch_size", "throughput_tok_s", "n_runs"))
         half = 1.96 * spread / np.sqrt(repeats)
-        score = table["accuracy"] if "accuracy" in table else table.get("accuracy_pct", pd.Series(np.nan, index=table.index)) / 100
-        both = table.assign(**{c: table.get(c, np.nan) for c in ("input_tokens", "output_tokens")})
+        options = table["options"].map(json.loads) if "options" in table else pd.Series([{}] * len(table), index=table.index)
         parts.append(framed(
-            table, source=table["source"], basis="published", card=table["gpu"], model=table["model"], energy_j=energy,
-                energy_j_low=energy - half,
-            energy_j_high=energy + half, engine=table.get("engine", "not stated"), strategy=table.get("quantization", "not "
-                "stated"), unit=unit,
-            batch=batch.map(lambda b: f"{b:g}" if pd.notna(b) else "not stated"), task=table.get("task", "generate"), lengths=lengths(both),
-            accounting=table.get("accounting", "unknown"), where=[f"{name}.csv:{line}" for line in range(2, len(table) + 2)],
-            link=links(table), throughput_per_s=speed, token_s=table["itl_s"] if "itl_s" in table else batch / speed,
-                latency_s=table.get("latency_s"),
-            score=score, memory_gb=table.get("memory_gb"), gpus=table.get("n_gpus"), n=repeats,
+            table, source=table["source"], basis="published", card=table["gpu"], model=table["model"].str.rsplit("/", n=1).str[-1],
+            engine=table.get("engine", "not stated"), strategy=table.get("quantization", "not stated"), unit=unit,
+            batch=batch.map(lambda b: f"{b:.4g}" if pd.notna(b) else "not stated"),
+            task=table["task"] if "task" in table else options.map(lambda o: str(o.get("load", "generate"))),
+            lengths=lengths(table.assign(**{c: table.get(c, none) for c in ("input_tokens", "output_tokens")})),
+            accounting=table.get("accounting", "unknown") + " " + table.get("boundary", pd.Series("", index=table.index)),
+            link=links(table), where=[f"{name}.csv:{line}" for line in range(2, len(table) + 2)], doubt=table.get("doubt", ""),
+            energy_j=energy, energy_j_low=energy - half, energy_j_high=energy + half, throughput_per_s=speed,
+                gpus=table.get("num_gpus", none),
+            token_s=table["itl_s"] if "itl_s" in table else batch / speed, latency_s=table.get("latency_s", none), n=repeats,
+            score=table["accuracy"] if "accuracy" in table else table.get("accuracy_pct", none) / 100,
+                memory_gb=table.get("memory_gb", none),
         ))  # fmt: skip
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TEXTS, *NUMBERS])
 
 
-def published_energy(table: pd.DataFrame) -> tuple[pd.Series | None, object]:
-    """The energy of a published table in joules and what it is per; None where it gives none."""
-    for column, factor, unit in (("energy_j_per_token", 1, "token"), ("energy_j_per_1k_tok", 1e-3, "token"), ("energy_wh", 3600, "task")):
+def published_energy(table: pd.DataFrame) -> tuple[pd.Series | None, pd.Series | None, str]:
+    """The energy of a published table in joules with its standard deviation, and what it is per; None where it gives none."""
+    columns = (("energy_j_per_token", "energy_std_j_per_token", 1, "token"), ("energy_j_per_1k_tok",
+        "energy_std_j_per_1k_tok", 1e-3, "token"),
+               ("energy_wh", "", 3600, "task"))  # fmt: skip
+    for column, std, factor, unit in columns:
         if column in table:
-            return factor * pd.to_numeric(table[column], errors="coerce"), unit
-    return None, ""
+            return factor * table[column], factor * table.get(std, pd.Series(np.nan, index=table.index)), unit
+    return None, None, ""
 
 
 def links(table: pd.DataFrame) -> list[str]:
-    """Where each row was published: its file at its commit where the table says so, else its source's address; only http addresses."""
-    known = {}
+    """Where each row was published: its file at its commit where the location says so, else the address of its source."""
+    known, several = {}, set()
     for row in tables.read_published("sources").to_dict("records"):
         found = LINK.search(str(row["locator"]))
         known[row["source"]] = "" if not found else f"https://{found[1]}" if found[1] else f"https://doi.org/{found[2]}"
+        several |= {row["source"]} if " and " in str(row["locator"]).partition(",")[0] else set()
     out = []
     for row in table.to_dict("records"):
-        repository, commit, path = (str(row.get(c) or "") for c in ("repository", "commit", "path"))
-        at = (
-            f"https://github.com/{repository}/blob/{commit}/{path}"
-            if re.fullmatch(r"[\w.-]+/[\w.-]+", repository) and re.fullmatch(r"[0-9a-f]{7,40}", commit)
-            else ""
-        )
-        out.append(at or known.get(row.get("source"), ""))
+        root, at = known.get(row.get("source"), ""), PLACE.match(str(row.get("location", "")))
+        if at and root.startswith("https://github.com/") and (at["repository"] or row["source"] not in several):
+            repository = f"{root.rpartition('/')[0]}/{at['repository']}" if at["repository"] else root
+            root = f"{repository}/blob/{at['commit']}/{at['path']}"
+        out.append(root)
     return out
 
 
 def of_predictions() -> pd.DataFrame:
-    """Predictions for every card of the catalog, two models, three strategies and two batch sizes; those that are refused are left out."""
+    """Predictions for the cards of the catalog, two models, three strategies and two batch sizes; no energy where one is refused."""
     from eai.predict import predict
 
-    rows = []
     cards = tables.read_catalog("gpus")["slug"]
-    for card in cards:
-        for model in GRID["models"]:
-            for strategy in GRID["strategies"]:
-                for batch in GRID["batches"]:
-                    try:
-                        found = predict(catalog.gpu(card), catalog.model(model), strategy, batch, 256, 256)
-                    except UserError:
-                        continue
-                    energy, speed = found.energy_j_per_token, found.throughput_tok_s
-                    rows.append({
-                        "source": "prediction", "basis": "predicted", "card": card, "model": model, "engine": getattr(found,
-                            "engine", "") or "transformers",
-                        "strategy": strategy, "batch": str(batch), "task": "generate", "unit": "token", "lengths": "256 in, 256 "
-                            "out", "accounting": "gross gpu",
-                        "gate": "", "link": "", "where": "eai.predict", "energy_j": energy.value, "energy_j_low": energy.low,
-                            "energy_j_high": energy.high,
-                        "throughput_per_s": speed.value, "token_s": batch / speed.value, "latency_s": batch * 256 / speed.value,
-                    })  # fmt: skip
-    table = pd.DataFrame(rows)
-    return framed(table, **{c: table[c] for c in table}) if len(table) else pd.DataFrame(columns=[*TEXTS, *NUMBERS])
+    grid = pd.MultiIndex.from_product([cards, *GRID.values()], names=["gpu", *GRID]).to_frame(index=False)
+    table = predict(grid.assign(input_tokens=256, output_tokens=256))
+    cost = {f"energy_j{end}": table[f"energy_j_per_token{end}"] for end in ("", "_low", "_high")}
+    return framed(
+        table, source="prediction", basis="predicted", card=table["gpu"], model=table["model"], engine="transformers",
+            strategy=table["quantization"],
+        batch=table["batch_size"].astype(str), task="generate", unit="token", lengths="256 in, 256 out", accounting="gross "
+            "gpu", where="eai.predict",
+        doubt=table["kind"].str.replace("_", " "), throughput_per_s=table["throughput_tok_s"], token_s=table["itl_s"], gpus=1,
+        latency_s=256 * table["itl_s"], **cost,
+    )  # fmt: skip

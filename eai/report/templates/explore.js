@@ -1,6 +1,6 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const FILTERS = ["basis", "source", "card", "model", "engine", "strategy", "batch", "task"];
+const FILTERS = ["basis", "source", "card", "model", "engine", "strategy", "batch", "task", "accounting"];
 const BASES = {measured: ["#0072b2", "circle", "●"], published: ["#d55e00", "diamond", "◆"], predicted: ["#009e73", "triangle-up-open", "△"],
   estimated: ["#8a6d00", "square-open", "□"], simulated: ["#a0408f", "x", "✕"]};
 const COLORS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31"];
@@ -63,9 +63,10 @@ function select() {
   if (state.front) rows = rows.filter(i => front.has(i));
   ratios();
 }
+const work = i => [data.model.codes[i], data.task.codes[i], data.accounting.codes[i]].join("|");
 function pareto(of) {
   const [, sign] = X[state.x], x = data[state.x], groups = new Map(), found = new Set();
-  for (const i of of) if (x[i] != null) { const key = data.model.codes[i] + "|" + data.task.codes[i]; groups.has(key) ? groups.get(key).push(i) : groups.set(key, [i]); }
+  for (const i of of) if (x[i] != null) { const key = work(i); groups.has(key) ? groups.get(key).push(i) : groups.set(key, [i]); }
   for (const group of groups.values()) {
     if (group.length < 2) continue;
     group.sort((a, b) => sign * (x[a] - x[b]) || data.energy_j[a] - data.energy_j[b]);
@@ -102,7 +103,7 @@ function draw() {
       marker: {size: big ? 6 : 9, symbol: look[1], color: state.color === "basis" ? look[0] : COLORS[k], opacity: big ? .65 : .9, line: {width: 1.2, color: state.color === "basis" ? look[0] : COLORS[k]}}};
   });
   const lines = new Map();
-  for (const i of front) if (x[i] > 0) { const key = data.model.codes[i] + "|" + data.task.codes[i]; lines.has(key) ? lines.get(key).push(i) : lines.set(key, [i]); }
+  for (const i of front) if (x[i] > 0) { const key = work(i); lines.has(key) ? lines.get(key).push(i) : lines.set(key, [i]); }
   [...lines.values()].filter(l => l.length > 1).slice(0, 12).forEach((line, k) => { line.sort((a, b) => x[a] - x[b]);
     traces.push({type: "scatter", mode: "lines", name: "Pareto front", legendgroup: "front", showlegend: k === 0, hoverinfo: "skip", x: line.map(i => x[i]),
       y: line.map(i => data.energy_j[i]), line: {color: "#777", width: 1, dash: "dot", shape: "hv"}}); });
@@ -124,7 +125,7 @@ const COLUMNS = [["front", i => front.has(i) ? "★" : ""], ["basis"], ["strateg
   ["token_s", i => fmt(data.token_s[i]), () => "s per token"], ["latency_s", i => fmt(data.latency_s[i]), () => "s per request"],
   ["throughput_per_s", i => fmt(data.throughput_per_s[i]), () => "per second"],
   ["score", i => data.score[i] == null ? "-" : fmt(100 * data.score[i]), () => "score [%]"], ["memory_gb", i => fmt(data.memory_gb[i]), () => "memory [GB]"],
-  ["n", i => data.n[i] ?? "-"], ["gpus", i => data.gpus[i] ?? "-", () => "cards"], ["accounting"], ["gate", null, () => "spread"], ["source", null, () => "source"]];
+  ["n", i => data.n[i] ?? "-"], ["gpus", i => data.gpus[i] ?? "-", () => "cards"], ["accounting"], ["gate", null, () => "spread"], ["doubt", null, () => "in doubt"], ["source", null, () => "source"]];
 const value = (name, i) => name === "front" ? +front.has(i) : name === "ratio" ? ratio[i] : data[name].codes ? text(name, i) : data[name][i];
 function order(name, down) {
   const sign = down ? -1 : 1;
