@@ -15,7 +15,7 @@ from eai.predict import physics
 
 KINDS = ("known", "new_model", "new_card", "new_engine", "new_both")
 TARGETS = ("energy", "throughput", "power")
-FIFTHS, CONFIDENCE = 5, 0.95
+FIFTHS, CONFIDENCE = 5, 0.965
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ def folds(rows: pd.DataFrame) -> list[tuple[str, str, np.ndarray]]:
     served = rows["engine"]
     card = rows["gpu"].replace({"a800_sxm_80gb": "a100_sxm_80gb"})
     generator = np.random.default_rng(20261130)
-    place = {v: i % FIFTHS for i, v in enumerate(generator.permutation(np.unique(rows["shape"] + rows["gpu"] + rows["quantization"])))}
-    fifth = (rows["shape"] + rows["gpu"] + rows["quantization"]).map(place)
+    configuration = rows["shape"] + rows["gpu"] + rows["quantization"] + rows["batch"].round().astype(str)
+    place = {v: i % FIFTHS for i, v in enumerate(generator.permutation(np.unique(configuration)))}
+    fifth = configuration.map(place)
     made = [("known", f"fifth {i}", (fifth == i).to_numpy()) for i in range(FIFTHS)]
     made += [("new_model", f, (rows["family"] == f).to_numpy()) for f in sorted(rows["family"].unique())]
     for name in sorted(card.unique()):

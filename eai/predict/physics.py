@@ -11,9 +11,9 @@ Power, as a share of n boards' limit, from the share of bandwidth u and of the p
 
     idle + (1 - idle) x cap(active~ + byte x bandwidth / limit x u^p + flop x f^q + busy + dequantizing)        cap(x) = x / (1 + x^6)^(1/6)
 
-Chips and sessions have effects, shrunken to none: a chip never seen has none, its bandwidth, peak and limit speak for it. All constants
-have wide priors (a factor of two), so a term that the rows say nothing of keeps a sensible size. Fitted by the posterior mode on log
-errors (least squares with the priors as further rows; Gelman et al., Bayesian Data Analysis, 3rd ed., section 14.8).
+Chips, sessions and models have effects, shrunken to none: a chip never seen has none, its bandwidth, peak and limit speak
+for it. All constants have wide priors (a factor of two), so a term that the rows say nothing of keeps a sensible size. Fitted by the
+posterior mode on log errors (least squares with the priors as further rows; Gelman et al., Bayesian Data Analysis, 3rd ed., section 14.8).
 """
 
 from dataclasses import dataclass, field
@@ -31,10 +31,10 @@ TIME = {
     "cache": ("share", (0.2, 0.6, 0.4, 0.4), 0.7),
     "compute": ("share", (0.5, 0.65, 0.5, 0.4), 0.7),
     "prefill": ("share", (0.4, 0.5, 0.4, 0.3), 0.7),
-    "experts": ("share", (0.75,), 0.6),
+    "experts": ("share", (0.75, 0.5, 0.7), 0.6),
     "expert_lay": ("log", (1e-4,), 0.8),
-    "latency": ("log", (3e-5, 5e-5), 0.8),
-    "traffic": ("log", (1.5,), 0.6),
+    "latency": ("log", (3e-5, 5e-5, 6e-5), 0.8),
+    "traffic": ("log", (2.0, 2.0), 0.6),
     "modules": ("log", (0.07, 0.1, 0.4, 0.2), 0.8),
     "dequantize": ("log", (16.0, 4.0), 0.6),
     "fp8_lay": ("log", (5e-5,), 0.8),
@@ -53,7 +53,10 @@ POWER = {
 }
 """Constant -> (scale, prior of each entry, standard deviation on that scale). Entries go by engine, memory (HBM, GDDR, LPDDR) or format."""
 TIME_SD, POWER_SD, STEP = 0.1, 0.08, 1e-5
-EFFECTS = {"time": (("chip", 0.06), ("host", 0.25), ("session", 0.15)), "power": (("chip", 0.1), ("session", 0.08))}
+EFFECTS = {
+    "time": (("chip", 0.06), ("host", 0.25), ("session", 0.15), ("model", 0.12)),
+    "power": (("chip", 0.1), ("session", 0.08), ("model", 0.1)),
+}
 BANDWIDTH_PER_WATT = np.array([5.0, 2.6, 2.6])
 _IN = {"log": np.log, "share": lambda p: np.log(p / (1 - p)), "plain": lambda x: x}
 _OUT = {"log": np.exp, "share": lambda x: 1 / (1 + np.exp(-x)), "plain": lambda x: x}
@@ -106,34 +109,38 @@ class Arrays:
             work["quantization"].isin(("fp8", "fp8_block")), 0, np.where(work["quantization"].isin(("mxfp4", "nvfp4")), 1, -1)
         )
         self.served = self.engine > 0
+        self.mixture_kernel = np.select([work["engine"] == SERVED_2024, work["engine"] == LLAMA], [1, 2], 0)
 
 
-def step_parts(k: dict, a: Arrays, chip=0.0, host=0.0, session=0.0) -> dict[str, np.ndarray]:
+def step_parts(k: dict, a: Arrays, chip=0.0, host=0.0, session=0.0, model=0.0) -> dict[str, np.ndarray]:
     """Seconds of a step: `step` whole, `itl` without the prompts' share, `gpu` what the GPU itself is busy, from constants and effects."""
     e, rate = a.engine, a.bandwidth_gb_s * a.n * np.exp(chip)
     share = np.where(a.format >= 0, k["formats"][a.format], 1.0)
-    memory = (a.dense_gb + a.expert_gb * a.imbalance / k["experts"][0]) / share / k["memory"][e] / rate + a.cache_gb / k["cache"][e] / rate
+    experts = a.expert_gb / k["experts"][a.mixture_kernel] / share / k["memory"][e] / rate
+    memory = a.dense_gb / share / k["memory"][e] / rate + experts + a.cache_gb / k["cache"][e] / rate
     memory = memory + a.params_b * np.where(a.dequantized >= 0, k["dequantize"][a.dequantized], 0.0) * a.expands / rate
     compute, prefill = (x / k[name][e] / (a.n * a.peak_gflop_s) for x, name in ((a.gflop, "compute"), (a.prefill_gflop, "prefill")))
     modules = 7 * np.where(a.special >= 0, k["modules"][a.special], 0.0)
     lay = k["lay"][e] * (1 + modules) + a.mixture * a.served * k["expert_lay"][0] + (a.format == 0) * k["fp8_lay"][0]
     launches = (a.layers * lay + k["fix"][e]) * np.exp((host + session) * a.hosted)
     gpu = memory + compute
-    body = np.where(a.overlaps, (launches**4 + gpu**4) ** 0.25, launches + np.hypot(memory, compute))
-    latency = np.where(a.expert_parallel > 1, k["latency"][1], k["latency"][0])
-    between = (a.n > 1) * a.layers * (latency + k["traffic"][0] * 4 * a.hidden * a.batch / (a.link_gb_s * 1e9))
+    busiest = memory + experts * (a.imbalance - 1)
+    body = np.where(a.overlaps, (launches**4 + (busiest + compute) ** 4) ** 0.25, launches + np.hypot(busiest, compute))
+    split = (a.expert_parallel > 1).astype(int)
+    latency = np.where(e == ENGINES.index(SERVED_2024), k["latency"][2], k["latency"][split])
+    between = (a.n > 1) * a.layers * (latency + k["traffic"][split] * 4 * a.hidden * a.batch / (a.link_gb_s * 1e9))
     itl = body + between + k["seq"][e] * a.batch
-    return {"step": itl + prefill, "itl": itl, "gpu": gpu + prefill}
+    return {name: part * np.exp(model) for name, part in (("step", itl + prefill), ("itl", itl), ("gpu", gpu + prefill))}
 
 
-def power_share(k: dict, a: Arrays, step_s: np.ndarray, gpu_s: np.ndarray, chip=0.0, session=0.0) -> np.ndarray:
+def power_share(k: dict, a: Arrays, step_s: np.ndarray, gpu_s: np.ndarray, chip=0.0, session=0.0, model=0.0) -> np.ndarray:
     """Mean power of the boards as a share of their limits, during steps of `step_s` of which the GPUs are busy `gpu_s`."""
     u = np.clip((a.dense_gb + a.expert_gb + a.cache_gb) / (a.n * a.bandwidth_gb_s) / step_s, 1e-6, 1.1)
     f = np.clip((a.gflop + a.prefill_gflop) / (a.n * a.peak_gflop_s) / step_s, 1e-6, 1.1)
     x = k["active"][a.engine] + k["byte"][a.memory] * a.bandwidth_gb_s / a.tdp_w * u ** k["byte_power"][0]
     x = x + k["flop"][0] * f ** k["flop_power"][0] + k["busy"][0] * np.clip(gpu_s / step_s, 0, 1)
     x = x + k["dequantize"][0] * (a.dequantized == 0) * a.expands
-    x = x * np.exp(chip + session) * (a.bandwidth_gb_s / a.tdp_w / BANDWIDTH_PER_WATT[a.memory]) ** k["room"][0]
+    x = x * np.exp(chip + session + model) * (a.bandwidth_gb_s / a.tdp_w / BANDWIDTH_PER_WATT[a.memory]) ** k["room"][0]
     idle = k["idle"][a.memory]
     return idle + (1 - idle) * x / (1 + x**6) ** (1 / 6)
 
@@ -183,9 +190,13 @@ def fit(rows: pd.DataFrame, target: str, timed: Fitted | None = None) -> Fitted:
 
 
 def _names(work: pd.DataFrame, effect: str) -> pd.Series:
-    """Whose effect each row has: its chip, its session, or under one engine the hosts of its chip."""
+    """Whose effect each row has: its chip, its session, or under one engine the hosts of its chip or its model's shape."""
     if effect == "host":
         return work["chip"] + "|" + work["engine"]
+    if effect == "model":
+        return (work["shape"] + "|" + work["engine"]).where(
+            work["engine"] != PLAIN, PLAIN
+        )  # its steps are launches: hosts, not models, differ
     return work[effect] if effect in work else pd.Series("", index=work.index)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eai import paths, schema
+from eai import paths
 from eai.errors import UserError
 from eai.predict import accuracy, physics, work
 from eai.predict import sources as rows_of
@@ -38,17 +38,13 @@ def digest() -> str:
     return found.hexdigest()[:16]
 
 
-def build() -> dict:
-    """The document of data/predictor.json: constants, what was measured where, and the errors of every fold. Takes minutes."""
-    rows = rows_of.learned()
-    return _fitted(rows) | {"stated": accuracy.stated(accuracy.fold_errors(rows))}
-
-
-def _fitted(rows: pd.DataFrame) -> dict:
-    """Constants and what was measured where, without the folds."""
+def fitted(rows: pd.DataFrame) -> dict:
+    """Constants, and which cards, engines, models and kernels the rows measure: data/predictor.json without the errors of the folds."""
     made = accuracy.fit(rows)
     seen = rows[["gpu", "engine", "shape"]].drop_duplicates().sort_values(["gpu", "engine", "shape"]).to_numpy().tolist()
-    return {"digest": digest(), "rows": len(rows), "time": made.time.to_json(), "power": made.power.to_json(), "seen": seen}
+    kernels = sorted({(e, work.kernel(q)) for e, q in rows[["engine", "quantization"]].itertuples(index=False)})
+    fits = {"time": made.time.to_json(), "power": made.power.to_json()}
+    return {"digest": digest(), "rows": len(rows), **fits, "seen": seen, "kernels": [list(k) for k in kernels]}
 
 
 @cache
@@ -61,18 +57,18 @@ def document() -> dict:
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_suffix(".tmp")
-        temporary.write_text(json.dumps(_fitted(rows_of.learned())))
+        temporary.write_text(json.dumps(fitted(rows_of.learned())))
         temporary.replace(kept)
     return shipped | json.loads(kept.read_text())
 
 
 @cache
 def _model() -> tuple[Fit, set, set, set]:
-    """(fit, (card, engine, shape), (card, engine), engines) that the rows measure; a twin board counts as its card."""
+    """(fit, (card, engine, shape), (card, engine), (engine, kernel)) that the rows measure; a twin board counts as its card."""
     found = document()
     fit = Fit(physics.Fitted.from_json(found["time"]), physics.Fitted.from_json(found["power"]))
     seen = {(_board(g), e, s) for g, e, s in found["seen"]}
-    return fit, seen, {(g, e) for g, e, _ in seen}, {e for _, e, _ in seen}
+    return fit, seen, {(g, e) for g, e, _ in seen}, {tuple(k) for k in found["kernels"]}
 
 
 def _board(slug: str) -> str:
@@ -85,11 +81,11 @@ def stated_errors() -> dict[str, dict]:
     return document()["stated"]
 
 
-def _kind(row: dict, seen: set, pairs: set, engines: set) -> str:
-    """What is new about a row: known | new_model | new_card | new_engine | new_both."""
+def _kind(row: dict, seen: set, pairs: set, kernels: set) -> str:
+    """What is new about a row: known | new_model | new_card | new_engine (or a format's kernel nobody measured under it) | new_both."""
     board, engine = _board(row["gpu"]), row["engine"]
     card = any(board == g for g, _ in pairs)
-    if not row["measured_engine"] or engine not in engines:
+    if not row["measured_engine"] or (engine, work.kernel(row["quantization"])) not in kernels:
         return "new_engine" if card else "new_both"
     if (board, engine) not in pairs:
         return "new_card"
@@ -110,13 +106,13 @@ def _refused(w: pd.DataFrame) -> pd.Series:
 
 
 def _own_effects(w: pd.DataFrame, experiments: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(log correction of the step, of the power, whether it holds) of each row from the user's measurements of the same card and engine.
+    """(log correction of the step, of the power, kind that it makes, empty for none) of each row from one's rows of the card and engine.
 
     The mean log error of the own rows, shrunken towards none as a normal effect of OWN_SPREAD against a row's OWN_SD.
     """
     table = rows_of.evidence(experiments, extras=True)
     own = rows_of.learned(table[table["learned"].astype(bool) & (table["basis"] == "measured")])
-    step, power, holds = np.zeros(len(w)), np.zeros(len(w)), np.zeros(len(w), bool)
+    step, power, holds = np.zeros(len(w)), np.zeros(len(w)), np.full(len(w), "", object)
     if own.empty:
         return step, power, holds
     fit = _model()[0]
@@ -126,7 +122,8 @@ def _own_effects(w: pd.DataFrame, experiments: list) -> tuple[np.ndarray, np.nda
     shrink = lambda x: float(x.sum() / (len(x) + (OWN_SD / OWN_SPREAD) ** 2))  # noqa: E731
     for key in place.unique():
         at = ((w["gpu"] == key[0]) & (w["engine"] == key[1])).to_numpy()
-        step[at], power[at], holds[at] = shrink(late[place == key]), shrink(stronger[place == key]), True
+        step[at], power[at], holds[at] = shrink(late[place == key]), shrink(stronger[place == key]), "new_model"
+        holds[at & w["shape"].isin(own.loc[place == key, "shape"]).to_numpy()] = "known"
         for name in own.loc[place == key, "quantization"].unique():
             rows = ((place == key) & (own["quantization"] == name)).to_numpy()
             same = at & (w["quantization"] == name).to_numpy()
@@ -157,17 +154,17 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
     w = w[(refused == "").to_numpy()]
     if w.empty:
         return out
-    fit, seen, pairs, engines = _model()
-    kinds = [_kind(r, seen, pairs, engines) for r in w[["gpu", "engine", "shape", "measured_engine"]].to_dict("records")]
+    fit, seen, pairs, kernels = _model()
+    kinds = [_kind(r, seen, pairs, kernels) for r in w[["gpu", "engine", "shape", "quantization", "measured_engine"]].to_dict("records")]
     parts = physics.times(fit.time, w)
     power = physics.powers(fit.power, w, parts["step"], parts["gpu"])
-    late, stronger, own = _own_effects(w, evidence) if evidence else (0.0, 0.0, np.zeros(len(w), bool))
+    late, stronger, own = _own_effects(w, evidence) if evidence else (0.0, 0.0, [""] * len(w))
     limit, step, itl = (w["n"] * w["tdp_w"]).to_numpy(float), parts["step"] * np.exp(late), parts["itl"] * np.exp(late)
     power = np.minimum(power * np.exp(stronger), limit)
     idle = fit.power.constants["idle"][w["memory"].to_numpy(int)] * limit
     batch = w["batch"].to_numpy(float)
     values = {"energy_j_per_token": power * step / batch, "power_w": power, "throughput_tok_s": batch / step, "itl_s": itl}
-    kinds = ["known" if mine and k in ("new_card", "new_model") else k for k, mine in zip(kinds, own, strict=True)]
+    kinds = [mine if mine and k in ("new_card", "new_model") else k for k, mine in zip(kinds, own, strict=True)]
     for name, value in values.items():
         half = np.array([stated_errors()[k][HALF_WIDTH_OF[name]]["half_width"] for k in kinds])
         low, high = value * np.exp(-half), value * np.exp(half)
@@ -183,18 +180,25 @@ def draw(errors: pd.DataFrame, ax) -> list:
 
     `measured` is the log of the measured energy a token [J]; the line is equality.
     """
-    known, artists = errors[errors["energy"].notna()], []
-    for kind in accuracy.KINDS:
-        rows = known[known["kind"] == kind]
-        if len(rows):
-            artists.append(
-                ax.scatter(
-                    np.exp(rows["measured"]), np.exp(rows["measured"] + rows["energy"]), s=8, alpha=0.5, label=kind.replace("_", " ")
-                )
-            )
+    known = errors[errors["energy"].notna()]
+    artists = _points(known, ax, lambda rows: np.exp(rows["measured"] + rows["energy"]))
     ends = np.exp([known["measured"].min(), known["measured"].max()])
     artists += ax.plot(ends, ends, color="0.4", linewidth=1)
-    label = schema.column("energy_j_per_token").unit
-    ax.set(xscale="log", yscale="log", xlabel=f"measured energy per output token [{label}]", ylabel=f"predicted [{label}]")
+    ax.set(xscale="log", yscale="log", xlabel="measured energy per output token [J]", ylabel="predicted [J]")
     ax.legend()
     return artists
+
+
+def draw_residuals(errors: pd.DataFrame, ax) -> list:
+    """Draw predicted over measured energy against the measured one, a colour a kind, on `ax`; returns the artists."""
+    known = errors[errors["energy"].notna()]
+    artists = _points(known, ax, lambda rows: np.exp(rows["energy"]))
+    artists.append(ax.axhline(1, color="0.4", linewidth=1))
+    ax.set(xscale="log", yscale="log", xlabel="measured energy per output token [J]", ylabel="predicted / measured")
+    return artists
+
+
+def _points(known: pd.DataFrame, ax, height) -> list:
+    """A scatter of each kind's rows on `ax`."""
+    kinds = [(k, known[known["kind"] == k]) for k in accuracy.KINDS]
+    return [ax.scatter(np.exp(r["measured"]), height(r), s=8, alpha=0.5, label=k.replace("_", " ")) for k, r in kinds if len(r)]

@@ -35,6 +35,8 @@ PROMPTS = {
 }
 """Prompt tokens taken for a load whose source does not give them: of its task's usual prompts."""
 BROKEN = "offloaded|not fused|without a fused|speculative|ran on the processor|several machines|filed under another|Raspberry Pi"
+DECODE_ALONE = ("jetson_llm_maxperf", "strix_halo_testing")
+"""Sources whose figures leave the prompt out."""
 BOARDS = ("gpu", "module", "soc")
 LEAST_DECODED = 128
 
@@ -54,6 +56,7 @@ def _published(name: str) -> pd.DataFrame:
     out["session"], out["basis"], out["doubt"] = name + ":" + raw["session"].astype(str), "published", get(raw, "doubt").fillna("")
     out["row"] = [f"{name}:{line}" for line in range(2, len(raw) + 2)]
     broken = out["doubt"].str.contains(BROKEN) | out["throughput_tok_s"].isna() | out["batch_size"].isna()
+    broken |= get(options, "pipeline_parallel").fillna(1) > 1
     out["learned"] = ~broken & (name != "mlperf_power_wall") & ~((out["load"] == "decode") & (out["output_tokens"] < LEAST_DECODED))
     return out
 
@@ -111,6 +114,7 @@ def learned(table: pd.DataFrame | None = None) -> pd.DataFrame:
     done, reason = work.table(joined.drop(columns=["throughput_tok_s", "power_w", "itl_s", "batch"]))
     joined = joined[(reason == "").to_numpy()].drop(columns=["gpu", "model", "engine", "quantization", "batch", "expert_parallel"])
     rows = done.join(joined)
+    rows.loc[rows["source"].isin(DECODE_ALONE), "prefill_gflop"] = 0.0
     rows["step_s"] = rows["batch"] / rows["throughput_tok_s"]
     rows["power_share"] = rows["power_w"] / rows["n"] / rows["tdp_w"]
     names = rows["model"].str.rpartition("/")[2].str.lower().str.extract(r"^(?:meta-)?([a-z]+)[-_]?(\d(?:\.5)?(?![\d.]*b))?")

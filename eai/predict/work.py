@@ -38,7 +38,7 @@ SPECIAL = {"nf4": 0, "fp4": 0, "nf4_dq": 1, "int8_default": 2, "int8_pure": 3, "
 TWINS = {"a800": "a100", "h200": "h100", "gh200": "h100", "h20": "h100", "rtx4090d": "rtx4090", "rtx3090ti": "rtx3090"}
 DEFAULTS = {"num_gpus": 1, "batch_size": 1, "input_tokens": 256, "output_tokens": 256}
 NVLINK_GB_S, PCIE_GB_S = 450.0, 25.0
-COLUMNS = ("gpu", "num_gpus", "model", "quantization", "engine", *DEFAULTS)
+COLUMNS = ("gpu", "model", "quantization", "engine", *DEFAULTS)
 
 
 def silicon(slug: str) -> str:
@@ -60,6 +60,13 @@ def bits(quantization: str) -> tuple[float, float, str]:
         near = ", ".join(sorted(FORMATS))
         raise UserError(f"unknown quantization '{quantization}'", f"one of {near}, or gguf_<type>", "name the method that runs") from None
     return known.weight_bits + known.scale_bits, known.weight_bits + known.scale_bits, "fp16"
+
+
+def kernel(quantization: str) -> str:
+    """The kernels that a format runs: 16 bits of either kind are one, all GGUF blocks are one, LLM.int8() with any threshold above 0."""
+    if quantization.startswith(("gguf", "int8_t")):
+        return "gguf" if quantization.startswith("gguf") else "int8_default"
+    return {"bf16": "fp16", "fp8_block": "fp8", "fp4": "nf4", "tf32": "fp32"}.get(quantization, quantization)
 
 
 def engine(name: object, quantization: str, num_gpus: float, version: object = None) -> tuple[str, bool]:
