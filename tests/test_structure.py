@@ -123,6 +123,12 @@ def test_importing_eai_is_instant_and_loads_no_torch():
     assert all(torch == "False" and pandas == "False" for _, torch, pandas in runs)
 
 
+def test_the_list_of_commands_loads_nothing_heavy():
+    """`eai --help` and completion answer at once: plug-ins import what they need when a command runs."""
+    program = "import sys, eai.cli; print(sorted({'pandas', 'scipy', 'matplotlib', 'torch', 'sklearn', 'jinja2'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
 def test_the_map_names_every_room():
     text = (PACKAGE / "__init__.py").read_text()
     rooms = sorted({room(name) for name in NAMES} - {"eai"})

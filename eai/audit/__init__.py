@@ -10,6 +10,14 @@ Severity follows from the expected waste: critical above 30 % of the energy (or 
 info, as is a finding without a number.
 """
 
-from eai.audit.run import audit
+from importlib import import_module
 
+_WHERE = {"audit": "run"}
 __all__ = ["audit"]
+
+
+def __getattr__(name: str):
+    """What the room offers, imported on first use: the command line lists its commands without it."""
+    if name in _WHERE:
+        return getattr(import_module(f"eai.audit.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'eai.audit' has no attribute '{name}'")

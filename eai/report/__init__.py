@@ -8,7 +8,14 @@ figures      the figures in the language of the page
 publishing   writes all pages       explore   one self-contained page of rows to filter, plot and download
 """
 
-from eai.report.facts import Facts, gather
-from eai.report.publishing import export
+from importlib import import_module
 
+_WHERE = {"Facts": "facts", "gather": "facts", "export": "publishing"}
 __all__ = ["Facts", "export", "gather"]
+
+
+def __getattr__(name: str):
+    """What the room offers, imported on first use: the command line lists its commands without it."""
+    if name in _WHERE:
+        return getattr(import_module(f"eai.report.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'eai.report' has no attribute '{name}'")
