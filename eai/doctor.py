@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import shutil
-from importlib.util import find_spec
 
 from eai import paths, provenance
 from eai.errors import UserError
@@ -40,9 +39,10 @@ def _check(name: str, ok: bool, found: str, do: str = "") -> dict:
 def _cuda() -> dict:
     from eai.workload.device import cuda_name
 
-    if find_spec("torch") is None:
+    try:
+        name = cuda_name()
+    except ModuleNotFoundError:
         return _check("GPU for the work", False, "torch is not installed", "pip install 'eai[measure]' to measure models of your own")
-    name = cuda_name()
     return _check(
         "GPU for the work", name is not None, name or "torch sees no CUDA device", "on a GPU machine install the CUDA build of torch"
     )
