@@ -92,7 +92,7 @@ def test_optimize_and_compare(eai):
     ("arguments", "words"),
     [
         (["estimate", "--model", "Qwen/Qwen2-7B", "--gpu", "v100", "--quantization", "bf16"], "capability"),
-        (["optimize", "--model", "70B", "--gpu", "rtx4090"], "does not fit"),
+        (["optimize", "--model", "70B", "--gpu", "rtx4090", "--num-gpus", 1], "does not fit"),
         (["estimate", "--model", "Qwen/Qwen2-7B", "--batch-size", 0], "batch_size 0"),
         (["estimate", "--model", "Qwen/Qwen2-7B", "--price", -1], "price"),
         (["estimate", "--model", "nobody/nothing-at-all"], "model"),

@@ -1,17 +1,15 @@
-"""Advice on deployments from measured rows: what to run, what it costs, what goes wrong; and audits of code and configurations.
+"""Advice on deployments: what to run on which card, what it costs, what goes wrong.
 
-parameters   a request, validated: explained defaults, cross-checks, aliases
-evidence     the cost of one configuration: a row, a prediction with interval, or what to measure
-observed     power and utilisation as read: mean, lowest, highest
-accuracy     what is known of a strategy's accuracy on a model
-optimize     a scenario -> ranked configurations with the probability of being best
-compare      strategies side by side, with rank and paradoxes
-diagnose     reported figures -> likely causes, with confidence, evidence and fixes
-estimate     monthly energy, cost and carbon, now and optimized (bill: one month; site: PUE, price, intensity)
-crossover    from which model size on a strategy saves energy on a card
-ownership    total cost of ownership and the break-even of two GPUs
-regression   two experiments: shown worse, shown not worse, or undecided
-markdown     every answer as text (frames: as data frames)
-ask          the questions with plain options, as the command line asks them
-audit        findings in code, notebooks and configs
+ask         the questions as the command line asks them: plain options in, one JSON-able answer out
+request     what is asked, validated: model, workload, limits, site, and a set of cards
+evidence    what a configuration is expected to cost: a row, else a prediction; what is known of its accuracy
+capacity    queueing: waiting, percentiles of latency, cards needed, energy in use and idle
+bill        the month: electricity, rent or ownership, embodied carbon; break-even of two cards
+optimize    a workload -> ranked plans over card, number, engine, precision and concurrency
+compare     strategies side by side, against each alternative, with paradoxes
+estimate    the bill now and optimized, by lever
+diagnose    reported figures -> causes with level and fixes (causes: the patterns; experiment: of every configuration of an experiment)
+regression  two experiments: shown worse, shown not worse, or undecided
+launch      what to type to run and to verify it
+page        an answer for a terminal, as Markdown or HTML (templates: one an answer)
 """

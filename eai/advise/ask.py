@@ -2,44 +2,71 @@
 
 from typing import Any
 
-from eai.advise.compare import compare as _compare
-from eai.advise.diagnose.answer import diagnose as _diagnose
-from eai.advise.diagnose.figures import FIGURES, figures, require_possible
-from eai.advise.estimate import estimate as _estimate
-from eai.advise.optimize import optimize as _optimize
-from eai.advise.ownership import OWNING, owned
-from eai.advise.parameters import request
+from eai import catalog
+from eai.advise import compare as comparison
+from eai.advise import diagnose as diagnosis
+from eai.advise import estimate as bills
+from eai.advise import optimize as plans
+from eai.advise.request import Request, request
+from eai.errors import UserError
 
 
-def optimize(**options: Any) -> dict:
-    """`eai optimize`: the ranking of configurations. Options as in `parameters.request`."""
-    return _optimize(request(**options))
+def optimize(**options: Any) -> dict[str, Any]:
+    """`eai optimize`: ranked plans. Options as in `request.request`."""
+    return plans.optimize(_with_model(request(**options)))
 
 
-def compare(**options: Any) -> dict:
+def compare(**options: Any) -> dict[str, Any]:
     """`eai compare --model ...`: strategies side by side."""
-    return _compare(request(**options))
+    return comparison.compare(_with_model(request(**options)))
 
 
-def estimate(**options: Any) -> dict:
-    """`eai estimate`: the monthly bill now and optimized; with a card's price also its ownership, with another card's the break-even.
-
-    `ownership` and `break_even` are None where not asked for. Raises UserError for an option of owning without the price it belongs to.
-    """
-    owning = {name: options.pop(name, None) for name in OWNING}
+def estimate(**options: Any) -> dict[str, Any]:
+    """`eai estimate`: the bill now and optimized; with `other_gpu` and `other_gpu_price` the break-even of two cards."""
+    other, price = options.pop("other_gpu", None), options.pop("other_gpu_price", None)
+    if (other is None) != (price is None):
+        raise UserError("one of other_gpu and other_gpu_price", "both, or none", "give --other-gpu and --other-gpu-price")
     asked = request(**options)
-    return _estimate(asked) | owned(asked, owning)
+    if other is None:
+        return bills.estimate(asked)
+    card = catalog.nearest_gpu(str(other))[0]
+    return bills.estimate(asked, (_with_model(asked).now.with_(gpu=card), float(price)))
 
 
-def diagnose(**options: Any) -> dict:
-    """`eai diagnose`: what reported figures say of a configuration. Options as in `parameters.request` and `figures.FIGURES`.
-
-    Raises UserError for figures that no such card can show.
-    """
+def diagnose(**options: Any) -> dict[str, Any]:
+    """`eai diagnose`: what reported figures say of a configuration. Options as in `request.request` and `diagnose.FIGURES`."""
     if "energy_j_per_1k_tok" in options:
         options["energy_j_per_1k"] = options.pop("energy_j_per_1k_tok")
-    reported = {name: options.pop(name, None) for name in FIGURES}
-    asked = request(**options)
-    found = figures(reported, asked.output_tokens)
-    require_possible(found, asked.gpu)
-    return _diagnose(asked, found)
+    reported = {name: options.pop(name, None) for name in diagnosis.FIGURES}
+    asked = _with_model(request(**options))
+    found = diagnosis.figures(reported, asked.output_tokens)
+    diagnosis.require_possible(found, asked.now)
+    return diagnosis.diagnose(asked, found)
+
+
+def _with_model(asked: Request) -> Request:
+    """The request, if it names a model. Raises UserError otherwise."""
+    if asked.now is None:
+        raise UserError("no model", "a Hugging Face id or a name of data/catalog/models.csv, or --params-b", "name one with --model")
+    return asked
+
+
+def frame(entries: list[dict]):
+    """A ranking or comparison as a data frame: the configuration's columns, and `name`, `name_low`, `name_high` of every quantity.
+
+    `accuracy` and `acceptable` come from the entry's accuracy; lists (evidence, warnings) are joined by "; ".
+    """
+    import pandas as pd
+
+    def flat(entry: dict) -> dict:
+        row: dict = dict(entry.get("configuration", {}))
+        for name, value in entry.items():
+            if name == "accuracy":
+                row |= {"accuracy": value["status"], "acceptable": value["acceptable"], "accuracy_note": value["note"]}
+            elif isinstance(value, dict) and "unit" in value:
+                row |= {name: value["value"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
+            elif name != "configuration" and not isinstance(value, dict):
+                row[name] = "; ".join(map(str, value)) if isinstance(value, list) else value
+        return row
+
+    return pd.DataFrame([flat(e) for e in entries])

@@ -1,62 +1,90 @@
-"""Strategies side by side on one card, model and batch size: energy, speed, memory, rank with its probability, and paradoxes from the rows.
+"""Strategies side by side at one batch on one card and engine: energy, speed, memory, rank, what each alternative costs, and paradoxes.
 
-A ratio is taken between rows of one session where both stand in one: the session's and the card's share of the error cancels. Otherwise it
-is the ratio of two costs, each with its own interval.
+A ratio is taken between rows of one source where both stand in one: the source's and the card's share of the error cancels. Otherwise it is
+the ratio of two costs with the errors that they do not share.
 """
 
+from typing import Any
+
 import numpy as np
-from scipy import stats
 
-from eai.advise.accuracy import accuracy
-from eai.advise.crossover import crossovers
-from eai.advise.evidence import Cost, cost_or_reason, measure_command, rows, scaled
-from eai.advise.optimize import STRATEGIES, probabilities
-from eai.advise.parameters import Request, cannot_run, fits
+from eai.advise.bill import bill
+from eai.advise.evidence import (
+    KEYS,
+    Accuracy,
+    Cost,
+    accuracy,
+    canonical,
+    cost_or_reason,
+    measure_command,
+    rows,
+    session_spread,
+    shape,
+)
+from eai.advise.optimize import STRATEGIES
+from eai.advise.request import Configuration, Request, cannot_run, fits, memory, require_fit
 from eai.errors import UserError
-from eai.footprint import fit
-from eai.predict.features import canonical, shape
-from eai.predict.prediction import judged
 from eai.quantity import Quantity
+from eai.site import DRAWS, NORMAL_95, SEED
 
-BASELINE = "fp16"
-NORMAL_95 = 1.96
+WORTH = 0.05
+"""A difference of less than 5 % in energy is none that a choice should rest on."""
+MANY_REQUESTS = 1_000_000
+BASELINES = ("fp16", "bf16")
 
 
-def compare(r: Request) -> dict:
-    """The strategies side by side. Keys: rows (by rank), not_told, paradoxes, recommendation, crossovers, advice, assumptions, warnings.
+def compare(r: Request) -> dict[str, Any]:
+    """The strategies side by side. Keys: baseline, rows (by rank), not_told, paradoxes, recommendation, against, context, measure.
 
-    Raises UserError where not one strategy can be told.
+    `against`: the recommended against each alternative: % energy, % speed, money a month. Raises UserError, with the reasons, where none
+    can run or be predicted.
     """
+    c = r.now
     known, not_told = _known(r)
     if not known:
-        raise UserError(f"no strategy of {r.model.slug} at batch {r.batch_size} on {r.gpu.name} can be told", "", measure_command(r))
+        require_fit(c)
+        raise UserError(
+            f"no strategy of {c.model.slug} at batch {c.batch_size} on {c.gpu.name}: {not_told[0]['reason']}",
+            "",
+            "name another card, batch or engine",
+        )
     ordered = sorted(known, key=lambda q: known[q].energy_j_per_token.value)
-    p_best = dict(zip(ordered, probabilities([known[q] for q in ordered]), strict=True))
-    table = [_row(r.with_(quantization=q), known, rank, float(p_best[q])) for rank, q in enumerate(ordered, start=1)]
+    base = next((q for q in BASELINES if q in known), None)
+    p_best = dict(zip(ordered, _probabilities([known[q] for q in ordered]), strict=True))
+    table = [_row(r, c.with_(quantization=q), known, base, rank, float(p_best[q])) for rank, q in enumerate(ordered, start=1)]
+    chosen = _chosen(table, r)
     return {
-        "baseline": BASELINE,
+        "configuration": c.to_json(),
+        "baseline": base or "fp16",
         "rows": table,
         "not_told": not_told,
-        "paradoxes": paradoxes(table),
-        "recommendation": recommendation(table),
-        "crossovers": crossovers(r.gpu.slug),
-        "advice": advice(r),
-        "measure": measure_command(r),
-        "assumptions": list(r.assumptions),
+        "paradoxes": paradoxes(table, base),
+        "recommended": chosen["quantization"] if chosen else None,
+        "recommendation": recommendation(table, chosen),
+        "against": against(table, chosen),
+        "context": context(r, table, chosen),
+        "measure": [f"{c.cards}: {measure_command(c.with_(quantization=q), base)}" for q in _pair(table, chosen)],
+        "assumptions": [*r.assumptions, *(f.assumption() for f in r.site.factors)],
         "warnings": list(r.warnings),
     }
 
 
+def _pair(table: list[dict], chosen: dict | None) -> list[str]:
+    """The recommended strategy and its nearest rival, to be measured."""
+    names = [chosen["quantization"]] if chosen else []
+    return [*names, *(e["quantization"] for e in table if e["quantization"] not in names)][:2]
+
+
 def _known(r: Request) -> tuple[dict[str, Cost], list[dict]]:
-    """(strategy -> cost, the strategies that cannot be told with the reason)."""
+    """(strategy -> cost, the strategies that cannot run, do not fit or cannot be predicted, with the reason)."""
     known, not_told = {}, []
-    for strategy in (*STRATEGIES, *(() if r.quantization in STRATEGIES else (r.quantization,))):
-        wanted, reason = r.with_(quantization=strategy), cannot_run(r.gpu, strategy)
-        if not reason and not fits(wanted):
-            reason = fit(r.model, strategy, r.gpu, r.batch_size, r.input_tokens, r.output_tokens).explained
-        found = None
-        if not reason:
-            found, reason = cost_or_reason(wanted)
+    usual = STRATEGIES[r.now.engine]
+    if "bf16" in usual and (r.now.gpu.compute_capability or 0) < 8.0:
+        usual = tuple("fp16" if q == "bf16" else q for q in usual)
+    for strategy in dict.fromkeys((*usual, r.now.quantization)):
+        wanted = r.now.with_(quantization=strategy)
+        lacks = cannot_run(wanted)
+        found, reason = (None, f"needs {lacks}") if lacks else cost_or_reason(wanted)
         if found is None:
             not_told.append({"quantization": strategy, "reason": reason})
         else:
@@ -64,114 +92,181 @@ def _known(r: Request) -> tuple[dict[str, Cost], list[dict]]:
     return known, not_told
 
 
-def _row(wanted: Request, known: dict[str, Cost], rank: int, p_best: float) -> dict:
+def _probabilities(costs: list[Cost]) -> np.ndarray:
+    """The probability of each cost to have the least energy; what predictions of one card share cancels among them, not against rows."""
+    rng = np.random.default_rng(SEED)
+    common = rng.standard_normal(DRAWS)
+    logs = np.array([np.log(k.energy_j_per_token.value) + k.sd_own * rng.standard_normal(DRAWS) + k.sd_shared * common for k in costs])
+    return np.bincount(logs.argmin(axis=0), minlength=len(costs)) / DRAWS
+
+
+def _row(r: Request, c: Configuration, known: dict[str, Cost], base: str | None, rank: int, p_best: float) -> dict[str, Any]:
     """One strategy's line."""
-    c = known[wanted.quantization]
-    parts = fit(wanted.model, wanted.quantization, wanted.gpu, wanted.batch_size, wanted.input_tokens, wanted.output_tokens)
-    ratio, how = ratio_to_baseline(wanted, known)
-    quality = accuracy(wanted, wanted.min_accuracy)
-    joule = c.energy_j_per_token
+    k, parts = known[c.quantization], memory(c)
+    ratio, how = ratio_to_baseline(c, known, base)
+    quality: Accuracy = accuracy(c.model, c.quantization, r.min_accuracy)
+    joule = k.energy_j_per_token
+    month = bill(r, c, k)
     return {
-        "quantization": wanted.quantization,
-        "energy_j_per_1k_tok": c.energy_j_per_1k_tok.to_json(),
+        "quantization": c.quantization,
+        **k.to_json(),
         "ratio_to_baseline": ratio.to_json() if ratio else None,
         "ratio_evidence": how,
-        "throughput_tok_s": c.throughput_tok_s.to_json(),
-        "tokens_per_j": Quantity(1 / joule.value, 1 / joule.high, 1 / joule.low, "tok/J").to_json(),
+        "tokens_per_j": Quantity(
+            1 / joule.value, *((None, None) if joule.low is None else (1 / joule.high, 1 / joule.low)), "tok/J"
+        ).to_json(),
         "vram_gb": {"value": parts.needed_gb, "low": None, "high": None, "unit": "GB"},
-        "latency_s": c.latency_s(wanted.batch_size, wanted.output_tokens).to_json(),
-        "power_w": c.power_w.to_json(),
-        "energy_j_per_request": scaled(joule, wanted.output_tokens, "J").to_json(),
+        "latency_s": k.latency_s(c).to_json(),
+        "energy_j_per_request": month["energy_j_per_request"],
+        "month": {name: month[name] for name in ("energy_kwh", "cost_usd", "carbon_kg")} | {"cards_usd": month["cards"]["usd"]},
         "rank": rank,
         "p_best": p_best,
         "accuracy": quality.to_json(),
-        "basis": c.basis,
-        "evidence": list(c.evidence),
-        "warnings": list(c.warnings),
+        "warnings": [
+            *k.warnings,
+            *([f"{parts.needed_gb:.1f} of {parts.available_gb:.1f} GB: a longer prompt spills"] if parts.pressed else []),
+        ],
     }
 
 
-def ratio_to_baseline(wanted: Request, known: dict[str, Cost]) -> tuple[Quantity | None, str]:
-    """(energy over fp16's, how it was taken): within sessions where both stand, else from the two costs; None without fp16."""
-    if canonical(wanted.quantization) == BASELINE:
-        return (Quantity(1.0, unit=""), "the baseline") if wanted.quantization == BASELINE else (Quantity(1.0, unit=""), "taken as fp16's")
-    pairs = session_ratios(wanted)
-    if len(pairs):
+def ratio_to_baseline(c: Configuration, known: dict[str, Cost], base: str | None) -> tuple[Quantity | None, str]:
+    """(energy over the baseline's, how it was taken): within sources where both stand, else from the two costs; None without a baseline."""
+    if base is None:
+        return None, "half precision cannot run or be predicted here"
+    if canonical(c.quantization) == canonical(base):
+        return Quantity(1.0, unit=""), "the baseline" if c.quantization == base else f"as {base}: the same bytes and compute"
+    pairs = source_ratios(c, base)
+    own, other = known[c.quantization], known[base]
+    if pairs:
         value = float(np.exp(np.mean(np.log(list(pairs.values())))))
-        sd, df = pair_spread()
-        half = float(stats.t.ppf(0.975, df)) * sd * np.sqrt(1 + 1 / len(pairs))
-        return Quantity(value, value * np.exp(-half), value * np.exp(half), ""), f"within {len(pairs)} session(s): {', '.join(pairs)}"
-    if BASELINE not in known:
-        return None, "fp16 cannot be told here"
-    own, base = known[wanted.quantization], known[BASELINE]
-    value = own.energy_j_per_token.value / base.energy_j_per_token.value
-    half = NORMAL_95 * float(np.hypot(own.sd_own, base.sd_own))
-    how = f"{own.basis} over {base.basis}, with the errors that the two do not share"
-    return Quantity(value, value * np.exp(-half), value * np.exp(half), ""), how
+        half = NORMAL_95 * session_spread()[0] * float(np.sqrt(1 + 1 / len(pairs)))
+        return Quantity(value, value * np.exp(-half), value * np.exp(half), ""), f"within {len(pairs)} source(s): {', '.join(pairs)}"
+    value = own.energy_j_per_token.value / other.energy_j_per_token.value
+    apart = np.hypot(own.sd_shared, other.sd_shared) if {own.basis, other.basis} != {"predicted"} else 0.0
+    half = NORMAL_95 * float(np.sqrt(own.sd_own**2 + other.sd_own**2 + apart**2))
+    return Quantity(
+        value, value * np.exp(-half), value * np.exp(half), ""
+    ), f"{own.basis} over {other.basis}, with the errors that the two do not share"
 
 
-def session_ratios(wanted: Request) -> dict[str, float]:
-    """Session -> energy over fp16's in that session, for this card, shape and batch size."""
+def source_ratios(c: Configuration, base: str) -> dict[str, float]:
+    """Source -> energy over the baseline's in that source, for this card, shape, engine and batch size at one pair of lengths."""
     table = rows()
-    same = (table["gpu"] == wanted.gpu.slug) & (table["shape"] == shape(wanted.model)) & (table["batch_size"] == wanted.batch_size)
-    means = table[same].groupby(["session", "quantization"])["energy_j_per_token"].mean().unstack()
-    strategy = canonical(wanted.quantization)
-    if BASELINE not in means or strategy not in means:
+    keys = [k for k in KEYS if k != "strategy"]
+    wanted = (c.gpu.slug, c.num_gpus, shape(c.model), c.engine, c.batch_size)
+    here = table[(table[keys] == np.array(wanted, object)).all(axis=1)]
+    means = here.groupby(["source", "input_tokens", "output_tokens", "strategy"], dropna=False)["energy_j_per_token"].mean().unstack()
+    own, other = canonical(c.quantization), canonical(base)
+    if own not in means or other not in means:
         return {}
-    return (means[strategy] / means[BASELINE]).dropna().to_dict()
+    found = (means[own] / means[other]).dropna()
+    return {} if found.empty else np.exp(np.log(found).groupby(level="source").mean()).to_dict()
 
 
-def pair_spread() -> tuple[float, int]:
-    """(sd of a log ratio to fp16 between sessions of one card, shape and batch size, its degrees of freedom), pooled over strategies."""
-    table = judged().rows
-    keys = ["gpu", "shape", "batch_size"]
-    base = table[table["quantization"] == BASELINE].set_index([*keys, "session"])["energy_j_per_token"]
-    others = table[table["quantization"] != BASELINE].set_index([*keys, "session", "quantization"])["energy_j_per_token"]
-    logs = np.log(others / base.reindex(others.index.droplevel("quantization")).to_numpy()).dropna()
-    groups = logs.groupby(level=[*keys, "quantization"])
-    df = (groups.size() - 1).clip(lower=0)
-    return float(np.sqrt((groups.var().fillna(0.0) * df).sum() / df.sum())), int(df.sum())
+def undecided(ratio: dict | None) -> bool:
+    """Whether a ratio's interval includes 1: then nothing is said about which costs more."""
+    return ratio is None or ratio["low"] is None or ratio["low"] <= 1 <= ratio["high"]
 
 
-def paradoxes(table: list[dict]) -> list[str]:
-    """Where a smaller format costs more energy, or lower power does: only what the intervals carry is called shown."""
+def paradoxes(table: list[dict], base: str | None) -> list[str]:
+    """Where a smaller format costs more energy, and where lower power does; only what the interval carries is called shown."""
     found = []
-    base = next((e for e in table if e["quantization"] == BASELINE), None)
+    reference = next((e for e in table if e["quantization"] == base), None)
     for e in table:
         ratio = e["ratio_to_baseline"]
-        if base is None or ratio is None or e["quantization"] in (BASELINE, "bf16") or ratio["value"] <= 1:
+        if reference is None or ratio is None or e["accuracy"]["status"] == "reference" or ratio["value"] <= 1:
             continue
-        carried = "shown" if ratio["low"] > 1 else "not shown: the interval includes 1"
-        change, low, high = (ratio[k] - 1 for k in ("value", "low", "high"))
-        text = f"{e['quantization']} costs {change:+.0%} [{low:+.0%}, {high:+.0%}] energy against fp16 ({carried})"
-        watts = e["power_w"]["value"], base["power_w"]["value"]
-        if watts[0] < watts[1]:
+        low, high = (ratio["low"], ratio["high"]) if ratio["low"] is not None else (ratio["value"], ratio["value"])
+        text = f"{e['quantization']} costs {ratio['value'] - 1:+.0%} [{low - 1:+.0%} to {high - 1:+.0%}] energy against {base}"
+        text += " (undecided: the interval includes no change)" if undecided(ratio) else ""
+        watts = e["power_w"]["value"], reference["power_w"]["value"]
+        if watts[0] < 0.97 * watts[1]:
             text += f", at {watts[0]:.0f} W instead of {watts[1]:.0f} W: lower power, lower speed, more energy a token"
         found.append(text)
     return found
 
 
-def recommendation(table: list[dict]) -> str:
-    """The first by rank whose accuracy may be recommended, with its reasons, and what an unknown accuracy keeps out."""
-    chosen = next((e for e in table if e["accuracy"]["acceptable"]), None)
+def _chosen(table: list[dict], r: Request) -> dict | None:
+    """Of those whose accuracy may be recommended and whose request ends within the limit, the least energy; within 5 % of it the
+    unquantized."""
+    limit = r.max_latency_s or r.latency_p95_s
+    fine = [e for e in table if e["accuracy"]["acceptable"]]
+    fine = [e for e in fine if limit is None or e["latency_s"]["value"] <= limit] or fine
+    close = [e for e in fine if e["energy_j_per_token"]["value"] <= (1 + WORTH) * fine[0]["energy_j_per_token"]["value"]]
+    return min(close, key=lambda e: (e["accuracy"]["status"] != "reference", -e["throughput_tok_s"]["value"]), default=None)
+
+
+def recommendation(table: list[dict], chosen: dict | None) -> str:
+    """The recommended strategy with its reasons, and what an unknown accuracy keeps out."""
     if chosen is None:
-        return "none: not one strategy has a known accuracy"
-    sure = f"best with probability {chosen['p_best']:.2f}"
-    text = f"{chosen['quantization']}: rank {chosen['rank']} in energy ({sure}), {chosen['accuracy']['note']}"
-    barred = [e for e in table if e["rank"] < chosen["rank"]]
-    if barred:
-        first = barred[0]
-        text += f". {first['quantization']} costs less energy, but: {first['accuracy']['note']}"
+        return "none: no strategy has a known accuracy"
+    text = (
+        f"{chosen['quantization']}: rank {chosen['rank']} of {len(table)} in energy "
+        f"(lowest with probability {chosen['p_best']:.0%}), {chosen['accuracy']['note']}"
+    )
+    for e in table:
+        saved = 1 - e["energy_j_per_token"]["value"] / chosen["energy_j_per_token"]["value"]
+        if e["rank"] < chosen["rank"] and e["accuracy"]["status"] != "broken":
+            close = " (within 5 %: no reason to quantize)" if saved < WORTH else ""
+            return text + f". {e['quantization']} would take {saved:.0%} less energy{close}: {e['accuracy']['note']}"
     return text
 
 
-def advice(r: Request) -> list[str]:
-    """What the context changes."""
+def against(table: list[dict], chosen: dict | None) -> list[dict[str, Any]]:
+    """The recommended against each alternative: fractions of energy and speed more (+) or less (-), USD of electricity a month less, and
+    a line."""
     found = []
-    if r.batch_size == 1:
-        found.append("chat at batch 1: batch concurrent users first, it saves more than any strategy")
-    elif r.batch_size >= 8:
-        found.append("serving in batches: compare at this batch size only, the order at batch 1 need not hold")
-    if not fits(r.with_(quantization=BASELINE)):
-        found.append("fp16 does not fit: here quantization is about fitting, not about saving")
+    for e in table:
+        if chosen is None or e is chosen:
+            continue
+        energy = chosen["energy_j_per_token"]["value"] / e["energy_j_per_token"]["value"] - 1
+        speed = chosen["throughput_tok_s"]["value"] / e["throughput_tok_s"]["value"] - 1
+        usd = [x["month"]["cost_usd"]["value"] for x in (e, chosen)]
+        money = None if None in usd else usd[0] - usd[1]
+        words = f"{_more(energy, 'less energy', 'more energy')}, {_more(-speed, 'faster', 'slower')}"
+        words += "" if money is None else f", {abs(money):,.2f} USD of electricity a month {'less' if money >= 0 else 'more'}"
+        close = abs(np.log1p(energy)) < np.log1p(WORTH)
+        found.append(
+            {
+                "quantization": e["quantization"],
+                "energy_fraction": energy,
+                "speed_fraction": speed,
+                "usd_a_month": money,
+                "text": f"against {e['quantization']}: {words}" + (" (the energies are within 5 %)" if close else ""),
+            }
+        )
+    return found
+
+
+def _more(change: float, less: str, more: str) -> str:
+    """`24 % less energy`."""
+    return f"{abs(change):.0%} {less if change <= 0 else more}"
+
+
+def context(r: Request, table: list[dict], chosen: dict | None) -> list[str]:
+    """What the context changes: short memory, critical latency, many requests, critical accuracy, and the batch."""
+    found, c = [], r.now
+    if not any(fits(c.with_(quantization=q)) for q in BASELINES):
+        found.append("memory short: half precision does not fit here, so quantization is about fitting, not about saving")
+    else:
+        small = min(table, key=lambda e: e["vram_gb"]["value"])
+        found.append(f"memory short: {small['quantization']} needs least, {small['vram_gb']['value']:.1f} GB")
+    quick = min(table, key=lambda e: e["latency_s"]["value"])
+    found.append(
+        f"latency critical: {quick['quantization']} is fastest, {quick['latency_s']['value']:.3g} s a request at batch {c.batch_size}"
+    )
+    if r.requests >= MANY_REQUESTS and chosen is not None and (lines := [a for a in against(table, chosen) if a["usd_a_month"]]):
+        worst = max(lines, key=lambda a: a["usd_a_month"])
+        found.append(
+            f"cost at {r.requests:,.0f} requests a month: {chosen['quantization']} instead of "
+            f"{worst['quantization']} saves {worst['usd_a_month']:,.0f} USD of electricity a month"
+        )
+    safe = [e["quantization"] for e in table if e["accuracy"]["status"] in ("reference", "score")]
+    found.append(
+        f"accuracy critical: {', '.join(safe) if safe else 'none'} (unquantized, or with a measured score); the others need a score first"
+    )
+    if c.batch_size == 1:
+        found.append("batch: one at a time; batching concurrent requests saves more than any strategy")
+    elif c.batch_size >= 8:
+        found.append("batch: the order at batch 1 need not hold here, nor this one there")
     return found

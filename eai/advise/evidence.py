@@ -1,205 +1,462 @@
-"""The cost of one configuration: a measured or published row, else a prediction with its interval, else what to measure.
+"""What a configuration is expected to cost: a measured or published row where there is one, else a prediction; and what is known of
+accuracy.
 
-Every number names its source. The interval of a row is for another session of the same configuration, the reader's: the spread of runs
-within a session is far smaller than that between sessions of one card and model.
+Every protocol takes its numbers from here, so that no answer contradicts another. A row's interval is for another session of the same
+configuration, the reader's: sessions of one configuration differ far more than the runs within one. Published and predicted figures stand
+in one ranking with the error between them: what the predictions of one card and engine share cancels among them, and only among them.
 """
 
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from eai import tables
-from eai.advise.parameters import Request
+from eai import catalog, strategies, tables
+from eai.advise.request import STATED, Configuration, cannot_run, fits, memory
+from eai.catalog import Model
 from eai.errors import UserError
-from eai.predict import predict
-from eai.predict.features import canonical, feature_table, shape
-from eai.predict.prediction import judged, prefill_cost
-from eai.predict.rows import CONFIGURATION, LAWLESS, all_rows
+from eai.predict.predictor import predict
+from eai.predict.sources import evidence as _evidence
 from eai.quantity import Quantity
+from eai.site import NORMAL_95
 
+MEASURES = ("energy_j_per_token", "power_w", "throughput_tok_s", "itl_s")
+SAME_WORK = {"bf16": "fp16", "int8_t0": "int8_pure", "int8_t6": "int8_default"}
+"""Strategies that move and compute the same bytes: a row of one stands for the other."""
 LENGTH_EFFECT = 0.10
-ROW_GROUP = [c for c in CONFIGURATION if c != "session"]
+SAME_BATCH = 0.02
+"""A served load is an average: 7.998 sequences in flight are 8."""
+SHARED = 0.7
+"""The share of a prediction's error variance that predictions for one card and engine have in common: it changes none of their ranks."""
+UNITS = {"energy_j_per_token": "J", "power_w": "W", "throughput_tok_s": "tok/s", "itl_s": "s"}
+IDLE_SHARE, IDLE_FACTOR = 0.12, 1.8
+FALLBACK_SESSION_SD = 0.1
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a configuration costs, gross at the GPU's board, and how that is known.
+    """What a configuration costs, gross at the GPUs' boards, and how that is known.
 
-    `runs_only`: energy with the interval of the repeated runs alone, where a row gives their spread. `sd_own`: the relative error that
-    configurations on one card do not share, for ranking them. `basis`: measured | published | predicted | given.
+    `basis`: measured | published | predicted | given. `kind`: for a prediction what is new about it (known | new_card | new_engine |
+    new_model | new_both), for a row `row`. `sd_own`: the error of the log energy that predictions of one card and engine do not share.
     """
 
     energy_j_per_token: Quantity
-    throughput_tok_s: Quantity
     power_w: Quantity
+    throughput_tok_s: Quantity
+    itl_s: Quantity
     basis: str
+    kind: str
     evidence: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     sd_own: float = 0.0
-    runs_only: Quantity | None = None
-    folds: dict = field(default_factory=dict)
+    sd_shared: float = 0.0
 
     @property
     def energy_j_per_1k_tok(self) -> Quantity:
         """Energy of a thousand output tokens [J]."""
         return scaled(self.energy_j_per_token, 1e3, "J")
 
-    def latency_s(self, batch_size: int, output_tokens: int) -> Quantity:
-        """Time of one request [s]: all its tokens at the batch's pace."""
-        rate = self.throughput_tok_s
-        tokens = batch_size * output_tokens
-        low, high = (None, None) if rate.low is None else (tokens / rate.high, tokens / rate.low)
-        return Quantity(tokens / rate.value, low, high, "s")
+    def latency_s(self, c: Configuration) -> Quantity:
+        """Time of one request in flight with its batch [s], without waiting."""
+        rate, tokens = self.throughput_tok_s, c.batch_size * c.output_tokens
+        if rate.value is None or not np.isfinite(rate.value):
+            return Quantity(None, unit="s")
+        ends = (None, None) if rate.low is None else (tokens / rate.high, tokens / rate.low)
+        return Quantity(tokens / rate.value, *ends, "s")
+
+    @property
+    def stated_error(self) -> float | None:
+        """Half the width of the energy's 95 % interval as a factor less one: 0.3 is a factor of 1.3 either way; None without interval."""
+        q = self.energy_j_per_token
+        return None if q.low is None else float(np.sqrt(q.high / q.low) - 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as they stand in answers."""
+        found = {name: getattr(self, name).to_json() for name in ("energy_j_per_token", "throughput_tok_s", "itl_s", "power_w")}
+        found |= {"energy_j_per_1k_tok": self.energy_j_per_1k_tok.to_json(), "basis": self.basis, "kind": self.kind}
+        return found | {"stated_error": self.stated_error, "evidence": list(self.evidence), "warnings": list(self.warnings)}
 
 
 def scaled(q: Quantity, factor: float, unit: str) -> Quantity:
     """A quantity times an exact positive number, in another unit."""
-    return Quantity(q.value * factor, None if q.low is None else q.low * factor, None if q.high is None else q.high * factor, unit)
+    return Quantity(*(None if v is None else v * factor for v in (q.value, q.low, q.high)), unit)
+
+
+def canonical(quantization: str) -> str:
+    """The strategy whose rows stand for this one."""
+    return SAME_WORK.get(quantization, quantization)
+
+
+@cache
+def shape_of(name: str) -> str:
+    """The shape of a model by name, as text: models of one shape do the same work. An unknown name is its own shape."""
+    try:
+        s = catalog.shape(name)
+    except UserError:
+        return name
+    return f"{s.layers}x{s.hidden}x{s.kv_heads}-{s.experts}-{s.params_b:.0f}"
+
+
+def shape(model: Model) -> str:
+    """The shape of a model; one of stated shapes has none in common with a row."""
+    return f"stated-{model.slug}" if model.source == STATED else shape_of(model.hf_id or model.slug)
+
+
+BOARDS = ("gpu", "module", "soc")
 
 
 @cache
 def rows() -> pd.DataFrame:
-    """The gross rows that may be cited: those learned from, and those of sessions that obey no law, with that warning."""
-    table = all_rows("gross")
-    return table[table["why"].isin(("", LAWLESS)) & table["energy_j_per_token"].notna()].reset_index(drop=True)
+    """The evidence that may be cited: gross energy at the boards, with `shape`, `strategy` (canonical) and `source` (its session).
+
+    Rows that the predictor does not learn from for a flaw that breaks the physics are left out; a doubt that does not stays beside its row.
+    """
+    table = _evidence(extras=True)
+    usable = table["learned"].astype(bool) | (table["source"] == "ecocompute")
+    usable &= (table["accounting"].fillna("gross") != "net") & table["boundary"].isin(BOARDS)
+    usable &= table[["energy_j_per_token", "batch_size"]].notna().all(axis=1)
+    table = table[usable].reset_index(drop=True)
+    cards = {name: _resolved("gpu", name) for name in table["gpu"].unique()}
+    shapes = {name: shape_of(name) for name in table["model"].unique()}
+    table = table.assign(gpu=table["gpu"].map(cards), strategy=table["quantization"].map(canonical))
+    counts = {"batch_size": table["batch_size"].astype(float).round(), "num_gpus": table["num_gpus"].fillna(1).astype(int)}
+    table = table.assign(off=(table["batch_size"].astype(float) / counts["batch_size"] - 1).abs(), **counts)
+    table = table[table["off"] <= SAME_BATCH].assign(batch_size=lambda t: t["batch_size"].astype(int), source=lambda t: t["session"])
+    return table.assign(shape=table["model"].map(shapes), doubt=table["doubt"].fillna("")).reset_index(drop=True)
+
+
+def _resolved(kind: str, name: str) -> str:
+    try:
+        return catalog.resolve(kind, str(name))[0]
+    except UserError:
+        return str(name)
+
+
+KEYS = ["gpu", "num_gpus", "shape", "strategy", "engine", "batch_size"]
 
 
 @cache
 def session_spread() -> tuple[float, int]:
-    """`spread_between_sessions` of the repository's clean gross rows."""
-    return spread_between_sessions(judged().rows)
+    """(standard deviation of the log energy of one configuration between sessions, its degrees of freedom), from all that were repeated.
 
-
-def spread_between_sessions(table: pd.DataFrame) -> tuple[float, int]:
-    """(standard deviation of the log energy of one configuration between sessions, its degrees of freedom), from all that were repeated."""
-    groups = np.log(table.set_index(ROW_GROUP)["energy_j_per_token"]).groupby(level=ROW_GROUP)
-    df = groups.size() - 1
+    What other token lengths change is taken out as predicted, so that rows of other lengths count too.
+    """
+    table = rows()
+    table = table[table["doubt"] == ""]
+    table = table[table.groupby(KEYS)["source"].transform("nunique") > 1]
+    if table.empty:
+        return FALLBACK_SESSION_SD, 1
+    asked = table[["gpu", "num_gpus", "model", "quantization", "engine", "batch_size", "input_tokens", "output_tokens"]]
+    table = table.assign(log=np.log(table["energy_j_per_token"] / predict(asked)["energy_j_per_token"].to_numpy()))
+    groups = table.dropna(subset="log").groupby([*KEYS, "source"])["log"].mean().groupby(level=KEYS)
+    df = (groups.size() - 1).clip(lower=0)
     return float(np.sqrt((groups.var().fillna(0.0) * df).sum() / df.sum())), int(df.sum())
 
 
-def cost(r: Request) -> Cost:
-    """The cost of the requested configuration. Raises UserError, with the command to run, where no row and no prediction can tell."""
-    row = best_row(r)
-    if row is not None:
-        return _of_row(r, row)
-    p = predict(r.gpu, r.model, r.quantization, r.batch_size, r.input_tokens, r.output_tokens)
-    sources = (
-        p.explained,
-        f"{len(p.rows)} rows of {canonical(r.quantization)}: {', '.join(p.rows[:3])}" + (" ..." if len(p.rows) > 3 else ""),
-    )
-    return Cost(p.energy_j_per_token, p.throughput_tok_s, p.power_w, p.basis, sources, p.remarks, own_sd(p.kind), None, p.folds)
+def matching(c: Configuration) -> pd.DataFrame:
+    """All rows of this card, model shape, strategy, engine and batch size, the preferred one first.
 
-
-def matching(r: Request) -> pd.DataFrame:
-    """All rows of this card, model shape, strategy and batch size, the preferred one first.
-
-    Measured before published, then the same output length, the same model, and the most runs.
+    Measured before published, without doubt before doubtful, then the same answer length, the same model, and the most runs.
     """
     table = rows()
-    same = (table["gpu"] == r.gpu.slug) & (table["shape"] == shape(r.model)) & (table["batch_size"] == r.batch_size)
-    found = table[same & (table["quantization"] == canonical(r.quantization))]
-    order = found.assign(
-        not_measured=found["basis"] != "measured",
-        other_length=found["output_tokens"] != r.output_tokens,
-        other_model=found["model"] != r.model.slug,
-        fewer=-found["n_runs"].fillna(0),
-    ).sort_values(["not_measured", "other_length", "other_model", "fewer"], kind="stable")
+    found = table[(table[KEYS] == pd.Series(_key(c), index=KEYS)).all(axis=1)]
+    order = pd.DataFrame(
+        {
+            "not_measured": found["basis"] != "measured",
+            "doubt": found["doubt"] != "",
+            "length": found["output_tokens"] != c.output_tokens,
+            "model": ~found["model"].isin((c.model.hf_id, c.model.slug)),
+            "fewer": -found["n"].fillna(0),
+        }
+    ).sort_values(["not_measured", "doubt", "length", "model", "fewer"], kind="stable")
     return found.loc[order.index]
 
 
-def best_row(r: Request) -> pd.Series | None:
-    """The preferred row if its token lengths cost what the requested ones do, within 10 % as computed; else None."""
-    found = matching(r)
-    if found.empty or abs(length_effect(r, found.iloc[0])) > LENGTH_EFFECT:
-        return None
-    return found.iloc[0]
+def as_table(configurations: Sequence[Configuration]) -> pd.DataFrame:
+    """The predictor's input: one row a configuration; a model that the catalog does not have by its stated shapes."""
+    made = []
+    for c in configurations:
+        row = c.to_json() | dict.fromkeys(("params_b", "active_params_b", "layers", "hidden", "kv_heads"), np.nan)
+        if c.model.source == STATED:
+            row |= {"model": None, "params_b": c.model.params_total / 1e9, "active_params_b": c.active_params / 1e9}
+            row |= {"layers": c.model.layers, "hidden": c.model.hidden, "kv_heads": c.model.kv_heads}
+        else:
+            row["model"] = c.model.hf_id or c.model.slug
+        made.append(row)
+    return pd.DataFrame(made)
 
 
-def length_effect(r: Request, row: pd.Series) -> float:
-    """The computed relative change of the energy a token from the row's token lengths to the requested ones."""
-    lengths = pd.DataFrame(
-        [(r.input_tokens, r.output_tokens), (row["input_tokens"], row["output_tokens"])], columns=["input_tokens", "output_tokens"]
+def expect(configurations: Sequence[Configuration]) -> pd.DataFrame:
+    """One row a configuration: the four figures with `_low` and `_high`, `kind` and `reason` (why not, else empty), all predicted."""
+    found = predict(as_table(configurations))
+    found = found.assign(reason=found["reason"].fillna("").astype(str))
+    blank = found["energy_j_per_token"].isna() & (found["reason"] == "")
+    return found.assign(reason=found["reason"].mask(blank, "no prediction")).reset_index(drop=True)
+
+
+@lru_cache(maxsize=4096)
+def cost_or_reason(c: Configuration) -> tuple[Cost | None, str]:
+    """(cost, "") or (None, why it is not known or cannot run)."""
+    return costs([c])[0]
+
+
+def cost(c: Configuration) -> Cost:
+    """The cost of a configuration. Raises UserError, with the reason and what to do about it, where neither row nor prediction tells."""
+    known, reason = cost_or_reason(c)
+    if known is None:
+        runs = fits(c) and not cannot_run(c)
+        raise UserError(reason, "", f"measure it: `{measure_command(c)}`" if runs else "choose another strategy or card")
+    return known
+
+
+def costs(configurations: Sequence[Configuration]) -> list[tuple[Cost | None, str]]:
+    """(cost, "") or (None, reason) of each, all predicted at once: a row of the configuration if its token lengths cost what the requested
+    ones do, within 10 % as predicted; else the prediction."""
+    known = set(rows()[KEYS].itertuples(index=False, name=None))
+    asked: list[Configuration] = []
+    plan: list[tuple[str, int, pd.DataFrame | None, int]] = []
+    for c in configurations:
+        lacks, needed = cannot_run(c), memory(c)
+        if lacks or not needed.fits:
+            plan.append((f"{c.quantization} with {c.engine} on {c.gpu.name} needs {lacks}" if lacks else needed.explained, -1, None, -1))
+            continue
+        found = matching(c) if _key(c) in known else None
+        here = len(asked)
+        asked.append(c)
+        if found is not None and _lengths(c, found.iloc[0]) != (c.input_tokens, c.output_tokens):
+            asked.append(c.with_(**dict(zip(("input_tokens", "output_tokens"), _lengths(c, found.iloc[0]), strict=True))))
+        plan.append(("", here, found, len(asked) - 1))
+    predicted = expect(asked).to_dict("records") if asked else []
+    made: list[tuple[Cost | None, str]] = []
+    for c, (reason, here, found, there) in zip(configurations, plan, strict=True):
+        if reason:
+            made.append((None, reason))
+            continue
+        p, q = predicted[here], predicted[there]
+        row = _of_row(c, found, p, q) if found is not None else None
+        made.append((row, "") if row is not None else (None, p["reason"]) if p["reason"] else (from_prediction(p), ""))
+    return made
+
+
+def _key(c: Configuration) -> tuple:
+    """The values of KEYS."""
+    return c.gpu.slug, c.num_gpus, shape(c.model), canonical(c.quantization), c.engine, c.batch_size
+
+
+def _lengths(c: Configuration, row: pd.Series) -> tuple[int, int]:
+    """A row's token lengths, the requested ones where it states none."""
+    return tuple(int(row[k]) if pd.notna(row[k]) else getattr(c, k) for k in ("input_tokens", "output_tokens"))
+
+
+def from_prediction(p: dict[str, Any]) -> Cost:
+    """The cost that one row of `expect` states."""
+    quantities = {name: Quantity(*(float(p[f"{name}{end}"]) for end in ("", "_low", "_high")), UNITS[name]) for name in MEASURES}
+    sd = float(np.log(p["energy_j_per_token_high"] / p["energy_j_per_token_low"]) / (2 * NORMAL_95))
+    new = {
+        "known": "card, engine and size are known",
+        "new_card": "the card is new to the rows",
+        "new_engine": "the engine is new on this card",
+    }
+    new |= {"new_model": "the model is new to the rows", "new_both": "card and engine or model are new to the rows"}
+    cited = f"predicted ({new.get(p['kind'], p['kind'])}); the interval is the error on rows that the fit had not seen"
+    return Cost(
+        **quantities,
+        basis="predicted",
+        kind=str(p["kind"]),
+        evidence=(cited,),
+        sd_own=sd * float(np.sqrt(1 - SHARED)),
+        sd_shared=sd * float(np.sqrt(SHARED)),
     )
-    table = lengths.assign(gpu=r.gpu.slug, model=r.model.slug, quantization=canonical(r.quantization), batch_size=r.batch_size)
-    wanted, had = judged().fitted("physics", "energy").step(feature_table(table)) / r.batch_size
-    wanted += prefill_cost(r.gpu, r.model, r.input_tokens, r.output_tokens)[0]
-    return float(wanted / had - 1)
 
 
-def _of_row(r: Request, row: pd.Series) -> Cost:
-    """The cost as a row gives it, with the interval for another session."""
-    sd, df = session_spread()
-    u = 0.0 if pd.isna(row["u_log"]) else float(row["u_log"])
-    effect = length_effect(r, row)
-    half = float(stats.t.ppf(0.975, df) * np.hypot(np.sqrt(2) * sd, u)) + abs(np.log1p(effect))
-    energy = _around(row["energy_j_per_token"], half, "J")
-    rate = _around(row["throughput_tok_s"], half, "tok/s")
-    watts = row["energy_j_per_token"] * row["throughput_tok_s"]
-    power = Quantity(watts, watts * np.exp(-half), max(watts, min(watts * np.exp(half), r.gpu.tdp_w or np.inf)), "W")
-    runs = _around(row["energy_j_per_token"], float(stats.t.ppf(0.975, max(row["n_runs"] - 1, 1))) * u, "J") if u else None
-    return Cost(energy, rate, power, row["basis"], _cited(r, row), tuple(_row_warnings(r, row, effect)), float(np.hypot(sd, u)), runs)
-
-
-def _around(value: float, half: float, unit: str) -> Quantity:
-    """A positive value with an interval symmetric on the log scale."""
-    return Quantity(float(value), float(value * np.exp(-half)), float(value * np.exp(half)), unit)
-
-
-def _cited(r: Request, row: pd.Series) -> tuple[str, ...]:
-    """The row, and what other sessions gave for the same configuration."""
-    runs = f", {row['n_runs']:.0f} runs" if pd.notna(row["n_runs"]) else ""
-    first = (
-        f"{row['source_row']}: {row['model']} on {row['gpu']}, {row['quantization_as_named']}, batch {row['batch_size']:.0f}, "
-        f"{row['output_tokens']:.0f} tokens out{runs}, session {row['session']}: {1e3 * row['energy_j_per_token']:.0f} J per 1000 tokens"
+def _of_row(c: Configuration, found: pd.DataFrame, here: dict[str, Any], there: dict[str, Any]) -> Cost | None:
+    """The cost as the preferred row gives it, None where its token lengths (predicted `there`) cost over 10 % more or less than here."""
+    row, had, effect = found.iloc[0], _lengths(c, found.iloc[0]), 0.0
+    if had != (c.input_tokens, c.output_tokens):
+        if here["reason"] or there["reason"]:
+            return None
+        effect = float(np.log(here["energy_j_per_token"] / there["energy_j_per_token"]))
+        if abs(effect) > np.log1p(LENGTH_EFFECT):
+            return None
+    sd, _ = session_spread()
+    runs = float(row["spread"]) if pd.notna(row["spread"]) else 0.0
+    half = NORMAL_95 * float(np.hypot(np.sqrt(2) * sd, runs)) + abs(effect)
+    rate = float(row["throughput_tok_s"]) if pd.notna(row["throughput_tok_s"]) else np.nan
+    watts = float(row["power_w"]) if pd.notna(row["power_w"]) else float(row["energy_j_per_token"]) * rate
+    limit_w = (c.gpu.tdp_w or np.inf) * c.num_gpus
+    around = {
+        name: (value * np.exp(-half), value, value * np.exp(half))
+        for name, value in (("e", row["energy_j_per_token"]), ("p", watts), ("t", rate))
+    }
+    quantity = lambda key, unit: Quantity(around[key][1], around[key][0], around[key][2], unit)  # noqa: E731
+    power = Quantity(watts, float(watts * np.exp(-half)), float(max(watts, min(watts * np.exp(half), limit_w))), "W")
+    itl = Quantity(*(c.batch_size / x for x in (around["t"][1], around["t"][2], around["t"][0])), "s")
+    warnings = (
+        [f"the row has {had[0]} tokens in and {had[1]} out: computed effect {np.expm1(effect):+.1%}, in the interval"] if effect else []
     )
-    others = matching(r)
-    others = others[others["source_row"] != row["source_row"]]
-    rest = [_session(row["session"])] if row["basis"] == "published" else []
-    rest += [f"also {o.source_row}: {1e3 * o.energy_j_per_token:.0f} J per 1000 tokens in session {o.session}" for o in others.itertuples()]
-    return (first, *rest)
+    warnings += [f"doubt about the row: {row['doubt']}"] if row["doubt"] else []
+    n = f", {row['n']:.0f} runs" if pd.notna(row["n"]) else ""
+    cited = [
+        (
+            f"{row['row']}: {row['model']} on {row['gpu']}, {row['quantization']}, "
+            f"{row['engine']}, batch {row['batch_size']}{n}, {row['source']}"
+        )
+    ]
+    cited += [f"also {o.row}: {1e3 * o.energy_j_per_token:,.0f} J per 1000 tokens ({o.source})" for o in found.iloc[1:4].itertuples()]
+    own = float(np.hypot(sd, runs))
+    return Cost(quantity("e", "J"), power, quantity("t", "tok/s"), itl, str(row["basis"]), "row", tuple(cited), tuple(warnings), own, 0.0)
 
 
-def _session(name: str) -> str:
-    """What is known of a published session: software, how its energy is accounted, and what is odd about it."""
-    table = tables.read_published("ecocompute_sessions").set_index("session")
-    notes = [str(table.loc[name, c]) for c in ("software", "accounting_evidence", "remark") if pd.notna(table.loc[name, c])]
-    return f"session {name}: {'; '.join(notes)}"
+def measure_command(c: Configuration, baseline: str | None = None) -> str:
+    """The command that measures a configuration: a sweep beside its baseline for transformers, else a window around a load test."""
+    if c.engine == "transformers":
+        names = ", ".join(dict.fromkeys([baseline or "fp16", c.quantization]))
+        lengths = f"input_tokens: [{c.input_tokens}], output_tokens: [{c.output_tokens}]"
+        sweep = f"{{models: [{c.model.hf_id}], quantizations: [{names}], batch_sizes: [{c.batch_size}], {lengths}, blocks: 5}}"
+        return f"echo '{sweep}' > sweep.yaml && eai run sweep.yaml"
+    if c.engine in ("llama.cpp", "ollama"):
+        bench = f"llama-batched-bench -m MODEL.gguf -npp {c.input_tokens} -ntg {c.output_tokens} -npl {c.batch_size} -ngl 99"
+        return f"eai measure -- {bench}"
+    load = (
+        f"vllm bench serve --model {c.model.hf_id or c.model.slug} --dataset-name random "
+        f"--random-input-len {c.input_tokens} --random-output-len {c.output_tokens}"
+    )
+    return f"eai measure -- {load} --max-concurrency {c.batch_size} --num-prompts {max(100, 10 * c.batch_size)} --ignore-eos"
 
 
-def _row_warnings(r: Request, row: pd.Series, effect: float) -> list[str]:
-    """What differs between the row and the request, and what is odd about its session."""
-    sd, df = session_spread()
-    found = [f"interval for another session: sessions of one configuration differ by {sd:.0%} (sd, {df} degrees of freedom)"]
-    if effect:
-        lengths = f"{row['input_tokens']:.0f} tokens in and {row['output_tokens']:.0f} out"
-        found.append(f"the row has {lengths}: computed effect {effect:+.1%}, in the interval")
-    if row["why"]:
-        found.append(f"session {row['session']}: {row['why']}")
-    return found
+def idle_w(gpu) -> Quantity:
+    """Idle power of one board [W], model loaded: as published for the card, else 12 % of its limit within a factor of 1.8."""
+    stated = _stated_idle().get(gpu.slug)
+    value, factor = (stated, 1.3) if stated else (IDLE_SHARE * (gpu.tdp_w or np.nan), IDLE_FACTOR)
+    return Quantity(float(value), float(value / factor), float(value * factor), "W")
 
 
 @cache
-def own_sd(kind: str) -> float:
-    """The relative error that rows of one fold do not share: the spread of a prediction's errors around their fold's mean."""
-    errors = judged().errors(kind, judged().best(kind, "energy"), "energy").dropna(subset=["log_error"])
-    within = errors["log_error"] - errors.groupby("fold")["log_error"].transform("mean")
-    return float(np.sqrt((within**2).sum() / max(len(errors) - errors["fold"].nunique(), 1)))
+def _stated_idle() -> dict[str, float]:
+    raw = tables.read_published("ecocompute_measurements").dropna(subset=["idle_stated_w"])
+    return raw.assign(gpu=[_resolved("gpu", g) for g in raw["gpu"]]).groupby("gpu")["idle_stated_w"].median().to_dict()
 
 
-def measure_command(r: Request) -> str:
-    """What to run to know: a sweep of this configuration beside its baseline, as YAML for `eai run`."""
-    names = ", ".join(sorted({"fp16", r.quantization}))
-    lengths = f"input_tokens: [{r.input_tokens}], output_tokens: [{r.output_tokens}]"
-    sweep = f"{{models: [{r.model.hf_id}], quantizations: [{names}], batch_sizes: [{r.batch_size}], {lengths}, blocks: 5}}"
-    return f"measure: eai run sweep.yaml with {sweep} on the {r.gpu.name}"
+MILD_PERPLEXITY = 0.05
+BETTER_THAN_POSSIBLE = -0.03
 
 
-def cost_or_reason(r: Request) -> tuple[Cost | None, str]:
-    """(cost, "") or (None, why it is not known)."""
+@dataclass(frozen=True)
+class Accuracy:
+    """`status`: reference (unquantized) | score | perplexity | unknown | broken (a score at or below chance).
+
+    `acceptable`: whether it may be recommended unasked; `retained`: score over the unquantized one, where measured.
+    """
+
+    status: str
+    acceptable: bool
+    note: str
+    retained: Quantity | None = None
+    perplexity_change: float | None = None
+    evidence: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The accuracy as it stands in answers."""
+        retained = None if self.retained is None else self.retained.to_json()
+        numbers = {"score_retained": retained, "perplexity_change": self.perplexity_change}
+        return {"status": self.status, "acceptable": self.acceptable, **numbers, "note": self.note, "evidence": list(self.evidence)}
+
+
+@cache
+def perplexities() -> pd.DataFrame:
+    """Relative perplexity changes against fp16 of the same session and model: shape, quantization, change, evidence.
+
+    A session whose quantized model reads clearly better than its unquantized one measured the two differently: its pairs are left out.
+    """
+    name = "ecocompute_measurements"
+    raw = tables.read_published(name)
+    raw = raw.assign(row=[f"{name}.csv:{line}" for line in range(2, len(raw) + 2)]).dropna(subset=["perplexity"])
+    raw = raw[~raw["session"].str.startswith("dashboard")]
+    pairs = raw[raw["quantization"] != "fp16"].merge(raw[raw["quantization"] == "fp16"], on=["session", "model"], suffixes=("", "_fp16"))
+    pairs["change"] = pairs["perplexity"] / pairs["perplexity_fp16"] - 1
+    pairs["shape"] = [shape_of(m) for m in pairs["model"]]
+    kept = pairs[pairs.groupby(["session", "model"])["change"].transform("min") >= BETTER_THAN_POSSIBLE]
+    return kept.assign(evidence=kept["row"] + " against " + kept["row_fp16"])[["model", "shape", "quantization", "change", "evidence"]]
+
+
+@cache
+def scores() -> pd.DataFrame:
+    """Scores of the repository's campaigns with the unquantized score of the same model, task and campaign, and the score of a guess."""
+    from eai import paths
+
+    parts = [tables.read_result(p.parent, "summary").assign(campaign=p.parent.name) for p in sorted(paths.MEASURED.glob("*/summary.csv"))]
+    key = ["campaign", "model", "task", "options"]
+    columns = [*key, "quantization", "score", "score_low", "score_high"]
+    table = pd.concat(parts)[columns].dropna(subset=["score"]) if parts else pd.DataFrame(columns=columns)
+    table = table.drop_duplicates([*key, "quantization"])
+    base = table[table["quantization"].isin(("fp16", "bf16", "fp32"))].drop_duplicates(key)
+    chances = {task: _chance(task) for task in table["task"].unique()}
+    found = table.merge(base, on=key, suffixes=("", "_base"))
+    return found.assign(chance=found["task"].map(chances), shape=[shape_of(m) for m in found["model"]])
+
+
+def _chance(task: str) -> float:
     try:
-        return cost(r), ""
-    except UserError as error:
-        return None, str(error)
+        return catalog.task(task).chance or 0.0
+    except UserError:
+        return 0.0
+
+
+def at_chance(score_high: float, chance: float) -> bool:
+    """Whether a score is at or below that of a guess: its interval does not reach above it. A score of 0 always is."""
+    return bool(score_high <= chance or score_high <= 0)
+
+
+@lru_cache(maxsize=512)
+def accuracy(model: Model, quantization: str, min_accuracy: float | None = None) -> Accuracy:
+    """What is known of a strategy's accuracy on a model; with `min_accuracy` only a measured score, or no quantization, is acceptable."""
+    if quantization != "mxfp4":
+        strategy = strategies.get(quantization)
+        if not strategy.is_quantized and strategy.slug != "fp16_mixed":
+            return Accuracy("reference", True, "unquantized: the reference that others are compared with", Quantity(1.0, unit=""))
+    return _score(model, quantization, min_accuracy) or _perplexity(model, quantization, min_accuracy)
+
+
+def _score(model: Model, quantization: str, min_accuracy: float | None) -> Accuracy | None:
+    """The measured share of the score in the worst task, its interval from both scores' intervals; None if nobody measured it."""
+    table = scores()
+    found = table[(table["shape"] == shape(model)) & (table["quantization"] == quantization)]
+    if found.empty:
+        return None
+    cited = tuple(f"{c}/summary.csv" for c in sorted(set(found["campaign"])))
+    broken = found[[at_chance(s, c) for s, c in zip(found["score_high"], found["chance"], strict=True)]]
+    if len(broken):
+        first = broken.iloc[0]
+        note = (
+            f"its score in {first['task']} ({first['score']:.0%}) is no better than a guess ({first['chance']:.0%}): the output is broken"
+        )
+        return Accuracy("broken", False, note, evidence=cited)
+    ratio = found["score"] / found["score_base"]
+    u = sum((np.log(found[f"score_high{s}"] / found[f"score_low{s}"]) / 2) ** 2 for s in ("", "_base")) ** 0.5
+    worst = ratio.idxmin()
+    kept = Quantity(float(ratio[worst]), float(ratio[worst] * np.exp(-u[worst])), float(ratio[worst] * np.exp(u[worst])), "")
+    floor = min_accuracy if min_accuracy is not None else 1 - MILD_PERPLEXITY
+    share = f"{kept.value:.0%} [{kept.low:.0%} to {kept.high:.0%}]"
+    note = f"keeps {share} of the score in {found.loc[worst, 'task']}, the worst of {len(found)} tasks"
+    return Accuracy("score", kept.value >= floor, note, kept, None, cited)
+
+
+def _perplexity(model: Model, quantization: str, min_accuracy: float | None) -> Accuracy:
+    """What perplexities say of this model's shape; a perplexity of another model is no figure of this one and is given as a remark
+    alone."""
+    table = perplexities()
+    same = table[table["quantization"] == canonical(quantization)]
+    own = same[same["shape"] == shape(model)]
+    if own.empty:
+        others = same["change"]
+        seen = f"; on other models its perplexity rose by {others.min():.1%} to {others.max():.1%}" if len(others) else ""
+        return Accuracy("unknown", False, f"no accuracy of {quantization} on {model.slug} is known{seen}", evidence=tuple(same["evidence"]))
+    worst = float(own["change"].max())
+    note = f"perplexity {worst:+.1%} against fp16 on {own.loc[own['change'].idxmax(), 'model']}; no task score is known"
+    if min_accuracy is not None:
+        note += f", so that {min_accuracy:.0%} is kept is not shown"
+    return Accuracy("perplexity", worst <= MILD_PERPLEXITY and min_accuracy is None, note, None, worst, tuple(own["evidence"]))

@@ -56,7 +56,7 @@ def _verdict(row: dict) -> dict:
     names = ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens")
     ends = (None, None) if row["ratio_low"] != row["ratio_low"] else (row["ratio_low"], row["ratio_high"])
     value = None if row["ratio"] != row["ratio"] else row["ratio"]
-    numbers = {"n_before": int(row["n_before"]), "n_after": int(row["n_after"])}
+    numbers = {"n_before": int(row["n_before"]), "n_after": int(row["n_after"]), "method": row["method"]}
     ps = {name: None if row[name] != row[name] else row[name] for name in ("p_regression", "p_no_regression")}
     ratio = Quantity(value, *(ends if value is not None else (None, None)), "").to_json()
     return {name: row[name] for name in names} | {"ratio": ratio, **numbers, **ps, "verdict": row["verdict"], "reason": row["reason"]}

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eai import catalog, footprint
+from eai import catalog, footprint, tables
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
 from eai.measure import simulation
@@ -26,6 +26,8 @@ from eai.plan import Job
 from eai.power.simulated import PREFIX, is_simulated, model_of
 from eai.quantity import Quantity
 from eai.settings import Configuration, Sweep
+from eai.site import DRAWS, J_PER_KWH, SEED, Site, drawn
+from eai.site import bill as billed
 from eai.supports import Device, supports
 from eai.taskcards import GENERATE
 from eai.workload import device
@@ -148,23 +150,16 @@ LOAD_GB_S = 1.0
 LOAD_FIXED_S = 10.0
 LOAD_UNKNOWN_S = 60.0
 LOAD_FACTOR = 3.0
+READING_SHARE, STEP_FACTOR, STEP_LAUNCH_S, TASK_FACTOR = 0.5, 3.0, 0.02, 3.0
+"""Of a pass over a task's items: share of the peak while reading, steps over the roofline, launches of a step, and how far off that may
+be."""
 MOST_PREDICTED = 120
 S_PER_H = 3600.0
-J_PER_KWH = 3.6e6
 
 Blocked = Mapping[tuple[str, str], Collection[int]]
 """By (gpu, model): the places in the sweep's grid of the cells that cannot run."""
 
 NOTHING: Blocked = {}
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where the electricity comes from, as the advisor's factors ask for it: None takes the region's."""
-
-    region: str = "us"
-    pue: float | None = None
-    price: float | None = None
 
 
 @dataclass(frozen=True)
@@ -215,24 +210,73 @@ def load_s(model: str) -> Quantity:
     return Quantity(value, value / LOAD_FACTOR, value * LOAD_FACTOR, "s")
 
 
+NO_TIME = Quantity(0.0, 0.0, 0.0, "s")
+
+
 @dataclass(frozen=True)
 class Shares:
-    """Of a job's cells: those that can run, those of plain generation among them (both of all cells), and the loads that hold any."""
+    """Of a job's cells: those that can run, those whose length can be forecast among them (both of all cells), and the loads that hold any.
+
+    `more_s`: seconds that a window takes beyond the protocol's, averaged over the cells that can be forecast: whole passes over a task.
+    """
 
     runs: float = 1.0
-    plain: float = 1.0
+    known: float = 1.0
     loads: float = 1.0
+    more_s: Quantity = NO_TIME
 
 
 ALL = Shares()
 
 
 def shares(sweep: Sweep, job: Job, blocked: Collection[int] = ()) -> Shares:
-    """The shares of a job whose `blocked` cells cannot run: tasks last as long as their items take, which nobody knows beforehand."""
+    """The shares of a job whose `blocked` cells cannot run; a task of unknown items or a model of unknown shapes is not forecast."""
     grid = sweep.configurations(job.gpu, job.model)
     able = [c for i, c in enumerate(grid) if i not in blocked]
     loads = len({c.quantization for c in able}) / len({c.quantization for c in grid})
-    return Shares(len(able) / len(grid), sum(c.task == GENERATE for c in able) / len(grid), loads)
+    lasts, _ = window_s(sweep, job.gpu)
+    passes = [pass_s(c) for c in able if c.task != GENERATE]
+    over = [q for q in passes if q is not None]
+    known = len(able) - len(passes) + len(over)
+    ends = [sum(max(0.0, getattr(q, name) - lasts.low) for q in over) / max(known, 1) for name in ("value", "low", "high")]
+    return Shares(len(able) / len(grid), known / len(grid), loads, Quantity(*map(float, ends), "s"))
+
+
+def pass_s(c: Configuration) -> Quantity | None:
+    """Seconds of one pass over a task's items, within a factor of three; None for unknown items, shapes or cards.
+
+    Reading: 2 flops a weight and prompt token at half the card's peak, and a launch for each batch. Answering: a step of the roofline
+    three times over and its launches, for every token of an answer.
+    """
+    size, card = task_size(c.task), c.gpu.removeprefix(PREFIX)
+    if size is None or card == "cpu":
+        return None
+    try:
+        gpu, model = catalog.gpu(card), catalog.model(c.model)
+        few_shot = c.options.get("fewshot", size["few_shot"])
+        prompt = size["prompt_tokens"] + few_shot * size["example_tokens"]
+        step = footprint.footprint(model, c.quantization, c.batch_size, int(prompt), int(max(size["answer_tokens"], 1)), gpu)
+        peak = footprint.peak_flops(gpu, c.quantization)
+    except UserError:
+        return None
+    items = min(size["items"], c.options.get("limit", size["items"]) * size["subjects"])
+    calls = items * size["requests"]
+    reading = calls * footprint.prefill_flops(model, int(prompt)) / (READING_SHARE * peak) + calls / c.batch_size * STEP_LAUNCH_S
+    answering = items / c.batch_size * size["answer_tokens"] * (STEP_FACTOR * step.step_s + STEP_LAUNCH_S)
+    return Quantity(reading + answering, (reading + answering) / TASK_FACTOR, (reading + answering) * TASK_FACTOR, "s")
+
+
+def task_size(task: str) -> dict | None:
+    """Items, requests an item, and tokens of prompts, examples and answers of a task, None where they are not known."""
+    if task.endswith(".jsonl") or "/" in task:
+        return None
+    found = tables.read_catalog("tasks").set_index("slug")
+    try:
+        row = found.loc[catalog.task(task).slug]
+    except UserError:
+        return None
+    names = ("items", "few_shot", "requests", "prompt_tokens", "example_tokens", "answer_tokens")
+    return {name: float(row[name]) for name in names} | {"subjects": 57 if row.name == "mmlu" else 1}
 
 
 def job_s(sweep: Sweep, job: Job, share: Shares = ALL) -> Quantity:
@@ -240,7 +284,8 @@ def job_s(sweep: Sweep, job: Job, share: Shares = ALL) -> Quantity:
     window, idle_s = window_s(sweep, job.gpu)
     loads = share.loads * job.loads * job.windows_left / job.windows
     still_s = idle_s * (2 * loads + (loads > 0))
-    rest = add([times(window, share.plain * job.windows_left, "s"), times(load_s(job.model), loads, "s")], "s")
+    each = add([window, share.more_s], "s")
+    rest = add([times(each, share.known * job.windows_left, "s"), times(load_s(job.model), loads, "s")], "s")
     return Quantity(rest.value + still_s, rest.low + still_s, rest.high + still_s, "s")
 
 
@@ -249,49 +294,49 @@ def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = NOTHING) -> t
 
     Of many configurations every k-th is predicted and stands for its neighbours in the grid.
     """
+    import pandas as pd
+
     from eai.predict import predict
 
     a_job = len(sweep.configurations(left[0].gpu, left[0].model)) if left else 0
     step = max(1, -(-len(left) * a_job // MOST_PREDICTED))
-    parts, refusal = [], ""
+    picked = []
     for i in range(0, len(left) * a_job, step):
         job = left[i // a_job]
-        if i % a_job in blocked.get((job.gpu, job.model), ()):
-            continue
-        c = sweep.configurations(job.gpu, job.model)[i % a_job]
+        if i % a_job not in blocked.get((job.gpu, job.model), ()):
+            picked.append((job, sweep.configurations(job.gpu, job.model)[i % a_job]))
+    if not picked:
+        return None, 0.0, "nothing that can run is left"
+    sizes = [task_size(c.task) if c.task != GENERATE else None for _, c in picked]
+    rows = [
+        c.columns()
+        | {"gpu": c.gpu.removeprefix(PREFIX)}
+        | ({} if size is None else {"input_tokens": int(size["prompt_tokens"]), "output_tokens": int(max(size["answer_tokens"], 1))})
+        for (_, c), size in zip(picked, sizes, strict=True)
+    ]
+    found = predict(pd.DataFrame(rows).drop(columns=["options", "task"]))
+    parts, refusal = [], ""
+    for (job, c), row in zip(picked, found.to_dict("records"), strict=True):
         own = job.windows_left / a_job * step
-        try:
-            if c.task != GENERATE:
-                raise UserError(f"the length of task {c.task} is not known beforehand")
-            power = predict(c.gpu.removeprefix(PREFIX), c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens).power_w
-        except UserError as error:
-            refusal = refusal or str(error)
-            continue
         lasts, _ = window_s(sweep, job.gpu)
-        parts.append((own, Quantity(power.value * lasts.value * own, power.low * lasts.low * own, power.high * lasts.high * own, "J")))
+        whole = None if c.task == GENERATE else pass_s(c)
+        if row["reason"] or (c.task != GENERATE and whole is None):
+            refusal = refusal or row["reason"] or f"the items of task {c.task} are not known"
+            continue
+        if whole is not None:
+            lasts = Quantity(*(max(getattr(lasts, n), getattr(whole, n)) for n in ("value", "low", "high")), "s")
+        watts = (row["power_w"], row["power_w_low"], row["power_w_high"])
+        parts.append((own, Quantity(*(w * getattr(lasts, n) * own for w, n in zip(watts, ("value", "low", "high"), strict=True)), "J")))
     return (add([q for _, q in parts], "J") if parts else None), sum(own for own, _ in parts), refusal
 
 
 def bill(energy: Quantity, site: Site) -> dict:
-    """Cost and carbon of an energy [J] at a site, with the advisor's factors and their spread."""
+    """Cost and carbon of an energy [J] at a site, with the spread of its factors."""
     import numpy as np
 
-    from eai.advise import bill as month
-    from eai.advise import site as factors
-    from eai.advise.evidence import Cost
-
-    rng, none = np.random.default_rng(month.SEED), Quantity(None)
-    pue, price, carbon = factors.pue(site), factors.price(site), factors.carbon(site)
-    drawn = month.draw_energy(Cost(energy, none, none, "predicted", ()), rng) * pue.draw(rng, month.DRAWS) / J_PER_KWH
-    point = energy.value * pue.value / J_PER_KWH
-    cost = (
-        month.interval(point * price.value, drawn * price.draw(rng, month.DRAWS), "USD") if price else Quantity(None, unit="USD").to_json()
-    )
-    return {
-        "cost_usd": cost,
-        "carbon_kg": month.interval(point * carbon.value / 1e3, drawn * carbon.draw(rng, month.DRAWS) / 1e3, "kg"),
-        "assumptions": [f.assumption() for f in (pue, price, carbon) if f],
-    }
+    rng = np.random.default_rng(SEED)
+    money = billed(energy.value, drawn(energy, rng.standard_normal(DRAWS)), site, rng)
+    return {name: money[name].to_json() for name in ("cost_usd", "carbon_kg")} | {"assumptions": [f.assumption() for f in site.factors]}
 
 
 def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: Blocked = NOTHING) -> dict:
@@ -305,7 +350,7 @@ def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: 
     parts = [(job, shares(sweep, job, blocked.get((job.gpu, job.model), ()))) for job in left]
     by_gpu = {gpu: list(jobs) for gpu, jobs in itertools.groupby(sorted(parts, key=lambda p: p[0].gpu), key=lambda p: p[0].gpu)}
     hours = {gpu: times(add([job_s(sweep, job, own) for job, own in jobs], "s"), 1 / S_PER_H, "h") for gpu, jobs in by_gpu.items()}
-    able, plain = (sum(job.windows_left * getattr(own, name) for job, own in parts) for name in ("runs", "plain"))
+    able, known = (sum(job.windows_left * getattr(own, name) for job, own in parts) for name in ("runs", "known"))
     on_cards = [job for job in left if job.gpu != "cpu"]
     energy, predicted, refusal = energy_j(sweep, on_cards, blocked) if on_cards else (None, 0.0, "no GPU is left to measure on")
     if not refusal and len(on_cards) < len(left):
@@ -315,7 +360,7 @@ def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: 
         "basis": "predicted",
         "windows": sum(job.windows_left for job in left),
         "device_hours": add(hours.values(), "h").to_json() if hours else None,
-        "hours_share": round(plain / able, 3) if able else 1.0,
+        "hours_share": round(known / able, 3) if able else 1.0,
         "hours": {gpu: q.to_json() for gpu, q in hours.items()},
         "energy_kwh": times(energy, 1 / J_PER_KWH, "kWh").to_json() if energy else None,
         "predicted_share": round(min(predicted / able, 1.0), 3) if able else 0.0,
@@ -331,7 +376,7 @@ def lines(found: dict) -> list[str]:
     text = [f"left: {found['windows']} windows, predicted {_text(found['device_hours'])} of device time, one measurement at a time"]
     text += [f"  {gpu}: {_text(hours)}" for gpu, hours in found["hours"].items()] if len(found["hours"]) > 1 else []
     if found["hours_share"] < 1:
-        text.append(f"  without {1 - found['hours_share']:.0%} of the windows, which are tasks: they last as long as their items take")
+        text.append(f"  without {1 - found['hours_share']:.0%} of the windows: tasks whose items, or models whose shapes, are not known")
     if found["energy_kwh"] is None:
         return [*text, f"energy, cost and carbon: not predicted: {found['not_predicted']}"]
     share = _share(found["predicted_share"])
@@ -349,8 +394,8 @@ def _share(share: float) -> str:
 
 
 def _text(q: dict) -> str:
-    """A quantity of three digits with its interval and unit."""
+    """A quantity of three digits with its interval and unit: `1,130 [377 to 3,400] h`."""
     if q["value"] is None:
         return "unknown"
-    ends = "" if q["low"] is None else f" [{q['low']:.3g}, {q['high']:.3g}]"
-    return f"{q['value']:.3g}{ends} {q['unit']}"
+    value, *ends = (f"{float(f'{x:.3g}'):,.10g}" for x in (q["value"], q["low"], q["high"]) if x is not None)
+    return f"{value}{f' [{ends[0]} to {ends[1]}]' if ends else ''} {q['unit']}"

@@ -1,0 +1,126 @@
+"""What a site adds to energy: PUE, price and carbon intensity, each with a range, a date and a source; and the bill of an energy.
+
+The arithmetic that the forecast of a sweep and the advisor share: energy [kWh] = energy at the board [J] x PUE / 3.6e6, cost = energy x
+price, carbon = energy x intensity, with Monte Carlo intervals.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eai import catalog
+from eai.quantity import Quantity
+
+PUE_ON_PREMISES = 1.0
+PUE_CLOUD = 1.1
+J_PER_KWH = 3.6e6
+HOURS_A_MONTH = 365.25 * 24 / 12
+NORMAL_95 = 1.959964
+DRAWS = 4_000
+SEED = 20261122
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor with the range inside which it lies (low = value = high: taken as exact), its unit, and where it comes from.
+
+    It is drawn from a triangle with its mode at `value`: the least that a range and a most likely value say.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    unit: str
+    source: str
+
+    def draw(self, rng: np.random.Generator, n: int = DRAWS) -> np.ndarray:
+        """`n` draws."""
+        return np.full(n, self.value) if self.low == self.high else rng.triangular(self.low, self.value, self.high, n)
+
+    @property
+    def sd_log(self) -> float:
+        """Standard deviation of the logarithm of the draws, by quadrature over the triangle's quantiles; 0 if taken as exact."""
+        if self.low == self.high:
+            return 0.0
+        share, rank = (self.value - self.low) / (self.high - self.low), (_NODES + 1) / 2
+        rising = self.low + np.sqrt(rank * (self.high - self.low) * (self.value - self.low))
+        falling = self.high - np.sqrt((1 - rank) * (self.high - self.low) * (self.high - self.value))
+        logs = np.log(np.where(rank < share, rising, falling))
+        return float(np.sqrt((logs - logs @ _WEIGHTS / 2) ** 2 @ _WEIGHTS / 2))
+
+    def assumption(self) -> dict:
+        """The factor as it stands among an answer's assumptions."""
+        return {"name": self.name, "value": self.value, "low": self.low, "high": self.high, "unit": self.unit, "reason": self.source}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the electricity comes from: a region of the catalog, and a PUE and a price [USD/kWh] where they are known."""
+
+    region: str = "us"
+    pue_given: float | None = None
+    price_given: float | None = None
+
+    @property
+    def pue(self) -> Factor:
+        """Power usage effectiveness: as given, else 1.0 (on premises) with the cloud's 1.1 as upper end."""
+        if self.pue_given is not None:
+            return Factor("pue", self.pue_given, self.pue_given, self.pue_given, "", "given")
+        source = "default on premises (1.0), with the usual value of a cloud (1.1) as upper end"
+        return Factor("pue", PUE_ON_PREMISES, PUE_ON_PREMISES, PUE_CLOUD, "", source)
+
+    @property
+    def price(self) -> Factor | None:
+        """Price of electricity: as given, else the region's; None where the catalog has none."""
+        if self.price_given is not None:
+            return Factor("price", self.price_given, self.price_given, self.price_given, "USD/kWh", "given")
+        found = catalog.region(self.region)
+        if found.price_usd_per_kwh is None:
+            return None
+        ends = found.price_usd_per_kwh_low, found.price_usd_per_kwh_high
+        return _ranged("price", found.price_usd_per_kwh, *ends, "USD/kWh", found)
+
+    @property
+    def carbon(self) -> Factor:
+        """Carbon intensity of the region's electricity."""
+        found = catalog.region(self.region)
+        return _ranged("carbon", found.carbon_g_per_kwh, found.carbon_g_per_kwh_low, found.carbon_g_per_kwh_high, "g/kWh", found)
+
+    @property
+    def factors(self) -> list[Factor]:
+        """The factors that are known."""
+        return [f for f in (self.pue, self.price, self.carbon) if f]
+
+
+def _ranged(name: str, value: float, low: float | None, high: float | None, unit: str, found: catalog.Electricity) -> Factor:
+    """A factor of the catalog; without both ends it is taken as exact and says so."""
+    known = low is not None and high is not None
+    source = f"{found.name}, {found.date}: {found.source}" + ("" if known else "; no sourced range: taken as exact")
+    return Factor(name, value, low if known else value, high if known else value, unit, source)
+
+
+def drawn(q: Quantity, z: np.ndarray) -> np.ndarray:
+    """What a positive quantity is at standard normal draws `z`: log-normal, each side as wide as its own end of the 95 % interval."""
+    if q.low is None:
+        return np.full(len(z), float(q.value))
+    down, up = np.log(q.value / q.low) / NORMAL_95, np.log(q.high / q.value) / NORMAL_95
+    return q.value * np.exp(z * np.where(z < 0, down, up))
+
+
+def interval(value: float, draws: np.ndarray, unit: str) -> Quantity:
+    """The value with the 2.5 and 97.5 percentiles of the draws; without spread, no interval."""
+    low, high = np.quantile(draws, (0.025, 0.975))
+    if np.isclose(low, high, rtol=1e-12, atol=0.0):
+        return Quantity(float(value), unit=unit)
+    return Quantity(float(value), float(min(low, value)), float(max(high, value)), unit)
+
+
+def bill(point_j: float, draws_j: np.ndarray, site: Site, rng: np.random.Generator) -> dict[str, Quantity]:
+    """`energy_kwh`, `cost_usd` (value None where no price is known) and `carbon_kg` of an energy at the boards [J] and its draws."""
+    pue, price, carbon = site.pue, site.price, site.carbon
+    point, draws = point_j * pue.value / J_PER_KWH, draws_j * pue.draw(rng, len(draws_j)) / J_PER_KWH
+    money = interval(point * price.value, draws * price.draw(rng, len(draws)), "USD") if price else Quantity(None, unit="USD")
+    carbon_kg = interval(point * carbon.value / 1e3, draws * carbon.draw(rng, len(draws)) / 1e3, "kg")
+    return {"energy_kwh": interval(point, draws, "kWh"), "cost_usd": money, "carbon_kg": carbon_kg}

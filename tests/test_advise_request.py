@@ -1,0 +1,137 @@
+"""One request: defaults explained, names resolved, mixtures told by their active parameters, contradictions refused in one line."""
+
+import pytest
+
+from eai import catalog
+from eai.advise.request import PRESSED, fits, memory, request
+from eai.errors import UserError
+from eai.site import HOURS_A_MONTH
+
+MISTRAL = {"model": "mistralai/Mistral-7B-Instruct-v0.2"}
+
+
+def test_the_protocols_example_has_every_default_explained():
+    r = request(model_id="mistralai/Mistral-7B-Instruct-v0.2")
+    c = r.now
+    assert (c.gpu.slug, c.quantization, c.batch_size, c.input_tokens, c.output_tokens, c.engine) == (
+        "rtx4090d",
+        "fp16",
+        1,
+        512,
+        256,
+        "transformers",
+    )
+    named = {a["name"]: a for a in r.assumptions}
+    assert {"gpu", "quantization", "batch_size", "input_tokens", "output_tokens", "requests", "region"} <= set(named)
+    assert all(a["reason"] for a in r.assumptions) and not r.is_served
+
+
+def test_the_protocols_other_names_mean_the_same():
+    one = request(
+        model_id="meta-llama/Llama-3-8B", hardware_platform="h100", quantization="int8_pure", sequence_length=1024, generation_length=512
+    )
+    two = request(model="meta-llama/Llama-3-8B", gpu="h100", quantization="int8_pure", input_tokens=1024, output_tokens=512)
+    assert one.now == two.now
+
+
+@pytest.mark.parametrize(
+    ("name", "a_month"), [("requests_per_hour", HOURS_A_MONTH), ("requests_per_day", HOURS_A_MONTH / 24), ("requests", 1.0)]
+)
+def test_a_rate_may_be_an_hours_a_days_or_a_months(name, a_month):
+    r = request(**MISTRAL, **{name: 50})
+    assert r.requests == pytest.approx(50 * a_month) and r.is_served
+
+
+def test_a_set_of_cards_and_any():
+    r = request(**MISTRAL, gpu="h100,l40s, rtx4090")
+    assert [g.slug for g in r.gpus] == ["h100_sxm", "l40s", "rtx4090"] and not r.any_gpu
+    everything = request(**MISTRAL, gpu="any")
+    assert everything.any_gpu and len(everything.gpus) > 20 and "cpu" not in {g.slug for g in everything.gpus}
+
+
+def test_an_engine_follows_from_a_strategy_and_a_strategy_from_an_engine():
+    assert request(**MISTRAL, quantization="gguf_q4_k_m").now.engine == "llama.cpp"
+    assert request(**MISTRAL, quantization="awq").now.engine == "vllm"
+    assert request(**MISTRAL, engine="vllm").now.quantization == "bf16"
+    assert request(**MISTRAL, engine="llama.cpp").now.quantization == "gguf_q4_k_m"
+
+
+def test_a_model_of_stated_shapes_has_the_parameters_that_were_stated():
+    c = request(params_b=20, layers=40, hidden=5120, kv_heads=8, gpu="h100").now
+    assert c.model.params_total == 20_000_000_000 and (c.model.layers, c.model.hidden, c.model.kv_heads) == (40, 5120, 8)
+    assert memory(c).needed_gb == pytest.approx(40, rel=0.05), "20e9 parameters of 2 bytes, and a small cache"
+
+
+def test_a_mixture_moves_its_active_weights_and_holds_all_of_them():
+    c = request(model="nobody/Some-30B-A3B", params_b=30.5, active_params_b=3.3, gpu="h100").now
+    assert c.active_params == pytest.approx(3.3e9) and memory(c).needed_gb > 60
+
+
+@pytest.mark.parametrize("name", ["nobody/Some-30B-A3B", "nobody/New-8x7B-Instruct"])
+def test_a_mixture_without_its_active_parameters_is_refused(name):
+    """A dense model of the same total would be taken for something nine times slower."""
+    with pytest.raises(UserError, match=r"mixture of experts.*--active-params-b"):
+        request(model=name, gpu="h100")
+
+
+def test_an_unknown_dense_model_is_sized_by_its_name_and_says_so():
+    r = request(model="nobody/Foo-20B", gpu="h100")
+    assert r.now.model.params_total == 20_000_000_000 and catalog.NOT_THERE in r.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "no model"),
+        (MISTRAL | {"gpu": "cpu"}, "gpu cpu"),
+        (MISTRAL | {"gpu": "abacus"}, "abacus"),
+        (MISTRAL | {"batch_size": 65}, "at most 64"),
+        (MISTRAL | {"batch_size": 2.5}, "batch_size 2.5"),
+        (MISTRAL | {"use": "fun"}, "one of api, chat, offline"),
+        (MISTRAL | {"requests_per_hour": 5, "requests_per_day": 5}, "one rate"),
+        (MISTRAL | {"engine": "vllm", "quantization": "nf4"}, "use --engine transformers"),
+        (MISTRAL | {"power_budget": "ten"}, "10kW"),
+        (MISTRAL | {"min_accuracy": 2}, "0 to 1"),
+        (MISTRAL | {"pue": 0.9}, "PUE of 1.0"),
+        (MISTRAL | {"precision": "bf16", "quantization": "fp32"}, "leave precision out"),
+        (MISTRAL | {"quantization": "bf16", "gpu": "v100"}, "capability 8"),
+        (MISTRAL | {"colour": "red"}, "unknown parameter 'colour'"),
+        ({"model": "70B", "gpu": "rtx4090", "num_gpus": 1}, "does not fit"),
+        ({"params_b": 3, "active_params_b": 5}, "at most as many"),
+    ],
+)
+def test_what_cannot_be_is_one_line(options, words):
+    with pytest.raises(UserError) as error:
+        request(**options)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_powers_have_units():
+    assert request(**MISTRAL, power_budget="10kW").power_budget_w == 10_000
+    assert request(**MISTRAL, power_budget="800W").power_budget_w == 800
+
+
+def test_boards_share_weights_and_cache():
+    """70.6e9 parameters of 2 bytes: 141 GB; on four boards a quarter each."""
+    c = request(model="meta-llama/Meta-Llama-3-70B-Instruct", gpu="h100", engine="vllm", num_gpus=4).now
+    assert memory(c).needed_gb == pytest.approx(141.1 / 4, rel=0.12) and fits(c) and not fits(c.with_(num_gpus=1))
+
+
+def test_nine_tenths_of_a_card_is_pressed():
+    c = request(model="qwen2.5-14b", gpu="rtx5090").now
+    full = next(b for b in range(1, 65) if memory(c.with_(batch_size=b)).pressed)
+    m = memory(c.with_(batch_size=full))
+    assert PRESSED * m.available_gb < m.needed_gb <= m.available_gb
+
+
+def test_a_chat_streams_and_an_api_does_not_wait_forever():
+    assert request(**MISTRAL, use="chat").itl_p95_s == 0.1
+    assert request(**MISTRAL, requests=1000).latency_p95_s == pytest.approx(5 + 0.05 * 256)
+    assert request(**MISTRAL, requests=1000, max_latency=9).latency_p95_s is None
+
+
+def test_lengths_come_from_a_file(tmp_path):
+    (tmp_path / "l.csv").write_text("input_tokens,output_tokens\n5,10\n6,300\n")
+    assert request(**MISTRAL, lengths=str(tmp_path / "l.csv")).answers == (10, 300)
+    with pytest.raises(UserError, match="output_tokens"):
+        request(**MISTRAL, lengths=str(tmp_path / "none.csv"))
