@@ -8,20 +8,38 @@ accuracy     folds that leave out models, cards and engines; baselines; conforma
 rows, features, models, support, folds, prediction    the rows of pairs that the advisor compares, with their two models
 """
 
-import pandas as pd
+import importlib
 
-from eai.predict.folds import fold_errors, fold_table
-from eai.predict.prediction import Prediction
-from eai.predict.prediction import predict as predict_one
-from eai.predict.predictor import stated_errors
-from eai.predict.rows import clean_rows, left_out
-from eai.predict.sources import evidence
+_HOME = {
+    "Prediction": ("prediction", "Prediction"),
+    "clean_rows": ("rows", "clean_rows"),
+    "evidence": ("sources", "evidence"),
+    "fold_errors": ("folds", "fold_errors"),
+    "fold_table": ("folds", "fold_table"),
+    "left_out": ("rows", "left_out"),
+    "predict_one": ("prediction", "predict"),
+    "stated_errors": ("predictor", "stated_errors"),
+}
+"""Public name -> (module, its name there), imported when asked for: the folds need scipy.stats, a second of start-up."""
 
 __all__ = ["Prediction", "clean_rows", "evidence", "fold_errors", "fold_table", "left_out", "predict", "predict_one", "stated_errors"]
 
 
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    module, own = _HOME[name]
+    return getattr(importlib.import_module(f"{__name__}.{module}"), own)
+
+
 def predict(table, *arguments, **options):
     """`predictor.predict` of a table (DataFrame); of a card and a model, `prediction.predict`."""
-    from eai.predict import predictor
+    import pandas as pd
 
-    return predictor.predict(table, *arguments, **options) if isinstance(table, pd.DataFrame) else predict_one(table, *arguments, **options)
+    if isinstance(table, pd.DataFrame):
+        from eai.predict import predictor
+
+        return predictor.predict(table, *arguments, **options)
+    from eai.predict import prediction
+
+    return prediction.predict(table, *arguments, **options)
