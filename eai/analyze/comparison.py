@@ -404,7 +404,19 @@ def regressions(before: Selection, after: Selection, limit: float = 0.03, metric
     table["p_no_regression"] = tests.adjust(tests.one_sided_p(-distance, difference.df))
     conditions = [~np.isfinite(difference.se), table["p_regression"] <= tests.ALPHA, table["p_no_regression"] <= tests.ALPHA]
     table["verdict"] = np.select(conditions, ["not_testable", "regression", "no_regression"], default="inconclusive")
-    kept = ["ratio", "ratio_low", "ratio_high", "n_before", "n_after", "u_log", "p_regression", "p_no_regression", "verdict", "reason"]
+    kept = [
+        "ratio",
+        "ratio_low",
+        "ratio_high",
+        "n_before",
+        "n_after",
+        "method",
+        "u_log",
+        "p_regression",
+        "p_no_regression",
+        "verdict",
+        "reason",
+    ]
     return in_order(table[["configuration_id", *CONFIGURATION, *kept]].assign(metric=metric, limit=limit))
 
 
