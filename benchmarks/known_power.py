@@ -69,6 +69,12 @@ def ramp(start_s: float, duration_s: float, from_w: float, to_w: float, idle_w: 
     return pieces(start_s, [(duration_s, from_w, to_w)], idle_w)
 
 
+def creep(start_s: float, duration_s: float, power_w: float, idle_w: float) -> Truth:
+    """A load that a real card takes: 96 % of the rise within 50 ms, the rest over a second."""
+    high_w = idle_w + 0.96 * (power_w - idle_w)
+    return pieces(start_s, [(0.05, idle_w, high_w), (1.0, high_w, power_w), (duration_s - 1.05, power_w, power_w)], idle_w)
+
+
 def throttle(start_s: float, duration_s: float, power_w: float, reduced_w: float, share: float, idle_w: float) -> Truth:
     """A load that is throttled to `reduced_w` for the last `share` of its time."""
     return pieces(start_s, [(duration_s * (1 - share), power_w, power_w), (duration_s * share, reduced_w, reduced_w)], idle_w)

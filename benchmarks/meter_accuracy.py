@@ -17,15 +17,20 @@ from known_power import PRESETS, Preset, Truth
 from scipy import stats
 
 from eai.power.derive import derive
+from eai.power.fake import SensorSpec
+from eai.power.readings import is_aliased
+from eai.power.stream import DeviceSpec
 
 DURATIONS_S = (5.0, 10.0, 30.0)
-LOADS = ("decode", "ramp", "throttle")
+LOADS = ("decode", "ramp", "throttle", "creep")
 U_IDLE_W = 1.0
 
 
 def workload(kind: str, preset: Preset, duration_s: float, rng: np.random.Generator) -> tuple[Truth, float | None]:
     """(truth, decode step [s] or None) of one random load of this kind."""
     start_s = 1000.0 + rng.uniform(0, 1)
+    if kind == "creep":
+        return known_power.creep(start_s, duration_s, rng.uniform(0.6, 1.0) * preset.high_w, preset.idle_w), None
     if kind == "ramp":
         return known_power.ramp(start_s, duration_s, rng.uniform(0.7, 0.95) * preset.high_w, preset.high_w, preset.idle_w), None
     if kind == "throttle":
@@ -77,6 +82,39 @@ def cell(preset: Preset, kind: str, duration_s: float, seeds: int, seed: int) ->
     return result
 
 
+def aliasing(count: int, seed: int = 0) -> dict:
+    """How well the alias check tells loads that fool a sensor with holes from those that do not, at any phase of the sensor.
+
+    Steps of 10 to 250 ms, half of them within 2 % of a multiple or a half of the update period. A load is `aliased` if its error exceeds
+    3 % at one of 32 phases, `clear` if it stays below 1 % at all of them.
+    """
+    rng = np.random.default_rng([seed, 2])
+    flags: dict[str, list[bool]] = {"aliased": [], "clear": []}
+    for _ in range(count):
+        preset = PRESETS[int(rng.choice([0, 1, 5]))]
+        duration_s = float(rng.choice([2.0, 5.0, 10.0, 30.0]))
+        step_s = rng.uniform(0.010, 0.250)
+        if rng.random() < 0.5:
+            step_s = preset.update_s * rng.choice([0.5, 1.0, 1.5, 2.0]) * rng.uniform(0.98, 1.02)
+        load = known_power.decode(1000.0, duration_s, step_s, rng.uniform(0.3, 0.9), preset.high_w, preset.low_w, preset.idle_w)
+        errors = []
+        for phase_s in np.arange(32) / 32 * preset.update_s:
+            sensor = SensorSpec(preset.update_s, preset.averaging_s, phase_s)
+            seen_s = 1000.0 + phase_s + preset.update_s * np.arange(1, int(duration_s / preset.update_s))
+            seen_w = sensor.values(load, seen_s)
+            truth_j = float(load.cumulative_j(seen_s[-1]) - load.cumulative_j(seen_s[0]))
+            errors.append(seen_w[:-1].mean() * (seen_s[-1] - seen_s[0]) / truth_j - 1)
+        worst = float(np.max(np.abs(errors)))
+        kind = "aliased" if worst > 0.08 else "clear" if worst < 0.01 else ""
+        if kind:
+            device = DeviceSpec("", "gpu", "simulated", update_s=preset.update_s, averaging_s=preset.averaging_s)
+            flags[kind].append(is_aliased(device, step_s, duration_s))
+    return {"aliased": len(flags["aliased"]), "clear": len(flags["clear"])} | {
+        "flagged_of_aliased": float(np.mean(flags["aliased"])),
+        "flagged_of_clear": float(np.mean(flags["clear"])),
+    }
+
+
 def below_90(cells: list[dict]) -> list[str]:
     """Cells whose coverage is shown to be under 90 %: one-sided binomial tests, Holm over the cells, 5 %."""
     tests = sorted((stats.binomtest(c["covered"], c["n_covered"], 0.90, alternative="less").pvalue, i) for i, c in enumerate(cells))
@@ -123,7 +161,13 @@ def main() -> None:
     begin_s = time.perf_counter()
     plan = [(p, k, d) for p in PRESETS for k in LOADS for d in DURATIONS_S]
     cells = [cell(p, k, d, arguments.seeds, i) for i, (p, k, d) in enumerate(plan)]
-    result = {"benchmark": "meter_accuracy", "seeds": arguments.seeds, "windows": 2 * arguments.seeds * len(plan), **judge(cells)}
+    result = {
+        "benchmark": "meter_accuracy",
+        "seeds": arguments.seeds,
+        "windows": 2 * arguments.seeds * len(plan),
+        **judge(cells),
+        "aliasing": aliasing(4 * arguments.seeds),
+    }
     result["seconds"] = time.perf_counter() - begin_s
     print(json.dumps(result | ({"cells": cells} if arguments.cells else {})))
 

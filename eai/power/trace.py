@@ -10,7 +10,7 @@ from eai import catalog
 from eai.errors import UserError
 from eai.power import rapl
 from eai.power.logs import LoggedGpu, PowerLog
-from eai.power.readings import ALIASED_REL, BANDWIDTH, duty, integrate, interval, is_aliased
+from eai.power.readings import ALIASED_REL, BANDWIDTH, HARMONICS, duty, integrate, interval, is_aliased
 from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W, prior
 from eai.power.stream import DeviceSpec
 from eai.quantity import Quantity
@@ -328,7 +328,8 @@ def _uncertainty_j(
     aliasing_j = 0.0
     if board.sensor is not None and not gpu.held and duty(board.sensor) <= 0.95:
         share = min(2 * BANDWIDTH * board.sensor.update_s / duration_s, 1.0)
-        aliasing_j = ALIASED_REL * energy_j if aliased else UNKNOWN_STEP_REL * math.sqrt(share) * energy_j if step_s is None else 0.0
+        known = ALIASED_REL if aliased else 0.0 if step_s is None else beat_rel(board.sensor, step_s, duration_s)
+        aliasing_j = energy_j * (UNKNOWN_STEP_REL * math.sqrt(share) if step_s is None else known)
     offset_w = OFFSET_W * min(row["power_max_w"] / SMALL_W, 1.0) if gpu.boundary in ("gpu", "part") else 0.0
     stride = max(round((row["sensor_period_s"] or 0.0) / period_s), 1)
     scatter_w = 0.0 if gpu.held else scatter(power_w[::stride])
@@ -339,6 +340,22 @@ def _uncertainty_j(
         "offset": offset_w * duration_s,
         "gain": rapl.GAIN_REL.get(gpu.boundary, GAIN_REL) * energy_j,
     }
+
+
+def beat_rel(sensor: DeviceSpec, step_s: float, duration_s: float) -> float:
+    """Relative standard uncertainty of an integral whose steps do not alias but leave part of a beat in the window.
+
+    Of harmonic m of a rectangular load, half of the mean at most, 1 / m is left, |sinc(m a / p)| passes the sensor's own averaging, and
+    1 / (pi x beats) is not averaged away; its phase is random.
+    """
+    left = 0.0
+    for m in range(1, HARMONICS + 1):
+        frequency_hz = m / step_s
+        k = round(frequency_hz * sensor.update_s)
+        beats = abs(frequency_hz - k / sensor.update_s) * duration_s
+        if k >= 1:
+            left = max(left, abs(float(np.sinc(frequency_hz * sensor.averaging_s))) / m * min(1.0, 1 / max(math.pi * beats, 1e-9)))
+    return 0.5 * left / math.sqrt(2)
 
 
 def scatter(power_w: np.ndarray) -> float:
