@@ -13,7 +13,7 @@ from functools import cached_property
 
 from eai.audit.deployments import launch, shell
 from eai.audit.files import Unit, Unreadable
-from eai.audit.subjects import Option, Subject, card_in_text
+from eai.audit.subjects import NAMES, Option, Subject, card_in_text
 from eai.audit.values import UNKNOWN, Built, Symbol, Values, dotted
 
 MODEL_CLASS = re.compile(
@@ -26,70 +26,12 @@ _TRAINING = re.compile(
 _QUALITY = re.compile(
     r"perplexity|lm_eval|accuracy|exact_match|\brouge|\bbleu|\bmmlu|\bf1_score|simple_evaluate|cross_entropy", re.IGNORECASE
 )
-_OF_INTEREST = re.compile(
-    r"^(from_pretrained|from_quantized|generate|BitsAndBytesConfig|pipeline|LLM|LLMConfig|Llama|\w*EngineArgs|AutoTokenizer|AutoModel\w*|transformers|vllm|ollama"
-    r"|sglang|llama_cpp|exllamav2|ctransformers|deepspeed|lmdeploy|ctranslate2|nvml\w+|EmissionsTracker|max_new_tokens)$"
-)
-_COMMANDS = (
-    "nvidia-smi",
-    "vllm",
-    "text-generation-launcher",
-    "llama-server",
-    "llama-cli",
-    "ollama",
-    "sglang",
-    "api/generate",
-    "completions.create",
-    "per_token",
-    "token",
-    "input_ids",
-)
 _GENERATION_ARGUMENTS = {"max_new_tokens", "do_sample", "use_cache", "input_ids", "attention_mask", "generation_config", "sampling_params"}
-_LIBRARIES = {
-    "transformers",
-    "vllm",
-    "optimum",
-    "peft",
-    "awq",
-    "gptqmodel",
-    "auto_gptq",
-    "unsloth",
-    "sglang",
-    "ctransformers",
-    "exllamav2",
-    "deepspeed",
-    "mii",
-}
 _MACHINE = re.compile(r"__name__|is_available|cuda|device|exists\(|is_bf16_supported|cache|is None$")
 _KEEPING = ("compile", "prepare", "DataParallel", "float", "int", "cast", "half", "eval")
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
-_RUNNERS = {
-    "run",
-    "Popen",
-    "check_output",
-    "check_call",
-    "call",
-    "system",
-    "getoutput",
-    "create_subprocess_exec",
-    "create_subprocess_shell",
-}
-_ENGINES = {  # class or function: (engine, the module that must be imported)
-    "LLM": ("vllm", "vllm"),
-    "EngineArgs": ("vllm", "vllm"),
-    "AsyncEngineArgs": ("vllm", "vllm"),
-    "VLLM": ("vllm", "langchain_community"),
-    "LLMConfig": ("vllm", "ray"),
-    "Engine": ("sglang", "sglang"),
-    "Runtime": ("sglang", "sglang"),
-    "Llama": ("llama.cpp", "llama_cpp"),
-    "LlamaCpp": ("llama.cpp", "langchain_community"),
-    "TurbomindEngineConfig": ("lmdeploy", "lmdeploy"),
-    "PytorchEngineConfig": ("lmdeploy", "lmdeploy"),
-    "init_inference": ("deepspeed", "deepspeed"),
-    "Generator": ("ctranslate2", "ctranslate2"),
-}
+_ENGINES, _RUNNERS, _LIBRARIES = NAMES["python"]["engines"], NAMES["python"]["runners"], set(NAMES["python"]["libraries"])
 _ONE_PROMPT = {"generate", "chat", "create_completion", "create_chat_completion", "generate_simple"}
 _ROUTE = re.compile(
     r"\.(route|get|post|put|websocket|api_route)\(|^(bentoml|svc|service)\.api\b|(web_endpoint|fastapi_endpoint|on_message|serve\.ingress)\b|^api\b.*\bPOST"
@@ -110,8 +52,7 @@ class Code:
         self._functions: dict[int, ast.AST] = {}
         try:
             self.tree = parse(unit.text)
-            self.is_relevant = _concerns_inference(self.tree, unit.text)
-            self.values = Values(self.tree if self.is_relevant else ast.Module([], []))
+            self.values = Values(self.tree)
         except SyntaxError as error:
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             raise Unreadable(f"does not parse as Python {version}: line {error.lineno}, {error.msg}") from None
@@ -396,8 +337,6 @@ class Code:
     @cached_property
     def subjects(self) -> list[Subject]:
         """The loads, engines, generate calls and requests of the file, and the servers that it starts."""
-        if not self.is_relevant:
-            return []
         found = [self._load(c) for c in self.model_loads]
         attached = {id(self.quantization_config(c).node) for c in self.model_loads if self.quantization_config(c)}
         loose = [self._subject("load", "transformers", c) for c in self.named("BitsAndBytesConfig") if id(c.node) not in attached]
@@ -548,15 +487,3 @@ def parse(text: str) -> ast.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return compile(text, "<audited>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-
-
-def _concerns_inference(tree: ast.Module, text: str) -> bool:
-    """Whether code, not only a docstring, names what the rules look for: most files do not, and need no further work."""
-    if any(word in text for word in _COMMANDS):
-        return True
-    for node in ast.walk(tree):
-        name = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "name", None) or getattr(node, "module", None)
-        name = name or getattr(node, "arg", None)
-        if isinstance(name, str) and _OF_INTEREST.match(name):
-            return True
-    return False

@@ -15,7 +15,7 @@ import yaml
 
 from eai import strategies
 from eai.audit.files import Unit, Unreadable
-from eai.audit.subjects import MODEL_PLACES, Option, Subject, canonical, card_in_text, engine_of_image, engine_of_program
+from eai.audit.subjects import MODEL_PLACES, NAMES, Option, Subject, canonical, card_in_text, engine_of_image, engine_of_program
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 150  # no deployment nests deeper, and libyaml's composer recurses in C
@@ -32,44 +32,8 @@ _TRAINING = re.compile(
     r"learning_rate|num_train_epochs|gradient_checkpointing|gradient_accumulation|lora_r\b|warmup_steps|optimizer|per_device_train"
 )
 _OTHER_RUNTIME = re.compile(r"openvino|onnx|tensorrt|\bipex\b|exllama", re.IGNORECASE)
-_SERVING = {
-    "engine",
-    "tensor_parallel_size",
-    "gpu_memory_utilization",
-    "max_model_len",
-    "gpu",
-    "max_num_seqs",
-    "num_gpus",
-    "max_num_batched_tokens",
-}
-_WORDS = (
-    "entrypoint",
-    "command",
-    "cmd",
-    "args",
-    "extraargs",
-    "extra_args",
-    "arguments",
-    "additional_args",
-    "additionalargs",
-    "vllm_args",
-    "extra_cmd_args",
-)
-_ENVIRONMENT = ("env", "environment", "extraenv", "extra_env", "envs", "env_vars", "envvars", "extraenvvars")
-_IMAGE_KEYS = ("image", "repository", "imagename", "image_name", "docker_image", "container_image", "image_uri")
-_ENGINE_SETTINGS = ("engine_kwargs", "enginekwargs", "engine_args", "engineargs", "vllmconfig", "vllm_config", "llm_kwargs")
-_NO_OPTIONS = {
-    "metadata",
-    "labels",
-    "annotations",
-    "livenessprobe",
-    "readinessprobe",
-    "startupprobe",
-    "healthcheck",
-    "ports",
-    "volumes",
-    "volumemounts",
-}
+_KEYS = NAMES["containers"]
+_WORDS, _ENVIRONMENT, _IMAGE_KEYS, _ENGINE_SETTINGS = _KEYS["words"], _KEYS["environment"], _KEYS["image"], _KEYS["engine_settings"]
 _TEMPLATE = re.compile(r"\{[{%][^{}\n]*[%}]\}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _SERVES = {"vllm": ("serve", "run"), "sglang": ("serve",), "ollama": ("serve", "run"), "lmdeploy": ("serve",)}
@@ -392,7 +356,7 @@ def _is_setting(subject: Subject) -> bool:
     strategy = str(subject.get("quantization") or "")
     subject.engine = str(given["engine"].value) if "engine" in given else ""
     subject.facts["serves"] = (
-        bool(_SERVING & set(given) - {"gpu"}) or ("gpu" in given and bool(subject.model)) or "option_model_id" in given
+        bool(set(_KEYS["serving"]) & set(given) - {"gpu"}) or ("gpu" in given and bool(subject.model)) or "option_model_id" in given
     )
     subject.facts["parameters"] = bool(subject.model) and (
         bool({"hardware_platform", "generation_length", "sequence_length"} & set(subject.facts.get("keys", ())))
@@ -510,7 +474,7 @@ class Config:
         ordered = sorted(_pairs(node), key=lambda p: _WORDS.index(p[0].value.lower()) if p[0].value.lower() in _WORDS else -1)
         for key, value in ordered:
             name, line = key.value.lower(), key.start_mark.line + 1
-            if name in _NO_OPTIONS or depth > 6 or any(x is value for x in inside[-200:]) or len(inside) > 5000:
+            if name in _KEYS["no_options"] or depth > 6 or any(x is value for x in inside[-200:]) or len(inside) > 5000:
                 continue
             inside.append(value)
             if name in _WORDS and isinstance(value, yaml.ScalarNode):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
+from eai.audit.subjects import NAMES
 from eai.errors import UserError
 
 MAX_BYTES, MAX_NOTEBOOK_BYTES = 2_000_000, 100_000_000  # a notebook's pictures are large, its code is not
@@ -28,99 +29,19 @@ KINDS = {
     "modelfile": (".modelfile",),
 }
 _BY_SUFFIX = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes}
-_BY_NAME = {
-    "dockerfile": "dockerfile",
-    "containerfile": "dockerfile",
-    "modelfile": "modelfile",
-    "makefile": "shell",
-    "procfile": "shell",
-    "justfile": "shell",
-}
+_BY_NAME = {"dockerfile": "dockerfile", "containerfile": "dockerfile", "modelfile": "modelfile"}
+_BY_NAME |= {"makefile": "shell", "procfile": "shell", "justfile": "shell"}
 _SKIPPED_FOLDERS = {".git", ".hg", "node_modules", "__pycache__", ".ipynb_checkpoints", ".venv", "venv", ".tox"}
-_SERVERS = (
-    b"vllm",
-    b"text-generation-",
-    b"nvidia-smi",
-    b"llama",
-    b"ollama",
-    b"sglang",
-    b"lmdeploy",
-    b"trtllm",
-    b"aphrodite",
-    b"koboldcpp",
-    b".gguf",
-    b"lm_eval",
-)
-_CODE = (
-    *(
-        b"from_pretrained(",
-        b"from_quantized(",
-        b".generate(",
-        b"bitsandbytesconfig",
-        b"nvmldeviceget",
-        b"pipeline(",
-        b"autotokenizer",
-        b"load_in_",
-    ),
-    *(
-        b"max_new_tokens",
-        b"per_token",
-        b"generated_text",
-        b"ollama",
-        b"api/generate",
-        b"completions.create",
-        b"llmconfig",
-        b"from transformers",
-        b"import transformers",
-        b"input_ids",
-        b"emissionstracker",
-        b"power.draw",
-        b"nvidia-smi",
-    ),
-    *(
-        b"vllm",
-        b"sglang",
-        b"llama_cpp",
-        b"llama-",
-        b"text-generation-launcher",
-        b"exllama",
-        b"ctransformers",
-        b"ctranslate2",
-        b"deepspeed",
-        b"lmdeploy",
-    ),
-)
-_SETTINGS = (
-    *(
-        b"load_in_",
-        b"use_cache",
-        b"max_num_seqs",
-        b"max-num-seqs",
-        b"maxnumseqs",
-        b"max_batch_size",
-        b"max_concurrent_requests",
-        b"bfloat16",
-        b"bf16",
-    ),
-    *(
-        b"attn_implementation",
-        b"enforce_eager",
-        b"enforce-eager",
-        b"quantization",
-        b"quantize",
-        b"hardware_platform",
-        b"generation_length",
-        b"batch_size",
-    ),
-    *(b"rolling_batch", b"option.dtype", b"float32", b"fp32", b"gpu:"),
-)
-_RELEVANT = {
-    "python": _CODE,
-    "notebook": _CODE,
-    "config": _SETTINGS + _SERVERS,
-    "settings": _SETTINGS + _SERVERS,
-    "modelfile": (b"parameter",),
-}
+
+
+def _lowered(group: str) -> tuple[bytes, ...]:
+    """The words of a group of `relevant` in rules/names.yaml, as bytes."""
+    return tuple(word.encode() for item in NAMES["relevant"][group] for word in (item if isinstance(item, list) else [item]))
+
+
+_SERVERS, _CODE = _lowered("servers"), _lowered("code")
+_SETTINGS = _SERVERS + _lowered("settings")
+_RELEVANT = {"python": _CODE, "notebook": _CODE, "config": _SETTINGS, "settings": _SETTINGS, "modelfile": (b"parameter",)}
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
     found = [
         (rule, rule.ids[s.place], line, message, waste) for s in subjects for rule, line, message, waste in _of_subject(s, known, code)
     ]
-    for rule in rules() if code is not None and code.is_relevant else ():
+    for rule in rules() if code is not None else ():
         if name := rule.ids.get("code"):
             found += [(rule, name, hit.line, rule.message.format_map(hit.values), hit.waste) for hit in CHECKS[name](code, known)]
     unique: dict[tuple, Finding] = {}
