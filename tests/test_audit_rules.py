@@ -419,3 +419,17 @@ def test_a_data_type_that_callers_choose_is_an_option(evidence):
     assert seen(text, evidence) == [("fp32-on-gpu", "info")]
     assert seen(text + "model, _ = load('a/b')\n", evidence) == [("fp32-on-gpu", "critical")]
     assert seen(text.replace("dtype=dtype", "dtype=torch.float32"), evidence) == [("fp32-on-gpu", "critical")]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("if many:\n    go(prompts)\nelse:\n" + "    " + ONE_BY_ONE.replace("\n    ", "\n        "), [("batch-1-loop", "info")]),
+        (ONE_BY_ONE.replace("**x", "**x, max_new_tokens=1"), [("batch-1-loop", "info")]),
+        ("base = load()\np = pipeline('text-generation', model=base, device=0)\np(['a', 'b'])\n", []),
+        ("app = Flask('x')\n@app.post('/x')\nasync def f(r):\n    return await server.generate(r.prompt)\n", []),
+        ("app = Flask('x')\n@app.post('/x')\nasync def f(r):\n    async for x in server.generate(r.prompt):\n        y = x\n", []),
+    ],
+)
+def test_what_reading_public_packages_taught(text, found, evidence):
+    assert seen(HEAD + text, evidence) == found

@@ -184,7 +184,8 @@ def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
         loop = next((x for x in loops if _source(x) and _could_batch(code, call, x, helpers)), None)
         if loop is not None and id(loop) not in seen:
             seen.add(id(loop))
-            waste = None if code.trains else evidence.batch_1(_items(code, _source(loop)[1]), _subject(code))
+            is_open = code.trains or code.is_in_branch(loop) or call.kwargs.get("max_new_tokens") == 1  # the number is one of decoding
+            waste = None if is_open else evidence.batch_1(_items(code, _source(loop)[1]), _subject(code))
             yield Hit(call.node.lineno, {"call": call.name or "generate"}, waste)
 
 
@@ -233,15 +234,22 @@ def endpoint(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Handlers of web requests that generate in their own process for the one prompt they were sent."""
     if code.trains or re.search(r"serve\.batch|batchable\s*=\s*True|LitServer\([^)]*max_batch_size|dynamic_batch", code.unit.text):
         return
-    asynchronous = {code.assigned_name(c.node) for c in code.calls if c.last in ("from_engine_args", "AsyncLLMEngine", "AsyncLLM")}
+    if re.search(r"Async(LLM|Engine)", code.unit.text):  # an engine that batches what comes in
+        return
     for handler, kind in code.handlers.items():
-        local = [
-            (c, f) for f in _reached(code, handler) for c in code.generations_in.get(f, ()) if c.name.rpartition(".")[0] not in asynchronous
-        ]
+        local = [(c, f) for f in _reached(code, handler) for c in code.generations_in.get(f, ()) if _is_own_model(code, c, f)]
         call = next((c for c, f in sorted(local, key=lambda x: x[0].node.lineno) if _takes_one(code, c, f, handler)), None)
         if call is not None:
             waste = evidence.batch_1(None, _subject(code))
             yield Hit(handler.lineno, {"name": handler.name, "kind": kind, "line": call.node.lineno}, waste)
+
+
+def _is_own_model(code: Code, call: Built, function: ast.AST) -> bool:
+    """Whether a generation runs a model of this process: a pipeline, engine or thread, or generate() on ids; not awaited or iterated."""
+    if isinstance(code.values.parent.get(call.node), ast.Await) or any(isinstance(n, ast.AsyncFor) for n in ast.walk(function)):
+        return False
+    given = " ".join(map(ast.unparse, [*call.node.args, *(k.value for k in call.node.keywords)]))
+    return call.last != "generate" or code.is_prompted(call) or call.is_open or bool(re.search(r"input|ids|tok|enc", given))
 
 
 def _reached(code: Code, handler: ast.AST) -> set[ast.AST]:

@@ -248,6 +248,10 @@ class Code:
             ]
             if not self.is_called(function) or any(isinstance(x, ast.Return) for s in tests for x in s.body):
                 return True
+        return self.is_in_branch(node)
+
+    def is_in_branch(self, node: ast.AST) -> bool:
+        """Whether a node stands under a test of unknown outcome, or in a table of several choices."""
         inner = node
         for a in self.values.ancestors(node):
             if isinstance(a, ast.If | ast.IfExp) and inner is not a.test:
@@ -379,7 +383,8 @@ class Code:
         task = (call.args[:1] or [call.kwargs.get("task")])[0]
         subject.facts |= {
             "on_gpu": self.on_gpu(call),
-            "is_plain": call.last == "pipeline" or re.match(r"(transformers\.)?AutoModel\w*\.from_pretrained$", call.name) is not None,
+            "is_plain": re.match(r"(transformers\.)?AutoModel\w*\.from_pretrained$", call.name) is not None
+            or (call.last == "pipeline" and isinstance(subject.get("model"), str) and subject.model != ""),
             "direct_flag": "load_in_4bit" in call.kwargs
             or (isinstance(call.kwargs.get("model_kwargs"), dict) and "load_in_4bit" in call.kwargs["model_kwargs"]),
             "quantized": config is not None

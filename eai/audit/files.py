@@ -62,9 +62,12 @@ class Unit:
 
     @cached_property
     def is_test(self) -> bool:
-        """Whether the file holds tests: named or placed as pytest and unittest expect them, with test functions in it."""
+        """Whether the file holds tests, named or placed as pytest and unittest expect them, or settings for them."""
         path = Path(self.path)
-        is_named = path.stem.startswith("test_") or path.stem.endswith("_test") or "tests" in path.parts
+        is_placed = "tests" in path.parts or "test_data" in path.parts
+        if self.kind not in ("python", "notebook"):
+            return is_placed
+        is_named = path.stem.startswith("test_") or path.stem.endswith("_test") or is_placed
         return is_named and re.search(r"^\s*(async )?def test_", self.text, re.MULTILINE) is not None
 
     def where(self, line: int) -> tuple[int, int | None]:
