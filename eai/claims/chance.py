@@ -101,7 +101,15 @@ def countable(table: Table) -> list[Finding]:
             f"{np.round(p[i] * n[i]) / n[i]:.6g} is the nearest"
         )
         return [
-            Finding("countable", claim, "inconsistent", reason, f"{p[i]:.6g}", f"{np.round(p[i] * n[i]) / n[i]:.6g}", tuple(map(int, off)))
+            Finding(
+                "countable",
+                claim,
+                "inconsistent",
+                reason,
+                f"{p[i]:.6g}",
+                f"{np.round(p[i] * n[i]) / n[i]:.6g}",
+                tuple(np.asarray(off).tolist()),
+            )
         ]
     return [
         Finding(
@@ -109,7 +117,7 @@ def countable(table: Table) -> list[Finding]:
             claim,
             "consistent",
             f"{seen.sum()} scores are whole numbers of right answers",
-            positions=tuple(map(int, np.flatnonzero(seen))),
+            positions=tuple(np.flatnonzero(seen).tolist()),
         )
     ]
 
@@ -289,7 +297,7 @@ def _whole(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame,
     sd = np.sqrt(squares / df)
     claim = f"{column} was measured, with the scatter of a measurement"
     over = ", ".join(levels)
-    rows = tuple(map(int, at))
+    rows = tuple(np.asarray(at).tolist())
     if p >= alpha:
         return []
     reason = (
@@ -345,7 +353,7 @@ def _pairs(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame,
                     reason,
                     _percent(noise),
                     _percent(d.std(ddof=1)),
-                    tuple(map(int, rows)),
+                    tuple(np.asarray(rows).tolist()),
                     f"{column}:{factor}:{a}:{b}",
                 )
             )
@@ -357,7 +365,7 @@ def _pairs(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame,
             claim,
             "consistent",
             f"{len(tests)} ratios of {column} scatter by more than {_percent(noise)} or too little to tell",
-            positions=tuple(map(int, at)),
+            positions=tuple(np.asarray(at).tolist()),
             name=column,
         )
     ]

@@ -61,7 +61,7 @@ def ordering(table: Table) -> list[Finding]:
                 "the row marked best takes the least energy",
                 "consistent",
                 f"{marked.sum()} marked rows take the least energy of their group",
-                positions=tuple(map(int, rows)),
+                positions=tuple(np.asarray(rows).tolist()),
             )
         ]
     return found
@@ -131,7 +131,7 @@ def affine_example(table: Table) -> list[Finding]:
         found.append(Finding("affine", claim, "inconsistent", reason, f"{q[i]:.0f}", f"{computed[i]:.0f}", (int(i),), str(i)))
     if not found:
         found = [
-            Finding("affine", claim, "consistent", f"{seen.sum()} codes follow the rule", positions=tuple(map(int, np.flatnonzero(seen))))
+            Finding("affine", claim, "consistent", f"{seen.sum()} codes follow the rule", positions=tuple(np.flatnonzero(seen).tolist()))
         ]
     return found
 

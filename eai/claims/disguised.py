@@ -25,7 +25,7 @@ INTENSITY_G_PER_KWH = (1.0, 1500.0)  # hydro in Norway to lignite; life cycle, I
 
 
 def _rows(mask: np.ndarray) -> tuple[int, ...]:
-    return tuple(map(int, np.flatnonzero(mask)))
+    return tuple(np.flatnonzero(mask).tolist())
 
 
 def parts(table: Table) -> list[Finding]:
@@ -215,7 +215,7 @@ def kernels(table: Table) -> list[Finding]:
                 reason,
                 "",
                 "",
-                tuple(map(int, rows)),
+                tuple(np.asarray(rows).tolist()),
                 "+".join(sorted(group)),
             )
         )

@@ -201,7 +201,9 @@ def _plain(batch, numbers: np.ndarray, columns: dict[str, object], decimal_comma
         if len(unread) and (target in known or len(unread) < len(values)):
             first = f"the first '{str(text.iloc[unread[0]])[:30]}' in line {numbers[unread[0]]}"
             reason = f"column '{name}': {len(unread)} cells are no number, {first}"
-            found.append(Finding("cells", f"{name} is a number", "inconsistent", reason, positions=tuple(map(int, unread)), name=name))
+            found.append(
+                Finding("cells", f"{name} is a number", "inconsistent", reason, positions=tuple(np.asarray(unread).tolist()), name=name)
+            )
         unit = max((u for u in stated if u), key=lambda u: stated[u], default="")
         renamed = f"{name} ({unit})"
         fits = unit and name not in named and not names.ambiguous(renamed) and names.our_column(renamed)[0] in known

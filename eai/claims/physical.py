@@ -78,7 +78,7 @@ def accounting(table: Table) -> list[Finding]:
                     reason,
                     str(label[rows[0]]),
                     str(kind[rows[0]]),
-                    tuple(map(int, rows)),
+                    tuple(np.asarray(rows).tolist()),
                     f"label:{name}",
                 )
             )
@@ -95,7 +95,7 @@ def accounting(table: Table) -> list[Finding]:
                 "the figures are accounted as stated",
                 "consistent",
                 f"{len(rows)} rows are accounted alike or as labelled",
-                positions=tuple(map(int, rows)),
+                positions=tuple(np.asarray(rows).tolist()),
                 name="label",
             )
         )
@@ -118,7 +118,16 @@ def _impossible(table: Table, idle: np.ndarray) -> list[Finding]:
     )
     claim = "energy per token = power / throughput"
     return [
-        Finding("accounting", claim, "inconsistent", reason, number(energy), number(power / rate), tuple(map(int, off)), "power over rate")
+        Finding(
+            "accounting",
+            claim,
+            "inconsistent",
+            reason,
+            number(energy),
+            number(power / rate),
+            tuple(np.asarray(off).tolist()),
+            "power over rate",
+        )
     ]
 
 
@@ -233,11 +242,11 @@ def _many(name: str, claim: str, off: np.ndarray, seen: np.ndarray, reason, stat
                 claim,
                 "consistent",
                 f"{seen.sum()} figures are possible",
-                positions=tuple(map(int, np.flatnonzero(seen))),
+                positions=tuple(np.flatnonzero(seen).tolist()),
                 name=name,
             )
         ]
-    return [Finding("physical", claim, "inconsistent", reason(rows), stated, computed, tuple(map(int, rows)), name)]
+    return [Finding("physical", claim, "inconsistent", reason(rows), stated, computed, tuple(np.asarray(rows).tolist()), name)]
 
 
 def _span(values: np.ndarray, unit: str) -> str:
@@ -316,7 +325,7 @@ def physical(table: Table, limits: pd.DataFrame | None = None) -> list[Finding]:
                     f"{name} is finite",
                     "inconsistent",
                     f"{len(rows)} figures of {name} are infinite or beyond 1e100",
-                    positions=tuple(map(int, rows)),
+                    positions=tuple(np.asarray(rows).tolist()),
                     name=f"{name} infinite",
                 )
             )

@@ -97,7 +97,12 @@ def evaluate(relation: Relation, known: dict[str, Known], rows: int) -> Known:
         x, a, b = (np.where(np.isfinite(v), v, fill) for v in (part.value, part.low, part.high))
         a = np.where(a > 0, a, np.where(x > 0, x * 1e-3, np.nan))
         with np.errstate(divide="ignore", invalid="ignore"):
-            value, low, high = value * x**power, low * np.minimum(a**power, b**power), high * np.maximum(a**power, b**power)
+            if power == 1:
+                value, low, high = value * x, low * a, high * b
+            elif power == -1:
+                value, low, high = value / x, low / b, high / a
+            else:
+                value, low, high = value * x**power, low * np.minimum(a**power, b**power), high * np.maximum(a**power, b**power)
     if relation.unless and all(n in known for n in relation.unless):
         other = np.all([np.isfinite(known[n].value) for n in relation.unless], axis=0)
         value, low, high = (np.where(other, np.nan, v) for v in (value, low, high))
@@ -197,7 +202,7 @@ def _compare(check: str, relation: Relation, stated: Known, computed: Known) -> 
                 claim,
                 "inconsistent",
                 f"{len(rows)} of {both.sum()} rows do not follow {claim}; the {MOST_NAMED} worst are listed",
-                positions=tuple(map(int, rows)),
+                positions=tuple(np.asarray(rows).tolist()),
                 name=f"{label}:all",
             )
         )
@@ -208,7 +213,7 @@ def _compare(check: str, relation: Relation, stated: Known, computed: Known) -> 
                 claim,
                 "consistent",
                 f"{both.sum()} printed figures follow {claim} within rounding",
-                positions=tuple(map(int, np.flatnonzero(both))),
+                positions=tuple(np.flatnonzero(both).tolist()),
                 name=label,
             )
         )
@@ -345,7 +350,7 @@ def mislabelled(table: Table) -> list[Finding]:
             c = evaluate(quotient, {n: printed(table, n) for n in (a, b)}, len(table))
             both = np.isfinite(stated.value) & np.isfinite(c.value)
             if both.sum() >= 4 and np.ptp(stated.value[both]) > 0 and ((stated.low <= c.high) & (stated.high >= c.low))[both].all():
-                rows = tuple(map(int, np.flatnonzero(both)))
+                rows = tuple(np.flatnonzero(both).tolist())
                 reason = f"the column {name} is {a} / {b} in {len(rows)} of {len(rows)} rows, not {relation.text}" + _meaning(a, b)
                 found.append(Finding("mislabelled", f"{name} = {relation.text}", "inconsistent", reason, name, f"{a} / {b}", rows, name))
     return found

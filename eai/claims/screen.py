@@ -6,7 +6,7 @@ import pandas as pd
 
 from eai.terminal import findings_text
 
-MOST_FINDINGS, MOST_CLAIMS, WIDTH = 20, 6, 140
+MOST_FINDINGS, MOST_ALIKE, MOST_CLAIMS, WIDTH = 12, 2, 4, 140
 WRONG = ("inconsistent", "contradicted")
 
 
@@ -37,15 +37,16 @@ def findings(found: pd.DataFrame) -> str:
         lines = [
             f"{table}: {n} kind(s) of checks applied, {len(checked)} statements: {len(wrong)} inconsistent, {len(checked) - len(wrong)} not"
         ]
-    for row in wrong.head(MOST_FINDINGS).to_dict("records"):
+    shown = wrong[wrong.groupby(["check", "claim"], sort=False).cumcount() < MOST_ALIKE].head(MOST_FINDINGS)
+    for row in shown.to_dict("records"):
         lines += [
             f"inconsistent {row['id']}",
             f"    {row['claim']}",
             *textwrap.wrap(row["reason"], WIDTH, initial_indent="    ", subsequent_indent="    "),
         ]
         lines += [f"    rows: {_short(row['rows'], WIDTH)}"] if row["rows"] else []
-    if len(wrong) > MOST_FINDINGS:
-        lines.append(f"{len(wrong) - MOST_FINDINGS} more inconsistent (--all)")
+    if len(wrong) > len(shown):
+        lines.append(f"{len(wrong) - len(shown)} more inconsistent, of the same kinds (--all)")
     lines += _not_checked(bare)
     return "\n".join(lines)
 

@@ -47,6 +47,7 @@ _SPELT = (
     "GiB",
     "MiB",
 )
+ENERGY_UNITS = ("J", "kJ", "mJ", "MJ", "Wh", "kWh", "mWh", "MWh")
 _ALIASES = {
     "%": "percent",
     "sec": "s",

@@ -1,4 +1,4 @@
-"""The mapping language: what another table calls the things that we name. `import`, `check` and `trace` read the same file.
+"""The mapping language: what another table calls the things that we name. `import` and `check` read the same file.
 
 One direction, ours to theirs, and theirs is a column or an expression over columns::
 
@@ -85,7 +85,7 @@ class Energy:
         for name, allowed in (("boundary", schema.BOUNDARIES), ("basis", schema.BASES), ("per", PER)):
             if getattr(self, name) not in allowed:
                 raise UserError(f"energy column {self.column}: {name} '{getattr(self, name)}'", f"one of {', '.join(allowed)}")
-        if self.unit:
+        if self.unit and self.unit not in cells.ENERGY_UNITS:
             cells.conversion(self.unit, "J", f"energy column {self.column}")
 
 

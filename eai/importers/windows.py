@@ -77,7 +77,7 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     mapping = _present(frame, mapping, energy_of is not None)
     rows = _quantities(frame, mapping, used, notes)
     rows = rows.join(_configurations(frame, mapping, used))
-    rows["attempt"] = [f"{i:08x}" for i in range(len(rows))]
+    rows["attempt"] = pd.Series([f"{i:08x}" for i in range(len(rows))], dtype=object, index=rows.index)
     rows["job"] = mapping.source.split(",")[0].split(" (")[0].split(";")[0] + ": " + rows["gpu"] + ", " + rows["model"]
     rows["block"] = _blocks(mappings.evaluate(mapping.block, frame, used)) if mapping.block else 1
     rows["repeat"] = rows.groupby(["job", "configuration_id", "block"]).cumcount() + 1
