@@ -96,6 +96,7 @@ def evaluate(relation: Relation, known: dict[str, Known], rows: int) -> Known:
         fill = 1.0 if name in relation.optional else np.nan
         x, a, b = (np.where(np.isfinite(v), v, fill) for v in (part.value, part.low, part.high))
         a = np.where(a > 0, a, np.where(x > 0, x * 1e-3, np.nan))
+        x, b = np.where(np.isnan(a), np.nan, x), np.where(np.isnan(a), np.nan, b)
         with np.errstate(divide="ignore", invalid="ignore"):
             if power == 1:
                 value, low, high = value * x, low * a, high * b
