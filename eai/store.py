@@ -8,6 +8,7 @@ A writer that ends leaves `digests.json`, the length and SHA-256 of each file as
 added later does not break the seal; what a hand changed does, and stays reported: the next writer does not seal it anew.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -103,12 +104,18 @@ def broken_seals(directory: Path) -> dict[str, list]:
     return broken
 
 
+def _whole_bytes(path: Path) -> int | None:
+    """The bytes of a table's whole lines, None for all of another file: a full disk leaves a torn line, which the next writer cuts."""
+    return path.read_bytes().rfind(b"\n") + 1 if path.suffix == ".jsonl" else None
+
+
 def seal(directory: Path, broken: Mapping[str, list] = MappingProxyType({})) -> None:
-    """Write the digests of a job's files; those of `broken` ones stay as they are."""
+    """Write the digests of a job's files, of tables their whole lines; those of `broken` ones stay as they are."""
     files = [*(directory / f"{name}.jsonl" for name in TABLES), *directory.glob("samples/[0-9]*.parquet"), directory / "scores.parquet"]
     whole = sorted(path for path in files if path.is_file() and not path.name.endswith(".part.parquet"))
     if any(path.name == "windows.jsonl" for path in whole):
-        write_json(directory / SEALS, {str(path.relative_to(directory)): [_digest(path)] for path in whole} | dict(broken))
+        digests = {str(path.relative_to(directory)): [_digest(path, _whole_bytes(path))] for path in whole}
+        write_json(directory / SEALS, digests | dict(broken))
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -170,10 +177,11 @@ class JobStore:
 
     def __exit__(self, *exc) -> None:
         try:
-            self._drop_orphans()
-            for block in {int(part.name.split(".")[0]) for part in self.directory.glob("s*/*.part.parquet")}:
-                self.compact(block)
-            seal(self.directory, self._broken)
+            with contextlib.suppress(OSError):  # a full disk: what was committed is there, and the next writer joins and seals it
+                self._drop_orphans()
+                for block in {int(part.name.split(".")[0]) for part in self.directory.glob("s*/*.part.parquet")}:
+                    self.compact(block)
+                seal(self.directory, self._broken)
         finally:
             self._lock.close()
 

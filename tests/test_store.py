@@ -237,6 +237,16 @@ def test_a_change_stays_reported_through_the_next_writer_and_a_kill_breaks_no_se
     assert {f["what"]: f["stored"] for f in check(job.parent)[0]} == {"job/windows.jsonl": "changed", "job/samples/0001.parquet": "missing"}
 
 
+def test_a_line_that_a_full_disk_tore_breaks_no_seal(job):
+    with JobStore(job) as writer:
+        writer.append_window(window(1, **WHOLE), [energy()], samples())
+        with open(job / "energies.jsonl", "ab") as file:  # as a write that a full disk cut
+            file.write(b'{"attempt": "tor')
+    assert broken_seals(job) == {}
+    measured(job, [2])
+    assert broken_seals(job) == {} and len(tables.read_energies(job.parent)) == 2
+
+
 def test_samples_joined_by_a_writer_that_is_killed_break_no_seal(job):
     measured(job, [1])
     writer = JobStore(job).__enter__()

@@ -3,7 +3,7 @@
 import pytest
 from fake_server import Behaviour, FakeServer
 
-from eai import runs, settings
+from eai import jobs, measure, runs, settings
 from eai.errors import UserError
 
 SERVED = {"server_name": "fake-1", "quantizations": ["bf16"], "gpus": ["cpu"]}
@@ -38,3 +38,18 @@ def test_settings_of_a_server_without_one(stated):
         settings.sweep(**stated)
     known = {field for field in settings.Sweep.model_fields if field.startswith("server_")}
     assert known == {"server_name", "server_model", "server_pid", "server_timeout_s"}, "a new one wants a case here"
+
+
+SIMULATED = {"gpus": ["simulated_h100_sxm"], "models": ["Qwen/Qwen2.5-7B-Instruct"], "quantizations": ["fp16"], "batch_sizes": [1]}
+
+
+@pytest.mark.parametrize("name", jobs.SAME_THROUGHOUT)
+def test_an_experiment_is_not_continued_by_another_protocol(tmp_path, name):
+    """A setting that decides how a window is measured: its rows would be averaged with those of another."""
+    changed = {"window_s": 3.0, "warmup_cap_s": 2.0, "idle_s": 3.0, "threads": 7, "seed": 5, "meter": "nvml"}[name]
+    measure.run(settings.sweep(**SIMULATED, blocks=1, experiment=str(tmp_path)), lambda line: None)
+    more = settings.sweep(**SIMULATED, blocks=2, experiment=str(tmp_path), **{name: changed})
+    with pytest.raises(UserError, match=f"was measured with another {name}"):
+        runs.describe(more, tmp_path)
+    with pytest.raises(UserError, match=f"was measured with another {name}"):
+        measure.run(more, lambda line: None)
