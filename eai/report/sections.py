@@ -142,14 +142,15 @@ def chance_sentence(facts: Facts, t: Words) -> str:
 
 def related(facts: Facts, t: Words) -> list[Section]:
     """Related work, for the paper form; the template adds the citations."""
-    return [Section(t("Introduction and related work"), (Prose(INTRODUCTION),), "paper")] if t.language == "en" else []
+    return [Section(t("Introduction and related work"), (Prose((t(INTRODUCTION),)),), "paper")]
 
 
 INTRODUCTION = (
-    "Inference, not training, takes most of the energy of a deployed language model [luccioni2024; strubell2019]. Measured costs differ by "
-    "an order of magnitude between models, hardware and batch sizes [samsi2023; mlenergy2025], and quantization [llmint8; qlora] changes "
-    "what a token costs by its kernels as much as by its bits. Software counters of power are coarse [yang2024]; we therefore pair within "
-    "blocks, correct for the number of comparisons [holm1979], and call two costs equal only after an equivalence test [schuirmann1987].",
+    "Over the life of a deployed model, inference can take more energy than training [luccioni2024], which is large itself [strubell2019]. "
+    "Measured costs differ by an order of magnitude between models, hardware and batch sizes [samsi2023; mlenergy2025], and quantization "
+    "[llmint8; qlora] changes what a token costs by its kernels as much as by its bits. Software counters of power are coarse [yang2024]; "
+    "we therefore pair within blocks, correct for the number of comparisons [holm1979], and call two costs equal only after an equivalence "
+    "test [schuirmann1987]."
 )
 
 
