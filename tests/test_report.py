@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eai import notebooks, report, tables
+from eai import notebooks, paths, report, tables
 from eai.errors import UserError
-from eai.report import facts, figures, pages, publishing, sections, study, talk
+from eai.report import facts, figures, gallery, pages, publishing, sections, study, talk
 from eai.report.pages import Words, number
 
 EN, ZH = Words("en"), Words("zh")
@@ -361,3 +361,11 @@ def test_what_the_studys_script_says_in_words_is_in_its_tables(published):
         0.2, abs=0.01
     )
     assert (1 - tasks.min(axis=1) / tasks["unspecified_baseline"]).max() <= 0.251
+
+
+def test_the_gallery_is_current_and_shows_every_committed_figure():
+    """Generated: write it again with `python -c "from eai.report import gallery; gallery.write()"`."""
+    committed = {path.stem for path in (paths.ROOT / "figures" / "sample").glob("*.svg")}
+    table = gallery.figures()
+    assert (paths.ROOT / "figures" / "README.md").read_text(encoding="utf-8") == gallery.markdown()
+    assert committed and committed <= set(table["figure"]) and table["figure"].is_unique and (table["text"].str.len() > 40).all()
