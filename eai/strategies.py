@@ -100,6 +100,16 @@ _ALL = (
     Strategy("awq", "AWQ checkpoint", "gptqmodel", 4, 16, "int4", "float16", on_cpu=False, min_capability=7.5, scale_bits=0.15),
 )
 STRATEGIES: dict[str, Strategy] = {s.slug: s for s in _ALL}
+_SERVED = (
+    Strategy(
+        "fp8_block", "FP8, a scale a block", "vllm", 8, 16, "float8_e4m3fn", "float8", on_cpu=False, min_capability=8.9, scale_bits=0.03
+    ),
+    Strategy("int8_w8a8", "INT8 weights and activations", "vllm", 8, 16, "int8", "int8", on_cpu=False, min_capability=7.5),
+    Strategy("mxfp4", "MXFP4", "vllm", 4, 16, "float4_e2m1", "bfloat16", on_cpu=False, min_capability=8.0, scale_bits=0.25),
+    Strategy("nvfp4", "NVFP4", "vllm", 4, 16, "float4_e2m1", "bfloat16", on_cpu=False, min_capability=8.0, scale_bits=0.5),
+)
+SERVED: dict[str, Strategy] = {s.slug: s for s in _SERVED}
+"""Formats that only a server runs: they can be read and predicted, never loaded here (OCP Microscaling Formats v1.0; NVIDIA NVFP4)."""
 UNSPECIFIED = "unspecified_"
 _THRESHOLD = re.compile(r"int8_t(\d+(?:\.\d+)?)")
 
@@ -127,8 +137,8 @@ def get(slug: str) -> Strategy:
 
     Raises UserError for a name that is not in the vocabulary, published names like `int8` included: they do not say which method ran.
     """
-    if slug in STRATEGIES:
-        return STRATEGIES[slug]
+    if slug in STRATEGIES or slug in SERVED:
+        return STRATEGIES.get(slug) or SERVED[slug]
     if match := _THRESHOLD.fullmatch(slug):
         x = float(match[1])
         return replace(_INT8, slug=slug, title=f"LLM.int8(), threshold {x:g}", threshold=x, needs_outliers=x > 0)

@@ -13,6 +13,9 @@ def test_the_vocabulary_is_the_contracts():
     names = ["fp32", "tf32", "bf16", "fp16", "fp16_mixed", "int8_default", "int8_pure", "nf4", "nf4_dq", "fp4"]
     names += ["dynamic", "int4_wo", "fp8", "gptq", "awq"]
     assert list(strategies.STRATEGIES) == names
+    assert strategies.get("mxfp4").weight_bits + strategies.get("mxfp4").scale_bits == 4.25, "an 8-bit scale a block of 32"
+    assert strategies.get("nvfp4").weight_bits + strategies.get("nvfp4").scale_bits == 4.5, "an 8-bit scale a block of 16"
+    assert strategies.get("int8_w8a8").is_quantized and not set(strategies.SERVED) & set(names)
 
 
 @pytest.mark.parametrize(

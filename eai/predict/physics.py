@@ -57,7 +57,7 @@ EFFECTS = {
     "time": (("chip", 0.06), ("host", 0.25), ("session", 0.15), ("model", 0.12)),
     "power": (("chip", 0.1), ("session", 0.08), ("model", 0.1)),
 }
-BANDWIDTH_PER_WATT = np.array([5.0, 2.6, 2.6])
+BANDWIDTH_PER_WATT = np.array([4.6, 2.6, 2.6])
 _IN = {"log": np.log, "share": lambda p: np.log(p / (1 - p)), "plain": lambda x: x}
 _OUT = {"log": np.exp, "share": lambda x: 1 / (1 + np.exp(-x)), "plain": lambda x: x}
 
@@ -137,10 +137,10 @@ def power_share(k: dict, a: Arrays, step_s: np.ndarray, gpu_s: np.ndarray, chip=
     """Mean power of the boards as a share of their limits, during steps of `step_s` of which the GPUs are busy `gpu_s`."""
     u = np.clip((a.dense_gb + a.expert_gb + a.cache_gb) / (a.n * a.bandwidth_gb_s) / step_s, 1e-6, 1.1)
     f = np.clip((a.gflop + a.prefill_gflop) / (a.n * a.peak_gflop_s) / step_s, 1e-6, 1.1)
-    x = k["active"][a.engine] + k["byte"][a.memory] * a.bandwidth_gb_s / a.tdp_w * u ** k["byte_power"][0]
+    x = k["active"][a.engine] + k["byte"][a.memory] * a.gb_s_per_w * u ** k["byte_power"][0]
     x = x + k["flop"][0] * f ** k["flop_power"][0] + k["busy"][0] * np.clip(gpu_s / step_s, 0, 1)
     x = x + k["dequantize"][0] * (a.dequantized == 0) * a.expands
-    x = x * np.exp(chip + session + model) * (a.bandwidth_gb_s / a.tdp_w / BANDWIDTH_PER_WATT[a.memory]) ** k["room"][0]
+    x = x * np.exp(chip + session + model) * (a.gb_s_per_w / BANDWIDTH_PER_WATT[a.memory]) ** k["room"][0]
     idle = k["idle"][a.memory]
     return idle + (1 - idle) * x / (1 + x**6) ** (1 / 6)
 

@@ -37,6 +37,8 @@ DEQUANTIZED = {"nf4": 0, "nf4_dq": 0, "fp4": 0, "int8_default": 1, "int8_pure": 
 SPECIAL = {"nf4": 0, "fp4": 0, "nf4_dq": 1, "int8_default": 2, "int8_pure": 3, "dynamic": 2}
 TWINS = {"a800": "a100", "h200": "h100", "gh200": "h100", "h20": "h100", "rtx4090d": "rtx4090", "rtx3090ti": "rtx3090"}
 DEFAULTS = {"num_gpus": 1, "batch_size": 1, "input_tokens": 256, "output_tokens": 256}
+HBM_GAIN, HBM_YEAR = 0.13, 2020
+_TWIN_YEARS = {"a800_sxm_80gb": 2020, "a800_pcie_80gb": 2021}  # the A100s that they are
 NVLINK_GB_S, PCIE_GB_S = 450.0, 25.0
 COLUMNS = ("gpu", "model", "quantization", "engine", *DEFAULTS)
 
@@ -95,6 +97,15 @@ def _peak(card: catalog.Gpu, kind: str) -> float:
     return 1e3 * (own or card.fp16_tflops or card.fp32_tflops)
 
 
+def _progress(card: catalog.Gpu) -> float:
+    """Gain of bandwidth a watt since 2020 with stacked memory: 3 GB/s (V100), 5 (A100), 7 to 8 (MI300X, H200, B200): 13 % a year."""
+    return (
+        float(np.exp(HBM_GAIN * ((_TWIN_YEARS.get(card.slug) or card.release_year or HBM_YEAR) - HBM_YEAR)))
+        if "HBM" in str(card.memory_type)
+        else 1.0
+    )
+
+
 def of(row: dict) -> dict:
     """The work of one configuration (a dict of the columns of `predict`). Raises UserError for what it cannot resolve."""
     row = {k: (None if v is None or (isinstance(v, float) and np.isnan(v)) else v) for k, v in row.items()}
@@ -122,7 +133,8 @@ def of(row: dict) -> dict:
         "imbalance": shape.imbalance(batch, n) if parallel > 1 else 1.0, "cache_gb": cache, "params_b": shape.params_b,
         "gflop": 2 * shape.active_params_b * batch + attention, "prefill_gflop": 2 * shape.active_params_b * batch * tokens_in / tokens_out,
         "layers": shape.layers, "hidden": shape.hidden, "mixture": float(shape.experts > 0), "expert_parallel": parallel,
-        "bandwidth_gb_s": card.bandwidth_gb_s, "peak_gflop_s": _peak(card, kind), "tdp_w": card.tdp_w, "memory_gb": card.memory_gb,
+        "bandwidth_gb_s": card.bandwidth_gb_s, "peak_gflop_s": _peak(card, kind), "tdp_w": card.tdp_w,
+        "gb_s_per_w": card.bandwidth_gb_s / card.tdp_w / _progress(card), "memory_gb": card.memory_gb,
         "link_gb_s": NVLINK_GB_S if "HBM" in str(card.memory_type) else PCIE_GB_S,
         "memory": 0 if "HBM" in str(card.memory_type) else 2 if "LPDDR" in str(card.memory_type) else 1,
         "weights_gb": (dense * rest if quantization == "mxfp4" else dense * width) / 8 + experts * width / 8,
