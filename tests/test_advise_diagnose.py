@@ -250,3 +250,21 @@ def test_published_rows_are_not_called_faulty():
         n += 1
         alarms += any(p["named"] and p["kind"] == "fault" for p in found["patterns"])
     assert n >= 5 and alarms <= max(1, n // 10)
+
+
+def test_what_a_change_brings_starts_from_the_reported_figures(planted):  # noqa: F811
+    """Reported energy 20 % under what is expected: after the change it is the reported one times the ratio, so the two lines agree."""
+    options, right = healthy(quantization="int8_default", batch_size=1)
+    right = {"throughput": right["throughput"], "energy_j_per_1k": 0.8 * right["energy_j_per_1k"]}
+    (pattern,) = [p for p in ask.diagnose(**options, **right)["patterns"] if p["name"] == "int8_decomposition"]
+    change = pattern["fixes"][0]
+    kept = change["then"]["energy_j_per_1k_tok"] / change["now"]["energy_j_per_1k_tok"]
+    assert 1 - kept == pytest.approx(change["expected_impact"]["value"])
+
+
+def test_figures_of_a_serving_engine_are_compared_with_it(planted):  # noqa: F811
+    options, _ = healthy()
+    _, served = healthy(engine="vllm", quantization="bf16")
+    del options["engine"]
+    answer = ask.diagnose(**options, **served)
+    assert answer["verdict"] == "healthy" and not any(d["outside"] for d in answer["expected"])

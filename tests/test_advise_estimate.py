@@ -238,3 +238,10 @@ def test_one_price_without_the_other_is_refused():
         ask.estimate(**MISTRAL, other_gpu="l40s")
     with pytest.raises(UserError, match="--gpu-price"):
         ask.estimate(**MISTRAL, other_gpu="l40s", other_gpu_price=1000)
+
+
+def test_levers_of_a_service_add_up_too(planted):  # noqa: F811
+    """The last step ends at the energy of the plan as it is used, not at its full batch."""
+    a = ask.estimate(model="qwen2-7b", gpu="a100_pcie_80gb", quantization="int8_pure", requests_per_day=30000)
+    saved = a["current"]["energy_kwh"]["value"] - a["optimized"]["energy_kwh"]["value"]
+    assert sum(x["kwh"] for x in a["levers"]) == pytest.approx(saved)

@@ -161,9 +161,6 @@ def rents() -> dict[str, dict]:
         return {}
 
 
-OWNING = ("other_gpu", "other_gpu_price")
-
-
 def break_even(r: Request, c: Configuration, other: Configuration, other_price_usd: float) -> dict[str, Any]:
     """From how many requests a month on one whole card each, bought for this work alone, the dearer card is the cheaper choice.
 

@@ -430,17 +430,18 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
     c = r.now
     beyond = impossible(f, c)
     here = state(c, without)
-    expected = deviations(f, here) if here else []
     if here is None:
         total: dict[str, float] = {}
         found = [_impossible(beyond, c)] if beyond else []
     else:
         weighed = weigh(hypotheses(here, "engine" in r.given), f)
         total = by_pattern(weighed)
+        here = next(w for w in weighed if w.hypothesis.pattern == AS_STATED).hypothesis.state
         found = [_fault(name, p, weighed, here, f, r) for name, p in total.items() if p >= LOW and name not in (AS_STATED, NONE)]
         found += [x for x in (_strategy(c, f, total, r), _batch(c, f, total, r)) if x is not None and x["confidence"] >= LOW]
         found += [_impossible(beyond, c)] if beyond and not any(p["kind"] == "fault" and p["named"] for p in found) else []
         found.sort(key=lambda p: -p["confidence"])
+    expected = deviations(f, here) if here else []
     outside = [d for d in expected if d["outside"]]
     verdict = _verdict(found, total, outside, here)
     return {
@@ -550,6 +551,13 @@ def _reported(f: Figures) -> dict[str, float | None]:
         "energy_j_per_1k_tok": None if energy is None else 1e3 * energy,
         "power_w": f.mean_power_w,
     }
+
+
+def _changed(f: Figures, before: Cost, after: Cost, energy_ratio: float) -> dict[str, float]:
+    """The reported figures after a change, moved as the two costs differ: what was off before stays off by as much."""
+    rate = (f.throughput_tok_s or before.throughput_tok_s.value) * after.throughput_tok_s.value / before.throughput_tok_s.value
+    energy = (f.energy_j_per_token or before.energy_j_per_token.value) * energy_ratio
+    return {"throughput_tok_s": rate, "energy_j_per_1k_tok": 1e3 * energy, "power_w": energy * rate}
 
 
 def _usd(r: Request, joules: float | None) -> float | None:
@@ -717,8 +725,8 @@ def _strategy_fixes(ran: Configuration, r: Request, f: Figures) -> list[dict[str
             LOAD.get(name, ""),
             saved,
             _reported(f),
-            _figures_of(known),
-            usd_a_month=_saved_usd(r, f, known),
+            _changed(f, before, known, 1 / q.value),
+            usd_a_month=None if f.energy_j_per_token is None else _usd(r, f.energy_j_per_token * (1 - 1 / q.value)),
             evidence=[how],
             warnings=unsure,
             accuracy=quality.to_json(),
@@ -755,8 +763,8 @@ def _batch(c: Configuration, f: Figures, total: dict[str, float], r: Request) ->
             code,
             saved,
             _reported(f),
-            _figures_of(then),
-            usd_a_month=_saved_usd(r, f, then),
+            _changed(f, now, then, value),
+            usd_a_month=None if f.energy_j_per_token is None else _usd(r, f.energy_j_per_token * (1 - value)),
             evidence=list(then.evidence[:1]),
         )
         return entry("batch_1_waste", p, c, [text], [change])

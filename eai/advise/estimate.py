@@ -44,7 +44,7 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         "current": current | {"accuracy": quality.to_json()},
         "optimized": optimized,
         "savings": savings(r, now, better) if better else None,
-        "levers": levers(r, now, better.configuration) if better else [],
+        "levers": levers(r, now, better.configuration, better.cost) if better else [],
         "optimized_note": why,
         "shares": shares(r, now),
         "break_even": break_even(r, r.now, *other) if other else None,
@@ -188,7 +188,7 @@ def savings(r: Request, now: Cost, better) -> dict[str, Any]:
     return found
 
 
-def levers(r: Request, now: Cost, then: Configuration) -> list[dict[str, Any]]:
+def levers(r: Request, now: Cost, then: Configuration, whole: Cost) -> list[dict[str, Any]]:
     """What each change contributes, one after the other from today's configuration: strategy and engine, batch, card.
 
     Each entry: lever, change, energy_fraction (of the energy before that step), kwh a month. A step that cannot run or be predicted by
@@ -208,7 +208,7 @@ def levers(r: Request, now: Cost, then: Configuration) -> list[dict[str, Any]]:
             continue
         here = here.with_(**change)
         pending.append((name, change))
-        known, _ = cost_or_reason(here)
+        known = whole if here == then else cost_or_reason(here)[0]
         if known is not None:
             path.append((here, known.energy_j_per_token.value))
             names.append(pending)

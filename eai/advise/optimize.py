@@ -722,11 +722,11 @@ def transparency(plans: tuple[Plan, ...]) -> dict[str, Any]:
 
 def measures(chosen: Plan | None, roles: dict[str, Plan], plans: tuple[Plan, ...]) -> list[str]:
     """The commands that would settle it: the recommended plan and its rival."""
-    picked = [p for p in (chosen, roles.get("best"), *plans) if p is not None]
-    seen = list({(p.configuration.gpu.slug, p.configuration.engine, p.configuration.quantization): p for p in reversed(picked)}.values())[
-        ::-1
-    ]
-    return list(dict.fromkeys(f"{p.configuration.cards}: {measure_command(p.configuration)}" for p in seen[:2]))
+    picked: dict[tuple, Plan] = {}
+    for p in (chosen, roles.get("best"), *plans):
+        if p is not None:
+            picked.setdefault((p.configuration.gpu.slug, p.configuration.num_gpus, p.configuration.engine, p.configuration.quantization), p)
+    return [f"{p.configuration.cards}: {measure_command(p.configuration)}" for p in list(picked.values())[:2]]
 
 
 def refusal(r: Request, found: Found) -> UserError:
