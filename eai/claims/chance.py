@@ -108,7 +108,7 @@ def countable(table: Table) -> list[Finding]:
                 reason,
                 f"{p[i]:.6g}",
                 f"{np.round(p[i] * n[i]) / n[i]:.6g}",
-                tuple(np.asarray(off).tolist()),
+                tuple(np.asarray(off, dtype=np.int64).tolist()),
             )
         ]
     return [
@@ -297,7 +297,7 @@ def _whole(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame,
     sd = np.sqrt(squares / df)
     claim = f"{column} was measured, with the scatter of a measurement"
     over = ", ".join(levels)
-    rows = tuple(np.asarray(at).tolist())
+    rows = tuple(np.asarray(at, dtype=np.int64).tolist())
     if p >= alpha:
         return []
     reason = (
@@ -353,7 +353,7 @@ def _pairs(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame,
                     reason,
                     _percent(noise),
                     _percent(d.std(ddof=1)),
-                    tuple(np.asarray(rows).tolist()),
+                    tuple(np.asarray(rows, dtype=np.int64).tolist()),
                     f"{column}:{factor}:{a}:{b}",
                 )
             )
@@ -365,7 +365,7 @@ def _pairs(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame,
             claim,
             "consistent",
             f"{len(tests)} ratios of {column} scatter by more than {_percent(noise)} or too little to tell",
-            positions=tuple(np.asarray(at).tolist()),
+            positions=tuple(np.asarray(at, dtype=np.int64).tolist()),
             name=column,
         )
     ]

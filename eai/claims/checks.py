@@ -61,7 +61,7 @@ def ordering(table: Table) -> list[Finding]:
                 "the row marked best takes the least energy",
                 "consistent",
                 f"{marked.sum()} marked rows take the least energy of their group",
-                positions=tuple(np.asarray(rows).tolist()),
+                positions=tuple(np.asarray(rows, dtype=np.int64).tolist()),
             )
         ]
     return found

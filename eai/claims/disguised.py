@@ -215,7 +215,7 @@ def kernels(table: Table) -> list[Finding]:
                 reason,
                 "",
                 "",
-                tuple(np.asarray(rows).tolist()),
+                tuple(np.asarray(rows, dtype=np.int64).tolist()),
                 "+".join(sorted(group)),
             )
         )

@@ -202,7 +202,14 @@ def _plain(batch, numbers: np.ndarray, columns: dict[str, object], decimal_comma
             first = f"the first '{str(text.iloc[unread[0]])[:30]}' in line {numbers[unread[0]]}"
             reason = f"column '{name}': {len(unread)} cells are no number, {first}"
             found.append(
-                Finding("cells", f"{name} is a number", "inconsistent", reason, positions=tuple(np.asarray(unread).tolist()), name=name)
+                Finding(
+                    "cells",
+                    f"{name} is a number",
+                    "inconsistent",
+                    reason,
+                    positions=tuple(np.asarray(unread, dtype=np.int64).tolist()),
+                    name=name,
+                )
             )
         unit = max((u for u in stated if u), key=lambda u: stated[u], default="")
         renamed = f"{name} ({unit})"

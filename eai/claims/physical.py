@@ -78,7 +78,7 @@ def accounting(table: Table) -> list[Finding]:
                     reason,
                     str(label[rows[0]]),
                     str(kind[rows[0]]),
-                    tuple(np.asarray(rows).tolist()),
+                    tuple(np.asarray(rows, dtype=np.int64).tolist()),
                     f"label:{name}",
                 )
             )
@@ -95,7 +95,7 @@ def accounting(table: Table) -> list[Finding]:
                 "the figures are accounted as stated",
                 "consistent",
                 f"{len(rows)} rows are accounted alike or as labelled",
-                positions=tuple(np.asarray(rows).tolist()),
+                positions=tuple(np.asarray(rows, dtype=np.int64).tolist()),
                 name="label",
             )
         )
@@ -125,7 +125,7 @@ def _impossible(table: Table, idle: np.ndarray) -> list[Finding]:
             reason,
             number(energy),
             number(power / rate),
-            tuple(np.asarray(off).tolist()),
+            tuple(np.asarray(off, dtype=np.int64).tolist()),
             "power over rate",
         )
     ]
@@ -246,7 +246,9 @@ def _many(name: str, claim: str, off: np.ndarray, seen: np.ndarray, reason, stat
                 name=name,
             )
         ]
-    return [Finding("physical", claim, "inconsistent", reason(rows), stated, computed, tuple(np.asarray(rows).tolist()), name)]
+    return [
+        Finding("physical", claim, "inconsistent", reason(rows), stated, computed, tuple(np.asarray(rows, dtype=np.int64).tolist()), name)
+    ]
 
 
 def _span(values: np.ndarray, unit: str) -> str:
@@ -325,7 +327,7 @@ def physical(table: Table, limits: pd.DataFrame | None = None) -> list[Finding]:
                     f"{name} is finite",
                     "inconsistent",
                     f"{len(rows)} figures of {name} are infinite or beyond 1e100",
-                    positions=tuple(np.asarray(rows).tolist()),
+                    positions=tuple(np.asarray(rows, dtype=np.int64).tolist()),
                     name=f"{name} infinite",
                 )
             )

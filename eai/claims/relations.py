@@ -203,7 +203,7 @@ def _compare(check: str, relation: Relation, stated: Known, computed: Known) -> 
                 claim,
                 "inconsistent",
                 f"{len(rows)} of {both.sum()} rows do not follow {claim}; the {MOST_NAMED} worst are listed",
-                positions=tuple(np.asarray(rows).tolist()),
+                positions=tuple(np.asarray(rows, dtype=np.int64).tolist()),
                 name=f"{label}:all",
             )
         )

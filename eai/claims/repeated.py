@@ -88,7 +88,7 @@ def _ties(
                     claim,
                     "consistent",
                     f"no more equal figures of {column} than chance gives",
-                    positions=tuple(np.asarray(at).tolist()),
+                    positions=tuple(np.asarray(at, dtype=np.int64).tolist()),
                     name=column,
                 )
             ]
@@ -205,7 +205,7 @@ def _apart(
                 claim,
                 "consistent",
                 f"{m} pairs of rows of one configuration agree within a factor of {np.exp(limit):.2f}",
-                positions=tuple(np.asarray(at).tolist()),
+                positions=tuple(np.asarray(at, dtype=np.int64).tolist()),
                 name=column,
             )
         ]
