@@ -308,7 +308,11 @@ def _asks(code: Code, call: Built) -> bool:
     """Whether a call sends one prompt to a server and waits for the answer."""
     if call.name in ("ollama.generate", "ollama.chat") or re.search(r"(chat\.)?completions\.create$", call.name):
         return True
-    return call.last == "post" and bool({str(k) for k in code.body(call)} & {"prompt", "messages", "inputs"})
+    return (
+        call.last == "post"
+        and "embed" not in ast.unparse(call.node).lower()
+        and bool({str(k) for k in code.body(call)} & {"prompt", "messages", "inputs"})
+    )
 
 
 @check("batch-size-of-one-text")

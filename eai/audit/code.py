@@ -243,9 +243,7 @@ class Code:
         """
         function = self.function(node)
         if isinstance(self.values.parent.get(node), ast.Return) and not isinstance(function, ast.Module):
-            tests = [
-                s for s in function.body if isinstance(s, ast.If) and s.lineno < node.lineno and not _MACHINE.search(ast.unparse(s.test))
-            ]
+            tests = [s for s in function.body if isinstance(s, ast.If) and s.lineno < node.lineno and not _is_of_machine(s.test)]
             if not self.is_called(function) or any(isinstance(x, ast.Return) for s in tests for x in s.body):
                 return True
         return self.is_in_branch(node)
@@ -257,7 +255,7 @@ class Code:
             if isinstance(a, ast.If | ast.IfExp) and inner is not a.test:
                 taken = self.values.resolve(a.test)
                 is_body = inner in a.body if isinstance(a.body, list) else inner is a.body
-                if taken is not is_body and not _MACHINE.search(ast.unparse(a.test)):
+                if taken is not is_body and not _is_of_machine(a.test):
                     return True
             if isinstance(a, ast.match_case):
                 return True
@@ -392,11 +390,18 @@ class Code:
             or any(f"load_in_{n}bit" in call.kwargs for n in (4, 8)),
             "generates": self.facts["generates"] or (call.last == "pipeline" and task in ("text-generation", "text2text-generation")),
             "left_to_callers": self.is_left_to_callers(call.node, ("dtype", "torch_dtype")),
-            "moved_on": "half" in ast.unparse(self._chain(call.node)) or f"{self.assigned_name(call.node)}.half()" in self.unit.text,
+            "moved_on": bool(re.search(r"half\(|\.to\([^)]*(dtype|float16)", ast.unparse(self._chain(call.node)) + self._moves(call))),
         }
         memory = subject.get("max_memory") or call.kwargs.get("max_memory")
         subject.facts["spills_on_purpose"] = isinstance(memory, dict) and memory.get("cpu") not in (None, 0, "0", "0GB", "0GiB")
         return subject
+
+    def _moves(self, load: Built) -> str:
+        """The source of every `model.to(...)`, `.half()` and the like on the name that a model is loaded into."""
+        name = self.assigned_name(load.node)
+        return " ".join(
+            ast.unparse(c.node) for c in self.calls if name and c.name.startswith(f"{name}.") and c.last in ("to", "half", "bfloat16")
+        )
 
     def _chain(self, node: ast.AST) -> ast.AST:
         """The outermost of the calls chained onto a call: all of `f(...).half().cuda()`."""
@@ -485,6 +490,11 @@ class Code:
                 ]
                 found += shell("\n".join(lines), first_line=updates[0][0].lineno) if lines else []
         return found
+
+
+def _is_of_machine(test: ast.AST) -> bool:
+    """Whether a test asks only about the machine or the entry point, in each of its parts."""
+    return all(_MACHINE.search(ast.unparse(part)) for part in (test.values if isinstance(test, ast.BoolOp) else [test]))
 
 
 def parse(text: str) -> ast.Module:
