@@ -177,6 +177,11 @@ ONE_CARD = {
         "Timestamp, DeviceId, GPU Utilization (%), GPU Power (W), GPU Energy Consumed (J)",
         lambda i: f"{at(i, '%H:%M:%S.000')},    0, 0.00, {p(i):.2f}, 1234.5",
     ),
+    "GPU-Z": table(
+        "Date                   , GPU Clock [MHz] , Board Power Draw [W] , GPU Chip Power Draw [W] , Power Consumption (%) [% TDP] ,",
+        lambda i: f"{at(i, '%Y-%m-%d %H:%M:%S')} , 1500.0 , {p(i)} , 50.0 , 80.0 ,",
+    ),
+    "elapsed": table("time_elapsed,current_power", lambda i: f"{i},{p(i)}"),
     "a wall meter": table(
         "Time;Power (W)", lambda i: f"{at(i, '%d.%m.%Y %H:%M:%S')};{p(i):.1f}".replace(".0", ",0") if 0 else f"{EPOCH + i};{p(i):.1f}"
     ),
@@ -414,6 +419,12 @@ def test_whose_power_a_name_means(name, boundary, index, scale):
 )  # fmt: skip
 def test_names_that_are_no_power(name):
     assert meaning(name) is None
+
+
+def test_a_card_without_any_reading_is_said(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(table("index, timestamp, power.draw [W]", lambda i: f"0, {at(i)}, {p(i)} W\n1, {at(i)}, [Not Supported]"))
+    assert any("no reading of GPU 1" in w for w in read_log(path).warnings)
 
 
 def test_a_broken_line_is_left_out_and_said_even_late_in_the_log(tmp_path):

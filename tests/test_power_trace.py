@@ -166,6 +166,12 @@ def test_a_card_cannot_draw_far_more_than_its_limit(name, power_w):
         summarize_trace(log_of(flat(power_w=power_w), name=name))
 
 
+def test_a_machine_in_milliwatts_is_refused():
+    log = PowerLog((LoggedGpu(0, *flat(power_w=150_000.0), boundary="machine"),), "Power TOT", "seconds")
+    with pytest.raises(UserError, match="milliwatts"):
+        summarize_trace(log)
+
+
 def test_the_limit_in_the_log_counts_before_the_catalog(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("timestamp, power.limit [W], power.draw [W]\n" + "".join(f"{i}, 150.00 W, 400.0 W\n" for i in range(20)))

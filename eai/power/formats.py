@@ -28,17 +28,19 @@ NOT_POWER_WORDS = """
 """
 NOT_POWER = set(NOT_POWER_WORDS.split())
 GPU_WORDS = """
-    gpu gpus card cards graphics gfx nvidia cuda accelerator xpu dcgm socket npu hpu device
+    gpu gpus card cards graphics gfx nvidia cuda accelerator xpu dcgm socket npu hpu device board
 """
 GPU = set(GPU_WORDS.split())
 CPU = {"cpu", "cpus", "processor", "package", "pkg"}
-CORES = {"core", "cores", "cor"}
+CORES = {"core", "cores", "cor", "chip", "die", "asic"}
 MEMORY = {"dram", "ram", "memory", "mem", "hbm", "vram"}
 MACHINE_WORDS = """
-    total system sys machine node host wall psu server chassis module combined psys mains outlet plug vin input in ac sum
+    total system sys machine node host wall psu server chassis module combined psys mains outlet plug vin input in ac sum tot
 """
 MACHINE = set(MACHINE_WORDS.split())
-PARTS = {"ane", "soc", "cv", "vdd", "power"}
+PARTS = {"ane", "soc", "cv", "vdd"}
+"""Rails and blocks of a system on a chip that are neither its GPU nor its processor."""
+
 FLAVOURS = {"instant": 0, "instantaneous": 0, "current": 0, "average": 2, "avg": 2, "mean": 2}
 """Instant power before `power.draw` before the 1 s average: the average lags behind the load."""
 
@@ -80,6 +82,8 @@ TIME_NAMES += (
     "elapsed",
     "elapsed_time",
     "relative_time",
+    "time_elapsed",
+    "time_since_start",
     "seconds",
     "secs",
     "sec",
@@ -160,23 +164,14 @@ def meaning(name: str, is_power: bool = False) -> Meaning | None:
     gpu, memory, machine, cores = have & GPU, have & MEMORY, have & MACHINE, have & CORES
     cpu = have & CPU and not (gpu and have & CPU <= {"package", "pkg"})
     if gpu and (cpu or (is_power and "energy" in have)):  # a rail that feeds both; the graphics inside a package
-        boundary = "part" if is_power else "machine"
+        boundary = "part" if is_power or have & PARTS else "machine"
     elif gpu:
         boundary = "part" if memory or cores else "sum" if have & {"total", "sum", "combined"} else "machine" if machine - {"in"} else "gpu"
     elif cpu or cores:
         boundary = "part" if cores and not cpu else "sum" if have & {"total", "sum"} else "cpu_package"
     else:
-        boundary = (
-            "gpu"
-            if found[:2] == ["power", "draw"]
-            else "dram"
-            if memory
-            else "machine"
-            if machine
-            else "part"
-            if is_power and have <= PARTS
-            else "unknown"
-        )
+        named = {"gpu": found[:2] == ["power", "draw"], "dram": memory, "machine": machine, "part": have & PARTS}
+        boundary = next((b for b, says in named.items() if says), "unknown")
     index = card_of(labels)
     if index is None:
         numbers = [(i, w) for i, w in enumerate(found) if w.isdigit()]

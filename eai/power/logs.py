@@ -581,6 +581,9 @@ class _Table:
                     "say which column names the card: --card COLUMN",
                 )
         found = [g for i, c in enumerate(s.chosen) for g in self._series(c, i, t_s, values, card, names, c.boundary == "gpu")]
+        silent = [str(g.index) for g in found if not len(g.t_s)]
+        if silent and len(silent) < len(found):
+            warnings.append(f"no reading of GPU {', '.join(silent)}: its energy is not in the sum")
         others = [g for c in s.others for g in self._series(c, c.column, t_s, values, card, names, False)]
         return PowerLog(
             _enough(found, where),

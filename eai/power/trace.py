@@ -27,6 +27,9 @@ UNUSED_SHARE = 0.8
 HIGHEST_W, ABOVE_LIMIT = 2000.0, 1.6
 """No board of the catalog draws 2,000 W; a reading may exceed a board's limit for a moment, not by more than 60 %."""
 
+HIGHEST_MACHINE_W = 20_000.0
+"""Nor a machine of eight such boards 20,000 W."""
+
 SMALL_W = 60.0
 """Below this power a sensor's offset is taken in proportion: it was measured on boards of 60 to 450 W."""
 
@@ -164,9 +167,9 @@ def _plausible(gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> L
     Raises UserError where most of them are: then the unit is another.
     """
     power_w = gpu.power_w
+    highest_w = ABOVE_LIMIT * board.limit_w if board.limit_w and gpu.boundary == "gpu" else HIGHEST_W
     if gpu.boundary not in ("gpu", "cpu_package", "dram"):
-        return gpu
-    highest_w = ABOVE_LIMIT * board.limit_w if board.limit_w else HIGHEST_W
+        highest_w = HIGHEST_MACHINE_W
     whose = f"the {board.name} of {board.limit_w:,.0f} W" if board.limit_w and board.name else f"{who}a board"
     if float(np.median(power_w)) > highest_w:
         found = f"{who}half of the readings are above {np.median(power_w):,.0f} W"
