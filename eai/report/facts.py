@@ -40,7 +40,6 @@ class Facts:
     loads: pd.DataFrame = field(default_factory=pd.DataFrame)
     left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["status", "reason", "n"]))
     provenance: list[dict] = field(default_factory=list)
-    n_windows: int = 0
 
     @property
     def basis(self) -> str:
@@ -100,7 +99,7 @@ def gather(experiment: str | Path, baseline: str | None = None, say: Callable[[s
         raise UserError(f"{root.name} has no usable window", "at least one with status ok", "see `status` and `reason` in its windows")
     bad = windows[windows["status"] != "ok"].fillna({"reason": ""})
     left_out = bad.groupby(["status", "reason"]).size().rename("n").reset_index()
-    return from_tables(root.name, summary, comparisons, loads, tables.read_provenance(experiment), left_out, len(windows))
+    return from_tables(root.name, summary, comparisons, loads, tables.read_provenance(experiment), left_out)
 
 
 def written(root: Path, baseline: str | None, scratch: Path, say: Callable[[str], None]) -> Path:
@@ -148,7 +147,7 @@ def _read(root: Path, name: str) -> pd.DataFrame:
 
 def from_tables(
     name: str, summary: pd.DataFrame, comparisons: pd.DataFrame, loads: pd.DataFrame | None = None, provenance: list[dict] | None = None,
-    left_out: pd.DataFrame | None = None, n_windows: int = 0,
+    left_out: pd.DataFrame | None = None,
 ) -> Facts:  # fmt: skip
     """The facts of tables that are at hand."""
     table = columns(summary[summary["n_blocks"] > 0]).reset_index(drop=True)
@@ -167,7 +166,6 @@ def from_tables(
         comparisons,
         loads,
         provenance=json.loads(unmarked(json.dumps(provenance or []))),
-        n_windows=n_windows,
         **more,
     )
 

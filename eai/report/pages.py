@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -192,7 +192,6 @@ class Picture:
     name: str
     figure: Figure
     caption: str
-    wide: bool = True
     kind = "picture"
     in_paper = True
 
@@ -252,7 +251,7 @@ class Talk:
     title: str
     slides: tuple[Slide, ...]
     meta: str
-    cheat: Document | None = field(default=None)
+    cheat: Document
 
 
 def rendered(figure: Figure, kind: str) -> bytes:

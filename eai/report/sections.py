@@ -1,7 +1,6 @@
 """Facts to the report: every sentence is used only where a table carries it, and every number in it stands in a written table."""
 
 import datetime
-from collections.abc import Callable
 
 import pandas as pd
 
@@ -283,7 +282,7 @@ def by_strategy(facts: Facts, t: Words) -> list[Table]:
     rows = []
     for name, group in table.groupby("quantization", sort=False):
         r = group["ratio_to_baseline"]
-        mean = float(r.map(lambda x: x).pipe(lambda x: x.prod()) ** (1 / len(r)))
+        mean = float(r.prod() ** (1 / len(r)))
         shown = [(group["outcome"] == outcome).sum() for outcome in ("lower", "higher")]
         rows.append(
             (
@@ -594,6 +593,3 @@ def bare(factor: str, value: object, t: Words) -> str:
 def first_up(text: str) -> str:
     """The text with its first letter as a capital; a text that begins with code stays."""
     return text[:1].upper() + text[1:]
-
-
-PARTS: tuple[Callable[[Facts, Words], list[Section]], ...] = (setup, method, cost, loads, ratios, factors, scores, guidance, limits)
