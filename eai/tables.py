@@ -231,7 +231,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
         why = "" if "attempt" in frame else "no column attempt"
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (LookupError, OSError, TypeError, ValueError, pa.ArrowException) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:120]
     if why:
         beside = "windows.jsonl and energies.jsonl beside it can be read, and only replay and scores need more"
