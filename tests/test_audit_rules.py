@@ -429,6 +429,7 @@ def test_a_data_type_that_callers_choose_is_an_option(evidence):
         ("if fast and torch.cuda.is_available():\n    q = BitsAndBytesConfig(load_in_8bit=True)\n", [("int8-default-threshold", "info")]),
         ("m = AutoModelForCausalLM.from_pretrained(n).to('cuda')\nm = m.to(dtype)\nm.generate(input_ids=x, max_new_tokens=2)\n", []),
         ("import requests\nfor t in ts:\n    requests.post('http://localhost:1/api/embeddings', json={'prompt': t})\n", []),
+        ("from PIL import Image\n" + ONE_BY_ONE, [("batch-1-loop", "info")]),
         ("base = load()\np = pipeline('text-generation', model=base, device=0)\np(['a', 'b'])\n", []),
         ("app = Flask('x')\n@app.post('/x')\nasync def f(r):\n    return await server.generate(r.prompt)\n", []),
         ("app = Flask('x')\n@app.post('/x')\nasync def f(r):\n    async for x in server.generate(r.prompt):\n        y = x\n", []),

@@ -17,6 +17,7 @@ from eai.audit.values import UNKNOWN, Built, Symbol
 _BATCHED_NAME = re.compile(r"batch|chunk|loader|bucket|shard", re.IGNORECASE)
 _PLURAL = re.compile(r"^(prompts|texts|queries|questions|documents|batch\w*|sentences|requests|inputs_list)$")
 _LISTED = re.compile(r"(typing\.)?(list|List|Sequence)\b(?!.*(dict|Dict|Message|tuple|Tuple))")
+_OTHER_MEDIA = re.compile(r"\bPIL\b|torchaudio|librosa|soundfile|ForVision|ImageProcessor|Blip|\bTTS\b|mel\b")  # no text decoding alone
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp)
 _NOT_TORCH = re.compile(r"(^|\.)(OV|ORT|TF|Flax|Neuron|RKNN)\w*\.from_pretrained$")
 _MODULE_METHODS = ("forward", "compute_loss", "training_step")
@@ -184,7 +185,12 @@ def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
         loop = next((x for x in loops if _source(x) and _could_batch(code, call, x, helpers)), None)
         if loop is not None and id(loop) not in seen:
             seen.add(id(loop))
-            is_open = code.trains or code.is_in_branch(loop) or call.kwargs.get("max_new_tokens") == 1  # the number is one of decoding
+            is_open = (
+                code.trains
+                or code.is_in_branch(loop)
+                or bool(_OTHER_MEDIA.search(code.unit.text))
+                or call.kwargs.get("max_new_tokens") == 1
+            )  # the number is one of decoding
             waste = None if is_open else evidence.batch_1(_items(code, _source(loop)[1]), _subject(code))
             yield Hit(call.node.lineno, {"call": call.name or "generate"}, waste)
 
