@@ -6,7 +6,6 @@ from eai import catalog, footprint
 from eai.catalog import Gpu, Model
 
 SAME_ENERGY = {"bf16": "fp16", "int8_t0": "int8_pure", "int8_t6": "int8_default"}
-UNQUANTIZED = "fp16"
 LINEARS = {"phi3": 4, "bloom": 4}
 DEFAULT_LINEARS = 7
 
