@@ -268,3 +268,13 @@ def test_figures_of_a_serving_engine_are_compared_with_it(planted):  # noqa: F81
     del options["engine"]
     answer = ask.diagnose(**options, **served)
     assert answer["verdict"] == "healthy" and not any(d["outside"] for d in answer["expected"])
+
+
+def test_a_speed_between_two_engines_is_ordinary_where_none_was_named(planted):  # noqa: F811
+    options, plain = healthy(batch_size=1)
+    _, served = healthy(batch_size=1, engine="vllm", quantization="bf16")
+    between = {name: float(np.sqrt(plain[name] * served[name])) for name in ("throughput", "energy_j_per_1k")}
+    named_engine = ask.diagnose(**options, throughput=between["throughput"])
+    del options["engine"]
+    answer = ask.diagnose(**options, **between)
+    assert answer["verdict"] == "healthy" and len(named_engine["expected"]) == 1

@@ -436,12 +436,15 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
     else:
         weighed = weigh(hypotheses(here, "engine" in r.given), f)
         total = by_pattern(weighed)
-        here = next(w for w in weighed if w.hypothesis.pattern == AS_STATED).hypothesis.state
+        stated = [w.hypothesis.state for w in weighed if w.hypothesis.pattern == AS_STATED]
+        here = stated[0]
         found = [_fault(name, p, weighed, here, f, r) for name, p in total.items() if p >= LOW and name not in (AS_STATED, NONE)]
         found += [x for x in (_strategy(c, f, total, r), _batch(c, f, total, r)) if x is not None and x["confidence"] >= LOW]
         found += [_impossible(beyond, c)] if beyond and not any(p["kind"] == "fault" and p["named"] for p in found) else []
         found.sort(key=lambda p: -p["confidence"])
     expected = deviations(f, here) if here else []
+    if here is not None and len(stated) > 1:
+        expected = [_widened(d, s) for d, s in zip(expected, deviations(f, stated[1]), strict=True)]
     outside = [d for d in expected if d["outside"]]
     verdict = _verdict(found, total, outside, here)
     return {
@@ -498,6 +501,12 @@ def deviations(f: Figures, s: State) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _widened(d: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """A deviation whose interval spans both engines that may have run: neither was named."""
+    q, low, high = d["expected"], *(f(d["expected"][end], other["expected"][end]) for f, end in ((min, "low"), (max, "high")))
+    return d | {"expected": q | {"low": low, "high": high}, "outside": not low <= d["reported"] <= high}
 
 
 def _line(d: dict[str, Any], name: str) -> str:
@@ -804,7 +813,9 @@ def _summary(
         "costly_choice": f"the figures fit the configuration as stated, and it costs more than it must: {named}",
         "healthy": f"the figures fit the configuration as stated ({total.get(AS_STATED, 0):.0%} of the match)",
         "unknown": f"no known pattern explains the figures ({total.get(NONE, 0):.0%} for none of these)",
-        "undecided": "the figures fit several causes: " + ", ".join(f"{_title(n)} {p:.0%}" for n, p in list(total.items())[:3]),
+        "undecided": f"the figures fit best as stated ({total.get(AS_STATED, 0):.0%} of the match)"
+        if total.get(AS_STATED, 0) >= MEDIUM
+        else "the figures fit several causes: " + ", ".join(f"{_title(n)} {p:.0%}" for n, p in list(total.items())[:3]),
     }
     but = ", ".join(
         (
