@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from eai.claims import physical
-from eai.claims.chance import z_of
+from eai.claims.chance import CELL_SD, z_of
 from eai.claims.findings import lines, number
 from eai.claims.quantities import FACTORS, QUANTITIES, SPREADS
 from eai.claims.relations import Known, Relation, complete, evaluate, printed
@@ -172,6 +172,9 @@ def pairs(frame: pd.DataFrame, factor: str, level: str, reference: str, quantity
     return found
 
 
+NOISE = 1.96 * np.sqrt(2) * CELL_SD  # log scale: two figures of one cell each, 95 %
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A verdict with its numbers; `rows` are (table, lines) of everything it rests on."""
@@ -226,8 +229,16 @@ def stated(claim: pd.Series) -> str:
     return span([low, high], unit)
 
 
-def _judge(claim: pd.Series, low: np.ndarray, mid: np.ndarray, high: np.ndarray, rows, what: str) -> Outcome:
-    """Whether every figure's range meets the claim's; the reason counts those that do."""
+def _within_noise(a: float, b: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which changes [%] lie so near to the claimed range that the noise of two measured figures covers the gap (95 %, log scale)."""
+    with np.errstate(all="ignore"):
+        gap = np.where(low > b, np.log1p(low / 100) - np.log1p(b / 100), np.log1p(a / 100) - np.log1p(high / 100))
+    return np.abs(gap) <= NOISE
+
+
+def _judge(claim: pd.Series, low: np.ndarray, mid: np.ndarray, high: np.ndarray, rows, what: str, noisy: bool = False) -> Outcome:
+    """Whether every figure's range meets the claim's; the reason counts those that do. Changes of noisy figures that miss it by less than
+    the noise of one figure a cell are not decided."""
     a, b, tolerance = bounds(claim)
     inside = (high >= a - tolerance - 1e-12) & (low <= b + tolerance + 1e-12)
     computed = span(mid, "" if pd.isna(claim["unit"]) else claim["unit"])
@@ -240,6 +251,9 @@ def _judge(claim: pd.Series, low: np.ndarray, mid: np.ndarray, high: np.ndarray,
             float(mid.min()),
             float(mid.max()),
         )
+    if noisy and _within_noise(a - tolerance, b + tolerance, low[~inside], high[~inside]).all():
+        reason = f"{what}: {computed}, where {stated(claim)} is stated; figures good to {CELL_SD:.1%} at best cannot tell them apart"
+        return Outcome("not decided", reason, computed, rows, float(mid.min()), float(mid.max()))
     how = "the one case does not agree" if len(mid) == 1 else f"{inside.sum()} of {len(mid)} cases agree"
     return Outcome(
         "inconsistent", f"{what}: {computed}, where {stated(claim)} is stated; {how}", computed, rows, float(mid.min()), float(mid.max())
@@ -282,6 +296,11 @@ def _paired(claim: pd.Series, frame: pd.DataFrame, quantity: str) -> tuple[np.nd
     return x, h, level, reference
 
 
+def _is_noisy(quantity: str) -> bool:
+    """Whether figures of a quantity scatter from run to run."""
+    return quantity in QUANTITIES and QUANTITIES[quantity].noisy
+
+
 def change(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """Changes [%] of level against reference, pair by pair; a claim about all of N levels needs all N (column `coverage`)."""
     x, h, level, reference = _paired(claim, frame, claim["quantity"])
@@ -289,7 +308,7 @@ def change(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
         return _none(claim, frame)
     ends = [100 * ((x[:, 0] + s * h[:, 0]) / (x[:, 1] - s * h[:, 1]) - 1) for s in (-1, 0, 1)]
     rows = rows_of(level) + rows_of(reference)
-    outcome = _judge(claim, *ends, rows, f"change of {claim['quantity']}")
+    outcome = _judge(claim, *ends, rows, f"change of {claim['quantity']}", _is_noisy(claim["quantity"]))
     if outcome.verdict == "consistent" and isinstance(claim["coverage"], str) and claim["coverage"]:
         wanted, factor = claim["coverage"].split()
         seen = level[factor].nunique()
@@ -443,7 +462,7 @@ def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     Several quantities, separated by `;`, are ranked each for itself. Printed ties count for the claim.
     """
     levels, factor = str(claim["level"]).split("|"), claim["factor"]
-    won, lost, rows, reasons = 0, 0, [], []
+    won, lost, close, rows, reasons = 0, 0, 0, [], []
     for quantity in claim["quantity"].split(";"):
         if quantity not in frame:
             continue
@@ -460,19 +479,27 @@ def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
             rows += rows_of(group)
             if x[own] + h[own] >= x[best] - h[best]:
                 won += 1
+            elif _is_noisy(quantity) and abs(np.log(x[own] / x[best])) <= NOISE:
+                close += 1
             else:
                 lost += 1
                 reasons.append(
                     f"{group[factor].iloc[best]} has {number(sign * x[best])} {quantity} against "
                     f"{number(sign * x[own])} of {group[factor].iloc[own]} ({group['_table'].iloc[best]})"
                 )
-    if not won + lost:
+    if not won + lost + close:
         return Outcome(
             "untested", f"no group of rows compares {claim['level']} with another {factor} on {claim['quantity'].replace(';', ' or ')}"
         )
+    if close and not lost:
+        reason = f"first in {won} of {won + close} comparisons; in the others the best is nearer than the noise of one figure a cell"
+        return Outcome("not decided", reason, f"first in {won} of {won + close}", tuple(rows))
     if lost:
         return Outcome(
-            "inconsistent", f"{reasons[0]}; first in {won} of {won + lost} comparisons", f"first in {won} of {won + lost}", tuple(rows)
+            "inconsistent",
+            f"{reasons[0]}; first in {won} of {won + lost + close} comparisons",
+            f"first in {won} of {won + lost + close}",
+            tuple(rows),
         )
     return Outcome("consistent", f"first in all {won} comparisons that the tables allow", f"first in {won} of {won}", tuple(rows))
 

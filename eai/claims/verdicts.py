@@ -89,7 +89,8 @@ def _from_checks(claim: pd.Series, findings: pd.DataFrame) -> Outcome:
     """A claim about a whole table rests on what the named checks find there."""
     wanted = claim["quantity"].split(";")
     tables = claim["tables"].split(";")
-    mine = findings[findings["check"].isin(wanted) & findings["rows"].str.split(":").str[0].isin(tables)]
+    about = [bool({part.split(":")[0] for part in rows.split("; ")} & set(tables)) for rows in findings["rows"]]
+    mine = findings[findings["check"].isin(wanted) & np.array(about, dtype=bool)]
     bad = mine[mine["verdict"] == "inconsistent"]
     if mine.empty:
         return Outcome("untested", f"the checks {', '.join(wanted)} do not apply to {', '.join(tables)}")
