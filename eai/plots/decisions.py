@@ -40,6 +40,8 @@ VERDICTS = {
     "untested": ("0.75", "", "not tested: data are missing"),
     "inconsistent": ("#D55E00", "//", "inconsistent: its own numbers disagree"),
     "contradicted": ("#CC79A7", "xx", "contradicted by a measurement"),
+    "mixed": ("#56B4E9", "..", "mixed: sources disagree"),
+    "not decided": ("#F0E442", "oo", "not decided: within the noise"),
 }
 """Colour, hatch and the words of each verdict."""
 STAGES = (
