@@ -9,7 +9,8 @@ from planted import Truth, experiment, true_ratio
 from scipy import stats
 
 from eai import schema
-from eai.analyze.comparison import compare
+from eai.analyze.comparison import compare, contrast, regressions
+from eai.analyze.selection import select
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 
@@ -167,3 +168,36 @@ def test_throughput_compares_without_the_energys_offset():
     windows, energies = experiment(Truth(offset_w=10.0), 5, np.random.default_rng(13))
     row = compare(windows, energies, metric="throughput_tok_s").iloc[0]
     assert row["u_log"] == 0 and row["ratio_to_baseline"] == pytest.approx(1 / 0.8, rel=0.03)
+
+
+def test_blocks_that_name_the_same_work_pair_across_cards():
+    """The same ten prompts on two cards: a prompt costs up to five times another, the slower card 5 % more at each of them."""
+    windows, energies = experiment(Truth(gpus={"a100": 1.0, "v100": 1.05}, quantizations={"fp16": 1.0}), 10, np.random.default_rng(14))
+    prompt = np.linspace(1, 5, 10)[windows["block"] - 1]
+    noise = np.exp(np.random.default_rng(15).normal(0, 0.01, len(windows)))
+    energies["energy_j"] = 300.0 * prompt * noise * np.where(windows["gpu"] == "v100", 1.05, 1.0)
+    shared = windows.assign(flags=[["shared_block"]] * len(windows))
+    by_card = [np.log(energies.loc[windows["gpu"] == gpu, "energy_j"].to_numpy()) for gpu in ("v100", "a100")]
+    order = [windows.loc[windows["gpu"] == gpu, "block"].to_numpy().argsort() for gpu in ("v100", "a100")]
+    for table, method, test in (
+        (windows, "welch", stats.ttest_ind(*by_card, equal_var=False)),
+        (shared, "paired_t", stats.ttest_rel(by_card[0][order[0]], by_card[1][order[1]])),
+    ):
+        row = contrast(select(table, energies), "gpu", "a100").iloc[0]
+        assert row["method"] == method and row["p"] == pytest.approx(test.pvalue)
+    later = select(shared.assign(job="later " + shared["job"]), energies.assign(job="later " + energies["job"]))
+    assert np.isfinite(regressions(select(shared, energies), later)["ratio"]).all()
+
+
+@pytest.mark.parametrize("option", ['{"engine":"vllm"}', '{"num_gpus":8}', '{"tensor_parallel":2}', '{"load":"closed:4"}'])
+def test_what_ran_elsewhere_or_otherwise_is_no_baseline(option):
+    windows, energies = experiment(Truth(), 5, np.random.default_rng(16))
+    windows["options"] = np.where(windows["quantization"] == "int8_pure", option, "{}")
+    row = compare(windows, energies).iloc[0]
+    assert (row["outcome"], row["reason"]) == ("not_testable", "no fp16 with the same options in this stratum")
+
+
+def test_an_option_that_only_the_strategy_has_is_part_of_it():
+    windows, energies = experiment(Truth(), 5, np.random.default_rng(17))
+    windows["options"] = np.where(windows["quantization"] == "int8_pure", '{"group_size":128}', "{}")
+    assert compare(windows, energies).iloc[0]["outcome"] == "lower"

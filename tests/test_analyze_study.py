@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from planted import Truth, experiment
 
-from eai.analyze.comparison import contrast, strategy_ratios
-from eai.analyze.deployment import decisions, deployment, heatmap, pareto
+from eai.analyze.comparison import contrast
+from eai.analyze.deployment import decisions, deployment, pareto
 from eai.analyze.metrics import eor_ratio
 from eai.analyze.scores import retention
 from eai.analyze.selection import select
@@ -60,28 +60,6 @@ def test_wrong_columns_and_references_are_refused(study):
         contrast(study[0], "colour", "red")
     with pytest.raises(UserError, match="gpu h100 was not measured"):
         contrast(study[0], "gpu", "h100")
-
-
-def test_the_strategies_table_has_the_planted_means(study):
-    table = strategy_ratios(study[0]).set_index("quantization")
-    for name, ratio in (("int8_pure", 0.75), ("fp16_mixed", 0.84), ("dynamic", 1.0)):
-        assert table.loc[name, "energy_ratio"] == pytest.approx(ratio, abs=0.005)
-        assert table.loc[name, "throughput_ratio"] == pytest.approx(1 / ratio, abs=0.01)
-        assert table.loc[name, "n_strata"] == 180
-    assert table.loc["dynamic", ["lower", "higher"]].sum() <= 2
-    assert table.loc["int8_pure", "lower"] == 180
-
-
-def test_the_heatmap_is_a_plain_geometric_mean_over_complete_strata(study):
-    table = heatmap(study[1])
-    own = study[1].query("gpu == 'v100' and quantization == 'int8_pure'")["energy_j_per_token"]
-    assert table.loc["v100", "int8_pure"] == pytest.approx(np.exp(np.log(own).mean()))
-    assert (table.loc["v100"] / table.loc["a100"]).to_numpy() == pytest.approx(1.4 / 0.6, rel=0.06)
-    holed = study[1].copy()
-    holed.loc[holed["task"].eq("gsm8k") & holed["gpu"].eq("a100"), "energy_j_per_token"] = np.nan
-    assert heatmap(holed).loc["a100", "fp16"] == pytest.approx(holed.query("gpu == 'a100' and quantization == 'fp16' and task != 'gsm8k'")
-                                                               .pipe(lambda t: np.exp(np.log(t["energy_j_per_token"]).mean())))  # fmt: skip
-    assert heatmap(holed).loc["v100", "fp16"] < heatmap(study[1]).loc["v100", "fp16"]
 
 
 def test_retention_sets_scores_against_energy():

@@ -190,3 +190,18 @@ def test_ten_thousand_configurations_are_summarized_in_seconds():
     truth = dataclasses.replace(CPU, models={f"m{i}": 1.0 for i in range(500)}, batches={2**i: 1.0 for i in range(10)})
     windows, energies = experiment(truth, 2, np.random.default_rng(6))
     assert len(summarize(windows, energies)) == 10_000
+
+
+def test_a_window_that_lacks_one_cards_energy_is_left_out_however_many_others_have_it():
+    """Two cards a window; one energy of the second is missing in one window: its sum would be half of the truth."""
+    windows, energies = experiment(Truth(), 4, np.random.default_rng(30))
+    second = energies.assign(device_id="GPU-2")
+    chosen = select(windows, pd.concat([energies, second.iloc[1:]], ignore_index=True))
+    assert len(chosen.rows) == len(windows) - 1 and energies["attempt"].iloc[0] not in set(chosen.rows["attempt"])
+    assert chosen.excluded[["reason", "n"]].to_numpy().tolist() == [["energy of a device is missing", 1]]
+
+
+def test_a_rejected_configuration_says_why_in_words():
+    windows, energies = experiment(Truth(quantizations={"fp16": 1.0}, window_sd=0.2), 5, np.random.default_rng(31))
+    row = summarize(windows, energies).iloc[0]
+    assert row["gate"] == "rejected" and row["reason"] == f"energy varies by {100 * row['energy_cv']:.1f} % between blocks, more than 5 %"

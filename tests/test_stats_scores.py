@@ -65,7 +65,7 @@ def test_eor_covers_the_truth_where_a_bootstrap_over_blocks_does_not():
     rng = np.random.default_rng(3)
     score = rng.binomial(100, 0.6, 4_000) / 100
     energy = log_t_interval(np.exp(rng.normal(np.log(40.0), 0.02, (4_000, 5))))
-    found = scores.score_over_cost(score, 100, energy)
+    found = scores.quotient(wilson_interval(np.asarray(score) * 100, 100), energy)
     truth = 0.6 / 40.0
     assert np.mean((found.low <= truth) & (truth <= found.high)) == pytest.approx(0.95, abs=0.012)
     blocks_only = (score / energy.high <= truth) & (truth <= score / energy.low)
@@ -85,7 +85,7 @@ def test_a_difference_of_proportions_is_newcombes_tenth(x, n, y, m):
 
 
 def test_a_score_of_zero_has_a_lower_limit_of_zero_and_an_upper_one():
-    found = scores.score_over_cost(0.0, 50, Interval(10.0, 9.0, 11.0))
+    found = scores.quotient(wilson_interval(0.0, 50), Interval(10.0, 9.0, 11.0))
     assert (float(found.value), float(found.low)) == (0.0, 0.0)
     assert 0 < float(found.high) < 0.1
 

@@ -18,7 +18,6 @@ from eai.errors import UserError
 from eai.stats import comparisons as tests
 from eai.stats import planning
 from eai.stats.comparisons import Crossover, crossover, interaction
-from eai.stats.intervals import log_t_interval
 
 STRATUM = [c for c in CONFIGURATION if c not in ("quantization", "options")]
 AS_RUN = {
@@ -192,8 +191,8 @@ def _moments(logs: pd.DataFrame) -> pd.DataFrame:
 
 def _unpaired_u(table: pd.DataFrame) -> pd.Series:
     """Systematic uncertainty of an unpaired log ratio: on one job the card's offset is common; on two cards nothing cancels."""
-    jobs = table[["first_job", "last_job", "first_job_base", "last_job_base"]]
-    one_card = jobs.nunique(axis=1) == 1
+    one_card = table["first_job"].eq(table["last_job"]) & table["first_job"].eq(table["first_job_base"])
+    one_card &= table["first_job"].eq(table["last_job_base"])
     common = (table["u_offset"] - table["u_offset_base"]).abs()
     terms = table[["u_offset", "u_offset_base", "u_gain", "u_gain_base"]].astype(float)
     apart = np.sqrt(np.log1p(terms**2).sum(axis=1))  # of logarithms, as in `summary`
@@ -470,26 +469,6 @@ def contrast(
     return table.drop(columns="n").rename(columns=renamed).assign(reference=reference)[[*CONFIGURATION, "reference", *RATIO]]
 
 
-def strategy_ratios(selection: Selection, baseline: str | None = None) -> pd.DataFrame:
-    """One row a strategy: geometric mean of its ratio to the baseline over strata, for energy, throughput and power.
-
-    The strata are the replicates: the interval says how far the mean would move over strata like these, and `n_strata` how many there were.
-    `lower` and `higher` count the strata where a direction was shown for the energy.
-    """
-    blocks = block_means(selection.rows)
-    configurations = selection.rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
-    rows = []
-    energy = compare_blocks(blocks, configurations, baseline)
-    others = {m: compare_blocks(blocks, configurations, baseline, m) for m in ("throughput_tok_s", "power_mean_w")}
-    for name, group in energy.groupby("quantization", sort=False):
-        row = {"quantization": name, "baseline": group["baseline"].iloc[0]} | _mean_ratio("energy", group)
-        for metric, table in others.items():
-            row |= _mean_ratio(metric.split("_")[0], table[table["quantization"] == name])
-        counts = {outcome: int((group["outcome"] == outcome).sum()) for outcome in ("lower", "higher", "equivalent", "inconclusive")}
-        rows.append(row | {"n_strata": int(group["ratio_to_baseline"].notna().sum())} | counts)
-    return pd.DataFrame(rows)
-
-
 def with_ratios(summary: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
     """The summary with the ratios of a comparisons table in place of its own: whatever baseline and test stood in the notebook.
 
@@ -503,10 +482,3 @@ def with_ratios(summary: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFram
     own = table["baseline"].isna()
     table["ratio_to_baseline"] = table["ratio_to_baseline"].mask(own & (table["n_blocks"] > 0), 1.0)
     return table.assign(baseline=table["baseline"].fillna(table["quantization"]))
-
-
-def _mean_ratio(name: str, table: pd.DataFrame) -> dict:
-    """Geometric mean of the ratios of the strata with its t interval over strata."""
-    values = table["ratio_to_baseline"].dropna().to_numpy(float)
-    keys = [f"{name}_ratio", f"{name}_ratio_low", f"{name}_ratio_high"]
-    return dict(zip(keys, map(float, log_t_interval(values)), strict=True)) if len(values) else dict.fromkeys(keys, np.nan)

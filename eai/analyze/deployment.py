@@ -238,20 +238,3 @@ def decisions(summary: pd.DataFrame, rng: np.random.Generator, along: str = "bat
             else:
                 rules.append(rule)
     return pd.DataFrame(rules)
-
-
-def heatmap(summary: pd.DataFrame, value: str = "energy_j_per_token", rows: str = "gpu", columns: str = "quantization") -> pd.DataFrame:
-    """The geometric mean of a positive summary column over whatever else varies, rows by columns; NaN where nothing was measured.
-
-    Only cells over the same strata are comparable: a stratum that lacks one of the cells that were measured at all is left out of all.
-    Raises UserError where no stratum is complete.
-    """
-    table = summary[summary[value].notna()]
-    others = [c for c in CONFIGURATION if c not in (rows, columns) and table[c].nunique() > 1]
-    table = table.assign(log=np.log(table[value]), stratum=table.groupby(others).ngroup() if others else 0)
-    complete = table.pivot_table(index="stratum", columns=[rows, columns], values="log").dropna()
-    if complete.empty:
-        raise UserError(f"no stratum was measured in every {rows} x {columns}", "at least one", "choose fewer levels or look at the ratios")
-    wide = np.exp(complete.mean().reset_index(name="log").pivot_table(index=rows, columns=columns, values="log"))
-    known = [c for c in strategies.STRATEGIES if c in wide.columns]
-    return wide[[*known, *(c for c in wide.columns if c not in known)]]

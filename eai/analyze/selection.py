@@ -98,7 +98,7 @@ def _words(table: pd.DataFrame, name: str) -> pd.Series:
 
 def _choose(name: str, primary: pd.DataFrame, order: tuple[str, ...], asked: str | None) -> str:
     """The value of `name` to analyze: the one asked for, or the first of `order` that a row of status ok has."""
-    present = set(primary.loc[primary["status"] == "ok", name]) or set(primary[name])
+    present = set(primary.loc[primary["status"] == "ok", name].unique()) or set(primary[name].unique())
     if asked is not None and asked not in present:
         found = ", ".join(sorted(map(str, present))) or "none"
         raise UserError(f"no usable window with {name} {asked}; found {found}", "", f"ask for another {name} or measure it")
@@ -225,7 +225,7 @@ def block_means(rows: pd.DataFrame) -> pd.DataFrame:
     holds several; NaN for a nominal window, which stands for rates of a source that states no totals. `unit_energy_j` is the
     compared cost: of an item of a task, of an output token otherwise. Per token is NaN where no token was produced.
     """
-    optional = ["cpu_time_s", "ttft_s", "memory_peak_gb", "model_bytes", "requests", "calls", "tokens_in"]
+    optional = ["cpu_time_s", "ttft_s", "memory_peak_gb", "model_bytes", "requests", "calls"]
     rows = rows.assign(**{c: np.nan for c in optional if c not in rows})
     rows = rows.assign(as_run=as_run(rows), requests=requests_of(rows))
     rows["passes"] = rows["calls"].where(rows["as_run"], 1.0).fillna(1.0).astype(float)
@@ -256,7 +256,6 @@ def block_means(rows: pd.DataFrame) -> pd.DataFrame:
     blocks["u_offset_relative"] = systematic["u_offset_j"] / sums["energy_j"]
     blocks["u_gain_relative"] = systematic["u_gain_j"] / sums["energy_j"]
     blocks["shared"] = groups["shared"].all()
-    blocks["work_in"], blocks["work_out"] = groups["tokens_in"].sum() / requests, sums["tokens_out"] / requests
     return blocks.reset_index()
 
 

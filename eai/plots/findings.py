@@ -10,6 +10,7 @@ import pandas as pd
 
 from eai.analyze.metrics import costed
 from eai.plots.style import names, percent
+from eai.stats.planning import blocks_for_ratio
 
 SHOWN_POWER = 0.8
 SURE = 0.95
@@ -119,13 +120,15 @@ def synergy(table: pd.DataFrame) -> str:
     return f"{len(known)} of {len(table)} interactions of strategy and {factor} are shown; the largest: {where}."
 
 
-def power_curves(table: pd.DataFrame, blocks: int) -> str:
-    """The saving that the blocks at hand show with a probability of 0.8; `blocks` is the number at hand."""
+def power_curves(table: pd.DataFrame, blocks: int, wanted: float = 0.97) -> str:
+    """The saving that the blocks at hand show with a probability of 0.8, and the blocks that a ratio of `wanted` needs."""
     n = min(table["n"].unique(), key=lambda each: abs(each - blocks))
-    shown = table[(table["n"] == n) & (table["power"] >= SHOWN_POWER)]
+    shown, sd_log, family = table[(table["n"] == n) & (table["power"] >= SHOWN_POWER)], table["sd_log"].iloc[0], table["family"].iloc[0]
+    needs = blocks_for_ratio(sd_log, wanted, SHOWN_POWER, int(family))
+    more = f"; {100 * (1 - wanted):.0f} % needs {needs if needs else 'more than 10,000'} blocks."
     if shown.empty:
-        return f"{n} blocks show no saving up to {percent(1 - table['ratio'].min())} with a probability of {percent(SHOWN_POWER)}."
-    return f"{n} blocks show a saving of {100 * (1 - shown['ratio'].max()):.1f} % with a probability of {percent(SHOWN_POWER)}."
+        return f"{n} blocks show no saving up to {100 * (1 - table['ratio'].min()):.0f} % with a probability of 80 %{more}"
+    return f"{n} blocks show a saving of {100 * (1 - shown['ratio'].max()):.1f} % with a probability of 80 %{more}"
 
 
 def decision_tree(rules: pd.DataFrame) -> str:
@@ -202,6 +205,15 @@ def matrix(table: pd.DataFrame) -> str:
     barred = sorted({name for text in table["left_out"] for name in str(text).split("; ") if name})
     warning = f" Not to be chosen: {'; '.join(barred)}." if barred else ""
     return (f"For the lowest energy: {_joined(clauses, 'models or tasks')}" if clauses else "Nothing may be recommended.") + warning
+
+
+def load_curve(loads: pd.DataFrame) -> str:
+    """The load with the cheapest token and the one with the fastest first token."""
+    low, fast = loads.loc[loads["energy_j_per_token"].idxmin()], loads.loc[loads["ttft_s"].idxmin()]
+    cost = interval(*(low[f"energy_j_per_token{end}"] for end in ("", "_low", "_high")), "J")
+    return (
+        f"A token is cheapest at {low['traffic']}, {cost}; the first token comes fastest at {fast['traffic']}, {number(fast['ttft_s'])} s."
+    )
 
 
 def power_traces(samples: pd.DataFrame) -> str:

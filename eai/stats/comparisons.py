@@ -238,11 +238,6 @@ def crossover(x, log_ratio, confidence: float = 0.95) -> Crossover:
     return Crossover(float(centre + distance), float(low), float(high), float(fit.slope), float(fit.pvalue), True)
 
 
-def as_scale(found: Crossover) -> Interval:
-    """The crossover on the original scale when `x` was a logarithm."""
-    return Interval(*(np.exp(v) for v in (found.x, found.low, found.high)))
-
-
 AS_GOOD_AS_NORMAL = 1e9  # degrees of freedom; the generator has no t distribution with infinitely many
 
 

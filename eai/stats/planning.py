@@ -47,11 +47,6 @@ def half_width(sd_log: float, n: int, confidence: float = CONFIDENCE) -> float:
     return float(np.expm1(t_quantile(n - 1, confidence) * sd_log / math.sqrt(n)))
 
 
-def blocks_for_half_width(sd_log: float, wanted: float, confidence: float = CONFIDENCE) -> int | None:
-    """The number of blocks whose interval has the wanted relative half-width; None if more than 10,000."""
-    return _smallest(lambda n: half_width(sd_log, n, confidence) <= wanted)
-
-
 def power(sd_log: float, n: int, ratio: float, alpha: float = ALPHA) -> float:
     """The power of the paired t test to show a true `ratio` with n blocks.
 
@@ -81,12 +76,6 @@ def detectable_score_ratio(n_items: int, score: float, correlation: float = 0.0,
     """
     z = stats.norm.isf(alpha / 2) + stats.norm.isf(1 - wanted)
     return math.exp(z * math.sqrt(2 * (1 - correlation) * (1 - score) / (score * n_items)))
-
-
-def items_for_score_ratio(score: float, ratio: float, correlation: float = 0.0, wanted: float = MIN_POWER, alpha: float = ALPHA) -> int:
-    """The number of items that show a `ratio` of two scores: the inverse of `detectable_score_ratio`."""
-    z = stats.norm.isf(alpha / 2) + stats.norm.isf(1 - wanted)
-    return math.ceil((z / math.log(ratio)) ** 2 * 2 * (1 - correlation) * (1 - score) / score)
 
 
 def stein_blocks(sd_first: float, plan: Stopping = Stopping()) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from eai.stats.intervals import CONFIDENCE, Interval, wilson_interval
+from eai.stats.intervals import CONFIDENCE, Interval
 
 FEWEST_FOR_BOOTSTRAP = 20
 
@@ -106,8 +106,3 @@ def quotient(numerator: Interval, denominator: Interval) -> Interval:
         low = np.where(zero, np.where(np.isfinite(largest), 0.0, np.nan), low)
         high = np.where(zero, largest, high)
     return Interval(np.asarray(numerator.value) / np.asarray(denominator.value), low, high)
-
-
-def score_over_cost(score, n_items, cost: Interval, confidence: float = CONFIDENCE) -> Interval:
-    """EOR or TWEOR with its interval: a score of n right-or-wrong items over a cost (energy, or energy x time) with its t interval."""
-    return quotient(wilson_interval(np.asarray(score) * np.asarray(n_items), n_items, confidence), cost)
