@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from eai import catalog, schema, strategies
-from eai.analyze.selection import NOMINAL
+from eai.analyze.selection import NOMINAL, SHARED_BLOCK
 from eai.errors import UserError
 from eai.importers import cells, mappings
 from eai.importers.mappings import NUMBERS, PARALLEL, PER, PLACES, Energy, Mapping
@@ -81,7 +81,7 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     rows["job"] = mapping.source.split(",")[0].split(" (")[0].split(";")[0] + ": " + rows["gpu"] + ", " + rows["model"]
     rows["block"] = _blocks(mappings.evaluate(mapping.block, frame, used)) if mapping.block else 1
     rows["repeat"] = rows.groupby(["job", "configuration_id", "block"]).cumcount() + 1
-    rows["flags"] = [[] for _ in range(len(rows))]
+    rows["flags"] = [[SHARED_BLOCK] if mapping.block else [] for _ in range(len(rows))]  # a named block is the same work on every card
     if energy_of is None:
         energies, unread = _energies(frame, rows, mapping, used)
     else:
