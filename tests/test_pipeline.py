@@ -34,7 +34,7 @@ NAMING = {
     "status",
     "reason",
 }
-NAMING |= {"configuration_id"}
+NAMING |= {"configuration_id", "factor"}
 """Columns that name a row."""
 
 
