@@ -6,7 +6,6 @@ ratios     forest plot of ratios to the baseline, synergy, power of the blocks, 
 decisions  Pareto front, score against energy, retention, deployment matrix in words, decision tree, framework, verdicts
 roofline   achieved flop/s under the roofs of the card
 findings   what each figure shows, in one computed sentence
-advice     predictions, rankings and shares of a bill
 """
 
 from eai.plots import findings
