@@ -190,13 +190,17 @@ def _rows(experiment: str | Path, table: str, columns: Sequence[str] | None = No
 
 
 def _frame(rows: pa.Table, table: str) -> pd.DataFrame:
-    """Rows as a data frame with every registered column of `table`: counts as whole numbers where all are, missing as NaN."""
-    frame = rows.to_pandas(use_threads=False)
+    """Rows as a data frame with every registered column of `table`: counts as whole numbers where all are, missing as NaN.
+
+    `rows` is used up, so that a large table is not in memory twice.
+    """
+    lists = {c.name: rows[c.name].to_pylist() for c in schema.TABLES[table] if c.kind == "list" and c.name in rows.column_names}
+    frame = rows.to_pandas(use_threads=False, self_destruct=True)
     for c in schema.TABLES[table]:
         if c.name not in frame:
             continue
         if c.kind == "list":
-            frame[c.name] = pd.Series(rows[c.name].to_pylist(), dtype=object, index=frame.index)
+            frame[c.name] = pd.Series(lists[c.name], dtype=object, index=frame.index)
         elif c.kind == "int" and len(frame) and frame[c.name].notna().all() and (frame[c.name] % 1 == 0).all():
             frame[c.name] = frame[c.name].astype("int64")
     return frame

@@ -313,6 +313,15 @@ def test_a_large_experiment_is_read_from_a_copy_that_follows_its_files(job, monk
     assert tables.read_windows(job.parent)["calls"].tolist() == [7, 7]
 
 
+def test_what_was_read_can_be_changed(job):
+    """A table that lies over the reader's own memory would refuse the first cell that a notebook corrects."""
+    measured(job)
+    for frame, name in ((tables.read_windows(job.parent), "duration_s"), (tables.read_energies(job.parent), "energy_j")):
+        frame.loc[0, name] = 7.0
+        frame.loc[1, "status"] = "lost"
+        assert frame.loc[0, name] == 7.0 and frame.loc[1, "status"] == "lost"
+
+
 def test_counts_that_are_fractions_stay_fractions(job):
     """Averages of others are no whole numbers, and are not made ones on the way in."""
     measured(job)
