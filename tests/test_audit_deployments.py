@@ -183,3 +183,8 @@ def test_settings_without_a_server_are_read_and_loops_end_where_they_end(evidenc
     loop = "for f in *; do\n  ./llama-cli -m m.gguf -ngl 99 -f $f\ndone\n"
     assert slugs("run.sh", loop, evidence) == {"server-reloads-model"}
     assert slugs("run.sh", "for f in *; do\n  echo $f\ndone\nllama-cli -m m.gguf -ngl 99", evidence) == set()
+
+
+def test_a_variable_made_of_another_is_followed(evidence):
+    script = "TYPE=float32\nexport DTYPE=${TYPE}\nvllm serve m --dtype $DTYPE\n"
+    assert found("run.sh", script, evidence) == [("server-fp32", 3)]

@@ -437,3 +437,10 @@ def test_a_data_type_that_callers_choose_is_an_option(evidence):
 )
 def test_what_reading_public_packages_taught(text, found, evidence):
     assert seen(HEAD + text, evidence) == found
+
+
+@pytest.mark.parametrize(("count", "missed"), [("len(t.split())", 25), ("int(len(t.split()) * 1.2)", 10), ("len(t.split()) / 0.75", 0)])
+def test_words_for_tokens_err_by_the_rule_of_thumb(count, missed, evidence):
+    """0.75 words a token: without a factor a quarter of the tokens is missed, with 1.2 a tenth, with 4/3 none."""
+    waste = found(HEAD + f"num_tokens = {count}\n", evidence)[0].waste
+    assert waste.value == pytest.approx(missed, abs=1e-9) and waste.unit == "% of the figure" and waste.low <= waste.value <= waste.high
