@@ -9,18 +9,7 @@ from typing import Any
 import numpy as np
 
 from eai.advise.bill import bill
-from eai.advise.evidence import (
-    KEYS,
-    Accuracy,
-    Cost,
-    accuracy,
-    canonical,
-    cost_or_reason,
-    measure_command,
-    rows,
-    session_spread,
-    shape,
-)
+from eai.advise.evidence import KEYS, Accuracy, Cost, accuracy, canonical, cost_or_reason, measure_command, rows, session_spread, shape
 from eai.advise.optimize import STRATEGIES
 from eai.advise.request import Configuration, Request, cannot_run, fits, memory, require_fit
 from eai.errors import UserError

@@ -13,16 +13,7 @@ import numpy as np
 
 from eai.advise.bill import EMBODIED, HOURS_A_YEAR, LIFETIME, Work, bill, card_hour, work
 from eai.advise.capacity import Curve, Service, replicas, serve
-from eai.advise.evidence import (
-    Accuracy,
-    Cost,
-    accuracy,
-    costs,
-    idle_w,
-    measure_command,
-    scaled,
-    session_spread,
-)
+from eai.advise.evidence import Accuracy, Cost, accuracy, costs, idle_w, measure_command, scaled, session_spread
 from eai.advise.launch import launch, verify
 from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, memory, require_fit, runs
 from eai.errors import UserError
