@@ -212,3 +212,9 @@ def test_options_are_named_only_where_they_tell_two_series_apart():
     assert [name for name, _ in style.series(table)] == ["arithmetic", "generate"]
     loads = table.assign(task="generate", options=['{"load":"closed:1"}', '{"load":"closed:4"}'] * 2)
     assert [name for name, _ in style.series(loads)] == ["load closed:1", "load closed:4"]
+
+
+def test_the_finding_of_the_ratios_counts_every_outcome(tables):
+    said = plots.findings.forest(tables[1])
+    counts = tables[1]["outcome"].value_counts()
+    assert said.startswith("Of 4 comparisons with fp16: 2 lower") and "1 not testable" in said and counts["not_testable"] == 1

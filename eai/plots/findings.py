@@ -15,6 +15,7 @@ from eai.stats.planning import blocks_for_ratio
 SHOWN_POWER = 0.8
 SURE = 0.95
 MOST_CLAUSES = 3
+SAID = {"lower": "lower", "higher": "higher", "equivalent": "equal", "inconclusive": "not decided", "not_testable": "not testable"}
 A_UNIT = {"token": "a token", "item": "an item"}
 
 
@@ -73,7 +74,7 @@ def forest(comparisons: pd.DataFrame) -> str:
     known = comparisons.assign(name=names(comparisons))
     known = known[known["outcome"].isin(["lower", "higher"])]
     baseline = " or ".join(sorted(set(comparisons["baseline"])))
-    decided = ", ".join(f"{counts[o]} {w}" for o, w in {"lower": "lower", "higher": "higher", "equivalent": "equal"}.items() if o in counts)
+    decided = ", ".join(f"{counts[o]} {w}" for o, w in SAID.items() if o in counts)
     if known.empty:
         return f"None of {len(comparisons)} comparisons with {baseline} shows a difference{f' ({decided})' if decided else ''}."
     row = known.loc[np.log(known["ratio_to_baseline"]).abs().idxmax()]
