@@ -5,8 +5,9 @@
 `audit_cases.txt` was written from the list of what the audit promises, before its rules were read, and split into halves by a seeded
 shuffle inside each topic: the development half was used to mend the rules. The held-out half was audited once before anything was mended
 for it (that number stands in LOG.md); since then it is a regression check, no estimate. A case counts as found if a rule of its topic
-hits, at any severity. The cases from `compose-1` on imitate the shapes of public deployments, endpoints and power monitors; their author knew
-the rules, and they too were audited once before anything was mended for them. Cases of the topic `clean` hold nothing to find. A case opens with a line `=== name file topic half`; `# %%` separates the cells of a notebook.
+hits, at any severity. The cases from `compose-1` on imitate the shapes of public deployments, endpoints and power monitors; their author
+knew the rules, and they too were audited once before anything was mended for them. Cases of the topic `clean` hold nothing to find. A
+case opens with a line `=== name file topic half`; `# %%` separates the cells of a notebook.
 """
 
 import argparse
