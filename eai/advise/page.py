@@ -11,6 +11,8 @@ from typing import Any
 from eai.quantity import Quantity
 
 MOST_LINES = 10
+SMALLEST = 1e-6
+"""Below it a person reads nothing from the digits."""
 
 
 def plain(value: float | None, digits: int = 3) -> str:
@@ -19,10 +21,12 @@ def plain(value: float | None, digits: int = 3) -> str:
         return "-"
     if value == 0:
         return "0"
+    if abs(value) < SMALLEST:
+        return f"< {SMALLEST:.6f}"
     rounded = float(f"{value:.{digits}g}")
     places = digits - 1 - math.floor(math.log10(abs(rounded)))
     text = f"{rounded:,.{max(places, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text and abs(value) < 1 else text
+    return text.rstrip("0").rstrip(".") if "." in text and (abs(value) < 1 or rounded.is_integer()) else text
 
 
 def count(n: float | None) -> str:
