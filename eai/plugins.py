@@ -2,6 +2,7 @@
 
 eai.commands   functions that add commands to the command line
 eai.systems    modules of what can be measured besides a model in this process: require, resolve_gpu, meter, facts, System
+eai.reports    modules that write an experiment's report: export
 eai.engines    modules that run the jobs of a sweep: Options, require, gpus, run, outlook
 """
 
@@ -37,3 +38,8 @@ def server() -> ModuleType:
 def engine() -> ModuleType:
     """The engine that runs several jobs, here or on a cluster (eai.cluster.engine)."""
     return plug_in("eai.engines", "snakemake")
+
+
+def report() -> ModuleType:
+    """What writes the report and talk of an experiment (eai.report.publishing)."""
+    return plug_in("eai.reports", "report")

@@ -103,12 +103,10 @@ def _analyze(sweep: Sweep, experiment: Path, folder: Path, say: Say | None, is_s
 
 def _report(experiment: Path, folder: Path, say: Say | None) -> None:
     """Report and talk of the experiment; one that has no usable window yet has none."""
-    from eai.report.publishing import export
-
     if say:
         say("report and talk")
     try:
-        export(str(experiment), folder)
+        plugins.report().export(str(experiment), folder)
     except UserError as error:
         if say:
             say(f"no report: {error}")

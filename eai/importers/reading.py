@@ -19,6 +19,7 @@ from eai.errors import UserError
 
 DELIMITERS = ",;\t|"
 KINDS = ".csv, .tsv, .txt, .md, .json, .jsonl or .parquet"
+ROWS_A_BLOCK = 50_000
 BLOCK_BYTES = 64 << 20
 MOST_BAD_LINES = 1_000
 MLLOG = ":::MLLOG "
@@ -201,16 +202,15 @@ class BadRows:
     blank: list[int] = field(default_factory=list)
     first: tuple[int, int] | None = None
 
-    def __call__(self, row) -> str:
-        """What pyarrow calls for such a row; always `skip`."""
-        if not row.text.strip():
-            self.blank.append(row.number)
-            return "skip"
-        self.widths[row.actual_columns] += 1
-        self.first = self.first or (row.number, row.actual_columns)
-        if len(self.lines) < MOST_BAD_LINES and row.number is not None:
-            self.lines.append(row.number)
-        return "skip"
+    def note(self, number: int, width: int, is_blank: bool) -> None:
+        """Take down a row of `width` cells on line `number` of the file."""
+        if is_blank:
+            self.blank.append(number)
+            return
+        self.widths[width] += 1
+        self.first = self.first or (number, width)
+        if len(self.lines) < MOST_BAD_LINES:
+            self.lines.append(number)
 
     def numbers(self, first: int, rows: int) -> np.ndarray:
         """File lines of `rows` good rows, the first of which is good row number `first` (0-based)."""
@@ -223,28 +223,60 @@ class BadRows:
 def csv_blocks(path: Path, layout: Layout, bad: BadRows) -> Iterator:
     """The file in Arrow batches of text columns, cells without spaces around them; rows of another width go to `bad`.
 
-    Raises UserError for what is no CSV.
+    Arrow reads until it meets such a row; from there Python's csv module does. (Arrow could call `bad` itself, but a thread of its own
+    would free that function while the interpreter ends, and abort.) Raises UserError for what is no CSV.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import csv as arrow_csv
 
-    names = layout.names
+    names, good = layout.names, 0
     read = arrow_csv.ReadOptions(
         column_names=names, skip_rows=layout.line, block_size=BLOCK_BYTES, encoding=layout.encoding, use_threads=False
     )
-    parse = arrow_csv.ParseOptions(
-        delimiter=layout.delimiter, invalid_row_handler=bad, newlines_in_values=True, ignore_empty_lines=len(names) == 1
-    )
+    parse = arrow_csv.ParseOptions(delimiter=layout.delimiter, newlines_in_values=True, ignore_empty_lines=len(names) == 1)
     convert = arrow_csv.ConvertOptions(column_types={n: pa.string() for n in names}, strings_can_be_null=False)
     try:
         with arrow_csv.open_csv(path, read, parse, convert) as reader:
             for batch in reader:
+                good += batch.num_rows
                 yield pa.RecordBatch.from_arrays([pc.utf8_trim_whitespace(column) for column in batch.columns], names=names)
     except pa.ArrowInvalid as error:
-        if "Empty CSV" in str(error) or "no rows" in str(error).lower():
+        text = str(error)
+        if "Empty CSV" in text or "no rows" in text.lower():
             return
-        raise UserError(f"{path}: {str(error).splitlines()[0]}", "a CSV table", "repair that line") from None
+        if "columns, got" not in text:
+            raise UserError(f"{path}: {text.splitlines()[0]}", "a CSV table", "repair that line") from None
+        for rows in _ragged_rows(path, layout, bad, good):
+            columns = zip(*rows, strict=True)
+            yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], names=names)
+
+
+def _ragged_rows(path: Path, layout: Layout, bad: BadRows, skip: int) -> Iterator[list[list[str]]]:
+    """Blocks of rows of the header's width, without the first `skip` of them; every other row goes to `bad`."""
+    names, rows, seen = layout.names, [], 0
+    with path.open(encoding="utf-8-sig" if layout.encoding == "utf8" else layout.encoding, newline="", errors="replace") as file:
+        for _ in range(layout.line):
+            next(file)
+        reader = csv.reader(file, delimiter=layout.delimiter)
+        try:
+            for row in reader:
+                number = layout.line + reader.line_num
+                if not row and len(names) == 1:
+                    continue
+                if len(row) != len(names):
+                    bad.note(number, len(row), is_blank=not any(cell.strip() for cell in row) and len(row) <= 1)
+                    continue
+                seen += 1
+                if seen > skip:
+                    rows.append([cell.strip() for cell in row])
+                if len(rows) == ROWS_A_BLOCK:
+                    yield rows
+                    rows = []
+        except csv.Error as error:
+            raise UserError(f"{path}, line {layout.line + reader.line_num}: {error}", "a CSV table", "repair that line") from None
+    if rows:
+        yield rows
 
 
 def read_tables(files: Sequence[str | Path], rows: str = "") -> pd.DataFrame:
