@@ -3,6 +3,23 @@
 import math
 from dataclasses import asdict, dataclass, fields
 
+SMALLEST = 1e-6
+"""Below it a person reads nothing from the digits."""
+
+
+def plain(value: float | None, digits: int = 3) -> str:
+    """A number in plain digits: `6,260`, `0.0123`, a dash for what is not known; never an exponent."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0"
+    if abs(value) < SMALLEST:
+        return f"< {SMALLEST:.6f}"
+    rounded = float(f"{value:.{digits}g}")
+    places = digits - 1 - math.floor(math.log10(abs(rounded)))
+    text = f"{rounded:,.{max(places, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text and (abs(value) < 1 or rounded.is_integer()) else text
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -44,13 +61,16 @@ class Quantity:
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
 
     def __format__(self, spec: str) -> str:
-        """`12.3 [11.9, 12.7] J`; `spec` applies to each of the three numbers."""
-        spec = spec or ".4g"
+        """`12.3 [11.9, 12.7] J` in plain digits; a `spec` applies to each of the three numbers."""
+
+        def digits(number: float) -> str:
+            return format(number, spec) if spec else plain(number, 4)
+
         if self.value is None or not math.isfinite(self.value):
             return "not measured"
-        text = format(self.value, spec)
+        text = digits(self.value)
         if self.low is not None:
-            text += f" [{self.low:{spec}}, {self.high:{spec}}]"
+            text += f" [{digits(self.low)}, {digits(self.high)}]"
         return f"{text} {self.unit}".rstrip()
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eai.errors import UserError
-from eai.quantity import Quantity
+from eai.quantity import Quantity, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,10 +111,10 @@ def amount(energy: Quantity) -> str:
         return "not measured"
 
     def digits(value: float) -> str:
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else plain(value)
 
     ends = "" if energy.low is None else f" [{digits(energy.low)} to {digits(energy.high)}]"
-    return f"{digits(energy.value)} {energy.unit}{ends}" + (f" = {energy.value / 3600:.4g} Wh" if energy.unit == "J" else "")
+    return f"{digits(energy.value)} {energy.unit}{ends}" + (f" = {plain(energy.value / 3600, 4)} Wh" if energy.unit == "J" else "")
 
 
 def findings_text(findings: pd.DataFrame, verdicts: Iterable[str]) -> str:

@@ -651,7 +651,7 @@ def _context_words(h: Hypothesis, f: Figures) -> list[str]:
     """Memory, utilisation, limit and temperature, where they were given."""
     found = []
     if f.memory_gb is not None and h.memory_gb is not None:
-        found.append(f"memory {f.memory_gb:.3g} GB, computed for this cause: {h.memory_gb:.3g} GB")
+        found.append(f"memory {plain(f.memory_gb)} GB, computed for this cause: {plain(h.memory_gb)} GB")
     if f.utilization_pct is not None:
         found.append(f"utilisation {f.utilization_pct:.0f} %")
     if f.power_limit_w is not None and f.mean_power_w is not None:

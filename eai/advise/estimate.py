@@ -11,7 +11,7 @@ from eai.advise.launch import launch
 from eai.advise.optimize import label, recommended, search
 from eai.advise.request import Configuration, Request, require_fit
 from eai.errors import UserError
-from eai.quantity import Quantity
+from eai.quantity import Quantity, plain
 from eai.site import DRAWS, J_PER_KWH, NORMAL_95, SEED, interval
 from eai.site import bill as electricity
 
@@ -140,8 +140,8 @@ def _better(r: Request, now: Cost):
         return (
             chosen,
             (
-                f"{text}: {chosen.work.boards} card(s), {chosen.service.in_flight:.3g} "
-                f"requests in flight on average, p95 {chosen.service.latency_p95_s:.3g} s"
+                f"{text}: {chosen.work.boards} card(s), {plain(chosen.service.in_flight)} "
+                f"requests in flight on average, p95 {plain(chosen.service.latency_p95_s)} s"
             ),
         )
     wait = (

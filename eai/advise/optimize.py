@@ -17,7 +17,7 @@ from eai.advise.evidence import Accuracy, Cost, accuracy, costs, idle_w, measure
 from eai.advise.launch import launch, verify
 from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, memory, require_fit, runs
 from eai.errors import UserError
-from eai.quantity import Quantity
+from eai.quantity import Quantity, plain
 from eai.site import DRAWS, HOURS_A_MONTH, NORMAL_95, SEED
 
 STRATEGIES = {
@@ -386,7 +386,7 @@ def _barred(p: Plan, r: Request) -> str:
                 else (p.cost.itl_s.value if name == "itl_p95_s" else _alone(c, p.cost, r, name))
             )
             limit = getattr(r, name)
-            return f"{_SAID[name]} is {seen:.3g} s, more than {limit:g} s"
+            return f"{_SAID[name]} is {plain(seen)} s, more than {limit:g} s"
     if r.min_accuracy is not None and p.quality.retained is not None and p.quality.retained.value < r.min_accuracy:
         return p.quality.note
     boards = p.work.boards
@@ -504,7 +504,7 @@ def near_misses(plans: tuple[Plan, ...], chosen: Plan | None, r: Request) -> lis
             saved = 1 - p.objective / chosen.objective
             found.append(
                 f"{label(p.configuration, r)} saves {saved:.0%} and meets {getattr(r, name):g} "
-                f"s with probability {p.p_all:.0%} (expected {seen:.3g} s)"
+                f"s with probability {p.p_all:.0%} (expected {plain(seen)} s)"
             )
     return found[:3]
 

@@ -4,29 +4,13 @@ Numbers a person reads: two or three digits, thousands apart, one unit for a val
 """
 
 import html
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from eai.quantity import Quantity
+from eai.quantity import plain as plain
 
 MOST_LINES = 10
-SMALLEST = 1e-6
-"""Below it a person reads nothing from the digits."""
-
-
-def plain(value: float | None, digits: int = 3) -> str:
-    """A number in plain digits: `6,260`, `0.0123`, a dash for what is not known; never an exponent."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    if value == 0:
-        return "0"
-    if abs(value) < SMALLEST:
-        return f"< {SMALLEST:.6f}"
-    rounded = float(f"{value:.{digits}g}")
-    places = digits - 1 - math.floor(math.log10(abs(rounded)))
-    text = f"{rounded:,.{max(places, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text and (abs(value) < 1 or rounded.is_integer()) else text
 
 
 def count(n: float | None) -> str:
