@@ -205,6 +205,8 @@ def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an 
     contradictions, notes = store.check(experiment)
     windows, mismatches = replay(tables.read_windows(experiment), tables.read_energies(experiment), tables.read_samples(experiment))
     mismatches = contradictions + mismatches
+    if not windows:
+        notes = [*notes, "NO ENERGY WAS DERIVED AGAIN: no window here has raw readings (imported, or none was measured)"]
     answer = {"experiment": str(tables.experiment_dir(experiment)), "windows": windows, "mismatches": mismatches, "notes": notes}
     emit(answer, as_json, terminal.mismatches_text(answer))
     if mismatches:

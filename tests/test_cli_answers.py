@@ -39,7 +39,15 @@ def test_replay_of_the_sample(eai):
 def test_claims(eai):
     code, out, _ = eai("claims", "--json")
     answer = json.loads(out)
-    assert code == 0 and set(answer["counts"]) <= {"consistent", "inconsistent", "reproduced", "contradicted", "mixed", "not decided", "untested"}
+    assert code == 0 and set(answer["counts"]) <= {
+        "consistent",
+        "inconsistent",
+        "reproduced",
+        "contradicted",
+        "mixed",
+        "not decided",
+        "untested",
+    }
     assert set(answer["claims"][0]) >= {"id", "source", "claim", "verdict", "reason", "stated", "computed", "rows"}
     assert sum(answer["counts"].values()) == len(answer["claims"])
 

@@ -32,7 +32,7 @@ def check(
     every: All = False,
     as_json: Json = False,
 ) -> None:
-    """The general checks on any table of results. Exit 1 if something in it contradicts itself."""
+    """The general checks on any table of results. Exit 1 if something in it contradicts itself, 2 if nothing could be checked."""
     from eai import tables
     from eai.claims import foreign, screen
 
@@ -41,6 +41,11 @@ def check(
     emit(answer, as_json, "" if as_json else screen.everything(found) if every else screen.findings(found))
     if (found["verdict"] == "inconsistent").any():
         raise typer.Exit(1)
+    if not found["verdict"].isin(("consistent", "not decided")).any():
+        typer.echo(
+            f"eai: nothing could be checked in {table}; expected columns that bear on each other; name them with --mapping.", err=True
+        )
+        raise typer.Exit(2)
 
 
 def add_to(app: typer.Typer) -> None:

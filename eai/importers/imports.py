@@ -284,7 +284,7 @@ def guess(files: tuple[Path, ...]) -> str:
             energies.append({"column": column, "unit": unit, "boundary": "gpu", "basis": "measured", "per": per, "words": ""})
         elif ours in mappings.PLACES or ours in mappings.OURS:
             columns.setdefault(ours, column)
-        elif windows.may_be_factor(column, frame[column]):
+        elif windows.role_of(column, frame[column], frame[column].astype(str)) == "factor":
             options[column.lower().replace(" ", "_")] = column
         else:
             left.append(column)

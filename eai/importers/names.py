@@ -67,6 +67,10 @@ _WORDS = {
     "avg_power_w": "power_w",
     "power_mean_w": "power_w",
     "mean_power_w": "power_w",
+    **dict.fromkeys(
+        ("w", "watt", "watts", "avg_power", "mean_power", "average_power_w", "average_power", "power_draw_w", "avg_w"), "power_w"
+    ),
+    **dict.fromkeys(("tps", "tokens_s", "tok_per_s", "throughput_tokens_s", "throughput_tokens_per_s"), "throughput_tok_s"),
     "time_s": "duration_s",
     "runtime_s": "duration_s",
     "inference_time_s": "duration_s",
@@ -131,7 +135,8 @@ def our_column(column: str) -> tuple[str, float]:
         text, unit = text.rsplit("_", 1)
     name = our_name(text)
     if unit.lower() in _UNITS:
-        name = our_name(f"{name}_{_UNITS[unit.lower()]}")
+        suffix = _UNITS[unit.lower()]
+        name = name if name.endswith(f"_{suffix}") else our_name(f"{name}_{suffix}")
     elif unit:
         return _with_unit(name, unit)
     return CONVERSIONS.get(name, (name, 1.0))

@@ -517,7 +517,7 @@ def _unpooled(frame: pd.DataFrame, rows: pd.DataFrame, used: set, mapping: Mappi
         text = frame[column].astype(str)[usable]
         varies = text.groupby(group[usable]).nunique()
         if (varies > 1).any():
-            kind = _may_be(name, frame[column][usable], text)
+            kind = role_of(name, frame[column][usable], text)
             if kind == "factor":
                 at = varies.idxmax()
                 shown = ", ".join(list(dict.fromkeys(text[group[usable] == at].str.slice(0, 25)))[:3])
@@ -535,7 +535,7 @@ def _unpooled(frame: pd.DataFrame, rows: pd.DataFrame, used: set, mapping: Mappi
         )
 
 
-def _may_be(name: str, column: pd.Series, text: pd.Series) -> str:
+def role_of(name: str, column: pd.Series, text: pd.Series) -> str:
     """What a column that differs within a configuration may be: `factor`, `run` or `measurement`."""
     low = name.lower()
     numbers = cells.floats(column)

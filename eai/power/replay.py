@@ -39,7 +39,7 @@ def replay(windows: pd.DataFrame, energies: pd.DataFrame, samples: pd.DataFrame)
         stored.setdefault(row["attempt"], []).append(row)
     done, mismatches = 0, []
     for window in windows.to_dict("records"):
-        if window["status"] not in METER_STATUSES or not window.get("meter_spec"):
+        if window["status"] not in METER_STATUSES or not isinstance(window.get("meter_spec"), str):  # imported: nothing was read here
             continue
         attempt = window["attempt"]
         if attempt not in blocks:

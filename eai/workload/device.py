@@ -105,9 +105,11 @@ def free_gb(device: str) -> float | None:
 # A CPU has no peak in the catalog, because the host decides it. What a large square product and a large copy reach on the threads of
 # the measured process is a roof that was seen, and no kernel of the model can be expected to beat it by much.
 
-SIDE = 1024
+SIDES = (256, 512, 1024)
 COPY_BYTES = 256 * 2**20
 BEST_OF = 5
+LONGEST_S = 0.1
+"""Of one product: a processor without instructions for a number type needs seconds for a large one, and its roof shows in a small one too."""
 
 
 def processor_roofs() -> dict:
@@ -118,31 +120,36 @@ def processor_roofs() -> dict:
     """
     import torch
 
-    flops = 2 * SIDE**3
     products = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-    seconds = {name: _product_s(kind) for name, kind in products.items()}
+    found = {name: _product_flop_s(kind) for name, kind in products.items()}
     source = torch.zeros(COPY_BYTES, dtype=torch.uint8)
     target = torch.empty_like(source)
     copy_s = _best_s(lambda: target.copy_(source))
     return {
-        "peak_flop_s": {name: flops / s for name, s in seconds.items() if s is not None},
+        "peak_flop_s": {name: flop_s for name, flop_s in found.items() if flop_s is not None},
         "bandwidth_byte_s": 2 * COPY_BYTES / copy_s,
         "threads": torch.get_num_threads(),
-        "how": f"best of {BEST_OF}: product of {SIDE} x {SIDE}, copy of {COPY_BYTES / 1e6:.0f} MB (read and write counted)",
+        "how": f"best of {BEST_OF}: square products up to {SIDES[-1]} x {SIDES[-1]} that take at most {LONGEST_S:g} s, "
+        f"copy of {COPY_BYTES / 1e6:.0f} MB (read and write counted)",
     }
 
 
-def _product_s(kind) -> float | None:
-    """The shortest time of a square product in a number type [s], None where this processor has none."""
+def _product_flop_s(kind) -> float | None:
+    """Flop/s of the largest square product of SIDES that is expected to take at most LONGEST_S, None where this processor has none."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
-    a, b = (torch.randint(-3, 4, (SIDE, SIDE), generator=generator).to(kind) for _ in range(2))
     product = torch._int_mm if kind == torch.int8 else torch.matmul
-    try:
-        return _best_s(lambda: product(a, b))
-    except RuntimeError:
-        return None
+    best = None
+    for side in SIDES:
+        if best is not None and 2 * side**3 / best > LONGEST_S:
+            break
+        generator = torch.Generator().manual_seed(0)
+        a, b = (torch.randint(-3, 4, (side, side), generator=generator).to(kind) for _ in range(2))
+        try:
+            best = 2 * side**3 / _best_s(lambda a=a, b=b: product(a, b))
+        except RuntimeError:
+            return None
+    return best
 
 
 def _best_s(work: Callable[[], object]) -> float:
