@@ -109,7 +109,7 @@ SIDES = (256, 512, 1024)
 COPY_BYTES = 256 * 2**20
 BEST_OF = 5
 LONGEST_S = 0.1
-"""Of one product: a processor without instructions for a number type needs seconds for a large one, and its roof shows in a small one too."""
+"""Of one product: a processor without instructions for a number type needs seconds for a large one; its roof shows in a small one too."""
 
 
 def processor_roofs() -> dict:
