@@ -37,6 +37,7 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
             "accuracy": better.quality.to_json(),
             "launch": launch(better.configuration),
         }
+    dropped = better is not None and better.configuration.quantization != r.now.quantization
     unsure = [] if quality.acceptable else [f"accuracy {quality.status}: {quality.note}"]
     exact = ["your figure carries no interval: its own uncertainty is not in the result"] if now.basis == "given" else []
     return {
@@ -46,6 +47,7 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         "savings": savings(r, now, better) if better else None,
         "levers": levers(r, now, better.configuration, better.cost) if better else [],
         "optimized_note": why,
+        "not_proposed": r.now.quantization if better and dropped and not quality.acceptable else None,
         "shares": shares(r, now),
         "break_even": break_even(r, r.now, *other) if other else None,
         "assumptions": [*r.assumptions, *(f.assumption() for f in r.site.factors), *_accounting()],

@@ -96,7 +96,7 @@ def optimize(r: Request) -> dict[str, Any]:
         "monthly": bill(r, chosen.configuration, chosen.cost, chosen.work) if chosen else None,
         "capacity": capacity(chosen, r) if chosen and chosen.service else None,
         "launch": launch(chosen.configuration) if chosen else None,
-        "verify": verify(chosen.configuration, chosen.cost) if chosen else None,
+        "verify": verify(chosen.configuration, costs([chosen.configuration])[0][0] or chosen.cost) if chosen else None,
         "ranking": ranking,
         "excluded": list(found.excluded),
         "near_misses": near_misses(found.plans, chosen, r),

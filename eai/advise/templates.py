@@ -102,7 +102,9 @@ def _optimize(a: dict) -> Page:
         page.commands.append(Section("Start it", (), a["launch"]))
         v = a["verify"]
         expected = ", ".join(quantity(v["expected"][k]) for k in ("throughput_tok_s", "power_w", "energy_j_per_1k_tok"))
-        page.commands.append(Section("Verify it", (f"expected: {expected} per 1000 tokens", v["conclude"]), v["command"]))
+        page.commands.append(
+            Section("Verify it", (f"expected in this test, all slots busy: {expected} per 1000 tokens", v["conclude"]), v["command"])
+        )
     page.add("Why", [a["why"]])
     if chosen:
         _behind_optimize(page, a, chosen)
@@ -250,7 +252,8 @@ def _month_lines(b: dict) -> list[str]:
         f"idle {quantity(b['idle']['energy_kwh'])}, {_money(b['idle']['cost_usd'])}" if b["idle"]["energy_kwh"]["value"] else "",
         f"{cards['number']} card(s), {quantity(cards['hours'])} of work, {_money(cards['usd'])} ({cards['how']})",
         f"made of that: {quantity(b['embodied_kg'], 'kg CO2e')} embodied in the cards",
-        f"in all {quantity(b['total_usd'])}, {quantity(b['usd_per_million_tokens'])} per million tokens",
+        f"{'in all' if b['cards']['usd'] else 'electricity alone (what the cards cost is not known)'} "
+        f"{quantity(b['total_usd'])}, {quantity(b['usd_per_million_tokens'])} per million tokens",
     ]
     return [line for line in lines if line]
 
@@ -334,6 +337,8 @@ def _estimate(a: dict) -> Page:
         page.answer.append(
             f"Better: {_name(then['configuration'])}: {quantity(then['energy_kwh'])}, {_money(then['cost_usd'])}" + _cards(then) + "."
         )
+        if a.get("not_proposed"):
+            page.answer.append(f"{a['not_proposed']} is not proposed: no accuracy of it on this model is known.")
         share = save["energy_fraction"]
         ends = f" [{percent(share['low'])} to {percent(share['high'])}]" if share["low"] is not None else ""
         page.answer.append(
@@ -372,7 +377,7 @@ def _estimate(a: dict) -> Page:
                     quantity(b["carbon_kg"]),
                     plain(idle["energy_kwh"]["value"]) if idle else "-",
                     str(b["cards"]["number"] or "-"),
-                    bare(b.get("total_usd")) if b.get("total_usd") else "-",
+                    bare(b.get("total_usd")) if b.get("total_usd") and b["cards"]["usd"] else "-",
                     bare(b.get("usd_per_million_tokens")) if b.get("usd_per_million_tokens") else "-",
                     quantity(b["energy_j_per_request"]),
                     b["basis"],

@@ -17,6 +17,7 @@ from eai.power.meter import JointMeter, Meter
 from eai.power.nvml import NvmlMeter
 from eai.power.rapl import RaplMeter
 from eai.power.window import Window, best_meter, window
+from eai.quantity import plain
 
 NOT_FOUND, NOT_ALLOWED = 127, 126
 """Exit codes of a shell for a command that does not exist, or may not be run."""
@@ -163,7 +164,7 @@ class Gauge:
         }
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.energy_j:,.0f} J = {self.energy_j / 3600:.4g} Wh{' (estimated)' if self.estimated else ''}"
+        return f"{self.key}: {self.energy_j:,.0f} J = {plain(self.energy_j / 3600)} Wh{' (estimated)' if self.estimated else ''}"
 
     def take(self, t_s: float, power_w: float | None = None, counter_j: float | None = None) -> None:
         """One more reading: of power [W], integrated by the trapezoid, or of a counter [J], whose difference is the mean power since."""
@@ -289,5 +290,5 @@ def table_of(gauges: list[Gauge], seconds: float):
     for g in gauges:
         now, low, high = ("-" if v is None or v == float("inf") else f"{v:,.1f}" for v in (g.power_w, g.low_w, g.high_w))
         label = f"{g.key}  {g.name}" + ("  (estimated)" if g.estimated else "")
-        table.add_row(label, now, low, high, f"{g.energy_j:,.0f}", f"{g.energy_j / 3600:.4g}")
+        table.add_row(label, now, low, high, f"{g.energy_j:,.0f}", plain(g.energy_j / 3600))
     return table
