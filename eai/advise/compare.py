@@ -188,7 +188,13 @@ def _chosen(table: list[dict], r: Request) -> dict | None:
 def recommendation(table: list[dict], chosen: dict | None) -> str:
     """The recommended strategy with its reasons, and what an unknown accuracy keeps out."""
     if chosen is None:
-        return "none: no strategy has a known accuracy"
+        if not table:
+            return "nothing runs here: see what was left out"
+        first = table[0]
+        return (
+            f"no format that fits has a known accuracy here. By energy alone {first['quantization']} comes first "
+            f"(lowest with probability {first['p_best']:.0%}); score it on your task before you choose it"
+        )
     text = (
         f"{chosen['quantization']}: rank {chosen['rank']} of {len(table)} in energy "
         f"(lowest with probability {chosen['p_best']:.0%}), {chosen['accuracy']['note']}"

@@ -93,7 +93,7 @@ def _optimize(a: dict) -> Page:
         "kWh / month",
         "cards USD / month",
         "limits met",
-        "best",
+        "best of all",
         "accuracy",
         "basis",
     )
