@@ -18,7 +18,7 @@ def plain(value: float | None, digits: int = 3) -> str:
     rounded = float(f"{value:.{digits}g}")
     places = digits - 1 - math.floor(math.log10(abs(rounded)))
     text = f"{rounded:,.{max(places, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text and (abs(value) < 1 or rounded.is_integer()) else text
+    return text.rstrip("0").rstrip(".") if "." in text and abs(value) < 1 else text
 
 
 @dataclass(frozen=True)

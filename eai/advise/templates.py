@@ -60,7 +60,9 @@ def _assumed(page: Page, a: dict, but: tuple[str, ...] = ()) -> None:
     for x in a.get("assumptions", []):
         if x["name"].startswith(but or ("\0",)):
             continue
-        value = plain(x["value"], 6) if isinstance(x["value"], int | float) else x["value"]
+        value = x["value"]
+        if isinstance(value, int | float):
+            value = count(value) if float(value).is_integer() else plain(value, 6)
         ends = f" [{plain(x['low'])} to {plain(x['high'])}]" if x.get("low") is not None and x["low"] != x["high"] else ""
         lines.append(f"{x['name'].replace('_', ' ')} = {value}{(' ' + x['unit']) if x.get('unit') else ''}{ends}: {x['reason']}")
     page.add("Assumptions", lines)
