@@ -64,7 +64,8 @@ class Quantity:
         """`12.3 [11.9, 12.7] J` in plain digits; a `spec` applies to each of the three numbers."""
 
         def digits(number: float) -> str:
-            return format(number, spec) if spec else plain(number, 4)
+            text = format(number, spec) if spec else plain(number, 4)
+            return text.rstrip("0").rstrip(".") if "." in text and not spec else text
 
         if self.value is None or not math.isfinite(self.value):
             return "not measured"
