@@ -170,6 +170,10 @@ def setup(facts: Facts, t: Words) -> list[Section]:
 def job_lines(job: dict, t: Words) -> list[str]:
     """Machine, software and meter of a job; of one that drove a server the software is the client's."""
     machine, versions = job.get("machine", {}), job.get("versions", {})
+    if not machine:  # imported: what the source says of its energies stands in its own words
+        said = [f"{boundary}: {words}" for boundary, words in (job.get("basis_words") or {}).items() if words]
+        unknown = t("No provenance was recorded: machine and software are unknown.")
+        return [unknown, *([t("Recorded with the data: {lines}.", lines="; ".join(said))] if said else [])]
     known = [f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "bitsandbytes") if versions.get(name)]
     gpu = f", {job['gpu']}" if job.get("gpu", "cpu") != "cpu" else ""
     software = "Software of the client, not of the server: {versions}." if job.get("server") else "Software: {versions}."
