@@ -59,7 +59,7 @@ def test_parameters_of_the_notebooks_readme_are_the_sweeps():
 
 def test_make_targets_named_in_the_documents_exist():
     makefile = (ROOT / "Makefile").read_text()
-    named = set(re.findall(r"\bmake ([a-z]+)\b", README + (ROOT / "CONTRIBUTING.md").read_text()))
+    named = set(re.findall(r"[`\n]make ([a-z]+)\b", README + (ROOT / "CONTRIBUTING.md").read_text()))
     assert named and all(re.search(rf"^{target}:", makefile, re.M) for target in named), named
 
 
