@@ -72,15 +72,20 @@ class FakeServer:
 
     async def _main(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        self._slots = asyncio.Semaphore(self.behaviour.slots)
+        self._slots, self._writers = asyncio.Semaphore(self.behaviour.slots), set()
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         self._ready.set()
         await self._over.wait()
         server.close()
+        for _ in range(5):  # a connection may still arrive, and one that the loop leaves open warns when it is collected
+            for writer in list(self._writers):
+                writer.transport.abort()
+            await asyncio.sleep(0.01)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request a connection, whatever it promised."""
+        self._writers.add(writer)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
@@ -94,6 +99,7 @@ class FakeServer:
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client went away
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def _answer(self, path: str, headers: dict, body: dict) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from eai import paths
+from eai import paths, settings, tables
 from eai.errors import UserError
 
 
@@ -37,7 +37,7 @@ def parameters_of(name: str) -> dict[str, str]:
 
 
 def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
-    """Raise UserError if the notebook has no parameter of one of these names."""
+    """Raise UserError if the notebook has no parameter of one of these names, or a value would stop it at once."""
     known = parameters_of(name)
     for key in parameters:
         if key not in known:
@@ -45,6 +45,10 @@ def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
             raise UserError(
                 f"notebook {name} has no parameter '{key}'", f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else ""
             )
+    if name == "measure":
+        settings.sweep(**parameters)
+    elif name in ("analyze", "compare", "plot") and "experiment" in parameters:
+        tables.job_dirs(parameters["experiment"])
 
 
 def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callable[[str], None] | None = None) -> Path:

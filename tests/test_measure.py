@@ -106,7 +106,7 @@ def test_a_failure_that_may_be_gone_is_tried_again_but_not_an_oom(sweep, monkeyp
 def test_too_long_for_the_context_is_a_row(sweep):
     windows = tables.read_windows(measure.run(sweep(blocks=1, batch_sizes=[1], input_tokens=[8, 300]), lambda line: None))
     assert dict(windows.groupby("input_tokens")["status"].first()) == {8: "ok", 300: "failed"}
-    assert windows.loc[windows["input_tokens"] == 300, "reason"].str.contains("at most 256").all()
+    assert windows.loc[windows["input_tokens"] == 300, "reason"].str.contains("exceed the model.s context of 256").all()
 
 
 def test_another_protocol_in_the_same_folder_is_refused(sweep):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eai import notebooks, paths, report, tables
+from eai import __version__, notebooks, paths, report, tables
 from eai.errors import UserError
 from eai.report import facts, figures, gallery, pages, publishing, sections, study, talk
 from eai.report.pages import Words, number
@@ -258,7 +258,7 @@ def test_pages_stand_alone_and_say_date_version_commit_and_machine(exported):
         outside = [a for _, a in Elements(files[kind]).tags if re.match(r"(https?:)?//", a.get("src", "") + a.get("href", ""))]
         assert not outside and 'lang="zh"' in files[kind]
     for kind in ("html", "markdown", "slides", "script", "cheat_sheet", "latex"):
-        assert all(word in files[kind] for word in ("2026-11-22", "AMD EPYC", "5e8d33ff", "eai 0.1.0")), kind
+        assert all(word in files[kind] for word in ("2026-11-22", "AMD EPYC", "5e8d33ff", f"eai {__version__}")), kind
     assert files["slides"].count("5e8d33ff") >= 7 and files["slides"].count("<section") == 7
     folder = Path(exported["files"]["markdown"]).parent
     pictures = re.findall(r"!\[.*?\]\((.+?)\)", files["markdown"])

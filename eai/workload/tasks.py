@@ -324,7 +324,7 @@ class Passes:
         return duration_s
 
     def scored(self) -> list[dict]:
-        """One row an item of the last pass: task, item, metric, score, target, answer, tokens_in, tokens_out, words.
+        """One row an item of the last pass: task, item, metric, score, target, answer, tokens_in, tokens_out, words, items.
 
         Greedy answers are the same in every pass. `score` is a fraction; of a text it is its negative log likelihood [nats] over `words`.
         """
@@ -351,7 +351,7 @@ class Passes:
             row = {"task": self._card.name, "item": f"{name}/{number}" if self._card.harness else doc["id"]}
             row |= _judged(task, doc, responses, self._card.metric)
             tokens_in, tokens_out = (sum(column) for column in zip(*counts, strict=True))
-            rows.append(row | {"tokens_in": tokens_in, "tokens_out": tokens_out})
+            rows.append(row | {"tokens_in": tokens_in, "tokens_out": tokens_out, "items": None})
         return rows
 
     def _tokens(self) -> list[tuple[int, int]]:
