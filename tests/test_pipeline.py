@@ -282,10 +282,17 @@ def test_a_misspelt_parameter_is_refused_and_named(tmp_path):
 
 
 def test_a_users_error_inside_a_notebook_stays_one_line(tmp_path):
-    with pytest.raises(UserError, match="no windows") as caught:
-        notebooks.execute("analyze", {"experiment": str(tmp_path / "nothing")}, tmp_path)
+    with pytest.raises(UserError, match="no usable window with boundary moon") as caught:
+        notebooks.execute("analyze", {"experiment": "sample", "boundary": "moon"}, tmp_path)
     assert "\n" not in str(caught.value)
     assert (tmp_path / "analyze.ipynb").exists()
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("analyze", {"experiment": "no-such-run"}), ("measure", {"blocks": 0})])
+def test_what_would_stop_at_once_starts_no_kernel(tmp_path, name, parameters):
+    with pytest.raises(UserError, match="no windows|blocks = 0"):
+        notebooks.execute(name, parameters, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_error_names_the_executed_notebook(tmp_path):
