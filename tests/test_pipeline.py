@@ -290,7 +290,7 @@ def test_a_users_error_inside_a_notebook_stays_one_line(tmp_path):
 
 @pytest.mark.parametrize(("name", "parameters"), [("analyze", {"experiment": "no-such-run"}), ("measure", {"blocks": 0})])
 def test_what_would_stop_at_once_starts_no_kernel(tmp_path, name, parameters):
-    with pytest.raises(UserError, match="no windows|blocks = 0"):
+    with pytest.raises(UserError, match=r"no windows|blocks = 0"):
         notebooks.execute(name, parameters, tmp_path)
     assert not list(tmp_path.iterdir())
 
