@@ -7,7 +7,6 @@ is remembered as one digest: the notebook, its parameters, the package's source 
 import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from typing import Any
 
 from eai import catalog, jobs, lease, paths, plugins, tables
 from eai.errors import UserError
-from eai.inputs import too_long
 from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
 from eai.settings import EMBEDDED_MODEL, Sweep
@@ -134,7 +132,7 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
     left = [job for job in planned if not job.is_done]
     _agree(sweep, planned, options)
     for folder in (experiment, figures):
-        require_writable(folder)
+        tables.require_writable(folder)
     if experiment in figures.parents:
         require_own(experiment)
     _same_sweep(sweep, planned, experiment)
@@ -193,24 +191,6 @@ def _agree(sweep: Sweep, planned: Sequence[Job], options: Any) -> None:
         )
 
 
-def require_writable(folder: Path) -> None:
-    """Raises UserError if `folder` cannot be written or made; nothing is made."""
-    if too_long(str(folder)):
-        raise UserError(f"cannot write to {str(folder)[:60]}...: the name is too long", "at most 255 characters a folder", "choose another")
-    place = folder
-    while not place.exists():
-        place = place.parent
-    why = "is not a folder" if not place.is_dir() else ""
-    if not why and os.statvfs(place).f_flag & os.ST_RDONLY:
-        why = "lies on a read-only file system"
-    if not why and os.statvfs(place).f_blocks == 0:
-        why = "is no place for files"
-    if not why and not os.access(place, os.W_OK | os.X_OK):
-        why = "is read-only"
-    if why:
-        raise UserError(f"cannot write to {folder}: {place} {why}", "a writable folder", "choose another with --out")
-
-
 def require_own(folder: Path) -> None:
     """Raises UserError for a folder in use that no run wrote to: results do not go between somebody's other files.
 
@@ -220,13 +200,6 @@ def require_own(folder: Path) -> None:
     others = sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml")) if folder.is_dir() else []
     if others and not any(any(folder.glob(pattern)) for pattern in ours):
         raise UserError(f"{folder} holds other files ({others[0]})", "a new or empty folder, or an experiment's", "choose another --out")
-
-
-def require_new(folder: Path) -> None:
-    """Raises UserError for a folder that cannot be written, or that holds anything but a sweep.yaml: nothing is mixed with an import."""
-    require_writable(folder)
-    if folder.is_dir() and (others := sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml"))):
-        raise UserError(f"{folder} holds {others[0]} already", "a new name, or an empty folder", "choose another --out")
 
 
 def require_space(folder: Path, left: Sequence[Job]) -> None:

@@ -8,15 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from eai import notebooks, paths, plugins, tables
+from eai import notebooks, paths, plugins, tables, taskcards
 from eai import plan as preflight
 from eai.errors import UserError
 from eai.inputs import too_long
 from eai.lease import NotHere
 from eai.plan import Failure, Freshness, Job, named_gpus, plan
+from eai.quantity import plain
 from eai.settings import Sweep
+from eai.terminal import table_text
 
 STEPS = ("analyze", "compare", "plot")
+BUSY_SHARE = 0.9
+"""Of a thread's time: one that computes all along has more than this on a quiet machine."""
 Say = Callable[[str], None]
 
 
@@ -152,44 +156,67 @@ def _line(job: Job) -> str:
 
 
 def human_summary(result: dict) -> str:
-    """The end of a run for a terminal: the table, where everything lies, and every job that failed with its notebook."""
-    parts = [human_table(result["experiment"])] if result["rows"] else []
+    """The end of a run for a terminal: the table, its doubts, where everything lies, and every job that failed with its notebook."""
+    parts = [human_table(result["experiment"]), *_doubts(result["experiment"])] if result["rows"] else []
     for failure in result.get("failed", []):
         parts.append(f"failed: {failure['job']}: {failure['error']}\n  read on in {failure['notebook']}")
     return "\n".join([*parts, f"executed notebooks and figures: {result['figures']}"])
 
 
 def human_table(experiment: str | Path) -> str:
-    """The summary of an experiment for a terminal: strategy, batch or load, cost, throughput, score, perplexity, ratio, gate, basis."""
+    """The summary of an experiment for a terminal, a table a task: what tells its rows apart, energy a token or item, score or perplexity,
+    throughput, ratio to the baseline, gate, and blocks and basis where they differ."""
     summary = tables.read_result(experiment, "summary")
-    estimated = (summary["basis"] == "estimated").all()
-    cost, item = ("J/token (estimated)", "J/item (estimated)") if estimated else ("J/token", "J/item")
-    tasks = summary["input_tokens"].eq(0)
-    perplexity = "word perplexity" if "word_perplexity" in summary and summary["word_perplexity"].notna().any() else ""
-    loads = summary["options"].map(lambda options: json.loads(options).get("load"))
+    options = pd.DataFrame([json.loads(each) for each in summary["options"]], index=summary.index)
+    summary = summary.join(options[[c for c in options if c not in (*summary, "limit", "fewshot", "version")]].astype(object))
+    return "\n".join(_task_table(str(task), rows) for task, rows in summary.groupby("task", sort=False))
 
-    def interval(row: pd.Series, name: str, digits: str) -> str:
-        if pd.isna(row[name]):
-            return "-"
-        text = format(row[name], digits)
-        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-        return text if pd.isna(low) else f"{text} [{low:{digits}}, {high:{digits}}]"
 
-    shown = pd.DataFrame(
-        {
-            **{name: summary[name] for name in ("gpu", "model") if summary[name].nunique() > 1},
-            "strategy": summary["quantization"],
-            **({"task": summary["task"]} if tasks.any() else {}),
-            **({"load": loads} if loads.notna().any() else {"batch": summary["batch_size"]}),
-            cost: [interval(r, "energy_j_per_token", ".3g") for _, r in summary.iterrows()],
-            **({item: [interval(r, "energy_j_per_request", ".3g") for _, r in summary.iterrows()]} if tasks.any() else {}),
-            **({"score": [interval(r, "score", ".2f") for _, r in summary.iterrows()]} if summary["score"].notna().any() else {}),
-            **({perplexity: [interval(r, "word_perplexity", ".2f") for _, r in summary.iterrows()]} if perplexity else {}),
-            "tok/s": [interval(r, "throughput_tok_s", ".1f") for _, r in summary.iterrows()],
-            "ratio to baseline": [interval(r, "ratio_to_baseline", ".2f") for _, r in summary.iterrows()],
-            "gate": summary["gate"],
-            "n": summary["n_blocks"],
-            "basis": summary["basis"],
-        }
-    )
-    return shown.to_string(index=False)
+def _task_table(task: str, rows: pd.DataFrame) -> str:
+    """The table of one task."""
+    known = set(tables.schema.CONFIGURATION) | {c.name for c in tables.schema.SUMMARY}
+    factors = ["gpu", "model", "quantization", *(c for c in rows if c not in known), "batch_size", "input_tokens", "output_tokens"]
+    shown = [c for c in factors if c == "quantization" or rows[c].nunique(dropna=False) > 1]
+    names = {
+        "quantization": "strategy",
+        "batch_size": "batch",
+        "input_tokens": "tokens in",
+        "output_tokens": "tokens out",
+        "server": "engine",
+    }
+    energy, unit = ("energy_j_per_token", "J/token") if task == taskcards.GENERATE else ("energy_j_per_request", "J/item")
+    figures = {energy: unit, "score": "score", "word_perplexity": "word perplexity"}
+    figures |= ({"throughput_tok_s": "tokens/s"} if task == taskcards.GENERATE else {}) | {"ratio_to_baseline": "ratio"}
+
+    def cell(row: pd.Series, name: str) -> str:
+        ends = [row.get(f"{name}_{end}", float("nan")) for end in ("low", "high")]
+        interval = "" if pd.isna(ends[0]) else f" [{plain(ends[0])}, {plain(ends[1])}]"
+        return plain(row[name]) + interval
+
+    table = pd.DataFrame({names.get(c, c): rows[c].map(lambda v: "-" if pd.isna(v) else str(v).rpartition("/")[2]) for c in shown})
+    for name, head in figures.items():
+        if name in rows and rows[name].notna().any():
+            table[head] = [cell(row, name) for _, row in rows.iterrows()]
+    table["gate"], same = rows["gate"], []
+    for name, said in (("n_blocks", "n = {} blocks"), ("basis", "energy {}")):
+        if rows[name].nunique() == 1:
+            same.append(said.format(rows[name].iloc[0]))
+        else:
+            table[name] = rows[name].astype(str)
+    return table_text(table, f"{task}: {', '.join([*same, '95 % intervals'])}")
+
+
+def _doubts(experiment: str | Path) -> list[str]:
+    """Why rows are not `ok`, and whether other work had the processor while they were measured."""
+    summary, windows = tables.read_result(experiment, "summary"), tables.read_windows(experiment)
+    rejected = summary.loc[summary["gate"] == "rejected", "reason"].astype(object).fillna("its blocks differ too much")
+    found = [f"rejected: {len(rejected)} of {len(summary)} rows; the first: {rejected.iloc[0]}"] if len(rejected) else []
+    threads = {line["settings"].get("threads") for line in tables.read_provenance(experiment) if "settings" in line}
+    share = windows.loc[windows["gpu"].eq("cpu") & windows["status"].eq("ok"), "cpu_threads_busy"].dropna()
+    if threads == {1} and len(share) and (waited := (share < BUSY_SHARE)).any():
+        less, median = f"{100 * BUSY_SHARE:.0f} %", f"{100 * share[waited].median():.0f} %"
+        found.append(
+            f"busy machine: in {waited.sum()} of {len(share)} windows the work had its thread for less than {less} of the time (median of "
+            f"these {median}); other programs had the rest. Stop them and measure again under another name"
+        )
+    return found

@@ -29,6 +29,7 @@ from pyarrow import compute
 
 from eai import paths, schema
 from eai.errors import UserError
+from eai.inputs import too_long
 
 DICTIONARY_MARK = "<!-- generated from data/schema.csv by `make dictionary` -->"
 
@@ -274,19 +275,29 @@ def read_provenance(experiment: str | Path) -> list[dict]:
     return [line for job in job_dirs(experiment) for line in read_jsonl(job / "provenance.jsonl")]
 
 
+def require_writable(folder: Path) -> None:
+    """Raises UserError if `folder` cannot be written or made; nothing is made."""
+    if too_long(str(folder)):
+        raise UserError(f"cannot write to {str(folder)[:60]}...: the name is too long", "at most 255 characters a folder", "choose another")
+    place = folder
+    while not place.exists():
+        place = place.parent
+    why = "is not a folder" if not place.is_dir() else ""
+    if not why and os.statvfs(place).f_flag & os.ST_RDONLY:
+        why = "lies on a read-only file system"
+    if not why and os.statvfs(place).f_blocks == 0:
+        why = "is no place for files"
+    if not why and not os.access(place, os.W_OK | os.X_OK):
+        why = "is read-only"
+    if why:
+        raise UserError(f"cannot write to {folder}: {place} {why}", "a writable folder", "choose another with --out")
+
+
 def require_new(folder: Path) -> None:
     """Raises UserError for a folder that is a link, cannot be written, or holds anything but a sweep.yaml: an import mixes with nothing."""
     if folder.is_symlink():
         raise UserError(f"{folder} is a symbolic link", "a new folder", "name the folder itself")
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UserError(
-            f"cannot write to {folder}: {place} is {'read-only' if place.is_dir() else 'a file'}",
-            "a writable folder",
-            "choose another --out",
-        )
+    require_writable(folder)
     if folder.is_dir() and (others := sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml"))):
         raise UserError(f"{folder} holds {others[0]} already", "a new name, or an empty folder", "choose another --out")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import metadata
@@ -50,6 +52,35 @@ def _plain(value: object) -> object:
 def records(frame: pd.DataFrame) -> list[dict]:
     """The rows of a data frame, with None for what is missing."""
     return json.loads(frame.to_json(orient="records"))
+
+
+def table_text(table: pd.DataFrame, title: str = "") -> str:
+    """A table of texts as wide as the terminal; where that is narrow, intervals stand below their estimates. A file has whole lines."""
+    import io
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else 400
+    cells = [list(map(str, row)) for row in table.itertuples(index=False)]
+    widths = [max(map(len, column)) for column in zip(map(str, table), *cells, strict=True)]
+    if sum(widths) + 2 * len(widths) > width:
+        cells = [[cell.replace(" [", "\n[") for cell in row] for row in cells]
+    made = Table(
+        *map(str, table),
+        box=box.SIMPLE_HEAD,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for row in cells:
+        made.add_row(*row)
+    out = io.StringIO()
+    Console(file=out, width=width, color_system="auto" if sys.stdout.isatty() else None, highlight=False, markup=False).print(made)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def pairs(given: list[str] | None) -> dict[str, object]:

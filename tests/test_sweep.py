@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import jobs, runs, settings
+from eai import jobs, runs, settings, tables
 from eai import plan as preflight
 from eai.cluster import engine, slurm
 from eai.cluster.engine import Options
@@ -200,9 +200,23 @@ def test_a_folder_of_somebodys_other_files(scratch):
 
 def test_the_table_shows_the_perplexity_of_texts(scratch):
     """A text has no score; its perplexity stands beside the scores of the other tasks."""
-    columns = ["gpu", "model", "quantization", "task", "batch_size", "input_tokens", "options", "gate", "n_blocks", "basis"]
+    columns = [
+        "gpu",
+        "model",
+        "quantization",
+        "task",
+        "batch_size",
+        "input_tokens",
+        "output_tokens",
+        "options",
+        "gate",
+        "n_blocks",
+        "basis",
+    ]
     names = ["energy_j_per_token", "energy_j_per_request", "throughput_tok_s", "ratio_to_baseline"]
-    frame = pd.DataFrame([["cpu", "m", "fp32", task, 1, 0, "{}", "", 3, "measured"] for task in ("texts", "arithmetic")], columns=columns)
+    frame = pd.DataFrame(
+        [["cpu", "m", "fp32", task, 1, 0, 0, "{}", "ok", 3, "measured"] for task in ("texts", "arithmetic")], columns=columns
+    )
     frame = frame.assign(**dict.fromkeys(names, 1.0), score=[None, 0.25])
     scored, texts = scratch / "scored", scratch / "texts"
     for folder, more in (
@@ -211,9 +225,33 @@ def test_the_table_shows_the_perplexity_of_texts(scratch):
     ):
         folder.mkdir()
         frame.assign(**more).to_csv(folder / "summary.csv", index=False)
-    shown = runs.human_table(str(texts)).splitlines()
-    assert "word perplexity" in shown[0] and "21.50 [20.00, 23.00]" in shown[1] and "21.50" not in shown[2]
+    perplexities, scores = runs.human_table(str(texts)).split("arithmetic: ")
+    assert "word perplexity" in perplexities and "21.5 [20.0, 23.0]" in perplexities and "score" not in perplexities
+    assert "0.25" in scores and "21.5" not in scores
     assert "perplexity" not in runs.human_table(str(scored))
+
+
+@pytest.mark.parametrize(("experiment", "factor"), [("serving-cpu", "engine"), ("offline-tasks-cpu", "tokens out"), ("sample", "batch")])
+@pytest.mark.parametrize("columns", [80, 200])
+def test_no_row_of_the_table_can_be_taken_for_another(experiment, factor, columns, monkeypatch):
+    """Recorded experiments that vary the server, the length or the batch: the table says which row is which, and fits."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = runs.human_table(experiment)
+    assert factor in text and max(map(len, text.splitlines())) <= columns
+    if columns == 200:
+        for table in text.split("intervals\n\n")[1:]:
+            head, _, *rows = [line for line in table.splitlines() if "  " in line or "──" in line]
+            names = [row[: head.index("J/")] for row in rows if " " in row.strip()]
+            assert len(names) > 2 and len(set(names)) == len(names)
+
+
+def test_a_busy_machine_is_named():
+    """The recorded tasks ran beside other work: 186 of 210 windows had their thread for less than nine tenths of the time."""
+    windows = tables.read_windows("offline-tasks-cpu")
+    waited = (windows["cpu_threads_busy"] < 0.9).sum()
+    text = runs.human_summary({"experiment": "offline-tasks-cpu", "rows": 42, "figures": "f"})
+    assert f"busy machine: in {waited} of {len(windows)} windows" in text and "rejected: 22 of 42 rows" in text
+    assert "busy machine" not in runs.human_summary({"experiment": "sample", "rows": 20, "figures": "f"})
 
 
 def test_a_full_disk(scratch, monkeypatch):
