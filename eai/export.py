@@ -35,7 +35,6 @@ _CONTEXT = {
     **{term: f"cr:{term}" for term in _TERMS},
 }
 """The terms of Croissant 1.0 as its specification maps them."""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def load(experiment: str | Path) -> dict[str, pd.DataFrame]:
@@ -79,16 +78,6 @@ def export(experiment: str, to: str, out: Path, licence: str = "") -> dict:
     return {"experiment": name, "format": to, "out": str(out), "files": files, "tables": {k: len(v) for k, v in found.items()}}
 
 
-def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with text cells that a spreadsheet would run as a formula put behind an apostrophe (CWE-1236)."""
-
-    def plain(cell: object) -> object:
-        return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
-
-    text = [column for column in frame if frame[column].dtype == object or isinstance(frame[column].dtype, pd.StringDtype)]
-    return frame.assign(**{column: frame[column].map(plain) for column in text})
-
-
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     """Lists as JSON text: a CSV cell or a typed column holds no list."""
     lists = [c for c in frame if frame[c].map(lambda cell: isinstance(cell, list)).any()]
@@ -102,7 +91,7 @@ def _parquet(found: dict[str, pd.DataFrame], out: Path, name: str, licence: str)
 
 def _csv(found: dict[str, pd.DataFrame], out: Path, name: str, licence: str) -> None:
     for table, frame in found.items():
-        without_formulas(_flat(frame)).to_csv(out / f"{table}.csv", index=False, float_format="%.10g")
+        tables.without_formulas(_flat(frame)).to_csv(out / f"{table}.csv", index=False, float_format="%.10g")
 
 
 def _about(found: dict[str, pd.DataFrame], name: str) -> str:

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eai import catalog, provenance, tables
-from eai.errors import UserError
+from eai import provenance, tables
 from eai.power.meter import Meter
-from eai.power.simulated import is_simulated
 from eai.settings import Configuration, Sweep
-from eai.workload import device
 
 # The seeded random order in which a job's windows are measured.
 #
@@ -70,33 +67,6 @@ NOT_AGAIN = "EAI_NOT_AGAIN"
 def slug(text: str) -> str:
     """The text as part of a folder name: lower case, everything but letters, digits, dot and dash turned into dashes."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
-
-
-def resolve_gpu(asked: str) -> str:
-    """The catalog slug of the gpu to measure on: `auto` is the first visible card, else cpu.
-
-    Raises UserError if a card was asked for that is not the one that is here.
-    """
-    if asked == "cpu" or is_simulated(asked):
-        return asked
-    name = device.cuda_name()
-    if name is None:
-        if asked == "auto":
-            return "cpu"
-        raise UserError(
-            f"gpu '{asked}' was asked for but torch sees no CUDA device", "a CUDA device", "run `eai doctor`, or set gpus to cpu"
-        )
-    try:
-        here = catalog.gpu(name).slug
-    except UserError:
-        here = slug(name)
-    if asked != "auto" and here != asked and catalog.gpu(asked).slug != here:
-        raise UserError(
-            f"gpu '{asked}' was asked for but the card here is {name} ('{here}')",
-            "the card that is here",
-            "set gpus to auto or choose it with CUDA_VISIBLE_DEVICES",
-        )
-    return here
 
 
 def device_mark(gpu: str, meter: Meter) -> str:

@@ -351,9 +351,13 @@ def _write_lines(frame: pd.DataFrame, path: Path) -> None:
 _FORMULA = re.compile(r"^'?[=+\-@\t\r]")
 
 
-def _neutral(value: object) -> object:
-    """Text that a spreadsheet would run as a formula, with an apostrophe before it; anything else as it is."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an apostrophe before texts that a spreadsheet would run as a formula (CWE-1236)."""
+
+    def neutral(value: object) -> object:
+        return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+    return frame.assign(**{c: frame[c].map(neutral) for c in frame.select_dtypes(exclude="number")})
 
 
 def results_dir(experiment: str | Path, results: str | Path = "") -> Path:
@@ -375,8 +379,7 @@ def write_result(experiment: str | Path, name: str, frame: pd.DataFrame, results
     Where the committed table says the same, that one stands and no copy is kept: a copy would outlive the next release of the data.
     """
     path, beside = results_dir(experiment, results) / f"{name}.csv", experiment_dir(experiment) / f"{name}.csv"
-    words = frame.select_dtypes(exclude="number").columns
-    text = frame.assign(**{c: frame[c].map(_neutral) for c in words}).to_csv(index=False, float_format="%.10g")
+    text = without_formulas(frame).to_csv(index=False, float_format="%.10g")
     if path != beside and not results and beside.exists() and beside.read_text(encoding="utf-8") == text:
         path.unlink(missing_ok=True)
         return beside

@@ -67,7 +67,7 @@ def test_mlflow_holds_one_run_a_configuration(eai, tmp_path):
 
 def test_no_cell_of_a_csv_is_a_formula():
     frame = pd.DataFrame({"gpu": ["=1+1", "a100", "@x", None], "x": [-1.0, 2.0, 3.0, 4.0]})
-    found = export.without_formulas(frame)
+    found = tables.without_formulas(frame)
     assert found["gpu"].tolist()[:3] == ["'=1+1", "a100", "'@x"] and found["x"].tolist() == [-1.0, 2.0, 3.0, 4.0]
 
 

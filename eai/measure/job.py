@@ -17,7 +17,6 @@ from eai.jobs import (
     job_order,
     marks,
     resolve_experiment,
-    resolve_gpu,
     slug,
 )
 from eai.measure import simulation
@@ -69,7 +68,7 @@ def run(sweep: Sweep, say: Say = print) -> Path:
         for model in sweep.models:
             if not _told_finished(experiment, sweep, asked, model, say):
                 with lease.take("cpu" if sweep.server else asked, partial(marks, experiment, model=model), say) as card:
-                    gpu = plugins.server().resolve_gpu(sweep) if sweep.server else resolve_gpu(asked)
+                    gpu = plugins.server().resolve_gpu(sweep) if sweep.server else card.gpu
                     if not _told_finished(experiment, sweep, gpu, model, say):
                         _require_model(sweep, gpu, model)
                         _require_card(card)
