@@ -76,7 +76,7 @@ def run(
         return emit(plan, as_json, "\n".join(plan["lines"]))
     result = runs.run(sweep, folder, say, options)
     if not as_json:
-        typer.echo(runs.human_summary(result))
+        typer.echo(terminal.folded(runs.human_summary(result)))
     typer.echo(json.dumps(result))
     if set(result["status_counts"]) != {"ok"} or "failed" in result:
         raise typer.Exit(1)
@@ -158,7 +158,7 @@ def measure(
     if as_json:
         emit(answer, True, "")
     else:
-        typer.echo(terminal.measured_text(answer), err=True)
+        typer.echo(terminal.folded(terminal.measured_text(answer)), err=True)
     raise typer.Exit(code)
 
 

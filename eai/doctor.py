@@ -93,7 +93,8 @@ def to_text(report: dict) -> str:
         lines.append(f"  {'yes' if meter['usable'] else 'no ':<4}{meter['name']:<10}{meter['basis']:<11}{meter['why']}")
         if meter["usable"] and meter["interval_10s"]:
             true, within = _percent(meter["interval_10s"]), _percent(meter["within_card_10s"])
-            lines.append(f"{'':<16}a 10 s window, 95 %: {true} of the true energy, {within} within one device")
+            ratios = f"two windows of one device compare to {within}" if meter["basis"] == "measured" else "ratios are ratios of CPU time"
+            lines.append(f"{'':<16}a 10 s window, 95 %: {true} of the true energy; {ratios}")
         if meter["do"]:
             lines.append(f"{'':<16}-> {meter['do']}")
     for card in report["probed"]:

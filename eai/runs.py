@@ -210,7 +210,8 @@ def _doubts(experiment: str | Path) -> list[str]:
     """Why rows are not `ok`, and whether other work had the processor while they were measured."""
     summary, windows = tables.read_result(experiment, "summary"), tables.read_windows(experiment)
     rejected = summary.loc[summary["gate"] == "rejected", "reason"].astype(object).fillna("its blocks differ too much")
-    found = [f"rejected: {len(rejected)} of {len(summary)} rows; the first: {rejected.iloc[0]}"] if len(rejected) else []
+    several = f"; the first of {rejected.nunique()} reasons" if rejected.nunique() > 1 else ""
+    found = [f"rejected: {len(rejected)} of {len(summary)} rows{several}: {rejected.iloc[0]}"] if len(rejected) else []
     threads = {line["settings"].get("threads") for line in tables.read_provenance(experiment) if "settings" in line}
     share = windows.loc[windows["gpu"].eq("cpu") & windows["status"].eq("ok"), "cpu_threads_busy"].dropna()
     if threads == {1} and len(share) and (waited := (share < BUSY_SHARE)).any():

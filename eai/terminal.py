@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from importlib.metadata import metadata
 from typing import TYPE_CHECKING, Annotated
@@ -41,7 +42,28 @@ def say(line: str) -> None:
 
 def emit(document: dict, as_json: bool, text: str) -> None:
     """The answer on stdout: one JSON document, or text for a person."""
-    typer.echo(json.dumps(document, default=_plain) if as_json else text)
+    typer.echo(json.dumps(document, default=_plain) if as_json else folded(text))
+
+
+def width() -> int | None:
+    """Columns of the terminal that a person looks at; None where the output goes into a file or another program."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+
+
+def folded(text: str) -> str:
+    """The text with lines that are wider than the terminal continued below, indented by two more."""
+    if (columns := width()) is None:
+        return text
+
+    def fold(line: str) -> str:
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        return (
+            line
+            if len(line) <= columns
+            else textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        )
+
+    return "\n".join(map(fold, text.splitlines()))
 
 
 def _plain(value: object) -> object:
@@ -62,10 +84,10 @@ def table_text(table: pd.DataFrame, title: str = "") -> str:
     from rich.console import Console
     from rich.table import Table
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else 400
+    columns = width() or 400
     cells = [list(map(str, row)) for row in table.itertuples(index=False)]
     widths = [max(map(len, column)) for column in zip(map(str, table), *cells, strict=True)]
-    if sum(widths) + 2 * len(widths) > width:
+    if sum(widths) + 2 * len(widths) > columns:
         cells = [[cell.replace(" [", "\n[") for cell in row] for row in cells]
     made = Table(
         *map(str, table),
@@ -79,7 +101,7 @@ def table_text(table: pd.DataFrame, title: str = "") -> str:
     for row in cells:
         made.add_row(*row)
     out = io.StringIO()
-    Console(file=out, width=width, color_system="auto" if sys.stdout.isatty() else None, highlight=False, markup=False).print(made)
+    Console(file=out, width=columns, color_system="auto" if sys.stdout.isatty() else None, highlight=False, markup=False).print(made)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 

@@ -53,3 +53,12 @@ def test_findings_show_only_the_verdicts_asked_for_and_count_all():
 def test_mismatches():
     answer = {"windows": 2, "mismatches": [{"attempt": "ab", "what": "energy_j", "stored": 1.0, "derived": 2.0}]}
     assert "2 windows" in terminal.mismatches_text(answer) and "stored 1.0, derived 2.0" in terminal.mismatches_text(answer)
+
+
+def test_long_lines_fold_where_a_person_looks_and_nowhere_else(eai, monkeypatch):
+    """At 80 columns every line of doctor fits and no word is lost; in a file lines stay whole."""
+    _, piped, _ = eai("doctor")
+    monkeypatch.setenv("COLUMNS", "80")
+    _, narrow, _ = eai("doctor")
+    assert max(map(len, narrow.splitlines())) <= 80 < max(map(len, piped.splitlines()))
+    assert [w for w in narrow.split() if w.isalpha()] == [w for w in piped.split() if w.isalpha()]
