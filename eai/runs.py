@@ -19,6 +19,7 @@ from eai.settings import Sweep
 from eai.terminal import table_text
 
 STEPS = ("analyze", "compare", "plot")
+MOST_REASONS = 3
 BUSY_SHARE = 0.9
 """Of a thread's time: one that computes all along has more than this on a quiet machine."""
 Say = Callable[[str], None]
@@ -210,8 +211,9 @@ def _doubts(experiment: str | Path) -> list[str]:
     """Why rows are not `ok`, and whether other work had the processor while they were measured."""
     summary, windows = tables.read_result(experiment, "summary"), tables.read_windows(experiment)
     rejected = summary.loc[summary["gate"] == "rejected", "reason"].astype(object).fillna("its blocks differ too much")
-    several = f"; the first of {rejected.nunique()} reasons" if rejected.nunique() > 1 else ""
-    found = [f"rejected: {len(rejected)} of {len(summary)} rows{several}: {rejected.iloc[0]}"] if len(rejected) else []
+    reasons = rejected.value_counts()
+    found = [f"rejected: {n} of {len(summary)} rows: {reason}" for reason, n in reasons[:MOST_REASONS].items()]
+    found += [f"  and {len(reasons) - MOST_REASONS} more reasons, in summary.csv"] if len(reasons) > MOST_REASONS else []
     threads = {line["settings"].get("threads") for line in tables.read_provenance(experiment) if "settings" in line}
     share = windows.loc[windows["gpu"].eq("cpu") & windows["status"].eq("ok"), "cpu_threads_busy"].dropna()
     if threads == {1} and len(share) and (waited := (share < BUSY_SHARE)).any():

@@ -68,7 +68,7 @@ def test_run_prints_the_table_then_one_json_line_and_exits_1_if_partial(tiny_mod
     assert result["status_counts"] == {"ok": 2, "unsupported": 2}
     assert set(result) == {"experiment", "rows", "figures", "seconds", "status_counts"}
     assert "energy estimated" in table[0] and any("fp32" in line for line in table)
-    assert any(line.startswith("rejected: 1 of 2 rows: ") and "tf32 needs a CUDA device" in line for line in table), table[-3:]
+    assert any(line.startswith("rejected: ") and "tf32 needs a CUDA device" in line for line in table), table[-3:]
     again = eai("run", tmp_path / "s.yaml", "--out", tmp_path / "out", "--json")
     assert json.loads(again.stdout)["status_counts"] == result["status_counts"]
 
