@@ -5,7 +5,7 @@
 power       meters, windows, power logs: joules          workload    models, generation, tasks: what runs
 measure     the protocol: warm-up, windows -> rows       jobs lease store   a job's windows, its card, its rows on disk
 stats       intervals, tests, planning                   analyze plots      tables from windows, figures from tables
-settings inputs every parameter, YAML read one way; schema tables paths   columns, and the only reader and writer of data/
+settings inputs expressions   parameters, YAML, mappings; schema tables paths   columns, and the only reader and writer of data/
 catalog site strategies footprint supports taskcards servers  GPUs, models, prices, formats, bytes and flops, tasks, loads
 cli runs plan doctor notebooks terminal provenance export   commands, the main job, guarded papermill, hand-over
 plug-ins    serving cluster importers claims predict advise audit report; the core imports none (plugins finds them)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eai.errors import UserError
+from eai.expressions import clock_seconds, floats
 
 MISSING = frozenset(("", "nan", "na", "n/a", "[n/a]", "none", "null", "-", "\u2014"))
 KINDS = {
@@ -62,7 +63,6 @@ _ALIASES = {
 }
 _NUMBER = re.compile(r"^([-+\u2212]?[\d.,'\u00a0\u202f ]*\d(?:[eE][-+]?\d+)?)\s*([^\d\s].*)?$")
 _GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?(?:[eE][-+]?\d+)?")
-_CLOCK = re.compile(r"(?:(\d+)\s*(?:d|days?)[ ,]*)?(\d+):([0-5]?\d)(?::([0-5]?\d(?:\.\d+)?))?")
 _SPACES = {ord(c): None for c in "'\u00a0\u202f "}
 
 
@@ -115,16 +115,6 @@ def conversion(unit: str, wanted: str, name: str) -> float:
     return found
 
 
-def clock_seconds(text: str) -> float:
-    """Seconds of `00:16:07`, `16:07`, `1 day, 2:03:04`; NaN for anything else. Two parts are minutes and seconds."""
-    match = _CLOCK.fullmatch(text.strip())
-    if not match:
-        return float("nan")
-    days, a, b, c = match.groups()
-    seconds = int(a) * 3600 + int(b) * 60 + float(c) if c is not None else int(a) * 60 + int(b)
-    return 86400.0 * int(days or 0) + seconds
-
-
 def plain_number(text: str, decimal_comma: bool = False) -> tuple[float, str]:
     """The number in a cell and what follows it: `1,234.5 Wh` is (1234.5, "Wh"), `25 %` is (25, "%"), text is (nan, "").
 
@@ -144,11 +134,6 @@ def plain_number(text: str, decimal_comma: bool = False) -> tuple[float, str]:
         return float(digits), (match[2] or "").strip()
     except ValueError:
         return float("nan"), ""
-
-
-def floats(cells: pd.Series) -> np.ndarray:
-    """The cells that are numbers by themselves; NaN for the others."""
-    return pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
 
 
 def numbers(

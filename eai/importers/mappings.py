@@ -21,19 +21,17 @@ Nothing is guessed: a boundary, a basis and every part of the configuration has 
 name columns, reckon and call the functions below, and nothing else.
 """
 
-import ast
-import difflib
 import fnmatch
 import re
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from eai import schema
 from eai.errors import UserError
+from eai.expressions import LONGEST, column_of, evaluate, nearest, read_document  # noqa: F401 (windows and imports read them here)
 from eai.importers import cells
 
 PER = {"run": "run", "window": "run", "token": "token", "output_token": "token", "request": "request"}
@@ -57,15 +55,6 @@ def unit_of(name: str) -> str:
     if name == "score":
         return "fraction"
     return next((unit for end, unit in UNITS.items() if name.endswith(end)), "") if not name.endswith("tok_s") else ""
-
-
-def nearest(name: str, known) -> str:
-    """`; the nearest: a, b` for a message, "" where nothing is near."""
-    lower = {str(k).lower(): str(k) for k in known}
-    near = [lower[k] for k in difflib.get_close_matches(str(name).lower(), list(lower), 3, 0.5)]
-    inside = [k for low, k in lower.items() if str(name).lower().rsplit(".", 1)[-1] in low]
-    found = list(dict.fromkeys([*near, *inside]))[:3]
-    return f"; the nearest: {', '.join(f[:60] for f in found)}" if found else ""
 
 
 @dataclass(frozen=True)
@@ -182,22 +171,6 @@ def with_constants(mapping: Mapping, constants: dict[str, object]) -> Mapping:
     return _checked(replace(mapping, columns=columns, options=options, constants=mapping.constants | constants))
 
 
-def read_document(path: Path) -> object:
-    """The document of a mapping file, YAML or JSON. Raises UserError for one that is missing or neither."""
-    import yaml
-
-    if not path.is_file():
-        raise UserError(f"no mapping file {path}", "YAML or JSON as docs/importing.md shows", "check the path")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{path}{where} is neither YAML nor JSON", "keys and values as docs/importing.md shows", "correct that line"
-        ) from None
-
-
 @cache
 def tools() -> dict[str, Mapping]:
     """The mappings of the tools that are known, by name, from formats.yaml."""
@@ -210,173 +183,6 @@ def recognise(columns) -> str | None:
     present = set(map(str, columns))
     fits = [name for name, m in tools().items() if m.match and set(m.match) <= present]
     return max(fits, key=lambda name: len(tools()[name].match), default=None)
-
-
-# --- expressions
-
-_PLACE = re.compile(r"`([^`]+)`")
-_BINARY = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.true_divide, ast.Pow: np.power}
-_COMPARED = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
-LONGEST = 500
-
-
-def column_of(text: object, frame: pd.DataFrame) -> str | None:
-    """The column that a mapping's right side names as it stands; None where it is an expression or a number."""
-    return str(text) if isinstance(text, str) and text in frame.columns else None
-
-
-def evaluate(text: object, frame: pd.DataFrame, used: set | None = None) -> pd.Series:
-    """The column or the expression `text` over the rows of `frame`; the columns that it reads are added to `used`.
-
-    Raises UserError for a name that is no column, with the nearest, and for anything that is no arithmetic, comparison, choice
-    (`a if b == 'x' else c`), element (`names[0]`) or call of first, seconds, total, min, max, abs, round, lower or text.
-    """
-    if (name := column_of(text, frame)) is not None:
-        (set() if used is None else used).add(name)
-        return frame[name]
-    if isinstance(text, bool | int | float):
-        return pd.Series(text, index=frame.index)
-    return _Walk(str(text), frame, set() if used is None else used).value()
-
-
-class _Walk:
-    """One expression over one table."""
-
-    def __init__(self, text: str, frame: pd.DataFrame, used: set):
-        self.text, self.frame, self.used, self.quoted = text, frame, used, {}
-        if len(text) > LONGEST:
-            raise self.wrong("is too long")
-        plain = _PLACE.sub(self._placeholder, text)
-        try:
-            self.tree = ast.parse(plain.strip(), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise UserError(
-                f"no column '{text[:60]}', and it is no expression{nearest(text, frame.columns)}", "a column or arithmetic"
-            ) from None
-
-    def _placeholder(self, match: re.Match) -> str:
-        name = f"_q{len(self.quoted)}"
-        self.quoted[name] = match[1]
-        return name
-
-    def wrong(self, what: str) -> UserError:
-        """The error of this expression."""
-        return UserError(
-            f"the expression '{self.text[:60]}' {what}", "columns, numbers, + - * / and first, seconds, total, min, max, round"
-        )
-
-    def value(self) -> pd.Series:
-        """The value row by row."""
-        found = self.walk(self.tree)
-        return found if isinstance(found, pd.Series) else pd.Series(found, index=self.frame.index)
-
-    def name(self, node: ast.AST) -> str | None:
-        """The dotted name that a node spells, None where it spells none."""
-        if isinstance(node, ast.Name):
-            return self.quoted.get(node.id, node.id)
-        if isinstance(node, ast.Attribute) and (head := self.name(node.value)) is not None:
-            return f"{head}.{node.attr}"
-        return None
-
-    def column(self, name: str) -> pd.Series:
-        """A column of the table. Raises UserError with the nearest names where there is none."""
-        if name not in self.frame.columns:
-            raise UserError(
-                f"no column {name}", f"a column of the table{nearest(name, self.frame.columns)}", "backticks go around odd names"
-            )
-        self.used.add(name)
-        return self.frame[name]
-
-    def number(self, node: ast.AST):
-        """A node as numbers."""
-        found = self.walk(node)
-        is_text = isinstance(found, pd.Series) and not pd.api.types.is_numeric_dtype(found)
-        return pd.Series(cells.floats(found), index=found.index) if is_text else found
-
-    def walk(self, node: ast.AST):
-        """The value of a node: a Series, a number or a text."""
-        if (name := self.name(node)) is not None:
-            return self.column(name)
-        match node:
-            case ast.Constant(value=bool() | int() | float() | str() as constant):
-                return constant
-            case ast.UnaryOp(op=ast.USub()):
-                return -self.number(node.operand)
-            case ast.BinOp() if type(node.op) in _BINARY:
-                left, right = self.number(node.left), self.number(node.right)
-                if isinstance(left, str) or isinstance(right, str):
-                    raise self.wrong("reckons with text")
-                with np.errstate(all="ignore"):
-                    return _BINARY[type(node.op)](np.float64(left) if np.isscalar(left) else left, right)
-            case ast.Compare(ops=[op]) if type(op) in _COMPARED:
-                left, right = self.walk(node.left), self.walk(node.comparators[0])
-                left = left if isinstance(left, pd.Series) else pd.Series(left, index=self.frame.index)
-                if not isinstance(right, str):
-                    left, right = pd.Series(cells.floats(left), index=left.index), self.number(node.comparators[0])
-                return getattr(left.astype(str) if isinstance(right, str) else left, _COMPARED[type(op)])(right)
-            case ast.IfExp():
-                test = self.walk(node.test)
-                a, b = (
-                    x if isinstance(x, pd.Series) else pd.Series(x, index=self.frame.index)
-                    for x in map(self.walk, (node.body, node.orelse))
-                )
-                return a.where(test.astype(bool), b)
-            case ast.Subscript(slice=ast.Constant(value=int() as place)):
-                return self.walk(node.value).map(
-                    lambda cell: cell[place] if isinstance(cell, list | tuple) and -len(cell) <= place < len(cell) else np.nan
-                )
-            case ast.Call(func=ast.Name(id=called), keywords=[]) if hasattr(self, f"do_{called}"):
-                return getattr(self, f"do_{called}")(*node.args)
-        raise self.wrong("cannot be read")
-
-    def do_first(self, *nodes):
-        """The first of several that is stated; a column that the table lacks counts as not stated."""
-        parts = []
-        for node in nodes:
-            try:
-                parts.append(self.walk(node))
-            except UserError as error:
-                if not str(error).startswith("no column"):
-                    raise
-        if not parts:
-            raise UserError(f"no column of '{self.text[:60]}'", f"one of them{nearest(self.text, self.frame.columns)}")
-        found = pd.Series(np.nan, index=self.frame.index, dtype=object)
-        for part in parts:
-            found = found.where(found.notna(), part)
-        return found.infer_objects()
-
-    def do_seconds(self, node):
-        """Seconds of `00:16:07`."""
-        return self.walk(node).map(lambda cell: cells.clock_seconds(str(cell)))
-
-    def do_total(self, node):
-        """The sum of a list in a cell."""
-        return self.walk(node).map(lambda cell: float(np.sum(cell)) if isinstance(cell, list) and cell else np.nan)
-
-    def do_min(self, *nodes):
-        """The least of several, row by row."""
-        return pd.concat([pd.Series(self.number(n), index=self.frame.index) for n in nodes], axis=1).min(axis=1)
-
-    def do_max(self, *nodes):
-        """The greatest of several, row by row."""
-        return pd.concat([pd.Series(self.number(n), index=self.frame.index) for n in nodes], axis=1).max(axis=1)
-
-    def do_abs(self, node):
-        """Without its sign."""
-        return abs(self.number(node))
-
-    def do_round(self, node):
-        """The nearest whole number."""
-        return np.round(self.number(node))
-
-    def do_lower(self, node):
-        """A text in lower case."""
-        return self.walk(node).astype(str).str.lower()
-
-    def do_text(self, *nodes):
-        """Several joined to one text."""
-        parts = [self.walk(n) for n in nodes]
-        return sum((p.astype(str) if isinstance(p, pd.Series) else p for p in parts), pd.Series("", index=self.frame.index))
 
 
 # --- a table repaired before it is mapped
