@@ -6,6 +6,13 @@ from dataclasses import asdict, dataclass, fields
 SMALLEST = 1e-6
 """Below it a person reads nothing from the digits."""
 
+_LADDERS = (
+    {"d": 86_400.0, "h": 3_600.0, "min": 60.0, "s": 1.0},
+    {"MWh": 1e6, "kWh": 1e3, "Wh": 1.0},
+    {"t": 1e6, "kg": 1e3, "g": 1.0},
+)
+"""Units of one kind with their sizes, largest first."""
+
 
 def plain(value: float | None, digits: int = 3) -> str:
     """A number in plain digits: `6,260`, `0.0123`, a dash for what is not known; never an exponent."""
@@ -55,6 +62,16 @@ class Quantity:
         if isinstance(number, Quantity) or not isinstance(number, int | float):
             return NotImplemented
         return self * (1 / number)
+
+    def in_readable_unit(self) -> "Quantity":
+        """The same quantity in the largest unit of its kind that leaves at least 1: 0.0636 h becomes 3.82 min, 0.004 kWh 4 Wh."""
+        ladder = next((units for units in _LADDERS if self.unit in units), None)
+        if ladder is None or not self.value:
+            return self
+        size = abs(self.value) * ladder[self.unit]
+        unit = next((u for u, factor in ladder.items() if size >= factor), list(ladder)[-1])
+        scaled = self * (ladder[self.unit] / ladder[unit])
+        return Quantity(scaled.value, scaled.low, scaled.high, unit)
 
     def to_json(self) -> dict:
         """`{"value", "low", "high", "unit"}`, with None for what is not finite: JSON has no NaN."""

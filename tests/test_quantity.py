@@ -56,3 +56,20 @@ def test_a_quantity_times_a_number_keeps_its_interval():
         q / q
     with pytest.raises(ZeroDivisionError):
         q / 0
+
+
+@pytest.mark.parametrize(
+    ("quantity", "text"),
+    [
+        (Quantity(0.0636, 0.0309, 0.153, "h"), "3.816 [1.854, 9.18] min"),
+        (Quantity(60.0, 48.0, 72.0, "h"), "2.5 [2, 3] d"),
+        (Quantity(0.0005, None, None, "h"), "1.8 s"),
+        (Quantity(0.004, 0.002, 0.008, "kWh"), "4 [2, 8] Wh"),
+        (Quantity(2500.0, None, None, "kg"), "2.5 t"),
+        (Quantity(0.5, None, None, "J/token"), "0.5 J/token"),
+        (Quantity(0.0, None, None, "h"), "0 h"),
+    ],
+)
+def test_a_quantity_is_read_in_a_unit_of_its_size(quantity, text):
+    """60 minutes an hour, 24 hours a day, 1,000 Wh a kWh, 1,000 kg a tonne; another unit stays."""
+    assert str(quantity.in_readable_unit()) == text

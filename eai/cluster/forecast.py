@@ -24,7 +24,7 @@ from eai.errors import UserError
 from eai.measure import simulation
 from eai.plan import Job
 from eai.power.simulated import PREFIX, is_simulated, model_of
-from eai.quantity import Quantity
+from eai.quantity import Quantity, plain
 from eai.settings import Configuration, Sweep
 from eai.site import DRAWS, J_PER_KWH, SEED, Site, drawn
 from eai.site import bill as billed
@@ -394,8 +394,9 @@ def _share(share: float) -> str:
 
 
 def _text(q: dict) -> str:
-    """A quantity of three digits with its interval and unit: `1,130 [377 to 3,400] h`."""
+    """A quantity of three digits with its interval in a unit of its size: `3.82 min [1.85 to 9.18]`."""
     if q["value"] is None:
         return "unknown"
-    value, *ends = (f"{float(f'{x:.3g}'):,.10g}" for x in (q["value"], q["low"], q["high"]) if x is not None)
-    return f"{value}{f' [{ends[0]} to {ends[1]}]' if ends else ''} {q['unit']}"
+    found = Quantity(**q).in_readable_unit()
+    ends = "" if found.low is None else f" [{plain(found.low)} to {plain(found.high)}]"
+    return f"{plain(found.value)} {found.unit}{ends}"
