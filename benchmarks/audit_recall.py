@@ -68,13 +68,16 @@ class Case:
     text: str
 
     def write(self, folder: Path) -> Path:
-        """The file as a user would have it: a notebook's cells taken apart."""
+        """The files as a user would have them: a notebook's cells taken apart, what follows a line `+++ name` in a file of that name."""
+        text, *others = self.text.split("+++ ")
+        for name, content in [(self.file, text), *(other.split("\n", 1) for other in others)]:
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
         path = folder / self.file
-        if path.suffix != ".ipynb":
-            path.write_text(self.text)
-            return path
-        cells = [nbformat.v4.new_code_cell(source) for source in self.text.split("# %%\n") if source.strip()]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        if path.suffix == ".ipynb":
+            cells = [nbformat.v4.new_code_cell(source) for source in text.split("# %%\n") if source.strip()]
+            nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
         return path
 
 
