@@ -153,7 +153,13 @@ def test_nothing_to_audit_is_no_clean_result(tmp_path, eai):
     assert "nothing to audit" in eai("audit", tmp_path / "empty")[2]
     code, out, _ = eai("audit", "--json", tmp_path / "old.py")
     assert code == 2 and json.loads(out)["skipped"][0]["path"].endswith("old.py")
-    assert eai("audit", tmp_path / "notes.txt")[0] == 0
+    for name, content in (
+        ("notes.txt", "hello"),
+        ("power.csv", "time,power_w\n0.0,61.5\n"),
+        ("README.md", "# Server\n\nStart it with `vllm serve x`.\n"),
+    ):
+        code, out, _ = eai("audit", write(tmp_path, name, content))
+        assert code == 2 and "Nothing was checked" in out and "not something the audit reads" in out
 
 
 def test_exit_codes_and_an_answer_that_fits_the_terminal(tmp_path, eai):

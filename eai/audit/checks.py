@@ -9,18 +9,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from eai.audit import evidence as wastes
-from eai.audit.code import MODEL_CLASS, Code
+from eai.audit.code import MODEL_CLASS, Code, body, configured
 from eai.audit.evidence import SMALL_PARAMS_B, Evidence, Waste
-from eai.audit.subjects import Subject, params_b
-from eai.audit.values import UNKNOWN, Built, Symbol
+from eai.audit.subjects import Subject
+from eai.audit.values import FUNCTIONS, Built
 
-_BATCHED_NAME = re.compile(r"batch|chunk|loader|bucket|shard", re.IGNORECASE)
+_BATCHED = re.compile(r"batch|chunk|loader|bucket|shard", re.IGNORECASE)
 _PLURAL = re.compile(r"^(prompts|texts|queries|questions|documents|batch\w*|sentences|requests|inputs_list)$")
 _LISTED = re.compile(r"(typing\.)?(list|List|Sequence)\b(?!.*(dict|Dict|Message|tuple|Tuple))")
 _OTHER_MEDIA = re.compile(r"\bPIL\b|torchaudio|librosa|soundfile|ForVision|ImageProcessor|Blip|\bTTS\b|mel\b")  # no text decoding alone
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.GeneratorExp)
 _NOT_TORCH = re.compile(r"(^|\.)(OV|ORT|TF|Flax|Neuron|RKNN)\w*\.from_pretrained$")
+_CONCURRENT = re.compile(r"ThreadPool|ProcessPool|gather\(|as_completed|TaskGroup|Semaphore|concurrent|streamlit|locust")
+_BATCHING = re.compile(r"serve\.batch|batchable\s*=\s*True|LitServer\([^)]*max_batch_size|dynamic_batch|Async(LLM|Engine)")
+_QUIET = ("no_grad", "inference_mode", "set_grad_enabled", "requires_grad_", "grad")
 _MODULE_METHODS = ("forward", "compute_loss", "training_step")
+_NO_PROMPTS = {"self", "model", "tokenizer", "config", "args", "device", "llm", "pipe"}
+_PROMPT_KEYWORDS = ("prompt", "prompts", "messages", "text_inputs", "text")
 _SHORT_ANSWER = 8
 _TOKENIZERS = ("tokenizer", "tok", "processor", "encode", "encode_plus", "apply_chat_template")
 
@@ -47,84 +51,66 @@ def check(slug: str):
     return register
 
 
-def _names(node: ast.AST) -> set[str]:
-    """The names read or bound anywhere in a node."""
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+def given(call: Built) -> list[ast.AST]:
+    """The expressions that a call is given."""
+    return [*call.node.args, *(k.value for k in call.node.keywords)]
 
 
-def _given(call: Built) -> set[str]:
-    """The names that a call's arguments are made of."""
-    return set().union(*(_names(a) for a in [*call.node.args, *(k.value for k in call.node.keywords)]), set())
+def _names(*nodes: ast.AST) -> set[str]:
+    """The names read or bound anywhere in some nodes."""
+    return {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
-def _source(loop: ast.AST) -> tuple[ast.AST, ast.AST] | None:
+def _last(call: ast.Call) -> str:
+    """The last name of what is called."""
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
+def source_of(loop: ast.AST) -> tuple[ast.AST, ast.AST] | None:
     """(target, iterable) of a for loop, comprehension or mapped lambda, None for a while loop."""
     if isinstance(loop, ast.Lambda):
         return loop.args, loop.args
-    if isinstance(loop, ast.For | ast.AsyncFor):
-        return loop.target, loop.iter
-    return (loop.generators[0].target, loop.generators[0].iter) if isinstance(loop, _COMPREHENSIONS) else None
+    each = loop.generators[0] if hasattr(loop, "generators") else loop
+    return None if isinstance(each, ast.While) else (each.target, each.iter)
 
 
 def _flow(node: ast.AST) -> tuple[set[str], set[str]] | None:
     """(names read, names changed) of an assignment, or of a method call as a statement: `chat.append(question)` changes chat."""
     if isinstance(node, ast.Assign):
-        return _names(node.value), {n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)}
+        return _names(node.value), _names(*node.targets)
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
-        return set().union(*map(_names, node.value.args), set()), _names(node.value.func.value)
+        return _names(*node.value.args), _names(node.value.func.value)
     return None
 
 
-def _tainted(body: ast.AST, seeds: set[str]) -> set[str]:
-    """`seeds` and every name computed from them inside `body`."""
+def _tainted(inside: ast.AST, seeds: set[str]) -> set[str]:
+    """`seeds` and every name computed from them inside a node."""
     tainted = set(seeds)
-    flows = [flow for n in ast.walk(body) if (flow := _flow(n))]
+    flows = [flow for n in ast.walk(inside) if (flow := _flow(n))]
     for _ in range(3):
         for sources, targets in flows:
-            if sources & tainted:
-                tainted |= targets
+            tainted |= targets if sources & tainted else set()
     return tainted
 
 
 def _is_one_text(node: ast.AST, tainted: set[str]) -> bool:
-    """Whether an expression is one item made from the loop's item: its name, a field of it, an f-string of it, or a list of just that."""
+    """Whether an expression is one item made from the loop's item: its name, a field of it, an f-string of it, a conversation with it."""
     if isinstance(node, ast.List):
-        return len(node.elts) == 1 and _is_one_text(node.elts[0], tainted)
+        is_chat = bool(node.elts) and all(isinstance(e, ast.Dict) for e in node.elts) and "role" in ast.unparse(node)
+        return (is_chat and bool(_names(node) & tainted)) or (len(node.elts) == 1 and _is_one_text(node.elts[0], tainted))
     one = isinstance(node, ast.Name | ast.Subscript | ast.JoinedStr | ast.BinOp | ast.Call | ast.Attribute | ast.Dict)
-    return one and bool(_names(node) & tainted) and not _BATCHED_NAME.search(ast.unparse(node))
+    return one and bool(_names(node) & tainted) and not _BATCHED.search(ast.unparse(node))
 
 
-def _tokenizes_one(body: ast.AST, tainted: set[str]) -> bool:
-    """Whether `body` tokenizes a single text derived from the loop's item."""
-    for node in ast.walk(body):
-        if (
-            isinstance(node, ast.Call)
-            and node.args
-            and ast.unparse(node.func).rpartition(".")[2].lower() in _TOKENIZERS
-            and _is_one_text(node.args[0], tainted)
-        ):
-            return True
-    return False
-
-
-def _generates_one(code: Code, call: Built, body: ast.AST, tainted: set[str]) -> bool:
-    """Whether a call generates for one item of the loop."""
-    if not _given(call) & tainted or "streamer" in call.kwargs:
+def _generates_one(code: Code, call: Built, inside: ast.AST, tainted: set[str]) -> bool:
+    """Whether a call generates for one item of the loop, or of the function, that it stands in."""
+    if not _names(*given(call)) & tainted or "streamer" in call.kwargs:
         return False
-    if code.is_prompted(call):
-        first = (
-            call.node.args
-            or [k.value for k in call.node.keywords if k.arg in ("prompt", "prompts", "messages", "text_inputs", "text")]
-            or [None]
-        )[0]
-        return first is not None and (_is_one_text(first, tainted) or _is_chat(first, tainted)) and not _is_list(code, first)
-    return call.last == "generate" and _tokenizes_one(body, tainted)
-
-
-def _is_chat(node: ast.AST, tainted: set[str]) -> bool:
-    """Whether an expression is one conversation: a list of `{"role": ..., "content": ...}` made from the loop's item."""
-    is_list = isinstance(node, ast.List) and bool(node.elts) and all(isinstance(e, ast.Dict) for e in node.elts)
-    return is_list and bool(_names(node) & tainted) and "role" in ast.unparse(node)
+    if not code.is_prompted(call):
+        tokenized = (n for n in ast.walk(inside) if isinstance(n, ast.Call) and n.args and _last(n).lower() in _TOKENIZERS)
+        return call.last == "generate" and any(_is_one_text(n.args[0], tainted) for n in tokenized)
+    first = next(iter([*call.node.args, *(k.value for k in call.node.keywords if k.arg in _PROMPT_KEYWORDS)]), None)
+    return first is not None and _is_one_text(first, tainted) and not _is_list(code, first)
 
 
 def _is_list(code: Code, node: ast.AST) -> bool:
@@ -135,22 +121,12 @@ def _is_list(code: Code, node: ast.AST) -> bool:
 def _single_prompt_helpers(code: Code) -> set[str]:
     """Functions of the file that tokenize one text they are given and generate for it."""
     helpers = set()
-    for node in code.values.nodes:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            seeds = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - {
-                "self",
-                "model",
-                "tokenizer",
-                "config",
-                "args",
-                "device",
-                "llm",
-                "pipe",
-            }
-            tainted = _tainted(node, {s for s in seeds if (not _BATCHED_NAME.search(s) and not s.endswith("s")) or s == "messages"})
-            inside = [c for c in code.generations_in.get(node, ()) if not code.loops_around(c.node)]
-            if any(_generates_one(code, c, node, tainted) for c in inside):
-                helpers.add(node.name)
+    for node in code.nodes(*FUNCTIONS):
+        seeds = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - _NO_PROMPTS
+        tainted = _tainted(node, {s for s in seeds if (not _BATCHED.search(s) and not s.endswith("s")) or s == "messages"})
+        inside = [c for c in code.generations_in.get(node, ()) if not code.loops_around(c.node)]
+        if any(_generates_one(code, c, node, tainted) for c in inside):
+            helpers.add(node.name)
     return helpers
 
 
@@ -167,54 +143,44 @@ def _items(code: Code, iterable: ast.AST) -> int | None:
 def _subject(code: Code) -> Subject:
     """The file's one model and card, for the evidence."""
     names = {s.model for s in code.subjects if s.place in ("load", "engine") and s.model}
-    subject = Subject("load", "", 1, facts={"gpu": code.facts["gpu"]})
-    if len(names) == 1:
-        subject.facts["model"] = names.pop()
-    return subject
+    return Subject("load", "", 1, facts={"gpu": code.facts["gpu"]} | ({"model": names.pop()} if len(names) == 1 else {}))
 
 
 @check("batch-1-loop")
 def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Loops over independent prompts that generate one at a time."""
-    if not code.generations:
-        return
-    helpers = _single_prompt_helpers(code)
+    helpers = _single_prompt_helpers(code) if code.generations else set()
     seen = set()
     for call in [*code.generations, *(c for c in code.calls if c.name.removeprefix("self.") in helpers)]:
         loops = [*code.loops_around(call.node), *_mapped(code, call.node)]
-        loop = next((x for x in loops if _source(x) and _could_batch(code, call, x, helpers)), None)
+        loop = next((x for x in loops if source_of(x) and _could_batch(code, call, x, helpers)), None)
         if loop is not None and id(loop) not in seen:
             seen.add(id(loop))
-            is_open = (
-                code.trains
-                or code.is_in_branch(loop)
-                or bool(_OTHER_MEDIA.search(code.unit.text))
-                or call.kwargs.get("max_new_tokens") == 1
-            )  # the number is one of decoding
-            waste = None if is_open else evidence.batch_1(_items(code, _source(loop)[1]), _subject(code))
+            is_open = code.trains or code.is_in_branch(loop) or bool(_OTHER_MEDIA.search(code.unit.text))
+            is_decoding = call.kwargs.get("max_new_tokens") != 1  # the number is one of decoding
+            waste = evidence.batch_1(_items(code, source_of(loop)[1]), _subject(code)) if is_decoding and not is_open else None
             yield Hit(call.node.lineno, {"call": call.name or "generate"}, waste)
 
 
 def _mapped(code: Code, node: ast.AST) -> list[ast.Lambda]:
     """The lambda around a node that `.apply(...)` or `.map(...)` calls for each row."""
-    around = next((a for a in code.values.ancestors(node) if isinstance(a, ast.Lambda)), None)
-    call = code.values.parent.get(around) if around is not None else None
+    around = code.values.around(node, ast.Lambda)
+    call = code.values.parent.get(around)
     is_row = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("apply", "map", "progress_apply")
     return [around] if is_row and not any(k.arg == "batched" for k in call.keywords) else []
 
 
 def _could_batch(code: Code, call: Built, loop: ast.AST, helpers: set[str]) -> bool:
     """Whether `call` works on one item in each turn of `loop`, the turns do not need each other, and it is no warm-up or calibration."""
-    target, iterable = _source(loop)
-    items = _items(code, iterable)
+    target, iterable = source_of(loop)
     is_stepped = isinstance(iterable, ast.Call) and ast.unparse(iterable.func) == "range" and len(iterable.args) == 3
-    if is_stepped or _BATCHED_NAME.search(f"{ast.unparse(iterable)} {ast.unparse(target)}") or (items is not None and items < 2):
+    if is_stepped or _BATCHED.search(f"{ast.unparse(iterable)} {ast.unparse(target)}") or (_items(code, iterable) or 2) < 2:
         return False
     if re.search("calibrat|warm_?up", getattr(code.function(loop), "name", "") + ast.unparse(iterable), re.IGNORECASE):
         return False
     tainted = _tainted(loop, _names(target) | {n.arg for n in ast.walk(target) if isinstance(n, ast.arg)})
     if call.name.removeprefix("self.") in helpers:
-        is_one = any(_is_one_text(a, tainted) for a in [*call.node.args, *(k.value for k in call.node.keywords)])
+        is_one = any(_is_one_text(a, tainted) for a in given(call))
     else:
         is_one = _generates_one(code, call, loop, tainted)
     return is_one and not _feeds_back(code, call, loop)
@@ -228,25 +194,21 @@ def _feeds_back(code: Code, call: Built, loop: ast.AST) -> bool:
     answer = code.assigned_name(call.node)
     if not answer or isinstance(loop, ast.Lambda):
         return False
-    answers = _tainted(loop, {answer})
-    changed = {n for node in ast.walk(loop) if isinstance(node, ast.Expr) and (f := _flow(node)) and f[0] & answers for n in f[1]}
-    changed |= {n.target.id for n in ast.walk(loop) if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
-    made = {t.id for n in ast.walk(loop) if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
-    return any(_given(call) & _tainted(loop, {name}) for name in changed - made)
+    answers, inside = _tainted(loop, {answer}), list(ast.walk(loop))
+    changed = {n for node in inside if isinstance(node, ast.Expr) and (f := _flow(node)) and f[0] & answers for n in f[1]}
+    changed |= {n.target.id for n in inside if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
+    made = {t.id for n in inside if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    return any(_names(*given(call)) & _tainted(loop, {name}) for name in changed - made)
 
 
 @check("endpoint-one-prompt")
 def endpoint(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Handlers of web requests that generate in their own process for the one prompt they were sent."""
-    if code.trains or re.search(r"serve\.batch|batchable\s*=\s*True|LitServer\([^)]*max_batch_size|dynamic_batch", code.unit.text):
-        return
-    if re.search(r"Async(LLM|Engine)", code.unit.text):  # an engine that batches what comes in
-        return
-    for handler, kind in code.handlers.items():
+    for handler, kind in code.handlers.items() if not code.trains and not _BATCHING.search(code.unit.text) else ():
         local = [(c, f) for f in _reached(code, handler) for c in code.generations_in.get(f, ()) if _is_own_model(code, c, f)]
         call = next((c for c, f in sorted(local, key=lambda x: x[0].node.lineno) if _takes_one(code, c, f, handler)), None)
         if call is not None:
-            waste = evidence.batch_1(None, _subject(code))
+            waste = None if _OTHER_MEDIA.search(code.unit.text) else evidence.batch_1(None, _subject(code))
             yield Hit(handler.lineno, {"name": handler.name, "kind": kind, "line": call.node.lineno}, waste)
 
 
@@ -254,25 +216,19 @@ def _is_own_model(code: Code, call: Built, function: ast.AST) -> bool:
     """Whether a generation runs a model of this process: a pipeline, engine or thread, or generate() on ids; not awaited or iterated."""
     if isinstance(code.values.parent.get(call.node), ast.Await) or any(isinstance(n, ast.AsyncFor) for n in ast.walk(function)):
         return False
-    given = " ".join(map(ast.unparse, [*call.node.args, *(k.value for k in call.node.keywords)]))
-    return call.last != "generate" or code.is_prompted(call) or call.is_open or bool(re.search(r"input|ids|tok|enc", given))
+    is_on_ids = re.search(r"input|ids|tok|enc", " ".join(map(ast.unparse, given(call))))
+    return call.last != "generate" or code.is_prompted(call) or call.is_open or bool(is_on_ids)
 
 
 def _reached(code: Code, handler: ast.AST) -> set[ast.AST]:
-    """A handler, the functions inside it, and those of this file that it calls, two steps deep."""
+    """A handler, the functions inside it, and those of this file that it calls or hands on, two steps deep."""
     reached = {handler}
     for _ in range(2):
-        inner = {n for f in reached for n in ast.walk(f) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
-        called = {ast.unparse(n.func).rpartition(".")[2] for f in reached for n in ast.walk(f) if isinstance(n, ast.Call)}
-        called |= {
-            n.attr if isinstance(n, ast.Attribute) else n.id
-            for f in reached
-            for c in ast.walk(f)
-            if isinstance(c, ast.Call)
-            for n in c.args
-            if isinstance(n, ast.Name | ast.Attribute)
-        }
-        reached |= inner | {code.defined[name] for name in called if name in code.defined}
+        inside = [n for f in reached for n in ast.walk(f)]
+        calls = [n for n in inside if isinstance(n, ast.Call)]
+        named = [n for c in calls for n in [c.func, *c.args] if isinstance(n, ast.Name | ast.Attribute)]
+        called = {n.attr if isinstance(n, ast.Attribute) else n.id for n in named}
+        reached |= {n for n in inside if isinstance(n, FUNCTIONS)} | {code.defined[name] for name in called & set(code.defined)}
     return reached
 
 
@@ -282,7 +238,7 @@ def _takes_one(code: Code, call: Built, function: ast.AST, handler: ast.AST) -> 
     if any(_LISTED.match(ast.unparse(a.annotation)) for spec in specs for a in spec.args if a.annotation is not None):
         return False
     calls = (n for n in ast.walk(function) if isinstance(n, ast.Call) and n.args)
-    prompts = [n.args[0] for n in calls if ast.unparse(n.func).rpartition(".")[2].lower() in _TOKENIZERS] or call.node.args[:1]
+    prompts = [n.args[0] for n in calls if _last(n).lower() in _TOKENIZERS] or call.node.args[:1]
     for node in prompts:
         name = ast.unparse(node).rpartition(".")[2].strip("[]'\"")
         made = [x for x in code.bound(node.id) if isinstance(x, ast.List)] if isinstance(node, ast.Name) else []
@@ -295,30 +251,30 @@ def _takes_one(code: Code, call: Built, function: ast.AST, handler: ast.AST) -> 
 @check("requests-in-sequence")
 def in_sequence(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Loops that wait for each answer of a server on this machine before they send the next prompt, directly or through a function."""
-    if re.search(r"ThreadPool|ProcessPool|gather\(|as_completed|TaskGroup|Semaphore|concurrent|streamlit|locust", code.unit.text):
+    text = code.unit.text
+    is_local = re.search(r"(localhost|127\.0\.0\.1|0\.0\.0\.0)[:/]", text) or "ollama" in code.modules
+    if not is_local or _CONCURRENT.search(text):
         return
-    is_local = re.search(r"(localhost|127\.0\.0\.1|0\.0\.0\.0)[:/]", code.unit.text) or "ollama" in code.modules
-    asking = [c for c in code.calls if _asks(code, c)] if is_local else []
-    asking_functions = {getattr(code.function(c.node), "name", "") for c in asking if not code.loops_around(c.node)} - {""}
-    for call in [*asking, *(c for c in code.calls if c.last in asking_functions)]:
+    asking = [c for c in code.calls if _asks(code, c)]
+    through = {getattr(code.function(c.node), "name", "") for c in asking if not code.loops_around(c.node)} - {""}
+    for call in [*asking, *(c for c in code.calls if c.last in through)]:
         loop = next((x for x in code.loops_around(call.node) if isinstance(x, ast.For | ast.ListComp)), None)
-        if loop is None or not _given(call) & _tainted(loop, _names(_source(loop)[0])) or _feeds_back(code, call, loop):
+        target, iterable = source_of(loop) if loop else (None, None)
+        if loop is None or not _names(*given(call)) & _tainted(loop, _names(target)) or _feeds_back(code, call, loop):
             continue
-        items = _items(code, _source(loop)[1])
-        if _BATCHED_NAME.search(ast.unparse(_source(loop)[1])) or (items is not None and items < 2):
-            continue
-        yield Hit(call.node.lineno, {"call": call.name}, evidence.batch_1(items, _subject(code)))
+        items = _items(code, iterable)
+        if not (_BATCHED.search(ast.unparse(iterable)) or (items or 2) < 2 or {"n", "best_of", "num_samples"} & set(call.kwargs)):
+            yield Hit(call.node.lineno, {"call": call.name}, evidence.batch_1(items, _subject(code)))
 
 
 def _asks(code: Code, call: Built) -> bool:
     """Whether a call sends one prompt to a server and waits for the answer."""
     if call.name in ("ollama.generate", "ollama.chat") or re.search(r"(chat\.)?completions\.create$", call.name):
-        return True
-    return (
-        call.last == "post"
-        and "embed" not in ast.unparse(call.node).lower()
-        and bool({str(k) for k in code.body(call)} & {"prompt", "messages", "inputs"})
-    )
+        return call.kwargs.get("n", 1) == 1
+    if call.last == "urlopen":
+        return bool(re.search(r"[\"'](prompt|messages)[\"']", code.source(code.function(call.node))))
+    is_embedding = "embed" in ast.unparse(call.node).lower()
+    return call.last == "post" and not is_embedding and bool({str(k) for k in body(call)} & {"prompt", "messages", "inputs"})
 
 
 @check("batch-size-of-one-text")
@@ -333,24 +289,21 @@ def batch_size_unused(code: Code, evidence: Evidence) -> Iterator[Hit]:
 
 def _is_text(code: Code, call: Built) -> bool:
     """Whether a call's first argument is one string: a constant, an f-string, a sum with a string, or a parameter annotated `str`."""
-    given = call.node.args[0]
-    if type(call.args[0]) is str or isinstance(given, ast.JoinedStr):
+    first = call.node.args[0]
+    if type(call.args[0]) is str or isinstance(first, ast.JoinedStr):
         return True
-    if isinstance(given, ast.BinOp):
-        return any(isinstance(n, ast.Constant) and isinstance(n.value, str) for n in (given.left, given.right))
-    spec = getattr(code.function(call.node), "args", None)
-    typed = {a.arg for a in spec.args if a.annotation is not None and ast.unparse(a.annotation) == "str"} if spec else set()
-    return isinstance(given, ast.Name) and given.id in typed
+    if isinstance(first, ast.BinOp):
+        return any(isinstance(n, ast.Constant) and isinstance(n.value, str) for n in (first.left, first.right))
+    arguments = getattr(getattr(code.function(call.node), "args", None), "args", ())
+    typed = {a.arg for a in arguments if a.annotation is not None and ast.unparse(a.annotation) == "str"}
+    return isinstance(first, ast.Name) and first.id in typed
 
 
 @check("model-reloaded-in-loop")
 def reloaded(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Loads of the same model in each turn of a loop, for each request, or in a function that a loop calls."""
-    if code.trains:
-        return
-    for load in (*code.model_loads, *(c for c, _ in code.engines)):
-        where = _repeated(code, load)
-        if where:
+    for load in (*code.model_loads, *(c for c, _ in code.engines)) if not code.trains else ():
+        if where := _repeated(code, load):
             yield Hit(load.node.lineno, {"where": where}, wastes.reload_each_time(gpu=code.facts["gpu"]))
 
 
@@ -365,10 +318,8 @@ def _repeated(code: Code, load: Built) -> str:
     is_fixed = any("/" in name for name in (*load.args, *load.kwargs.values()) if type(name) is str)
     if code.is_option(load.node) or not is_fixed or not any(code.function(node) is function for node in works):
         return ""
-    if any(
-        isinstance(a, ast.If) and re.search(r"is None|not in|not \w+$|not self", ast.unparse(a.test))
-        for a in code.values.ancestors(load.node)
-    ):
+    tests = (ast.unparse(a.test) for a in code.values.ancestors(load.node) if isinstance(a, ast.If))
+    if any(re.search(r"is None|not in|not \w+$|not self", test) for test in tests):
         return ""
     if function in code.handlers:
         return "for each request"
@@ -378,25 +329,23 @@ def _repeated(code: Code, load: Built) -> str:
 
 def _same_each_turn(load: Built, loop: ast.AST) -> bool:
     """Whether a load's arguments cannot change between the turns of a loop, and the loop does not end after it."""
-    stored = [n for n in ast.walk(loop) if isinstance(n, ast.Name | ast.Attribute) and isinstance(n.ctx, ast.Store)]
-    changing = {n.id if isinstance(n, ast.Name) else n.attr for n in stored}
-    read = [n for a in [load.node.func, *load.node.args, *(k.value for k in load.node.keywords)] for n in ast.walk(a)]
-    used = {n.id for n in read if isinstance(n, ast.Name)} | {
-        n.attr for n in read if isinstance(n, ast.Attribute) and n is not load.node.func
-    }
-    return not used & changing and not any(isinstance(n, ast.Break | ast.Return) for n in ast.walk(loop))
+
+    def named(nodes: list[ast.AST]) -> set[str]:
+        return {n.id if isinstance(n, ast.Name) else n.attr for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
+
+    inside = list(ast.walk(loop))
+    changing = named([n for n in inside if isinstance(getattr(n, "ctx", None), ast.Store)])
+    used = named([n for a in [load.node.func, *given(load)] for n in ast.walk(a) if n is not load.node.func])
+    return not used & changing and not any(isinstance(n, ast.Break | ast.Return) for n in inside)
 
 
 @check("more-tokens-than-used")
 def more_than_used(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Generations of many tokens of which the file keeps the first letter, word or line."""
     for call in code.generations:
-        configs = [
-            v for v in [*call.args, *call.kwargs.values()] if isinstance(v, Built) and v.last in ("SamplingParams", "GenerationConfig")
-        ]
-        given = {**(configs[0].kwargs if configs else {}), **call.kwargs}
-        tokens = given.get("max_new_tokens", given.get("max_tokens"))
-        if type(tokens) is not int or tokens <= _SHORT_ANSWER * 4 or {"stop", "stop_strings", "stopping_criteria"} & set(given):
+        options = configured(call) | call.kwargs
+        tokens = options.get("max_new_tokens", options.get("max_tokens"))
+        if type(tokens) is not int or tokens <= _SHORT_ANSWER * 4 or {"stop", "stop_strings", "stopping_criteria"} & set(options):
             continue
         use = next((n for n in ast.walk(code.function(call.node)) if _keeps_the_start(n) and n.lineno >= call.node.lineno), None)
         if use is not None:
@@ -405,85 +354,50 @@ def more_than_used(code: Code, evidence: Evidence) -> Iterator[Hit]:
 
 def _keeps_the_start(node: ast.AST) -> bool:
     """Whether an expression is the first character, word or line of a generated text."""
-    if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and node.slice.value == 0):
-        return False
-    value = node.value
-    if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)):
-        return False
-    if value.func.attr == "split" and (not value.args or getattr(value.args[0], "value", None) in (" ", ".", "\n")):
-        return True
-    return value.func.attr in ("strip", "split", "splitlines") and bool(
-        re.search(r"decode|generated_text|outputs\[0\]\.text", ast.unparse(value))
-    )
+    match node:
+        case ast.Subscript(slice=ast.Constant(value=0), value=ast.Call(func=ast.Attribute(attr=method), args=args) as text):
+            if method == "split" and (not args or getattr(args[0], "value", None) in (" ", ".", "\n")):
+                return True
+            is_answer = re.search(r"decode|generated_text|outputs\[0\]\.text", ast.unparse(text))
+            return method in ("strip", "split", "splitlines") and bool(is_answer)
+    return False
 
 
 @check("no-compile")
 def no_compile(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Static caches without compilation, and small models on a GPU that generate again and again."""
-    if "compile" in code.unit.text or code.trains:
+    if "compile" in code.unit.text or code.trains or _OTHER_MEDIA.search(code.unit.text):
         return
     loads = [s for s in code.subjects if s.place == "load" and s.get("on_gpu") and not s.get("quantized")]
     repeated = [c for c in code.generations if code.loops_around(c.node) or code.function(c.node) in code.handlers]
     is_small = bool(loads) and all(s.size_b is not None and s.size_b <= SMALL_PARAMS_B for s in loads)
     if is_small and repeated and not any("cache_implementation" in c.kwargs for c in code.generations):
         yield Hit(repeated[0].node.lineno, {"what": "a small model generates again and again without torch.compile"})
-    lines = code.unit.text.splitlines()
-    for node in code.values.nodes:
-        if isinstance(node, ast.Constant) and node.value == "static" and "cache_implementation" in lines[node.lineno - 1]:
-            loops = [c for c in code.calls if c.name == "model" and code.loops_around(c.node)]
-            if loops and not code.named("generate"):
-                yield Hit(node.lineno, {"what": "a static cache without torch.compile"})
+    is_stepped = any(c.name == "model" and code.loops_around(c.node) for c in code.calls) and not code.named("generate")
+    for node in code.nodes(ast.Constant) if is_stepped else ():
+        if node.value == "static" and "cache_implementation" in code.lines[node.lineno - 1]:
+            yield Hit(node.lineno, {"what": "a static cache without torch.compile"})
 
 
 @check("no-inference-mode")
 def no_inference_mode(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Forward passes of a loaded model in a file that never switches gradients off."""
-    quiet = ("no_grad", "inference_mode", "set_grad_enabled", "requires_grad_", "grad")
-    if code.trains or any(q in code.unit.text for q in quiet):
+    if code.trains or any(q in code.unit.text for q in _QUIET) or "ctransformers" in code.modules:
         return
     for load in code.model_loads:
         name = code.assigned_name(load.node) if MODEL_CLASS.search(load.name) and not _NOT_TORCH.search(load.name) else ""
-        calls = (c for c in code.calls if name and c.name == name and not code.modules & {"ctransformers"})
-        forward = next((c for c in calls if getattr(code.function(c.node), "name", "") not in _MODULE_METHODS), None)
-        if forward is not None:
-            yield Hit(forward.node.lineno, {"name": name})
-            return
+        for call in (c for c in code.calls if name and c.name == name):
+            if getattr(code.function(call.node), "name", "") not in _MODULE_METHODS:
+                yield Hit(call.node.lineno, {"name": name})
+                return
 
 
 @check("pad-to-max-length")
 def pad_to_max(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Prompts padded to a fixed length in a function that runs a model on them."""
-    if code.trains or "CLIP" in code.unit.text:  # CLIP's text encoder takes 77 tokens, no fewer
-        return
-    forwards = [c for c in code.calls if c.name and c.name in code.model_names]
-    functions = {id(code.function(c.node)) for c in (*code.generations, *forwards)}
-    for call in code.calls:
+    """Texts padded to a fixed length in a function that generates for them, or gives them to a model with a head."""
+    headed = {code.assigned_name(c.node) for c in code.model_loads if re.search(r"For[A-Z]\w*\.from_pretrained$", c.name)} - {""}
+    working = {code.function(c.node) for c in code.calls if c.name in headed} | set(code.generations_in)
+    for call in code.calls if not code.trains and "CLIP" not in code.unit.text else ():  # CLIP's encoder takes 77 tokens, no fewer
         padded = call.kwargs.get("padding") == "max_length" or call.kwargs.get("pad_to_max_length") is True
-        if padded and id(code.function(call.node)) in functions:
+        if padded and code.function(call.node) in working:
             yield Hit(call.node.lineno)
-
-
-@check("quantization-not-known")
-def not_known(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Loads whose quantization or whose 4-bit model's size the file does not tell."""
-    if code.trains:
-        return
-    for call in {id(c.node): c for c in [*code.model_loads, *code.named("BitsAndBytesConfig")]}.values():
-        for flag in ("load_in_8bit", "load_in_4bit"):
-            if call.kwargs.get(flag) is UNKNOWN or isinstance(call.kwargs.get(flag), Symbol):
-                yield Hit(call.node.lineno, {"what": f"{flag} is decided outside this file"})
-    for subject in code.subjects:
-        if (
-            subject.place == "load"
-            and subject.get("load_in_4bit") is True
-            and subject.facts.get("on_gpu") is not None
-            and params_b(subject.model) is None
-        ):
-            yield Hit(subject.line, {"what": "4-bit weights on a model whose size this file does not tell"})
-
-
-@check("offloaded-by-accelerate")
-def offloaded(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """accelerate's cpu_offload and disk_offload, in a file that does not train."""
-    for call in code.named("cpu_offload", "disk_offload") if "accelerate" in code.modules and not code.trains else ():
-        yield Hit(call.node.lineno, {"what": f"accelerate's {call.last} keeps the weights off the GPU"})

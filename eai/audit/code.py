@@ -7,18 +7,18 @@ launches of `deployments`, so that one rule covers an option wherever it is writ
 import ast
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from functools import cached_property
 
 from eai.audit.deployments import launch, shell
-from eai.audit.files import Unit, Unreadable
+from eai.audit.files import Unit, Unreadable, parse
 from eai.audit.subjects import NAMES, Option, Subject, card_in_text
-from eai.audit.values import UNKNOWN, Built, Symbol, Values, dotted
+from eai.audit.values import FUNCTIONS, UNKNOWN, Built, Symbol, Values, dotted
 
 MODEL_CLASS = re.compile(
     r"((AutoModel\w*|\w+For[A-Z]\w+|\w+Model|\w+LMHeadModel)\.from_(pretrained|quantized)|HuggingFacePipeline\.from_model_id)$"
 )
+_PLAIN_CLASS = re.compile(r"(transformers\.)?AutoModelFor(CausalLM|Seq2SeqLM)\.from_pretrained$")
 _TRAINING = re.compile(
     r"^(backward|prepare_model_for_(kbit|int8)_training|get_peft_model|gradient_checkpointing_enable|LoraConfig|SFTConfig"
     r"|\w*Trainer|\w*TrainingArguments)$"
@@ -26,17 +26,21 @@ _TRAINING = re.compile(
 _QUALITY = re.compile(
     r"perplexity|lm_eval|accuracy|exact_match|\brouge|\bbleu|\bmmlu|\bf1_score|simple_evaluate|cross_entropy", re.IGNORECASE
 )
+_TRANSFORMERS_4 = re.compile(r"transformers\s*(?:==|~=|<=|<)\s*[34]\.|transformers\s*<\s*5")
 _GENERATION_ARGUMENTS = {"max_new_tokens", "do_sample", "use_cache", "input_ids", "attention_mask", "generation_config", "sampling_params"}
 _MACHINE = re.compile(r"__name__|is_available|cuda|device|exists\(|is_bf16_supported|cache|is None$")
+_ON_GPU = ("auto", "cuda", "balanced", "sequential", "{'': 0", "{'': 'cuda")
 _KEEPING = ("compile", "prepare", "DataParallel", "float", "int", "cast", "half", "eval")
-_LOOPS = (ast.For, ast.AsyncFor, ast.While)
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+_MOVES = ("to", "cuda", "half", "float", "bfloat16")
+_TEXT_TASKS = ("text-generation", "text2text-generation", "image-text-to-text", "summarization", "translation")
+_LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.GeneratorExp)
 _ENGINES, _RUNNERS, _LIBRARIES = NAMES["python"]["engines"], NAMES["python"]["runners"], set(NAMES["python"]["libraries"])
+_NESTED = ("engine_kwargs", "vllm_kwargs", "model_kwargs", "model_loading_config")
 _ONE_PROMPT = {"generate", "chat", "create_completion", "create_chat_completion", "generate_simple"}
 _ROUTE = re.compile(
     r"\.(route|get|post|put|websocket|api_route)\(|^(bentoml|svc|service)\.api\b|(web_endpoint|fastapi_endpoint|on_message|serve\.ingress)\b|^api\b.*\bPOST"
 )
-_HANDLER_METHODS = {
+_WORKERS = {
     "predict": "Predictor|LitAPI|kserve|Model",
     "inference": "Handler",
     "handle": "Handler",
@@ -51,19 +55,23 @@ class Code:
         self.unit = unit
         self._functions: dict[int, ast.AST] = {}
         try:
-            self.tree = parse(unit.text)
-            self.values = Values(self.tree)
+            self.values = Values(parse(unit.text))
         except SyntaxError as error:
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             raise Unreadable(f"does not parse as Python {version}: line {error.lineno}, {error.msg}") from None
         except (RecursionError, MemoryError, ValueError) as error:
             raise Unreadable(f"does not parse: {type(error).__name__}") from None
+        self.lines = unit.text.splitlines()
+
+    def nodes(self, *kinds: type) -> Iterator[ast.AST]:
+        """The nodes of some kinds, in the order of the tree."""
+        return (n for n in self.values.nodes if isinstance(n, kinds))
 
     @cached_property
     def calls(self) -> list[Built]:
         """Every call with its arguments resolved, in the order of the tree; names imported `as` another by their own name."""
-        known = {a.asname: a.name for n in self.values.nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names if a.asname}
-        found = [c for n in self.values.nodes if isinstance(n, ast.Call) and isinstance(c := self.values.resolve(n), Built)]
+        known = {a.asname: a.name for n in self.nodes(ast.Import, ast.ImportFrom) for a in n.names if a.asname}
+        found = [c for n in self.nodes(ast.Call) if isinstance(c := self.values.resolve(n), Built)]
         for call in found if known else ():
             first, dot, rest = call.name.partition(".")
             call.name = known.get(first, first) + dot + rest
@@ -76,29 +84,27 @@ class Code:
     @cached_property
     def modules(self) -> set[str]:
         """Top-level names of everything the file imports."""
-        imported = {a.name for n in self.values.nodes if isinstance(n, ast.Import) for a in n.names}
-        imported |= {n.module or "" for n in self.values.nodes if isinstance(n, ast.ImportFrom)}
+        imported = {a.name for n in self.nodes(ast.Import) for a in n.names} | {n.module or "" for n in self.nodes(ast.ImportFrom)}
         return {name.partition(".")[0] for name in imported}
 
     @cached_property
     def trains(self) -> bool:
         """Whether the file trains: then inference's figures do not apply."""
-        bases = [dotted(b).rpartition(".")[2] for n in self.values.nodes if isinstance(n, ast.ClassDef) for b in n.bases]
+        bases = [dotted(b).rpartition(".")[2] for n in self.nodes(ast.ClassDef) for b in n.bases]
         return any(_TRAINING.match(name) for name in (*(c.last for c in self.calls), *bases))
 
     @cached_property
     def model_loads(self) -> list[Built]:
-        """`from_pretrained` of a model class, and `pipeline(...)` of transformers."""
-        loads = [c for c in self.calls if MODEL_CLASS.search(c.name)]
-        return loads + [
-            c for c in self.calls if c.last == "pipeline" and self.modules & {"transformers", "optimum"} and c.name != "mii.pipeline"
-        ]
+        """`from_pretrained` of a model class, and `pipeline(...)` of transformers, not a pipeline of that name which is called."""
+        is_called = any(name == "pipeline" for _, name in self.values.bound) or not self.modules & {"transformers", "optimum"}
+        pipelines = [] if is_called else [c for c in self.named("pipeline") if c.name != "mii.pipeline"]
+        return [c for c in self.calls if MODEL_CLASS.search(c.name)] + pipelines
 
     @cached_property
     def model_names(self) -> set[str]:
         """Names that models go by in this file: those they are loaded into, and parameters called `model` or `llm`."""
+        given = {a.arg for n in self.nodes(*FUNCTIONS) for a in n.args.args}
         loaded = {self.assigned_name(x.node) for x in self.model_loads} - {""}
-        given = {a.arg for n in self.values.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) for a in n.args.args}
         return loaded | (given & {"model", "llm", "lm"} if "torch" in self.modules else set())
 
     @cached_property
@@ -115,29 +121,35 @@ class Code:
     @cached_property
     def direct(self) -> set[str]:
         """Names that are called with a prompt: transformers pipelines that generate text, and engines."""
-        tasks = ("text-generation", "text2text-generation", "image-text-to-text", "summarization", "translation")
-        made = [c for c in self.model_loads if c.last == "pipeline" and (c.args[:1] or [c.kwargs.get("task")])[0] in tasks]
-        return {name for c in [*made, *(e for e, _ in self.engines)] if (name := self.assigned_name(c.node))}
+        made = [c for c in self.model_loads if c.last == "pipeline" and task_of(c) in _TEXT_TASKS]
+        return {self.assigned_name(c.node) for c in [*made, *(e for e, _ in self.engines)]} - {""}
 
     @cached_property
     def generations(self) -> list[Built]:
         """Calls that generate text: `.generate(...)` in a file that imports a language-model library or with its arguments, pipelines,
         engines, and a thread whose target is `generate`."""
-        calls = [c for c in self.named("generate") if "." in c.name and c.name not in ("self.generate", "ollama.generate")]
-        found = [c for c in calls if self.modules & _LIBRARIES or _GENERATION_ARGUMENTS & set(c.kwargs)]
         piped = self.direct | {"pipe", "generator"} | {self.assigned_name(c.node) for c in self.model_loads if c.last == "pipeline"}
-        found += [
-            c
-            for c in self.calls
-            if c.name and ((c.name in piped and "max_new_tokens" in c.kwargs) or self.is_prompted(c)) and c not in calls
-        ]
-        found += [c for c in self.named("Thread") if str(c.kwargs.get("target", "")).endswith(".generate")]
-        return found
+
+        def generates(call: Built) -> bool:
+            if call.last == "generate" and "." in call.name and call.name not in ("self.generate", "ollama.generate"):
+                return bool(self.modules & _LIBRARIES or _GENERATION_ARGUMENTS & set(call.kwargs))
+            is_thread = call.last == "Thread" and str(call.kwargs.get("target", "")).endswith(".generate")
+            return bool(call.name) and (is_thread or (call.name in piped and "max_new_tokens" in call.kwargs) or self.is_prompted(call))
+
+        return [c for c in self.calls if generates(c)]
 
     def is_prompted(self, call: Built) -> bool:
         """Whether a call gives a prompt to a pipeline or engine of this file: `llm(x)`, `llm.chat(x)`, `generator.generate_simple(x)`."""
         owner, _, method = call.name.rpartition(".")
         return call.name in self.direct or (owner in self.direct and method in _ONE_PROMPT) or method == "generate_simple"
+
+    @cached_property
+    def generations_in(self) -> dict[ast.AST, list[Built]]:
+        """The generations of each function (of the module, where they stand in none)."""
+        found: dict[ast.AST, list[Built]] = {}
+        for call in self.generations:
+            found.setdefault(self.function(call.node), []).append(call)
+        return found
 
     @cached_property
     def handlers(self) -> dict[ast.AST, str]:
@@ -147,63 +159,56 @@ class Code:
             is_event = "gradio" in self.modules and call.last in ("click", "submit", "Interface", "ChatInterface", "change", "then", "load")
             if is_event and call.kwargs.get("batch") is not True:
                 given |= {str(v): "Gradio" for v in [*call.args[:1], call.kwargs.get("fn")] if isinstance(v, Symbol)}
-            if call.name.endswith("serverless.start") and isinstance(call.args[:1][0] if call.args else None, dict):
+            if call.name.endswith("serverless.start") and call.args and isinstance(call.args[0], dict):
                 given |= {str(call.args[0].get("handler")): "RunPod"}
-        found = {}
-        for node in self.values.nodes:
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                continue
-            decorators = " ".join(ast.unparse(d) for d in node.decorator_list)
-            if _ROUTE.search(decorators) or any(_ROUTE.search(ast.unparse(d)) for d in node.decorator_list):
-                found[node] = "endpoint"
-            elif node.name in given or f"self.{node.name}" in given:
-                found[node] = given.get(node.name) or given[f"self.{node.name}"]
-            elif node.name in ("predict_fn", "transform_fn"):
-                found[node] = "SageMaker"
-            elif node.name in _HANDLER_METHODS and isinstance(around := self.values.parent.get(node), ast.ClassDef):
-                kind = " ".join([around.name, *map(ast.unparse, [*around.bases, *around.decorator_list])])
-                if (
-                    re.search(_HANDLER_METHODS[node.name], kind) and self.modules & {"cog", "litserve", "kserve", "ts", "ray"}
-                ) or "EndpointHandler" in kind:
-                    found[node] = "worker"
-        return found
+        return {n: kind for n in self.nodes(*FUNCTIONS) if (kind := self._handles(n, given))}
+
+    def _handles(self, node: ast.FunctionDef, given: dict[str, str]) -> str:
+        """The kind of handler that a function is, empty if it is none; `given`: functions handed to a framework."""
+        if any(_ROUTE.search(ast.unparse(d)) for d in node.decorator_list):
+            return "endpoint"
+        if kind := given.get(node.name) or given.get(f"self.{node.name}"):
+            return kind
+        if node.name in ("predict_fn", "transform_fn"):
+            return "SageMaker"
+        around = self.values.parent.get(node)
+        if node.name not in _WORKERS or not isinstance(around, ast.ClassDef):
+            return ""
+        kind = " ".join([around.name, *map(ast.unparse, [*around.bases, *around.decorator_list])])
+        is_known = re.search(_WORKERS[node.name], kind) and self.modules & {"cog", "litserve", "kserve", "ts", "ray"}
+        return "worker" if is_known or "EndpointHandler" in kind else ""
 
     def quantization_config(self, load: Built) -> Built | None:
         """The quantization configuration that a model is loaded with, None if there is none or it is not known."""
-        config = load.kwargs.get("quantization_config")
-        if not isinstance(config, Built) and isinstance(load.kwargs.get("model_kwargs"), dict):
-            config = load.kwargs["model_kwargs"].get("quantization_config")
-        return config if isinstance(config, Built) else None
+        inner = load.kwargs.get("model_kwargs")
+        given = [load.kwargs.get("quantization_config"), inner.get("quantization_config") if isinstance(inner, dict) else None]
+        return next((c for c in given if isinstance(c, Built)), None)
+
+    def moves(self, load: Built) -> list[ast.Call]:
+        """What moves or casts a loaded model: `.to(...)`, `.cuda()`, `.half()` and the like, on the load or on the name it goes into."""
+        found, name = [], self.assigned_name(load.node)
+        for a in self.values.ancestors(load.node):
+            if not isinstance(a, ast.Call | ast.Attribute):
+                break
+            if isinstance(a, ast.Call) and isinstance(a.func, ast.Attribute) and a.func.attr in _MOVES:
+                found.append(a)
+        return found + [c.node for c in self.calls if name and c.last in _MOVES and c.name == f"{name}.{c.last}"]
 
     def on_gpu(self, load: Built) -> bool:
         """Whether the loaded model is put on a GPU: device_map, device, or `.to("cuda")` / `.cuda()` on the load or its name."""
         inner = load.kwargs.get("model_kwargs")
         placed = [load.kwargs.get("device_map"), load.kwargs.get("device"), inner.get("device_map") if isinstance(inner, dict) else None]
-        places = ("auto", "cuda", "balanced", "sequential", "{'': 0", "{'': 'cuda")
-        if any(str(p).startswith(places) or (type(p) is int and p >= 0) for p in placed if p is not None and p is not UNKNOWN):
+        if any(str(p).startswith(_ON_GPU) or (type(p) is int and p >= 0) for p in placed if p is not None and p is not UNKNOWN):
             return True
-        if any(self._moves_to_gpu(k) for k in [ast.Call(load.node.func, [k.value], []) for k in load.node.keywords if k.arg == "device"]):
-            return True
-        for a in self.values.ancestors(load.node):
-            if isinstance(a, ast.Call) and isinstance(a.func, ast.Attribute) and a.func.attr in ("to", "cuda") and self._moves_to_gpu(a):
-                return True
-            if not isinstance(a, ast.Call | ast.Attribute):
-                break
-        target = self.assigned_name(load.node)
-        return bool(target) and any(c.name in (f"{target}.to", f"{target}.cuda") and self._moves_to_gpu(c.node) for c in self.calls)
+        moves = self.moves(load)
+        given = [a for m in moves for a in [*m.args, *(k.value for k in m.keywords if k.arg == "device")]]
+        given += [k.value for k in load.node.keywords if k.arg == "device"]
+        return any(m.func.attr == "cuda" for m in moves) or any("cuda" in self._device(a) for a in given)
 
-    def _moves_to_gpu(self, node: ast.Call) -> bool:
-        """Whether `x.cuda()` or `x.to(device)` goes to a GPU: "cuda..." as a constant, or a device chosen between cuda and cpu."""
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "cuda":
-            return True
-        values = [*node.args, *(k.value for k in node.keywords if k.arg == "device")]
-        return any("cuda" in f"{self._device_text(a)} {self.values.resolve(a)}" for a in values)
-
-    def _device_text(self, node: ast.AST) -> str:
-        """The source of a device expression, followed once through a name."""
-        if isinstance(node, ast.Name):
-            return " ".join(map(ast.unparse, self.bound(node.id)))
-        return ast.unparse(node)
+    def _device(self, node: ast.AST) -> str:
+        """What a device expression says: its source, what its name is bound to, and its value."""
+        sources = self.bound(node.id) if isinstance(node, ast.Name) else [node]
+        return " ".join([*map(ast.unparse, sources), str(self.values.resolve(node))])
 
     def assigned_name(self, node: ast.AST) -> str:
         """The name that a call's result (or `call.to(...)`) is assigned to, empty if none; a wrapper's name is not the model's."""
@@ -220,71 +225,45 @@ class Code:
     def function(self, node: ast.AST) -> ast.AST:
         """The function around a node, the module if none."""
         if id(node) not in self._functions:
-            around = (a for a in self.values.ancestors(node) if isinstance(a, ast.FunctionDef | ast.AsyncFunctionDef))
-            self._functions[id(node)] = next(around, self.tree)
+            self._functions[id(node)] = self.values.around(node, FUNCTIONS) or self.values.nodes[0]
         return self._functions[id(node)]
 
     def source(self, function: ast.AST) -> str:
         """The text of a function, of the whole file for a module."""
-        if isinstance(function, ast.Module):
-            return self.unit.text
-        return "\n".join(self.lines[function.lineno - 1 : function.end_lineno])
-
-    @cached_property
-    def lines(self) -> list[str]:
-        """The lines of the file."""
-        return self.unit.text.splitlines()
+        return "\n".join(self.lines if isinstance(function, ast.Module) else self.lines[function.lineno - 1 : function.end_lineno])
 
     def is_option(self, node: ast.AST) -> bool:
         """Whether a node is one choice of several that this file does not decide: under a test of unknown outcome, in a table, or
-        returned by a function that nothing here calls.
+        returned by a function that nothing here uses.
 
         Tests of the machine (`if torch.cuda.is_available()`) and of the entry point (`__name__`) are no such choice.
         """
         function = self.function(node)
         if isinstance(self.values.parent.get(node), ast.Return) and not isinstance(function, ast.Module):
             tests = [s for s in function.body if isinstance(s, ast.If) and s.lineno < node.lineno and not _is_of_machine(s.test)]
-            if not self.is_called(function) or any(isinstance(x, ast.Return) for s in tests for x in s.body):
+            is_called = any(c.last == function.name for c in self.calls)
+            if not is_called or any(isinstance(x, ast.Return) for s in tests for x in s.body):
                 return True
         return self.is_in_branch(node)
 
     def is_in_branch(self, node: ast.AST) -> bool:
-        """Whether a node stands under a test of unknown outcome, or in a table of several choices."""
+        """Whether a node stands under a test of unknown outcome, in an exception's handler, or in a table of several choices."""
         inner = node
         for a in self.values.ancestors(node):
             if isinstance(a, ast.If | ast.IfExp) and inner is not a.test:
-                taken = self.values.resolve(a.test)
                 is_body = inner in a.body if isinstance(a.body, list) else inner is a.body
-                if taken is not is_body and not _is_of_machine(a.test):
+                if self.values.resolve(a.test) is not is_body and not _is_of_machine(a.test):
                     return True
-            if isinstance(a, ast.match_case):
-                return True
-            if isinstance(a, ast.Dict) and len(a.values) > 1 and all(isinstance(v, ast.Call | ast.Lambda) for v in a.values):
+            is_table = isinstance(a, ast.Dict) and len(a.values) > 1 and all(isinstance(v, ast.Call | ast.Lambda) for v in a.values)
+            if is_table or isinstance(a, ast.match_case | ast.ExceptHandler):
                 return True
             inner = a
         return False
 
-    def is_left_to_callers(self, call: ast.Call, names: tuple[str, ...]) -> bool:
-        """Whether one of these keywords is a parameter of the function around, which nothing in this file calls: others decide on it."""
-        function = self.function(call)
-        if isinstance(function, ast.Module) or self.is_called(function):
-            return False
-        own = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
-        return any(isinstance(k.value, ast.Name) and k.value.id in own for k in call.keywords if k.arg in names)
-
-    def is_called(self, function: ast.FunctionDef) -> bool:
-        """Whether anything in this file calls a function of that name."""
-        return function.name in self._called
-
-    @cached_property
-    def _called(self) -> set[str]:
-        """The last names of everything that is called."""
-        return {c.last for c in self.calls}
-
     @cached_property
     def defined(self) -> dict[str, ast.AST]:
         """The functions of the file by name, the last of each."""
-        return {n.name: n for n in self.values.nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}
+        return {n.name: n for n in self.nodes(*FUNCTIONS)}
 
     @cached_property
     def _bound(self) -> dict[str, list[ast.AST]]:
@@ -292,213 +271,170 @@ class Code:
         found: dict[str, list[ast.AST]] = {}
         for (_, name), every in self.values.bound.items():
             found.setdefault(name, []).extend(v for _, v in every if v is not None)
-        for node in (n for n in self.values.nodes if isinstance(n, ast.ClassDef)):
-            for field in (f for f in node.body if isinstance(f, ast.AnnAssign)):
-                found.setdefault(f".{ast.unparse(field.target)}", []).append(field.annotation)
+        for field in (f for n in self.nodes(ast.ClassDef) for f in n.body if isinstance(f, ast.AnnAssign)):
+            found.setdefault(f".{ast.unparse(field.target)}", []).append(field.annotation)
         return found
 
     def bound(self, name: str) -> list[ast.AST]:
         """Every expression that a name is bound to anywhere in the file; `.name`: the annotations of a class's field."""
         return self._bound.get(name, [])
 
-    @cached_property
-    def generations_in(self) -> dict[ast.AST, list[Built]]:
-        """The generations of each function (of the module, where they stand in none)."""
-        found: dict[ast.AST, list[Built]] = {}
-        for call in self.generations:
-            found.setdefault(self.function(call.node), []).append(call)
-        return found
-
     def loops_around(self, node: ast.AST) -> list[ast.AST]:
-        """The loops and comprehensions around a node inside its own function, innermost first."""
-        found = []
+        """The loops and comprehensions that repeat a node inside its own function, innermost first; what a loop runs over is not repeated."""
+        found, inner = [], node
         for a in self.values.ancestors(node):
-            if isinstance(a, _FUNCTIONS):
+            if isinstance(a, (*FUNCTIONS, ast.Lambda, ast.ClassDef)):
                 break
-            if isinstance(a, (*_LOOPS, ast.ListComp, ast.SetComp, ast.GeneratorExp)):
+            is_source = inner is getattr(a, "iter", None) or (isinstance(a, _LOOPS[3:]) and inner is a.generators[0])
+            if isinstance(a, _LOOPS) and not is_source:
                 found.append(a)
+            inner = a
         return found
 
     @cached_property
     def facts(self) -> dict:
         """What the file as a whole tells every subject of it."""
-        names = {n.arg for n in self.values.nodes if isinstance(n, ast.keyword)}
-        pinned = re.search(r"transformers\s*(?:==|~=|<=|<)\s*([34])\.", self.unit.text) or re.search(
-            r"transformers\s*<\s*5", self.unit.text
-        )
+        text, names = self.unit.text, {n.arg for n in self.nodes(ast.keyword)}
         return {
-            "gpu": card_in_text(self.unit.text),
+            "gpu": card_in_text(text),
             "trains": self.trains,
             "generates": bool(self.generations),
-            "checks_quality": bool(_QUALITY.search(self.unit.text)),
-            "speaks_of_gpu": bool(re.search(r"cuda|\bgpu\b|cublas", self.unit.text, re.IGNORECASE)),
-            "looks_at_attention": "output_attentions" in self.unit.text,
-            "transformers_4": bool(pinned) or self.unit.transformers_4 or "torch_dtype" in names or "use_auth_token" in names,
+            "checks_quality": bool(_QUALITY.search(text)),
+            "speaks_of_gpu": bool(re.search(r"cuda|\bgpu\b|cublas", text, re.IGNORECASE)),
+            "looks_at_attention": "output_attentions" in text,
+            "transformers_4": self.unit.transformers_4 or bool(_TRANSFORMERS_4.search(text) or {"torch_dtype", "use_auth_token"} & names),
         }
 
     @cached_property
     def subjects(self) -> list[Subject]:
         """The loads, engines, generate calls and requests of the file, and the servers that it starts."""
+        attached = {id(c.node) for load in self.model_loads if (c := self.quantization_config(load))}
         found = [self._load(c) for c in self.model_loads]
-        attached = {id(self.quantization_config(c).node) for c in self.model_loads if self.quantization_config(c)}
-        loose = [self._subject("load", "transformers", c) for c in self.named("BitsAndBytesConfig") if id(c.node) not in attached]
-        for subject in loose:
-            subject.facts["direct_flag"] = False
-        found += loose
-        found += [self._subject("engine", engine, c) for c, engine in self.engines]
-        found += [self._generate(c) for c in self.generations] + list(self._settings())
-        found += [self._request(c) for c in self.calls if "keep_alive" in self.body(c)]
-        return found + self._commands()
-
-    def _subject(self, place: str, engine: str, call: Built) -> Subject:
-        """A call's keywords as options, those of dictionaries meant for the engine among them."""
-        subject = Subject(place, engine, call.node.lineno, facts=dict(self.facts), is_open=call.is_open)
-        nested = [
-            v
-            for k, v in call.kwargs.items()
-            if k in ("engine_kwargs", "vllm_kwargs", "model_kwargs", "model_loading_config") and isinstance(v, dict)
+        for config in (c for c in self.named("BitsAndBytesConfig") if id(c.node) not in attached):
+            found.append(self._subject("load", "transformers", config, direct_flag=False))
+        for call in (c for c in self.named("cpu_offload", "disk_offload") if "accelerate" in self.modules):
+            found.append(self._subject("load", "accelerate", call))
+        found += [
+            self._subject("engine", engine, c, on_cpu="cpu" in self.source(self.function(c.node)).lower()) for c, engine in self.engines
         ]
-        for source in [*nested, call.kwargs]:
+        found += [self._generate(c) for c in self.generations] + list(self._settings())
+        return found + [self._request(c) for c in self.calls if "keep_alive" in body(c)] + self._commands()
+
+    def _subject(self, place: str, engine: str, call: Built, **facts: object) -> Subject:
+        """A call's keywords as options, those of dictionaries meant for the engine among them."""
+        line = call.node.lineno
+        subject = Subject(place, engine, line, facts=self.facts | {"chosen": set(call.chosen)} | facts, is_open=call.is_open)
+        for source in [*(call.kwargs[k] for k in _NESTED if isinstance(call.kwargs.get(k), dict)), call.kwargs]:
             for name, value in source.items():
                 if isinstance(name, str) and not isinstance(value, dict):
-                    subject.add(name, value, call.node.lineno, call.node)
+                    subject.add(name, value, line, call.node)
                 subject.is_open |= not isinstance(name, str)
         if call.args and "model" not in subject.options and (place == "engine" or MODEL_CLASS.search(call.name)):
-            subject.add("model", call.args[0], call.node.lineno, call.node)
+            subject.add("model", call.args[0], line, call.node)
         return subject
 
     def _load(self, call: Built) -> Subject:
         """A model load with its quantization configuration's options, its device, and a data type raised in the same chain of calls."""
-        subject = self._subject("load", "transformers", call)
+        subject, config = self._subject("load", "transformers", call), self.quantization_config(call)
         if call.last == "pipeline" and "model" not in subject.options and len(call.args) > 1:
             subject.add("model", call.args[1], call.node.lineno, call.node)
-        config = self.quantization_config(call)
-        for name, value in config.kwargs.items() if config else ():
-            subject.add(name, value, config.node.lineno, config.node)
-        subject.is_open |= config is not None and config.is_open
-        if self._is_raised(call):
+        if config:
+            for name, value in config.kwargs.items():
+                subject.add(name, value, config.node.lineno, config.node)
+            subject.is_open |= config.is_open
+            subject.facts["chosen"] |= config.chosen
+        moves = [(m.func.attr, " ".join(map(ast.unparse, [*m.args, *(k.value for k in m.keywords)]))) for m in self.moves(call)]
+        if any((how == "float" and not to) or (how == "to" and to in ("torch.float32", "torch.float")) for how, to in moves):
             subject.add("dtype", "float32", call.node.lineno, call.node)
-        task = (call.args[:1] or [call.kwargs.get("task")])[0]
+        inner, memory = call.kwargs.get("model_kwargs"), call.kwargs.get("max_memory")
+        flags = set(call.kwargs) | (set(inner) if isinstance(inner, dict) else set())
+        is_pipeline = call.last == "pipeline"
         subject.facts |= {
             "on_gpu": self.on_gpu(call),
-            "is_plain": re.match(r"(transformers\.)?AutoModel\w*\.from_pretrained$", call.name) is not None
-            or (call.last == "pipeline" and isinstance(subject.get("model"), str) and subject.model != ""),
-            "direct_flag": "load_in_4bit" in call.kwargs
-            or (isinstance(call.kwargs.get("model_kwargs"), dict) and "load_in_4bit" in call.kwargs["model_kwargs"]),
-            "quantized": config is not None
-            or "quantization_config" in call.kwargs
-            or any(f"load_in_{n}bit" in call.kwargs for n in (4, 8)),
-            "generates": self.facts["generates"] or (call.last == "pipeline" and task in ("text-generation", "text2text-generation")),
-            "left_to_callers": self.is_left_to_callers(call.node, ("dtype", "torch_dtype")),
-            "moved_on": bool(re.search(r"half\(|\.to\([^)]*(dtype|float16)", ast.unparse(self._chain(call.node)) + self._moves(call))),
+            "is_plain": bool(subject.model) if is_pipeline else _PLAIN_CLASS.match(call.name) is not None,
+            "direct_flag": "load_in_4bit" in flags,
+            "quantized": config is not None or bool({"quantization_config", "load_in_4bit", "load_in_8bit"} & set(call.kwargs)),
+            "generates": self.facts["generates"] or (is_pipeline and task_of(call) in _TEXT_TASKS[:2]),
+            "moved_on": any(how in ("half", "bfloat16") or (how == "to" and re.search(r"dtype|float16", to)) for how, to in moves),
+            "spills_on_purpose": isinstance(memory, dict) and memory.get("cpu") not in (None, 0, "0", "0GB", "0GiB"),
         }
-        memory = subject.get("max_memory") or call.kwargs.get("max_memory")
-        subject.facts["spills_on_purpose"] = isinstance(memory, dict) and memory.get("cpu") not in (None, 0, "0", "0GB", "0GiB")
         return subject
-
-    def _moves(self, load: Built) -> str:
-        """The source of every `model.to(...)`, `.half()` and the like on the name that a model is loaded into."""
-        name = self.assigned_name(load.node)
-        return " ".join(
-            ast.unparse(c.node) for c in self.calls if name and c.name.startswith(f"{name}.") and c.last in ("to", "half", "bfloat16")
-        )
-
-    def _chain(self, node: ast.AST) -> ast.AST:
-        """The outermost of the calls chained onto a call: all of `f(...).half().cuda()`."""
-        for a in self.values.ancestors(node):
-            if not isinstance(a, ast.Call | ast.Attribute):
-                break
-            node = a
-        return node
-
-    def _is_raised(self, load: Built) -> bool:
-        """Whether a loaded model is made float32 in the same chain of calls: `from_pretrained(...).float()` or `.to(torch.float32)`."""
-        for a in self.values.ancestors(load.node):
-            if isinstance(a, ast.Call) and isinstance(a.func, ast.Attribute):
-                to_fp32 = a.func.attr == "to" and any(ast.unparse(x) in ("torch.float32", "torch.float") for x in a.args)
-                if to_fp32 or (a.func.attr == "float" and not a.args):
-                    return True
-            elif not isinstance(a, ast.Attribute):
-                return False
-        return False
 
     def _generate(self, call: Built) -> Subject:
         """A generation with the options of the configuration object it is given."""
         subject = self._subject("generate", "", call)
-        for value in [*call.args, *call.kwargs.values()]:
-            if isinstance(value, Built) and value.last in ("GenerationConfig", "SamplingParams"):
-                for name, given in value.kwargs.items():
-                    if name not in subject.options:
-                        subject.add(name, given, call.node.lineno, call.node)
+        for name, value in configured(call).items():
+            if isinstance(name, str) and name not in subject.options:
+                subject.add(name, value, call.node.lineno, call.node)
         return subject
 
     def _settings(self) -> Iterator[Subject]:
         """`model.config.use_cache = False` of a model loaded here, in a file that generates; `config._attn_implementation = "eager"`."""
         models = {self.assigned_name(load.node) for load in self.model_loads} - {""}
-        for (_, name), bound in self.values.bound.items():
+        for (_, name), every in self.values.bound.items():
             owner, _, setting = name.rpartition(".")
             model, _, config = owner.rpartition(".")
-            values = [v.value if isinstance(v, ast.Constant) else None for _, v in bound]
-            node = bound[0][0]
+            values, node = [getattr(v, "value", None) for _, v in every], every[0][0]
             is_cache = setting == "use_cache" and model in models and config in ("config", "generation_config") and bool(self.generations)
-            if is_cache and values and all(v is False for v in values) and not self.is_option(node):
+            if is_cache and all(v is False for v in values) and not self.is_option(node):
                 yield Subject("generate", "", node.lineno, {"use_cache": Option(False, node.lineno, node)}, dict(self.facts))
             if setting == "_attn_implementation" and "eager" in values and self.model_loads:
-                facts = {**self.facts, "generates": True}
-                yield Subject("load", "", node.lineno, {"attn_implementation": Option("eager", node.lineno, node)}, facts)
-
-    def body(self, call: Built) -> dict:
-        """What a request carries: its `json=`, else its keywords."""
-        return call.kwargs["json"] if isinstance(call.kwargs.get("json"), dict) else call.kwargs
+                option = {"attn_implementation": Option("eager", node.lineno, node)}
+                yield Subject("load", "", node.lineno, option, self.facts | {"generates": True})
 
     def _request(self, call: Built) -> Subject:
         """A request to a local server."""
-        body = self.body(call)
-        subject = Subject("request", "ollama", call.node.lineno, facts=dict(self.facts))
-        for name, value in body.items():
-            if isinstance(name, str):
-                subject.add(name, value, call.node.lineno, call.node)
-        subject.facts |= {"in_loop": bool(self.loops_around(call.node)), "asks": bool({"prompt", "messages"} & {str(k) for k in body})}
+        given, line = {k: v for k, v in body(call).items() if isinstance(k, str)}, call.node.lineno
+        facts = {"in_loop": bool(self.loops_around(call.node)), "asks": bool({"prompt", "messages"} & set(given))}
+        subject = Subject("request", "ollama", line, facts=self.facts | facts)
+        for name, value in given.items():
+            subject.add(name, value, line, call.node)
         return subject
 
     def _commands(self) -> list[Subject]:
         """Servers started through subprocess or os.system, by a notebook's `!` lines and shell cells, or by os.environ."""
-        found = []
+        found: list[Subject] = []
+
+        def start(words: list, lines: list[int]) -> None:
+            subject = launch([("?" if w is UNKNOWN else str(w), at) for w, at in zip(words, lines, strict=True)], {}, dict(self.facts))
+            found.extend([subject] if subject else [])
+
         for call in self.calls:
             given = call.args[0] if call.last in _RUNNERS and call.args else None
             if isinstance(given, list):
-                subject = launch([("?" if w is UNKNOWN else str(w), call.node.lineno) for w in given], {}, dict(self.facts))
-                found += [subject] if subject else []
+                start(given, [call.node.lineno] * len(given))
             elif isinstance(given, str):
                 found += shell(given, first_line=call.node.lineno, facts=self.facts)
-        for node in self.values.nodes if not any(s.place == "server" for s in found) else ():
-            if isinstance(node, ast.List) and len(node.elts) > 2 and all(isinstance(w, ast.Constant) for w in node.elts[:2]):
-                words = self.values.resolve(node)
-                if isinstance(words, list):
-                    subject = launch(
-                        [("?" if w is UNKNOWN else str(w), e.lineno) for w, e in zip(words, node.elts, strict=True)], {}, dict(self.facts)
-                    )
-                    found += [subject] if subject and subject.engine != "transformers" else []
+        for node in self.nodes(ast.List) if not found else ():
+            words = self.values.resolve(node) if len(node.elts) > 2 and all(isinstance(w, ast.Constant) for w in node.elts[:2]) else None
+            if isinstance(words, list):
+                start(words, [e.lineno for e in node.elts])
+                found = [s for s in found if s.engine != "transformers"]
         for line, text in self.unit.shell_lines:
             found += shell(text, first_line=line, facts=self.facts)
         for (_, name), updates in self.values.updates.items():
-            if name in ("os.environ", "environ"):
-                lines = [
-                    f"export {key}={self.values.resolve(value)}"
-                    for _, key, value in updates
-                    if str(key).startswith(("OLLAMA_", "LLAMA_ARG_"))
-                ]
-                found += shell("\n".join(lines), first_line=updates[0][0].lineno) if lines else []
+            for node, key, value in updates if name in ("os.environ", "environ") else ():
+                if str(key).startswith(("OLLAMA_", "LLAMA_ARG_")):
+                    found += shell(f"export {key}={self.values.resolve(value)}", first_line=node.lineno)
         return found
+
+
+def task_of(pipeline: Built) -> object:
+    """The task that a pipeline is made for."""
+    return (pipeline.args[:1] or [pipeline.kwargs.get("task")])[0]
+
+
+def body(call: Built) -> dict:
+    """What a request carries: its `json=`, else its keywords."""
+    return call.kwargs["json"] if isinstance(call.kwargs.get("json"), dict) else call.kwargs
+
+
+def configured(call: Built) -> dict:
+    """The options of the configuration objects that a generation is given."""
+    given = [v for v in [*call.args, *call.kwargs.values()] if isinstance(v, Built) and v.last in ("GenerationConfig", "SamplingParams")]
+    return {name: value for config in reversed(given) for name, value in config.kwargs.items()}
 
 
 def _is_of_machine(test: ast.AST) -> bool:
     """Whether a test asks only about the machine or the entry point, in each of its parts."""
     return all(_MACHINE.search(ast.unparse(part)) for part in (test.values if isinstance(test, ast.BoolOp) else [test]))
-
-
-def parse(text: str) -> ast.Module:
-    """The syntax tree of a file or of a notebook's cells, which may `await` outside a function. Raises SyntaxError."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return compile(text, "<audited>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)

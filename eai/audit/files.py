@@ -23,25 +23,42 @@ KINDS = {
     "python": (".py", ".pyw"),
     "notebook": (".ipynb",),
     "config": (".json", ".yaml", ".yml"),
-    "settings": (".toml", ".properties"),
-    "shell": (".sh", ".bash", ".zsh", ".service", ".env", ".conf", ".sbatch", ".slurm", ".bat", ".mk"),
+    "settings": (".toml", ".properties", ".pbtxt"),
+    "shell": (
+        ".sh",
+        ".bash",
+        ".zsh",
+        ".service",
+        ".env",
+        ".conf",
+        ".sbatch",
+        ".slurm",
+        ".bat",
+        ".ps1",
+        ".mk",
+        ".tf",
+        ".tfvars",
+        ".hcl",
+        ".nomad",
+    ),
     "dockerfile": (".dockerfile", ".containerfile"),
     "modelfile": (".modelfile",),
 }
+READS = "Python, notebooks, JSON, YAML, TOML, Triton's pbtxt, shell, systemd, Terraform, Dockerfile, Makefile, Procfile or Modelfile"
 _BY_SUFFIX = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes}
 _BY_NAME = {"dockerfile": "dockerfile", "containerfile": "dockerfile", "modelfile": "modelfile"}
 _BY_NAME |= {"makefile": "shell", "procfile": "shell", "justfile": "shell"}
 _SKIPPED_FOLDERS = {".git", ".hg", "node_modules", "__pycache__", ".ipynb_checkpoints", ".venv", "venv", ".tox"}
+_PINNED = re.compile(r"(?m)^[ \t\"'-]*transformers(\[[\w,]*\])?[\s\"']*(==|~=|<=?)[\s\"']*[34]\.|transformers[^\n]{0,40}<\s*5")
 
 
-def _lowered(group: str) -> tuple[bytes, ...]:
-    """The words of a group of `relevant` in rules/names.yaml, as bytes."""
-    return tuple(word.encode() for item in NAMES["relevant"][group] for word in (item if isinstance(item, list) else [item]))
+def _words(*groups: str) -> tuple[bytes, ...]:
+    """The words of some groups of `relevant` in rules/names.yaml, as bytes."""
+    return tuple(w.encode() for g in groups for item in NAMES["relevant"][g] for w in (item if isinstance(item, list) else [item]))
 
 
-_SERVERS, _CODE = _lowered("servers"), _lowered("code")
-_SETTINGS = _SERVERS + _lowered("settings")
-_RELEVANT = {"python": _CODE, "notebook": _CODE, "config": _SETTINGS, "settings": _SETTINGS, "modelfile": (b"parameter",)}
+_SETTINGS = _words("servers", "settings")
+_RELEVANT = {"python": _words("code"), "notebook": _words("code"), "config": _SETTINGS, "settings": _SETTINGS, "modelfile": (b"parameter",)}
 
 
 @dataclass(frozen=True)
@@ -64,10 +81,10 @@ class Unit:
     def is_test(self) -> bool:
         """Whether the file holds tests, named or placed as pytest and unittest expect them, or settings for them."""
         path = Path(self.path)
-        is_placed = "tests" in path.parts or "test_data" in path.parts
+        is_placed = bool({"tests", "test_data"} & set(path.parts))
         if self.kind not in ("python", "notebook"):
             return is_placed
-        is_named = path.stem.startswith("test_") or path.stem.endswith("_test") or is_placed
+        is_named = is_placed or path.stem.startswith("test_") or path.stem.endswith("_test")
         return is_named and re.search(r"^\s*(async )?def test_", self.text, re.MULTILINE) is not None
 
     def where(self, line: int) -> tuple[int, int | None]:
@@ -77,13 +94,25 @@ class Unit:
         start, cell = max((s for s in self.cell_starts if s[0] <= line), default=self.cell_starts[0])
         return line - start + 1, cell
 
+    def environment(self, name: str) -> dict[str, str]:
+        """The variables of an environment file, looked for where it is named and beside this file; empty where there is none."""
+        folder = Path(self.path).parent
+        for path in (folder / name.lstrip("-"), folder / Path(name).name):
+            try:
+                if path.stat().st_size < 200_000:
+                    pairs = re.findall(r"(?m)^\s*(?:export\s+)?(\w+)\s*=\s*(.*?)\s*$", path.read_text())
+                    return {variable: value.strip("\"'") for variable, value in pairs}
+            except (OSError, ValueError):
+                continue
+        return {}
+
 
 class Unreadable(Exception):
     """Why a file cannot be audited, in words for the report."""
 
 
 def kind_of(path: Path) -> str | None:
-    """What the file is audited as: python, notebook, config, settings, shell, dockerfile or modelfile; None if it is none of them."""
+    """What the file is audited as: a key of KINDS; None if its name tells none."""
     name = path.name.lower()
     if name == ".env" or name.startswith(".env."):
         return "shell"
@@ -109,13 +138,19 @@ def find(paths: list[str | Path]) -> Iterator[Path]:
             yield from (Path(folder, f) for f in sorted(files) if kind_of(Path(f)))
 
 
+def parse(text: str) -> ast.Module:
+    """The syntax tree of a file or of a notebook's cells, which may `await` outside a function. Raises SyntaxError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return compile(text, "<audited>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
 def decode(data: bytes, is_python: bool) -> str:
     """The text of a file: as its Python coding line says, else UTF-8. Raises Unreadable for binary or wrongly encoded bytes."""
     if b"\0" in data:
         raise Unreadable("binary: it contains null bytes")
     try:
-        encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0] if is_python else "utf-8-sig"
-        return data.decode(encoding)
+        return data.decode(tokenize.detect_encoding(io.BytesIO(data).readline)[0] if is_python else "utf-8-sig")
     except (SyntaxError, LookupError, UnicodeDecodeError) as error:
         raise Unreadable(f"not readable as text: {error}") from None
 
@@ -133,25 +168,31 @@ def notebook(path: str, text: str, transformers_4: bool = False) -> Unit:
     lines: list[str] = []
     starts, commands, unread = [], [], []
     for number, source in sources:
-        first = len(lines) + 1
+        first, cell = len(lines) + 1, source.splitlines() or [""]
         starts.append((first, number))
-        cell = source.splitlines() or [""]
         magic = re.match(r"\s*%%(\w+)", source)
         if magic and magic[1] in ("bash", "sh", "script"):
             commands.append((first + 1, "\n".join(cell[1:])))
         if magic and magic[1] not in ("time", "timeit", "capture"):
             lines += [f"# {line}" for line in cell]
             continue
+        continued = False
         for at, line in enumerate(cell):
-            if match := re.match(r"(\s*)(?:\w+\s*=\s*)?!(.*)", line):
-                commands.append((first + at, match[2]))
+            if continued:
+                commands[-1] = (commands[-1][0], f"{commands[-1][1]}\n{line}")
+                cell[at] = f"# {line}"
+            elif match := re.match(r"\s*(?:\w+\s*=\s*)?!(.*)", line):
+                commands.append((first + at, match[1]))
             elif match := re.match(r"\s*%(?:set_)?env\s+(\w+)[= ](.*)", line):
                 commands.append((first + at, f"export {match[1]}={match[2]}"))
+            continued = line.rstrip().endswith("\\") and (continued or re.match(r"\s*(\w+\s*=\s*)?!", line) is not None)
         plain = [_plain(line) for line in cell]
-        problem = _problem("\n".join(plain))
-        if problem:
-            unread.append((first, problem))
-        lines += [f"# {line}" for line in plain] if problem else plain
+        try:
+            parse("\n".join(plain))
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            unread.append((first, f"line {error.lineno}, {error.msg}" if isinstance(error, SyntaxError) else type(error).__name__))
+            plain = [f"# {line}" for line in plain]
+        lines += plain
     return Unit(path, "notebook", "\n".join(lines) + "\n", tuple(starts), tuple(commands), tuple(unread), transformers_4)
 
 
@@ -162,19 +203,6 @@ def _plain(line: str) -> str:
     if match := re.match(r"(\s*)((?:\w+\s*=\s*)?[%!]|\?|%%)", line):
         return f"{match[1]}pass  # {line.strip()}"
     return f"# {line}" if line.rstrip().endswith("?") else line
-
-
-def _problem(source: str) -> str:
-    """Why a cell does not parse, empty if it does."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            compile(source, "<cell>", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
-    except SyntaxError as error:
-        return f"line {error.lineno}, {error.msg}"
-    except (ValueError, RecursionError, MemoryError) as error:
-        return type(error).__name__
-    return ""
 
 
 def _mentions(data: bytes, words: tuple[bytes, ...]) -> bool:
@@ -193,16 +221,12 @@ def _mentions(data: bytes, words: tuple[bytes, ...]) -> bool:
 @cache
 def _pins_transformers_4(folder: Path) -> bool:
     """Whether the requirements beside a file, or one folder up, hold transformers below version 5."""
-    for place in (folder, folder.parent):
-        for name in ("requirements.txt", "pyproject.toml", "environment.yml"):
-            try:
-                if (place / name).stat().st_size < 200_000 and re.search(
-                    r"(?m)^[ \t\"'-]*transformers(\[[\w,]*\])?[\s\"']*(==|~=|<=?)[\s\"']*[34]\.|transformers[^\n]{0,40}<\s*5",
-                    (place / name).read_text(),
-                ):
-                    return True
-            except (OSError, UnicodeDecodeError):
-                continue
+    for path in (place / name for place in (folder, folder.parent) for name in ("requirements.txt", "pyproject.toml", "environment.yml")):
+        try:
+            if path.stat().st_size < 200_000 and _PINNED.search(path.read_text()):
+                return True
+        except (OSError, UnicodeDecodeError):
+            continue
     return False
 
 
@@ -219,7 +243,7 @@ def read(path: Path) -> Unit | None:
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror}") from None
     kind = kind or _guess(data)
-    if b"\0" not in data and not _mentions(data, _RELEVANT.get(kind, _SERVERS)):
+    if b"\0" not in data and not _mentions(data, _RELEVANT.get(kind, _words("servers"))):
         return None
     text = decode(data, kind == "python")
     pinned = kind in ("python", "notebook") and _pins_transformers_4(path.resolve().parent)
@@ -227,10 +251,14 @@ def read(path: Path) -> Unit | None:
 
 
 def _guess(data: bytes) -> str:
-    """The kind of a file whose name tells none, by its first line."""
+    """The kind of a file whose name tells none, by its first line or its imports. Raises Unreadable for data, prose and anything else."""
     first = data.lstrip()[:200]
     if first.startswith((b"#!/bin", b"#!/usr/bin/env bash", b"#!/usr/bin/env sh", b"[Unit]", b"[Service]")):
         return "shell"
     if re.match(rb"(?i)from\s+\S+(\s+as\s+\S+)?\s*\n", first):
         return "dockerfile"
-    return "config" if first.startswith((b"{", b"apiVersion", b"services:", b"---")) else "python"
+    if first.startswith((b"{", b"apiVersion", b"services:", b"---")):
+        return "config"
+    if b"python" in first.partition(b"\n")[0] or re.search(rb"(?m)^(from [\w.]+ import|import) \w", data):
+        return "python"
+    raise Unreadable(f"not something the audit reads; it reads {READS}")

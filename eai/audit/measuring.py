@@ -4,7 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from eai.audit.checks import Hit, check
+from eai.audit.checks import Hit, check, source_of
 from eai.audit.code import Code
 from eai.audit.evidence import FIGURE, Evidence, Waste, slow_sampling
 from eai.audit.values import Built, Symbol
@@ -16,7 +16,16 @@ _CLOCK = ("time", "perf_counter", "monotonic", "perf_counter_ns", "time_ns", "mo
 _SYNC = re.compile(r"synchronize|\.item\(|\.cpu\(|\.tolist\(|\.numpy\(|cuda\.Event|block_until_ready|do_bench|benchmark\.Timer")
 _TOKENS = re.compile(r"(^|_)(n_?|num_?)?tok(en)?s?(_|$|count|per)", re.IGNORECASE)
 _COUNTS = re.compile(r"(^|_)(count|num|n|total|tokens?_?(per|count|used))(_|$)|token_?count|tokencount", re.IGNORECASE)
+_ESTIMATED = re.compile(r"estimat|approx|rough|fallback")
+_BUDGETED = re.compile(r"budget|chunk|truncat|context|window|limit", re.IGNORECASE)
+_MEASURED = re.compile(r"joule|watt|energy|kwh|throughput|per_tok|per_s|tok/s|tokens/s|\btps\b|emission", re.IGNORECASE)
+_COUNTED = re.compile(r"usage|tiktoken|tokenizer|encoding|count", re.IGNORECASE)
 _INTERVAL = re.compile(r"interval|period|^dt$|delta_?t|sampl\w*_(s|time|rate)|step_s|poll", re.IGNORECASE)
+_POWERS = re.compile(r"watt|power|sampl|reading|\bw\b|ws\b", re.IGNORECASE)
+_PADDED = re.compile(r"padding\s*=\s*(True|[\"'](longest|max_length)[\"'])")
+_UNPADDED = re.compile(r"pad_token_id\)|attention_mask.*sum|eos_token_id\)|!= ?\w*pad|ne\(")
+_WHOLE = re.compile(r"\.numel\(|\.size\(0\)|\.shape\[0\]|len\(\w+\[\w*[a-z]\w*\]\)|\.shape\[-?1\].*\*|\*.*\.shape\[-?1\]")  # over all rows
+_ROUNDING = ("sum", "int", "round", "floor", "math.floor", "ceil", "math.ceil", "max")
 
 
 def _reads_power(call: Built) -> bool:
@@ -51,8 +60,8 @@ def sampled_slowly(code: Code, evidence: Evidence) -> Iterator[Hit]:
 
 def _keeps(loop: ast.AST) -> bool:
     """Whether a loop keeps what it reads: appends, adds or writes it; one that only waits or logs measures no energy."""
-    stores = (n for n in ast.walk(loop) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr in _STORES)
-    return any(stores) or any(isinstance(n, ast.AugAssign) for n in ast.walk(loop))
+    calls = (n.func.attr for n in ast.walk(loop) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
+    return any(name in _STORES for name in calls) or any(isinstance(n, ast.AugAssign) for n in ast.walk(loop))
 
 
 @check("power-read-after-work")
@@ -63,14 +72,10 @@ def read_after(code: Code, evidence: Evidence) -> Iterator[Hit]:
     reads, helpers = _power_reads(code), _helpers(code)
     for function, generations in code.generations_in.items() if reads else ():
         own = [r for r in reads if code.function(r.node) is function]
-        if getattr(function, "name", "") in helpers and not any(_reads_power(r) for r in own):
-            continue
-        work = [c.node.lineno for c in generations]
+        is_helper = getattr(function, "name", "") in helpers and not any(_reads_power(r) for r in own)
         lines = [r.node.lineno for r in own]
-        if lines and min(lines) > max(work):
-            note = (
-                "an A100 idles at 80 W with a CUDA context; 110 to 220 W (150 in the middle) were published while its sibling A800 decodes"
-            )
+        if lines and not is_helper and min(lines) > max(c.node.lineno for c in generations):
+            note = "an A100 idles at 80 W with a CUDA context; 110 to 220 W (150) were published while its sibling A800 decodes"
             low, value, high = (100 * (1 - 80 / load_w) for load_w in (110, 150, 220))
             yield Hit(min(lines), {}, Waste(value, low, high, "estimate", note, unit=FIGURE))
 
@@ -78,19 +83,19 @@ def read_after(code: Code, evidence: Evidence) -> Iterator[Hit]:
 @check("idle-before-load")
 def idle_before_load(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Idle powers read before the model is loaded in the same function."""
-    for load in code.model_loads:
-        for read in _power_reads(code):
-            name = code.assigned_name(read.node) or _assigned_arithmetic(code, read.node)
-            is_before = code.function(read.node) is code.function(load.node) and read.node.lineno < load.node.lineno
-            if is_before and re.search(r"idle|baseline", name, re.IGNORECASE):
-                note = "an A100's 26 W between bare and context idle, in a net power of 110 to 220 W (150 in the middle) less 54 W"
-                low, value, high = (100 * 26 / (load_w - 54) for load_w in (220, 150, 110))
-                yield Hit(read.node.lineno, {"name": name}, Waste(value, low, high, "estimate", note, unit=FIGURE))
-                return
+    places = [(code.function(load.node), load.node.lineno) for load in code.model_loads]
+    for read in _power_reads(code) if places else ():
+        name = _assigned(code, read.node)
+        is_before = any(f is code.function(read.node) and read.node.lineno < line for f, line in places)
+        if is_before and re.search(r"idle|baseline", name, re.IGNORECASE):
+            note = "an A100's 26 W between bare and context idle, in a net power of 110 to 220 W (150 in the middle) less 54 W"
+            low, value, high = (100 * 26 / (load_w - 54) for load_w in (220, 150, 110))
+            yield Hit(read.node.lineno, {"name": name}, Waste(value, low, high, "estimate", note, unit=FIGURE))
+            return
 
 
-def _assigned_arithmetic(code: Code, node: ast.AST) -> str:
-    """The name that an arithmetic expression around a call is assigned to, empty if none."""
+def _assigned(code: Code, node: ast.AST) -> str:
+    """The name that an expression around a call is assigned to, empty if none."""
     for a in code.values.ancestors(node):
         if isinstance(a, ast.Assign) and len(a.targets) == 1:
             return ast.unparse(a.targets[0])
@@ -102,35 +107,30 @@ def _assigned_arithmetic(code: Code, node: ast.AST) -> str:
 @check("all-gpus-billed")
 def all_gpus(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Sums over every GPU of the host in a file whose model runs on cuda:0."""
-    text = code.unit.text
-    if not re.search(r"[\"']cuda:0[\"']", text):
-        return
-    for tracker in code.named("EmissionsTracker", "OfflineEmissionsTracker"):
-        if "gpu_ids" not in tracker.kwargs and not tracker.is_open:
-            yield Hit(tracker.node.lineno, {"what": f"{tracker.last} reads every visible GPU"})
-            return
-    for call in code.named("run", "check_output", "getoutput"):
-        command = ast.unparse(call.node)
-        is_summed = "sum(" in code.source(code.function(call.node))
-        if "nvidia-smi" in command and "power.draw" in command and not re.search(r"-i\b|--id", command) and is_summed:
-            yield Hit(call.node.lineno, {"what": "nvidia-smi lists every GPU and the powers are summed"})
-            return
-    if not re.search(r"nvmlDeviceGetCount|device_count\(\)", text):
-        return
-    for call in (c for c in code.calls if _reads_power(c) or c.last == _COUNTER):
-        around = list(code.values.ancestors(call.node))
-        is_summed = any(isinstance(a, ast.AugAssign) or (isinstance(a, ast.Call) and ast.unparse(a.func) == "sum") for a in around)
-        if is_summed and any(_over_all(code, x) for x in code.loops_around(call.node)):
-            yield Hit(call.node.lineno, {"what": "the power of all GPUs is summed"})
-            return
+    if re.search(r"[\"']cuda:0[\"']", code.unit.text):
+        what = ((c.node.lineno, _bills_all(code, c)) for c in code.calls)
+        yield from (Hit(line, {"what": text}) for line, text in [next(((n, w) for n, w in what if w), (0, ""))] if text)
+
+
+def _bills_all(code: Code, call: Built) -> str:
+    """In words, how a call adds up the power of every GPU; empty if it does not."""
+    command = ast.unparse(call.node)
+    if call.last in ("EmissionsTracker", "OfflineEmissionsTracker"):
+        return f"{call.last} reads every visible GPU" if "gpu_ids" not in call.kwargs and not call.is_open else ""
+    if call.last in ("run", "check_output", "getoutput") and "nvidia-smi" in command and "power.draw" in command:
+        is_summed = "sum(" in code.source(code.function(call.node)) and not re.search(r"-i\b|--id", command)
+        return "nvidia-smi lists every GPU and the powers are summed" if is_summed else ""
+    if not _reads_power(call) and call.last != _COUNTER:
+        return ""
+    around = code.values.ancestors(call.node)
+    is_summed = any(isinstance(a, ast.AugAssign) or (isinstance(a, ast.Call) and ast.unparse(a.func) == "sum") for a in around)
+    return "the power of all GPUs is summed" if is_summed and any(_over_all(code, x) for x in code.loops_around(call.node)) else ""
 
 
 def _over_all(code: Code, loop: ast.AST) -> bool:
     """Whether a loop or comprehension runs over every GPU of the host, by number or by a list of handles made of them."""
-    if isinstance(loop, ast.While):
-        return False
-    iterable = loop.iter if isinstance(loop, ast.For | ast.AsyncFor) else loop.generators[0].iter
-    sources = code.bound(iterable.id) if isinstance(iterable, ast.Name) else [iterable]
+    _, iterable = source_of(loop) or (None, None)
+    sources = code.bound(iterable.id) if isinstance(iterable, ast.Name) else [iterable] if iterable is not None else []
     return any(re.search(r"nvmlDeviceGetCount|device_count", ast.unparse(s)) for s in sources)
 
 
@@ -139,119 +139,102 @@ def without_sync(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Forward passes on a GPU between two readings of a clock or counter, without anything that waits for them."""
     if "cuda" not in code.unit.text:
         return
-    on_gpu = {code.assigned_name(load.node) for load in code.model_loads if code.on_gpu(load)}
-    models = (on_gpu | (code.model_names - {code.assigned_name(x.node) for x in code.model_loads})) - {""}
-    models |= {
-        a.arg
-        for n in code.values.nodes
-        if isinstance(n, ast.FunctionDef) and re.search("bench|latency|time", n.name)
-        for a in n.args.args
-        if a.arg == "model"
-    }
-    clocks = [c for c in code.calls if c.last in _CLOCK and c.name.rpartition(".")[0] in ("time", "timeit", "")]
-    waits: dict[int, bool] = {}
+    loaded = {code.assigned_name(x.node): x for x in code.model_loads}
+    given = {n.args for n in code.nodes(ast.FunctionDef) if re.search("bench|latency|time", n.name)}
+    models = {name for name in code.model_names if name not in loaded or code.on_gpu(loaded[name])}
+    models |= {"model"} if any(a.arg == "model" for spec in given for a in spec.args) else set()
+    readings = [c for c in code.calls if c.last in _CLOCK and c.name.rpartition(".")[0] in ("time", "timeit", "")] + code.named(_COUNTER)
     for call in (c for c in code.calls if c.name in models):
-        function = code.function(call.node)
-        if id(function) not in waits:
-            waits[id(function)] = _SYNC.search(code.source(function)) is not None
-        if waits[id(function)]:
-            continue
-        lines = [c.node.lineno for c in [*clocks, *code.named(_COUNTER)] if code.function(c.node) is function]
-        if any(x < call.node.lineno for x in lines) and any(x > call.node.lineno for x in lines):
-            yield Hit(call.node.lineno, {"name": call.name})
+        function, line = code.function(call.node), call.node.lineno
+        lines = [c.node.lineno for c in readings if code.function(c.node) is function]
+        if lines and min(lines) < line < max(lines) and not _SYNC.search(code.source(function)):
+            yield Hit(line, {"name": call.name})
             return
 
 
 @check("tokens-counted-as-words")
 def words_as_tokens(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Counts of a text's words that go into a name for tokens, or that a function for counting tokens returns."""
-    for node in code.values.nodes:
-        if not isinstance(node, ast.Call) or ast.unparse(node.func) != "len" or len(node.args) != 1 or not _are_words(code, node.args[0]):
+    for node in code.nodes(ast.Call):
+        if ast.unparse(node.func) != "len" or len(node.args) != 1 or not _are_words(code, node.args[0]):
             continue
         name, factor = _counter(code, node)
-        if _TOKENS.search(name.rpartition(".")[2]) and not re.search(
-            "estimat|approx|rough|fallback", name + code.source(code.function(node))[:400] if name else ""
-        ):
-            missed = 100 * (1 - 0.75 * factor)
-            note = f"0.75 English words a token (OpenAI's rule of thumb), range 0.6 to 0.85{f', times {factor:g}' if factor != 1 else ''}"
-            bounds = sorted(abs(100 * (1 - w * factor)) for w in (0.6, 0.85))
-            yield Hit(
-                node.lineno,
-                {"name": name},
-                Waste(abs(missed), min(bounds[0], abs(missed)), max(bounds[1], abs(missed)), "estimate", note, unit=FIGURE),
-            )
+        if not _TOKENS.search(name.rpartition(".")[2]) or _is_fallback(code, node, name):
+            continue
+        note = f"0.75 English words a token (OpenAI's rule of thumb), range 0.6 to 0.85{f', times {factor:g}' if factor != 1 else ''}"
+        missed = [abs(100 * (1 - words * factor)) for words in (0.75, 0.6, 0.85)]
+        yield Hit(node.lineno, {"name": name}, Waste(missed[0], min(missed), max(missed), "estimate", note, unit=FIGURE))
+
+
+def _is_fallback(code: Code, node: ast.AST, name: str) -> bool:
+    """Whether a count says of itself that it is an estimate, keeps a text short, or stands in where a real count is missing."""
+    text = code.source(code.function(node))
+    if _ESTIMATED.search(f"{name} {text[:400]}".lower()) or (_BUDGETED.search(text) and not _MEASURED.search(text)):
+        return True
+    around = [a for a in code.values.ancestors(node) if isinstance(a, ast.If | ast.IfExp | ast.ExceptHandler)]
+    return any(isinstance(a, ast.ExceptHandler) or _COUNTED.search(ast.unparse(a.test)) for a in around)
 
 
 def _are_words(code: Code, node: ast.AST, depth: int = 0) -> bool:
     """Whether an expression is a text split at spaces, directly, filtered, or through the name it was given just before."""
-    if depth > 3:
-        return False
-    if isinstance(node, ast.Name):
-        values = code.bound(node.id)
-        return len(values) == 1 and isinstance(values[0], ast.Call | ast.ListComp) and _are_words(code, values[0], depth + 1)
-    if isinstance(node, ast.ListComp):
-        return isinstance(node.elt, ast.Name) and len(node.generators) == 1 and _are_words(code, node.generators[0].iter, depth + 1)
-    if not isinstance(node, ast.Call):
-        return False
-    if ast.unparse(node.func) in ("re.findall", "re.split") and node.args and isinstance(node.args[0], ast.Constant):
-        return node.args[0].value in (r"\w+", r"\b\w+\b", r"\s+", r"\S+")
-    if not isinstance(node.func, ast.Attribute) or node.func.attr != "split":
-        return False
-    return not node.args or (isinstance(node.args[0], ast.Constant) and node.args[0].value == " ")
+    match node:
+        case ast.Name(id=name) if depth < 4:
+            values = code.bound(name)
+            return len(values) == 1 and isinstance(values[0], ast.Call | ast.ListComp) and _are_words(code, values[0], depth + 1)
+        case ast.ListComp(elt=ast.Name(), generators=[each]) if depth < 4:
+            return _are_words(code, each.iter, depth + 1)
+        case ast.Call(func=function, args=[ast.Constant(value=pattern), *_]) if ast.unparse(function) in ("re.findall", "re.split"):
+            return pattern in (r"\w+", r"\b\w+\b", r"\s+", r"\S+")
+        case ast.Call(func=ast.Attribute(attr="split"), args=[] | [ast.Constant(value=" ")]):
+            return True
+    return False
 
 
 def _counter(code: Code, node: ast.AST) -> tuple[str, float]:
     """(name that a count goes into, the constant it is multiplied by): by assignment, addition, keyword or return."""
-    factor = 1.0
+    factor, inner = 1.0, node
     for a in code.values.ancestors(node):
-        if isinstance(a, ast.BinOp) and isinstance(a.op, ast.Mult | ast.Div):
-            constant = next((x.value for x in (a.left, a.right) if isinstance(x, ast.Constant) and type(x.value) in (int, float)), None)
-            factor *= constant if constant and isinstance(a.op, ast.Mult) else 1 / constant if constant and constant < 5 else 1.0
-        if isinstance(a, ast.Assign) and len(a.targets) == 1:
-            return ast.unparse(a.targets[0]), factor
-        if isinstance(a, ast.AugAssign):
-            return ast.unparse(a.target), factor
-        if isinstance(a, ast.keyword):
-            return a.arg or "", factor
-        if isinstance(a, ast.Dict):
-            key = next((k for k, v in zip(a.keys, a.values, strict=True) if any(x is node for x in ast.walk(v))), None)
-            return (key.value, factor) if isinstance(key, ast.Constant) and isinstance(key.value, str) else ("", factor)
-        if isinstance(a, ast.Return):
-            name = getattr(code.function(a), "name", "")
-            return (name if "per" in name.split("_") or _COUNTS.search(name) else ""), factor
-        is_sum = isinstance(a, ast.Call) and ast.unparse(a.func) in (
-            "sum",
-            "int",
-            "round",
-            "floor",
-            "math.floor",
-            "ceil",
-            "math.ceil",
-            "max",
-        )
-        if not is_sum and not isinstance(a, ast.BinOp | ast.GeneratorExp | ast.ListComp):
-            return "", factor
+        match a:
+            case ast.BinOp(left=left, op=ast.Mult() | ast.Div() as operator, right=right):
+                constant = next((x.value for x in (left, right) if isinstance(x, ast.Constant) and type(x.value) in (int, float)), None)
+                factor *= constant if constant and isinstance(operator, ast.Mult) else 1 / constant if constant and constant < 5 else 1.0
+            case ast.Assign(targets=[target]) | ast.AugAssign(target=target):
+                return ast.unparse(target), factor
+            case ast.keyword(arg=name):
+                return name or "", factor
+            case ast.Dict(keys=keys, values=values):
+                key = next((getattr(k, "value", "") for k, v in zip(keys, values, strict=True) if v is inner), "")
+                return str(key), factor
+            case ast.Return():
+                name = getattr(code.function(a), "name", "")
+                return (name if "per" in name.split("_") or _COUNTS.search(name) else ""), factor
+            case ast.BinOp() | ast.GeneratorExp() | ast.ListComp() | ast.IfExp():
+                pass
+            case ast.Call(func=function) if ast.unparse(function) in _ROUNDING:
+                pass
+            case _:
+                return "", factor
+        inner = a
     return "", factor
 
 
 @check("padding-counted-as-tokens")
 def padding_as_tokens(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Counts of generated tokens by the width of a batch that was padded."""
+    """Counts of generated tokens by the width of a batch that was padded, over its rows."""
     for call in code.generations:
-        function = code.function(call.node)
+        function, outputs = code.function(call.node), {code.assigned_name(call.node)} - {""}
         text = code.source(function)
-        if not re.search(r"padding\s*=\s*(True|[\"'](longest|max_length)[\"'])", text) or re.search(
-            r"pad_token_id\)|attention_mask.*sum|eos_token_id\)|!= ?\w*pad|ne\(", text
-        ):
+        if not _PADDED.search(text) or _UNPADDED.search(text):
             continue
-        output = code.assigned_name(call.node)
-        for node in ast.walk(function) if output else ():
-            if not isinstance(node, ast.Assign | ast.AugAssign) or getattr(node, "lineno", 0) <= call.node.lineno:
-                continue
+        for node in sorted((n for n in ast.walk(function) if isinstance(n, ast.Assign | ast.AugAssign)), key=lambda n: n.lineno):
             target = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
             value = ast.unparse(node.value)
-            counts = re.search(r"\.shape\[|\.size\(|\.numel\(|len\(", value) and re.search(rf"\b{re.escape(output)}\b", value)
-            if _TOKENS.search(target.rpartition(".")[2]) and counts and not re.search(r"decode|skip_special", value):
+            if node.lineno <= call.node.lineno or not any(re.search(rf"\b{re.escape(o)}\b", value) for o in outputs):
+                continue
+            if re.match(rf"({'|'.join(map(re.escape, outputs))})\[:, .*:\]$", value):
+                outputs.add(target)  # the answers without their prompts
+            is_whole = _WHOLE.search(value) and "decode" not in value
+            if is_whole and _TOKENS.search(target.rpartition(".")[2]):
                 note = "answers of a batch end at different lengths: 10 to 50 % (25 in the middle) of the rows' ends are padding"
                 yield Hit(node.lineno, {"name": target}, Waste(25.0, 10.0, 50.0, "estimate", note, unit=FIGURE))
                 break
@@ -259,33 +242,29 @@ def padding_as_tokens(code: Code, evidence: Evidence) -> Iterator[Hit]:
 
 @check("seconds-from-samples")
 def seconds_from_samples(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Energies from a number or sum of power readings times the nominal interval between them."""
+    """Energies from powers, or a number or sum of them, times the nominal interval between readings."""
     reads = [c for c in code.calls if _reads_power(c)]
-    if not reads:
-        return
     pauses = [c for c in code.named("sleep", "wait") if c.args]
     nominal = {ast.unparse(c.node.args[0]) for c in pauses}
     own_s = (0.06, 0.03, 0.3) if any("nvidia-smi" in ast.unparse(c.node) for c in reads) else (0.002, 0.0003, 0.01)
-    for node in code.values.nodes:
-        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
-            continue
-        sides = [ast.unparse(node.left), ast.unparse(node.right)]
+    for node in (n for n in code.nodes(ast.BinOp) if reads and isinstance(n.op, ast.Mult)):
+        sides = {ast.unparse(node.left): node.left, ast.unparse(node.right): node.right}
         step = next((s for s in sides if s in nominal or _INTERVAL.search(s.rpartition(".")[2])), "")
-        other = sides[1 - sides.index(step)] if step else ""
+        other = next((s for s in sides if s != step), "") if step else ""
+        is_added = isinstance(code.values.parent.get(node), ast.AugAssign) and step in nominal
         if (
-            not re.search(r"(\b|\.)(len|sum|np\.sum)\(", other)
+            not (is_added or re.search(r"(\b|\.)(len|sum|np\.sum)\(", other))
             or re.search(r"time|stamp", other)
-            or not re.search(r"watt|power|sampl|reading|\bw\b|ws\b", other, re.IGNORECASE)
+            or not _POWERS.search(other)
         ):
             continue
-        seconds = next((c.args[0] for c in pauses if type(c.args[0]) in (int, float)), None)
-        value = code.values.resolve(node.right if sides[1] == step else node.left)
-        seconds = value if type(value) in (int, float) and not isinstance(value, Symbol) else seconds
+        value = code.values.resolve(sides[step])
+        is_known = type(value) in (int, float) and not isinstance(value, Symbol)
+        seconds = value if is_known else next((c.args[0] for c in pauses if type(c.args[0]) in (int, float)), None)
         waste = None
         if seconds and 0 < seconds <= 60:
-            shares = [100 * s / (seconds + s) for s in own_s]
             middle, low, high = (1e3 * s for s in own_s)
             note = f"a reading takes {low:g} to {high:g} ms ({middle:g} in the middle) beside the pause of {1e3 * seconds:g} ms"
-            waste = Waste(*shares, "estimate", note, unit=FIGURE)
+            waste = Waste(*(100 * s / (seconds + s) for s in own_s), "estimate", note, unit=FIGURE)
         yield Hit(node.lineno, {"step": step}, waste)
         return

@@ -48,6 +48,8 @@ def _waste(waste: dict | None) -> str:
 def headline(report: dict) -> str:
     """The answer in one or two lines: counts, the worst waste, and what was not read."""
     counts = report["counts"]
+    if report["skipped"] and not report["read"]:
+        return f"Nothing was checked: {report['skipped'][0]['reason']}."
     found = ", ".join(f"{n} {severity}" for severity, n in counts.items() if n) or "no finding"
     line = f"{found} in {report['files']} {'file' if report['files'] == 1 else 'files'}, {report['concerned']} about inference"
     worst = next((f for f in report["findings"] if f["expected_waste"]), None)

@@ -18,7 +18,7 @@ from eai.audit.checks import CHECKS
 from eai.audit.code import Code
 from eai.audit.evidence import Evidence, Waste
 from eai.audit.files import Unit, Unreadable
-from eai.audit.subjects import RULES, Option, Subject, meets
+from eai.audit.subjects import RULES, Option, Subject, card_in_text, meets
 from eai.errors import UserError
 
 GROUPS = ("quantization", "precision", "memory", "batching", "generation", "reloading", "measuring")
@@ -29,7 +29,8 @@ _CHECKS = (CHECKS, measuring)  # importing `measuring` registers its checks
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule as its file gives it. `ids`: its name for each place that it looks at (`code` for a check)."""
+    """One rule as its file gives it. `ids`: its name for each place that it looks at (`code` for a check); `decided`: nothing is said of
+    a choice that the file leaves open."""
 
     group: str
     ids: dict[str, str]
@@ -43,6 +44,7 @@ class Rule:
     at: list[str] = field(default_factory=list)
     waste: str | None = None
     number_if: dict = field(default_factory=dict)
+    decided: bool = False
 
 
 @cache
@@ -92,22 +94,22 @@ class _View(dict):
         return getattr(self.subject, name, "") if value is None else value
 
 
-def _of_subject(subject: Subject, known: Evidence, code: Code | None) -> Iterator[tuple[Rule, int, str, Waste | None]]:
-    """(rule, line, message, waste) of each rule that a subject meets; a choice that the file does not decide carries no number."""
-    if subject.facts.get("trains"):
-        return
-    for rule in rules():
+def _of_subject(subject: Subject, known: Evidence, code: Code | None) -> Iterator[tuple[Rule, str, int, str, Waste | None]]:
+    """(rule, its name, line, message, waste) of each rule that a subject meets; a choice that the file does not decide has no number."""
+    for rule in rules() if not subject.facts.get("trains") else ():
         if subject.place not in rule.ids or not any(_meets_all(subject, w) for w in rule.when):
             continue
-        option = next((subject.options[n] for n in rule.at if n in subject.options), Option(None, subject.line))
+        at = next((n for n in rule.at if n in subject.options), "")
+        option = subject.options.get(at, Option(None, subject.line))
+        is_open = at in subject.facts.get("chosen", ()) or (code is not None and option.node is not None and code.is_option(option.node))
+        if is_open and rule.decided:
+            continue
         message, waste = rule.message.format_map(_View(subject)), None
-        is_open = code is not None and option.node is not None and code.is_option(option.node)
-        is_open |= bool(subject.facts.get("left_to_callers")) and "dtype" in rule.at
         if is_open:
             message += ", in a choice that this file does not decide"
         elif rule.waste and (not rule.number_if or _meets_all(subject, rule.number_if)):
             waste = evidence.of_rule(rule.waste, subject, known)
-        yield rule, option.line, message, waste
+        yield rule, rule.ids[subject.place], option.line, message, waste
 
 
 def _meets_all(subject: Subject, conditions: dict) -> bool:
@@ -122,20 +124,14 @@ def _subjects(unit: Unit) -> tuple[list[Subject], Code | None]:
         return code.subjects, code
     if unit.kind == "config":
         return deployments.Config(unit).subjects, None
-    reader = {"dockerfile": deployments.dockerfile, "modelfile": deployments.modelfile}.get(unit.kind)
-    if reader:
-        return _with_card(reader(unit.text), unit), None
     if unit.kind == "settings":
         return deployments.key_values(unit), None
-    return _with_card(deployments.shell(unit.text), unit), None
-
-
-def _with_card(subjects: list[Subject], unit: Unit) -> list[Subject]:
-    """Subjects of a text that may name its card in a comment."""
-    gpu = deployments.card_in_text(unit.text) if subjects else None
-    for subject in subjects:
-        subject.facts.setdefault("gpu", gpu)
-    return subjects
+    reader = {"dockerfile": deployments.dockerfile, "modelfile": deployments.modelfile}.get(unit.kind)
+    found = reader(unit.text) if reader else deployments.shell(unit.text, files=unit.environment)
+    card = card_in_text(unit.text) if found else None
+    for subject in found:
+        subject.facts.setdefault("gpu", card)
+    return found, None
 
 
 def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
@@ -144,9 +140,7 @@ def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
     A test exercises the wasteful path on purpose and on a small scale: its findings carry no number.
     """
     subjects, code = _subjects(unit)
-    found = [
-        (rule, rule.ids[s.place], line, message, waste) for s in subjects for rule, line, message, waste in _of_subject(s, known, code)
-    ]
+    found = [hit for s in subjects for hit in _of_subject(s, known, code)]
     for rule in rules() if code is not None else ():
         if name := rule.ids.get("code"):
             found += [(rule, name, hit.line, rule.message.format_map(hit.values), hit.waste) for hit in CHECKS[name](code, known)]
@@ -196,14 +190,11 @@ def audit(paths: Iterable[str | Path], published: pd.DataFrame | None = None) ->
         count += 1
         try:
             unit = files.read(path)
-            findings += findings_of(unit, known) if unit is not None else []
-            read += 1
-            if unit is not None:
-                concerned += 1
-                practices += good_practices(unit)
-                skipped += [
-                    {"path": f"{path} cell {unit.where(at)[1]}", "reason": f"does not parse: {reason}"} for at, reason in unit.unread
-                ]
+            findings += [f.to_json() for f in findings_of(unit, known)] if unit else []
+            practices += good_practices(unit) if unit else []
+            places = [(unit.where(at)[1], reason) for at, reason in unit.unread] if unit else []
+            skipped += [{"path": f"{path} cell {cell}", "reason": f"does not parse: {reason}"} for cell, reason in places]
+            read, concerned = read + 1, concerned + (unit is not None)
         except Unreadable as reason:
             skipped.append({"path": str(path), "reason": str(reason)})
         except RecursionError:
@@ -211,28 +202,14 @@ def audit(paths: Iterable[str | Path], published: pd.DataFrame | None = None) ->
         except Exception as error:  # one file that no one foresaw must not hide the findings in all others
             skipped.append({"path": str(path), "reason": f"{FAILED} ({type(error).__name__}: {str(error)[:80]})"})
     if count == 0:
-        kinds = "Python, notebooks, JSON, YAML, TOML, shell, systemd, Dockerfile or Modelfile"
-        raise UserError(
-            f"nothing to audit in {', '.join(map(str, paths)) or 'no path'}", f"files of {kinds}", "name a folder that holds some"
-        )
-    rows = [f.to_json() for f in findings]
-    rows.sort(
-        key=lambda f: (
-            _ORDER[f["severity"]],
-            -(f["expected_waste"] or {"value": 0})["value"],
-            f["path"],
-            f["cell"] or 0,
-            f["line"],
-            f["rule"],
-        )
-    )
-    counts = {s: sum(f["severity"] == s for f in rows) for s in _ORDER}
-    return {
-        "findings": rows,
-        "good_practices": practices,
-        "skipped": skipped,
-        "counts": counts,
-        "files": count,
-        "read": read,
-        "concerned": concerned,
-    }
+        found = f"nothing to audit in {', '.join(map(str, paths)) or 'no path'}"
+        raise UserError(found, f"files of {files.READS}", "name a folder that holds some")
+
+    def order(f: dict) -> tuple:
+        waste = f["expected_waste"] or {"value": 0}
+        return _ORDER[f["severity"]], -waste["value"], f["path"], f["cell"] or 0, f["line"], f["rule"]
+
+    findings.sort(key=order)
+    counts = {s: sum(f["severity"] == s for f in findings) for s in _ORDER}
+    numbers = {"counts": counts, "files": count, "read": read, "concerned": concerned}
+    return {"findings": findings, "good_practices": practices, "skipped": skipped} | numbers

@@ -7,13 +7,18 @@ ast-grep) stop at the expression; half of the planted defects stand in a name, a
 """
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 _DEPTH = 12
 _MOST_ITEMS = 400  # a list of lists of lists doubles with each line that names it twice
 _BLOCKS = (ast.If, ast.For, ast.While, ast.Try, ast.ExceptHandler, ast.AsyncFor, ast.Match)
-_ARGS_NAMES = {"args", "opt", "opts", "options", "flags", "cli_args", "parsed"}
-SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Module, ast.ClassDef)
+_PARSED = {"args", "opt", "opts", "options", "flags", "cli_args", "parsed"}
+_LEAVES = ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop
+_CHOSEN_TEXTS = ("eager", "float32", "fp32", "float")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+SCOPES = (*FUNCTIONS, ast.Lambda, ast.Module, ast.ClassDef)
 
 
 class _Unknown:
@@ -29,167 +34,23 @@ class _Unknown:
 UNKNOWN = _Unknown()
 
 
-def dotted(node: ast.AST) -> str:
-    """`a.b.c` of a name or attribute chain; a call or subscript inside it is left out as `()`; empty if it is neither."""
-    parts = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if isinstance(node, ast.Name):
-        parts.append(node.id)
-    elif isinstance(node, ast.Call | ast.Subscript):
-        parts.append("()")
-    else:
-        return ""
-    return ".".join(reversed(parts))
-
-
-class Bindings:
-    """The nodes of one parsed module, their parents, and every binding of a name."""
-
-    def __init__(self, tree: ast.Module):
-        self.parent: dict[ast.AST, ast.AST] = {}
-        self.bound: dict[tuple[ast.AST, str], list[tuple[ast.AST, ast.AST | None]]] = {}
-        self.updates: dict[tuple[ast.AST, str], list[tuple[ast.AST, object, ast.AST]]] = {}
-        self.argparse: dict[str, object] = {}
-        self.nodes: list[ast.AST] = [tree]
-        for node in self.nodes:
-            for child in ast.iter_child_nodes(node):
-                if not isinstance(child, ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop):
-                    self.parent[child] = node
-                    self.nodes.append(child)
-        for node in self.nodes:
-            self._bind(node)
-
-    def ancestors(self, node: ast.AST):
-        """The nodes around `node`, from the inside out."""
-        while node in self.parent:
-            node = self.parent[node]
-            yield node
-
-    def scope(self, node: ast.AST) -> ast.AST:
-        """The innermost function, class or module around `node`."""
-        return next((a for a in self.ancestors(node) if isinstance(a, SCOPES)), node)
-
-    def _home(self, node: ast.AST, name: str) -> ast.AST:
-        """Where a name is kept: `self.x` belongs to the class, others to the scope."""
-        if name.startswith("self."):
-            return next((a for a in self.ancestors(node) if isinstance(a, ast.ClassDef)), self.scope(node))
-        return self.scope(node)
-
-    def _add(self, node: ast.AST, target: ast.AST, value: ast.AST | None):
-        """Note that `target` is bound at `node`; value None: to something that is not followed."""
-        if isinstance(target, ast.Tuple | ast.List):
-            pairs = (
-                value.elts if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts) else [None] * len(target.elts)
-            )
-            for part, item in zip(target.elts, pairs, strict=True):
-                self._add(node, part, item)
-        elif isinstance(target, ast.Starred):
-            self._add(node, target.value, None)
-        elif isinstance(target, ast.Subscript):
-            key = target.slice.value if isinstance(target.slice, ast.Constant) else UNKNOWN
-            name = dotted(target.value)
-            self.updates.setdefault((self._home(node, name), name), []).append((node, key, value))
-        elif name := dotted(target):
-            self.bound.setdefault((self._home(node, name), name), []).append((node, value))
-
-    def _bind(self, node: ast.AST):
-        """Enter what a statement binds."""
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                self._add(node, target, node.value)
-        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value is not None:
-            self._add(node, node.target, node.value)
-        elif isinstance(node, ast.AugAssign):
-            self._add(node, node.target, self._longer(node) if isinstance(node.target, ast.Name) else None)
-        elif isinstance(node, ast.For | ast.AsyncFor):
-            self._add(node, node.target, None)
-        elif isinstance(node, ast.With | ast.AsyncWith):
-            for item in node.items:
-                if item.optional_vars is not None:
-                    self._add(node, item.optional_vars, None)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            self._bind_parameters(node)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add_argument":
-            self._bind_argument(node)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "update":
-            self._bind_update(node)
-
-    def _longer(self, node: ast.AugAssign) -> ast.BinOp:
-        """`x += y` as the expression `x + y` at the same place."""
-        before = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
-        whole = ast.copy_location(ast.BinOp(before, node.op, node.value), node)
-        self.parent[before], self.parent[whole] = whole, node
-        return whole
-
-    def _bind_update(self, node: ast.Call):
-        """`d.update(key=value)` and `d.update({"key": value})` as assignments to the keys."""
-        name = dotted(node.func.value)
-        given = [(k.arg, k.value) for k in node.keywords if k.arg]
-        for argument in node.args:
-            if isinstance(argument, ast.Dict):
-                given += [(k.value, v) for k, v in zip(argument.keys, argument.values, strict=True) if isinstance(k, ast.Constant)]
-        for key, value in given if name else ():
-            self.updates.setdefault((self._home(node, name), name), []).append((node, key, value))
-
-    def _bind_parameters(self, node: ast.FunctionDef):
-        """A function's parameters: their constant defaults are followed, others are unknown."""
-        spec = node.args
-        names = spec.posonlyargs + spec.args
-        defaults = [None] * (len(names) - len(spec.defaults)) + list(spec.defaults)
-        for argument, default in [*zip(names, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]:
-            self.bound.setdefault((node, argument.arg), []).append((argument, default))
-
-    def _bind_argument(self, node: ast.Call):
-        """One argparse option: its default, False for store_true, None where none is given."""
-        flags = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-        if not flags:
-            return
-        keywords = {k.arg: k.value for k in node.keywords}
-        action = getattr(keywords.get("action"), "value", None)
-        name = (
-            keywords["dest"].value if isinstance(keywords.get("dest"), ast.Constant) else max(flags, key=len).lstrip("-").replace("-", "_")
-        )
-        default = keywords.get("default", ast.Constant({"store_true": False, "store_false": True}.get(action)))
-        self.argparse[str(name)] = default.value if isinstance(default, ast.Constant) else UNKNOWN
-
-
 class Symbol(str):
     """A dotted name that is not bound to a constant: `torch.float16`, `prompt`."""
 
 
-def _is_number(value: object) -> bool:
-    """Whether a value is an integer or a float, and small enough to multiply."""
-    return type(value) in (int, float) and abs(value) < 1e15
-
-
-def _size(value: object) -> int:
-    """How many items a value holds, nested ones included, counted no further than the limit."""
-    if not isinstance(value, list | dict):
-        return 1 if not isinstance(value, str) else 1 + len(value) // 100
-    total = 1
-    for item in value.values() if isinstance(value, dict) else value:
-        total += _size(item)
-        if total > _MOST_ITEMS:
-            break
-    return total
-
-
-def _bounded(value):
-    """A list or text, UNKNOWN where it has grown beyond what any command or configuration needs."""
-    return value if _size(value) <= _MOST_ITEMS else UNKNOWN
-
-
 @dataclass
 class Built:
-    """A call's name and resolved arguments; `is_open` if a ** argument of unknown content is among them."""
+    """A call's name and resolved arguments.
+
+    `is_open`: a ** argument of unknown content is among them; `chosen`: the arguments that are left to callers outside this file.
+    """
 
     name: str
     args: list
     kwargs: dict
     is_open: bool
     node: ast.Call = field(repr=False)
+    chosen: set[str] = field(default_factory=set)
 
     @property
     def last(self) -> str:
@@ -197,54 +58,184 @@ class Built:
         return self.name.rpartition(".")[2]
 
 
-class Values(Bindings):
-    """Resolves expressions of one parsed module."""
+def dotted(node: ast.AST) -> str:
+    """`a.b.c` of a name or attribute chain; a call or subscript inside it is left out as `()`; empty if it is neither."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name | ast.Call | ast.Subscript):
+        return ""
+    return ".".join([node.id if isinstance(node, ast.Name) else "()", *reversed(parts)])
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is an integer or a float, and small enough to multiply."""
+    return type(value) in (int, float) and abs(value) < 1e15
+
+
+def _bounded(value: list | dict | str):
+    """A list, mapping or text, UNKNOWN where it has grown beyond what any command or configuration needs."""
+    total, stack = 0, [value]
+    while stack and total <= _MOST_ITEMS:
+        item = stack.pop()
+        total += 1 + (len(item) // 100 if isinstance(item, str) else 0)
+        stack += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+    return value if total <= _MOST_ITEMS else UNKNOWN
+
+
+class Values:
+    """The nodes of one parsed module with their parents, every binding of a name, and what an expression is worth.
+
+    `bound` and `updates` (of dictionaries): by (scope, name), the statements that bind it with what they bind it to, None if that is not
+    followed.
+    """
 
     def __init__(self, tree: ast.Module):
-        super().__init__(tree)
+        self.parent: dict[ast.AST, ast.AST] = {}
+        self.bound: dict[tuple[ast.AST, str], list[tuple[ast.AST, ast.AST | None]]] = {}
+        self.updates: dict[tuple[ast.AST, str], list[tuple[ast.AST, object, ast.AST | None]]] = {}
+        self.argparse: dict[str, object] = {}
+        self.nodes: list[ast.AST] = [tree]
         self._known: dict[int, object] = {}
+        self._left_open: set[int] = set()
+        self._is_left_open = False
+        for node in self.nodes:
+            for child in ast.iter_child_nodes(node):
+                if not isinstance(child, _LEAVES):
+                    self.parent[child] = node
+                    self.nodes.append(child)
+        for node in self.nodes:
+            self._bind(node)
+
+    def ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
+        """The nodes around `node`, from the inside out."""
+        while node in self.parent:
+            node = self.parent[node]
+            yield node
+
+    def around(self, node: ast.AST, kinds: type | tuple) -> ast.AST | None:
+        """The innermost node of some kinds around `node`, None if there is none."""
+        return next((a for a in self.ancestors(node) if isinstance(a, kinds)), None)
+
+    def scope(self, node: ast.AST) -> ast.AST:
+        """The innermost function, class or module around `node`."""
+        return self.around(node, SCOPES) or node
+
+    def _home(self, node: ast.AST, name: str) -> ast.AST:
+        """Where a name is kept: `self.x` belongs to the class, others to the scope."""
+        return (self.around(node, ast.ClassDef) if name.startswith("self.") else None) or self.scope(node)
+
+    @cached_property
+    def used(self) -> set[str]:
+        """Names of the functions and classes that this file calls, passes on or decorates: what their defaults say holds."""
+        names = {n.id for n in self.nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        names |= {n.attr for n in self.nodes if isinstance(n, ast.Attribute)}
+        return names | {n.name for n in self.nodes if isinstance(n, FUNCTIONS) and n.decorator_list}
+
+    def _add(self, node: ast.AST, target: ast.AST, value: ast.AST | None):
+        """Note that `target` is bound at `node`; value None: to something that is not followed."""
+        if isinstance(target, ast.Tuple | ast.List):
+            is_same = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts)
+            for part, item in zip(target.elts, value.elts if is_same else [None] * len(target.elts), strict=True):
+                self._add(node, part, item)
+        elif isinstance(target, ast.Starred):
+            self._add(node, target.value, None)
+        elif isinstance(target, ast.Subscript):
+            self._update(node, target.value, getattr(target.slice, "value", UNKNOWN), value)
+        elif name := dotted(target):
+            self.bound.setdefault((self._home(node, name), name), []).append((node, value))
+
+    def _update(self, node: ast.AST, target: ast.AST, key: object, value: ast.AST | None):
+        """Note that a key of the dictionary `target` is set at `node`."""
+        name = dotted(target)
+        self.updates.setdefault((self._home(node, name), name), []).append((node, key, value))
+
+    def _bind(self, node: ast.AST):
+        """Enter what a statement binds."""
+        match node:
+            case ast.Assign():
+                for target in node.targets:
+                    self._add(node, target, node.value)
+            case ast.AnnAssign(value=ast.expr()) | ast.NamedExpr():
+                self._add(node, node.target, node.value)
+            case ast.AugAssign(target=ast.Name(id=name)):  # `x += y` as `x = x + y`
+                before = ast.copy_location(ast.Name(name, ast.Load()), node)
+                whole = ast.copy_location(ast.BinOp(before, node.op, node.value), node)
+                self.parent[before], self.parent[whole] = whole, node
+                self._add(node, node.target, whole)
+            case ast.AugAssign() | ast.For() | ast.AsyncFor():
+                self._add(node, node.target, None)
+            case ast.withitem(optional_vars=ast.expr()):
+                self._add(self.parent[node], node.optional_vars, None)
+            case ast.FunctionDef(args=spec) | ast.AsyncFunctionDef(args=spec):
+                names = spec.posonlyargs + spec.args
+                defaults = [None] * (len(names) - len(spec.defaults)) + list(spec.defaults)
+                for argument, default in [*zip(names, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]:
+                    self.bound.setdefault((node, argument.arg), []).append((argument, default))
+            case ast.Call(func=ast.Attribute(attr="add_argument")):
+                self._bind_argument(node)
+            case ast.Call(func=ast.Attribute(value=target, attr="update")):
+                given = [(k.arg, k.value) for k in node.keywords if k.arg]
+                for each in (a for a in node.args if isinstance(a, ast.Dict)):
+                    given += [(k.value, v) for k, v in zip(each.keys, each.values, strict=True) if isinstance(k, ast.Constant)]
+                for key, value in given if dotted(target) else ():
+                    self._update(node, target, key, value)
+
+    def _bind_argument(self, node: ast.Call):
+        """One argparse option: its default, False for store_true, None where none is given."""
+        flags = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        given = {k.arg: k.value for k in node.keywords}
+        name = getattr(given.get("dest"), "value", None) or max(flags, key=len, default="").lstrip("-").replace("-", "_")
+        otherwise = {"store_true": False, "store_false": True}.get(getattr(given.get("action"), "value", None))
+        self.argparse[str(name)] = getattr(given["default"], "value", UNKNOWN) if "default" in given else otherwise
 
     def _conditional(self, node: ast.AST, use: ast.AST) -> bool:
-        """Whether `node` sits in a block (if, loop, try) that `use` is not in."""
-        around = set(map(id, self.ancestors(use)))
-        for a in self.ancestors(node):
-            if isinstance(a, SCOPES):
-                return False
-            if isinstance(a, _BLOCKS) and id(a) not in around:
+        """Whether `node` sits in a block (if, loop, try) of its function that `use` is not in."""
+        inside = set(map(id, self.ancestors(use)))
+        first = self.around(node, (*SCOPES, *_BLOCKS))
+        while isinstance(first, _BLOCKS):
+            if id(first) not in inside:
                 return True
+            first = self.around(first, (*SCOPES, *_BLOCKS))
         return False
 
     def lookup(self, name: str, use: ast.AST, depth: int = 0):
         """The value of a name where it is used: of the last unconditional binding before it, or of all bindings if they agree."""
         scope = self._home(use, name)
-        while True:
-            found = self.bound.get((scope, name))
-            if found:
+        while scope is not None:
+            if found := self.bound.get((scope, name)):
                 return self._choose(found, name, use, scope, depth)
-            outer = next((a for a in self.ancestors(scope) if isinstance(a, SCOPES) and not isinstance(a, ast.ClassDef)), None)
-            if outer is None:
-                return Symbol(name)
-            scope = outer
+            outer = (a for a in self.ancestors(scope) if isinstance(a, SCOPES) and not isinstance(a, ast.ClassDef))
+            scope = next(outer, None)
+        return Symbol(name)
 
     def _choose(self, found: list, name: str, use: ast.AST, scope: ast.AST, depth: int):
         """One value out of all bindings of a name in a scope, UNKNOWN if they cannot be told apart."""
-        line = getattr(use, "lineno", 0)
-        before = [b for b in found if getattr(b[0], "lineno", 0) < line] if scope is self.scope(use) else found
-        candidates = before or found
-        if scope is self.scope(use) and before and not self._conditional(before[-1][0], use):
-            candidates = before[-1:]
-        values = [UNKNOWN if value is None else self.resolve(value, depth + 1) for _, value in candidates]
+        is_own = scope is self.scope(use)
+        before = [b for b in found if getattr(b[0], "lineno", 0) < getattr(use, "lineno", 0)] if is_own else []
+        candidates = before[-1:] if before and not self._conditional(before[-1][0], use) else before or found
+        values = [
+            self._default(at, value, depth) if isinstance(at, ast.arg) else self.resolve(value, depth + 1) for at, value in candidates
+        ]
         first = values[0]
         if any(type(v) is not type(first) or (v is not first and v != first) for v in values[1:]):
             return UNKNOWN
-        return self._updated(first, name, use, scope, depth) if isinstance(first, dict) else first
+        if not isinstance(first, dict):
+            return first
+        first = dict(first)
+        for node, key, new in self.updates.get((scope, name), []):  # `d[key] = value` before the use; a conditional one is unknown
+            if node.lineno < getattr(use, "lineno", 0) or not is_own:
+                first[key] = UNKNOWN if self._conditional(node, use) else self.resolve(new, depth + 1)
+        return first
 
-    def _updated(self, value: dict, name: str, use: ast.AST, scope: ast.AST, depth: int):
-        """A dictionary after the `d[key] = value` statements before its use; a conditional one makes the key unknown."""
-        value = dict(value)
-        for node, key, new in self.updates.get((scope, name), []):
-            if node.lineno < getattr(use, "lineno", 0) or scope is not self.scope(use):
-                value[key] = UNKNOWN if self._conditional(node, use) or new is None else self.resolve(new, depth + 1)
+    def _default(self, argument: ast.arg, default: ast.AST | None, depth: int):
+        """A parameter's default. Where nothing here uses the function, its callers outside decide on a switch or a data type."""
+        value = self.resolve(default, depth + 1)
+        if isinstance(value, bool | Symbol) or value in _CHOSEN_TEXTS:
+            function = self.around(argument, FUNCTIONS)
+            owner = self.parent[function] if function.name == "__init__" else function
+            self._is_left_open |= getattr(owner, "name", "") not in self.used
         return value
 
     def resolve(self, node: ast.AST | None, depth: int = 0):
@@ -253,71 +244,61 @@ class Values(Bindings):
             return UNKNOWN
         if id(node) not in self._known:
             self._known[id(node)] = UNKNOWN
+            before, self._is_left_open = self._is_left_open, False
             self._known[id(node)] = self._resolve(node, depth)
+            if self._is_left_open:
+                self._left_open.add(id(node))
+            self._is_left_open = before
+        self._is_left_open |= id(node) in self._left_open
         return self._known[id(node)]
 
     def _resolve(self, node: ast.AST, depth: int):
         """`resolve` without its memory."""
-        if isinstance(node, ast.Constant):
-            return node.value
-        if isinstance(node, ast.Name):
-            return self.lookup(node.id, node, depth)
-        if isinstance(node, ast.Attribute):
-            return self._attribute(node, depth)
-        if isinstance(node, ast.Call):
-            return self._call(node, depth + 1)
-        if isinstance(node, ast.Dict):
-            return self._dictionary(node, depth)
-        if isinstance(node, ast.List | ast.Tuple):
-            return _bounded([self.resolve(e, depth + 1) for e in node.elts])
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-            return -node.operand.value if isinstance(node.operand.value, int | float) else UNKNOWN
-        if isinstance(node, ast.IfExp):
-            taken = self.resolve(node.test, depth + 1)
-            return self.resolve(node.body if taken else node.orelse, depth + 1) if isinstance(taken, bool) else UNKNOWN
-        if isinstance(node, ast.Subscript):
-            base, key = self.resolve(node.value, depth + 1), self.resolve(node.slice, depth + 1)
-            return base.get(key, UNKNOWN) if isinstance(base, dict) and isinstance(key, str | int) else UNKNOWN
-        if isinstance(node, ast.JoinedStr | ast.BinOp | ast.Compare):
-            return self._computed(node, depth)
+        deeper = depth + 1
+        match node:
+            case ast.Constant(value=value):
+                return value
+            case ast.Name(id=name):
+                return self.lookup(name, node, depth)
+            case ast.Attribute():
+                return self._attribute(node, depth)
+            case ast.Call():
+                return self._call(node, deeper)
+            case ast.Dict(keys=keys, values=values):
+                entries = {}
+                for key, value in zip(keys, (self.resolve(v, deeper) for v in values), strict=True):
+                    entries |= value if key is None and isinstance(value, dict) else {getattr(key, "value", UNKNOWN): value}
+                return _bounded(entries)
+            case ast.List(elts=elements) | ast.Tuple(elts=elements):
+                return _bounded([self.resolve(e, deeper) for e in elements])
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                return -number
+            case ast.IfExp(test=test, body=body, orelse=orelse):
+                taken = self.resolve(test, deeper)
+                return self.resolve(body if taken else orelse, deeper) if isinstance(taken, bool) else UNKNOWN
+            case ast.Subscript(value=base, slice=key):
+                base, key = self.resolve(base, deeper), self.resolve(key, deeper)
+                return base.get(key, UNKNOWN) if isinstance(base, dict) and isinstance(key, str | int) else UNKNOWN
+            case ast.JoinedStr(values=parts):
+                texts = [self.resolve(v.value if isinstance(v, ast.FormattedValue) else v, deeper) for v in parts]
+                return _bounded("".join(map(str, texts))) if all(type(t) in (str, int) for t in texts) else UNKNOWN
+            case ast.BinOp(left=left, op=operator, right=right):
+                return _combined(self.resolve(left, deeper), operator, self.resolve(right, deeper))
+            case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
+                left, right = self.resolve(left, deeper), self.resolve(right, deeper)
+                return left == right if type(left) is type(right) and type(left) in (str, int, bool) else UNKNOWN
         return UNKNOWN
-
-    def _dictionary(self, node: ast.Dict, depth: int):
-        """A dictionary display; `**other` is merged where its content is known, else the result has an UNKNOWN key."""
-        entries = {}
-        for key, value in zip(node.keys, node.values, strict=True):
-            known = self.resolve(value, depth + 1)
-            if key is None and isinstance(known, dict):
-                entries.update(known)
-            else:
-                entries[key.value if isinstance(key, ast.Constant) else UNKNOWN] = known
-        return _bounded(entries)
-
-    def _computed(self, node: ast.AST, depth: int):
-        """A text put together from known parts, a union of dictionaries, or `a == b` of known constants; else UNKNOWN."""
-        if isinstance(node, ast.JoinedStr):
-            parts = [self.resolve(v.value if isinstance(v, ast.FormattedValue) else v, depth + 1) for v in node.values]
-            return _bounded("".join(map(str, parts))) if all(type(p) in (str, int) for p in parts) else UNKNOWN
-        if isinstance(node, ast.BinOp):
-            left, right = self.resolve(node.left, depth + 1), self.resolve(node.right, depth + 1)
-            if isinstance(node.op, ast.BitOr) and isinstance(left, dict) and isinstance(right, dict):
-                return left | right
-            if isinstance(node.op, ast.Add) and type(left) is type(right) and type(left) in (str, list):
-                return _bounded(left + right)
-            return left * right if isinstance(node.op, ast.Mult) and _is_number(left) and _is_number(right) else UNKNOWN
-        left, right = self.resolve(node.left, depth + 1), self.resolve(node.comparators[0], depth + 1)
-        known = len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq) and type(left) is type(right) and type(left) in (str, int, bool)
-        return left == right if known else UNKNOWN
 
     def _attribute(self, node: ast.Attribute, depth: int):
         """`args.x` as argparse gives it, `self.x` as the class binds it, else the dotted name."""
         name = dotted(node)
         base, _, attribute = name.rpartition(".")
-        if self.argparse and (base.rpartition(".")[2] in _ARGS_NAMES or self._is_parsed(base, node)):
+        if self.argparse and (base.rpartition(".")[2] in _PARSED or self._is_parsed(base, node)):
             return self.argparse.get(attribute, UNKNOWN)
         if name.startswith("self.") and name.count(".") == 1:
             value = self.lookup(name, node, depth)
-            return self._class_attribute(node, attribute, depth) if isinstance(value, Symbol) else value
+            found = self.bound.get((self.around(node, ast.ClassDef), attribute), [])  # what the body of the class binds
+            return value if not isinstance(value, Symbol) else self.resolve(found[0][1], depth + 1) if len(found) == 1 else UNKNOWN
         return Symbol(name) if name and "()" not in name else UNKNOWN
 
     def _is_parsed(self, name: str, use: ast.AST) -> bool:
@@ -325,53 +306,44 @@ class Values(Bindings):
         values = [v for _, v in self.bound.get((self.scope(use), name), [])]
         return len(values) == 1 and isinstance(values[0], ast.Call) and dotted(values[0].func).endswith("parse_args")
 
-    def _class_attribute(self, node: ast.AST, name: str, depth: int):
-        """What the body of the class around `node` binds a name to, UNKNOWN where it binds none."""
-        around = next((a for a in self.ancestors(node) if isinstance(a, ast.ClassDef)), None)
-        found = self.bound.get((around, name), [])
-        return self.resolve(found[0][1], depth + 1) if len(found) == 1 else UNKNOWN
-
-    def _call(self, node: ast.Call, depth: int = 0):
-        """A call with its arguments resolved; `dict(...)` is a dictionary."""
-        kwargs, is_open = {}, False
+    def _call(self, node: ast.Call, depth: int):
+        """A call with its arguments resolved; `dict(...)`, copies, joined words, defaults of the environment are what they give."""
+        kwargs, is_open, chosen = {}, False, set()
         for keyword in node.keywords:
             value = self.resolve(keyword.value, depth + 1)
-            if keyword.arg is not None:
-                kwargs[keyword.arg] = value
-            elif isinstance(value, dict):
-                kwargs.update({k: v for k, v in value.items() if isinstance(k, str)})
-                is_open |= any(not isinstance(k, str) for k in value)
-            else:
-                is_open = True
-        name = dotted(node.func)
-        if name == "getattr" and len(node.args) >= 2:
-            return self._getattr(node, depth)
-        if name in ("os.environ.get", "os.getenv", "environ.get", "getenv") and len(node.args) == 2:
-            return self.resolve(node.args[1], depth + 1)
+            known = {keyword.arg: value} if keyword.arg else value if isinstance(value, dict) else {UNKNOWN: None}
+            given = {k: v for k, v in known.items() if isinstance(k, str)}
+            kwargs |= given
+            is_open |= len(given) < len(known)
+            chosen |= set(given) if id(keyword.value) in self._left_open else set()
+        name, args = dotted(node.func), node.args
+        last = name.rpartition(".")[2]
+        if name == "getattr" and len(args) >= 2:
+            base, attribute = dotted(args[0]), self.resolve(args[1], depth + 1)
+            return Symbol(f"{base}.{attribute}") if base == "torch" and type(attribute) is str else UNKNOWN
+        if name in ("os.environ.get", "os.getenv", "environ.get", "getenv") and len(args) == 2:
+            return self.resolve(args[1], depth + 1)
         if (
-            isinstance(node.func, ast.Attribute)
-            and node.func.attr == "join"
-            and node.args
-            and isinstance(getattr(node.func.value, "value", None), str)
+            getattr(node.func, "attr", "") == "join"
+            and args
+            and isinstance(text := getattr(getattr(node.func, "value", None), "value", None), str)
         ):
-            words = self.resolve(node.args[0], depth + 1)
-            return node.func.value.value.join(str(w) for w in words) if isinstance(words, list) else UNKNOWN
-        copied = self._copied(node, name, depth)
-        if copied is not None and not is_open:
-            return {**copied, **kwargs}
-        return Built(name, [self.resolve(a, depth + 1) for a in node.args], kwargs, is_open, node)
+            words = self.resolve(args[0], depth + 1)
+            return text.join(map(str, words)) if isinstance(words, list) else UNKNOWN
+        if last in ("dict", "copy", "deepcopy") and len(args) <= 1 and not is_open:
+            source = self.resolve(args[0] if args else getattr(node.func, "value", None), depth + 1) if name != "dict" or args else {}
+            if isinstance(source, dict):
+                return {**source, **kwargs}
+        return Built(name, [self.resolve(a, depth + 1) for a in args], kwargs, is_open, node, chosen)
 
-    def _copied(self, node: ast.Call, name: str, depth: int) -> dict | None:
-        """The dictionary that `dict(...)`, `x.copy()` or `copy.deepcopy(x)` starts from, None for any other call."""
-        if name == "dict" and not node.args:
-            return {}
-        if name.rpartition(".")[2] not in ("dict", "copy", "deepcopy") or len(node.args) > 1:
-            return None
-        source = node.args[0] if node.args else getattr(node.func, "value", None)
-        value = self.resolve(source, depth + 1)
-        return value if isinstance(value, dict) else None
 
-    def _getattr(self, node: ast.Call, depth: int):
-        """`getattr(torch, "float16")` as torch.float16 where the attribute's name is known, else UNKNOWN."""
-        base, name = dotted(node.args[0]), self.resolve(node.args[1], depth + 1)
-        return Symbol(f"{base}.{name}") if base == "torch" and type(name) is str else UNKNOWN
+def _combined(left: object, operator: ast.operator, right: object):
+    """`a | b` of dictionaries, `a + b` of texts and lists, `a * b` of numbers; else UNKNOWN."""
+    match operator:
+        case ast.BitOr() if isinstance(left, dict) and isinstance(right, dict):
+            return left | right
+        case ast.Add() if type(left) is type(right) and type(left) in (str, list):
+            return _bounded(left + right)
+        case ast.Mult() if _is_number(left) and _is_number(right):
+            return left * right
+    return UNKNOWN
