@@ -280,7 +280,7 @@ class Code:
         return self._bound.get(name, [])
 
     def loops_around(self, node: ast.AST) -> list[ast.AST]:
-        """The loops and comprehensions that repeat a node inside its own function, innermost first; what a loop runs over is not repeated."""
+        """The loops and comprehensions that repeat a node inside its own function, innermost first, not of what a loop runs over."""
         found, inner = [], node
         for a in self.values.ancestors(node):
             if isinstance(a, (*FUNCTIONS, ast.Lambda, ast.ClassDef)):

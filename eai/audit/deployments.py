@@ -419,7 +419,7 @@ class Config:
         return found
 
     def _plain(self, node: yaml.MappingNode) -> list[Subject]:
-        """A mapping's own scalars as settings, Ollama's and llama.cpp's variables (a ConfigMap) as their server's; measured results are none."""
+        """A mapping's own scalars as settings, variables of Ollama and llama.cpp as their server's; measured results are none."""
         if any(_RESULT.search(k.value) for k, _ in _pairs(node)):
             return []
         line = node.start_mark.line + 1

@@ -19,35 +19,8 @@ from eai.audit.subjects import NAMES
 from eai.errors import UserError
 
 MAX_BYTES, MAX_NOTEBOOK_BYTES = 2_000_000, 100_000_000  # a notebook's pictures are large, its code is not
-KINDS = {
-    "python": (".py", ".pyw"),
-    "notebook": (".ipynb",),
-    "config": (".json", ".yaml", ".yml"),
-    "settings": (".toml", ".properties", ".pbtxt"),
-    "shell": (
-        ".sh",
-        ".bash",
-        ".zsh",
-        ".service",
-        ".env",
-        ".conf",
-        ".sbatch",
-        ".slurm",
-        ".bat",
-        ".ps1",
-        ".mk",
-        ".tf",
-        ".tfvars",
-        ".hcl",
-        ".nomad",
-    ),
-    "dockerfile": (".dockerfile", ".containerfile"),
-    "modelfile": (".modelfile",),
-}
 READS = "Python, notebooks, JSON, YAML, TOML, Triton's pbtxt, shell, systemd, Terraform, Dockerfile, Makefile, Procfile or Modelfile"
-_BY_SUFFIX = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes}
-_BY_NAME = {"dockerfile": "dockerfile", "containerfile": "dockerfile", "modelfile": "modelfile"}
-_BY_NAME |= {"makefile": "shell", "procfile": "shell", "justfile": "shell"}
+_KINDS = {name: kind for kind, names in NAMES["files"].items() for name in names}
 _SKIPPED_FOLDERS = {".git", ".hg", "node_modules", "__pycache__", ".ipynb_checkpoints", ".venv", "venv", ".tox"}
 _PINNED = re.compile(r"(?m)^[ \t\"'-]*transformers(\[[\w,]*\])?[\s\"']*(==|~=|<=?)[\s\"']*[34]\.|transformers[^\n]{0,40}<\s*5")
 
@@ -112,11 +85,10 @@ class Unreadable(Exception):
 
 
 def kind_of(path: Path) -> str | None:
-    """What the file is audited as: a key of KINDS; None if its name tells none."""
+    """What the file is audited as, by its suffix or the beginning of its name (`files` in rules/names.yaml); None if that tells none."""
     name = path.name.lower()
-    if name == ".env" or name.startswith(".env."):
-        return "shell"
-    return _BY_NAME.get(name) or _BY_SUFFIX.get(path.suffix.lower()) or _BY_NAME.get(name.partition(".")[0])
+    start = ".env" if name.startswith(".env.") else name.partition(".")[0]
+    return _KINDS.get(name) or _KINDS.get(path.suffix.lower()) or _KINDS.get(start)
 
 
 def find(paths: list[str | Path]) -> Iterator[Path]:
