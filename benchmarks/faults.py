@@ -279,9 +279,9 @@ async def met(first: bytes, again: bytes, pause_s: float) -> str:
     server.close()
     if time.monotonic() - began_s > longest_s(TIMEOUT_S, TOKENS) + 2.0:
         return "endless"
-    if reply.ok and not reply.miscount:
+    if reply.ok and not reply.miscount():
         return "silent"
-    return "refused" if "\n" not in reply.reason + reply.miscount else "traceback"
+    return "refused" if "\n" not in reply.reason + reply.miscount() else "traceback"
 
 
 def servers(rng: random.Random, count: int) -> list[str]:

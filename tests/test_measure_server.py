@@ -33,7 +33,7 @@ from eai.power.window import MAKERS
 from eai.servers import load, told_quantization
 from eai.serving import served
 from eai.serving.client import Reply, endpoint
-from eai.serving.served import UNVERIFIED, ServedWork, least_cpu_s, require
+from eai.serving.served import UNVERIFIED, ServedWork, least_cpu_s, require, token_counter
 from eai.serving.session import DIALECTS, Prompts, Session
 from eai.serving.tally import Tally
 from eai.settings import EMBEDDED_MODEL
@@ -95,7 +95,7 @@ def test_the_servers_work_is_billed_and_ours_is_not():
     with fake_process(ttft_s=0.02, itl_s=0.02, burn_s=0.02) as (url, _):
         thread.start()
         try:
-            windows, energies, _ = measured(sweep(url, window_s=2.0))
+            windows, energies, _ = measured(sweep(url, window_s=1.2))
         finally:
             over.set()
             thread.join()
@@ -111,7 +111,7 @@ def test_the_servers_work_is_billed_and_ours_is_not():
 def test_loads_are_configurations_apart_all_the_way_to_the_summary():
     """Each window obeys Little's law, requests in flight = completed a second x latency, and a closed load keeps its number there."""
     with fake_process(ttft_s=0.05, itl_s=0.01, burn_s=0.005) as (url, _):
-        windows, energies, lines = measured(sweep(url, loads=["closed:3", "open:6"], window_s=1.2))
+        windows, energies, lines = measured(sweep(url, loads=["closed:3", "open:6"], window_s=1.0))
     assert set(windows["status"]) == {"ok"}, windows["reason"].tolist()
     assert windows["configuration_id"].nunique() == 2 and set(windows["batch_size"]) == {1}
     loads = windows["options"].map(lambda text: json.loads(text)["load"])
@@ -242,7 +242,7 @@ def test_a_servers_card_is_measured_under_a_load_that_never_stops(monkeypatch):
         nvml = FakeNvml([card], clock)
         monkeypatch.setattr(served.nvml, "load_nvml", lambda: nvml)
         monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared, processes: NvmlMeter(nvml, gpu, clock, shared, {}, processes))
-        folder = measure.run(sweep(url, gpus=["auto"], meter="nvml", idle_s=1.5, window_s=3.0), lambda line: None)
+        folder = measure.run(sweep(url, gpus=["auto"], meter="nvml", idle_s=1.0, window_s=2.0), lambda line: None)
     windows, energies = tables.read_windows(folder), tables.read_energies(folder)
     assert windows["status"].tolist() == ["ok"], windows["reason"].iloc[0]
     assert windows["gpu"].iloc[0].startswith("a100") and windows["basis"].tolist() == ["measured"]
@@ -401,6 +401,11 @@ def transformers_serve(tmp_path_factory):
         process.wait()
 
 
+def test_the_tokenizer_at_hand_counts(tiny_model):
+    assert token_counter(str(tiny_model))("w1 w2 w3") == 3
+    assert token_counter("nobody/knows-this") is None and token_counter("/no/such/folder") is None
+
+
 def test_transformers_serve_on_the_embedded_model(transformers_serve):
     """Tokens as its own tokenizer counts them, energy from its CPU time, one request of 8 tokens after the other."""
     from transformers import AutoTokenizer
@@ -421,7 +426,8 @@ def test_transformers_serve_on_the_embedded_model(transformers_serve):
     session.dialect = DIALECTS[1]
     text = Prompts(20).text(3)
     chat = AutoTokenizer.from_pretrained(model).apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)
-    assert session._count(text) == len(chat["input_ids"] if hasattr(chat, "keys") else chat)
+    session.count = token_counter(EMBEDDED_MODEL)
+    assert 20 < session.count(text) < session._count(text) == len(chat["input_ids"] if hasattr(chat, "keys") else chat)
 
 
 def test_a_model_that_transformers_serve_does_not_have_is_in_its_words(transformers_serve):

@@ -4,6 +4,7 @@
     Reply      what one request produced, with the times at which it came
     Event      one line of a streamed reply
     Client     one connection: sends a request and makes a reply of what comes back
+    Slots      as many connections as requests in flight
 
 A reply is a series of `data:` lines (server-sent events), one JSON object each, and ends with `data: [DONE]`. Text comes as `delta` (chat)
 or `text`; usage comes with the last piece of text or in a piece of its own without choices; a fault may come as an object with `error`
@@ -21,10 +22,11 @@ import asyncio
 import hashlib
 import itertools
 import json
+import math
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +52,8 @@ MOST_SAID = 10_000
 """Characters of a server's own words that are looked at."""
 TEMPLATE_TOKENS = 10_000
 """Tokens that a server's template can add to a prompt; without them a prompt has at most one a byte."""
+JOINED = 1.1
+"""Tokens of a text by its tokenizer, as a multiple of those that it was written in."""
 TEXTS = ("content", "reasoning_content", "reasoning", "tool_calls")
 """Keys of a delta that hold what the model wrote; reasoning is produced token by token as the answer is."""
 
@@ -122,7 +126,7 @@ class Reply:
     server's usage tells; where it tells nothing `tokens_in` is None, and `tokens_out` is the number of pieces with `by_usage` False.
     `tokens_cached`: prompt tokens that it had from an earlier request. `failure`: "" or one of refused, timeout, broken, http; `reason`:
     why, on one line; `http_status`: the answer's, 0 without one. `retries`: how often it was turned away before. `asked_tokens`,
-    `asked_bytes`: the request's max_tokens and its length; 0 where that is not known.
+    `asked_bytes`: the request's max_tokens and its length; 0 where that is not known. `text`: what the model wrote.
     """
 
     due_s: float
@@ -139,17 +143,19 @@ class Reply:
     retries: int = 0
     asked_tokens: int = 0
     asked_bytes: int = 0
+    text: str = field(default="", repr=False)
 
     @property
     def ok(self) -> bool:
         """Whether the whole reply arrived."""
         return not self.failure
 
-    @property
-    def miscount(self) -> str:
-        """Which counts of a whole reply cannot be, "" where they can.
+    def miscount(self, count: Callable[[str], int] | None = None) -> str:
+        """Which counts of a whole reply cannot be, "" where they can; `count` tells a text's tokens where the tokenizer is at hand.
 
-        A piece of text holds at least one token, so pieces <= usage <= max_tokens; a prompt has at most a token a byte, and a template.
+        A piece of text holds at least one token, so pieces <= usage <= max_tokens; a prompt has at most a token a byte, and a template;
+        a text takes at least as many tokens as usage tells, but for those that a tokenizer would have joined. Tokens without a text, as
+        of the end of a turn, are usual: fewer in the text than in usage says nothing.
         """
         pieces, source = len(self.moments_s), "usage" if self.by_usage else "pieces"
         if not self.ok:
@@ -162,6 +168,8 @@ class Reply:
             return f"usage of {self.tokens_out} output tokens in {pieces} pieces of text"
         if self.tokens_in is not None and not 0 < self.tokens_in <= (self.asked_bytes or self.tokens_in) + TEMPLATE_TOKENS:
             return f"usage of {self.tokens_in} input tokens for a request of {self.asked_bytes} bytes"
+        if count and (written := count(self.text.replace("\ufffd", ""))) > JOINED * self.tokens_out + 2:
+            return f"{source} of {self.tokens_out} output tokens for a text of {written} by the model's tokenizer"
         return ""
 
     @property
@@ -203,16 +211,18 @@ class StreamError(Exception):
     """The reply is not what the protocol says, or the server reported a fault inside it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
-    """What one line said: whether text came with it, the usage if told, whether the text is finished, whether it is the last line."""
+    """What one line said: the text that came with it, the usage if told, whether the text is finished or this is the last line.
 
-    text: bool = False
+    `text` is None where nothing came that the model wrote; a call of a tool is written by the model and has no text.
+    """
+
+    text: str | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens_cached: int | None = None
     finished: bool = False
-    last: bool = False
 
 
 def event_of(line: str) -> Event | None:
@@ -223,31 +233,30 @@ def event_of(line: str) -> Event | None:
             return None
         raise StreamError(f"a line that is no event: {_line(line)}")
     payload = line.removeprefix("data:").strip()
-    if payload == "[DONE]":
-        return Event(last=True)
+    return Event(finished=True) if payload == "[DONE]" else completion(payload, "an event")
+
+
+def completion(payload: str, what: str = "a reply") -> Event:
+    """What a piece of a completion, or a whole one, says. Raises StreamError for a fault or a shape of another kind."""
     try:
         content = json.loads(payload)
     except (ValueError, RecursionError):
-        raise StreamError(f"an event that is not JSON: {_line(payload)}") from None
-    return completion(content)
-
-
-def completion(content: Any) -> Event:
-    """What a piece of a completion, or a whole one, says. Raises StreamError for a fault or a shape of another kind."""
-    if not isinstance(content, dict) or not isinstance(content.get("choices") or [], list):
-        raise StreamError(f"an event that is no completion: {_line(content)}")
-    if content.get("error"):
+        raise StreamError(f"{what} that is not JSON: {_line(payload)}") from None
+    if isinstance(content, dict) and content.get("error"):
         raise StreamError(f"the server reports: {message(content)}")
-    if "choices" not in content and "usage" not in content:
-        raise StreamError(f"an event that is no completion: {_line(content)}")
-    choice = next(iter(content.get("choices") or []), {})
     try:
+        if not content.keys() & {"choices", "usage"}:
+            raise StreamError(f"{what} that is no completion: {_line(content)}")
+        choice = next(iter(content.get("choices") or []), {})
+        delta = choice.get("delta") or choice.get("message") or {}
+        written = [found for found in (choice.get("text"), *map(delta.get, TEXTS)) if found]
         usage = content.get("usage") or {}
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
         tokens = [_count(told) for told in (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)]
-        return Event(_has_text(choice), *tokens, bool(choice.get("finish_reason")))
-    except AttributeError:
-        raise StreamError(f"an event that is no completion: {_line(content)}") from None
+    except (AttributeError, TypeError):
+        raise StreamError(f"{what} that is no completion: {_line(content)}") from None
+    text = next((found for found in written if isinstance(found, str)), "") if written else None
+    return Event(text, *tokens, bool(choice.get("finish_reason")))
 
 
 def _count(told: Any) -> int | None:
@@ -259,116 +268,128 @@ def _count(told: Any) -> int | None:
     raise StreamError(f"usage that is no count: {_line(told)}")
 
 
-def _has_text(choice: dict) -> bool:
-    """Whether a choice carries something that the model wrote: a role alone is not."""
-    delta = choice.get("delta") or choice.get("message") or {}
-    return bool(choice.get("text")) or any(delta.get(name) for name in TEXTS)
-
-
 def message(content: Any) -> str:
     """The words of an error object, whichever of the servers' shapes it has, on one line."""
-    found = content
     for name in ("error", "detail", "message"):
-        if isinstance(found, dict) and found.get(name):
-            found = found[name]
-    return _line(found)
+        if isinstance(content, dict) and content.get(name):
+            content = content[name]
+    return _line(content)
 
 
 def excerpt(text: str, length: int = 160) -> str:
     """The beginning of a text on one line."""
-    line = " ".join(text[:MOST_SAID].split())
+    line = _line(text)
     return line if len(line) <= length else line[: length - 3] + "..."
 
 
 def _line(content: Any) -> str:
-    """A text of the server, or the JSON of an object, on one line; shortened where the key was taken out of it."""
+    """A text of the server, or the JSON of an object, on one line; shortened only after the key was taken out of it."""
     return " ".join((content if isinstance(content, str) else json.dumps(content))[:MOST_SAID].split())
 
 
 class _Answer:
-    """What came back for one request, fed by the connection: the head, then the body in pieces with their times."""
+    """What came back for one request: the head, then the body in pieces with their times. httptools calls its `on_` methods."""
 
     def __init__(self, most_pieces: float):
-        self.status, self.headers = 0, {}
-        self.moments_s: list[float] = []
-        self.tokens_in: int | None = None
-        self.tokens_out: int | None = None
-        self.tokens_cached = 0
-        self.finished, self.content = False, bytearray()
+        self.status, self.headers, self.content = 0, {}, bytearray()
+        self.moment_s, self.moments_s, self.texts = 0.0, [], []
+        self.tokens_in = self.tokens_out = self.tokens_cached = None
+        self.is_stream = self.finished = self.ended = self.keeps = False
         self._most_pieces = most_pieces
+        self.parser = httptools.HttpResponseParser(self)
 
-    @property
-    def is_stream(self) -> bool:
-        """Whether the body is a series of events."""
-        return self.status == OK and "text/event-stream" in self.headers.get("content-type", "")
+    def feed(self, data: bytes, moment_s: float) -> None:
+        """Take bytes that arrived at a moment. Raises StreamError for what is no HTTP or no reply."""
+        self.moment_s = moment_s
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ if isinstance(error.__context__, StreamError) else StreamError(str(error)) from None
+        except httptools.HttpParserError as error:
+            raise StreamError(f"no HTTP: {error}") from None
 
-    def feed(self, data: bytes, now_s: float) -> None:
-        """Take a piece of the body. Raises StreamError for what is no reply."""
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header."""
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        """The end of the head."""
+        self.status = self.parser.get_status_code()
+        self.is_stream = self.status == OK and "text/event-stream" in self.headers.get("content-type", "")
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the body: whole lines of a stream are taken at once."""
         self.content += data
         if self.is_stream and b"\n" in data:
             *lines, self.content = self.content.split(b"\n")
             for line in lines:
-                self._take(event_of(line.decode(errors="replace")), now_s)
+                self._take(event_of(line.decode(errors="replace")))
         if len(self.content) > MOST_BYTES:
             raise StreamError(f"more than {MOST_BYTES} bytes without an end")
 
-    def _take(self, event: Event | None, now_s: float) -> None:
+    def on_message_complete(self) -> None:
+        """The end of the answer; an interim one (1xx) is none."""
+        self.ended, self.keeps = self.status >= OK, self.parser.should_keep_alive()  # the parser knows only here
+        if not self.ended:
+            self.headers.clear()
+
+    def _take(self, event: Event | None) -> None:
         if event is None:
             return
-        if event.text:
-            self.moments_s.append(now_s)
+        if event.text is not None:
+            self.moments_s.append(self.moment_s)
+            self.texts.append(event.text)
             if len(self.moments_s) > self._most_pieces:
                 raise StreamError(f"{len(self.moments_s)} pieces of text and no end: the server does not heed max_tokens")
-        self.tokens_in = self.tokens_in if event.tokens_in is None else event.tokens_in
-        self.tokens_out = self.tokens_out if event.tokens_out is None else event.tokens_out
-        self.tokens_cached = event.tokens_cached or self.tokens_cached
-        self.finished = self.finished or event.finished or event.last
+        for name in ("tokens_in", "tokens_out", "tokens_cached"):
+            if (told := getattr(event, name)) is not None:
+                setattr(self, name, told)
+        self.finished = self.finished or event.finished
 
-    def close(self, now_s: float) -> None:
+    def close(self) -> None:
         """Take what is left at the end. Raises StreamError for a reply that is broken or cut off."""
+        rest = self.content.decode(errors="replace")
         if self.is_stream:
-            self._take(event_of(self.content.decode(errors="replace")), now_s)
+            self._take(event_of(rest))
             if not self.finished:
                 raise StreamError(CUT_OFF)
         elif self.status == OK:
-            try:
-                content = json.loads(self.content)
-            except (ValueError, RecursionError):
-                raise StreamError(f"a reply that is not JSON: {_line(self.content.decode(errors='replace'))}") from None
-            self._take(completion(content), now_s)
+            self._take(completion(rest))
 
     def refusal(self) -> str:
         """Why an answer is not 200, in the server's own words."""
+        text = self.content.decode(errors="replace")
         try:
-            words = message(json.loads(self.content))
+            words = message(json.loads(text))
         except (ValueError, RecursionError):
-            words = _line(self.content.decode(errors="replace"))
+            words = _line(text)
         return f"HTTP {self.status}: {words}".rstrip(": ")
 
-    def retry_after_s(self) -> float | None:
-        """The seconds of a Retry-After header; None where there is none or it is a date."""
+    def retry_after_s(self, unasked_s: float) -> float:
+        """The seconds of a Retry-After header, `unasked_s` where there is none or it is a date; at most 30."""
         try:
-            seconds = float(self.headers.get("retry-after", ""))
+            asked_s = float(self.headers.get("retry-after", ""))
         except ValueError:
-            return None
-        return max(seconds, 0.0) if seconds < float("inf") else None
+            asked_s = math.nan
+        return min(max(asked_s, 0.0) if math.isfinite(asked_s) else unasked_s, RETRY_CAP_S)
 
     def counts(self) -> dict[str, Any]:
         """The fields of a reply that tell what came."""
         by_usage = self.tokens_out is not None
-        told = {"tokens_in": self.tokens_in, "tokens_cached": self.tokens_cached, "by_usage": by_usage, "http_status": self.status}
-        return told | {"moments_s": tuple(self.moments_s), "tokens_out": self.tokens_out if by_usage else len(self.moments_s)}
+        told = {"tokens_in": self.tokens_in, "tokens_cached": self.tokens_cached or 0, "http_status": self.status, "by_usage": by_usage}
+        pieces = {"moments_s": tuple(self.moments_s), "text": "".join(self.texts)}
+        return told | pieces | {"tokens_out": self.tokens_out if by_usage else len(self.moments_s)}
 
 
 class _Wire(asyncio.Protocol):
-    """One HTTP/1.1 connection: one request at a time, its answer parsed by httptools after its bytes were stamped."""
+    """One connection: one request at a time, its answer fed when the bytes of every other connection that has some are stamped."""
 
     def __init__(self, now_s: Callable[[], float]):
         self._now_s, self._loop = now_s, asyncio.get_running_loop()
         self._arrived: list[tuple[float, bytes]] = []
         self._answer: _Answer | None = None
         self._left: asyncio.Future | None = None
-        self.is_open = self.was_used = self.heard = False
+        self.is_open = self.was_used = False
 
     async def exchange(self, request: bytes, answer: _Answer, sent_s: list[float], timeout_s: float, until_s: float) -> None:
         """Send a request and feed `answer` until its end; `sent_s` gets the time when the kernel had all of it.
@@ -376,44 +397,40 @@ class _Wire(asyncio.Protocol):
         Raises ConnectionResetError where the connection was lost, TimeoutError where no text comes for `timeout_s` or no end until
         `until_s` of the loop's clock, StreamError for what is no HTTP or no reply.
         """
-        self._answer, self._done, self.heard = answer, self._loop.create_future(), False
-        self._parser = httptools.HttpResponseParser(self)
-        watch = self._watch(0, self._loop.time(), timeout_s, until_s)
+        self._answer, self._done = answer, self._loop.create_future()
+        self._look(0, self._loop.time(), timeout_s, until_s)
         try:
-            self.transport.write(request)
-            if self.transport.get_write_buffer_size():
+            self._transport.write(request)
+            if self._transport.get_write_buffer_size():
                 self._left = self._loop.create_future()
                 await self._left
             sent_s.append(self._now_s())
             await self._done
         finally:
-            watch.cancel()
             self._timer.cancel()
             self._answer = self._left = None
             self.was_used = True
 
-    def _watch(self, pieces: int, since_s: float, timeout_s: float, until_s: float) -> asyncio.TimerHandle:
-        """Look when the time for the next piece of text is over; one timer a reply, and none a piece."""
-        self._timer = self._loop.call_at(min(since_s + timeout_s, until_s), self._look, pieces, since_s, timeout_s, until_s)
-        return self._timer
-
     def _look(self, pieces: int, since_s: float, timeout_s: float, until_s: float) -> None:
+        """Whether the time for the next piece of text is over; one timer a reply looks when it may be, and none a piece."""
         moments_s, now_s = self._answer.moments_s, self._loop.time()
-        if now_s >= until_s:
+        if len(moments_s) > pieces:
+            since_s = now_s - max(self._now_s() - moments_s[-1], 0.0)
+        if now_s < (next_s := min(since_s + timeout_s, until_s)):
+            self._timer = self._loop.call_at(next_s, self._look, len(moments_s), since_s, timeout_s, until_s)
+        elif now_s >= until_s:
             self._finish(TimeoutError(f"no end of the reply in time after {len(moments_s)} pieces of text"))
-        elif len(moments_s) > pieces:
-            self._watch(len(moments_s), now_s - max(self._now_s() - moments_s[-1], 0.0), timeout_s, until_s)
         else:
             self._finish(TimeoutError(f"no text for {timeout_s:g} s"))
 
     def close(self) -> None:
         """End the connection; what is under way is lost."""
         self.is_open = False
-        self.transport.abort()
+        self._transport.abort()
 
     def connection_made(self, transport: Any) -> None:
         """As asyncio calls it."""
-        self.transport, self.is_open = transport, True
+        self._transport, self.is_open = transport, True
         transport.set_write_buffer_limits(0)
 
     def resume_writing(self) -> None:
@@ -422,49 +439,26 @@ class _Wire(asyncio.Protocol):
             self._left.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        """As asyncio calls it: stamped now, parsed when every other connection's bytes are stamped too."""
+        """As asyncio calls it."""
         if not self._arrived:
-            self._loop.call_soon(self._parse)
+            self._loop.call_soon(self._feed)
         self._arrived.append((self._now_s(), data))
 
-    def _parse(self) -> None:
+    def _feed(self) -> None:
         arrived, self._arrived = self._arrived, []
-        if self._answer is None:
-            return
-        self.heard = True
         try:
-            for self._moment_s, data in arrived:
-                if not self._done.done():
-                    self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            self._finish(cause if isinstance(cause, StreamError) else StreamError(str(cause)))
-        except httptools.HttpParserError as error:
-            self._finish(StreamError(f"no HTTP: {error}"))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """As httptools calls it."""
-        self._answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        """As httptools calls it."""
-        self._answer.status = self._parser.get_status_code()
-
-    def on_body(self, body: bytes) -> None:
-        """As httptools calls it."""
-        self._answer.feed(body, self._moment_s)
-
-    def on_message_complete(self) -> None:
-        """As httptools calls it; an interim answer (1xx) is none."""
-        if self._answer.status < OK:
-            self._answer.headers.clear()
-            return
-        if not self._parser.should_keep_alive():
-            self.close()
-        self._finish(None)
+            for moment_s, data in arrived:
+                if self._answer and not self._answer.ended:
+                    self._answer.feed(data, moment_s)
+        except StreamError as error:
+            return self._finish(error)
+        if self._answer and self._answer.ended:
+            if not self._answer.keeps:
+                self.close()
+            self._finish(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """As asyncio calls it; what had arrived is parsed first."""
+        """As asyncio calls it; what had arrived is fed first."""
         self.is_open = False
         self._loop.call_soon(self._lost, error)
 
@@ -472,11 +466,10 @@ class _Wire(asyncio.Protocol):
         """An answer that tells no length ends with its connection; any other is cut off."""
         if self._answer is None:
             return
+        if error or not self._answer.moment_s:
+            return self._finish(ConnectionResetError(str(error) if error else "the server closed the connection without a word"))
         lasts = {"content-length", "transfer-encoding"} & self._answer.headers.keys()
-        if error or not self.heard:
-            self._finish(ConnectionResetError(str(error) if error else "the server closed the connection without a word"))
-        else:
-            self._finish(None if self._answer.status and not lasts else StreamError(CUT_OFF))
+        self._finish(None if self._answer.status and not lasts else StreamError(CUT_OFF))
 
     def _finish(self, error: Exception | None) -> None:
         """End the exchange that is under way, if any."""
@@ -499,13 +492,14 @@ class Client:
 
     async def connect(self) -> None:
         """Make the connection unless it stands. Raises OSError where nobody answers."""
-        if self._wire is not None and self._wire.is_open:
+        if self._wire and self._wire.is_open:
             return
-        here, loop = self.endpoint, asyncio.get_running_loop()
+        here = self.endpoint
+        named = {"ssl": here.tls, "server_hostname": here.host} if here.tls else {}
         try:
             async with asyncio.timeout(CONNECT_S):
-                named = {"ssl": here.tls, "server_hostname": here.host} if here.tls else {}
-                _, self._wire = await loop.create_connection(lambda: _Wire(self.now_s), here.host, here.port, **named)
+                connecting = asyncio.get_running_loop().create_connection(lambda: _Wire(self.now_s), here.host, here.port, **named)
+                _, self._wire = await connecting
         except TimeoutError:
             raise ConnectionRefusedError(f"none within {CONNECT_S:g} s") from None
         except UnicodeError as error:
@@ -513,7 +507,7 @@ class Client:
 
     def close(self) -> None:
         """End the connection."""
-        if self._wire is not None:
+        if self._wire:
             self._wire.close()
 
     async def __aenter__(self) -> "Client":
@@ -532,21 +526,21 @@ class Client:
         content, tokens, loop = json.dumps(body).encode(), body.get("max_tokens", 0), asyncio.get_running_loop()
         until_s = loop.time() + longest_s(self.timeout_s, tokens)
         for attempt in range(RETRIES + 1):
-            reply, after_s = await self._try(content, due_s, tokens, until_s)
-            reply = replace(reply, retries=attempt, asked_tokens=tokens, asked_bytes=len(content))
-            wait_s = min(2.0**attempt if after_s is None else after_s, RETRY_CAP_S)
-            if reply.http_status not in TURNED_AWAY or attempt == RETRIES or loop.time() + wait_s > until_s:
+            answer = _Answer(RUNAWAY * tokens + STEADY_TOKENS)
+            sent_s, failure, reason = await self._try(content, answer, until_s)
+            wait_s = answer.retry_after_s(2.0**attempt)
+            if answer.status not in TURNED_AWAY or attempt == RETRIES or loop.time() + wait_s > until_s:
                 break
             await asyncio.sleep(wait_s)
-        return reply
+        told = {"failure": failure, "reason": excerpt(self.endpoint.redacted(reason)), "retries": attempt}
+        return Reply(due_s, sent_s, self.now_s(), asked_tokens=tokens, asked_bytes=len(content), **told, **answer.counts())
 
-    async def _try(self, content: bytes, due_s: float, tokens: int, until_s: float) -> tuple[Reply, float | None]:
-        """One attempt, and the wait [s] that a server which turned it away asks for."""
-        answer, sent_s = _Answer(RUNAWAY * tokens + STEADY_TOKENS), [self.now_s()]
-        failure, reason = "", ""
+    async def _try(self, content: bytes, answer: _Answer, until_s: float) -> tuple[float, str, str]:
+        """One attempt: when it had left, and what went wrong, of which kind and in words, "" if nothing did."""
+        sent_s, failure, reason = [self.now_s()], "", ""
         try:
             await self._exchange("POST", self.endpoint.completions, content, answer, sent_s, until_s)
-            answer.close(self.now_s())
+            answer.close()
             if answer.status != OK:
                 failure, reason = HTTP, answer.refusal()
         except TimeoutError as error:
@@ -557,8 +551,7 @@ class Client:
             failure, reason = REFUSED, f"no connection ({error or type(error).__name__})"
         if failure not in ("", HTTP):
             self.close()
-        reason = excerpt(self.endpoint.redacted(reason))
-        return Reply(due_s, sent_s[-1], self.now_s(), failure=failure, reason=reason, **answer.counts()), answer.retry_after_s()
+        return sent_s[-1], failure, reason
 
     async def _exchange(self, method: str, url: str, content: bytes, answer: _Answer, sent_s: list[float], until_s: float) -> None:
         """Send a request and read its answer; one that met a kept connection which the server had closed is sent again."""
@@ -573,7 +566,7 @@ class Client:
                 return await wire.exchange(request, answer, sent_s, self.timeout_s, until_s)
             except ConnectionResetError:
                 self.close()
-                if not kept or wire.heard:
+                if not kept or answer.moment_s:
                     raise
 
     async def get(self, url: str) -> tuple[int, str]:

@@ -32,6 +32,7 @@ from eai.serving.session import Session
 from eai.serving.tally import Tally
 from eai.serving.traffic import Traffic
 from eai.settings import Configuration, Sweep
+from eai.workload import models
 
 POLL_S = 0.02
 RAMP_LATENCIES, CYCLES = 2.0, 2.0
@@ -141,6 +142,23 @@ def shown(model: str) -> str:
     return PurePath(model).name if model.startswith(("/", "~", ".")) else model
 
 
+def token_counter(model: str) -> Callable[[str], int] | None:
+    """Counts the tokens of a text by the model's own tokenizer; None where its file is not on this machine."""
+    from huggingface_hub import try_to_load_from_cache
+    from tokenizers import Tokenizer
+
+    try:
+        name, _, revision = model.partition("@")
+        folder = Path(models.locate(model))
+        file = folder / "tokenizer.json" if folder.is_dir() else try_to_load_from_cache(name, "tokenizer.json", revision=revision or None)
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception:  # the library raises Exception itself for a file that is none
+        return None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
 def require(sweep: Sweep, model: str) -> None:
     """Raise UserError where nobody answers at the server's address, or its list of models contradicts the sweep: another name or format."""
     session = Session(endpoint(sweep.server), sweep.server_model or model, sweep.server_timeout_s)
@@ -165,7 +183,8 @@ class System:
         """Find out how to talk to the server. Raises UserError where it does not answer or does not know the model."""
         sweep = self._sweep
         self._found = located(sweep)
-        self._session = Session(endpoint(sweep.server), self._model, sweep.server_timeout_s, sweep.seed).open()
+        self._count = token_counter(sweep.models[0])
+        self._session = Session(endpoint(sweep.server), self._model, sweep.server_timeout_s, sweep.seed, self._count).open()
 
     def work(self, w: PlannedWindow, clock: Clock) -> "ServedWork":
         """The work of one window: traffic of its own, whose arrivals and prompts are the same whenever this window is measured."""
@@ -173,7 +192,7 @@ class System:
         c, seed = w.configuration, [self._sweep.seed, w.block, w.order]
         self._traffic = self._session.traffic(load(c.options["load"]), c.input_tokens, c.output_tokens, clock.now_s, seed)
         longest = longest_s(self._sweep.server_timeout_s, c.output_tokens)
-        return ServedWork(c, self._traffic, clock, self._ran(), self._found, longest)
+        return ServedWork(c, self._traffic, clock, self._ran(), self._found, longest, self._count)
 
     def close(self) -> None:
         """End what a window that failed may have left running."""
@@ -188,10 +207,23 @@ class System:
 
 
 class ServedWork:
-    """One window of a load on a server, whose processes are `found` or out of sight; `longest_s`: the longest that a reply may take."""
+    """One window of a load on a server, whose processes are `found` or out of sight.
 
-    def __init__(self, c: Configuration, traffic: Traffic, clock: Clock, ran: str, found: ServerProcesses, longest_s: float):
-        self._c, self._traffic, self._clock, self._ran, self._found, self._longest_s = c, traffic, clock, ran, found, longest_s
+    `longest_s`: the longest that a reply may take; `count`: tokens of a text, where the model's tokenizer is at hand.
+    """
+
+    def __init__(
+        self,
+        c: Configuration,
+        traffic: Traffic,
+        clock: Clock,
+        ran: str,
+        found: ServerProcesses,
+        longest_s: float,
+        count: Callable[[str], int] | None = None,
+    ):
+        self._c, self._traffic, self._clock, self._ran, self._found = c, traffic, clock, ran, found
+        self._longest_s, self._count = longest_s, count
 
     def warm_up(self, cap_s: float, power_w: Callable[[], float | None]) -> Warm:
         """Start the load and keep it up until it is steady, or `cap_s` is over; but never before every slot has answered once.
@@ -283,7 +315,9 @@ class ServedWork:
     def columns(self) -> dict:
         """The window's columns, once everything under way has ended: a reply's usage comes with its end."""
         self._traffic.stop(drain_s=self._longest_s)
-        tally = self._tally = Tally(self._traffic.replies, self._start_s, self._stop_s, self._traffic.load, self._traffic.beats)
+        tally = self._tally = Tally(
+            self._traffic.replies, self._start_s, self._stop_s, self._traffic.load, self._traffic.beats, self._count
+        )
         flags = [UNVERIFIED, *tally.flags(self._c.input_tokens, self._c.output_tokens)]
         seen = {"cpu_time_s": self._server_s} if self._found.processes else {}
         told = {"client_cpu_s": self._client_s, "ran": self._ran, "flags": flags}

@@ -30,7 +30,7 @@ import numpy as np
 
 from eai.errors import UserError
 from eai.servers import Load
-from eai.serving.client import OK, Client, Endpoint, Reply, Slots, StreamError, excerpt
+from eai.serving.client import JOINED, OK, Client, Endpoint, Reply, Slots, StreamError, excerpt
 from eai.serving.traffic import Seed, Traffic
 
 STRIDE_WORDS = 37
@@ -122,35 +122,24 @@ def negotiate(ask: Ask, model: str, chat: bool) -> Dialect:
 
     Raises UserError where it accepts none, with its own words for the plainest: a wrong model, or no chat template, shows here.
     """
-    return _uncached(ask, _accepted(ask, model, chat), model, chat)
-
-
-def _uncached(ask: Ask, dialect: Dialect, model: str, chat: bool) -> Dialect:
-    """The dialect, told to compute whole prompts where the server keeps their beginnings and obeys: the question was asked before."""
-    if not ask(dialect.body(model, QUESTION, QUESTION_TOKENS, chat)).tokens_cached:
-        return dialect
-    whole = replace(dialect, name=f"{dialect.name}, {_UNCACHED}", fields=dialect.fields | {_UNCACHED: False})
-    reply = ask(whole.body(model, QUESTION, QUESTION_TOKENS, chat))
-    return whole if reply.ok and not reply.tokens_cached else dialect
-
-
-def _accepted(ask: Ask, model: str, chat: bool) -> Dialect:
-    """The first dialect that is obeyed, else the plainest that is accepted; raises UserError where none is."""
-    accepted: list[Dialect] = []
-    for dialect in DIALECTS[:-1]:
+    accepted, reply = None, None
+    for dialect in DIALECTS:
+        if accepted and dialect is DIALECTS[-1]:
+            break
         reply = ask(dialect.body(model, QUESTION, QUESTION_TOKENS, chat))
+        accepted = dialect if reply.ok else accepted
         if reply.ok and reply.tokens_out == QUESTION_TOKENS:
-            return dialect
-        if reply.ok:
-            accepted.append(dialect)
-        elif reply.http_status not in NOT_UNDERSTOOD:
+            break
+        if not reply.ok and reply.http_status not in NOT_UNDERSTOOD:
             raise UserError(f"the server answers no request for model '{model}' ({reply.reason})", "a completion", "look into its log")
-    if accepted:
-        return accepted[-1]
-    reply = ask(DIALECTS[-1].body(model, QUESTION, QUESTION_TOKENS, chat))
-    if not reply.ok:
+    if not accepted:
         raise UserError(f"the server refuses model '{model}' ({reply.reason})", "a completion", "check the model's name and the address")
-    return DIALECTS[-1]
+    # The question was asked before: a server that keeps the beginnings of prompts has it, and may know the word to compute it whole.
+    if not ask(accepted.body(model, QUESTION, QUESTION_TOKENS, chat)).tokens_cached:
+        return accepted
+    whole = replace(accepted, name=f"{accepted.name}, {_UNCACHED}", fields=accepted.fields | {_UNCACHED: False})
+    reply = ask(whole.body(model, QUESTION, QUESTION_TOKENS, chat))
+    return whole if reply.ok and not reply.tokens_cached else accepted
 
 
 LIST_S = 10.0
@@ -160,11 +149,12 @@ OPEN_SLOTS = 16
 class Session:
     """A conversation with one server about one of its models; `open` finds out how to talk to it.
 
-    `listed`: what /v1/models says of the model, empty where it has no list; `prompts` are fitted once for each input length.
+    `listed`: what /v1/models says of the model, empty where it has no list; `prompts` are fitted once for each input length; `count`
+    tells how many tokens a text is, where the model's tokenizer is at hand.
     """
 
-    def __init__(self, endpoint: Endpoint, model: str, timeout_s: float, seed: int = 0):
-        self.endpoint, self.model, self.timeout_s, self.seed = endpoint, model, timeout_s, seed
+    def __init__(self, endpoint: Endpoint, model: str, timeout_s: float, seed: int = 0, count: Callable[[str], int] | None = None):
+        self.endpoint, self.model, self.timeout_s, self.seed, self.count = endpoint, model, timeout_s, seed, count
         self.listed: dict[str, Any] = {}
         self.dialect: Dialect | None = None
         self._prompts: dict[int, Prompts] = {}
@@ -198,12 +188,18 @@ class Session:
         return self._prompts[input_tokens]
 
     def _count(self, text: str) -> int:
-        """How many tokens a prompt comes to. Raises UserError where the server does not tell."""
+        """How many tokens a prompt comes to, as the server tells. Raises UserError where it does not, or its number cannot be."""
         reply = self._ask_once(self.dialect.body(self.model, text, 1, self.endpoint.chat, streamed=False))
         if not reply.ok:
             raise UserError(f"the server answers no request for model '{self.model}' ({reply.reason})", "a completion", "look into its log")
         if reply.tokens_in is None:
             raise UserError("the server tells no usage", "prompt_tokens in its replies", "measure a server that counts tokens")
+        if self.count and (own := self.count(text)) > JOINED * reply.tokens_in + 2:
+            raise UserError(
+                f"usage of {reply.tokens_in} input tokens for a prompt of {own} by the model's tokenizer",
+                "at least as many",
+                "state the model that the server runs, or measure a server that counts tokens",
+            )
         return reply.tokens_in
 
     def traffic(self, load: Load, input_tokens: int, output_tokens: int, now_s: Callable[[], float], seed: Seed = 0) -> Traffic:

@@ -7,7 +7,7 @@ load what is cut off at one edge is made up for at the other. Tokens of replies 
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,13 +26,17 @@ GROWTH_SIGMAS = 3.0
 
 @dataclass(frozen=True)
 class Tally:
-    """The replies to a load, the window [s] that is looked at, and how the client's thread fared meanwhile."""
+    """The replies to a load, the window [s] that is looked at, and how the client's thread fared meanwhile.
+
+    `count` tells how many tokens a text is, where the model's tokenizer is at hand.
+    """
 
     replies: Sequence[Reply]
     start_s: float
     stop_s: float
     load: Load
     beats: Sequence[Beat] = ()
+    count: Callable[[str], int] | None = None
 
     @cached_property
     def completed(self) -> list[Reply]:
@@ -128,24 +132,23 @@ class Tally:
         late = [quantile(values, 0.95) or 0.0 for values in (late_s, [b.late_s for b in beats])]
         return busy or max(late) > allowed_s
 
-    def miscounts(self) -> list[str]:
-        """What cannot be in the counts of the replies that add to the window, one line each kind with its number."""
-        wrong = Counter(r.miscount for r in self.replies if r.miscount and r.due_s <= self.stop_s and r.ended_s > self.start_s)
-        return [f"{n} x {why}" for why, n in wrong.most_common(3)]
-
     def verdict(self) -> dict:
         """Status and reason where the window cannot be used, else nothing: nothing completed, more than 5 % of the requests failed, or
-        counts that cannot be."""
+        counts that cannot be in a reply that adds to the window."""
         ended = len(self.completed) + len(self.failed)
-        if self.completed and len(self.failed) <= FAILED_SHARE * ended:
-            wrong = self.miscounts()
-            return {"status": "invalid", "reason": f"counts that cannot be: {'; '.join(wrong)}"} if wrong else {}
         if not ended:
             return {"status": "timeout", "reason": f"no request ended within {self.stop_s - self.start_s:.3g} s"}
-        kinds = Counter(r.reason for r in self.failed)
-        status = "timeout" if all(r.failure == TIMEOUT for r in self.failed) else "failed"
-        why = "; ".join(f"{n} x {reason}" for reason, n in kinds.most_common(3))
-        return {"status": status, "reason": f"{len(self.failed)} of {ended} requests failed ({why})"}
+        if not self.completed or len(self.failed) > FAILED_SHARE * ended:
+            status = "timeout" if all(r.failure == TIMEOUT for r in self.failed) else "failed"
+            return {"status": status, "reason": f"{len(self.failed)} of {ended} requests failed ({_most(r.reason for r in self.failed)})"}
+        adding = (r for r in self.replies if r.due_s <= self.stop_s and r.ended_s > self.start_s)
+        wrong = _most(filter(None, (r.miscount(self.count) for r in adding)))
+        return {"status": "invalid", "reason": f"counts that cannot be: {wrong}"} if wrong else {}
+
+
+def _most(reasons: Iterable[str]) -> str:
+    """The three most frequent reasons with their numbers; "" of none."""
+    return "; ".join(f"{n} x {why}" for why, n in Counter(reasons).most_common(3))
 
 
 def quantile(values: Sequence[float], q: float) -> float | None:

@@ -1,0 +1,218 @@
+"""Faults planted in the code that computes numbers, one at a time: do its tests see them? Prints one JSON line.
+
+    pip install --target /tmp/cosmic cosmic-ray
+    PYTHONPATH=/tmp/cosmic python benchmarks/mutation.py --make mutants.jsonl [--each 10] [--seed 0]
+    python benchmarks/mutation.py --run mutants.jsonl --results results.jsonl [--only stats/intervals]
+
+Mutants are cosmic-ray's: an operator, number, comparison, condition, loop or exception replaced. `--each` of them are drawn from
+every module (decorators, annotations, texts and bit operators left out), at most one a line. cosmic-ray's own runner starts an interpreter
+a mutant, and importing pandas and scipy takes longer than most of the tests; here one process has them loaded and forks. A mutant is killed
+if one of the module's own tests fails, or uses five times the CPU time that all of them need. Run it in a copy of the repository: its files
+are changed meanwhile.
+"""
+
+import argparse
+import ast
+import contextlib
+import difflib
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = {
+    "stats/intervals": "stats_intervals stats_comparisons analyze_summary",
+    "stats/comparisons": "stats_comparisons analyze_comparison stats_interactions",
+    "stats/scores": "stats_scores analyze_scores",
+    "stats/diagnostics": "stats_diagnostics analyze_study",
+    "stats/planning": "stats_planning",
+    "analyze/metrics": "analyze_metrics analyze_summary analyze_load",
+    "analyze/summary": "analyze_summary analyze_load analyze_recovery",
+    "analyze/comparison": "analyze_comparison analyze_matrix analyze_recovery",
+    "analyze/roofline": "analyze_roofline",
+    "analyze/scores": "analyze_scores analyze_quality analyze_perplexity",
+    "power/derive": "power_derive recorded power_trace",
+    "power/window": "power_window power_sensor power_derive",
+    "power/sensor": "power_sensor power_derive",
+    "claims/chance": "claims_checks claims_planted",
+    "claims/repeated": "claims_checks claims_planted",
+    "claims/disguised": "claims_checks claims_planted claims_affine",
+    "claims/relations": "claims_ratios claims_checks claims_planted",
+    "claims/physical": "claims_checks claims_planted claims_foreign",
+    "predict/physics": "predictor predict_rows",
+    "predict/work": "predictor footprint analyze_roofline",
+    "importers/cells": "import_language import_shapes claims_foreign",
+    "serving/tally": "workload_server measure_server",
+    "footprint": "footprint workload_layers",
+    "quantity": "quantity advise_estimate",
+    "advise/capacity": "advise_capacity",
+    "advise/bill": "advise_estimate advise_page",
+}
+"""Tests of each module, the quickest to see a fault first."""
+BITS = ("BitAnd", "BitOr", "BitXor", "LShift", "RShift")
+"""Operators that fail on every float: nothing is learned from them."""
+EARLY = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""hypothesis is loaded before pytest could rewrite it."""
+CPU_FACTOR, CPU_FLOOR_S, WALL_FACTOR = 5, 10, 8
+
+
+class _Bare(ast.NodeTransformer):
+    """A module without what its numbers do not depend on: annotations, decorators, texts."""
+
+    def visit_FunctionDef(self, node):
+        node.decorator_list, node.returns = [], None
+        self.generic_visit(node)
+        return node
+
+    def visit_ClassDef(self, node):
+        node.decorator_list = []
+        self.generic_visit(node)
+        return node
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node):
+        node.annotation = ast.Constant(None)
+        self.generic_visit(node)
+        return node
+
+    def visit_Constant(self, node):
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+
+def bare(text: str) -> str:
+    """What of a module's code counts; "" where it is no Python."""
+    try:
+        return ast.dump(_Bare().visit(ast.parse(text)))
+    except SyntaxError:
+        return ""
+
+
+def make(each: int, seed: int):
+    """Mutants as rows: module, line, operator, change, and the text of the file."""
+    from cosmic_ray import ast as trees
+    from cosmic_ray import plugins
+    from cosmic_ray.mutating import mutate_code
+
+    rng = random.Random(seed)
+    for module in TESTS:
+        path = ROOT / "eai" / f"{module}.py"
+        text = path.read_text()
+        tree, plain, places = trees.get_ast_from_path(path), bare(text), []
+        for name in plugins.operator_names():
+            if (kind := plugins.get_operator(name)).arguments() or name.endswith(BITS):
+                continue
+            found = [start for node in trees.ast_nodes(tree) for start, _ in kind().mutation_positions(node)]
+            places += [(start[0], name, number) for number, start in enumerate(found)]
+        rng.shuffle(places)
+        lines: set[int] = set()
+        for line, name, number in places:
+            if len(lines) == each:
+                break
+            if line in lines or not (mutated := mutate_code(text, plugins.get_operator(name)(), number)):
+                continue
+            if (shown := bare(mutated)) and shown != plain:
+                lines.add(line)
+                diff = difflib.unified_diff(text.splitlines(), mutated.splitlines(), lineterm="", n=0)
+                change = " -> ".join(" ".join(row[1:].split()) for row in list(diff)[2:] if row[0] in "+-")
+                yield {"module": module, "line": line, "operator": name, "change": change, "text": mutated}
+
+
+def tried(module: str, cpu_s: float, wall_s: float) -> tuple[str, float, float]:
+    """(outcome, CPU s, wall s) of a module's tests in a process of their own: passed, failed or endless."""
+    began_s = time.monotonic()
+    if (child := os.fork()) == 0:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (int(cpu_s), int(cpu_s) + 1))
+        sys.dont_write_bytecode = True
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 1)
+            os.dup2(nothing.fileno(), 2)
+        import pytest
+
+        files = [f"tests/test_{name}.py" for name in TESTS[module].split()]
+        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *EARLY, *files])))
+    while (waited := os.wait4(child, os.WNOHANG))[0] == 0:
+        if time.monotonic() - began_s > wall_s:
+            os.killpg(child, signal.SIGKILL)
+        time.sleep(0.05)
+    _, status, used = waited
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    outcome = "endless" if os.WIFSIGNALED(status) else "passed" if os.WEXITSTATUS(status) == 0 else "failed"
+    return outcome, used.ru_utime + used.ru_stime, time.monotonic() - began_s
+
+
+def run(mutants: list[dict], results: Path) -> None:
+    """Try each mutant that has no result yet, module by module; a line each to `results`."""
+    import hypothesis
+    import numpy
+    import pandas
+    import pyarrow.parquet
+    import pydantic
+    import pytest
+    import scipy.optimize
+    import scipy.stats
+    import yaml
+
+    del hypothesis, numpy, pandas, pyarrow, pydantic, pytest, scipy, yaml
+    known = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    done = {(row["module"], row["change"], row["line"]) for row in known}
+    needed: dict[str, tuple[float, float]] = {}
+    for mutant in mutants:
+        module = mutant["module"]
+        if (module, mutant["change"], mutant["line"]) in done:
+            continue
+        if module not in needed:
+            outcome, cpu_s, wall_s = tried(module, 600, 1800)
+            if outcome != "passed":
+                sys.exit(f"the tests of {module} do not pass as they are")
+            needed[module] = cpu_s, wall_s
+        cpu_s, wall_s = needed[module]
+        path = ROOT / "eai" / f"{module}.py"
+        plain, stamp = path.read_text(), path.stat()
+        try:
+            path.write_text(mutant["text"])
+            outcome, used_s, _ = tried(module, CPU_FACTOR * cpu_s + CPU_FLOOR_S, WALL_FACTOR * wall_s + 60)
+        finally:
+            path.write_text(plain)
+            os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        row = {k: v for k, v in mutant.items() if k != "text"} | {"outcome": outcome, "cpu_s": round(used_s, 1), "all_s": round(cpu_s, 1)}
+        with open(results, "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def main() -> None:
+    """Make or run, and print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--make", type=Path)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--results", type=Path, default=Path("mutation-results.jsonl"))
+    parser.add_argument("--each", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=TESTS)
+    arguments = parser.parse_args()
+    if arguments.make:
+        arguments.make.write_text("".join(json.dumps(row) + "\n" for row in make(arguments.each, arguments.seed)))
+        return
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    mutants = [json.loads(line) for line in arguments.run.read_text().splitlines()]
+    run([m for m in mutants if not arguments.only or m["module"] in arguments.only], arguments.results)
+    rows = [json.loads(line) for line in arguments.results.read_text().splitlines()]
+    alive = [{k: row[k] for k in ("module", "line", "change")} for row in rows if row["outcome"] == "passed"]
+    counts = Counter("alive" if row["outcome"] == "passed" else "killed" for row in rows)
+    share = round(len(alive) / max(len(rows), 1), 3)
+    print(json.dumps({"benchmark": "mutation", "mutants": len(rows)} | counts | {"alive_share": share, "survivors": alive}))
+
+
+if __name__ == "__main__":
+    main()
