@@ -48,10 +48,11 @@ LAYOUTS = {
 
 @dataclass(frozen=True)
 class Parameters:
-    """Parameter counts by role: `linear` weights inside the blocks (the ones that get quantized), `embedding` table once,
-    `head` (0 if tied), `other` norms and biases."""
+    """Parameter counts by role: `linear` weights inside the blocks (the ones that get quantized), `attention` those of them that are the
+    attention's, `embedding` table once, `head` (0 if tied), `other` norms and biases."""
 
     linear: int
+    attention: int
     embedding: int
     head: int
     other: int
@@ -116,13 +117,14 @@ def parameters(model: Model) -> Parameters:
     family = layout(model)
     q_dim, kv_dim = model.heads * model.head_dim, model.kv_heads * model.head_dim
     mlp = (3 if family.gated else 2) * model.hidden * model.intermediate
-    linear = model.layers * (model.hidden * (2 * q_dim + 2 * kv_dim) + mlp)
+    attention = model.layers * model.hidden * (2 * q_dim + 2 * kv_dim)
+    linear = attention + model.layers * mlp
     norm = model.hidden * (2 if family.norm_bias else 1)
     per_block = 2 * norm + family.qkv_bias * (q_dim + 2 * kv_dim) + family.qk_norm * 2 * model.head_dim
     per_block += family.other_bias * (2 * model.hidden + model.intermediate)
     other = model.layers * per_block + norm + family.embedding_norm * norm
     table = model.vocab * model.hidden
-    return Parameters(linear, table, 0 if model.tie_embeddings else table, other)
+    return Parameters(linear, attention, table, 0 if model.tie_embeddings else table, other)
 
 
 def from_config(config: dict, name: str) -> Model:
@@ -171,12 +173,15 @@ def weight_bytes(model: Model, quantization: str, other_bits: int | None = None)
     """
     strategy, count = strategies.get(quantization), parameters(model)
     rest = count.total - count.linear
-    return (count.linear * (strategy.weight_bits + strategy.scale_bits) + rest * (other_bits or strategy.other_bits)) / 8
+    kept = count.attention if strategy.attention_bits else 0
+    bits = (count.linear - kept) * (strategy.weight_bits + strategy.scale_bits) + kept * (strategy.attention_bits or 0)
+    return (bits + rest * (other_bits or strategy.other_bits)) / 8
 
 
 def activation_bytes_per_value(quantization: str) -> int:
     """Bytes of one activation or cached key: 4 where the strategy computes in FP32 or TF32, else 2."""
-    return 4 if quantization in ("fp32", "tf32", "dynamic") else 2
+    strategy = strategies.get(quantization)
+    return 4 if strategy.other_bits == 32 and strategy.compute != "float16" else 2
 
 
 def kv_cache_bytes(model: Model, tokens: int, batch_size: int = 1, quantization: str = "fp16") -> int:

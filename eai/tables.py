@@ -390,13 +390,15 @@ def write_result(experiment: str | Path, name: str, frame: pd.DataFrame, results
     return path
 
 
-def read_result(experiment: str | Path, name: str, results: str | Path = "") -> pd.DataFrame:
+def read_result(experiment: str | Path, name: str, results: str | Path = "", optional: bool = False) -> pd.DataFrame:
     """The `summary`, `comparisons`, ... of an experiment: the user's own where there is one, else the one beside its windows.
 
-    Raises UserError if it was not written yet.
+    Raises UserError if it was not written yet; an `optional` one is then an empty table.
     """
     places = [folder / f"{name}.csv" for folder in (results_dir(experiment, results), experiment_dir(experiment))]
     path = next((path for path in places if path.exists()), None)
+    if path is None and optional:
+        return pd.DataFrame()
     if path is None:
         raise UserError(
             f"{places[0]} does not exist", f"the {name} table of an experiment", "run the notebook `analyze`, then `compare`, first"

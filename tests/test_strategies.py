@@ -11,7 +11,7 @@ from eai.errors import UserError
 
 def test_the_vocabulary_is_the_contracts():
     names = ["fp32", "tf32", "bf16", "fp16", "fp16_mixed", "int8_default", "int8_pure", "nf4", "nf4_dq", "fp4"]
-    names += ["dynamic", "int4_wo", "fp8", "gptq", "awq"]
+    names += ["dynamic", "static", "int8_wo", "int8_wo_affine", "int8_ffn", "int4_wo", "fp8", "gptq", "awq"]
     assert list(strategies.STRATEGIES) == names
     assert strategies.get("mxfp4").weight_bits + strategies.get("mxfp4").scale_bits == 4.25, "an 8-bit scale a block of 32"
     assert strategies.get("nvfp4").weight_bits + strategies.get("nvfp4").scale_bits == 4.5, "an 8-bit scale a block of 16"
@@ -75,4 +75,6 @@ def test_baselines():
 
 def test_only_formats_below_sixteen_bits_count_as_quantized():
     quantized = {s.slug for s in strategies.STRATEGIES.values() if s.is_quantized}
-    assert quantized == {"int8_default", "int8_pure", "nf4", "nf4_dq", "fp4", "dynamic", "int4_wo", "fp8", "gptq", "awq"}
+    assert quantized == {"int8_default", "int8_pure", "nf4", "nf4_dq", "fp4", "dynamic", "int4_wo", "fp8", "gptq", "awq"} | {
+        "static", "int8_wo", "int8_wo_affine", "int8_ffn"
+    }

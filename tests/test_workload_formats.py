@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from eai import strategies
+from eai import footprint, strategies
 from eai.errors import UserError
 from eai.supports import CannotRun, Device, supports
 from eai.workload import formats, models
@@ -23,11 +23,11 @@ def dynamic(tiny_model):
 
 def test_dynamic_runs_in_int8_on_both_sides(dynamic):
     """Bytes by hand: an int8 code a weight, a float32 scale and an int8 zero point a row, the rest in float32, two rotary buffers."""
-    assert dynamic.report["linears"] == {"Linear(Int8Tensor, torch.int8, dynamic activations True)": 14}
+    assert dynamic.report["linears"] == {"Linear(Int8Tensor, torch.int8, symmetric, dynamic activations)": 14}
     assert dynamic.model_bytes == QUANTIZED_WEIGHTS + 5 * ROWS + 4 * OTHER_WEIGHTS + 2 * 8 * 4
 
 
-@pytest.mark.parametrize("slug", ["fp8", "int4_wo", "int8_pure", "gptq"])
+@pytest.mark.parametrize("slug", ["fp8", "int4_wo", "int8_pure", "gptq", "static", "int8_wo", "int8_ffn"])
 def test_another_format_than_the_one_that_ran_is_an_error(dynamic, slug):
     with pytest.raises(UserError, match="did not take effect"):
         formats.verify(dynamic.model, strategies.get(slug), torch.float32)
@@ -38,8 +38,69 @@ def test_weight_only_int8_does_not_pass_for_dynamic(tiny_model):
 
     model = models.load(str(tiny_model), "fp32", "cpu").model
     quantize_(model.model.layers, Int8WeightOnlyConfig(set_inductor_config=False))
-    with pytest.raises(UserError, match="dynamic activations False"):
+    with pytest.raises(UserError, match="unquantized activations"):
         formats.verify(model, strategies.get("dynamic"), torch.float32)
+
+
+INPUT_IDS = torch.arange(40).reshape(1, 40)
+
+
+def logits(model) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=INPUT_IDS).logits
+
+
+def test_affine_weights_have_zero_points_and_symmetric_ones_have_none(tiny_model):
+    """A row that lies on one side of zero uses all codes only with a zero point: the error is at most half of the symmetric one's."""
+    errors = {}
+    for slug in ("int8_wo", "int8_wo_affine"):
+        loaded = models.load(str(tiny_model), slug, "cpu")
+        mapping = "affine" if slug == "int8_wo_affine" else "symmetric"
+        assert loaded.report["linears"] == {f"Linear(IntxUnpackedToInt8Tensor, torch.int8, {mapping}, unquantized activations)": 14}
+        whole = models.load(str(tiny_model), "fp32", "cpu").model
+        errors[slug] = float((logits(loaded.model) - logits(whole)).norm() / logits(whole).norm())
+    assert 0 < errors["int8_wo_affine"] < 0.02 and 0 < errors["int8_wo"] < 0.02
+    symmetric, affine = (loaded_as(torch.rand(4, 64) + 1, slug) for slug in ("int8_wo", "int8_wo_affine"))
+    assert affine < symmetric / 2
+
+
+def loaded_as(weight: torch.Tensor, slug: str) -> float:
+    """The largest error of a weight under the strategy's own configuration."""
+    from torchao.quantization import quantize_
+
+    layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    layer.weight.data = weight
+    quantize_(layer, formats.quantization_config(strategies.get(slug), torch.float32).quant_type)
+    return float((layer.weight.dequantize() - weight).abs().max())
+
+
+def test_static_ranges_come_from_calibration_and_clip_what_lies_beyond(tiny_model):
+    """Independent check: codes are round(x / (largest / 127)); an input three times as large as any seen is cut to the largest."""
+    loaded = models.load(str(tiny_model), "static", "cpu")
+    assert loaded.report["linears"] == {"Linear(Int8Tensor, torch.int8, symmetric, static activations)": 14}
+    whole, model = models.load(str(tiny_model), "fp32", "cpu").model, models.load(str(tiny_model), "fp32", "cpu").model
+    formats.set_static(model, INPUT_IDS[0].tolist())
+    error = float((logits(model) - logits(whole)).norm() / logits(whole).norm())
+    assert 0 < error < 0.05
+    layer, plain = model.model.layers[0].mlp.up_proj, whole.model.layers[0].mlp.up_proj
+    step = float(layer.weight.act_quant_scale)
+    x = torch.full((1, 1, plain.in_features), 3 * 127 * step)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(x), plain(torch.full_like(x, 127 * step)), rtol=0.02, atol=0.02 * float(plain(x).abs().max()))
+
+
+def test_per_layer_mixed_precision_keeps_the_attention_in_16_bit(tiny_model):
+    """Four attention projections and three of the feed-forward part in each of two layers; bytes as the footprint counts them."""
+    loaded = models.load(str(tiny_model), "int8_ffn", "cpu")
+    assert loaded.report["linears"] == {
+        "Linear(torch.bfloat16)": 8,
+        "Linear(Int8Tensor, torch.int8, symmetric, dynamic activations)": 6,
+    }
+    with pytest.raises(UserError, match="did not take effect"):
+        formats.verify(loaded.model, strategies.get("dynamic"), torch.bfloat16)
+    scales = 5 * 2 * (128 + 128 + 64)  # a float32 scale and an int8 zero point a row
+    counted = footprint.weight_bytes(models.shapes(str(tiny_model), loaded.model.config), "int8_ffn")
+    assert loaded.model_bytes == pytest.approx(counted + scales, rel=0.02)
 
 
 def test_the_names_that_verification_expects_exist_in_torchao():

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 
 from eai import strategies
-from eai.claims.checks import symmetric
+from eai.claims.checks import affine, symmetric
 from eai.supports import Device, supports
 from eai.workload import models
 
@@ -110,6 +110,45 @@ def test_an_outlier_spoils_pure_int8_and_not_the_decomposition(layer):
     assert errors["int8_pure"] == pytest.approx(int8_rms(x64, w64) * scale, rel=0.15)
     assert errors["int8_t50"] == pytest.approx(errors["int8_pure"], rel=0.02)
     assert errors["int8_default"] < errors["int8_pure"] / 3
+
+
+@pytest.mark.parametrize(("slug", "made"), [
+    ("int8_wo", lambda row: symmetric(float(np.abs(row).max()))),
+    ("int8_wo_affine", lambda row: affine(min(float(row.min()), 0.0), max(float(row.max()), 0.0))),
+])  # fmt: skip
+def test_weight_only_int8_stores_the_reference_quantizers_values(layer, slug, made):
+    """Row by row the values of the reference quantizer, within one step where a value lies between two codes; a mean error as it has."""
+    module, exact = layer(slug)
+    quantizers = [made(row) for row in exact.numpy()]
+    wanted = np.array([q.dequantize(q.quantize(row)) for q, row in zip(quantizers, exact.numpy(), strict=True)])
+    steps = np.array([q.step for q in quantizers])[:, None]
+    stored = module.weight.dequantize().double().numpy()
+    assert (np.abs(stored - wanted) < 1.03 * steps).all()
+    assert relative_rms(stored, exact.numpy()) == pytest.approx(relative_rms(wanted, exact.numpy()), rel=0.1)
+    x = inputs()
+    assert relative_rms(output(module, x), product(x, torch.from_numpy(stored))) < 1e-5, "the product itself runs in 32 bits"
+
+
+def test_static_and_dynamic_ranges_differ_only_in_the_activations_step(layer):
+    """A fixed range errs by its own step, largest / 127 / sqrt(12) a value, whatever the row; a dynamic one by the row's."""
+    module, exact = layer("static")
+    step = float(module.weight.act_quant_scale)
+    x = torch.from_numpy(np.random.default_rng(0).uniform(-127, 127, (256, 128)) * step).float()
+    x64, w64 = x.double().numpy(), exact.numpy()
+    weight_steps = rows_quantized(w64)[1]
+    variance = step**2 / 12 * (w64**2).sum(1)[None, :] + (x64**2).sum(1)[:, None] * (weight_steps**2 / 12)[None, :]
+    expected = np.sqrt(variance.mean() / np.mean((x64 @ w64.T) ** 2))
+    with torch.inference_mode():
+        got = module(x.unsqueeze(0))[0].double().numpy()  # one range for the whole tensor, as it comes: sequences x tokens x features
+    assert relative_rms(got, x64 @ w64.T) == pytest.approx(expected, rel=0.15)
+
+
+def test_the_feed_forward_part_of_int8_ffn_is_the_layer_of_dynamic(layer):
+    """The same codes of weights that were rounded to bfloat16 first, and an output rounded to it."""
+    module, exact = layer("int8_ffn")
+    x = inputs()
+    expected = np.hypot(int8_rms(x.double().numpy(), exact.numpy()), 2 * ROUNDING_RMS * UNIT_ROUNDOFF["bf16"])
+    assert relative_rms(output(module, x), product(x, exact)) == pytest.approx(expected, rel=0.15)
 
 
 def nf4_codes() -> np.ndarray:

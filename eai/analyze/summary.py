@@ -319,6 +319,43 @@ def _block_series(selection: Selection) -> np.ndarray:
     return series - series.mean(axis=0, keepdims=True) - series.mean(axis=1, keepdims=True) + series.mean() if series.size else series
 
 
+OVER_TIME = {"energy": ("energy", "%"), "temperature_mean_c": ("temperature", "degC"), "sm_clock_mean_mhz": ("clock", "MHz")}
+"""What is looked at over a run: its name and unit; the energy is that of a token or item over the mean of its configuration."""
+
+
+def over_time(selection: Selection) -> pd.DataFrame:
+    """One row a window in the order of measuring: job, hours since its first window began, energy of a token or item relative to the mean of
+    its configuration (1.02: 2 % more), and the sensors' columns of OVER_TIME.
+
+    On a simulated card every window begins at the same second: its hours are the windows and warm-ups before it.
+    """
+    rows = selection.rows.sort_values(["job", "block", "load", "order", "repeat"], ignore_index=True)
+    rows["log"] = np.log(unit_energy(rows))
+    rows["energy"] = np.exp(rows["log"] - rows.groupby("configuration_id")["log"].transform("mean"))
+    if rows["start_s"].nunique() > 1:
+        since = rows["start_s"] - rows.groupby("job")["start_s"].transform("min")
+    else:
+        each = rows["duration_s"].astype(float) + rows["warmup_s"].astype(float).fillna(0.0)
+        since = each.groupby(rows["job"]).cumsum() - each
+    rows["hours"] = since / 3600
+    return rows.reindex(columns=["job", "configuration_id", "hours", *OVER_TIME])
+
+
+def trends(points: pd.DataFrame) -> pd.DataFrame:
+    """Stability: one row a job and quantity of `over_time`, with its change an hour, 95 % interval and p, against neighbours in time that
+    are alike (`diagnostics.trend`). Columns: job, quantity, unit, hours, change, low, high (an hour, in `unit`), p, p_holm, n."""
+    rows = []
+    for job, own in points.groupby("job", sort=False):
+        for name, (words, unit) in OVER_TIME.items():
+            known = own[own[name].notna()]
+            if len(known):
+                found = diagnostics.trend((100 if unit == "%" else 1) * known[name].astype(float), known["hours"])
+                numbers = {"change": found.slope, "low": found.low, "high": found.high, "p": found.p, "n": found.n}
+                rows.append({"job": job, "quantity": words, "unit": unit, "hours": known["hours"].max()} | numbers)
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=comparisons.adjust(table["p"]))
+
+
 def outliers(selection: Selection) -> pd.DataFrame:
     """The windows whose energy per token (of a task: per item) stands out from configuration and block.
 

@@ -30,6 +30,7 @@ from eai.workload.generation import Produced
 REACHED = 0.65
 LAYER_S = 60e-6
 SLOWDOWN = {"int8_default": 4.0, "int8_pure": 1.8, "nf4": 1.5, "nf4_dq": 1.6, "fp4": 1.5, "dynamic": 1.7, "fp16_mixed": 1.4}
+SLOWDOWN |= {"static": 1.6, "int8_ffn": 1.5, "int8_wo": 1.5, "int8_wo_affine": 1.5}
 BUSY_W, MOVING_W, COMPUTING_W = 0.15, 0.45, 0.50
 """Shares of the power above idle: for being busy at all, at full bandwidth, and at full matrix throughput."""
 

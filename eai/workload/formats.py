@@ -1,5 +1,6 @@
 """How a strategy is asked of the libraries: whether it can run here, the dtype of what is not quantized, the configuration to load with."""
 
+import re
 import warnings
 from collections import Counter
 from typing import Any
@@ -9,31 +10,34 @@ from eai.strategies import Strategy
 from eai.supports import PUBLISHED_ONLY
 
 INT4_GROUP = 128
+FEED_FORWARD = r"re:.*\.mlp\..*"
+"""The linear layers of the feed-forward part by name, in the families that the catalog knows."""
 
 
 def rest_dtype(strategy: Strategy, device: str) -> Any:
     """The dtype of what is not quantized.
 
-    LLM.int8() computes in float16 on CUDA and bfloat16 on a CPU; `dynamic` leaves the rest in float32; GPTQ and AWQ kernels take
-    float16; every other format computes in bfloat16.
+    LLM.int8() computes in float16 on CUDA and bfloat16 on a CPU; torchao's INT8 leaves the rest in float32, but for `int8_ffn`, whose rest
+    is the 16 bits of its attention; GPTQ and AWQ kernels take float16; every other format computes in bfloat16.
     """
     import torch
 
     if not strategy.is_quantized:
         return getattr(torch, strategy.stored)
-    if strategy.slug == "dynamic":
+    if strategy.other_bits == 32:
         return torch.float32
     half = strategy.slug in PUBLISHED_ONLY or (strategy.library == "bitsandbytes" and strategy.stored == "int8" and device != "cpu")
     return torch.float16 if half else torch.bfloat16
 
 
 def quantization_config(strategy: Strategy, dtype: Any) -> Any:
-    """What `from_pretrained` needs to quantize while it loads, or None if nothing is quantized or the checkpoint already is."""
+    """What `from_pretrained` needs to quantize while it loads, or None if nothing is quantized or the checkpoint already is.
+
+    None too for `static`, which is quantized after loading (`set_static`): its ranges come from running the model.
+    """
     if strategy.library == "bitsandbytes":
         return _bitsandbytes(strategy, dtype)
-    if strategy.library == "torchao":
-        return _torchao(strategy)
-    return None
+    return _torchao(strategy) if strategy.library == "torchao" and strategy.slug != "static" else None
 
 
 def _bitsandbytes(strategy: Strategy, dtype: Any) -> Any:
@@ -49,20 +53,61 @@ def _bitsandbytes(strategy: Strategy, dtype: Any) -> Any:
     )
 
 
-def _torchao(strategy: Strategy) -> Any:
-    """The torchao configuration: the packings that stock torch has kernels for, and no change of the compiler's global settings."""
-    from transformers import TorchAoConfig
-
+def _quiet_torchao() -> Any:
+    """torchao.quantization, without what its import warns of."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from torchao import quantization as ao
+        from torchao import quantization
+    return quantization
 
-    if strategy.slug == "dynamic":
-        return TorchAoConfig(ao.Int8DynamicActivationInt8WeightConfig(set_inductor_config=False))
-    if strategy.slug == "fp8":
-        return TorchAoConfig(ao.Float8DynamicActivationFloat8WeightConfig(granularity=ao.PerRow(), set_inductor_config=False))
-    packed = {"group_size": INT4_GROUP, "int4_packing_format": "tile_packed_to_4d"}
-    return TorchAoConfig(ao.Int4WeightOnlyConfig(**packed, set_inductor_config=False))
+
+def _torchao(strategy: Strategy) -> Any:
+    """The torchao configuration: the packings that stock torch has kernels for, and no change of the compiler's global settings."""
+    import torch
+    from transformers import TorchAoConfig
+
+    ao, keep = _quiet_torchao(), {"set_inductor_config": False}
+    mapping = ao.MappingType.ASYMMETRIC if strategy.slug == "int8_wo_affine" else ao.MappingType.SYMMETRIC
+    weights = {
+        "dynamic": lambda: ao.Int8DynamicActivationInt8WeightConfig(**keep),
+        "int8_ffn": lambda: ao.FqnToConfig({FEED_FORWARD: ao.Int8DynamicActivationInt8WeightConfig(**keep)}),
+        "int8_wo": lambda: ao.IntxWeightOnlyConfig(torch.int8, ao.PerAxis(0), mapping),
+        "int8_wo_affine": lambda: ao.IntxWeightOnlyConfig(torch.int8, ao.PerAxis(0), mapping),
+        "fp8": lambda: ao.Float8DynamicActivationFloat8WeightConfig(granularity=ao.PerRow(), **keep),
+        "int4_wo": lambda: ao.Int4WeightOnlyConfig(group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d", **keep),
+    }
+    return TorchAoConfig(weights[strategy.slug]())
+
+
+def set_static(model: Any, ids: list[int]) -> None:
+    """Quantize weights and activations of the blocks' linear layers to INT8, each layer's activation range fixed beforehand.
+
+    The range is the largest magnitude that the layer reads while `ids` run through the model once (calibration), symmetric, one for the
+    whole tensor; weights have a scale a row, as under `dynamic`, which finds a range anew for every token.
+    """
+    import torch
+
+    largest: dict[str, float] = {}
+    linears = _linears(model)
+
+    def watch(name: str):
+        def record(_, inputs):
+            largest[name] = max(largest.get(name, 0.0), float(inputs[0].detach().abs().max()))
+
+        return record
+
+    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in linears.items()]
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.tensor([ids], device=next(model.parameters()).device), use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    ao = _quiet_torchao()
+    for name, layer in linears.items():
+        scale = torch.full((1, 1, 1), largest[name] / 127, device=layer.weight.device)
+        granularity = [ao.PerTensor(), ao.PerRow()]
+        ao.quantize_(layer, ao.Int8StaticActivationInt8WeightConfig(scale, granularity=granularity, set_inductor_config=False))
 
 
 # Checkpoints that come quantized (GPTQ, AWQ): what they say they are, checked against what was asked for before anything is loaded.
@@ -164,8 +209,11 @@ def _describe(module: Any) -> str:
         return f"qweight({module.qweight.dtype}, {module.bits} bit)"
     name, weight = type(module).__name__, module.weight
     if hasattr(weight, "qdata"):
-        dynamic = getattr(weight, "act_quant_kwargs", None) is not None
-        return f"{name}({type(weight).__name__}, {weight.qdata.dtype}, dynamic activations {dynamic})"
+        fixed, found = getattr(weight, "act_quant_scale", None), getattr(weight, "act_quant_kwargs", None)
+        activations = "static" if fixed is not None else "dynamic" if found is not None else "unquantized"
+        zero_point = getattr(weight, "zero_point", None)
+        mapping = "affine" if zero_point is not None and bool(zero_point.any()) else "symmetric"
+        return f"{name}({type(weight).__name__}, {weight.qdata.dtype}, {mapping}, {activations} activations)"
     if name == "Linear8bitLt":
         return f"Linear8bitLt({weight.dtype}, threshold {module.state.threshold:g})"
     if name == "Linear4bit":
@@ -175,14 +223,19 @@ def _describe(module: Any) -> str:
 
 
 _TORCHAO = {
-    "dynamic": "Linear(Int8Tensor, torch.int8, dynamic activations True)",
-    "fp8": "Linear(Float8Tensor, torch.float8_e4m3fn, dynamic activations True)",
-    "int4_wo": "Linear(Int4TilePackedTo4dTensor, torch.int32, dynamic activations False)",
+    "dynamic": "Linear(Int8Tensor, torch.int8, symmetric, dynamic activations)",
+    "static": "Linear(Int8Tensor, torch.int8, symmetric, static activations)",
+    "int8_wo": "Linear(IntxUnpackedToInt8Tensor, torch.int8, symmetric, unquantized activations)",
+    "int8_wo_affine": "Linear(IntxUnpackedToInt8Tensor, torch.int8, affine, unquantized activations)",
+    "fp8": "Linear(Float8Tensor, torch.float8_e4m3fn, symmetric, dynamic activations)",
+    "int4_wo": "Linear(Int4TilePackedTo4dTensor, torch.int32, symmetric, unquantized activations)",
 }
 
 
-def _expected(strategy: Strategy, dtype: Any) -> str:
-    """How every linear layer of the strategy must describe itself."""
+def _expected(strategy: Strategy, dtype: Any, name: str = "") -> str:
+    """How the linear layer of this name must describe itself under the strategy."""
+    if strategy.slug == "int8_ffn":
+        return _TORCHAO["dynamic"] if re.fullmatch(FEED_FORWARD.removeprefix("re:"), name) else f"Linear({dtype})"
     if strategy.slug in _TORCHAO:
         return _TORCHAO[strategy.slug]
     if strategy.slug in PUBLISHED_ONLY:
@@ -199,12 +252,12 @@ def verify(model: Any, strategy: Strategy, dtype: Any) -> dict:
 
     Raises UserError if any linear layer is not what the strategy says, or a float parameter has another dtype than requested.
     """
-    kinds = Counter(_describe(module) for module in _linears(model).values())
-    expected = _expected(strategy, dtype)
-    if set(kinds) != {expected}:
+    found = {name: _describe(module) for name, module in _linears(model).items()}
+    expected, kinds = {name: _expected(strategy, dtype, name) for name in found}, Counter(found.values())
+    if found != expected:
         raise UserError(
             f"asked for {strategy.slug}, but the model has {dict(kinds)}",
-            expected,
+            ", ".join(sorted(set(expected.values()))),
             "the strategy did not take effect: nothing was measured",
         )
     others = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {str(dtype)}

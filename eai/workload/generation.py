@@ -10,13 +10,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
 from eai.errors import UserError
-from eai.workload.models import LoadedModel
+from eai.workload.models import LoadedModel, passage_tokens
 
 STRIDE_TOKENS = 37
 RANDOM_TEXT_TOKENS = 4096
@@ -30,14 +29,6 @@ class Produced:
     tokens_in: int
     tokens_out: int
     duration_s: float
-
-
-def passage_tokens(tokenizer: Any) -> list[int]:
-    """The token ids of the prompt text. Raises UserError if the tokenizer makes nothing of it."""
-    ids = tokenizer(files("eai.workload").joinpath("passage.txt").read_text(encoding="utf-8"), add_special_tokens=False)["input_ids"]
-    if len(ids) < 2:
-        raise UserError("the tokenizer turned the prompt text into fewer than two tokens", "a tokenizer for written language")
-    return ids
 
 
 def prompts(ids: list[int], batch_size: int, input_tokens: int) -> list[list[int]]:

@@ -3,7 +3,9 @@
 import importlib
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from eai.settings import EMBEDDED_MODEL, Configuration
 from eai.supports import CannotRun, Device, supports
 from eai.workload import device, formats, sources
 from eai.workload.device import torch_device
+
+CALIBRATION_TOKENS = 256
+"""Tokens at the end of the prompt text that fix the activation ranges of `static`; prompts are cut from its beginning on."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,14 @@ def locate(model: str, weights: str = "published") -> str:
     if model.startswith(("/", "./", "../", "~")):
         raise UserError(f"{model} is not a folder", "a model folder or a hub id such as org/name", "check the path")
     return model
+
+
+def passage_tokens(tokenizer: Any) -> list[int]:
+    """The token ids of the prompt text. Raises UserError if the tokenizer makes nothing of it."""
+    ids = tokenizer(files("eai.workload").joinpath("passage.txt").read_text(encoding="utf-8"), add_special_tokens=False)["input_ids"]
+    if len(ids) < 2:
+        raise UserError("the tokenizer turned the prompt text into fewer than two tokens", "a tokenizer for written language")
+    return ids
 
 
 def _quiet() -> None:
@@ -135,6 +148,9 @@ def load(
         shapes = sources.config(model)
         quantizer = formats.quantization_config(strategy, dtype)
         loaded, tokenizer = sources.build_random(shapes, weights, place, dtype, quantizer, seed).eval(), None
+    if strategy.slug == "static":
+        ids = passage_tokens(tokenizer)[-CALIBRATION_TOKENS:] if tokenizer else range(min(CALIBRATION_TOKENS, loaded.config.vocab_size))
+        formats.set_static(loaded, list(ids))
     report = formats.verify(loaded, strategy, dtype)
     if weights == "random_outliers":
         report["outlier_shares"] = _planted(loaded, seed)
@@ -187,3 +203,28 @@ def shapes(model: str, config: Any = None) -> catalog.Model | None:
         return footprint.from_config((config or sources.config(model)).to_dict(), model)
     except (UserError, KeyError, ZeroDivisionError):
         return None
+
+
+
+def layer_errors(model: str, quantizations: Sequence[str], gpu: str = "cpu") -> Any:
+    """How far each layer's output is from that of fp32 under each strategy: a table with one row a strategy and layer.
+
+    Columns: quantization, layer (0: the embeddings, the last: after the final norm) and error, |h - h_fp32| over |h_fp32|: Frobenius norms
+    of the hidden states of the first CALIBRATION_TOKENS tokens of the prompt text. Raises CannotRun and UserError as `load`.
+    """
+    import pandas as pd
+    import torch
+
+    def states(quantization: str) -> list:
+        loaded = load(model, quantization, gpu)
+        ids = torch.tensor([passage_tokens(loaded.tokenizer)[:CALIBRATION_TOKENS]], device=loaded.device)
+        with torch.inference_mode():
+            found = loaded.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
+        return [h.float().cpu() for h in found]
+
+    exact, rows = states("fp32"), []
+    for quantization in quantizations:
+        for layer, (own, true) in enumerate(zip(states(quantization), exact, strict=True)):
+            rows.append({"quantization": quantization, "layer": layer, "error": float((own - true).norm() / true.norm())})
+        device.release()
+    return pd.DataFrame(rows)
