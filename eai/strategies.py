@@ -21,7 +21,8 @@ class Strategy:
     `weight_bits`: stored bits a weight of a quantized linear layer, scales not counted; `scale_bits`: further bits a weight for
     block or row scales (a row scale of LLM.int8() is spread over thousands of weights: 0); `other_bits`: stored bits of all other
     parameters; `stored`: data type of the quantized weights; `compute`: what the matrix product runs in; `threshold`: LLM.int8()'s
-    outlier threshold; `attention_bits`: of the attention's linear layers where they differ from `weight_bits`; `min_capability`: the lowest CUDA compute capability, None if any GPU will do.
+    outlier threshold; `attention_bits`: of the attention's linear layers where they differ from `weight_bits`; `min_capability`: the
+    lowest CUDA compute capability, None if any GPU will do.
     """
 
     slug: str
@@ -96,7 +97,15 @@ _ALL = (
     replace(_NF4, slug="fp4", title="FP4", stored="fp4"),
     Strategy("dynamic", "INT8, activations quantized at run time", "torchao", 8, 32, "int8", "int8", on_cpu=True, min_capability=8.0),
     Strategy(
-        "static", "INT8, activation ranges fixed by calibration", "torchao", 8, 32, "int8", "int8", on_cpu=True, min_capability=8.0,
+        "static",
+        "INT8, activation ranges fixed by calibration",
+        "torchao",
+        8,
+        32,
+        "int8",
+        "int8",
+        on_cpu=True,
+        min_capability=8.0,
         note="one range a layer, the largest magnitude that a calibration text reaches there",
     ),
     Strategy("int8_wo", "INT8 weights, symmetric", "torchao", 8, 32, "int8", "float32", on_cpu=True, note="a scale a row"),
@@ -104,8 +113,17 @@ _ALL = (
         "int8_wo_affine", "INT8 weights, affine", "torchao", 8, 32, "int8", "float32", on_cpu=True, note="a scale and a zero point a row"
     ),
     Strategy(
-        "int8_ffn", "INT8 feed-forward part, 16-bit attention", "torchao", 8, 16, "int8", "int8 + attention in 16 bit", on_cpu=True,
-        min_capability=8.0, attention_bits=16, note="per-layer mixed precision; the feed-forward part as under dynamic",
+        "int8_ffn",
+        "INT8 feed-forward part, 16-bit attention",
+        "torchao",
+        8,
+        16,
+        "int8",
+        "int8 + attention in 16 bit",
+        on_cpu=True,
+        min_capability=8.0,
+        attention_bits=16,
+        note="per-layer mixed precision; the feed-forward part as under dynamic",
     ),
     Strategy("int4_wo", "INT4 weight-only", "torchao", 4, 16, "int4", "bfloat16", on_cpu=False, min_capability=8.0, scale_bits=0.25),
     Strategy("fp8", "FP8 (E4M3)", "torchao", 8, 16, "float8_e4m3fn", "float8", on_cpu=False, min_capability=8.9),

@@ -76,5 +76,8 @@ def test_baselines():
 def test_only_formats_below_sixteen_bits_count_as_quantized():
     quantized = {s.slug for s in strategies.STRATEGIES.values() if s.is_quantized}
     assert quantized == {"int8_default", "int8_pure", "nf4", "nf4_dq", "fp4", "dynamic", "int4_wo", "fp8", "gptq", "awq"} | {
-        "static", "int8_wo", "int8_wo_affine", "int8_ffn"
+        "static",
+        "int8_wo",
+        "int8_wo_affine",
+        "int8_ffn",
     }

@@ -324,8 +324,8 @@ OVER_TIME = {"energy": ("energy", "%"), "temperature_mean_c": ("temperature", "d
 
 
 def over_time(selection: Selection) -> pd.DataFrame:
-    """One row a window in the order of measuring: job, hours since its first window began, energy of a token or item relative to the mean of
-    its configuration (1.02: 2 % more), and the sensors' columns of OVER_TIME.
+    """One row a window in the order of measuring: job, hours since its first window began, energy of a token or item relative to the
+    mean of its configuration (1.02: 2 % more), and the sensors' columns of OVER_TIME.
 
     On a simulated card every window begins at the same second: its hours are the windows and warm-ups before it.
     """

@@ -11,7 +11,7 @@ from eai import paths
 
 CAPTION = re.compile(r"<dc:description>(.*?)</dc:description>", re.S)
 SAVES = re.compile(r"""plots\.(?:save|show)\(\s*\w+,\s*folder / f"(\w+)\.""")
-DRAWS = re.compile(r"plots\.(?!save|show|figure|sensed|caption|crowded|best|matrix_table|DRAWN)(\w+)\((\w+)")
+DRAWS = re.compile(r"((?:plots|sns)\.(?!save|show|figure|sensed|caption|crowded|best|matrix_table|watermark|DRAWN)\w+)\((\w+)")
 HEAD = """# Figures
 
 Generated from the notebooks by `eai.report.gallery`: do not edit. Figures of the committed sample lie in `sample/`; every run has
@@ -21,7 +21,7 @@ a folder of its own with the same names. A figure that the sample does not suppo
 
 
 def figures() -> pd.DataFrame:
-    """One row a figure that a notebook saves: figure, notebook, drawn_by (function of eai.plots), table, title, text.
+    """One row a figure that a notebook saves: figure, notebook, drawn_by (a function of eai.plots or seaborn), table, title, text.
 
     `table` is the name of what is drawn in the notebook; `title` and `text` are the heading and prose before the figure.
     """
@@ -40,7 +40,14 @@ def _of_notebook(path: Path) -> list[dict]:
             continue
         drawn = next(iter(DRAWS.findall(cell.source)), drawn)
         rows += [
-            {"figure": name, "notebook": path.stem, "drawn_by": drawn[0], "table": drawn[1], "title": heading, "text": prose}
+            {
+                "figure": name,
+                "notebook": path.stem,
+                "drawn_by": drawn[0].replace("plots.", "eai.plots.").replace("sns.", "seaborn."),
+                "table": drawn[1],
+                "title": heading,
+                "text": prose,
+            }
             for name in SAVES.findall(cell.source)
         ]
     return rows
@@ -50,7 +57,7 @@ def markdown() -> str:
     """The gallery as Markdown, the pictures of the sample included."""
     table = figures()
     lines = ["| figure | notebook | drawn by | table |", "|---|---|---|---|"]
-    lines += [f"| `{r.figure}` | `{r.notebook}` | `eai.plots.{r.drawn_by}` | `{r.table}` |" for r in table.itertuples()]
+    lines += [f"| `{r.figure}` | `{r.notebook}` | `{r.drawn_by}` | `{r.table}` |" for r in table.itertuples()]
     return HEAD + "\n".join(lines) + "\n" + "".join(_entry(row) for row in table.itertuples())
 
 

@@ -7,7 +7,6 @@ from scipy import stats
 
 from eai.stats.intervals import t_quantile
 
-
 FEWEST_FOR_TREND = 12
 
 

@@ -205,7 +205,6 @@ def shapes(model: str, config: Any = None) -> catalog.Model | None:
         return None
 
 
-
 def layer_errors(model: str, quantizations: Sequence[str], gpu: str = "cpu") -> Any:
     """How far each layer's output is from that of fp32 under each strategy: a table with one row a strategy and layer.
 
