@@ -267,14 +267,14 @@ def framework(ax: Axes) -> list:
 
 
 def verdicts(table: pd.DataFrame, ax: Axes) -> list:
-    """Draw a bar for each source and check, split by verdict and labelled with the counts; returns the artists.
+    """Draw a bar for each source, split by verdict and labelled with the counts; returns the artists.
 
-    `table` has one row a claim or finding, with the columns id, source, check and verdict.
+    `table` has one row a claim or finding, with the columns id, source and verdict.
     """
-    counts = table.pivot_table(index=["source", "check"], columns="verdict", values="id", aggfunc="count", fill_value=0)
+    counts = table.pivot_table(index="source", columns="verdict", values="id", aggfunc="count", fill_value=0)
     counts = counts.reindex(columns=[v for v in VERDICTS if v in counts])
     counts = counts.loc[counts.sum(axis=1).sort_values(ascending=True, kind="stable").index]
-    rows = [f"{source}: {check}" for source, check in counts.index]
+    rows = [str(source).replace("_", " ") for source in counts.index]
     artists, left = [], pd.Series(0, index=counts.index)
     for verdict in counts:
         color, hatch, words = VERDICTS[verdict]
@@ -288,7 +288,6 @@ def verdicts(table: pd.DataFrame, ax: Axes) -> list:
         left = left + counts[verdict]
     tidy(ax, "x")
     ax.margins(y=0.01)
-    ax.set_xlabel("claims or findings")
-    ax.tick_params(axis="y", labelsize=6)
+    ax.set_xlabel("claims and findings of the checks")
     legend(ax, beside=False, loc="lower right")
     return artists
