@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quantizers import affine, symmetric
 
-from eai.claims import checks
+from eai.claims import relations
 from eai.claims.tabular import build
 
 RANGES = st.tuples(st.floats(-1e4, -1e-3), st.floats(1e-3, 1e4))
@@ -14,7 +15,7 @@ RANGES = st.tuples(st.floats(-1e4, -1e-3), st.floats(1e-3, 1e4))
 
 @given(RANGES, st.floats(0, 1))
 def test_affine_error_is_at_most_half_a_step(ends, share):
-    q = checks.affine(*ends)
+    q = affine(*ends)
     x = ends[0] + share * (ends[1] - ends[0])
     back = q.dequantize(q.quantize(np.array([x])))[0]
     # the zero point is rounded to a whole code, so an end of the range may lie half a step outside
@@ -23,13 +24,13 @@ def test_affine_error_is_at_most_half_a_step(ends, share):
 
 @given(RANGES)
 def test_affine_holds_zero_exactly(ends):
-    q = checks.affine(*ends)
+    q = affine(*ends)
     assert q.dequantize(q.quantize(np.array([0.0])))[0] == 0.0
 
 
 @given(st.floats(1e-3, 1e4), st.floats(-1, 1))
 def test_symmetric_is_odd_and_within_half_a_step(largest, share):
-    q = checks.symmetric(largest)
+    q = symmetric(largest)
     x = np.array([share * largest])
     assert q.quantize(-x)[0] == -q.quantize(x)[0]
     assert abs(q.dequantize(q.quantize(x))[0] - x[0]) <= q.step / 2 * (1 + 1e-9)
@@ -37,7 +38,7 @@ def test_symmetric_is_odd_and_within_half_a_step(largest, share):
 
 def test_affine_agrees_with_torch():
     torch = pytest.importorskip("torch")
-    q = checks.affine(-6.5, 8.6)
+    q = affine(-6.5, 8.6)
     x = np.linspace(-8, 10, 301)
     theirs = torch.fake_quantize_per_tensor_affine(torch.tensor(x, dtype=torch.float32), q.step, int(q.zero_point), q.q_min, q.q_max)
     # torch works in 32 bits: a value within 1e-4 of a half code may go the other way
@@ -48,13 +49,13 @@ def test_affine_agrees_with_torch():
 @pytest.mark.parametrize("ends", [(0.0, 0.0), (float("-inf"), 1.0), (float("nan"), 1.0)])
 def test_affine_refuses_an_empty_range(ends):
     with pytest.raises(ValueError, match="cannot be quantized"):
-        checks.affine(*ends)
+        affine(*ends)
 
 
 @pytest.mark.parametrize("largest", [0.0, -1.0, float("inf")])
 def test_symmetric_refuses_a_bad_magnitude(largest):
     with pytest.raises(ValueError, match="positive and finite"):
-        checks.symmetric(largest)
+        symmetric(largest)
 
 
 def _example(x, q):
@@ -63,11 +64,11 @@ def _example(x, q):
 
 def test_a_correct_example_is_consistent():
     # 2 x + 10: 12, 7, clamped 20, clamped 0
-    (finding,) = checks.affine_example(_example([1.0, -1.5, 9.0, -9.0], [12, 7, 20, 0]))
+    (finding,) = relations.affine(_example([1.0, -1.5, 9.0, -9.0], [12, 7, 20, 0]))
     assert finding.verdict == "consistent"
 
 
 def test_a_wrong_code_is_found_with_its_row_and_its_rounding():
-    (finding,) = checks.affine_example(_example([1.0, 2.45], [12, 14]))
-    assert (finding.verdict, finding.computed, finding.positions) == ("inconsistent", "15", (1,))
+    (finding,) = relations.affine(_example([1.0, 2.45], [12, 14]))
+    assert (finding.verdict, finding.computed, tuple(finding.positions)) == ("inconsistent", "15", (1,))
     assert "rounded down" in finding.reason

@@ -168,7 +168,7 @@ def test_units_without_anything_in_common_are_unreadable():
     assert np.isnan(values[2]) and values[:2].tolist() == [1.0, 2.0]
 
 
-_NAMES = [*foreign.quantities.QUANTITIES, *foreign.quantities.KEYS, "Energy (J)", "latency_ms", "something else"]
+_NAMES = [*foreign.QUANTITIES, *foreign.KEYS, "Energy (J)", "latency_ms", "something else"]
 _CELLS = [
     "",
     "0",

@@ -12,7 +12,7 @@ import pytest
 import simulated_studies
 
 from eai import schema, tables
-from eai.claims import checks, evaluate, findings, verdicts
+from eai.claims import evaluate, findings, verdicts
 from eai.errors import UserError
 
 
@@ -404,4 +404,4 @@ def test_counts_by_source_add_up(result):
 
 def test_the_checks_named_by_claims_exist(published):
     named = {c for q in published["claims"].query("kind == 'checks'")["quantity"] for c in q.split(";")}
-    assert named <= set(checks.NEEDS)
+    assert named <= set(findings.CHECKS)

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from quantizers import affine, symmetric
 from scipy.stats import norm
 
 from eai import strategies
-from eai.claims.checks import affine, symmetric
 from eai.supports import Device, supports
 from eai.workload import models
 

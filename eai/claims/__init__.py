@@ -2,11 +2,11 @@
 
 Read in this order::
 
-    quantities   names and units that columns are brought to, cells a person typed
-    tabular      one table ready to be checked, how finely it is printed, when two rows mean the same
-    findings     what a check says, with its rows
-    relations    products that define one quantity by others, and the columns recomputed from them
-    physical, disguised, repeated, chance    what no device gives, what is another thing, what stands twice, what chance does not give
+    quantities   names and units that columns are brought to
+    tabular      one table ready to be checked: coded keys, figures, how finely they are printed
+    findings     what a check says, with its rows, and the register of checks
+    relations    figures that define one another, held in logarithms with the width that rounding leaves
+    physical, repeated, chance    what no device gives, what stands twice, what chance does not give
     checks       all of them on a table; the family-wise false-alarm rate is shared out here
     foreign      a stranger's CSV, read defensively
     evaluate     the rows a claim speaks of, and one function a kind of claim

@@ -1,35 +1,35 @@
-"""Scores of one model and task on several GPUs: the same weights answer the same items, so they may differ by chance at most.
+"""What chance does not give: scores that differ between cards or lie below guessing, runs alike in sequence, tables without scatter.
 
-Runs that are called independent: is each run's figure unrelated to the one before it?
-
-Tables that follow a closed formula: products of one number per row and one per column, closer than measurement allows.
-
-Measured energies scatter. If the logs of a table are a sum of one number per level of each factor (model, strategy, GPU, batch...)
-to within less than the noise of a single measurement, then ratios are constant to more digits than were measured.
+Scores of one model and task on several GPUs come from the same weights and items: they differ by chance at most. Runs that are called
+independent do not resemble the run before. Measured energies scatter: if the logs of a table are a sum of one number per level of each
+factor (model, strategy, GPU, batch...) to within less than the noise of a single measurement, then ratios are constant to more digits than
+were measured.
 """
 
-from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
-from scipy import stats
+from scipy import special
 
-from eai.claims.findings import Finding
+from eai import catalog
+from eai.claims.findings import Finding, check, judged
 from eai.claims.quantities import ENERGIES, SPREADS
-from eai.claims.tabular import Table, is_set
+from eai.claims.tabular import Table, is_set, together
+from eai.errors import UserError
 
 MOST_GROUP = 60
 MOST_SCORE_PAIRS = 100_000
 
 
-def z_of(p: float, q: float, n: float, m: float) -> float:
+def z_of(p, q, n, m):
     """z of two proportions with pooled variance; 0 if they are equal."""
     pooled = (p * n + q * m) / (n + m)
-    se = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-    return 0.0 if p == q else float((p - q) / se) if se > 0 else float("inf")
+    with np.errstate(all="ignore"):
+        z = (p - q) / np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+    return np.where(np.equal(p, q), 0.0, np.where(np.isnan(z), np.inf, z))[()]
 
 
+@check("accuracy, gpu and n_items, with one model on two GPUs", weighs_chance=True)
 def scores(table: Table, alpha: float) -> list[Finding]:
     """Score pairs of one (model, quantization, task) on two GPUs that differ beyond binomial error, Bonferroni over pairs.
 
@@ -37,89 +37,57 @@ def scores(table: Table, alpha: float) -> list[Finding]:
     """
     if not table.has("accuracy", "gpu", "n_items"):
         return []
-    p, n = table.column("accuracy"), table.column("n_items")
-    use = np.isfinite(p) & (p >= 0) & (p <= 1) & (n > 0)
-    gpu = table.key("gpu")
-    frame = pd.DataFrame(
-        {"group": table.groups([f for f in table.factors() if f != "gpu"])[use], "gpu": gpu[use], "at": np.flatnonzero(use)}
-    )
-    frame = frame.drop_duplicates(["group", "gpu"])
+    p, n, gpu = table.column("accuracy"), table.column("n_items"), table.key("gpu")
+    use = np.flatnonzero(np.isfinite(p) & (p >= 0) & (p <= 1) & (n > 0))
+    group = table.groups(table.factors("gpu"))
+    use = use[np.unique(together([group[use], table.words["gpu"][0][use]], len(use)), return_index=True)[1]]
+    use = use[np.argsort(group[use], kind="stable")]
     pairs = []
-    for _, rows in frame[frame.groupby("group")["gpu"].transform("size") > 1].groupby("group")["at"]:
-        at = rows.to_numpy()[:MOST_GROUP]
-        pairs += [(int(a), int(b)) for x, a in enumerate(at) for b in at[x + 1 :]]
-        if len(pairs) > MOST_SCORE_PAIRS:
-            break
+    for at in np.split(use, np.flatnonzero(np.diff(group[use])) + 1):
+        pairs += list(combinations(np.sort(at)[:MOST_GROUP].tolist(), 2)) if len(pairs) <= MOST_SCORE_PAIRS else []
     if not pairs:
         return []
-    limit = stats.norm.isf(alpha / len(pairs) / 2)
-    found = []
-    for a, b in pairs:
-        z = z_of(p[a], p[b], n[a], n[b])
-        if abs(z) > limit:
-            who = ", ".join(str(table.keys[k].iloc[a]) for k in ("model", "quantization", "task") if k in table.keys)
-            reason = (
-                f"{who} scores {p[a]:.3f} on {gpu[a]} and {p[b]:.3f} on {gpu[b]}: {abs(z):.0f} standard errors "
-                f"of {n[a]:.0f} items apart, where {limit:.1f} are allowed"
-            )
-            found.append(
-                Finding(
-                    "scores", "a model scores alike on every GPU", "inconsistent", reason, f"{p[a]:.3f}", f"{p[b]:.3f}", (a, b), f"{a}:{b}"
-                )
-            )
-    if not found:
-        rows = tuple(sorted({r for pair in pairs for r in pair}))
-        found = [
-            Finding(
-                "scores",
-                "a model scores alike on every GPU",
-                "consistent",
-                f"{len(pairs)} pairs of scores agree within binomial error",
-                positions=rows,
-            )
-        ]
-    return found
-
-
-def countable(table: Table) -> list[Finding]:
-    """Scores that no whole number of right answers gives: |k / n - score| beyond the printed step for every k.
-
-    The GRIM test (Brown and Heathers 2017, doi:10.1177/1948550616673876). It says something only where 1 / n is larger than the step.
-    """
-    if not table.has("accuracy", "n_items"):
-        return []
-    p, h, n = table.column("accuracy"), table.step("accuracy"), table.column("n_items")
-    seen = np.isfinite(p) & (n > 0) & (p >= 0) & (p <= 1) & (1 / n > 2 * h) & (n == np.round(n))
-    if not seen.any():
-        return []
-    off = np.flatnonzero(seen & (np.abs(np.round(p * n) / n - p) > h + 1e-9))
-    claim = "every score is a whole number of right answers"
-    if len(off):
-        i = int(off[0])
+    a, b = np.array(pairs).T
+    limit, z = -special.ndtri(alpha / len(pairs) / 2), np.abs(z_of(p[a], p[b], n[a], n[b]))
+    claim, found = "a model scores alike on every GPU", []
+    for i, j, apart in zip(a[z > limit], b[z > limit], z[z > limit], strict=True):
+        who = ", ".join(str(table.key(k)[i]) for k in ("model", "quantization", "task") if k in table.words)
         reason = (
-            f"{len(off)} scores are no k / n; the first is {p[i]:.6g} of {n[i]:.0f} items, where "
-            f"{np.round(p[i] * n[i]) / n[i]:.6g} is the nearest"
+            f"{who} scores {p[i]:.3f} on {gpu[i]} and {p[j]:.3f} on {gpu[j]}: {apart:.0f} standard errors "
+            f"of {n[i]:.0f} items apart, where {limit:.1f} are allowed"
         )
-        return [
-            Finding(
-                "countable",
-                claim,
-                "inconsistent",
-                reason,
-                f"{p[i]:.6g}",
-                f"{np.round(p[i] * n[i]) / n[i]:.6g}",
-                tuple(np.asarray(off, dtype=np.int64).tolist()),
-            )
-        ]
-    return [
-        Finding(
-            "countable",
-            claim,
-            "consistent",
-            f"{seen.sum()} scores are whole numbers of right answers",
-            positions=tuple(np.flatnonzero(seen).tolist()),
-        )
-    ]
+        found.append(Finding("scores", claim, "inconsistent", reason, f"{p[i]:.3f}", f"{p[j]:.3f}", (i, j), f"{i}:{j}"))
+    right = f"{len(pairs)} pairs of scores agree within binomial error"
+    return found or [Finding("scores", claim, "consistent", right, "", "", np.unique([a, b]))]
+
+
+@check("accuracy and a task whose chance level is known", weighs_chance=True)
+def chance(table: Table, alpha: float) -> list[Finding]:
+    """Scores at 0 or below what guessing gets, where the task's chance is known: a broken output or another metric, never a good trade."""
+    if not table.has("accuracy", "task"):
+        return []
+    score, n, level = table.column("accuracy"), table.column("n_items").copy(), np.full(len(table), np.nan)
+    for name in table.words["task"][1]:
+        try:
+            task = catalog.task(name)
+        except UserError:
+            continue
+        rows = table.is_in("task", (name,))
+        level[rows] = np.nan if task.chance is None else task.chance
+        n[rows & ~np.isfinite(n)] = task.items
+    seen = np.isfinite(score) & np.isfinite(level) & (score >= 0) & (score <= 1)
+    right = np.round(score * n)
+    p = np.where(right < n, special.betainc(n - right, right + 1, 1 - level), 1.0)  # the binomial's distribution function
+    below = (seen & (score < level) & (p < alpha / max(int(seen.sum()), 1))) | (score == 0)
+    claim, i = "scores are above what guessing gets", int(np.argmax(below))
+    who = ", ".join(str(table.key(k)[i]) for k in ("gpu", "model", "quantization", "task") if table.key(k)[i])
+    than = f", guessing gets {level[i]:.3f}" if np.isfinite(level[i]) else ""
+    reason = f"{below.sum()} scores are at 0 or below chance; {who} scores {score[i]:.3f}{than}: its output or its scoring is broken"
+    at = seen & (p < 0.975) & (score <= level + 2 * np.sqrt(level * (1 - level) / n))
+    if at.any() and not below.any():
+        told = f"{at.sum()} of {seen.sum()} scores cannot be told from guessing"
+        return [Finding("chance", claim, "untested", told, "", "", np.flatnonzero(at), "at")]
+    return judged("chance", claim, below, seen, reason, "{n} scores are above chance", f"{score[i]:.3f}")
 
 
 LEAST_RUNS = 5
@@ -127,25 +95,24 @@ SHUFFLED_CELLS = 4_000_000
 LEAST_SHUFFLES = 5_000
 
 
+def _runs(y: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
+    """The centred figures of each group that has runs enough and scatter; rows of a group stand together, in run order."""
+    found = np.split(y, np.flatnonzero(np.diff(group)) + 1)
+    return [x - x.mean() for x in found if len(x) >= LEAST_RUNS and np.ptp(x) > 0]
+
+
 def lag_one(y: np.ndarray, group: np.ndarray) -> tuple[float, float, int]:
     """Pooled lag-1 autocorrelation within groups, its z under independence, and the number of groups.
 
-    Rows of a group stand together, in run order.
     Each group is centred, so for n independent normal figures E[r] = -1 / n and Var[r] = (n - 2)^2 / (n^2 (n - 1))
     (Moran 1948, Biometrika 35: 255-260).
     """
-    r, mean, variance = [], [], []
-    for x in np.split(y, np.flatnonzero(np.diff(group)) + 1):
-        n = len(x)
-        if n < LEAST_RUNS or np.ptp(x) == 0:
-            continue
-        d = x - x.mean()
-        r.append(np.sum(d[1:] * d[:-1]) / np.sum(d**2))
-        mean.append(-1 / n)
-        variance.append((n - 2) ** 2 / (n**2 * (n - 1)))
-    if not r:
+    runs = _runs(y, group)
+    if not runs:
         return float("nan"), float("nan"), 0
-    return float(np.mean(r)), float((np.sum(r) - np.sum(mean)) / np.sqrt(np.sum(variance))), len(r)
+    r = np.array([np.sum(d[1:] * d[:-1]) / np.sum(d**2) for d in runs])
+    n = np.array([len(d) for d in runs])
+    return float(r.mean()), float((r + 1 / n).sum() / np.sqrt(((n - 2) ** 2 / (n**2 * (n - 1))).sum())), len(runs)
 
 
 def _shuffled(y: np.ndarray, group: np.ndarray, observed: float) -> float:
@@ -153,59 +120,42 @@ def _shuffled(y: np.ndarray, group: np.ndarray, observed: float) -> float:
 
     With few groups the mean correlation is not normal in its tail; with hundreds of rows it is.
     """
-    shuffles = SHUFFLED_CELLS // len(y)
+    shuffles, runs = SHUFFLED_CELLS // len(y), _runs(y, group)
     if shuffles < LEAST_SHUFFLES:
         return 0.0
-    rng = np.random.default_rng(0)
-    total, groups = np.zeros(shuffles), 0
-    for x in np.split(y, np.flatnonzero(np.diff(group)) + 1):
-        if len(x) < LEAST_RUNS or np.ptp(x) == 0:
-            continue
-        d = rng.permuted(np.tile(x - x.mean(), (shuffles, 1)), axis=1)
-        total += np.sum(d[:, 1:] * d[:, :-1], axis=1) / np.sum((x - x.mean()) ** 2)
-        groups += 1
-    return float((1 + np.sum(total / groups >= observed - 1e-12)) / (shuffles + 1))
+    rng, total = np.random.default_rng(0), np.zeros(shuffles)
+    for d in runs:
+        orders = rng.permuted(np.tile(d, (shuffles, 1)), axis=1)
+        total += np.sum(orders[:, 1:] * orders[:, :-1], axis=1) / np.sum(d**2)
+    return float((1 + np.sum(total / len(runs) >= observed - 1e-12)) / (shuffles + 1))
 
 
+@check("a column `run` with five runs or more a configuration", weighs_chance=True)
 def serial(table: Table, alpha: float) -> list[Finding]:
     """Whether consecutive runs of a configuration resemble each other: then n runs hold less than n runs' worth of information."""
-    if not table.has("run"):
+    columns = [c for c in ("energy_j_per_1k_tok", "energy_j_per_token", "energy_wh", "throughput_tok_s") if table.has(c, "run")]
+    if not columns:
         return []
-    columns = [c for c in ("energy_j_per_1k_tok", "energy_j_per_token", "energy_wh", "throughput_tok_s") if table.has(c)]
-    found = []
-    run, group = table.column("run"), table.groups(table.factors())
-    order = np.lexsort((run, group))
+    group, found = table.groups(table.factors()), []
+    order = np.lexsort((table.column("run"), group))
     for column in columns:
-        y = table.column(column)[order]
-        keep = np.isfinite(y)
-        r, z, n = lag_one(y[keep], group[order][keep])
+        rows = order[np.isfinite(table.column(column)[order])]
+        r, z, n = lag_one(table.column(column)[rows], group[rows])
         if not n:
             continue
-        p = float(stats.norm.sf(z))
-        if p < 0.05:
-            # never below one over the number of shuffles: an upper bound, and printed as one
-            p = max(p, _shuffled(y[keep], group[order][keep], r))
-        rows = tuple(map(int, order[keep]))
-        claim = "the runs of a configuration are independent trials"
+        p = float(special.ndtr(-z))
+        if p < 0.05:  # never below one over the number of shuffles: an upper bound, and printed as one
+            p = max(p, _shuffled(table.column(column)[rows], group[rows], r))
+        verdict, reason = "consistent", f"lag-1 correlation of {column} {r:+.2f} over {n} configurations, within chance"
         if p < alpha / len(columns):
+            verdict = "inconsistent"
             reason = (
                 f"consecutive runs resemble each other: lag-1 correlation of {column} {r:+.2f} on average over "
                 f"{n} configurations (z = {z:.1f}, p <= {p:.1g})"
             )
-            found.append(Finding("serial", claim, "inconsistent", reason, "0", f"{r:+.2f}", rows, column))
-        else:
-            found.append(
-                Finding(
-                    "serial",
-                    claim,
-                    "consistent",
-                    f"lag-1 correlation of {column} {r:+.2f} over {n} configurations, within chance",
-                    "0",
-                    f"{r:+.2f}",
-                    rows,
-                    column,
-                )
-            )
+        found.append(
+            Finding("serial", "the runs of a configuration are independent trials", verdict, reason, "0", f"{r:+.2f}", rows, column)
+        )
     return found
 
 
@@ -215,160 +165,127 @@ MOST_PAIRS = 200
 LEAST_MATCHED = 4
 
 
-def _noise(table: Table, column: str) -> float:
+def _noise(table: Table, column: str, rows: np.ndarray) -> float:
     """The least scatter of a cell's log: the source's own standard deviation over sqrt(n) where it prints one, else CELL_SD."""
     spread = SPREADS.get(column)
     if spread and table.has(spread):
-        cv = table.column(spread) / table.column(column)
-        n = np.where(np.isfinite(table.column("n_runs")), table.column("n_runs"), 1.0)
-        own = np.nanmedian(cv / np.sqrt(np.maximum(n, 1.0)))
-        if np.isfinite(own) and own > 0:
+        cv = table.column(spread)[rows] / table.column(column)[rows]
+        n = np.where(np.isfinite(table.column("n_runs")), table.column("n_runs"), 1.0)[rows]
+        own = cv / np.sqrt(np.maximum(n, 1.0))
+        own = np.median(own[np.isfinite(own)]) if np.isfinite(own).any() else np.nan
+        if own > 0:
             return float(min(own, CELL_SD))
     return CELL_SD
 
 
-def _cells(table: Table, column: str, factors: list[str]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """One row a configuration (levels of the factors), the mean log value, and the first position of each."""
-    x, h = table.column(column), table.step(column)
-    if column == "power_w":  # an estimate is a constant by construction and claims no scatter
-        x = np.where(table.key("basis") == "estimated", np.nan, x)
-    use = np.flatnonzero((x > 0) & (h < CELL_SD / 3 * np.abs(x)))
-    frame = table.keys[factors].iloc[use].astype(object).assign(_y=np.log(x[use]), _at=use)
-    grouped = frame.groupby(factors, sort=False, dropna=False)
-    cells = grouped.agg(_y=("_y", "mean"), _at=("_at", "first"), _n=("_y", "size"), _sd=("_y", "std")).reset_index()
-    return cells[factors], cells, cells["_at"].to_numpy()
-
-
-def _residual(levels: pd.DataFrame, y: np.ndarray) -> tuple[float, int]:
-    """Residual sum of squares and degrees of freedom of y on the main effects of the factors."""
-    design = np.column_stack(
-        [np.ones(len(y)), *(np.eye(len(u))[c][:, 1:] for c, u in (pd.factorize(levels[f]) for f in levels) if len(u) > 1)]
-    )
-    beta, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-    return float(np.sum((y - design @ beta) ** 2)), len(y) - int(rank)
-
-
+@check("a quantity over two factors or more, at least four cells", weighs_chance=True)
 def structure(table: Table, alpha: float) -> list[Finding]:
-    """The findings of `_one_place` on each place that the rows come from: a table printed together is judged together."""
-    if not table.has("location") or table.keys["location"].nunique() == 1:
-        return _one_place(table, alpha)
-    place = table.keys["location"].cat.codes.to_numpy()
-    parts = [np.flatnonzero(place == c) for c in np.unique(place)]
-    parts = [p for p in parts if len(p) >= LEAST_MATCHED]
+    """Quantities whose table is a product of its margins, place by place: a table printed together is judged together."""
+    if len(table) > 50 * MOST_ROWS:
+        return []
+    codes = table.groups(["location"] if "location" in table.words else [])
+    order = np.argsort(codes, kind="stable")
+    places = [rows for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if len(rows) >= LEAST_MATCHED]
     found = []
-    for rows in parts:
-        part = table.take(np.isin(np.arange(len(table)), rows))
-        found += [
-            replace(f, positions=tuple(int(rows[p]) for p in f.positions), name=f"{f.name}:{rows[0]}")
-            for f in _one_place(part, alpha / len(parts))
-        ]
+    for rows in places:
+        mark = f":{rows[0]}" if len(np.unique(codes)) > 1 else ""
+        found += _one_place(table, rows, alpha / len(places), mark)
     return found
 
 
-def _one_place(table: Table, alpha: float) -> list[Finding]:
-    """Quantities whose table is a product of its margins, as a whole or between two levels of one factor.
+def _one_place(table: Table, rows: np.ndarray, alpha: float, mark: str) -> list[Finding]:
+    """Quantities whose figures are a product of their margins, as a whole or between two levels of one factor.
 
     The interaction's sum of squares over the noise variance of a cell is at least chi-square with the interaction's degrees of
     freedom; its lower tail, Bonferroni over the tests made, must be above `alpha`. Columns printed too coarsely to tell are left out.
     """
-    columns = [c for c in (*ENERGIES, "throughput_tok_s", "power_w", "duration_s") if table.has(c)]
-    columns = [c for c in columns if c != "duration_s" or not is_set(table.column(c))]
+    columns = [c for c in (*ENERGIES, "throughput_tok_s", "power_w", "duration_s") if np.isfinite(table.column(c)[rows]).any()]
+    columns = [c for c in columns if c != "duration_s" or not is_set(table.column(c)[rows])]
+    factors = [f for f in table.factors() if f != "params_b" or not table.has("model")]
+    levels = {f: table.words[f][0][rows] for f in factors}
+    levels = {f: codes for f, codes in levels.items() if (codes != codes[0]).any()}
     found = []
-    for column in columns:
-        factors = [f for f in table.factors() if f not in ("params_b",) or not table.has("model")]
-        varied = [f for f in factors if table.keys[f].nunique() > 1]
-        if len(varied) < 2 or len(table) > 50 * MOST_ROWS:
+    for column in columns if len(levels) > 1 else ():
+        x = table.column(column)[rows]
+        if column == "power_w":  # an estimate is a constant by construction and claims no scatter
+            x = np.where(table.is_in("basis", ("estimated",))[rows], np.nan, x)
+        use = np.flatnonzero((x > 0) & (table.step(column)[rows] < CELL_SD / 3 * np.abs(x)))
+        cell, first = together([codes[use] for codes in levels.values()], len(use)), None
+        _, first = np.unique(cell, return_index=True)
+        if not LEAST_MATCHED <= len(first) <= MOST_ROWS:
             continue
-        levels, cells, at = _cells(table, column, varied)
-        if not LEAST_MATCHED <= len(cells) <= MOST_ROWS:
-            continue
-        share = alpha / len(columns) / 2
-        whole = _whole(table, column, levels, cells, at, share)
-        found += whole or _pairs(table, column, levels, cells, at, share)
+        y = np.bincount(cell, weights=np.log(x[use])) / np.bincount(cell)
+        coded = {f: np.unique(codes[use][first], return_inverse=True) for f, codes in levels.items()}
+        coded = {f: (table.words[f][1][names], codes) for f, (names, codes) in coded.items()}
+        at, noise, share = rows[use][first], _noise(table, column, rows), alpha / len(columns) / 2
+        found += _whole(column, coded, y, at, noise, share, mark) or _pairs(column, coded, y, at, noise, share, mark)
     return found
 
 
-def _whole(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame, at: np.ndarray, alpha: float) -> list[Finding]:
-    noise = _noise(table, column)
-    squares, df = _residual(levels, cells["_y"].to_numpy())
-    if df < 1:
-        return []
-    p = float(stats.chi2.cdf(squares / noise**2, df))
-    sd = np.sqrt(squares / df)
-    claim = f"{column} was measured, with the scatter of a measurement"
-    over = ", ".join(levels)
-    rows = tuple(np.asarray(at, dtype=np.int64).tolist())
+def _whole(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float, alpha: float, mark: str) -> list[Finding]:
+    """Whether a whole table is a product of its margins: least squares on the main effects of its factors."""
+    design = np.column_stack([np.ones(len(y)), *(np.eye(len(names))[codes][:, 1:] for names, codes in coded.values())])
+    beta, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
+    squares, df = float(np.sum((y - design @ beta) ** 2)), len(y) - int(rank)
+    p = float(special.chdtr(df, squares / noise**2)) if df >= 1 else 1.0
     if p >= alpha:
         return []
+    sd = _percent(np.sqrt(squares / df))
     reason = (
-        f"{len(cells)} figures of {column} are a product of one number per level of {over}: residual "
-        f"{_percent(sd)} with {df} degrees of freedom, where {_percent(noise)} a cell is the least to "
-        f"expect (p = {p:.1g})"
+        f"{len(y)} figures of {column} are a product of one number per level of {', '.join(coded)}: residual {sd} with {df} degrees "
+        f"of freedom, where {_percent(noise)} a cell is the least to expect (p = {p:.1g}){_changes(coded, y)}"
     )
-    return [Finding("structure", claim, "inconsistent", reason + _ratios(levels, cells), _percent(noise), _percent(sd), rows, column)]
+    claim = f"{column} was measured, with the scatter of a measurement"
+    return [Finding("structure", claim, "inconsistent", reason, _percent(noise), sd, at, column + mark)]
 
 
-def _ratios(levels: pd.DataFrame, cells: pd.DataFrame) -> str:
+def _grid(codes: np.ndarray, rest: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Cells as a matrix, what is the same otherwise down the rows and levels across; NaN where there is no cell."""
+    out = np.full((rest.max() + 1, codes.max() + 1), np.nan)
+    out[rest, codes] = y
+    return out
+
+
+def _changes(coded: dict, y: np.ndarray) -> str:
     """The nearly constant changes behind a small product table, for the reader; empty for a large one."""
-    for factor in ("quantization", "model", "gpu"):
-        if factor in levels and 2 <= levels[factor].nunique() <= 6 and levels.shape[1] == 2:
-            other = next(f for f in levels if f != factor)
-            wide = cells.pivot_table(index=other, columns=factor, values="_y", sort=False)
-            first = wide.columns[0]
-            parts = [
-                f"{c} {', '.join(f'{100 * (np.exp(v) - 1):.1f}' for v in (wide[c] - wide[first]).dropna())} %" for c in wide.columns[1:]
-            ]
-            return f"; changes against {first}, by {other}: {'; '.join(parts)}"
+    for factor in (f for f in ("quantization", "model", "gpu") if f in coded and len(coded) == 2 and 2 <= len(coded[f][0]) <= 6):
+        (other,) = (f for f in coded if f != factor)
+        (names, codes), first = coded[factor], coded[factor][1][0]
+        wide = _grid(codes, coded[other][1], y)
+        parts = []
+        for c in dict.fromkeys(codes.tolist()):
+            shown = 100 * np.expm1(wide[:, c] - wide[:, first])[list(dict.fromkeys(coded[other][1].tolist()))]
+            parts += [f"{names[c]} {', '.join(f'{v:.1f}' for v in shown if np.isfinite(v))} %"] if c != first else []
+        return f"; changes against {names[first]}, by {other}: {'; '.join(parts)}"
     return ""
 
 
-def _pairs(table: Table, column: str, levels: pd.DataFrame, cells: pd.DataFrame, at: np.ndarray, alpha: float) -> list[Finding]:
+def _pairs(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float, alpha: float, mark: str) -> list[Finding]:
     """Two levels of a factor whose ratio is constant over everything else, where the table as a whole is no product."""
     tests = []
-    for factor in levels:
-        rest = [f for f in levels if f != factor]
-        wide = cells.pivot_table(index=rest, columns=factor, values="_y", sort=False, dropna=False)
-        place = cells.pivot_table(index=rest, columns=factor, values="_at", sort=False, dropna=False)
-        for a, b in list(combinations(wide.columns, 2))[:MOST_PAIRS]:
-            d = (wide[a] - wide[b]).dropna()
-            if len(d) >= LEAST_MATCHED:
-                rows = place.loc[d.index, [a, b]].to_numpy().ravel()
-                tests.append((factor, a, b, d.to_numpy(), rows))
-    claim = f"ratios of {column} scatter as measured ratios do"
-    noise = _noise(table, column) * np.sqrt(2)
-    found = []
+    for factor, (names, codes) in coded.items():
+        rest = together([c for f, (_, c) in coded.items() if f != factor], len(y))
+        wide, place = _grid(codes, rest, y), _grid(codes, rest, at)
+        shared = np.isfinite(wide).astype(int)
+        shared = shared.T @ shared
+        for a, b in list(combinations(range(len(names)), 2))[:MOST_PAIRS]:
+            if shared[a, b] >= LEAST_MATCHED:
+                d = wide[:, a] - wide[:, b]
+                both = np.isfinite(d)
+                tests.append((factor, names[a], names[b], d[both], place[both][:, [a, b]].ravel().astype(np.int64)))
+    claim, least, found = f"ratios of {column} scatter as measured ratios do", noise * np.sqrt(2), []
     for factor, a, b, d, rows in tests:
-        p = float(stats.chi2.cdf(np.sum((d - d.mean()) ** 2) / noise**2, len(d) - 1))
+        p = float(special.chdtr(len(d) - 1, np.sum((d - d.mean()) ** 2) / least**2))
         if p < alpha / len(tests):
+            sd = _percent(d.std(ddof=1))
             reason = (
                 f"{factor} {a} over {b}: the ratio of {column} is {np.exp(d.mean()):.4f} in all {len(d)} matched "
-                f"pairs, to {_percent(d.std(ddof=1))}, where {_percent(noise)} is the least to expect (p = "
-                f"{p:.1g})"
+                f"pairs, to {sd}, where {_percent(least)} is the least to expect (p = {p:.1g})"
             )
-            found.append(
-                Finding(
-                    "structure",
-                    claim,
-                    "inconsistent",
-                    reason,
-                    _percent(noise),
-                    _percent(d.std(ddof=1)),
-                    tuple(np.asarray(rows, dtype=np.int64).tolist()),
-                    f"{column}:{factor}:{a}:{b}",
-                )
-            )
-    if found or not tests:
-        return found
-    return [
-        Finding(
-            "structure",
-            claim,
-            "consistent",
-            f"{len(tests)} ratios of {column} scatter by more than {_percent(noise)} or too little to tell",
-            positions=tuple(np.asarray(at, dtype=np.int64).tolist()),
-            name=column,
-        )
-    ]
+            name = f"{column}:{factor}:{a}:{b}{mark}"
+            found.append(Finding("structure", claim, "inconsistent", reason, _percent(least), sd, np.sort(rows), name))
+    right = f"{len(tests)} ratios of {column} scatter by more than {_percent(least)} or too little to tell"
+    return found or ([Finding("structure", claim, "consistent", right, "", "", at, column + mark)] if tests else [])
 
 
 def _percent(share: float) -> str:

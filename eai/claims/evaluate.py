@@ -20,9 +20,9 @@ from scipy import stats
 
 from eai.claims import physical
 from eai.claims.chance import CELL_SD, z_of
-from eai.claims.findings import lines, number
+from eai.claims.findings import lines, number, span
 from eai.claims.quantities import FACTORS, QUANTITIES, SPREADS
-from eai.claims.relations import Known, Relation, complete, evaluate, printed
+from eai.claims.relations import Relation, follow, known
 from eai.claims.tabular import Table, build
 from eai.errors import UserError
 
@@ -61,28 +61,26 @@ def _text(column: pd.Series) -> pd.Series:
     return column.map(lambda v: "" if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v))
 
 
+OF_POWER = (
+    Relation("energy_j_per_token", {"power_w": 1, "throughput_tok_s": -1}),
+    Relation("energy_j_per_1k_tok", {"power_w": 1, "throughput_tok_s": -1}, 1e3),
+    Relation("tokens_per_j", {"power_w": -1, "throughput_tok_s": 1}),
+)
+"""Gross energy per token where a table prints power and throughput but no energy at all."""
+
+
+@np.errstate(all="ignore")
 def _add_known(out: pd.DataFrame, table: Table) -> None:
     """Write the printed and the computed quantities of `table` into `out`."""
-    known = complete(table)
-    if "energy_j_per_token" not in known and table.has("power_w", "throughput_tok_s"):
-        known = known | _energy_of_power(table)
-    for name, k in known.items():
-        if name in FACTORS and name != "params_b":
+    computed = {name: known(table, name) for name in QUANTITIES if name not in FACTORS or name == "params_b"}
+    if computed["energy_j_per_token"] is None and table.has("power_w", "throughput_tok_s"):
+        computed |= {r.target: follow(table, r) for r in OF_POWER}
+    for name, logs in computed.items():
+        if logs is None and not table.has(name):
             continue
-        out[name] = k.value
-        out[f"{name}~"] = (k.high - k.low) / 2
-
-
-def _energy_of_power(table: Table) -> dict[str, Known]:
-    """Gross energy per token where a table prints power and throughput but no energy at all."""
-    inputs = {n: printed(table, n) for n in ("power_w", "throughput_tok_s")}
-    powers = {"power_w": 1, "throughput_tok_s": -1}
-    relations = (
-        Relation("energy_j_per_token", powers),
-        Relation("energy_j_per_1k_tok", powers, 1e3),
-        Relation("tokens_per_j", {"power_w": -1, "throughput_tok_s": 1}),
-    )
-    return {r.target: evaluate(r, inputs, len(table)) for r in relations}
+        value, half = (np.full(len(table), np.nan),) * 2 if logs is None else (np.exp(logs[0]), np.exp(logs[0]) * np.sinh(logs[1]))
+        shown = np.isfinite(table.column(name))
+        out[name], out[f"{name}~"] = np.where(shown, table.column(name), value), np.where(shown, table.step(name), half)
 
 
 def _averaged(out: pd.DataFrame) -> pd.DataFrame:
@@ -200,13 +198,6 @@ def rows_of(frame: pd.DataFrame) -> tuple[tuple[str, tuple[int, ...]], ...]:
     if "_reference_lines" in frame:
         found += [(t, r) for t, r in zip(frame["_table"], frame["_reference_lines"], strict=True) if isinstance(r, tuple)]
     return tuple(found)
-
-
-def span(values, unit: str = "") -> str:
-    """`-25.1 to -19.8 %`, or one figure."""
-    low, high = float(np.min(values)), float(np.max(values))
-    text = number(low) if number(low) == number(high) else f"{number(low)} to {number(high)}"
-    return f"{text} {unit}".strip()
 
 
 def bounds(claim: pd.Series) -> tuple[float, float, float]:

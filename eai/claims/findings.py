@@ -1,5 +1,10 @@
-"""What a check says: a verdict, the numbers, one sentence of reason, and the rows it rests on."""
+"""What a check says, and the register of checks.
 
+A check is a function of a table (and, where it weighs chance, of the false-alarm rate it may spend) that answers findings; `judged` is the
+one way from "these rows were looked at, these are off" to a finding. `@check` registers it with the columns that it needs.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +15,7 @@ VERDICTS = ("consistent", "inconsistent", "reproduced", "contradicted", "mixed",
 COLUMNS = ("id", "source", "claim", "verdict", "reason", "stated", "computed", "rows", "check")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Finding:
     """One statement of a check about `positions` (0-based rows) of its table; `name` tells findings of one check apart."""
 
@@ -20,8 +25,44 @@ class Finding:
     reason: str
     stated: str = ""
     computed: str = ""
-    positions: tuple[int, ...] = ()
+    positions: np.ndarray | tuple = ()
     name: str = ""
+
+
+def judged(check: str, claim: str, off, seen, wrong: str | Callable, right: str, stated="", computed="", name="") -> list[Finding]:
+    """One finding over the rows `off`, or one that all rows of `seen` pass (`right` has `{n}` of them), or none where nothing was seen.
+
+    `wrong` is the reason, or a function from the positions of the rows that are off to it.
+    """
+    rows = np.flatnonzero(off)
+    if len(rows):
+        reason = wrong if isinstance(wrong, str) else wrong(rows)
+        return [Finding(check, claim, "inconsistent", reason, stated, computed, rows, name)]
+    rows = np.flatnonzero(seen)
+    return [Finding(check, claim, "consistent", right.format(n=len(rows)), "", "", rows, name)] if len(rows) else []
+
+
+@dataclass(frozen=True)
+class Check:
+    """A registered check: its name, what it needs in words, its function, and whether it weighs chance (and takes a share of the rate)."""
+
+    name: str
+    needs: str
+    find: Callable
+    weighs_chance: bool
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(needs: str, weighs_chance: bool = False) -> Callable:
+    """Register a function as the check of its name."""
+
+    def register(find: Callable) -> Callable:
+        CHECKS[find.__name__] = Check(find.__name__, needs, find, weighs_chance)
+        return find
+
+    return register
 
 
 def lines(table: str, positions, numbers=None) -> str:
@@ -61,6 +102,12 @@ def number(value: float, digits: int = 4) -> str:
     if 1e4 <= abs(value) < 1e15:
         return f"{float(f'{value:.{digits}g}'):,.0f}"
     return f"{float(f'{value:.{digits}g}'):.15g}" if 1e3 <= abs(value) < 1e4 else f"{value:.{digits}g}"
+
+
+def span(values, unit: str = "", digits: int = 4) -> str:
+    """`-25.1 to -19.8 %`, or one figure; NaN left out."""
+    low, high = (number(float(end), digits) for end in (np.nanmin(values), np.nanmax(values)))
+    return f"{low if low == high else f'{low} to {high}'} {unit}".strip()
 
 
 def to_frame(rows: list[dict]) -> pd.DataFrame:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eai.claims import checks, quantities
+from eai.claims import checks
 from eai.claims.findings import Finding, lines, to_frame
+from eai.claims.quantities import KEYS, KNOWN, QUANTITIES
 from eai.claims.tabular import build, mapped
 from eai.errors import UserError
 from eai.importers import cells, mappings, names, reading
@@ -40,7 +41,7 @@ def read_mapping(path: str | Path) -> Mapping:
     if not isinstance(document, dict) or not isinstance(document.get("columns", {}), dict):
         raise UserError(f"{path} holds {str(document)[:40]}", "pairs of our name: their column", "docs/importing.md shows them")
     columns = {str(k): v for k, v in document.get("columns", {}).items()}
-    known = {*quantities.QUANTITIES, *quantities.KEYS, *mappings.OURS}
+    known = {*KNOWN, *mappings.OURS}
     for ours, theirs in columns.items():
         if ours not in known:
             turned = "; our name stands left and theirs right" if str(theirs) in known else mappings.nearest(ours, known)
@@ -55,15 +56,14 @@ def read_mapping(path: str | Path) -> Mapping:
 
 def plan(mapping: Mapping) -> tuple[dict[str, object], dict[str, str]]:
     """What the checks take from a mapping: our quantity -> their column or expression, and the units that it states."""
-    known = {*quantities.QUANTITIES, *quantities.KEYS}
-    columns = {OURS.get(k, k): v for k, v in mapping.columns.items()} | {k: v for k, v in mapping.options.items() if k in known}
+    columns = {OURS.get(k, k): v for k, v in mapping.columns.items()} | {k: v for k, v in mapping.options.items() if k in KNOWN}
     units = {OURS.get(k, k): v for k, v in mapping.units.items()}
     for energy in mapping.energies:
         name = PARTS[energy.boundary] if PER[energy.per] == "run" else f"energy_j_per_{PER[energy.per]}"
         columns.setdefault(name, energy.column)
         units.setdefault(name, energy.unit)
-    columns |= {k: v if isinstance(v, int | float) else repr(str(v)) for k, v in mapping.constants.items() if k in known}
-    return {k: v for k, v in columns.items() if k in known} | mapping.check, units
+    columns |= {k: v if isinstance(v, int | float) else repr(str(v)) for k, v in mapping.constants.items() if k in KNOWN}
+    return {k: v for k, v in columns.items() if k in KNOWN} | mapping.check, units
 
 
 def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -162,8 +162,7 @@ def _meaningless(frame: pd.DataFrame) -> list[Finding]:
     for column in map(str, frame.columns):
         if why := names.ambiguous(column):
             found.append(Finding("columns", f"{column} can be read", "untested", f"column '{column}' was not checked: {why}", name=column))
-    known = {*quantities.QUANTITIES, *quantities.KEYS}
-    other = [c for c in map(str, frame.columns) if not names.ambiguous(c) and names.our_column(c)[0] not in known]
+    other = [c for c in map(str, frame.columns) if not names.ambiguous(c) and names.our_column(c)[0] not in KNOWN]
     if other:
         shown = ", ".join(o[:40] for o in other[:10]) + (f" and {len(other) - 10} more" if len(other) > 10 else "")
         found.append(
@@ -179,14 +178,14 @@ def _plain(batch, numbers: np.ndarray, columns: dict[str, object], decimal_comma
 
     A column whose cells all carry one unit is renamed as if its header did.
     """
-    known, out, found = set(quantities.QUANTITIES), {}, []
+    known, out, found = QUANTITIES, {}, []
     named = {str(theirs): ours for ours, theirs in columns.items() if isinstance(theirs, str)}
     for name in batch.schema.names:
         cells_ = batch.column(name)
         target = named.get(name) or ("" if names.ambiguous(name) else names.our_column(name)[0])
-        carrying = target and target not in known and target not in quantities.KEYS and any(q.startswith(f"{target}_") for q in known)
+        carrying = target and target not in known and target not in KEYS and any(q.startswith(f"{target}_") for q in known)
         if target not in known and not carrying:
-            out[name] = cells_.to_pandas() if target in quantities.KEYS else _typed(cells_)
+            out[name] = cells_.to_pandas() if target in KEYS else _typed(cells_)
             continue
         values = _cast(cells_)
         if values is not None:
@@ -248,7 +247,7 @@ def _layout(bad: reading.BadRows, fields: int) -> list[Finding]:
 
 def _later(frame, numbers, name: str, mapping: Mapping, limits: pd.DataFrame | None) -> pd.DataFrame:
     """What the row-by-row checks find wrong in a later block."""
-    rows = checks.rowwise(build(_ours(frame, mapping), name, numbers), limits)
+    rows = checks.rowwise(build(_ours(frame, mapping), name, numbers, limits))
     return rows[rows["verdict"] == "inconsistent"]
 
 

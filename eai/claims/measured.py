@@ -42,6 +42,7 @@ STRATEGIES = {
     "unspecified_fp16_mixed": ("fp16_mixed",),
     "unspecified_dynamic": ("dynamic",),
     "unspecified_int8": ("int8_default", "int8_pure"),
+    "unspecified_int4": ("nf4", "nf4_dq", "fp4", "int4_wo", "gptq", "awq"),
     "unspecified_baseline": ("fp32",),
 }
 KEYS = (
@@ -94,14 +95,14 @@ def usable(frame: pd.DataFrame, quantity: str, claim: pd.Series) -> pd.DataFrame
         keep &= (frame["gpu"] != "cpu") | (quantity == "throughput_tok_s")
         keep &= (weights != "random") | (not touched & {"int8_default", "unspecified_int8"})
     frame = with_retained(frame[keep]) if quantity == "score_retained" else frame[keep]
-    return _in_scope(frame, claim)
+    return in_scope(frame, claim)
 
 
-def _in_scope(use: pd.DataFrame, claim: pd.Series) -> pd.DataFrame:
+def in_scope(use: pd.DataFrame, claim: pd.Series, about: tuple[str, ...] = SCOPE) -> pd.DataFrame:
     """The rows that meet the claim's conditions, as far as they are about what an experiment varies."""
     for condition in filter(None, (c.strip() for c in str(claim["where"] if isinstance(claim["where"], str) else "").split("&"))):
         name = condition.split("=")[0].split("<")[0].split(">")[0].strip()
-        if name not in SCOPE or not len(use):
+        if name not in about or not len(use):
             continue
         if name in ("gpu", "model", "quantization"):
             wanted = [t.strip() for t in condition.split("=", 1)[1].split("|")]

@@ -1,12 +1,9 @@
-"""Gross or net: the idle power that energy, power and throughput imply, against what the table says of itself.
+"""Figures that no device can produce, and gross figures among net ones.
 
 Gross energy per token is power / throughput. If idle power was subtracted, power - energy x throughput is that idle power. Whoever
-compares a gross figure with a net one compares two quantities.
-
-Figures that no device can produce: shares outside 0 to 1, power above the board's limit or below idle, implied times.
-
-`limits` is a table of gpu, tdp_w and idle_power_w; where it says nothing about a card, the widest sensible bounds stand in.
-Deterministic: a sensor's error of 5 % (one standard uncertainty) is allowed for twice.
+compares a gross figure with a net one compares two quantities. `limits` is a table of gpu, tdp_w and idle_power_w; where it says nothing
+about a card, the catalog does, else the widest sensible bounds stand in. Deterministic: a sensor's error of 5 % (one standard
+uncertainty) is allowed for twice.
 """
 
 import re
@@ -17,22 +14,19 @@ import numpy as np
 import pandas as pd
 
 from eai import catalog
-from eai.claims.findings import Finding, number
-from eai.claims.relations import complete, references
+from eai.claims.findings import Finding, check, judged, number, span
+from eai.claims.quantities import BASELINES, ENERGIES
+from eai.claims.relations import MOST_NAMED, TO_J, references, values
 from eai.claims.tabular import Table, same_or_less_specific
 from eai.errors import UserError
 from eai.importers.names import boards
 
-MOST_NAMED = 20
 GROSS_SHARE = 0.03  # an integral and mean power x time differ by up to 2 % in careful runs
 
 
 def implied_idle(table: Table) -> np.ndarray:
     """Idle power [W] that each row subtracted: power - energy per token x throughput; NaN where not computable."""
-    known = complete(table)
-    if "energy_j_per_token" not in known:
-        return np.full(len(table), np.nan)
-    return table.column("power_w") - known["energy_j_per_token"].value * table.column("throughput_tok_s")
+    return table.kept("idle", lambda: table.column("power_w") - values(table, "energy_j_per_token") * table.column("throughput_tok_s"))
 
 
 def kinds(table: Table) -> np.ndarray:
@@ -40,152 +34,80 @@ def kinds(table: Table) -> np.ndarray:
 
     A set is gross if the median of |implied idle| is within 3 % of power, net if it lies between 3 % and half of it.
     """
-    idle, power = implied_idle(table), table.column("power_w")
-    share = idle / power
-    names = [k for k in ("session", "gpu") if k in table.keys] or [k for k in ("location",) if k in table.keys]
-    group = table.groups(names)
-    middle = pd.Series(share).groupby(group).transform("median").to_numpy()
+    share = implied_idle(table) / table.column("power_w")
+    names = [k for k in ("session", "gpu") if k in table.words] or [k for k in ("location",) if k in table.words]
+    middle = pd.Series(share).groupby(table.groups(names)).transform("median").to_numpy()
     known = np.isfinite(share)
-    out = np.full(len(table), "", dtype=object)
-    out[known & (np.abs(middle) <= GROSS_SHARE)] = "gross"
-    out[known & (middle > GROSS_SHARE) & (middle <= 0.5)] = "net"
-    return out
+    gross, net = known & (np.abs(middle) <= GROSS_SHARE), known & (middle > GROSS_SHARE) & (middle <= 0.5)
+    return np.where(gross, "gross", np.where(net, "net", "")).astype(object)
 
 
+@check("power_w, throughput_tok_s and energy_j_per_1k_tok")
 def accounting(table: Table) -> list[Finding]:
     """Labels that the figures contradict, tables that mix both under one label, and signs that depend on it. Deterministic."""
     if not (table.has("power_w", "throughput_tok_s") and np.isfinite(implied_idle(table)).any()):
         return []
     idle, kind, label = implied_idle(table), kinds(table), table.key("accounting")
-    place = table.key("session") if table.has("session") else table.key("location")
-    found = []
-    wrong = np.flatnonzero((kind != "") & np.isin(label, ("net", "gross")) & (kind != label))
+    place = table.key("session" if table.has("session") else "location")
+    claim, found = "the figures are accounted as stated", []
+    wrong = (kind != "") & table.is_in("accounting", ("net", "gross")) & (kind != label)
     for name in list(dict.fromkeys(place[wrong]))[:MOST_NAMED]:
-        rows = wrong[place[wrong] == name]
-        if len(rows):
-            stated = table.column("idle_stated_w")[rows]
-            asked = f" of {number(np.nanmedian(stated))} W idle" if np.isfinite(stated).any() else ""
-            reason = (
-                f"{name or table.name}: stated to be {label[rows[0]]}{asked}, but power - energy x throughput is "
-                f"{number(np.median(idle[rows]), 3)} W (median of {len(rows)} rows): the figures are "
-                f"{kind[rows[0]]}"
-            )
-            found.append(
-                Finding(
-                    "accounting",
-                    "the figures are accounted as stated",
-                    "inconsistent",
-                    reason,
-                    str(label[rows[0]]),
-                    str(kind[rows[0]]),
-                    tuple(np.asarray(rows, dtype=np.int64).tolist()),
-                    f"label:{name}",
-                )
-            )
-    found += _impossible(table, idle)
-    mixed = _mixed(kind, label)
-    found += mixed
-    if mixed:
-        found += _signs(table, idle, kind)
-    if not found:
-        rows = np.flatnonzero(kind != "")
-        found.append(
-            Finding(
-                "accounting",
-                "the figures are accounted as stated",
-                "consistent",
-                f"{len(rows)} rows are accounted alike or as labelled",
-                positions=tuple(np.asarray(rows, dtype=np.int64).tolist()),
-                name="label",
-            )
+        rows = np.flatnonzero(wrong & (place == name))
+        stated = table.column("idle_stated_w")[rows]
+        asked = f" of {number(np.nanmedian(stated))} W idle" if np.isfinite(stated).any() else ""
+        reason = (
+            f"{name or table.name}: stated to be {label[rows[0]]}{asked}, but power - energy x throughput is "
+            f"{number(np.median(idle[rows]), 3)} W (median of {len(rows)} rows): the figures are {kind[rows[0]]}"
         )
-    return found
+        found.append(Finding("accounting", claim, "inconsistent", reason, str(label[rows[0]]), str(kind[rows[0]]), rows, f"label:{name}"))
+    found += _impossible(table, idle)
+    mixed = []
+    for name in table.words["accounting"][1] if "accounting" in table.words else [""]:
+        gross, net = ((label == name) & (kind == k) for k in ("gross", "net"))
+        if gross.any() and net.any():
+            reason = (
+                f"of the rows labelled '{name or 'nothing'}', {gross.sum()} are gross (power / throughput) and "
+                f"{net.sum()} are net of idle: they must not be compared with each other"
+            )
+            one = "one label means one accounting"
+            mixed += judged("accounting", one, gross | net, gross, reason, "", str(name), "gross and net", f"mixed:{name}")
+    found += mixed + (_signs(table, idle, kind) if mixed else [])
+    seen = kind != ""
+    return found or judged("accounting", claim, seen & ~seen, seen, "", "{n} rows are accounted alike or as labelled", name="label")
 
 
 def _impossible(table: Table, idle: np.ndarray) -> list[Finding]:
     """Rows where power / throughput is no energy per token at all: neither gross nor net of an idle power that a card may have."""
-    share = idle / table.column("power_w")
-    step = table.step("power_w") / table.column("power_w") + table.step("throughput_tok_s") / table.column("throughput_tok_s")
-    off = np.flatnonzero(np.isfinite(share) & ((share < -GROSS_SHARE - step) | (share > 0.5 + step)))
-    if not len(off):
+    power, rate = table.column("power_w"), table.column("throughput_tok_s")
+    share = idle / power
+    step = table.step("power_w") / power + table.step("throughput_tok_s") / rate
+    off = np.isfinite(share) & ((share < -GROSS_SHARE - step) | (share > 0.5 + step))
+    if not off.any():
         return []
-    i = int(off[np.argmax(np.abs(share[off]))])
-    rate, power = table.column("throughput_tok_s")[i], table.column("power_w")[i]
-    energy = (power - idle[i]) / rate
+    i = int(np.argmax(np.where(off, np.abs(share), -1)))
+    gross, energy = power[i] / rate[i], (power[i] - idle[i]) / rate[i]
     reason = (
-        f"{len(off)} of {np.isfinite(share).sum()} rows: {number(power)} W / {number(rate)} tok/s is {number(power / rate)} J a token, and "
-        f"{number(energy)} J is printed, x {number(energy / (power / rate), 3)}; subtracting idle explains 0.5 to 1"
+        f"{off.sum()} of {np.isfinite(share).sum()} rows: {number(power[i])} W / {number(rate[i])} tok/s is {number(gross)} J a token, and "
+        f"{number(energy)} J is printed, x {number(energy / gross, 3)}; subtracting idle explains 0.5 to 1"
     )
     claim = "energy per token = power / throughput"
-    return [
-        Finding(
-            "accounting",
-            claim,
-            "inconsistent",
-            reason,
-            number(energy),
-            number(power / rate),
-            tuple(np.asarray(off, dtype=np.int64).tolist()),
-            "power over rate",
-        )
-    ]
-
-
-def _mixed(kind: np.ndarray, label: np.ndarray) -> list[Finding]:
-    """One finding for each label under which both gross and net figures stand."""
-    found = []
-    for name in dict.fromkeys(label):
-        gross, net = (np.flatnonzero((label == name) & (kind == k)) for k in ("gross", "net"))
-        if len(gross) and len(net):
-            reason = (
-                f"of the rows labelled '{name or 'nothing'}', {len(gross)} are gross (power / throughput) and "
-                f"{len(net)} are net of idle: they must not be compared with each other"
-            )
-            found.append(
-                Finding(
-                    "accounting",
-                    "one label means one accounting",
-                    "inconsistent",
-                    reason,
-                    str(name),
-                    "gross and net",
-                    tuple(map(int, [*gross, *net])),
-                    f"mixed:{name}",
-                )
-            )
-    return found
+    return judged("accounting", claim, off, off, reason, "", number(energy), number(gross), "power over rate")
 
 
 def _signs(table: Table, idle: np.ndarray, kind: np.ndarray) -> list[Finding]:
     """Net rows whose change against their reference has the other sign when both are counted gross."""
-    if not table.has("quantization"):
-        return []
-    net = kind == "net"
     energy, power, rate = table.column("energy_j_per_1k_tok"), table.column("power_w"), table.column("throughput_tok_s")
-    quantization = table.key("quantization")
-    base = net & np.isin(quantization, ("fp16", "bf16", "fp32", "unspecified_baseline"))
-    pairs = references(table, np.flatnonzero(net & ~base), base, energy)
-    found = []
-    for i, j in pairs.items():
-        stated, gross = energy[i] / energy[j] - 1, power[i] / rate[i] / (power[j] / rate[j]) - 1
+    base, names = (kind == "net") & table.is_in("quantization", BASELINES), table.key("quantization")
+    claim, found = "the direction of the change holds gross as well", []
+    for i, j in references(table, np.flatnonzero((kind == "net") & ~base), base, energy).items():
+        stated, gross = 100 * (energy[i] / energy[j] - 1), 100 * (power[i] / rate[i] / (power[j] / rate[j]) - 1)
         if stated * gross < 0:
-            name = ", ".join(f"{k}={table.keys[k].iloc[i]}" for k in ("gpu", "model", "quantization") if k in table.keys)
+            name = ", ".join(f"{k}={table.key(k)[i]}" for k in ("gpu", "model", "quantization") if k in table.words)
             reason = (
-                f"{name}: {100 * stated:+.1f} % energy against {quantization[j]} net of {number(idle[i], 3)} W "
-                f"idle, but {100 * gross:+.1f} % gross: the sign rests on the accounting"
+                f"{name}: {stated:+.1f} % energy against {names[j]} net of {number(idle[i], 3)} W "
+                f"idle, but {gross:+.1f} % gross: the sign rests on the accounting"
             )
-            found.append(
-                Finding(
-                    "accounting",
-                    "the direction of the change holds gross as well",
-                    "inconsistent",
-                    reason,
-                    f"{100 * stated:+.1f} %",
-                    f"{100 * gross:+.1f} %",
-                    (i, j),
-                    f"sign:{i}",
-                )
-            )
+            found.append(Finding("accounting", claim, "inconsistent", reason, f"{stated:+.1f} %", f"{gross:+.1f} %", (i, j), f"sign:{i}"))
     return found
 
 
@@ -193,31 +115,30 @@ LARGEST_BOARD_W = 1500.0
 SENSOR = 0.10
 MACHINE = ("machine", "wall", "system", "node", "server")
 LEAST_SHARE_OF_TDP = 0.05  # an accelerator that decodes draws more than this share of its board limit
+POSITIVE = (*ENERGIES, "energy_kwh", "energy_gpu_j", "power_w", "throughput_tok_s", "duration_s")
 
 
-def _limits(table: Table, limits: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _limits(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Highest TDP and lowest idle power [W] of each row's boards together, NaN where unknown, and the number of boards.
 
     The table's own columns go first, then `limits`, then the catalog. `8 x NVIDIA A40` is eight boards, as is num_gpus 8.
     """
     tdp, idle = table.column("tdp_w").copy(), table.column("idle_power_w").copy()
     count = np.where(table.column("num_gpus") >= 1, table.column("num_gpus"), np.nan)
-    gpu = table.key("gpu")
-    for name in pd.unique(gpu):
-        n, board = boards(name) if name else (1, "")
-        rows = gpu == name
-        count[rows & np.isnan(count)] = n
-        fits = (
-            limits[[same_or_less_specific(board, g) for g in limits["gpu"].astype(str)]] if board and limits is not None else pd.DataFrame()
-        )
-        for out, column, pick in ((tdp, "tdp_w", "max"), (idle, "idle_power_w", "min")):
-            figures = pd.to_numeric(fits.get(column, pd.Series(dtype=float)), errors="coerce").dropna()
-            value = (
-                getattr(figures, pick)() if len(figures) else _catalog_tdp(board) if column == "tdp_w" and limits is not None else np.nan
-            )
-            out[rows & np.isnan(out)] = value
-    count = np.where(np.isnan(count), 1.0, count)
+    codes, texts = table.words.get("gpu", (np.zeros(len(table), np.int64), np.array([""], dtype=object)))
+    known = np.array([_board(name, table.limits) for name in texts], dtype=float)[codes]
+    count, tdp, idle = (np.where(np.isnan(own), known[:, k], own) for k, own in enumerate((count, tdp, idle)))
     return tdp * count, idle * count, count
+
+
+def _board(name: str, limits: pd.DataFrame | None) -> tuple[float, float, float]:
+    """How many boards a name speaks of, and the highest limit and lowest idle power [W] of one; NaN where unknown."""
+    count, board = boards(name) if name else (1, "")
+    if not board or limits is None:
+        return count, np.nan, np.nan
+    fits = limits[[same_or_less_specific(board, g) for g in limits["gpu"].astype(str)]]
+    tdp, idle = (pd.to_numeric(fits.get(c, pd.Series(dtype=float)), errors="coerce").dropna() for c in ("tdp_w", "idle_power_w"))
+    return count, tdp.max() if len(tdp) else _catalog_tdp(board), idle.min() if len(idle) else np.nan
 
 
 @cache
@@ -226,155 +147,72 @@ def _catalog_tdp(name: str) -> float:
     key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
     found = [g.tdp_w for g in catalog.gpus() if g.tdp_w and (same_or_less_specific(key, g.slug) or same_or_less_specific(g.slug, key))]
     with suppress(UserError):
-        found += [catalog.gpu(name).tdp_w or np.nan] if name else []
-    return float(np.nanmax(found)) if name and np.isfinite(found).any() else np.nan
+        found += [catalog.gpu(name).tdp_w or np.nan]
+    return float(np.nanmax(found)) if np.isfinite(found).any() else np.nan
 
 
-def _many(name: str, claim: str, off: np.ndarray, seen: np.ndarray, reason, stated="", computed="") -> list[Finding]:
-    """One finding over all rows that fail, or one that all pass."""
-    if not seen.any():
-        return []
-    rows = np.flatnonzero(off)
-    if not len(rows):
-        return [
-            Finding(
-                "physical",
-                claim,
-                "consistent",
-                f"{seen.sum()} figures are possible",
-                positions=tuple(np.flatnonzero(seen).tolist()),
-                name=name,
-            )
-        ]
-    return [
-        Finding("physical", claim, "inconsistent", reason(rows), stated, computed, tuple(np.asarray(rows, dtype=np.int64).tolist()), name)
-    ]
+def _power(table: Table, power: np.ndarray, what: str, most: np.ndarray, floor: np.ndarray, count: np.ndarray) -> list[Finding]:
+    """Power [W] against the boards' limit and their idle power; net-labelled rows have no lower bound, machines no board's limit."""
+    seen = (power > 0) & ~table.is_in("boundary", MACHINE)
+    bounded = seen & np.isfinite(floor) & ~table.is_in("accounting", lambda text: text.startswith("net"))
+
+    def above(r: np.ndarray) -> str:
+        boards_ = f" of {np.nanmax(count[r]):.0f} boards" if np.nanmax(count[r]) > 1 else ""
+        times = np.nanmedian(power[r] / most[r])
+        more = f", x {times:.1f}: the energy may cover more boards, or be a sum over processes that each counted all of them"
+        return (
+            f"{what} of {span(power[r], 'W', 3)} in {len(r)} rows, where the board limit is {span(most[r], 'W', 3)}{boards_}"
+            f"{more if times > 1.5 else ''}"
+        )
+
+    def below(r: np.ndarray) -> str:
+        return (
+            f"{what} of {span(power[r], 'W', 3)} in {len(r)} of {bounded.sum()} rows, where the card draws at least "
+            f"{span(floor[r], 'W', 3)} idle or {LEAST_SHARE_OF_TDP:.0%} of its limit"
+        )
+
+    top, right = seen & (power > most * (1 + SENSOR)), "{n} figures are possible"
+    found = judged("physical", f"{what} is within the board's power limit", top, seen, above, right, name=f"{what} above limit")
+    low = bounded & (power < floor * (1 - SENSOR))
+    return found + judged("physical", f"{what} is above idle", low, bounded, below, right, name=f"{what} below idle")
 
 
-def _span(values: np.ndarray, unit: str) -> str:
-    """`7.4 to 11 W`, or one figure."""
-    low, high = np.nanmin(values), np.nanmax(values)
-    return f"{number(low, 3)} {unit}" if low == high else f"{number(low, 3)} to {number(high, 3)} {unit}"
-
-
-def _power(table: Table, power: np.ndarray, tdp: np.ndarray, idle: np.ndarray, count: np.ndarray, what: str) -> list[Finding]:
-    """Power [W] against the board's limit and its idle power; net-labelled rows have no lower bound."""
-    net = np.char.startswith(table.key("accounting").astype(str), "net")
-    machine = np.isin(table.key("boundary").astype(str), MACHINE)
-    power = np.where(machine, np.nan, power)  # a machine has no board's limit
-    most = np.where(np.isnan(tdp), LARGEST_BOARD_W * count, tdp)
-    top = most * (1 + SENSOR)
-    floor = np.where(np.isnan(idle), tdp * LEAST_SHARE_OF_TDP, idle) * (1 - SENSOR)
-    seen = np.isfinite(power)
-    found = _many(
-        f"{what} above limit",
-        f"{what} is within the board's power limit",
-        seen & (power > top),
-        seen,
-        lambda r: (
-            f"{what} of {_span(power[r], 'W')} in {len(r)} rows, where the board limit is "
-            f"{_span(most[r], 'W')}{_boards(count[r])}{_times(power[r] / most[r])}"
-        ),
-    )
-    bounded = seen & np.isfinite(floor) & ~net
-    return found + _many(
-        f"{what} below idle",
-        f"{what} is above idle",
-        bounded & (power < floor),
-        bounded,
-        lambda r: (
-            f"{what} of {_span(power[r], 'W')} in {len(r)} of {bounded.sum()} rows, where the card draws at "
-            f"least {_span((floor / (1 - SENSOR))[r], 'W')} idle or {LEAST_SHARE_OF_TDP:.0%} of its limit"
-        ),
-    )
-
-
-def _boards(count: np.ndarray) -> str:
-    """` of 8 boards`, nothing for one."""
-    return f" of {np.nanmax(count):.0f} boards" if np.nanmax(count) > 1 else ""
-
-
-def _times(ratio: np.ndarray) -> str:
-    """A remark where the power is more than the boards can draw by a factor: several processes may each have counted all of them."""
-    times = np.nanmedian(ratio)
-    return (
-        f", x {times:.1f}: the energy may cover more boards, or be a sum over processes that each counted all of them"
-        if times > 1.5
-        else ""
-    )
-
-
-def physical(table: Table, limits: pd.DataFrame | None = None) -> list[Finding]:
+@check("power, energy, throughput or a score")
+def physical(table: Table) -> list[Finding]:
     """Shares, signs, stated power, power implied by energy and throughput, and power implied by energy and the time behind a TWEOR."""
-    known = complete(table)
-    tdp, idle, count = _limits(table, limits)
-    found = []
-    accuracy = table.column("accuracy")
-    seen = np.isfinite(accuracy)
-    mixed = seen & ((accuracy < 0) | (accuracy > 1))
-    found += _many(
-        "score",
-        "scores are fractions of 1, or all in percent",
-        mixed,
-        seen,
-        lambda r: f"{len(r)} of {seen.sum()} scores lie outside 0 to 1 ({_span(accuracy[r], '')}): fractions and percents may be mixed",
-    )
-    for name, rows in table.infinite.items():
-        if len(rows):
-            found.append(
-                Finding(
-                    "physical",
-                    f"{name} is finite",
-                    "inconsistent",
-                    f"{len(rows)} figures of {name} are infinite or beyond 1e100",
-                    positions=tuple(np.asarray(rows, dtype=np.int64).tolist()),
-                    name=f"{name} infinite",
-                )
-            )
-    for name in (
-        "energy_wh",
-        "energy_j",
-        "energy_kwh",
-        "energy_gpu_j",
-        "energy_j_per_request",
-        "energy_j_per_1k_tok",
-        "energy_j_per_token",
-        "power_w",
-        "throughput_tok_s",
-        "duration_s",
-    ):
-        x = table.column(name)
-        found += _many(
-            name,
-            f"{name} is positive",
-            np.isfinite(x) & (x <= 0),
-            np.isfinite(x),
-            lambda r, n=name: f"{len(r)} figures of {n} are zero or negative",
-        )
-    found = [f for f in found if f.verdict == "inconsistent" or f.name == "score"]
-    found += _power(table, table.column("power_w"), tdp, idle, count, "stated power")
-    if table.has("throughput_tok_s") and "energy_j_per_token" in known:
-        implied = known["energy_j_per_token"].value * table.column("throughput_tok_s")
-        found += _power(table, implied, tdp, idle, count, "power implied by energy per token and throughput")
-    energy = next((e for e in ("energy_gpu_j", "energy_j", "energy_wh", "energy_kwh") if table.has(e)), None)
+    tdp, idle, count = _limits(table)
+    most, floor = np.where(np.isnan(tdp), LARGEST_BOARD_W * count, tdp), np.where(np.isnan(idle), tdp * LEAST_SHARE_OF_TDP, idle)
+    score, right = table.column("accuracy"), "{n} figures are possible"
+    seen = np.isfinite(score)
+    found = judged(
+        "physical", "scores are fractions of 1, or all in percent", seen & ((score < 0) | (score > 1)), seen,
+        lambda r: f"{len(r)} of {seen.sum()} scores lie outside 0 to 1 ({span(score[r], '', 3)}): fractions and percents may be mixed",
+        right, name="score",
+    )  # fmt: skip
+    for name, off in table.infinite.items():
+        reason = f"{off.sum()} figures of {name} are infinite or beyond 1e100"
+        found += judged("physical", f"{name} is finite", off, off, reason, "", name=f"{name} infinite")
+    for name in (n for n in POSITIVE if n in table.printed):
+        off = table.column(name) <= 0
+        found += judged("physical", f"{name} is positive", off, off, f"{off.sum()} figures of {name} are zero or negative", "", name=name)
+    rate, time = table.column("throughput_tok_s"), table.column("duration_s")
+    found += _power(table, table.column("power_w"), "stated power", most, floor, count)
+    if table.has("throughput_tok_s"):
+        implied = values(table, "energy_j_per_token") * rate
+        found += _power(table, implied, "power implied by energy per token and throughput", most, floor, count)
+    energy = table.first("energy_gpu_j", "energy_j", "energy_wh", "energy_kwh")
     if energy and table.has("duration_s"):
-        joules = table.column(energy) * {"energy_wh": 3600.0, "energy_kwh": 3.6e6}.get(energy, 1.0)
-        found += _power(table, joules / table.column("duration_s"), tdp, idle, count, "power implied by energy and time")
+        found += _power(table, table.column(energy) * TO_J[energy] / time, "power implied by energy and time", most, floor, count)
     if table.has("eor", "tweor", "energy_wh"):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            time = table.column("eor") / table.column("tweor")
-            power = table.column("energy_wh") * 3600 / time
-        limit = np.where(np.isnan(tdp), LARGEST_BOARD_W * count, tdp)
+        wh, time = table.column("energy_wh"), table.column("eor") / table.column("tweor")
+        power = wh * 3600 / time
         seen = np.isfinite(power)
-        found += _many(
-            "time behind tweor",
-            "the time that EOR / TWEOR implies is possible",
-            seen & (power > limit * (1 + SENSOR)),
-            seen,
+        found += judged(
+            "physical", "the time that EOR / TWEOR implies is possible", seen & (power > most * (1 + SENSOR)), seen,
             lambda r: (
-                f"EOR / TWEOR implies {_span(time[r], 's')} for {_span(table.column('energy_wh')[r], 'Wh')}, "
-                f"that is {_span(power[r], 'W')}; at the board limit the energy takes at least "
-                f"{_span(table.column('energy_wh')[r] * 3600 / limit[r], 's')}"
+                f"EOR / TWEOR implies {span(time[r], 's', 3)} for {span(wh[r], 'Wh', 3)}, that is {span(power[r], 'W', 3)}; at the board "
+                f"limit the energy takes at least {span(wh[r] * 3600 / most[r], 's', 3)}"
             ),
-        )
+            right, name="time behind tweor",
+        )  # fmt: skip
     return found

@@ -15,105 +15,33 @@ class Quantity:
     noisy: bool = False
 
 
-_ALL = (
-    Quantity("energy_wh", False, True),
-    Quantity("energy_j", False, True),
-    Quantity("energy_kwh", False),
-    Quantity("energy_gpu_j", False, True),
-    Quantity("energy_cpu_j", False, True),
-    Quantity("energy_ram_j", False, True),
-    Quantity("energy_j_per_1k_tok", False, True),
-    Quantity("energy_j_per_token", False, True),
-    Quantity("energy_j_per_request", False, True),
-    Quantity("tokens_per_j", True),
-    Quantity("power_w", None, True),
-    Quantity("throughput_tok_s", True, True),
-    Quantity("duration_s", False, True),
-    Quantity("latency_s", False, True),
-    Quantity("tokens_out"),
-    Quantity("output_tokens"),
-    Quantity("input_tokens"),
-    Quantity("batch_size"),
-    Quantity("requests"),
-    Quantity("num_gpus"),
-    Quantity("tensor_parallel"),
-    Quantity("n_items"),
-    Quantity("n_runs"),
-    Quantity("n_blocks"),
-    Quantity("n_windows"),
-    Quantity("accuracy", True),
-    Quantity("accuracy_retained_pct", True),
-    Quantity("eor", True),
-    Quantity("tweor", True),
-    Quantity("perplexity", False),
-    Quantity("energy_reduction_pct", True),
-    Quantity("energy_change_pct", False),
-    Quantity("ratio_to_baseline", False),
-    Quantity("cost_usd", False),
-    Quantity("price_usd_per_kwh"),
-    Quantity("carbon_kg", False),
-    Quantity("carbon_g_per_kwh"),
-    Quantity("pue"),
-    Quantity("tdp_w"),
-    Quantity("idle_power_w"),
-    Quantity("idle_stated_w"),
-    Quantity("memory_gb", False),
-    Quantity("memory_bandwidth_gb_s", True),
-    Quantity("gpu_utilisation_pct"),
-    Quantity("gpu_utilisation"),
-    Quantity("throughput_std_tok_s"),
-    Quantity("power_std_w"),
-    Quantity("energy_std_j_per_1k_tok"),
-    Quantity("params_b"),
-    Quantity("run"),
-    Quantity("x"),
-    Quantity("q"),
-    Quantity("scale"),
-    Quantity("zero_point"),
-    Quantity("q_min"),
-    Quantity("q_max"),
-)
-QUANTITIES = {q.name: q for q in _ALL}
 ENERGIES = ("energy_wh", "energy_j_per_1k_tok", "energy_j_per_token", "energy_j_per_request", "energy_j")
+PARTS = ("energy_gpu_j", "energy_cpu_j", "energy_ram_j")
 SPREADS = {"throughput_tok_s": "throughput_std_tok_s", "power_w": "power_std_w", "energy_j_per_1k_tok": "energy_std_j_per_1k_tok"}
-KEYS = (
-    "gpu",
-    "architecture",
-    "model",
-    "weights",
-    "quantization",
-    "precision",
-    "task",
-    "options",
-    "engine",
-    "num_gpus",
-    "tensor_parallel",
-    "batch_size",
-    "input_tokens",
-    "output_tokens",
-    "params_b",
-    "power_limit_w",
-    "session",
-    "location",
-    "accounting",
-    "boundary",
-    "basis",
-    "best",
-    "reduction_against",
+_NOISY = (*ENERGIES, *PARTS, "tokens_per_j", "power_w", "throughput_tok_s", "duration_s", "latency_s")
+_MORE = (
+    "tokens_per_j",
+    "throughput_tok_s",
+    "accuracy",
+    "accuracy_retained_pct",
+    "eor",
+    "tweor",
+    "energy_reduction_pct",
+    "memory_bandwidth_gb_s",
 )
-FACTORS = (
-    "gpu",
-    "model",
-    "quantization",
-    "precision",
-    "task",
-    "options",
-    "engine",
-    "num_gpus",
-    "tensor_parallel",
-    "batch_size",
-    "input_tokens",
-    "output_tokens",
-    "params_b",
-    "power_limit_w",
-)
+_LESS = (*ENERGIES, *PARTS, "energy_kwh", "duration_s", "latency_s", "perplexity", "energy_change_pct", "ratio_to_baseline", "cost_usd",
+         "carbon_kg", "memory_gb")  # fmt: skip
+_NEITHER = (
+    "power_w", "tokens_out", "output_tokens", "input_tokens", "batch_size", "requests", "num_gpus", "tensor_parallel", "n_items", "n_runs",
+    "n_blocks", "n_windows", "price_usd_per_kwh", "carbon_g_per_kwh", "pue", "tdp_w", "idle_power_w", "idle_stated_w",
+    "gpu_utilisation_pct", "gpu_utilisation", *SPREADS.values(), "params_b", "run", "x", "q", "scale", "zero_point", "q_min", "q_max",
+)  # fmt: skip
+_BETTER = dict.fromkeys(_MORE, True) | dict.fromkeys(_LESS, False) | dict.fromkeys(_NEITHER)
+QUANTITIES = {name: Quantity(name, better, name in _NOISY) for name, better in _BETTER.items()}
+
+COUNTS = ("batch_size", "input_tokens", "output_tokens", "params_b", "power_limit_w", "num_gpus", "tensor_parallel")
+FACTORS = ("gpu", "model", "quantization", "precision", "task", "options", "engine", "num_gpus", "tensor_parallel", "batch_size",
+           "input_tokens", "output_tokens", "params_b", "power_limit_w")  # fmt: skip
+KEYS = (*FACTORS, "architecture", "weights", "session", "location", "accounting", "boundary", "basis", "best", "reduction_against")
+KNOWN = frozenset((*QUANTITIES, *KEYS))
+BASELINES = ("fp16", "bf16", "fp32", "unspecified_baseline", "baseline")

@@ -1,24 +1,24 @@
-"""One value for two configurations, and two values for one configuration.
+"""One value for two configurations, two values for one, and labels that differ where the figures do not.
 
-Both compare rows of one table, or of all tables of one source stacked, by what their keys say (see `configuration`).
-
-Columns that restate figures of different hardware as if they were one series.
-
-A table that does not name its GPU may repeat, digit for digit, figures that another table of the same source gives for a named one. If
-its rows turn out to come from several GPUs, comparing them down the column compares hardware too.
+All compare rows of one table, or of all tables of one source stacked, by what their keys say. A table that does not name its GPU may
+repeat, digit for digit, figures that another table of the same source gives for a named one: then its rows compare hardware too.
 """
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from eai.claims.findings import Finding, number
+from eai import strategies
+from eai.claims.findings import Finding, check, judged, number
 from eai.claims.quantities import ENERGIES, FACTORS
-from eai.claims.tabular import MOST_COMPARED, Table, both_state, compatible, is_set, significant_digits
+from eai.claims.relations import changes
+from eai.claims.tabular import MOST_COMPARED, Table, _coded, is_set, significant_digits, together
+from eai.errors import UserError
 
 IDENTITY = (*FACTORS[:2], "weights", *(f for f in FACTORS[2:] if f != "params_b"))
 NEIGHBOURHOOD = 0.05
@@ -26,21 +26,34 @@ LEAST_DIGITS = 4
 SESSION_SD = 0.05  # log scale, k = 1: gain of a card's power sensor is 5 % (arXiv 2312.02741); sessions differ by less
 CHANGE_SD = 0.03  # of a ratio of two configurations in one session: gain cancels
 NAMED = 12
+FAR_TOO_MANY = 20 * MOST_COMPARED  # rows among which the distinct ones are not even counted
 
 
-def identity(table: Table) -> pd.DataFrame:
+def identity(table: Table) -> list[str]:
     """The keys that make a configuration; the model's size stands in where no model is named."""
     names = IDENTITY if table.has("model") else (*IDENTITY, "params_b")
-    return table.keys[[k for k in names if k in table.keys]]
+    return [k for k in names if k in table.words]
 
 
-def _distinct(table: Table, column: str) -> np.ndarray:
-    """Positions of the rows that state `column`, one for each configuration and value."""
-    seen = np.flatnonzero(np.isfinite(table.column(column)))
-    frame = identity(table).iloc[seen].assign(_value=table.column(column)[seen])
-    return seen[~frame.duplicated().to_numpy()]
+def _distinct(table: Table, column: str, among: np.ndarray | None = None) -> np.ndarray:
+    """Positions of the rows that state `column`, one for each configuration and value; all of them where there are far too many."""
+    x = table.column(column)
+    seen = np.flatnonzero(np.isfinite(x) if among is None else np.isfinite(x) & among)
+    if len(seen) > FAR_TOO_MANY:
+        return seen
+    codes = together([pd.factorize(x[seen])[0], table.groups(identity(table))[seen]], len(seen))
+    return seen[np.sort(np.unique(codes, return_index=True)[1])]
 
 
+def _digits(table: Table, column: str, at: np.ndarray) -> np.ndarray:
+    """Which of the rows `at` show LEAST_DIGITS or more."""
+    return (
+        significant_digits(table.column(column)[at], np.maximum(table.step(column)[at], 1e-15 * np.abs(table.column(column)[at])))
+        >= LEAST_DIGITS
+    )
+
+
+@check("energies of four digits or more for several configurations", weighs_chance=True)
 def one_value(table: Table, alpha: float) -> list[Finding]:
     """Figures of at least four digits that stand for two different configurations more often than chance would have it.
 
@@ -50,112 +63,65 @@ def one_value(table: Table, alpha: float) -> list[Finding]:
     """
     columns = [c for c in (*ENERGIES, "power_w", "throughput_tok_s", "duration_s") if table.has(c)]
     columns = [c for c in columns if c != "duration_s" or not is_set(table.column(c))]
-    tasks = [t for t in pd.unique(table.key("task")) if t] if table.has("task") else [""]
+    tasks = [t for t in table.words["task"][1] if t] if table.has("task") else [""]
     found = []
     for column in columns:
         for task in tasks:
-            at = _distinct(table, column)
-            at = at[table.key("task")[at] == task]
+            at = _distinct(table, column, None if task == "" else table.is_in("task", (task,)))
             if 2 <= len(at) <= MOST_COMPARED:
-                found += _one_task(table, column, task, at, alpha / len(columns) / len(tasks))
+                found += _ties(table, column, task, at, alpha / len(columns) / len(tasks))
     return found
 
 
-def _one_task(table: Table, column: str, task: str, at: np.ndarray, alpha: float) -> list[Finding]:
+def _ties(table: Table, column: str, task: str, at: np.ndarray, alpha: float) -> list[Finding]:
     """`one_value` among the rows `at` of one task."""
-    x = table.column(column)[at]
-    h = np.maximum(table.step(column)[at], 1e-15 * np.abs(x))
-    keys = identity(table).iloc[at]
-    digits = np.array([significant_digits(a, b) for a, b in zip(x, h, strict=True)])
-    other = ~compatible(keys) & (digits >= LEAST_DIGITS)[:, None] & (digits >= LEAST_DIGITS)[None, :]
+    x, h, fine = table.column(column)[at], table.step(column)[at], _digits(table, column, at)
+    other = ~table.compatible(identity(table), at) & fine[:, None] & fine[None, :]
+    if not other.any():
+        return []
     gap = np.abs(x[:, None] - x[None, :])
     tie = np.triu(other & (gap <= 1e-9 * np.abs(x)[:, None]), 1)
     near = np.triu(other & ~tie & (gap <= NEIGHBOURHOOD * np.abs(x)[:, None]), 1)
-    chance = (near.sum() + 1) * np.median(2 * h / (2 * NEIGHBOURHOOD * np.abs(x)))
-    p = float(stats.poisson.sf(tie.sum() - 1, chance)) if tie.any() else 1.0
-    return _ties(table, f"{column} ({task})" if task else column, keys, at, tie, p, alpha, bool(other.any()))
-
-
-def _ties(
-    table: Table, column: str, keys: pd.DataFrame, at: np.ndarray, tie: np.ndarray, p: float, alpha: float, tested: bool
-) -> list[Finding]:
-    claim = f"one figure of {column} stands for one configuration"
+    chance = (near.sum() + 1) * np.median(np.maximum(h, 1e-15 * np.abs(x)) / (NEIGHBOURHOOD * np.abs(x)))
+    p = float(special.pdtrc(tie.sum() - 1, chance)) if tie.any() else 1.0
+    name = f"{column} ({task})" if task else column
+    claim = f"one figure of {name} stands for one configuration"
     if p >= alpha:
-        return (
-            [
-                Finding(
-                    "one_value",
-                    claim,
-                    "consistent",
-                    f"no more equal figures of {column} than chance gives",
-                    positions=tuple(np.asarray(at, dtype=np.int64).tolist()),
-                    name=column,
-                )
-            ]
-            if tested
-            else []
-        )
-    x = table.column(column.split(" ")[0])[at]
-    pairs = np.argwhere(tie)
+        return [Finding("one_value", claim, "consistent", f"no more equal figures of {name} than chance gives", "", "", at, name)]
+    pairs, found = np.argwhere(tie), []
     values = pd.unique(x[pairs[:, 0]])
-    found = []
     for value in values[:NAMED]:
-        rows = sorted({int(i) for i in pairs[x[pairs[:, 0]] == value].ravel()})
-        apart = [k for k in keys if (both_state(keys[k].iloc[rows]) & ~compatible(keys[[k]].iloc[rows])).any()]
-        who = "; ".join(", ".join(f"{k}={keys[k].iloc[r]}" for k in apart) for r in rows[:3])
-        reason = (
-            f"{number(value, 6)} is printed for {len(rows)} configurations that differ in {', '.join(apart)} "
-            f"({who}); by chance: p = {p:.1g}"
-        )
-        found.append(
-            Finding(
-                "one_value", claim, "inconsistent", reason, number(value, 6), "", tuple(int(at[r]) for r in rows), f"{column}:{value:.6g}"
-            )
-        )
+        rows = at[np.unique(pairs[x[pairs[:, 0]] == value])]
+        apart = [k for k in identity(table) if (table.both_state(k, rows) & ~table.compatible([k], rows)).any()]
+        who = "; ".join(", ".join(f"{k}={table.key(k)[r]}" for k in apart) for r in rows[:3])
+        reason = f"{number(value, 6)} is printed for {len(rows)} configurations that differ in {', '.join(apart)} ({who})"
+        reason += f"; by chance: p = {p:.1g}"
+        found.append(Finding("one_value", claim, "inconsistent", reason, number(value, 6), "", rows, f"{name}:{value:.6g}"))
     if len(values) > NAMED:
-        rows = tuple(sorted({int(at[i]) for i in pairs.ravel()}))
-        found.append(
-            Finding(
-                "one_value",
-                claim,
-                "inconsistent",
-                f"{len(values)} figures of {column} stand for several configurations each; {NAMED} are listed",
-                positions=rows,
-                name=f"{column}:all",
-            )
-        )
+        reason = f"{len(values)} figures of {name} stand for several configurations each; {NAMED} are listed"
+        found.append(Finding("one_value", claim, "inconsistent", reason, "", "", at[np.unique(pairs)], f"{name}:all"))
     return found
 
 
+@check("several rows of one configuration", weighs_chance=True)
 def two_values(table: Table, alpha: float) -> list[Finding]:
     """`_two_values`, where a column that nothing was read from does not explain the difference: then that column is named instead.
 
     A column explains it if the rows agree again once rows that differ in it count as different configurations.
     """
     found = _two_values(table, alpha)
-    if not any(f.verdict == "inconsistent" for f in found):
-        return found
-    for name in table.others:
-        if table.others[name].nunique() < 2:
-            continue
-        split = replace(table, keys=table.keys.assign(options=_joined(table, name)), others=pd.DataFrame())
-        again = _two_values(split, alpha)
-        if not any(f.verdict == "inconsistent" for f in again):
-            rows = tuple(sorted({p for f in found if f.verdict == "inconsistent" for p in f.positions}))
-            levels = ", ".join(list(dict.fromkeys(table.others[name].iloc[list(rows)].astype(str)))[:4])
-            reason = (
-                f"rows of one configuration differ, and so does column '{name}' ({levels}): it may be a "
-                "factor; name it in a mapping under `options`"
-            )
-            return [f for f in found if f.verdict != "inconsistent"] + [
-                Finding("two_values", "one configuration has one value", "untested", reason, "", "", rows, f"factor:{name}")
-            ]
+    wrong = [f for f in found if f.verdict == "inconsistent"]
+    for name, (codes, texts) in table.others.items() if wrong else ():
+        joined = _coded(pd.Series(table.key("options") + f"{name}=" + texts[codes]))
+        split = replace(table, words=table.words | {"options": joined}, others={}, cache={})
+        if not any(f.verdict == "inconsistent" for f in _two_values(split, alpha)):
+            rows = np.unique(np.concatenate([f.positions for f in wrong]))
+            shown = ", ".join(list(dict.fromkeys(texts[codes[rows]]))[:4])
+            reason = f"rows of one configuration differ, and so does column '{name}' ({shown}): it may be a factor; name it in a mapping"
+            reason += " under `options`"
+            claim = "one configuration has one value"
+            return [f for f in found if f not in wrong] + [Finding("two_values", claim, "untested", reason, "", "", rows, f"factor:{name}")]
     return found
-
-
-def _joined(table: Table, name: str) -> pd.Series:
-    """The options of every row with another column among them, as a key."""
-    return (pd.Series(table.key("options")) + f"{name}=" + table.others[name].astype(str).to_numpy()).astype("category")
 
 
 def _two_values(table: Table, alpha: float) -> list[Finding]:
@@ -169,80 +135,41 @@ def _two_values(table: Table, alpha: float) -> list[Finding]:
         at = _distinct(table, column)
         if len(at) > MOST_COMPARED:
             found += _wide(table, column, alpha)
-        if not 2 <= len(at) <= MOST_COMPARED:
-            continue
-        keys = identity(table).iloc[at]
-        same = compatible(keys)
-        for k in ("gpu", "model", "quantization", "task"):
-            if k in keys:
-                same &= both_state(keys[k])
-        accounting = table.keys["accounting"].iloc[at].astype(object).to_numpy() if "accounting" in table.keys else np.full(len(at), "")
-        same &= ~(
-            ((accounting == "net")[:, None] & (accounting == "gross")[None, :])
-            | ((accounting == "gross")[:, None] & (accounting == "net")[None, :])
-        )
-        x = table.column(column)[at]
-        found += _apart(table, column, keys, at, np.triu(same & (x > 0)[:, None] & (x > 0)[None, :], 1), x, SESSION_SD, alpha)
+        elif len(at) >= 2:
+            x, label = table.column(column)[at], table.key("accounting")[at]
+            same = table.compatible(identity(table), at) & (x > 0)[:, None] & (x > 0)[None, :]
+            for k in ("gpu", "model", "quantization", "task"):
+                same &= table.both_state(k, at) if k in table.words else True
+            net, gross = label == "net", label == "gross"
+            same &= ~(net[:, None] & gross[None, :] | gross[:, None] & net[None, :])
+            found += _apart(table, column, at, np.triu(same, 1), x, SESSION_SD, alpha)
     return found
 
 
-def _apart(
-    table: Table, column: str, keys: pd.DataFrame, at: np.ndarray, same: np.ndarray, x: np.ndarray, sd: float, alpha: float
-) -> list[Finding]:
+def _apart(table: Table, column: str, at: np.ndarray, same: np.ndarray, x: np.ndarray, sd: float, alpha: float) -> list[Finding]:
     """Findings for pairs in `same` whose logs differ by more than the limit, joined into one a configuration."""
-    claim = f"one configuration has one {column}"
-    m = int(same.sum())
+    claim, m = f"one configuration has one {column}", int(same.sum())
     if not m:
         return []
-    limit = stats.norm.isf(alpha / m / 2) * np.sqrt(2) * sd
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.abs(np.log(x)[:, None] - np.log(x)[None, :])
-    off = np.argwhere(same & (gap > limit))
+    limit = -special.ndtri(alpha / m / 2) * np.sqrt(2) * sd
+    logs = np.log(x)
+    off = np.argwhere(same & (np.abs(logs[:, None] - logs[None, :]) > limit))
     if not len(off):
-        return [
-            Finding(
-                "two_values",
-                claim,
-                "consistent",
-                f"{m} pairs of rows of one configuration agree within a factor of {np.exp(limit):.2f}",
-                positions=tuple(np.asarray(at, dtype=np.int64).tolist()),
-                name=column,
-            )
-        ]
-    clusters = _clusters(off, len(x))
-    found = []
-    for rows in sorted(clusters, key=lambda r: -np.ptp(np.log(x[sorted(r)])))[:NAMED]:
-        order = sorted(rows, key=lambda r: x[r])
-        low, high = x[order[0]], x[order[-1]]
-        name = ", ".join(
-            f"{k}={v}"
-            for k, v in keys.iloc[order[0]].items()
-            if v != "" and (both_state(keys[k].iloc[order]).all() or k in ("gpu", "model"))
-        )
-        found.append(
-            Finding(
-                "two_values",
-                claim,
-                "inconsistent",
-                f"{name}: {column} is {_listed(x[order])} in different places, {number(high / low, 3)} times as much",
-                number(low),
-                number(high),
-                tuple(int(at[r]) for r in order),
-                f"{column}:{name}",
-            )
-        )
+        reason = f"{m} pairs of rows of one configuration agree within a factor of {np.exp(limit):.2f}"
+        return [Finding("two_values", claim, "consistent", reason, "", "", at, column)]
+    graph = coo_array((np.ones(len(off)), (off[:, 0], off[:, 1])), shape=(len(x), len(x)))
+    label = connected_components(graph, directed=False)[1]
+    clusters, found = [np.flatnonzero(label == c) for c in np.unique(label[off[:, 0]])], []
+    for rows in sorted(clusters, key=lambda r: -np.ptp(logs[r]))[:NAMED]:
+        order = rows[np.argsort(x[rows], kind="stable")]
+        low, high, place = x[order[0]], x[order[-1]], at[order]
+        stated = [k for k in identity(table) if table.key(k)[place[0]] and (table.both_state(k, place).all() or k in ("gpu", "model"))]
+        name = ", ".join(f"{k}={table.key(k)[place[0]]}" for k in stated)
+        reason = f"{name}: {column} is {_listed(x[order])} in different places, {number(high / low, 3)} times as much"
+        found.append(Finding("two_values", claim, "inconsistent", reason, number(low), number(high), place, f"{column}:{name}"))
     if len(clusters) > NAMED:
-        rows = tuple(sorted({int(at[r]) for c in clusters for r in c}))
-        found.append(
-            Finding(
-                "two_values",
-                claim,
-                "inconsistent",
-                f"{len(clusters)} configurations have more than one {column}; the {NAMED} widest are listed",
-                positions=rows,
-                name=f"{column}:all",
-            )
-        )
+        reason = f"{len(clusters)} configurations have more than one {column}; the {NAMED} widest are listed"
+        found.append(Finding("two_values", claim, "inconsistent", reason, "", "", at[np.sort(np.concatenate(clusters))], f"{column}:all"))
     return found
 
 
@@ -252,87 +179,60 @@ def _listed(values: np.ndarray) -> str:
     return " and ".join(shown) if len(shown) <= 4 else f"{shown[0]} to {shown[-1]} ({len(shown)} figures)"
 
 
-def _clusters(pairs: np.ndarray, rows: int) -> list[set[int]]:
-    """The rows joined by `pairs`, directly or through others."""
-    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(rows, rows))
-    _, label = connected_components(graph, directed=False)
-    return [set(map(int, np.flatnonzero(label == c))) for c in np.unique(label[pairs[:, 0]])]
-
-
 def _wide(table: Table, column: str, alpha: float) -> list[Finding]:
     """`two_values` for a table too long to compare pair by pair: rows whose keys are equal, none left out."""
-    group = table.groups(list(identity(table).columns) + (["accounting"] if "accounting" in table.keys else []))
+    group = table.groups(identity(table) + [k for k in ("accounting",) if k in table.words])
     x = table.column(column)
-    frame = pd.DataFrame({"g": group, "y": np.log(np.where(x > 0, x, np.nan))}).dropna().groupby("g")["y"].agg(["min", "max", "size"])
-    frame = frame[frame["size"] > 1]
-    claim = f"one configuration has one {column}"
-    if frame.empty:
+    use = x > 0
+    low, high = np.full(group.max() + 1, np.inf), np.zeros(group.max() + 1)
+    np.minimum.at(low, group[use], x[use])
+    np.maximum.at(high, group[use], x[use])
+    size = np.bincount(group[use], minlength=len(low)).astype(float)
+    claim, several = f"one configuration has one {column}", size > 1
+    if not several.any():
         return []
-    limit = stats.norm.isf(alpha / float((frame["size"] * (frame["size"] - 1) / 2).sum()) / 2) * np.sqrt(2) * SESSION_SD
-    off = frame[frame["max"] - frame["min"] > limit]
-    if off.empty:
-        return [
-            Finding(
-                "two_values",
-                claim,
-                "consistent",
-                f"{len(frame):,} configurations with several rows agree within a factor of {np.exp(limit):.2f}",
-                name=column,
-            )
-        ]
+    limit = -special.ndtri(alpha / (size * (size - 1) / 2).sum() / 2) * np.sqrt(2) * SESSION_SD
+    spread = np.where(several, np.log(high / low), 0)
+    off = spread > limit
+    if not off.any():
+        reason = f"{several.sum():,} configurations with several rows agree within a factor of {np.exp(limit):.2f}"
+        return [Finding("two_values", claim, "consistent", reason, name=column)]
     found = []
-    for g in (off["max"] - off["min"]).nlargest(NAMED).index:
+    for g in np.argsort(-spread, kind="stable")[: min(NAMED, int(off.sum()))]:
         rows = np.flatnonzero(group == g)
-        low, high = np.exp(off.loc[g, "min"]), np.exp(off.loc[g, "max"])
         reason = (
-            f"{len(rows)} rows of one configuration give {column} from {number(low)} to {number(high)}, "
-            f"{number(high / low, 3)} times as much ({len(off):,} such configurations)"
+            f"{len(rows)} rows of one configuration give {column} from {number(low[g])} to {number(high[g])}, "
+            f"{number(high[g] / low[g], 3)} times as much ({off.sum():,} such configurations)"
         )
-        found.append(
-            Finding("two_values", claim, "inconsistent", reason, number(low), number(high), tuple(map(int, rows[:50])), f"{column}:{g}")
-        )
+        found.append(Finding("two_values", claim, "inconsistent", reason, number(low[g]), number(high[g]), rows[:50], f"{column}:{g}"))
     return found
 
 
-def two_changes(table: Table, changes: list[tuple[int, int]], alpha: float) -> list[Finding]:
+@check("one comparison from several places", weighs_chance=True)
+def two_changes(table: Table, alpha: float) -> list[Finding]:
     """One comparison with two outcomes: the change against the same reference strategy, computed in two places.
 
-    `changes` are (row, reference row) of one place each. Sensor gain cancels, so a ratio is given 3 % a session.
+    Sensor gain cancels, so a ratio is given 3 % a session.
     """
-    energy = next((e for e in ENERGIES if table.has(e)), None)
-    if energy is None or len(changes) < 2:
+    energy = table.first(*ENERGIES)
+    pairs = changes(table, energy) if energy and table.has("quantization", "location") else {}
+    if len(pairs) < 2:
         return []
-    i, j = np.array(changes).T
-    ratio = table.column(energy)[i] / table.column(energy)[j]
-    keys = identity(table).iloc[i]
-    same = compatible(keys) & both_state(keys["quantization"]) if "quantization" in keys else compatible(keys)
-    place = table.key("location")[i]
-    same &= place[:, None] != place[None, :]
-    return [
-        _worded(table, f, dict(zip(map(int, i), map(int, j), strict=True)), energy)
-        for f in _apart(table, energy, keys, i, np.triu(same, 1), ratio, CHANGE_SD, alpha)
-    ]
-
-
-def _worded(table: Table, f: Finding, reference: dict[int, int], energy: str) -> Finding:
-    """The finding in percent against the reference, resting on the reference rows too."""
-    rows = tuple(sorted({*f.positions, *(reference[p] for p in f.positions)}))
-    if f.verdict != "inconsistent" or not f.stated:
-        return Finding(
-            "two_changes",
-            f"one comparison has one change of {energy}",
-            f.verdict,
-            f.reason.replace(f"more than one {energy}", f"more than one change of {energy}"),
-            positions=rows,
-            name=f.name,
+    at, x, place = np.array(list(pairs)), table.column(energy), table.key("location")
+    ratio = x[at] / x[[*pairs.values()]]
+    same = table.compatible(identity(table), at) & table.both_state("quantization", at) & (place[at][:, None] != place[at][None, :])
+    claim, found = f"one comparison has one change of {energy}", []
+    for f in _apart(table, energy, at, np.triu(same, 1), ratio, CHANGE_SD, alpha):
+        low, high = (f"{100 * (x[p] / x[pairs[p]] - 1):+.1f} %" for p in map(int, (f.positions[0], f.positions[-1])))
+        each = f.verdict == "inconsistent" and f.stated
+        reason = (
+            f"{f.reason.split(':')[0]}: the change of {energy} is {low} in one place and {high} in another"
+            if each
+            else f.reason.replace(f"more than one {energy}", f"more than one change of {energy}")
         )
-    x = table.column(energy)
-    low, high = (100 * (x[p] / x[reference[p]] - 1) for p in (f.positions[0], f.positions[-1]))
-    name = f.reason.split(":")[0]
-    reason = f"{name}: the change of {energy} is {low:+.1f} % in one place and {high:+.1f} % in another"
-    return Finding(
-        "two_changes", f"one comparison has one change of {energy}", "inconsistent", reason, f"{low:+.1f} %", f"{high:+.1f} %", rows, f.name
-    )
+        rows = np.unique([*f.positions, *(pairs[int(p)] for p in f.positions)])
+        found.append(Finding("two_changes", claim, f.verdict, reason, low if each else "", high if each else "", rows, f.name))
+    return found
 
 
 def restated(table: Table, owner: np.ndarray) -> list[Finding]:
@@ -346,25 +246,76 @@ def restated(table: Table, owner: np.ndarray) -> list[Finding]:
         at = np.flatnonzero(np.isfinite(table.column(column)))
         if not 2 <= len(at) <= MOST_COMPARED:
             continue
-        x, h = table.column(column)[at], table.step(column)[at]
-        digits = np.array([significant_digits(a, b) for a, b in zip(x, h, strict=True)])
-        gpu, names = table.key("gpu")[at], owner[at]
-        equal = compatible(identity(table).iloc[at]) & (np.abs(x[:, None] - x[None, :]) <= 1e-9 * np.abs(x)[:, None])
-        equal &= (digits >= LEAST_DIGITS)[:, None] & (names[:, None] != names[None, :])
+        x, gpu, names = table.column(column)[at], table.key("gpu")[at], owner[at]
+        equal = table.compatible(identity(table), at) & (np.abs(x[:, None] - x[None, :]) <= 1e-9 * np.abs(x)[:, None])
+        equal &= _digits(table, column, at)[:, None] & (names[:, None] != names[None, :])
         for name in pd.unique(names):
-            mine = np.flatnonzero((names == name) & (gpu == ""))
-            origin = {int(i): set(gpu[equal[i]]) - {""} for i in mine}
+            origin = {int(i): set(gpu[equal[i]]) - {""} for i in np.flatnonzero((names == name) & (gpu == ""))}
             sure = {i: g.pop() for i, g in origin.items() if len(g) == 1}
-            if len(set(sure.values())) > 1:
-                found.append(_finding(column, name, sure, x, at, equal, gpu))
+            if len(set(sure.values())) < 2:
+                continue
+            shown = ", ".join(f"{number(x[i], 6)} is {g}'s" for i, g in sure.items())
+            reason = f"{name} names no GPU, but its figures of {column} are those of several: {shown}; its rows compare hardware as well"
+            rows = np.unique([*at[list(sure)], *(at[j] for i in sure for j in np.flatnonzero(equal[i] & (gpu != "")))])
+            claim = f"the rows of {name} are of one GPU"
+            found.append(Finding("restated", claim, "inconsistent", reason, "", shown, rows, f"{name}:{column}"))
     return found
 
 
-def _finding(column: str, name: str, sure: dict[int, str], x: np.ndarray, at: np.ndarray, equal: np.ndarray, gpu: np.ndarray) -> Finding:
-    """The finding, with each restated figure and the GPU it stands for elsewhere."""
-    shown = ", ".join(f"{number(x[i], 6)} is {g}'s" for i, g in sure.items())
-    reason = f"{name} names no GPU, but its figures of {column} are those of several: {shown}; its rows compare hardware as well"
-    rows = {int(at[i]) for i in sure} | {int(at[j]) for i in sure for j in np.flatnonzero(equal[i] & (gpu != ""))}
-    return Finding(
-        "restated", f"the rows of {name} are of one GPU", "inconsistent", reason, "", shown, tuple(sorted(rows)), f"{name}:{column}"
-    )
+KERNEL = 0.015  # relative; repeated windows of one configuration agree as well as this
+LEAST_PAIRS, LEAST_LABELS, MOST_LABELS = 3, 3, 40
+
+
+@check("energy and throughput of two strategies over the same configurations")
+def kernels(table: Table) -> list[Finding]:
+    """Labels of strategies that differ in bits and yet agree in throughput and in energy wherever both ran: one kernel under several names.
+
+    Two labels need three shared configurations, three labels one: whole-run figures are judged as one group too.
+    """
+    energy, speed = table.first(*ENERGIES), table.first("throughput_tok_s", "duration_s")
+    if energy is None or speed is None or not table.has("quantization"):
+        return []
+    e, s, (codes, labels) = table.column(energy), table.column(speed), table.words["quantization"]
+    use = (e > 0) & (s > 0) & ~table.is_in("quantization", ("",))
+    if not 2 <= len(np.unique(codes[use])) <= MOST_LABELS:
+        return []
+    group = pd.factorize(table.groups(table.factors("quantization"))[use])[0]
+    cell, size = group * len(labels) + codes[use], (group.max() + 1, len(labels))
+    count = np.bincount(cell, minlength=size[0] * size[1])
+    logs = [np.log(np.bincount(cell, weights=v[use], minlength=len(count)) / count).reshape(size) for v in (e, s)]
+    alike, compared = [], 0
+    for a, b in combinations(np.unique(codes[use]), 2):
+        gaps = np.maximum(*(np.abs(w[:, a] - w[:, b]) for w in logs))
+        n = int(np.isfinite(gaps).sum())
+        compared += n >= LEAST_PAIRS
+        if n and np.nanmax(gaps) <= KERNEL and _bits(labels[a]) != _bits(labels[b]):
+            alike.append((labels[a], labels[b], n))
+    claim, found = "labels that differ ran different kernels", []
+    for joined in _joined(alike):
+        n = max(n for a, _, n in alike if a in joined)
+        if n >= LEAST_PAIRS or len(joined) >= LEAST_LABELS:
+            names = sorted(joined)
+            reason = (
+                f"{', '.join(names)} agree within {KERNEL:.1%} in {energy} and {speed} in all {n} configuration(s) that they share: "
+                "they ran one kernel, or one of them did not apply"
+            )
+            off = use & table.is_in("quantization", joined)
+            found += judged("kernels", claim, off, off, reason, "", name="+".join(names))
+    return found or judged("kernels", claim, use & ~use, use & bool(compared), "", f"{compared} pairs of labels differ")
+
+
+def _bits(label: str) -> object:
+    """Stored bits of a strategy; the label itself where it is no strategy of ours."""
+    try:
+        return strategies.get(label).weight_bits
+    except UserError:
+        return label
+
+
+def _joined(alike: list[tuple]) -> list[set[str]]:
+    """Labels joined by pairs that agree."""
+    groups: list[set[str]] = []
+    for a, b, _ in alike:
+        near = [g for g in groups if a in g or b in g]
+        groups = [g for g in groups if g not in near] + [set().union({a, b}, *near)]
+    return groups

@@ -1,11 +1,7 @@
-"""How finely figures are printed, and so what range of true values each may stand for.
+"""One table, ready to be checked: keys as coded text, quantities in the units of `quantities`, and how finely each was printed.
 
-Only numbers reach a reader of a data frame, not their text: `0.0170` is 0.017. The decimals and the significant digits of a
-whole column give the step back, because a column is printed in one format.
-
-When two rows speak of the same configuration: names that are equal, not stated, or one a less specific form of the other.
-
-One table, ready to be checked: keys as text, quantities in the units of `quantities`, and how finely each was printed.
+Only numbers reach a reader of a data frame, not their text: `0.0170` is 0.017. The decimals and the significant digits of a whole column
+give the printed step back, because a column is printed in one format. What is costly (steps, logarithms) is computed when a check asks.
 """
 
 import re
@@ -14,18 +10,21 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from eai.claims import quantities
+from eai.claims.quantities import COUNTS, FACTORS, KEYS, KNOWN, QUANTITIES
 from eai.errors import UserError
 from eai.importers import cells, mappings, names
 from eai.importers.reading import FILE
 
 MOST_DECIMALS = 12
 FULL_PRECISION = 15
+SAMPLED = 512
 
 
-def _fewest(values: np.ndarray, most: int) -> int:
-    """The fewest decimals that reproduce every value, at most `most`."""
-    for decimals in range(most):
+def _fewest(values: np.ndarray, most: int, least: int = 0) -> int:
+    """The fewest decimals from `least` on that reproduce every value, at most `most`; a sample says where to begin."""
+    if len(values) > 2 * SAMPLED:
+        least = _fewest(values[:: len(values) // SAMPLED], most, least)
+    for decimals in range(least, most):
         if np.all(np.abs(np.round(values, decimals) - values) <= 1e-12 * np.maximum(np.abs(values), 1e-3)):
             return decimals
     return most
@@ -39,24 +38,28 @@ def half_steps(values: np.ndarray) -> np.ndarray:
     """
     out = np.full(len(values), np.nan)
     known = np.isfinite(values)
-    x = values[known]
+    x = np.where(values[known] == 0, 1.0, np.abs(values[known]))
     if not len(x):
         return out
-    decimals = _fewest(x, MOST_DECIMALS)
-    size = np.floor(np.log10(np.abs(np.where(x == 0, 1.0, x))))
-    digits = 1 + _fewest(x / 10.0**size, FULL_PRECISION - 1)
-    step = np.maximum(10.0**-decimals, np.where(x == 0, 0.0, 10.0 ** (size + 1 - digits)))
+    decimals = _fewest(values[known], MOST_DECIMALS)
+    largest = int(np.floor(np.log10(x.max())))
+    sample = x[:: max(1, len(x) // SAMPLED)]
+    digits = 1 + _fewest(sample / 10.0 ** np.floor(np.log10(sample)), FULL_PRECISION - 1)
+    if decimals < MOST_DECIMALS and digits >= largest + 1 + decimals:  # the last decimal is the coarser everywhere
+        out[known] = 10.0**-decimals / 2
+        return out
+    size = np.floor(np.log10(x))
+    digits = 1 + _fewest(x / 10.0**size, FULL_PRECISION - 1, digits - 1)
+    step = np.maximum(10.0**-decimals, np.where(values[known] == 0, 0.0, 10.0 ** (size + 1 - digits)))
     out[known] = 0.0 if decimals >= MOST_DECIMALS and digits >= FULL_PRECISION - 2 else step / 2
     return out
 
 
-def significant_digits(value: float, half_step: float) -> int:
-    """How many significant digits a figure shows: 42.29 has 4, 0.0170 (printed to 0.0001) has 3."""
-    if not np.isfinite(value) or value == 0:
-        return 0
-    if half_step <= 0:
-        return FULL_PRECISION
-    return max(0, int(np.floor(np.log10(abs(value)) + 1e-12) - np.floor(np.log10(2 * half_step) + 1e-9)) + 1)
+def significant_digits(values: np.ndarray, half: np.ndarray) -> np.ndarray:
+    """How many significant digits figures show: 42.29 has 4, 0.0170 (printed to 0.0001) has 3."""
+    with np.errstate(all="ignore"):
+        shown = np.floor(np.log10(np.abs(values)) + 1e-12) - np.floor(np.log10(2 * half) + 1e-9) + 1
+    return np.where(np.isfinite(values) & (values != 0), np.where(half <= 0, FULL_PRECISION, np.maximum(shown, 0)), 0)
 
 
 _BOUNDARY = re.compile(r"[-_ .]")
@@ -71,31 +74,16 @@ def same_or_less_specific(a: str, b: str) -> bool:
     return bool(short) and long.startswith(short) and bool(_BOUNDARY.match(long[len(short) :]))
 
 
-def _relation(column: pd.Series, test) -> np.ndarray:
-    """A square matrix over the rows of `column`: `test` of each pair of its distinct values."""
-    codes, names = pd.factorize(column.astype(object))
-    table = np.array([[test(str(a), str(b)) for b in names] for a in names])
-    return table[np.ix_(codes, codes)]
-
-
-def compatible(keys: pd.DataFrame) -> np.ndarray:
-    """Which pairs of rows may be the same configuration: no key that both state differs. At most MOST_COMPARED rows."""
-    out = np.ones((len(keys), len(keys)), dtype=bool)
-    for column in keys:
-        numeric = column in ("batch_size", "input_tokens", "output_tokens", "params_b", "power_limit_w", "num_gpus", "tensor_parallel")
-        out &= _relation(keys[column], lambda a, b, n=numeric: not a or not b or a == b or (not n and same_or_less_specific(a, b)))
+def _alike(texts: np.ndarray, is_count: bool) -> np.ndarray:
+    """Which pairs of distinct texts may mean the same: equal, not stated, or (names) one less specific than the other."""
+    stated = texts != ""
+    out = np.eye(len(texts), dtype=bool) | ~stated[:, None] | ~stated[None, :]
+    place = {text: i for i, text in enumerate(texts)}
+    for i, text in enumerate(() if is_count else texts):
+        for match in _BOUNDARY.finditer(text):
+            if match.start() and (j := place.get(text[: match.start()])) is not None:
+                out[i, j] = out[j, i] = True
     return out
-
-
-def differ(keys: pd.DataFrame) -> np.ndarray:
-    """Which pairs of rows are different configurations for certain: a key that both state differs."""
-    return ~compatible(keys)
-
-
-def both_state(column: pd.Series) -> np.ndarray:
-    """Which pairs of rows both state this key."""
-    known = (column.astype(object) != "").to_numpy()
-    return known[:, None] & known[None, :]
 
 
 SET_SPREAD = 0.01
@@ -110,85 +98,122 @@ def is_set(values: np.ndarray) -> bool:
 LARGEST = 1e100  # nothing that is measured; larger figures and infinities count as not stated
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
-    """`keys` (categorical text, "" = not stated), `values` and `half` (printed half-steps), row for row.
+    """`words`: each key's codes and distinct texts ("" = not stated, the last); `printed`: each quantity's figures as they stand and what
+    they are multiplied by; row for row.
 
     `lines` holds each row's line in its file, header on line 1; `others` the columns that mean nothing here and may be factors (text or few
-    values); `infinite` the rows of each quantity that are no finite figure.
+    values); `infinite` the rows of each quantity that are no finite figure; `limits` what is known of boards.
     """
 
     name: str
-    keys: pd.DataFrame
-    values: pd.DataFrame
-    half: pd.DataFrame
-    lines: np.ndarray = field(repr=False)
-    others: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
-    infinite: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    words: dict[str, tuple[np.ndarray, np.ndarray]]
+    printed: dict[str, tuple[np.ndarray, float]]
+    lines: np.ndarray
+    others: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    infinite: dict[str, np.ndarray] = field(default_factory=dict)
+    limits: pd.DataFrame | None = None
+    cache: dict = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.lines)
 
+    def kept(self, key, make):
+        """What `make` computes, once for this table."""
+        if key not in self.cache:
+            self.cache[key] = make()
+        return self.cache[key]
+
+    def _has(self, name: str) -> bool:
+        if name in self.words:
+            codes, texts = self.words[name]
+            return bool((codes != len(texts) - 1).any())
+        return name in self.printed and bool(np.isfinite(self.printed[name][0]).any())
+
     def has(self, *names: str) -> bool:
         """Whether every named quantity or key has at least one value."""
-        return all((n in self.values and self.values[n].notna().any()) or (n in self.keys and (self.keys[n] != "").any()) for n in names)
+        return all(
+            self.kept(("has", n), lambda n=n: self._has(n) or (n in self.printed and np.isfinite(self.printed[n][0]).any())) for n in names
+        )
+
+    def first(self, *names: str) -> str | None:
+        """The first of these that the table has."""
+        return next((n for n in names if self.has(n)), None)
 
     def column(self, name: str) -> np.ndarray:
         """The values of a quantity, NaN where not stated."""
-        return self.values[name].to_numpy() if name in self.values else np.full(len(self), np.nan)
+        if name not in self.printed:
+            return self.kept("nan", lambda: np.full(len(self), np.nan))
+        return self.kept(("column", name), lambda: self.printed[name][0] * self.printed[name][1])
 
     def step(self, name: str) -> np.ndarray:
-        """The printed half-steps of a quantity."""
-        return self.half[name].to_numpy() if name in self.half else np.full(len(self), np.nan)
+        """The printed half-steps of a quantity, column by column of each place: two documents may print the same quantity differently."""
+        if name not in self.printed:
+            return self.column(name)
+        return self.kept(("step", name), lambda: self._steps(*self.printed[name]))
+
+    def _steps(self, raw: np.ndarray, factor: float) -> np.ndarray:
+        if "location" not in self.words or len(self.words["location"][1]) <= 2:
+            return half_steps(raw) * factor
+        codes, out = self.words["location"][0], np.full(len(raw), np.nan)
+        for rows in np.split(np.argsort(codes, kind="stable"), np.flatnonzero(np.diff(np.sort(codes))) + 1):
+            out[rows] = half_steps(raw[rows])
+        return out * factor
 
     def key(self, name: str) -> np.ndarray:
         """The text of a key, "" where not stated."""
-        return self.keys[name].astype(object).to_numpy() if name in self.keys else np.full(len(self), "", dtype=object)
+        if name not in self.words:
+            return self.kept("blank", lambda: np.full(len(self), "", dtype=object))
+        codes, texts = self.words[name]
+        return self.kept(("key", name), lambda: texts[codes])
 
-    def factors(self) -> list[str]:
+    def is_in(self, name: str, wanted) -> np.ndarray:
+        """Which rows have one of the wanted texts; `wanted` may be a test of one text."""
+        if name not in self.words:
+            return np.zeros(len(self), bool)
+        codes, texts = self.words[name]
+        return np.array([wanted(t) if callable(wanted) else t in wanted for t in texts], bool)[codes]
+
+    def factors(self, *without: str) -> list[str]:
         """The key columns that describe a configuration and are stated somewhere in this table."""
-        return [f for f in quantities.FACTORS if f in self.keys and (self.keys[f] != "").any()]
+        return [f for f in FACTORS if f in self.words and f not in without and self.has(f)]
 
     def groups(self, names: list[str]) -> np.ndarray:
         """A number a row that is the same for rows with the same values of `names`."""
-        if not names:
-            return np.zeros(len(self), dtype=np.int64)
-        code = np.zeros(len(self), dtype=np.int64)
-        for n in names:
-            part = self.keys[n].cat.codes.to_numpy().astype(np.int64)
-            code = pd.factorize(code * (part.max() + 2) + part)[0].astype(np.int64)
-        return code
+        return self.kept(("groups", *names), lambda: together([self.words[n][0] for n in names], len(self)))
 
-    def take(self, mask: np.ndarray) -> "Table":
-        """The rows where `mask` is true."""
-        part = np.asarray(mask)
-        return Table(
-            self.name,
-            self.keys[part].reset_index(drop=True),
-            self.values[part].reset_index(drop=True),
-            self.half[part].reset_index(drop=True),
-            self.lines[part],
-            self.others[part].reset_index(drop=True) if len(self.others.columns) else pd.DataFrame(),
-        )
+    def compatible(self, names: list[str], at: np.ndarray) -> np.ndarray:
+        """Which pairs of the rows `at` may be the same configuration: no key that both state differs. At most MOST_COMPARED rows."""
+        out = np.ones((len(at), len(at)), dtype=bool)
+        for name in (n for n in names if n in self.words):
+            codes, local = np.unique(self.words[name][0][at], return_inverse=True)
+            out &= _alike(self.words[name][1][codes], name in COUNTS)[np.ix_(local, local)]
+        return out
+
+    def both_state(self, name: str, at: np.ndarray) -> np.ndarray:
+        """Which pairs of the rows `at` both state this key."""
+        known = self.key(name)[at] != ""
+        return known[:, None] & known[None, :]
 
 
-def _text(column: pd.Series) -> pd.Series:
-    """Key texts as a categorical: numbers without a trailing .0, missing as the empty text."""
-    codes, uniques = pd.factorize(column, use_na_sentinel=True)
-    words = [f"{u:g}" if isinstance(u, (float, np.floating)) else str(u).strip() for u in uniques]
-    known = np.array([*words, ""], dtype=object)
-    return pd.Series(pd.Categorical(known[codes]), index=column.index)
-
-
-def _steps(values: np.ndarray, location: np.ndarray | None) -> np.ndarray:
-    """Printed half-steps, column by column of each source: two documents may print the same quantity differently."""
-    if location is None:
-        return half_steps(values)
-    out = np.full(len(values), np.nan)
-    for code in np.unique(location):
-        rows = location == code
-        out[rows] = half_steps(values[rows])
+def together(codes: list[np.ndarray], rows: int) -> np.ndarray:
+    """One code a row for several columns of codes together."""
+    out = np.zeros(rows, dtype=np.int64)
+    for part in codes:
+        out = pd.factorize(out * (int(part.max(initial=0)) + 1) + part)[0].astype(np.int64)
     return out
+
+
+def _coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """A column as codes and distinct texts: numbers without a trailing .0, missing as the empty text, which stands last."""
+    codes, uniques = pd.factorize(column, use_na_sentinel=True)
+    texts = [f"{u:g}" if isinstance(u, float | np.floating) else str(u).strip() for u in uniques]
+    if "" in texts or len(set(texts)) < len(texts):
+        place = {t: i for i, t in enumerate(dict.fromkeys(t for t in texts if t))}
+        codes = np.array([*(place.get(t, len(place)) for t in texts), len(place)])[codes]
+        return codes, np.array([*place, ""], dtype=object)
+    return np.where(codes < 0, len(texts), codes), np.array([*texts, ""], dtype=object)
 
 
 def mapped(frame: pd.DataFrame, columns: dict[str, object], units: dict[str, str] | None = None) -> pd.DataFrame:
@@ -196,12 +221,11 @@ def mapped(frame: pd.DataFrame, columns: dict[str, object], units: dict[str, str
 
     Raises UserError for a name that is none of ours and for columns that are not there.
     """
-    known = {*quantities.QUANTITIES, *quantities.KEYS}
     found, taken = {}, set()
     for ours, theirs in columns.items():
-        if ours not in known:
-            turned = " (our name stands left, theirs right)" if str(theirs) in known else ""
-            raise UserError(f"the mapping names '{ours}'{turned}", f"a known name{mappings.nearest(ours, known)}", "correct the mapping")
+        if ours not in KNOWN:
+            turned = " (our name stands left, theirs right)" if str(theirs) in KNOWN else ""
+            raise UserError(f"the mapping names '{ours}'{turned}", f"a known name{mappings.nearest(ours, KNOWN)}", "correct the mapping")
         series = mappings.evaluate(theirs, frame)
         kind, multiple = names.unit_of(ours)
         unit = str((units or {}).get(ours, ""))
@@ -219,78 +243,61 @@ def _meant(frame: pd.DataFrame) -> dict[str, tuple[str, float]]:
     """Each quantity's column and factor. Raises UserError where two columns mean one quantity: a plain name beats a synonym."""
     found: dict[str, tuple[int, str, float]] = {}
     for column in map(str, frame.columns):
-        if names.ambiguous(column):
-            continue
-        base, factor = names.our_column(column)
-        if base not in quantities.QUANTITIES:
+        base, factor = ("", 1.0) if names.ambiguous(column) else names.our_column(column)
+        if base not in QUANTITIES:
             continue
         rank = 2 if factor != 1 else int(re.sub(r"[^a-z0-9.]+", "_", column.lower()).strip("_") != base)
         if base in found and found[base][0] == rank < 2:
-            raise UserError(
-                f"columns '{found[base][1]}' and '{column}' both mean {base}", "one column a quantity", f"say in a mapping which is {base}"
-            )
+            both = f"columns '{found[base][1]}' and '{column}' both mean {base}"
+            raise UserError(both, "one column a quantity", f"say in a mapping which is {base}")
         if base not in found or rank < found[base][0] or pd.isna(frame[found[base][1]]).all():
             found[base] = (rank, column, factor)
     return {base: (column, factor) for base, (_, column, factor) in found.items()}
 
 
-def build(frame: pd.DataFrame, name: str, lines: np.ndarray | None = None) -> Table:
+def build(frame: pd.DataFrame, name: str, lines: np.ndarray | None = None, limits: pd.DataFrame | None = None) -> Table:
     """The table behind a data frame, its columns recognised by their headers; `lines` are the rows' lines in their file.
 
     Raises UserError if two columns mean the same quantity, or no quantity is recognised.
     """
     frame = frame.reset_index(drop=True)
-    keys, values, half, infinite = {}, {}, {}, {}
-    location = pd.factorize(frame["location"])[0] if "location" in frame and frame["location"].nunique() > 1 else None
+    words, printed, infinite = {}, {}, {}
     for column in frame.columns:
         target = "" if names.ambiguous(str(column)) else names.our_column(str(column))[0]
-        if target in quantities.KEYS and (target not in keys or target == column):
-            keys[target] = _text(frame[column])
+        if target in KEYS and (target not in words or target == column):
+            words[target] = _coded(frame[column])
     for base, (column, factor) in _meant(frame).items():
         raw = cells.floats(frame[column])
-        infinite[base] = np.flatnonzero(np.abs(raw) >= LARGEST)
-        raw[~(np.abs(raw) < LARGEST)] = np.nan
-        values[base] = raw * factor
-        half[base] = _steps(raw, location) * factor
-    if not values:
+        infinite[base] = np.abs(raw) >= LARGEST
+        raw[infinite[base]] = np.nan
+        shown = raw[np.isfinite(raw)] * factor if base == "accuracy" else raw[:0]
+        if len(shown) and (shown > 1.0).all():  # every score is above 1: in percent; a mixed column is left for a check
+            factor /= 100
+        printed[base] = (raw, factor)
+    if not printed:
         raise UserError(
             f"no column of {name} is a quantity that the checks know ({', '.join(str(c)[:30] for c in frame.columns[:8])})",
             "columns such as energy_wh, power_w, throughput_tok_s, accuracy, eor",
             "name them in a mapping file: energy_j: their column",
         )
-    _fractions(values, half)
-    index = range(len(frame))
     numbers = np.arange(len(frame)) + 2 if lines is None else lines
-    others = {str(c): _text(frame[c]) for c in frame.columns if _is_other(str(c), frame[c])}
-    return Table(
-        name, pd.DataFrame(keys, index=index), pd.DataFrame(values, index=index), pd.DataFrame(half, index=index), numbers,
-        pd.DataFrame(others, index=index), infinite,
-    )  # fmt: skip
+    others = {str(c): _coded(frame[c].astype(str)) for c in frame.columns if _is_other(str(c), frame[c])}
+    return Table(name, words, printed, numbers, others, infinite, limits)
 
 
 def _is_other(name: str, column: pd.Series) -> bool:
     """Whether a column means nothing here and has so few values that it may be a factor."""
     target = "" if names.ambiguous(name) else names.our_column(name)[0]
-    if target in quantities.KEYS or target in quantities.QUANTITIES or name.startswith(FILE) or name in ("source", "_table"):
+    if target in KNOWN or name.startswith(FILE) or name in ("source", "_table"):
         return False
     return 2 <= column.iloc[:MOST_COMPARED].astype(str).nunique() <= max(2, min(50, len(column) // 2))
 
 
-def _fractions(values: dict[str, np.ndarray], half: dict[str, np.ndarray]) -> None:
-    """An `accuracy` column whose every value is above 1 is in percent: brought to a fraction (a mixed one is left for a check)."""
-    if "accuracy" in values:
-        x = values["accuracy"]
-        known = x[np.isfinite(x)]
-        if len(known) and (known > 1.0).all():
-            values["accuracy"], half["accuracy"] = x / 100, half["accuracy"] / 100
-
-
 def stack(tables: list[Table], name: str) -> tuple[Table, np.ndarray]:
     """Several tables as one (keys and quantities that a table lacks are not stated), and each row's table name."""
-    keys = pd.concat([t.keys.astype(object) for t in tables], ignore_index=True).fillna("").astype("category")
-    for column in keys:
-        keys[column] = keys[column].astype("category")
-    values = pd.concat([t.values for t in tables], ignore_index=True)
-    half = pd.concat([t.half for t in tables], ignore_index=True)
+    keys, quantities = (dict.fromkeys(n for t in tables for n in getattr(t, part)) for part in ("words", "printed"))
+    words = {k: _coded(pd.Series(np.concatenate([t.key(k) for t in tables]))) for k in keys}
+    printed = {q: (np.concatenate([t.column(q) for t in tables]), 1.0) for q in quantities}
+    steps = {("step", q): np.concatenate([t.step(q) for t in tables]) for q in quantities}
     owner = np.repeat([t.name for t in tables], [len(t) for t in tables])
-    return Table(name, keys, values, half, np.concatenate([t.lines for t in tables])), owner
+    return Table(name, words, printed, np.concatenate([t.lines for t in tables]), cache=steps), owner

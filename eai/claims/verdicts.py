@@ -1,20 +1,21 @@
 """A verdict on every claim and every table: computed from the tables, never written down.
 
-The order of authority: our own measurements where they cover the claim (reproduced, contradicted); else the source's own tables
-(consistent, inconsistent); else other statements of the same source about the same thing (inconsistent if they exclude each other);
-else untested.
+The order of authority: our own measurements where they cover the claim (reproduced, contradicted); else the source's own tables where
+they refute it (inconsistent), or its other statements about the same thing (inconsistent if they exclude each other); else what
+independent sources measured (reproduced, contradicted, mixed); else the source's own tables (consistent); else not decided or untested.
 """
 
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from eai import paths, tables
-from eai.claims import checks, evaluate, measured
+from eai.claims import checks, evaluate, evidence, measured
 from eai.claims.evaluate import Outcome, stated
 from eai.claims.findings import parse_rows, to_frame
 from eai.errors import UserError
@@ -135,6 +136,13 @@ def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, 
     return changed
 
 
+def _weighed(own: Outcome, other: Outcome | None) -> Outcome:
+    """What other sources measured beside what the claim's own source says: a claim that its own figures refute stays refuted."""
+    if other is None or own.verdict == "inconsistent" or (other.verdict == "not decided" and own.verdict != "untested"):
+        return own
+    return replace(other, reason=f"{other.reason}. Its own source: {own.verdict}")
+
+
 def claim_verdicts(
     published: dict[str, pd.DataFrame], findings: pd.DataFrame, measured_tables: dict[str, pd.DataFrame] | pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -159,11 +167,11 @@ def claim_verdicts(
         where = claim["where"] if isinstance(claim["where"], str) else ""
         outcomes[claim["id"]] = KINDS[claim["kind"]](claim, evaluate.select(tables, names, where))
     outcomes = _conflicts(claims, outcomes)
-    rows = []
+    sources, rows = _sources(published), []
     for line, (_, claim) in enumerate(claims.iterrows(), start=2):
         published_outcome = outcomes[claim["id"]]
-        own = measured.judge(claim, measured_tables)
-        outcome = own or published_outcome
+        own, other = measured.judge(claim, measured_tables), evidence.judge(claim, tables, sources)
+        outcome = own or _weighed(published_outcome, other)
         rows.append(
             {
                 "id": claim["id"],
@@ -176,6 +184,8 @@ def claim_verdicts(
                 "rows": outcome.where() or f"claims:{line}",
                 "check": claim["kind"],
                 "published_verdict": published_outcome.verdict,
+                "evidence_verdict": other.verdict if other else "",
+                "evidence": other.reason if other else "",
             }
         )
     return to_frame(rows)
