@@ -219,7 +219,7 @@ def test_retained_scores(result):
 
 def test_true_claims_are_found_true(result):
     for identity in ("A-batch-64", "A-nf4-small", "A-power-not-energy", "S-deepseek-int8-eor", "S-five-tasks", "A-utilisation"):
-        assert of(result, identity)["verdict"] == "consistent", identity
+        assert of(result, identity)["published_verdict"] == "consistent", identity
 
 
 # --- verdicts follow the cells

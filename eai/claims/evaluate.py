@@ -23,7 +23,7 @@ from eai.claims.chance import CELL_SD, z_of
 from eai.claims.findings import lines, number, span
 from eai.claims.quantities import FACTORS, QUANTITIES, SPREADS
 from eai.claims.relations import Relation, follow, known
-from eai.claims.tabular import Table, build
+from eai.claims.tabular import Table, build, together
 from eai.errors import UserError
 
 _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=|<|>|=)\s*(.*?)\s*")
@@ -152,18 +152,17 @@ def pairs(frame: pd.DataFrame, factor: str, level: str, reference: str, quantity
     """
     if quantity not in frame or factor not in frame:
         return []
-    text = {c: frame[c].to_numpy(dtype=object) for c in (*FACTORS, "_table", "session", "location")}
-    stated = frame[quantity].notna().to_numpy()
-    pool = np.flatnonzero((text[factor] == reference) & stated)
-    short = [f for f in FACTORS if f not in (factor, "params_b", *LENGTHS)]
-    found = []
-    for i in np.flatnonzero((text[factor] == level) & stated):
-        near = pool[np.logical_and.reduce([text[f][pool] == text[f][i] for f in short])]
-        exact = np.logical_and.reduce([text[f][near] == text[f][i] for f in LENGTHS if f != factor])
-        table = text["_table"][near] == text["_table"][i]
+    text = {c: pd.factorize(frame[c])[0] for c in (*FACTORS, "_table", "session", "location") if c != factor}
+    same = together([text[f] for f in FACTORS if f not in (factor, "params_b", *LENGTHS)], len(frame))
+    exact = together([text[f] for f in LENGTHS if f != factor], len(frame))
+    no_session, level_of, stated = (frame["session"] == "").to_numpy(), frame[factor].to_numpy(object), frame[quantity].notna().to_numpy()
+    pool, found = np.flatnonzero((level_of == reference) & stated), []
+    for i in np.flatnonzero((level_of == level) & stated):
+        near = pool[same[pool] == same[i]]
+        alike, table = exact[near] == exact[i], text["_table"][near] == text["_table"][i]
         session = table & (text["session"][near] == text["session"][i])
         place = session & (text["location"][near] == text["location"][i])
-        for rank in (place & exact, session & (text["session"][i] != ""), table & exact, exact):
+        for rank in (place & alike, session & (not no_session[i]), table & alike, alike):
             if rank.any():
                 found.append((int(frame.index[i]), int(frame.index[near[rank][0]])))
                 break

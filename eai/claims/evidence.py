@@ -9,6 +9,7 @@ A source agrees or contradicts where nine in ten of its decided cases do; the cl
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,13 @@ from eai.claims import evaluate, measured
 from eai.claims.chance import CELL_SD
 from eai.claims.evaluate import LENGTHS, Outcome, bounds, rows_of, stated
 from eai.claims.findings import span
-from eai.claims.quantities import FACTORS, QUANTITIES, SPREADS
+from eai.claims.quantities import ENERGIES, FACTORS, QUANTITIES, SPREADS
 from eai.claims.repeated import SESSION_SD
 from eai.errors import UserError
 
 KINDS = ("change", "range", "ranking", "exists", "scaling")
 SCOPE = ("gpu", "model", "quantization", "task", "params_b", "batch_size", "input_tokens", "output_tokens")
+NOT_MEASURED = ("estimated", "predicted", "simulated")
 MOST = 0.9  # of the decided cases
 HALF_PRECISION = ("fp16", "bf16")
 FULL = ("unspecified_baseline", "unspecified_fp16_mixed", "fp16_mixed", "fp32", *HALF_PRECISION)
@@ -42,34 +44,38 @@ class Cases:
     rows: pd.DataFrame
 
 
-def judge(claim: pd.Series, tables: dict[str, pd.DataFrame], sources: dict[str, list[str]]) -> Outcome | None:
-    """What the sources other than the claim's own say of it; None where none of them has a comparable case.
+def gathered(tables: dict[str, pd.DataFrame], sources: dict[str, list[str]]) -> dict[str, pd.DataFrame]:
+    """The measured rows of each source, models by their catalog slug. `tables` are prepared (`evaluate.prepared`)."""
+    found = {}
+    for source, names in sources.items():
+        parts = [tables[n].dropna(axis=1, how="all") for n in names if n in tables]
+        frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        if {"gpu", "model", "quantization"} <= set(frame):
+            frame = frame.assign(model=frame["model"].map({m: _slug(m) for m in frame["model"].unique()}))
+            found[source] = frame[~frame["basis"].isin(NOT_MEASURED)] if "basis" in frame else frame
+    return found
 
-    `tables` are prepared (`evaluate.prepared`); `sources` names those of each source.
-    """
+
+def judge(claim: pd.Series, sources: dict[str, pd.DataFrame]) -> Outcome | None:
+    """What the sources (`gathered`) other than the claim's own say of it; None where none of them has a comparable case."""
     if claim["kind"] not in KINDS or pd.isna(claim["factor"]) or claim["factor"] not in FACTORS:
         return None
     found = []
-    for source, names in sources.items():
-        parts = [tables[n] for n in names if n in tables] if source != claim["source"] else []
-        frame = _in_scope(pd.concat(parts, ignore_index=True), claim) if parts else pd.DataFrame()
-        cases = _cases(claim, frame, source) if len(frame) else None
+    for source, frame in sources.items():
+        cases = _cases(claim, frame, source) if source != claim["source"] else None
         found += [cases] if cases is not None and len(cases.figures) else []
     return _together(claim, found) if found else None
 
 
 def _in_scope(frame: pd.DataFrame, claim: pd.Series) -> pd.DataFrame:
-    """The measured rows that the claim's conditions are about, the levels of its factor by the claim's own names."""
-    frame = frame.assign(model=frame["model"].map({m: _slug(m) for m in frame["model"].unique()}))
-    if "basis" in frame:
-        frame = frame[~frame["basis"].isin(("estimated", "predicted", "simulated"))]
+    """The rows that the claim's conditions are about, the levels of its factor by the claim's own names."""
     own = measured.in_scope(frame, claim, SCOPE)
     factor = claim["factor"]
     if factor not in own or claim["kind"] not in ("change", "range", "ranking"):
         return own
     is_low = str(claim["level"]) not in FULL
     named = {v: next((n for n in _levels(claim) if _covers(n, v, is_low)), v) for v in own[factor].unique()}
-    return own.assign(**{factor: own[factor].map(named)})
+    return own.assign(**{factor: own[factor].map(named), f"_{factor}": own[factor]})
 
 
 def _levels(claim: pd.Series) -> list[str]:
@@ -81,6 +87,7 @@ def _covers(claimed: str, own: str, is_low: bool) -> bool:
     return own != "" and (measured.is_named(claimed, own) or (claimed == "unspecified_baseline" and is_low and own in HALF_PRECISION))
 
 
+@cache
 def _slug(name: str) -> str:
     try:
         return catalog.resolve("model", name)[0] if name else ""
@@ -91,8 +98,11 @@ def _slug(name: str) -> str:
 def _cases(claim: pd.Series, frame: pd.DataFrame, source: str) -> Cases | None:
     """Every case of the claim in one source's rows."""
     quantity = str(claim["quantity"]).split(";")[0]
+    if quantity in ENERGIES and quantity not in frame and claim["factor"] not in ("task", "model"):
+        quantity = "energy_j_per_1k_tok"  # the same answers: energies of a task and of a token change alike
     if quantity not in QUANTITIES or quantity not in frame or not QUANTITIES[quantity].noisy:
         return None
+    frame = _in_scope(frame, claim)
     if claim["kind"] in ("change", "range"):
         found = evaluate.pairs(frame, claim["factor"], str(claim["level"]), str(claim["reference"]), quantity)
         return _changes(found, frame, quantity, claim["factor"], source)
@@ -128,6 +138,8 @@ def _duels(claim: pd.Series, frame: pd.DataFrame, quantity: str, source: str) ->
     sign, factor = (-1 if QUANTITIES[quantity].higher_is_better else 1), claim["factor"]
     use = frame[(frame[quantity] > 0) & (frame[factor] != "")]
     mine, found = use[factor].isin(str(claim["level"]).split("|")), []
+    if mine.all() or not mine.any():
+        return None
     others = [f for f in FACTORS if f not in (factor, "params_b") and not (f in LENGTHS and factor == "quantization")]
     for _, group in use.groupby([*others, "_table"], sort=False):
         own, rivals = (sign * group.loc[mine[group.index] == side, quantity] for side in (True, False))
@@ -204,6 +216,6 @@ def _about(rows: pd.DataFrame) -> str:
     """`a100_pcie_80gb, 19 models, fp16 and nf4`: what the rows of a source are about."""
     parts = []
     for name, word in (("gpu", "cards"), ("model", "models"), ("quantization", "strategies")):
-        values = [v for v in dict.fromkeys(rows[name]) if v]
+        values = [v for v in dict.fromkeys(rows.get(f"_{name}", rows[name])) if v]
         parts += [" and ".join(values) if len(values) <= MOST_NAMED - 1 else f"{len(values)} {word}"] if values else []
     return ", ".join(parts)

@@ -12,6 +12,8 @@ otherwise the measurement cannot tell. A ranking is reproduced if the claimed le
 contradicted if one rival is shown to beat it, with intervals widened for the number of rivals (Bonferroni).
 """
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -106,7 +108,8 @@ def in_scope(use: pd.DataFrame, claim: pd.Series, about: tuple[str, ...] = SCOPE
             continue
         if name in ("gpu", "model", "quantization"):
             wanted = [t.strip() for t in condition.split("=", 1)[1].split("|")]
-            use = use[[any(w and is_named(w, str(v)) for w in wanted) for v in use[name].astype(str)]]
+            fits = {v: any(w and is_named(w, str(v)) for w in wanted) for v in use[name].unique()}
+            use = use[use[name].map(fits).astype(bool)]
         elif name == "params_b":
             use = use[meets(use.assign(params_b=use["model"].map(_params_b)), condition)]
         elif name == "accounting":
@@ -121,6 +124,7 @@ def is_named(claimed: str, own: str) -> bool:
     return own in STRATEGIES.get(claimed, ()) or same_or_less_specific(claimed, own)
 
 
+@cache
 def _params_b(model: str) -> float:
     """Billions of parameters of a catalog model, NaN for another."""
     try:

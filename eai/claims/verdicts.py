@@ -167,10 +167,10 @@ def claim_verdicts(
         where = claim["where"] if isinstance(claim["where"], str) else ""
         outcomes[claim["id"]] = KINDS[claim["kind"]](claim, evaluate.select(tables, names, where))
     outcomes = _conflicts(claims, outcomes)
-    sources, rows = _sources(published), []
+    others, rows = evidence.gathered(tables, _sources(published)), []
     for line, (_, claim) in enumerate(claims.iterrows(), start=2):
         published_outcome = outcomes[claim["id"]]
-        own, other = measured.judge(claim, measured_tables), evidence.judge(claim, tables, sources)
+        own, other = measured.judge(claim, measured_tables), evidence.judge(claim, others)
         outcome = own or _weighed(published_outcome, other)
         rows.append(
             {
