@@ -1,6 +1,6 @@
 """What goes wrong on purpose, and what became of it: kills, signals, damaged stores, bad inputs, hostile servers; prints one JSON line.
 
-    python benchmarks/faults.py [--quick] [--part kills signals disk corruptions inputs servers]
+    python benchmarks/faults.py [--quick] [--seed N] [--part kills signals disk corruptions inputs servers]
 
 Each case ends in one of these, and only the first two are right:
 
@@ -10,7 +10,7 @@ Each case ends in one of these, and only the first two are right:
     silent      a wrong number, or a right one lost or doubled, without a word
     endless     not over within the time that is stated beforehand
 
-The sweep as a whole is killed by `chaos.py`; here it is the store's writer. Seeded: the same cases each time.
+The sweep as a whole is killed by `chaos.py`; here it is the store's writer. A seed gives the same cases each time.
 """
 
 import argparse
@@ -298,6 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a fifth of the cases that are drawn")
     parser.add_argument("--part", nargs="+", choices=("kills", "signals", "disk", "corruptions", "inputs", "servers"))
+    parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--write", help=argparse.SUPPRESS)
     parser.add_argument("--full", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -309,7 +310,7 @@ def main() -> None:
             return write(arguments.write, 10_000)
         except OSError as error:
             sys.exit(f"the disk is full ({errno.errorcode[error.errno]})")
-    n, rng = (1, random.Random(7)) if arguments.quick else (5, random.Random(7))
+    n, rng = 1 if arguments.quick else 5, random.Random(arguments.seed)
     work = {
         "kills": lambda: killed([signal.SIGKILL] * 5 * n, rng),
         "signals": lambda: killed([signal.SIGTERM, signal.SIGINT, signal.SIGHUP] * n, rng),

@@ -11,11 +11,12 @@ from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-if "EAI_DATA" not in os.environ:  # what a person keeps in data/runs changes no test, and no test changes it
+_WORKER = "PYTEST_XDIST_WORKER" in os.environ  # beside others that inherited their parent's folders
+if _WORKER or "EAI_DATA" not in os.environ:  # what a person keeps in data/runs changes no test, and no test changes it
     os.environ["EAI_DATA"] = tempfile.mkdtemp(prefix="eai-data-")
     atexit.register(shutil.rmtree, os.environ["EAI_DATA"], ignore_errors=True)
 # Tests look at no joules: they need not wait for a measurement that runs on this machine, and must not hold one up.
-if "EAI_LOCKS" not in os.environ:
+if _WORKER or "EAI_LOCKS" not in os.environ:
     os.environ["EAI_LOCKS"] = tempfile.mkdtemp(prefix="eai-locks-")
     atexit.register(shutil.rmtree, os.environ["EAI_LOCKS"], ignore_errors=True)
 
