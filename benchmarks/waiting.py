@@ -47,28 +47,25 @@ windows, energies = (pd.read_pickle(f"{{sys.argv[1]}}/{{n}}.pkl") for n in ("win
 assert len(made(windows, energies)) >= 7_500
 """
 LOADING = "import sys, pandas as pd, scipy.stats; w, e = (pd.read_pickle(f'{sys.argv[1]}/{n}.pkl') for n in ('windows', 'energies'))\n"
-BARE_GROUPS = (
-    LOADING + "import numpy as np; e.assign(x=np.log(e['energy_j'])).groupby('configuration_id')['x'].agg(['mean', 'std', 'size'])"
+BARE_GROUPS = LOADING + (
+    "import numpy as np\ne.assign(x=np.log(e['energy_j'])).groupby('configuration_id')['x'].agg(['mean', 'std', 'size'])"
 )
 DUCK = """import sys, duckdb
 duckdb.execute("set threads to 1")
-print(duckdb.execute(f"select sum(p * dt) from (select power_w p, t_s - lag(t_s) over (order by t_s) dt from read_csv('{sys.argv[1]}'))").fetchall())
+steps = f"select power_w p, t_s - lag(t_s) over (order by t_s) dt from read_csv('{sys.argv[1]}')"
+print(duckdb.execute(f"select sum(p * dt) from ({steps})").fetchall())
 """
 
 
 def spent(code: str, *arguments: str) -> dict:
-    """CPU seconds and peak MiB of a program; a program that ends with more than 1 is an error."""
-    before = os.times()
-    command = ["/usr/bin/env", sys.executable, "-W", "ignore", "-c", "PEAK = 1\n" + code, *arguments]
-    timed = f"{sys.executable} -c 'import resource, subprocess, sys; r = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL);"
-    timed += " print(r.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)'"
-    done = subprocess.run(["sh", "-c", f'{timed} "$@"', "sh", *command], capture_output=True, text=True, check=True)
-    code_found, peak = map(int, done.stdout.split())
-    if code_found > 1:
-        raise RuntimeError(f"{arguments}: exit {code_found}: {done.stderr[-500:]}")
-    after = os.times()
-    used_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return {"cpu_s": round(used_s, 2), "peak_mib": peak // 1024}
+    """CPU seconds and peak MiB of a program and its children; one that ends with more than 1 is an error."""
+    process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    said = process.stderr.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode not in (0, 1):
+        raise RuntimeError(f"{arguments}: exit {process.returncode}: {said[-500:].decode()}")
+    return {"cpu_s": round(used.ru_utime + used.ru_stime, 2), "peak_mib": used.ru_maxrss // 1024}
 
 
 def less(found: dict, start: dict) -> float:
@@ -108,13 +105,18 @@ def groups(place: Path, configurations: int, blocks: int = 10) -> None:
 
 
 def table(path: Path, rows: int) -> None:
-    """A table of clean runs: power is energy over time, and so on."""
+    """A table of clean runs: power is energy over time, and so on; its columns are also those of CodeCarbon 3."""
     rng = np.random.default_rng(0)
     tokens, seconds = rng.integers(1_000, 9_000, rows), np.round(rng.uniform(5, 60, rows), 3)
     joules = np.round(seconds * rng.uniform(100, 300, rows), 2)
-    names = {"gpu": rng.choice(["A100", "H100", "L40S"], rows), "model": rng.choice([f"m{i}" for i in range(20)], rows)}
-    names |= {"quantization": rng.choice(["fp16", "int8", "nf4"], rows), "batch_size": rng.choice([1, 4, 16], rows)}
-    pd.DataFrame(names | {"tokens_out": tokens, "duration_s": seconds, "energy_j": joules}).to_csv(path, index=False)
+    names = {
+        "gpu_model": rng.choice(["NVIDIA A100-SXM4-80GB", "NVIDIA L40S"], rows),
+        "model": rng.choice([f"m{i}" for i in range(20)], rows),
+    }
+    names |= {"quantization": rng.choice(["fp16", "int8_default", "nf4"], rows), "batch_size": rng.choice([1, 4, 16], rows)}
+    kwh = {"gpu_energy": joules / 3.6e6, "cpu_energy": 1e-4, "ram_energy": 1e-5, "energy_consumed": joules / 3.6e6 + 1.1e-4}
+    rest = {"tokens_out": tokens, "duration": seconds, "emissions": kwh["energy_consumed"] * 0.4, "timestamp": "2025-03-01T10:00:00"}
+    pd.DataFrame(names | rest | kwh | {"run_id": np.arange(rows)}).to_csv(path, index=False)
 
 
 def measured(names: list[str], quick: bool, place: Path) -> dict:
@@ -139,7 +141,9 @@ def measured(names: list[str], quick: bool, place: Path) -> dict:
     if "import" in names:
         table(place / "import.csv", 100_000 // small)
         bare = spent("import sys, pandas; pandas.read_csv(sys.argv[1])", str(place / "import.csv"))
-        used = spent(CLI, "import", str(place / "import.csv"), "--out", str(place / "imported"))
+        constants = ("model=m1", "quantization=fp16", "batch_size=1", "input_tokens=100", "output_tokens=5000", "tokens_out=5000")
+        given = ["--format", "codecarbon", *(word for each in constants for word in ("-p", each))]
+        used = spent(CLI, "import", str(place / "import.csv"), "--out", str(place / "imported"), *given)
         found["import"] = beside(used, bare, "4 s", used["cpu_s"], 4.0)
     if "check" in names:
         table(place / "check.csv", 1_000_000 // small)

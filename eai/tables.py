@@ -48,6 +48,8 @@ def experiment_dir(experiment: str | Path) -> Path:
     name = str(experiment)
     if name in ("", ".", ".."):
         raise UserError(f"experiment name '{name}'", "the name of a run or a folder")
+    if too_long(name):
+        raise UserError(f"experiment name '{name[:20]}...' is too long", "255 bytes at most", "choose a shorter one")
     if name == "sample":
         return paths.SAMPLE
     if "/" in name:

@@ -105,3 +105,30 @@ def test_what_the_command_line_would_take_silently_is_refused(tmp_path):
             runs.describe(sweep, tmp_path / "out", Options(timeout_s=timeout_s))
     with pytest.raises(UserError, match="too long"):
         runs.describe(sweep, tmp_path / ("x" * 300))
+
+
+LOG = "timestamp, power.draw [W]\n" + "".join(f"2025/03/01 10:00:{i:02d}.000, {100 + i % 7}.50 W\n" for i in range(60))
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "words"),
+    [
+        (LOG.encode().replace(b"2025/03/01 10:00:07", b"2025/0\xd0/01 10:00:07"), [], "is damaged"),
+        (LOG.encode().replace(b"101.50 W", b"10\x96.50 W"), [], "is damaged"),
+        (b"[" * 3000, [], "is damaged"),
+        (b"PAR1xxxxPAR1", [], "is damaged"),
+        (LOG.encode(), ["--window", "-1e999", "1e999"], "two finite numbers"),
+        (LOG.encode(), ["--window", "nan", "3"], "two finite numbers"),
+        (LOG.encode(), ["--window", "7", "3"], "two finite numbers"),
+    ],
+)
+def test_a_damaged_log_and_an_endless_window_are_one_line(eai, tmp_path, content, arguments, words):
+    (tmp_path / "log").write_bytes(content)
+    code, out, err = eai("trace", tmp_path / "log", *arguments)
+    assert code == 2 and not out and words in err and err.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize("arguments", [("claims", "--against", ""), ("import", "t.csv", "--out", "x" * 300), ("replay", "x" * 300)])
+def test_an_empty_or_endless_name_is_one_line(eai, arguments):
+    code, out, err = eai(*arguments)
+    assert code == 2 and not out and err.strip().count("\n") == 0

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from eai.errors import UserError
 from eai.terminal import Json, emit, records
 
 All = Annotated[bool, typer.Option("--all", help="Every one, with what was not checked or not decided, in full.")]
@@ -20,6 +21,8 @@ def claims(
     from eai.claims import screen
     from eai.claims.verdicts import cached_verdicts
 
+    if against is not None and not against.strip():
+        raise UserError("--against is empty", "an experiment", "name one, or leave --against out")
     measured = tables.read_result(against, "summary") if against else None
     found = cached_verdicts(measured)
     answer = {"claims": records(found), "counts": screen.counted(found)}

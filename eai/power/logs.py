@@ -100,22 +100,28 @@ def read_log(path: str | Path, gpus: int | None = None, power: str | list[str] =
         raise UserError(f"--gpus {gpus}", "a positive number", "say how many cards the log holds")
     wanted = next(csv.reader([power], skipinitialspace=True), []) if isinstance(power, str) else list(power)
     source, where = _source(path)
-    start = source[:HEAD_BYTES] if isinstance(source, bytes) else _first_bytes(source)
-    if start[:4] == b"PAR1":
-        return _read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source, where)
-    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    if encoding == "utf-16":
-        source = (source if isinstance(source, bytes) else source.read_bytes()).decode("utf-16", "replace").encode()
-        start, encoding = source[:HEAD_BYTES], "utf-8-sig"
-    text = start.decode(encoding, "replace")
-    lines = text.splitlines()
-    head = (lines[:-1] if len(start) == HEAD_BYTES and len(lines) > 1 else lines)[:400]
-    if not any(line.strip() for line in head):
-        example = "nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv -lms 100 -f LOG"
-        raise UserError(f"{where} is empty", "a power log", f"record one: {example}")
-    if readings := _not_a_table(head, source, where):
-        return _from_readings(*readings, where, wanted)
-    return _read_table(head, source, where, gpus, wanted, time, card)
+    try:
+        start = source[:HEAD_BYTES] if isinstance(source, bytes) else _first_bytes(source)
+        if start[:4] == b"PAR1":
+            return _read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source, where)
+        encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+        if encoding == "utf-16":
+            source = (source if isinstance(source, bytes) else source.read_bytes()).decode("utf-16", "replace").encode()
+            start, encoding = source[:HEAD_BYTES], "utf-8-sig"
+        text = start.decode(encoding, "replace")
+        lines = text.splitlines()
+        head = (lines[:-1] if len(start) == HEAD_BYTES and len(lines) > 1 else lines)[:400]
+        if not any(line.strip() for line in head):
+            example = "nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv -lms 100 -f LOG"
+            raise UserError(f"{where} is empty", "a power log", f"record one: {example}")
+        if readings := _not_a_table(head, source, where):
+            return _from_readings(*readings, where, wanted)
+        return _read_table(head, source, where, gpus, wanted, time, card)
+    except (pa.ArrowException, UnicodeError, RecursionError) as error:
+        why = " ".join(str(error).split())[:100]
+        raise UserError(
+            f"{where} is damaged ({why})", "a whole log, its text in UTF-8", "record it again, or cut the damaged lines"
+        ) from None
 
 
 def options_of(mapping: Path | None) -> dict:

@@ -145,8 +145,8 @@ def _edges(window: tuple[float, float] | None, first_s: float, last_s: float, zo
     if window is None:
         return first_s, last_s
     start_s, stop_s = window
-    if not stop_s > start_s:
-        raise UserError(f"--window {start_s:g} {stop_s:g}", "an end after the start", "swap them")
+    if not -math.inf < start_s < stop_s < math.inf:
+        raise UserError(f"--window {start_s:g} {stop_s:g}", "two finite numbers, the end after the start", "correct them")
     if stop_s < EPOCH_S or first_s < EPOCH_S:
         start_s, stop_s = (
             s + first_s if s < EPOCH_S <= first_s or (first_s < EPOCH_S and stop_s <= last_s - first_s) else s for s in (start_s, stop_s)
