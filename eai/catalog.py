@@ -166,9 +166,8 @@ def _unknown(kind: str, name: str) -> UserError:
     slugs = list(_entries(kind))
     near = difflib.get_close_matches(_key(name), list(_index(kind)), n=4, cutoff=0.5)
     suggestions = list(dict.fromkeys(slug for key in near for slug, _ in _index(kind)[key])) or slugs[:6]
-    return UserError(
-        f"unknown {kind} '{name}'", f"a name from data/catalog, such as {', '.join(suggestions)}", f"add it to {_KINDS[kind][0]}.csv"
-    )
+    do = f"name one of these, or add it to {_KINDS[kind][0]}.csv"
+    return UserError(f"unknown {kind} '{name}'", f"a name from data/catalog, such as {', '.join(suggestions)}", do)
 
 
 def resolve(kind: str, name: str) -> tuple[str, str]:

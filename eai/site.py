@@ -5,10 +5,12 @@ price, carbon = energy x intensity, with Monte Carlo intervals.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from eai import catalog
+from eai.errors import UserError
 from eai.quantity import Quantity
 
 PUE_ON_PREMISES = 1.0
@@ -18,7 +20,12 @@ HOURS_A_MONTH = 365.25 * 24 / 12
 NORMAL_95 = 1.959964
 DRAWS = 4_000
 SEED = 20261122
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
+
+
+@cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss-Legendre on [-1, 1]; computed when first asked for: start-up stays short."""
+    return np.polynomial.legendre.leggauss(200)
 
 
 @dataclass(frozen=True)
@@ -44,11 +51,12 @@ class Factor:
         """Standard deviation of the logarithm of the draws, by quadrature over the triangle's quantiles; 0 if taken as exact."""
         if self.low == self.high:
             return 0.0
-        share, rank = (self.value - self.low) / (self.high - self.low), (_NODES + 1) / 2
+        nodes, weights = _quadrature()
+        share, rank = (self.value - self.low) / (self.high - self.low), (nodes + 1) / 2
         rising = self.low + np.sqrt(rank * (self.high - self.low) * (self.value - self.low))
         falling = self.high - np.sqrt((1 - rank) * (self.high - self.low) * (self.high - self.value))
         logs = np.log(np.where(rank < share, rising, falling))
-        return float(np.sqrt((logs - logs @ _WEIGHTS / 2) ** 2 @ _WEIGHTS / 2))
+        return float(np.sqrt((logs - logs @ weights / 2) ** 2 @ weights / 2))
 
     def assumption(self) -> dict:
         """The factor as it stands among an answer's assumptions."""
@@ -57,11 +65,13 @@ class Factor:
 
 @dataclass(frozen=True)
 class Site:
-    """Where the electricity comes from: a region of the catalog, and a PUE and a price [USD/kWh] where they are known."""
+    """Where the electricity comes from: a region of the catalog, and a PUE, a price [USD/kWh] and a carbon intensity where they are
+    known."""
 
     region: str = "us"
     pue_given: float | None = None
     price_given: float | None = None
+    carbon_given: Factor | None = None
 
     @property
     def pue(self) -> Factor:
@@ -84,7 +94,9 @@ class Site:
 
     @property
     def carbon(self) -> Factor:
-        """Carbon intensity of the region's electricity."""
+        """Carbon intensity of the electricity: as given, else the region's."""
+        if self.carbon_given is not None:
+            return self.carbon_given
         found = catalog.region(self.region)
         return _ranged("carbon", found.carbon_g_per_kwh, found.carbon_g_per_kwh_low, found.carbon_g_per_kwh_high, "g/kWh", found)
 
@@ -92,6 +104,33 @@ class Site:
     def factors(self) -> list[Factor]:
         """The factors that are known."""
         return [f for f in (self.pue, self.price, self.carbon) if f]
+
+
+def intensity(given: object) -> Factor | None:
+    """Carbon intensity [g/kWh] as given: a number, or a CSV file with a row an hour (or any time of equal length): its column g_per_kwh,
+    weighted by a column requests where there is one.
+
+    What the cleanest quarter of the rows has stands in the source. Raises UserError for a file or a number that is none.
+    """
+    if given is None:
+        return None
+    try:
+        value, source = float(str(given)), "given"
+    except ValueError:
+        import pandas as pd
+
+        try:
+            table = pd.read_csv(str(given), comment="#")
+            grams = table["g_per_kwh"].astype(float)
+            weights = table["requests"].astype(float) if "requests" in table else grams * 0 + 1
+            value = float((grams * weights).sum() / weights.sum())
+        except (OSError, KeyError, ValueError, ZeroDivisionError):
+            raise UserError(f"carbon {given}", "g/kWh, or a CSV file with a column g_per_kwh (and requests)", "correct it") from None
+        clean = grams.nsmallest(max(1, len(grams) // 4)).mean()
+        source = f"{given}: {len(grams)} rows of {grams.min():.0f} to {grams.max():.0f} g/kWh; the cleanest quarter has {clean:.0f}"
+    if not (np.isfinite(value) and value >= 0):
+        raise UserError(f"carbon {given}", "g/kWh, 0 or more, without gaps", "correct it")
+    return Factor("carbon", value, value, value, "g/kWh", source)
 
 
 def _ranged(name: str, value: float, low: float | None, high: float | None, unit: str, found: catalog.Electricity) -> Factor:

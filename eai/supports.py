@@ -14,6 +14,20 @@ from eai.strategies import Strategy
 
 PUBLISHED_ONLY = ("gptq", "awq")
 """Strategies that exist as published checkpoints only."""
+SERVERS = ("vllm", "sglang", "tensorrt-llm")
+GGUF_ENGINES = ("llama.cpp", "ollama")
+ENGINES = ("transformers", *SERVERS, *GGUF_ENGINES)
+SERVER_FORMATS = ("bf16", "fp16", "fp32", "fp8", "awq", "gptq", *strategies.SERVED)
+SERVER_CAPABILITY = 7.0
+
+
+def runs(engine: str, quantization: str) -> bool:
+    """Whether an engine has kernels for a strategy at all, whatever the card."""
+    if engine in GGUF_ENGINES:
+        return quantization.startswith(strategies.GGUF)
+    if engine in SERVERS:
+        return quantization in SERVER_FORMATS
+    return quantization in strategies.STRATEGIES or quantization.startswith("int8_t")
 
 
 @dataclass(frozen=True)
@@ -22,7 +36,7 @@ class Device:
 
     `capability`: CUDA compute capability; `memory_gb`: what a program can use [1e9 bytes]; `peaks_of`: the catalog's line of a card that
     runs by its peaks alone (a simulated one), so that a missing peak rules a strategy out; `has_libraries`: whether the libraries of this
-    process decide.
+    process decide; `vendor`: who makes it.
     """
 
     name: str
@@ -31,12 +45,13 @@ class Device:
     memory_gb: float | None = None
     peaks_of: Gpu | None = None
     has_libraries: bool = True
+    vendor: str | None = None
 
     @classmethod
     def of_catalog(cls, gpu: Gpu, has_libraries: bool = False) -> "Device":
         """A GPU by its line of the catalog; a memory that the catalog does not know is not judged."""
         memory_gb = footprint.available_gb(gpu) if gpu.memory_gb else None
-        return cls(gpu.name, False, gpu.compute_capability, memory_gb, None, has_libraries)
+        return cls(gpu.name, False, gpu.compute_capability, memory_gb, None, has_libraries, gpu.vendor)
 
 
 @dataclass(frozen=True)
@@ -65,14 +80,15 @@ def supports(
     output_tokens: int = 0,
     kv_cache: bool = True,
     activations: bool = False,
+    engine: str = "transformers",
 ) -> Refusal | None:
     """Why the configuration cannot run on the device, None if it may.
 
-    Asked in this order: weights, device and library against the strategy; weights and KV cache (with `activations` their estimate too)
-    against the memory; tokens against the model's context. Nothing is loaded. Raises UserError for an unknown strategy.
+    Asked in this order: the engine, weights, device and library against the strategy; weights and KV cache (with `activations` their
+    estimate too) against the memory; tokens against the model's context. Nothing is loaded. Raises UserError for an unknown strategy.
     """
     strategy = strategies.get(quantization)
-    if reason := _strategy_reason(strategy, device, weights):
+    if reason := _engine_reason(engine, strategy, device) or _strategy_reason(strategy, device, weights):
         return Refusal("unsupported", reason)
     if model is None:
         return None
@@ -80,6 +96,19 @@ def supports(
         return Refusal("oom", reason)
     tokens = input_tokens + output_tokens
     return Refusal("failed", f"{tokens} tokens exceed the model's context of {model.context}") if tokens > model.context else None
+
+
+def _engine_reason(engine: str, strategy: Strategy, device: Device) -> str:
+    """Why the engine rules out the strategy or the device; empty if it does not, and for transformers, which the strategy decides."""
+    if engine == "transformers":
+        return ""
+    if not runs(engine, strategy.slug):
+        return f"{strategy.slug} is no format that {engine} runs"
+    if engine in SERVERS and device.vendor not in (None, "NVIDIA", *(("AMD",) if engine != "tensorrt-llm" else ())):
+        return f"{engine} does not run on {device.name}"
+    if engine in SERVERS and (device.capability or SERVER_CAPABILITY) < SERVER_CAPABILITY:
+        return f"{engine} needs compute capability {SERVER_CAPABILITY:g}, {device.name} has {device.capability:g}"
+    return ""
 
 
 def _strategy_reason(strategy: Strategy, device: Device, weights: str) -> str:

@@ -46,8 +46,8 @@ def predict(table: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture
 def planted(monkeypatch):
     """The stand-in predictor, and no rows beside it."""
-    monkeypatch.setattr(evidence, "predict", predict)
     empty = evidence.rows().head(0)
+    monkeypatch.setattr(evidence, "predict", predict)
     monkeypatch.setattr(evidence, "rows", lambda: empty)
     monkeypatch.setattr(evidence, "session_spread", lambda: (0.1, 8))
     monkeypatch.setattr(optimize, "session_spread", lambda: (0.1, 8))

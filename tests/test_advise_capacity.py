@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eai.advise.capacity import BUSY, Curve, replicas, serve, simulate
+from eai.advise.capacity import BUSY, Curve, replicas, serve
 from eai.errors import UserError
 
 N = np.array([1, 2, 4, 8, 16, 32, 64.0])
@@ -14,6 +14,51 @@ def curve(continuous=True, power=0.75) -> Curve:
     """50 tokens a second alone, growing with the requests in flight to the given power; 300 to 380 W; 60 W idle."""
     rate = 50 * N**power
     return Curve(N, rate, 300 + 20 * np.log(N), N / rate, 60.0, 0.1, continuous)
+
+
+def simulate(curve: Curve, per_s: float, most: int, tokens: int, requests: int, rng: np.random.Generator) -> np.ndarray:
+    """Latencies [s] of a discrete-event simulation of one replica, the first tenth left out: what the formulas are tested against."""
+    arrivals = np.cumsum(rng.exponential(1 / per_s, requests))
+    return (_simulate_continuous if curve.continuous else _simulate_bulk)(curve, arrivals, most, tokens)[requests // 10 :]
+
+
+def _simulate_continuous(curve: Curve, arrivals: np.ndarray, most: int, tokens: int) -> np.ndarray:
+    """Every request in flight makes tokens at X(n) / n; whoever comes beyond `most` waits in line."""
+    rate = curve.at("tok_s", np.arange(1, most + 1)) / np.arange(1, most + 1)
+    left: dict[int, float] = {}
+    line: list[int] = []
+    done = np.empty(len(arrivals))
+    now, nxt = 0.0, 0
+    while nxt < len(arrivals) or left:
+        each = rate[len(left) - 1] if left else 0.0
+        first = min(left, key=left.get) if left else None
+        end = now + left[first] / each if left else np.inf
+        come = arrivals[nxt] if nxt < len(arrivals) else np.inf
+        step = min(end, come) - now
+        left = {i: tokens_left - step * each for i, tokens_left in left.items()}
+        now += step
+        if come <= end:
+            line.append(nxt)
+            nxt += 1
+        else:
+            del left[first]
+            done[first] = now
+        while line and len(left) < most:
+            left[line.pop(0)] = float(tokens)
+    return done - arrivals
+
+
+def _simulate_bulk(curve: Curve, arrivals: np.ndarray, most: int, tokens: int) -> np.ndarray:
+    """Whoever waits when a batch ends is the next batch."""
+    done, now, first = np.empty(len(arrivals)), 0.0, 0
+    while first < len(arrivals):
+        now = max(now, arrivals[first])
+        last = min(max(int(np.searchsorted(arrivals, now, side="right")), first + 1), first + most)
+        size = last - first
+        now += size * tokens / curve.at("tok_s", np.array([size]))[0]
+        done[first:last] = now
+        first = last
+    return done - arrivals
 
 
 def most_per_s(c: Curve, most: int) -> float:
@@ -31,14 +76,14 @@ def test_continuous_batching_agrees_with_a_simulation(most, load):
     assert found.latency_p95_s == pytest.approx(np.quantile(seen, 0.95), rel=0.08)
 
 
-@pytest.mark.parametrize(("most", "load"), [(8, 0.3), (8, 0.6), (32, 0.3), (32, 0.6), (32, 0.8)])
+@pytest.mark.parametrize(("most", "load"), [(8, 0.3), (8, 0.6), (8, 0.8), (8, 0.9), (32, 0.3), (32, 0.6), (32, 0.8)])
 def test_batches_of_whoever_waits_agree_with_a_simulation(most, load):
-    """Mean within 10 %, p95 within 12 %."""
+    """Mean and p95 within 5 %."""
     c = curve(continuous=False)
     rate = load * most_per_s(c, most)
     seen, found = simulate(c, rate, most, TOKENS, 20_000, np.random.default_rng(1)), serve(c, rate, most, TOKENS)
-    assert found.latency_mean_s == pytest.approx(seen.mean(), rel=0.10)
-    assert found.latency_p95_s == pytest.approx(np.quantile(seen, 0.95), rel=0.12)
+    assert found.latency_mean_s == pytest.approx(seen.mean(), rel=0.05)
+    assert found.latency_p95_s == pytest.approx(np.quantile(seen, 0.95), rel=0.05)
 
 
 def test_requests_that_do_not_slow_each_other_are_erlangs_queue():

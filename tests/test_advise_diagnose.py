@@ -9,8 +9,8 @@ from scipy import stats
 
 from eai.advise import ask, causes, diagnose, evidence
 from eai.advise.diagnose import Figures, figures
+from eai.advise.page import markdown as to_markdown
 from eai.advise.request import request
-from eai.advise.templates import to_markdown
 from eai.errors import UserError
 
 INT8 = {"model": "mistral-7b-instruct-v0.3", "gpu": "a800", "quantization": "int8_default", "input_tokens": 256, "output_tokens": 128}
@@ -278,3 +278,19 @@ def test_a_speed_between_two_engines_is_ordinary_where_none_was_named(planted): 
     del options["engine"]
     answer = ask.diagnose(**options, **between)
     assert answer["verdict"] == "healthy" and len(named_engine["expected"]) == 1
+
+
+def test_a_server_that_is_never_full_is_found(planted):  # noqa: F811
+    """64 in flight stated, the figures of 4: a load too small, and the fix speaks of the load, not of padding prompts."""
+    options, _ = healthy(engine="vllm", quantization="bf16", batch_size=64)
+    _, few = healthy(engine="vllm", quantization="bf16", batch_size=4)
+    answer = ask.diagnose(**options, **few)
+    assert named(answer)[0] == "batch_not_applied" and answer["patterns"][0]["variant"] == "about 4 in flight"
+    assert "requests at once" in answer["patterns"][0]["fixes"][0]["fix"] and answer["patterns"][0]["fixes"][0]["code"].startswith("vllm")
+
+
+def test_a_range_over_two_engines_says_so(planted):  # noqa: F811
+    options, right = healthy(batch_size=1)
+    del options["engine"]
+    assert "--engine narrows it" in ask.diagnose(**options, **right)["notes"][0]
+    assert not ask.diagnose(**options, engine="transformers", **right)["notes"]

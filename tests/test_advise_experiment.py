@@ -9,7 +9,8 @@ import pytest
 from eai import tables
 from eai.advise import experiment
 from eai.advise.experiment import KEYS, beyond_the_card, diagnose_experiment, remarks
-from eai.advise.templates import page_of, to_markdown
+from eai.advise.page import head
+from eai.advise.page import markdown as to_markdown
 
 READINGS = {"throttle_fraction": 0.0, "power_capped_fraction": 0.0, "power_limit_w": 400.0, "memory_used_peak_gb": 16.0}
 
@@ -78,7 +79,7 @@ def test_the_named_patterns_stand_at_the_top_too(answer):
     named = [p for c in answer["configurations"] for p in c["patterns"] if p["named"]]
     assert len(answer["patterns"]) == len(named) > 0 and all("configuration" in p for p in answer["patterns"])
     assert sum(answer["counts"].values()) == len(answer["configurations"])
-    assert "# Diagnosis of sample" in to_markdown(answer) and len(page_of(answer).answer) <= 10
+    assert "# Diagnosis of sample" in to_markdown(answer) and len(head(answer)) <= 10
 
 
 def made_summary(**columns) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from planted_costs import planted, predict  # noqa: F401
 from eai import catalog
 from eai.advise import ask, capacity, compare, evidence, optimize
 from eai.advise.evidence import Accuracy, accuracy, at_chance, rows
+from eai.advise.launch import launch
+from eai.advise.page import head
 from eai.advise.request import request
 from eai.errors import UserError
 
@@ -78,8 +80,8 @@ def test_a_limit_is_judged_by_its_probability_and_the_near_miss_is_named(planted
 
 
 def test_the_probability_of_a_limit_is_the_normals():
-    assert optimize._p_at_least(1.1, 0.1) == pytest.approx(0.170, abs=0.001), "ln 1.1 = 0.0953: 0.953 standard deviations"
-    assert optimize._p_at_least(1.1, 0.0) == 0.0 and optimize._p_at_least(np.inf, 0.1) == 0.0
+    assert optimize.p_at_least(1.1, 0.1) == pytest.approx(0.170, abs=0.001), "ln 1.1 = 0.0953: 0.953 standard deviations"
+    assert optimize.p_at_least(1.1, 0.0) == 0.0 and optimize.p_at_least(np.inf, 0.1) == 0.0
 
 
 def test_the_cheapest_and_the_best_by_cost_follow_the_rent(planted):  # noqa: F811
@@ -116,7 +118,7 @@ def test_idle_cards_are_in_the_bill_of_a_service(planted):  # noqa: F811
 
 
 def test_refusals_keep_their_reason(planted):  # noqa: F811
-    with pytest.raises(UserError, match=r"needs .* GB .*does not fit"):
+    with pytest.raises(UserError, match=r"needs .* GiB .*does not fit in the 23.3 GiB usable"):
         ask.optimize(model="meta-llama/Meta-Llama-3-70B-Instruct", gpu="rtx4090", engine="transformers")
     with pytest.raises(UserError, match=r"more than 0.5 s"):
         ask.optimize(**LLAMA, gpu="l40s", engine="vllm", requests_per_hour=100, latency_p95=0.5)
@@ -221,7 +223,9 @@ def test_int8_of_the_default_threshold_is_a_paradox_and_each_alternative_has_its
 
 
 def test_an_undecided_ratio_is_called_so_in_every_place():
-    assert compare.undecided({"value": 1.05, "low": 0.95, "high": 1.15}) and not compare.undecided({"value": 1.2, "low": 1.1, "high": 1.3})
+    assert compare.is_undecided({"value": 1.05, "low": 0.95, "high": 1.15}) and not compare.is_undecided(
+        {"value": 1.2, "low": 1.1, "high": 1.3}
+    )
 
 
 def test_the_ranking_and_the_comparison_have_the_same_energies(planted):  # noqa: F811
@@ -243,8 +247,65 @@ def test_rows_are_found_by_shape_and_strategy():
 
 def test_capacity_reads_the_costs_it_is_given(planted):  # noqa: F811
     r = request(**LLAMA, gpu="l40s", engine="vllm", requests_per_hour=1000)
-    points = [(c, k) for c, (k, _) in zip(*optimize._batches(r.now.with_(batch_size=64)), strict=True)]
+    each = [r.now.with_(batch_size=b) for b in (1, 2, 4, 8, 16, 32, 64)]
+    points = [(c, k) for c, (k, _) in zip(each, evidence.costs(each), strict=True)]
     curve = optimize.curve_of(points)
     assert isinstance(curve, capacity.Curve) and curve.continuous
     table = predict(evidence.as_table([points[3][0]])).iloc[0]
     assert curve.at("tok_s", np.array([8]))[0] == pytest.approx(table["throughput_tok_s"])
+
+
+def test_a_budget_is_not_kept_by_a_card_whose_price_nobody_knows(planted):  # noqa: F811
+    """The L40 has no rent in the catalog: with a budget it is left out with the reason, without one it may be taken."""
+    asked = {**LLAMA, "gpu": "l40,l40s", "engine": "vllm", "requests_per_hour": 1000}
+    assert {e["configuration"]["gpu"] for e in ask.optimize(**asked)["ranking"]} == {"l40", "l40s"}
+    answer = ask.optimize(**asked, budget=5000)
+    assert {e["configuration"]["gpu"] for e in answer["ranking"]} == {"l40s"}
+    assert any("cannot be judged" in x["reason"] for x in answer["excluded"])
+
+
+def test_modules_are_not_put_together_as_boards(planted):  # noqa: F811
+    answer = ask.optimize(**LLAMA, gpu="agx_thor,h100", requests_per_hour=1000)
+    numbers = {(e["configuration"]["gpu"], e["configuration"]["num_gpus"]) for e in answer["ranking"]}
+    assert ("agx_thor", 1) in numbers and not {("agx_thor", n) for n in (2, 4, 8)} & numbers
+
+
+def test_the_headline_says_what_is_not_known_of_the_cards_cost(planted):  # noqa: F811
+    text = " ".join(head(ask.optimize(**LLAMA, gpu="l40", engine="vllm", requests_per_hour=1000)))
+    assert "of electricity (no rent or price of the card is known: give --rent or --gpu-price)" in text and "1 card in all" in text
+    assert "idle" in text and "making the cards and servers included" in text
+
+
+def test_a_crossing_is_found_where_the_predictor_puts_it(planted):  # noqa: F811
+    """Planted: nf4 moves 0.55 bytes a parameter and half precision 2, with the same launches: it saves at every size; LLM.int8() adds
+    80 ms a step against 1 byte a parameter saved at 60 % of 864 GB/s: never below 40 B, more than the card holds."""
+    lines = ask.compare(**LLAMA, gpu="l40s")["crossovers"]
+    by = {line.split()[0]: line for line in lines}
+    assert "saves energy against fp16 at every size" in by["nf4"] and "costs more energy than fp16 at every size" in by["int8_default"]
+    """int8_pure adds 20 ms and saves 1 byte a parameter: even at 0.02 x 0.6 x 864e9 = 10.4e9 parameters."""
+    assert "from between 8.8 B and 15 B on" in by["int8_pure"], by["int8_pure"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"engine": "vllm", "quantization": "awq"}, ("vllm serve AWQ_CHECKPOINT_OF_LLAMA_3_8B_INSTRUCT --max-model-len",)),
+        ({"engine": "vllm", "quantization": "fp8", "num_gpus": 2}, ("--tensor-parallel-size 2 --quantization fp8",)),
+        ({"engine": "sglang"}, ("python -m sglang.launch_server --model-path meta-llama/", "--tp 1", "--dtype bfloat16")),
+        ({"engine": "tensorrt-llm", "quantization": "fp8"}, ("trtllm-serve FP8_CHECKPOINT_OF", "--tp_size 1 --max_batch_size 8")),
+        ({"engine": "llama.cpp"}, ("llama-server -m", "-Q4_K_M.gguf", "--parallel 8 -c 6144")),
+        ({"engine": "ollama"}, ("OLLAMA_NUM_PARALLEL=8 OLLAMA_CONTEXT_LENGTH=768 ollama serve", "ollama run")),
+        ({"engine": "transformers", "quantization": "gptq"}, ('model_id = "GPTQ_CHECKPOINT_OF', "AutoTokenizer.from_pretrained")),
+    ],
+)
+def test_what_to_type(options, words):
+    """A quantized checkpoint cannot be named by the original model: its place is marked."""
+    code = launch(request(**LLAMA, gpu="h100", batch_size=8, **options).now, 3)
+    assert all(word in code for word in words), code
+    if options["engine"] in ("vllm", "sglang", "tensorrt-llm"):
+        assert code.startswith("# 3 of these behind a load balancer")
+
+
+@pytest.mark.parametrize("quantization", ["fp16", "int8_pure", "int8_t4", "nf4_dq", "awq", "int4_wo", "fp32"])
+def test_code_for_transformers_is_python(quantization):
+    compile(launch(request(**LLAMA, gpu="h100", quantization=quantization, engine="transformers").now), "launch", "exec")

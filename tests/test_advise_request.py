@@ -67,11 +67,60 @@ def test_a_mixture_moves_its_active_weights_and_holds_all_of_them():
     assert c.active_params == pytest.approx(3.3e9) and memory(c).needed_gb > 60
 
 
-@pytest.mark.parametrize("name", ["nobody/Some-30B-A3B", "nobody/New-8x7B-Instruct"])
-def test_a_mixture_without_its_active_parameters_is_refused(name):
-    """A dense model of the same total would be taken for something nine times slower."""
-    with pytest.raises(UserError, match=r"mixture of experts.*--active-params-b"):
-        request(model=name, gpu="h100")
+@pytest.mark.parametrize(
+    ("name", "total", "active"),
+    [("nobody/Some-30B-A3B", 30, 3), ("nobody/New-8x7B-Instruct", 46.7, 12.9), ("nobody/Big-8x22B", 140.6, 39.1)],
+)
+def test_a_mixtures_name_states_its_active_parameters(name, total, active):
+    """A dense model of the same total would be nine times slower; Mixtral 8x7B and 8x22B hold 46.7 of 12.9 and 140.6 of 39.1."""
+    r = request(model=name, gpu="h100")
+    assert r.now.model.params_total / 1e9 == pytest.approx(total, rel=0.05) and r.now.active_params / 1e9 == pytest.approx(active, rel=0.1)
+    assert any(catalog.NOT_THERE in w and "a token" in w for w in r.warnings)
+
+
+def test_a_listed_mixture_needs_no_remark():
+    r = request(model="Qwen/Qwen3-30B-A3B", gpu="h100")
+    assert r.now.active_params / 1e9 == pytest.approx(3.3, rel=0.1) and not any(catalog.NOT_THERE in w for w in r.warnings)
+
+
+def test_messages_of_memory_are_in_gib_as_drivers_count():
+    """80 GiB less 0.7 of the context: never more than the card has."""
+    text = memory(request(model="meta-llama/Meta-Llama-3-70B-Instruct", gpu="h100", num_gpus=1).now).explained
+    assert "79.3 GiB usable" in text and "GB usable" not in text
+
+
+def test_a_region_that_is_not_known_is_answered_with_all_that_are():
+    with pytest.raises(UserError, match=r"one of us, .*--price and --carbon"):
+        request(**MISTRAL, region="moon")
+
+
+def test_carbon_comes_from_a_number_or_a_file_of_hours(tmp_path):
+    """Hours of 100 and 500 g/kWh, three of four requests in the clean one: 200; unweighted 300."""
+    assert request(**MISTRAL, carbon="55").site.carbon.value == 55
+    path = tmp_path / "hours.csv"
+    path.write_text("hour,g_per_kwh\n0,100\n1,500\n")
+    assert request(**MISTRAL, carbon=path).site.carbon.value == 300
+    path.write_text("g_per_kwh,requests\n100,3\n500,1\n")
+    found = request(**MISTRAL, carbon=path).site.carbon
+    assert found.value == 200 and "cleanest quarter has 100" in found.source
+    for text in ("a\n1\n", "g_per_kwh\n-5\n", "g_per_kwh\nmany\n"):
+        path.write_text(text)
+        with pytest.raises(UserError, match="carbon"):
+            request(**MISTRAL, carbon=path)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "engine", "words"),
+    [
+        ("m2_max", "vllm", "does not run on Apple M2 Max"),
+        ("mi300x", "tensorrt-llm", "does not run on Instinct"),
+        ("p100", "vllm", "needs compute capability 7"),
+    ],
+)
+def test_what_an_engine_cannot_run_on_is_one_answer_for_all(gpu, engine, words):
+    with pytest.raises(UserError, match=words):
+        request(**MISTRAL, gpu=gpu, engine=engine, quantization="fp16")
+    assert request(**MISTRAL, gpu="mi300x", engine="vllm").now.quantization == "bf16", "ROCm runs vLLM"
 
 
 def test_an_unknown_dense_model_is_sized_by_its_name_and_says_so():

@@ -3,26 +3,28 @@
 from typing import Any
 
 from eai import catalog
-from eai.advise import compare as comparison
-from eai.advise import diagnose as diagnosis
-from eai.advise import estimate as bills
-from eai.advise import optimize as plans
 from eai.advise.request import Request, request
 from eai.errors import UserError
 
 
 def optimize(**options: Any) -> dict[str, Any]:
     """`eai optimize`: ranked plans. Options as in `request.request`."""
+    from eai.advise import optimize as plans
+
     return plans.optimize(_with_model(request(**options)))
 
 
 def compare(**options: Any) -> dict[str, Any]:
     """`eai compare --model ...`: strategies side by side."""
+    from eai.advise import compare as comparison
+
     return comparison.compare(_with_model(request(**options)))
 
 
 def estimate(**options: Any) -> dict[str, Any]:
     """`eai estimate`: the bill now and optimized; with `other_gpu` and `other_gpu_price` the break-even of two cards."""
+    from eai.advise import estimate as bills
+
     other, price = options.pop("other_gpu", None), options.pop("other_gpu_price", None)
     if (other is None) != (price is None):
         raise UserError("one of other_gpu and other_gpu_price", "both, or none", "give --other-gpu and --other-gpu-price")
@@ -35,6 +37,8 @@ def estimate(**options: Any) -> dict[str, Any]:
 
 def diagnose(**options: Any) -> dict[str, Any]:
     """`eai diagnose`: what reported figures say of a configuration. Options as in `request.request` and `diagnose.FIGURES`."""
+    from eai.advise import diagnose as diagnosis
+
     if "energy_j_per_1k_tok" in options:
         options["energy_j_per_1k"] = options.pop("energy_j_per_1k_tok")
     reported = {name: options.pop(name, None) for name in diagnosis.FIGURES}

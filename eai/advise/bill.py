@@ -1,4 +1,4 @@
-"""The whole bill of a month: energy in use and idle, electricity, rent or ownership, carbon with what making the cards cost.
+"""The whole bill of a month: energy in use and idle, electricity, rent or ownership, carbon with what making cards and servers cost.
 
 energy [kWh] = energy an output token [J] x output tokens x requests x PUE / 3.6e6, gross at the GPUs' boards: the host's CPU and memory
 are not in it. Cards that are kept ready are idle for the rest of the month. A rented card costs its hour whether it works or not.
@@ -12,10 +12,10 @@ import numpy as np
 
 from eai import tables
 from eai.advise.evidence import Cost, cost, idle_w, scaled
-from eai.advise.request import Configuration, Request, require_fit
+from eai.advise.request import Configuration, Request, is_module, require_fit
 from eai.errors import UserError
 from eai.quantity import Quantity
-from eai.site import DRAWS, HOURS_A_MONTH, SEED, Factor, drawn, interval
+from eai.site import DRAWS, HOURS_A_MONTH, J_PER_KWH, SEED, Factor, drawn, interval
 from eai.site import bill as electricity
 
 HOURS_A_YEAR = HOURS_A_MONTH * 12
@@ -26,10 +26,19 @@ EMBODIED = Factor(
     100.0,
     320.0,
     "kg",
-    "NVIDIA's product carbon footprint of HGX H100 (1,312 kg a board of eight); 318 kg an A100 with its share of the server: "
-    "Chien et al. 2023, doi:10.1145/3604930.3605705; consumer cards less",
+    "NVIDIA's product carbon footprint of HGX H100 (1,312 kg a board of eight); 150 kg an A100: Luccioni et al. 2022, arXiv:2211.02001; "
+    "318 kg with a share of the server: Chien et al. 2023, doi:10.1145/3604930.3605705; consumer cards less",
 )
-LIFETIME = Factor("life of a card", 4.0, 3.0, 6.0, "years", "usual depreciation of servers, 3 to 6 years")
+SERVER = Factor(
+    "embodied carbon of a card's share of its server",
+    312.0,
+    150.0,
+    1080.0,
+    "kg",
+    "2,500 kg a server without its cards (Luccioni et al. 2022, arXiv:2211.02001), eight cards a server; upper end: 4,320 kg of a Dell "
+    "PowerEdge R740 (its life cycle assessment, 2019) with four cards",
+)
+LIFETIME = Factor("life of cards and servers", 4.0, 3.0, 6.0, "years", "usual depreciation of servers, 3 to 6 years")
 
 
 @dataclass(frozen=True)
@@ -43,29 +52,26 @@ class Work:
     paid_hours: float
 
     @property
-    def used_j(self) -> float:
-        """Energy in use [J]."""
-        return self.used.value
-
-    @property
-    def idle_j(self) -> float:
-        """Energy of cards that wait [J]."""
-        return self.idle.value
+    def energy_j(self) -> float:
+        """Energy in use and of cards that wait [J]."""
+        return self.used.value + self.idle.value
 
 
-def work(r: Request, c: Configuration, known: Cost) -> Work:
+def work(r: Request, c: Configuration | None, known: Cost) -> Work:
     """The month of a configuration at its stated batch: its cards are added until they work at most 80 % of the month.
 
-    Where a rate of requests was given, cards wait for the rest of the month; otherwise (and offline) only the hours worked count.
+    Where a rate of requests was given, cards wait for the rest of the month; otherwise (and offline) only the hours worked count. Without a
+    configuration the hours of one unnamed card count, and it is never idle.
     """
-    tokens = c.output_tokens * r.requests
+    tokens, n = r.output_tokens * r.requests, c.num_gpus if c else 1
     rate = known.throughput_tok_s.value
     hours = tokens / rate / 3600 if rate and np.isfinite(rate) else float("nan")
     replicas = max(1, int(np.ceil(hours / HOURS_A_MONTH / (READY if r.is_served else 1.0)))) if np.isfinite(hours) else 1
-    boards = replicas * c.num_gpus
-    still = max(0.0, replicas * HOURS_A_MONTH - hours) * c.num_gpus if r.is_served and np.isfinite(hours) else 0.0
-    paid = boards * HOURS_A_MONTH if r.is_served else hours * c.num_gpus
-    return Work(boards, hours * c.num_gpus, scaled(known.energy_j_per_token, tokens, "J"), scaled(idle_w(c.gpu), still * 3600, "J"), paid)
+    waits = r.is_served and c is not None and np.isfinite(hours)
+    still = max(0.0, replicas * HOURS_A_MONTH - hours) * n if waits else 0.0
+    paid = replicas * n * HOURS_A_MONTH if r.is_served else hours * n
+    idle = scaled(idle_w(c.gpu), still * 3600, "J") if c else Quantity(0.0, unit="J")
+    return Work(replicas * n, hours * n, scaled(known.energy_j_per_token, tokens, "J"), idle, paid)
 
 
 def draw_energy(known: Cost, rng: np.random.Generator, common: np.ndarray | None = None) -> np.ndarray:
@@ -76,64 +82,63 @@ def draw_energy(known: Cost, rng: np.random.Generator, common: np.ndarray | None
     return drawn(known.energy_j_per_token, z)
 
 
-def bill(r: Request, c: Configuration, known: Cost, done: Work | None = None) -> dict[str, Any]:
-    """The month of one configuration as it stands in answers; what is not known is None.
+def bill(r: Request, c: Configuration | None, known: Cost, done: Work | None = None) -> dict[str, Any]:
+    """The month of one configuration as it stands in answers; what is not known is None. Without a configuration: of own figures alone.
 
     Keys beside the configuration and its figures: energy_kwh, cost_usd and carbon_kg of the energy in use; `idle` (the same of the cards
-    that wait); `cards` (their number, hours, what they cost); embodied_kg; total_usd; usd_per_million_tokens; energy_j_per_request.
+    that wait); `cards` (their number, hours, what they cost); `life_cycle` (carbon in use and idle, embodied in cards and servers, in all);
+    total_usd; usd_per_million_tokens; energy_j_per_request.
     """
     done = done or work(r, c, known)
     rng = np.random.default_rng(SEED)
-    used = electricity(done.used_j, drawn(done.used, rng.standard_normal(DRAWS)), r.site, rng)
-    waiting = drawn(done.idle, rng.standard_normal(DRAWS)) if done.idle_j else np.zeros(DRAWS)
-    idle = electricity(done.idle_j, waiting, r.site, rng)
+    draws = drawn(done.used, rng.standard_normal(DRAWS))
+    waiting = drawn(done.idle, rng.standard_normal(DRAWS)) if done.idle.value else np.zeros(DRAWS)
+    used, idle = electricity(done.used.value, draws, r.site, rng), electricity(done.idle.value, waiting, r.site, rng)
+    both = electricity(done.energy_j, draws + waiting, r.site, rng) if done.idle.value else used
     hourly, how = card_hour(r, c)
-    cards = hourly and Quantity(*(None if v is None else v * done.paid_hours for v in (hourly.value, hourly.low, hourly.high)), "USD")
-    rented = how.startswith("rent")
-    parts = [cards] if rented else [cards, used["cost_usd"], idle["cost_usd"]]
-    total = (
-        _sum(parts, "USD")
-        if all(q and q.value is not None for q in parts if q is not cards) and (cards or not rented)
-        else Quantity(None, unit="USD")
-    )
-    millions = c.output_tokens * r.requests / 1e6
-    life_draws = EMBODIED.draw(rng) / (LIFETIME.draw(rng) * HOURS_A_YEAR) * done.paid_hours
-    point = EMBODIED.value / (LIFETIME.value * HOURS_A_YEAR) * done.paid_hours
-    embodied = interval(point, life_draws, "kg") if np.isfinite(point) else Quantity(None, unit="kg")
+    cards = scaled(hourly, done.paid_hours, "USD") if hourly and np.isfinite(done.paid_hours) else None
+    total = cards or Quantity(None, unit="USD") if how.startswith("rent") else _sum([both["cost_usd"], cards], "USD")
+    embodied = {name: _embodied(f, done.paid_hours, rng) for name, f in (("cards_kg", EMBODIED), ("servers_kg", SERVER))}
+    if c is None or is_module(c.gpu):
+        embodied["servers_kg"] = Quantity(0.0 if c else None, unit="kg")
+    carbon = {"in_use_and_idle_kg": both["carbon_kg"]} | (embodied if c else {})
+    carbon["total_kg"] = _sum(list(carbon.values()), "kg")
     return {
-        "configuration": c.to_json(),
+        "configuration": c.to_json() if c else dict.fromkeys(("gpu", "model", "quantization", "batch_size", "engine", "num_gpus")),
         **{name: q.to_json() for name, q in used.items()},
         "idle": {name: q.to_json() for name, q in idle.items()},
         "cards": {
-            "number": done.boards,
+            "number": done.boards if c else None,
             "hours": Quantity(done.busy_hours, unit="h").to_json(),
             "usd": cards.to_json() if cards else None,
             "how": how,
         },
-        "embodied_kg": embodied.to_json(),
+        "life_cycle": {name: q.to_json() for name, q in carbon.items()},
         "total_usd": total.to_json(),
-        "usd_per_million_tokens": Quantity(
-            *(None if v is None else v / millions for v in (total.value, total.low, total.high)), "USD"
-        ).to_json(),
-        "energy_j_per_request": Quantity(
-            *(None if v is None else v * c.output_tokens for v in _ends(known.energy_j_per_token)), "J"
-        ).to_json(),
+        "usd_per_million_tokens": scaled(total, 1e6 / (r.output_tokens * r.requests), "USD").to_json(),
+        "energy_j_per_request": (known.energy_j_per_token * r.output_tokens).to_json(),
         **known.to_json(),
     }
 
 
-def _ends(q: Quantity) -> tuple[float | None, float | None, float | None]:
-    return q.value, q.low, q.high
+def _embodied(made: Factor, hours: float, rng: np.random.Generator) -> Quantity:
+    """The share of what making a card (or its server) emitted that falls to so many hours of its life [kg]."""
+    if not np.isfinite(hours):
+        return Quantity(None, unit="kg")
+    draws = made.draw(rng) / LIFETIME.draw(rng)
+    return interval(made.value / LIFETIME.value / HOURS_A_YEAR * hours, draws / HOURS_A_YEAR * hours, "kg")
 
 
 def _sum(parts: list[Quantity | None], unit: str) -> Quantity:
-    """The sum; ends are added to ends, which is wide."""
+    """The sum of what is there; ends are added to ends, which is wide; empty where a part is not known."""
     known = [q for q in parts if q is not None]
+    if any(q.value is None for q in known):
+        return Quantity(None, unit=unit)
     ends = [sum(q.value if getattr(q, name) is None else getattr(q, name) for q in known) for name in ("value", "low", "high")]
     return Quantity(*map(float, ends), unit)
 
 
-def card_hour(r: Request, c: Configuration) -> tuple[Quantity | None, str]:
+def card_hour(r: Request, c: Configuration | None) -> tuple[Quantity | None, str]:
     """(what one board costs an hour [USD], how it is known): the stated rent, the share of a stated price, else the catalog's rent.
 
     Owned: price / lifetime for every hour that the card is kept, and for hours worked alone over the share of its hours that work. None
@@ -144,21 +149,16 @@ def card_hour(r: Request, c: Configuration) -> tuple[Quantity | None, str]:
     if r.gpu_price is not None:
         hours = r.lifetime_years * HOURS_A_YEAR * (1.0 if r.is_served else r.card_utilisation)
         return Quantity(r.gpu_price / hours, unit="USD/h"), f"owned: {r.gpu_price:,.0f} USD over {r.lifetime_years:g} years"
-    row = rents().get(c.gpu.slug)
+    row = rents().get(c.gpu.slug) if c else None
     if row is None:
-        return None, "no rent or price known: give --rent or --gpu-price"
-    return Quantity(
-        row["usd_per_hour"], row["usd_per_hour_low"], row["usd_per_hour_high"], "USD/h"
-    ), f"rent, {row['date']}: {row['source']}"
+        return None, "no rent or price of the card is known: give --rent or --gpu-price"
+    return Quantity(*(row[f"usd_per_hour{end}"] for end in ("", "_low", "_high")), "USD/h"), f"rent, {row['date']}: {row['source']}"
 
 
 @cache
 def rents() -> dict[str, dict]:
-    """GPU slug -> its row of data/catalog/rent.csv; empty where the table does not exist."""
-    try:
-        return tables.read_catalog("rent").set_index("slug").to_dict("index")
-    except (UserError, OSError):
-        return {}
+    """GPU slug -> its row of data/catalog/rent.csv."""
+    return tables.read_catalog("rent").set_index("slug").to_dict("index")
 
 
 def break_even(r: Request, c: Configuration, other: Configuration, other_price_usd: float) -> dict[str, Any]:
@@ -171,23 +171,22 @@ def break_even(r: Request, c: Configuration, other: Configuration, other_price_u
     Raises UserError where no price of electricity or of the first card is known, and for a card that cannot run the request.
     """
     price = r.site.price
-    if r.gpu_price is None or price is None:
-        what = "the price of the card" if r.gpu_price is None else f"the price of electricity for region {r.site.region}"
-        raise UserError(f"no {what.removeprefix('the ')}", what, f"give {'--gpu-price' if r.gpu_price is None else '--price'}")
+    for known, what, option in ((r.gpu_price, "price of the card", "--gpu-price"), (price, "price of electricity", "--price")):
+        if known is None:
+            raise UserError(f"no {what}", f"the {what}", f"give {option}")
     require_fit(other)
     rng = np.random.default_rng(SEED)
     pair = ((c, cost(c)), (other, cost(other)))
-    usd_a_j = r.site.pue.draw(rng) * price.draw(rng) / 3.6e6
-    fixed = [p / (r.lifetime_years * 12) for p in (r.gpu_price, other_price_usd)]
-    per_request = [draw_energy(known, rng) * each.output_tokens * usd_a_j for each, known in pair]
-    points = [known.energy_j_per_token.value * each.output_tokens * r.site.pue.value * price.value / 3.6e6 for each, known in pair]
+    usd_a_j = r.site.pue.draw(rng) * price.draw(rng) / J_PER_KWH
+    apart = (other_price_usd - r.gpu_price) / (r.lifetime_years * 12)
+    draws = [draw_energy(known, rng) * each.output_tokens * usd_a_j for each, known in pair]
+    points = [known.energy_j_per_token.value * each.output_tokens * r.site.pue.value * price.value / J_PER_KWH for each, known in pair]
     with np.errstate(divide="ignore", invalid="ignore"):
-        crossing = (fixed[1] - fixed[0]) / (per_request[0] - per_request[1])
-        point = (fixed[1] - fixed[0]) / (points[0] - points[1]) if points[0] != points[1] else np.nan
+        crossing = apart / (draws[0] - draws[1])
+        point = float(np.divide(apart, points[0] - points[1]))
     real = crossing[np.isfinite(crossing) & (crossing > 0)]
-    share = len(real) / DRAWS
     served = [known.throughput_tok_s.value * 3600 * HOURS_A_MONTH / each.output_tokens for each, known in pair]
-    answer = {"other": bill(r, *pair[1]), "served": served, "p_crosses": share}
-    if share < 0.5 or not point > 0:
-        return answer | {"requests": None, "why": "the card that costs more to own does not save enough electricity a request"}
-    return answer | {"requests": interval(float(point), real, "requests").to_json(), "why": ""}
+    answer = {"other": bill(r, *pair[1]), "served": served, "p_crosses": len(real) / DRAWS, "requests": None, "why": ""}
+    if len(real) < DRAWS / 2 or not point > 0:
+        return answer | {"why": "the card that costs more to own does not save enough electricity a request"}
+    return answer | {"requests": interval(point, real, "requests").to_json()}

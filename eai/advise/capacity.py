@@ -1,18 +1,15 @@
 """Requests that arrive at random on cards that batch: waiting, percentiles of latency, cards needed, energy in use and idle.
 
 Arrivals are Poisson and split evenly at random over the replicas. A serving engine batches continuously: with n requests in flight a
-replica
-makes X(n) tokens a second, so it is a birth-death chain with departures at X(min(n, B)) / length, B the most in flight (a processor-sharing
-queue with a limited number in service, Yamazaki and Sakasegawa 1987; M/M/c where X is proportional to n). An arrival sees the chain's
-stationary
-distribution; beyond B it waits, and the wait of those who wait is exponential as in M/M/c, times (1 + cv^2) / 2 for answers whose lengths
-vary by cv (Allen and Cunneen: half of it where all are of one length).
-transformers has no continuous batching: whoever waits when a batch ends is the next batch, at most B (bulk service, Bailey 1954), solved
-as a
-chain of what each batch leaves behind. Both are held against a discrete-event simulation by a test.
+replica makes X(n) tokens a second, so it is a birth-death chain with departures at X(min(n, B)) / length, B the most in flight (a
+processor-sharing queue with a limited number in service, Yamazaki and Sakasegawa 1987; M/M/c where X is proportional to n). An arrival
+sees the chain's stationary distribution; beyond B it waits, and the wait of those who wait is exponential as in M/M/c, times
+(1 + cv^2) / 2 for answers whose lengths vary by cv (Allen and Cunneen: half of it where all are of one length).
+transformers has no continuous batching: whoever waits when a batch ends is the next batch, at most B (bulk service, Bailey 1954), a chain
+of what each batch leaves behind; times are drawn from it. Both are held against a discrete-event simulation by a test.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -22,10 +19,10 @@ P95 = 0.95
 BUSY = 0.8
 """Replicas are added until the load is at most this share of what they can serve: beyond it, a small rise makes queues long."""
 MOST_REPLICAS = 4096
-GRID = np.array([1, 2, 4, 8, 16, 32, 64, 128, 256, 512])
+DRAWN, SEED = 20_000, 7
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
     """What one replica does with n requests in flight: tokens/s, watts (of all its boards) and seconds between tokens, on a grid of n."""
 
@@ -36,14 +33,19 @@ class Curve:
     idle_w: float
     prefill_s: float
     continuous: bool
+    _tables: dict = field(default_factory=dict, repr=False)
 
     def at(self, name: str, n: np.ndarray) -> np.ndarray:
         """A measure at n in flight, straight between the grid's points on both log scales."""
         return np.exp(np.interp(np.log(n), np.log(self.n), np.log(getattr(self, name))))
 
-    def faster(self, factor: float) -> "Curve":
-        """The same replica, all speeds times a factor."""
-        return Curve(self.n, self.tok_s * factor, self.power_w, self.itl_s / factor, self.idle_w, self.prefill_s / factor, self.continuous)
+    def up_to(self, most: int) -> tuple[np.ndarray, ...]:
+        """(tokens/s, watts, seconds between tokens, order of 1..most by the time of a request) at 1 to `most` in flight."""
+        if most not in self._tables:
+            n = np.arange(1, most + 1)
+            rate, *others = (self.at(name, n) for name in ("tok_s", "power_w", "itl_s"))
+            self._tables[most] = (rate, *others, np.argsort(n / rate, kind="stable"))
+        return self._tables[most]
 
 
 @dataclass(frozen=True)
@@ -74,38 +76,42 @@ def _overloaded(load: float) -> Service:
     return Service(load, 0.0, np.inf, np.inf, np.inf, np.inf, np.inf, np.nan, 0.0)
 
 
-def serve(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...] = ()) -> Service:
+def serve(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...] = (), speed: float = 1.0) -> Service:
     """One replica under `per_s` requests a second, at most `most` in flight, answers of `tokens` (or the given lengths).
 
-    Raises UserError for a rate that is none.
+    `speed`: a factor on all its speeds, which is a slower arrival of requests on a shorter scale of time. Raises UserError for a rate
+    that is none.
     """
     if not per_s > 0:
         raise UserError(f"a rate of {per_s:g} requests a second", "a number above 0", "give --requests-per-hour")
-    return _continuous(curve, per_s, most, tokens, lengths) if curve.continuous else _bulk(curve, per_s, most, tokens)
+    found = _continuous(curve, per_s / speed, most, tokens, lengths) if curve.continuous else _bulk(curve, per_s / speed, most, tokens)
+    if speed == 1.0:
+        return found
+    times = {name: getattr(found, name) / speed for name in ("latency_mean_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s")}
+    return replace(found, **times)
 
 
 def _continuous(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...]) -> Service:
     """Birth-death chain of a replica that batches continuously."""
-    n = np.arange(1, most + 1)
-    speed = curve.at("tok_s", n) / tokens
+    rate, power, itl, order = curve.up_to(most)
+    speed = rate / tokens
     load = per_s / speed[-1]
     if load >= 1:
         return _overloaded(float(load))
     logs = np.concatenate([[0.0], np.cumsum(np.log(per_s / speed))])
     weight = np.exp(logs - logs.max())
-    total = weight.sum() + weight[-1] * load / (1 - load)
-    share = weight / total
+    share = weight / (weight.sum() + weight[-1] * load / (1 - load))
     waiting = float(share[-1] / (1 - load))
-    queue = share[-1] * load / (1 - load) ** 2
+    queue = waiting * load / (1 - load)
     in_service = float(share @ np.arange(most + 1) + most * (waiting - share[-1]))
-    times = n / speed
-    order = np.argsort(times)
-    reached = np.cumsum(share[:-1][order])
+    times = np.arange(1, most + 1) / speed
     vary = (1 + (np.std(lengths) / np.mean(lengths)) ** 2) / 2 if lengths else 0.5
     drain = (speed[-1] - per_s) / vary
+    flight = np.append(share[:-1], waiting)
+    reached = np.cumsum(share[:-1][order])
     if lengths:
-        rng = np.random.default_rng(7)
-        seen = rng.choice(most + 1, 4000, p=np.append(share[:-1], waiting) / (share[:-1].sum() + waiting))
+        rng = np.random.default_rng(SEED)
+        seen = rng.choice(most + 1, 4000, p=flight / flight.sum())
         wait = np.where(seen == most, rng.exponential(1 / drain, 4000), 0.0)
         latency = float(np.quantile(wait + times[np.minimum(seen, most - 1)] * rng.choice(lengths, 4000) / tokens, P95))
     elif reached[-1] >= P95:
@@ -113,54 +119,51 @@ def _continuous(curve: Curve, per_s: float, most: int, tokens: float, lengths: t
     else:
         latency = float(times[-1] + np.log(waiting / (1 - P95)) / drain)
     wait_p95 = max(0.0, float(np.log(waiting / (1 - P95)) / drain)) if waiting > 0 else 0.0
-    flight = np.append(share[:-1], waiting)
-    at_p95 = max(1, int(np.searchsorted(np.cumsum(flight) / flight.sum(), P95)))
-    itl = float(curve.at("itl_s", np.array([at_p95]))[0])
-    power = curve.at("power_w", n)
-    used = float(share[1:-1] @ power[:-1] + waiting * power[-1])
-    idle = float(share[0] * curve.idle_w)
+    step = float(itl[max(1, min(most, int(np.searchsorted(np.cumsum(flight) / flight.sum(), P95)))) - 1])
+    used, idle = float(share[1:-1] @ power[:-1] + waiting * power[-1]), float(share[0] * curve.idle_w)
     mean = float((in_service + queue * vary) / per_s)
-    return Service(float(load), float(share[0]), in_service, mean, latency, wait_p95 + curve.prefill_s + itl, itl, used + idle, idle)
+    return Service(float(load), float(share[0]), in_service, mean, latency, wait_p95 + curve.prefill_s + step, step, used + idle, idle)
 
 
 def _bulk(curve: Curve, per_s: float, most: int, tokens: float) -> Service:
-    """The chain of what each batch leaves behind, for an engine that takes whoever waits as the next batch."""
-    size = np.arange(1, most + 1)
-    time = size * tokens / curve.at("tok_s", size)
+    """The chain of what each batch leaves behind, for an engine that takes whoever waits as the next batch.
+
+    A request that comes during a batch waits for its end and for the full batches before its own, whose size those decide who still come.
+    """
+    rate, power, itl, _ = curve.up_to(most)
+    time = np.arange(1, most + 1) * tokens / rate
     load = per_s * time[-1] / most
     if load >= 1:
         return _overloaded(float(load))
     states = 2 * most + 40
     q = np.arange(states)
-    batch = np.clip(q, 1, most)
+    batch, left = np.clip(q, 1, most), np.maximum(q - np.clip(q, 1, most), 0)
     mean = per_s * time[batch - 1]
-    left = np.maximum(q - batch, 0)
-    moves = np.zeros((states, states))
-    arrivals = np.arange(states)
     factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, states)))])
+    arrived = np.exp(q * np.log(mean[:, None]) - mean[:, None] - factorials)
+    moves = np.zeros((states, states))
     for i in range(states):
-        p = np.exp(arrivals * np.log(mean[i]) - mean[i] - factorials)
-        moves[i, left[i] :] = p[: states - left[i]]
+        moves[i, left[i] :] = arrived[i, : states - left[i]]
         moves[i, -1] += max(0.0, 1 - moves[i].sum())
     system = np.vstack([(moves.T - np.eye(states))[:-1], np.ones(states)])
     share = np.clip(np.linalg.solve(system, np.append(np.zeros(states - 1), 1.0)), 0, None)
     share /= share.sum()
-    busy, idle_s = float(share @ time[batch - 1]), float(share[0] / per_s)
-    cycle = busy + idle_s
-    u = (np.arange(20) + 0.5) / 20
-    back = left[:, None] + per_s * time[batch - 1][:, None] * u
-    ahead, last = np.floor(back / most), np.clip(np.round(back % most + per_s * time[batch - 1][:, None] * (1 - u)), 1, most).astype(int)
-    latency = time[batch - 1][:, None] * (1 - u) + ahead * time[-1] + time[last - 1]
-    weight = np.repeat((share * mean)[:, None] / len(u), len(u), axis=1)
-    values = np.append(latency.ravel(), time[0])
-    weights = np.append(weight.ravel(), share[0])
-    order = np.argsort(values)
-    p95 = float(values[order][np.searchsorted(np.cumsum(weights[order]) / weights.sum(), P95)])
-    mean_s = float(values @ weights / weights.sum())
-    power = curve.at("power_w", size)
-    used, idle = float((share * time[batch - 1]) @ power[batch - 1]) / cycle, idle_s / cycle * curve.idle_w
-    batch_p95 = float(curve.at("itl_s", np.array([max(1, int(np.searchsorted(np.cumsum(share), P95)))]).clip(max=most))[0])
-    return Service(float(load), idle_s / cycle, float(per_s * mean_s), mean_s, p95, p95, batch_p95, used + idle, idle)
+    cycle = float(share @ time[batch - 1]) + float(share[0] / per_s)
+    idle_share = float(share[0] / per_s) / cycle
+    rng = np.random.default_rng(SEED)
+    came = share * mean
+    alone = rng.random(DRAWN) < share[0] / (came.sum() + share[0])
+    state, u = rng.choice(states, DRAWN, p=came / came.sum()), rng.random(DRAWN)
+    running = time[batch[state] - 1]
+    place = left[state] + rng.poisson(per_s * running * u)
+    ahead = place // most
+    until = running * (1 - u) + ahead * time[-1]
+    size = np.clip(place - ahead * most + 1 + rng.poisson(per_s * until), 1, most)
+    latency = np.where(alone, time[0], until + time[size - 1])
+    p95, mean_s = float(np.quantile(latency, P95)), float(latency.mean())
+    used, idle = float((share * time[batch - 1]) @ power[batch - 1]) / cycle, idle_share * curve.idle_w
+    step = float(itl[min(most, max(1, int(np.searchsorted(np.cumsum(share), P95)))) - 1])
+    return Service(float(load), idle_share, float(per_s * mean_s), mean_s, p95, p95, step, used + idle, idle)
 
 
 def replicas(
@@ -171,62 +174,17 @@ def replicas(
     `limits`: by attribute of Service, held at `slow` times the expected speed: sized for the slow end of what is expected. Where more
     replicas do not help, those for 80 % are returned: the caller sees what is missed.
     """
-    capacity = curve.at("tok_s", np.array([most]))[0] / tokens
+    capacity = curve.up_to(most)[0][-1] / tokens
     first = min(max(1, int(np.ceil(per_s / capacity / BUSY))), MOST_REPLICAS)
     start = serve(curve, per_s / first, most, tokens, lengths)
-    if not limits:
-        return first, start
-    slowed = curve.faster(slow)
-    alone = serve(slowed, 1e-6 * capacity, most, tokens, lengths)
-    if any(getattr(alone, name) > limit for name, limit in limits.items()):
+
+    def holds(rate: float) -> bool:
+        found = serve(curve, rate, most, tokens, lengths, slow)
+        return all(getattr(found, name) <= limit for name, limit in limits.items())
+
+    if not limits or not holds(1e-6 * capacity):
         return first, start
     for k in dict.fromkeys([first, first + 1, first + 2, *np.ceil(first * np.array([1.5, 2, 3, 4])).astype(int)]):
-        found = serve(slowed, per_s / k, most, tokens, lengths)
-        if all(getattr(found, name) <= limit for name, limit in limits.items()):
+        if holds(per_s / k):
             return int(k), start if k == first else serve(curve, per_s / k, most, tokens, lengths)
     return first, start
-
-
-def simulate(curve: Curve, per_s: float, most: int, tokens: int, requests: int, rng: np.random.Generator) -> np.ndarray:
-    """Latencies [s] of a discrete-event simulation of one replica, the first tenth left out: what the formulas are tested against."""
-    arrivals = np.cumsum(rng.exponential(1 / per_s, requests))
-    return (_simulate_continuous if curve.continuous else _simulate_bulk)(curve, arrivals, most, tokens)[requests // 10 :]
-
-
-def _simulate_continuous(curve: Curve, arrivals: np.ndarray, most: int, tokens: int) -> np.ndarray:
-    """Every request in flight makes tokens at X(n) / n; whoever comes beyond `most` waits in line."""
-    rate = curve.at("tok_s", np.arange(1, most + 1)) / np.arange(1, most + 1)
-    left: dict[int, float] = {}
-    line: list[int] = []
-    done = np.empty(len(arrivals))
-    now, nxt = 0.0, 0
-    while nxt < len(arrivals) or left:
-        each = rate[len(left) - 1] if left else 0.0
-        first = min(left, key=left.get) if left else None
-        end = now + left[first] / each if left else np.inf
-        come = arrivals[nxt] if nxt < len(arrivals) else np.inf
-        step = min(end, come) - now
-        left = {i: tokens_left - step * each for i, tokens_left in left.items()}
-        now += step
-        if come <= end:
-            line.append(nxt)
-            nxt += 1
-        else:
-            del left[first]
-            done[first] = now
-        while line and len(left) < most:
-            left[line.pop(0)] = float(tokens)
-    return done - arrivals
-
-
-def _simulate_bulk(curve: Curve, arrivals: np.ndarray, most: int, tokens: int) -> np.ndarray:
-    """Whoever waits when a batch ends is the next batch."""
-    done, now, first = np.empty(len(arrivals)), 0.0, 0
-    while first < len(arrivals):
-        now = max(now, arrivals[first])
-        last = min(max(int(np.searchsorted(arrivals, now, side="right")), first + 1), first + most)
-        size = last - first
-        now += size * tokens / curve.at("tok_s", np.array([size]))[0]
-        done[first:last] = now
-        first = last
-    return done - arrivals

@@ -10,7 +10,7 @@ from eai.advise.request import Configuration
 @dataclass(frozen=True)
 class Cause:
     """One pattern: its words for a person, root cause, prior and why, the fix with code, and steps to verify it. `kind`: fault |
-    costly_choice."""
+    costly_choice; `served_fix`: the fix where a serving engine runs."""
 
     title: str
     root_cause: str
@@ -20,6 +20,7 @@ class Cause:
     code: str
     verify: tuple[str, ...]
     kind: str = "fault"
+    served_fix: str = ""
 
 
 _RAN = "print the class and dtype of model.model.layers[0].mlp.down_proj: it says what ran"
@@ -86,6 +87,7 @@ CAUSES: dict[str, Cause] = {
             "print inputs['input_ids'].shape: its first number is the batch that runs",
             "count the output tokens of all sequences: those of one, counted for a whole batch that did run, give the same figures",
         ),
+        served_fix="send as many requests at once as stated (the load test's --max-concurrency), and let the engine take them (its limit)",
     ),
     "vram_spill": Cause(
         "weights or cache on the host",
@@ -95,6 +97,7 @@ CAUSES: dict[str, Cause] = {
         "keep every layer on the card: better no start than one layer on the host",
         'model = AutoModelForCausalLM.from_pretrained(model_id, dtype=torch.float16, device_map={"": 0})  # fails instead of spilling',
         ("print model.hf_device_map: no entry may say cpu or disk", _WATCH + "; PCIe traffic while decoding (dmon -s t) is the spill"),
+        served_fix="keep weights and cache on the card: no --cpu-offload-gb, no --swap-space, every layer with -ngl",
     ),
     "power_cap_or_throttle": Cause(
         "a power cap or throttling",
@@ -117,6 +120,7 @@ CAUSES: dict[str, Cause] = {
         'model.generation_config.cache_implementation = "static"\n'
         'model.forward = torch.compile(model.forward, mode="reduce-overhead", fullgraph=True)',
         (_WATCH + "; a busy CPU core and a card below 50 % say so", "py-spy or `top -H`: one thread at 100 % while it generates"),
+        served_fix="take launches off the host: no --enforce-eager, cores of its own for the server, the load test on another machine",
     ),
     "small_model_4bit": Cause(
         "4-bit weights on a small model",

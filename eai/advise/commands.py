@@ -40,6 +40,7 @@ LOAD: dict[str, Any] = {
     "pue": _option(float, "Power usage effectiveness of the site."),
     "price": _option(float, "USD a kWh."),
     "region": _option(str, "us, cn or a country code: price and carbon intensity."),
+    "carbon": _option(str, "g CO2e a kWh, or a CSV file with a row an hour and a column g_per_kwh (and requests)."),
     "max_latency": _option(float, "Longest time for a request, in seconds."),
     "latency_p95": _option(float, "p95 of a request's time, in seconds.", "--latency-p95"),
     "ttft_p95": _option(float, "p95 of the time to the first token, in seconds.", "--ttft-p95"),
@@ -68,6 +69,7 @@ FIGURES: dict[str, Any] = OWN | {
     "power_limit_w": _option(float, "Power limit in force in watts.", "--power-limit-w"),
     "temperature_c": _option(float, "GPU temperature in degrees Celsius.", "--temperature-c"),
 }
+BILLED = ("use", "requests", "requests_per_hour", "requests_per_day", "price", "pue", "region", "carbon")
 SHOW: dict[str, Any] = {
     "explain": Annotated[bool, typer.Option("--explain", help="Reasons, evidence and assumptions too.")],
     "form": Annotated[str | None, typer.Option("--format", help="terminal, markdown or html; default terminal, markdown into a pipe.")],
@@ -132,7 +134,7 @@ def compare(
 
 
 @_taking(
-    REQUEST | FIGURES | {k: LOAD[k] for k in ("use", "requests", "requests_per_hour", "requests_per_day", "price", "pue", "region")} | SHOW,
+    REQUEST | FIGURES | {k: LOAD[k] for k in BILLED} | SHOW,
     "diagnose",
     "Reported figures in, likely causes out: how sure, evidence, fixes, verification; or every configuration of --experiment.",
 )
@@ -167,7 +169,7 @@ def _print(answer: dict, as_json: bool, explain: bool = False, form: str | None 
     import shutil
     import sys
 
-    from eai.advise import page, templates
+    from eai.advise import page
 
     if form not in (None, "terminal", "markdown", "html"):
         raise UserError(f"format '{form}'", "terminal, markdown or html", "correct --format")
@@ -177,14 +179,13 @@ def _print(answer: dict, as_json: bool, explain: bool = False, form: str | None 
         draw(answer, plot)
     if as_json:
         return typer.echo(json.dumps(answer, allow_nan=False))
-    made = templates.page_of(answer)
     at_terminal = sys.stdout.isatty()
     form = form or ("terminal" if at_terminal else "markdown")
     if form == "html":
-        return typer.echo(page.as_html(made))
+        return typer.echo(page.as_html(answer))
     if form == "markdown":
-        return typer.echo(page.markdown(made, explain or not at_terminal))
-    typer.echo(page.terminal(made, shutil.get_terminal_size((100, 24)).columns, explain, at_terminal), nl=False)
+        return typer.echo(page.markdown(answer, explain))
+    typer.echo(page.terminal(answer, shutil.get_terminal_size((100, 24)).columns, explain, at_terminal), nl=False)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -1,70 +1,64 @@
 """The monthly bill of what runs today and of the best plan that may be recommended, the saving by lever, and what widens the intervals."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from eai.advise.bill import bill, break_even, draw_energy, work
-from eai.advise.evidence import Cost, accuracy, cost, cost_or_reason
+from eai.advise.bill import EMBODIED, LIFETIME, SERVER, bill, break_even, draw_energy, work
+from eai.advise.evidence import Cost, accuracy, cost, cost_or_reason, sd_log
 from eai.advise.launch import launch
-from eai.advise.optimize import label, recommended, search
+from eai.advise.optimize import Plan, label, recommended, search
 from eai.advise.request import Configuration, Request, require_fit
 from eai.errors import UserError
 from eai.quantity import Quantity, plain
-from eai.site import DRAWS, J_PER_KWH, NORMAL_95, SEED, interval
+from eai.site import DRAWS, J_PER_KWH, SEED, interval
 from eai.site import bill as electricity
+
+WORTH = 0.01
+"""A step that saves less than this by itself is told together with the next: half precision under another name is no lever."""
+BOUNDARY = {"name": "boundary", "value": "gpu", "reason": "gross energy of the GPUs' boards; the rest of the machine only through the PUE"}
 
 
 def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> dict[str, Any]:
-    """The bill. Keys: current, optimized, savings, levers, optimized_note, shares, break_even, assumptions, warnings.
+    """The bill. Keys: request, current, optimized, savings, levers, optimized_note, shares, break_even, assumptions, warnings.
 
     Own figures (energy, with or without throughput) need no model of the catalog: then there is nothing to optimize unless one is named.
     `other`: another card and its price, for the break-even. Raises UserError where the configuration does not fit or is not known.
     """
-    now = given(r)
-    if r.now is None:
-        return _own_figures(r, now)
+    c, now = r.now, given(r)
     if now is None:
-        require_fit(r.now)
-        now = cost(r.now)
-    current = bill(r, r.now, now)
-    quality = accuracy(r.now.model, r.now.quantization, r.min_accuracy)
-    better, why = _better(r, now)
+        require_fit(c)
+        now = cost(c)
+    quality = accuracy(c.model, c.quantization, r.min_accuracy) if c else None
+    better, why = _better(r, now) if c else (None, "name a model (--model, or --params-b) to see what would cost less")
     optimized = None
     if better is not None:
-        optimized = bill(r, better.configuration, better.cost, better.work) | {
-            "accuracy": better.quality.to_json(),
-            "launch": launch(better.configuration),
-        }
-    dropped = better is not None and better.configuration.quantization != r.now.quantization
-    unsure = [] if quality.acceptable else [f"accuracy {quality.status}: {quality.note}"]
+        optimized = bill(r, better.configuration, better.cost, better.work) | {"accuracy": better.quality.to_json()}
+        optimized["launch"] = launch(better.configuration, better.replicas)
+    dropped = better is not None and better.configuration.quantization != c.quantization and not quality.acceptable
+    unsure = [f"accuracy {quality.status}: {quality.note}"] if quality and not quality.acceptable else []
     exact = ["your figure carries no interval: its own uncertainty is not in the result"] if now.basis == "given" else []
+    priced = [] if r.site.price else [f"no sourced price of electricity for region {r.site.region}: give --price; cost is left empty"]
+    wanted = None if c else ("output_tokens", "requests", "region")
+    making = (f.assumption() for f in (EMBODIED, SERVER, LIFETIME) if c)
     return {
         "request": {"requests_a_month": r.requests, "requests_a_day": r.requests / 365.25 * 12},
-        "current": current | {"accuracy": quality.to_json()},
+        "current": bill(r, c, now) | {"accuracy": quality and quality.to_json()},
         "optimized": optimized,
         "savings": savings(r, now, better) if better else None,
         "levers": levers(r, now, better.configuration, better.cost) if better else [],
         "optimized_note": why,
-        "not_proposed": r.now.quantization if better and dropped and not quality.acceptable else None,
+        "not_proposed": c.quantization if dropped else None,
         "shares": shares(r, now),
-        "break_even": break_even(r, r.now, *other) if other else None,
-        "assumptions": [*r.assumptions, *(f.assumption() for f in r.site.factors), *_accounting()],
-        "warnings": [*r.warnings, *unsure, *exact, *now.warnings, *_no_price(r)],
+        "break_even": break_even(r, c, *other) if other else None,
+        "assumptions": [
+            *(a for a in r.assumptions if wanted is None or a["name"] in wanted),
+            *(f.assumption() for f in r.site.factors),
+            BOUNDARY,
+            *making,
+        ],
+        "warnings": [*r.warnings, *unsure, *exact, *now.warnings, *priced],
     }
-
-
-def _accounting() -> list[dict]:
-    """What every figure covers."""
-    return [
-        {"name": "boundary", "value": "gpu", "reason": "gross energy of the GPUs' boards; CPU, memory and cooling only through the PUE"}
-    ]
-
-
-def _no_price(r: Request) -> list[str]:
-    """The warning where no price of electricity is known."""
-    return [] if r.site.price else [f"no sourced price of electricity for region {r.site.region}: give --price; cost is left empty"]
 
 
 def given(r: Request) -> Cost | None:
@@ -72,62 +66,14 @@ def given(r: Request) -> Cost | None:
     if r.energy_j_per_1k is None:
         return None
     energy, rate, cited = r.energy_j_per_1k / 1e3, r.throughput, ("energy as you gave it",)
-    if rate is None and r.now is not None:
-        known, _ = cost_or_reason(r.now)
-        rate, cited = (known.throughput_tok_s.value, (*cited, "throughput from the evidence")) if known else (None, cited)
-    batch = r.now.batch_size if r.now else 1
-    watts, step = (None, None) if rate is None else (energy * rate, batch / rate)
-    return Cost(
-        Quantity(energy, unit="J"),
-        Quantity(watts, unit="W"),
-        Quantity(rate, unit="tok/s"),
-        Quantity(step, unit="s"),
-        "given",
-        "given",
-        cited,
-    )
+    if rate is None and r.now is not None and (known := cost_or_reason(r.now)[0]):
+        rate, cited = known.throughput_tok_s.value, (*cited, "throughput from the evidence")
+    step = (r.now.batch_size if r.now else 1) / rate if rate else None
+    values = ((energy, "J"), (energy * rate if rate else None, "W"), (rate, "tok/s"), (step, "s"))
+    return Cost(*(Quantity(value, unit=unit) for value, unit in values), "given", "given", cited)
 
 
-def _own_figures(r: Request, now: Cost) -> dict[str, Any]:
-    """The bill of own figures without a model: energy, cost and carbon; no cards beyond their hours, nothing optimized."""
-    joules = now.energy_j_per_token.value * r.output_tokens * r.requests
-    rng = np.random.default_rng(SEED)
-    found = electricity(joules, np.full(DRAWS, joules), r.site, rng)
-    rate = now.throughput_tok_s.value
-    hours = Quantity(None if rate is None else r.output_tokens * r.requests / rate / 3600, unit="h")
-    current = {
-        "configuration": {
-            "gpu": None,
-            "model": None,
-            "quantization": None,
-            "batch_size": None,
-            "input_tokens": None,
-            "output_tokens": r.output_tokens,
-        },
-        **{name: q.to_json() for name, q in found.items()},
-        "cards": {"number": None, "hours": hours.to_json(), "usd": None, "how": ""},
-        "energy_j_per_request": Quantity(now.energy_j_per_token.value * r.output_tokens, unit="J").to_json(),
-        **now.to_json(),
-    }
-    return {
-        "request": {"requests_a_month": r.requests, "requests_a_day": r.requests / 365.25 * 12},
-        "current": current,
-        "optimized": None,
-        "savings": None,
-        "levers": [],
-        "optimized_note": "name a model (--model, or --params-b) to see what would cost less",
-        "shares": shares(r, now),
-        "break_even": None,
-        "assumptions": [
-            *(a for a in r.assumptions if a["name"] in ("output_tokens", "requests", "region")),
-            *(f.assumption() for f in r.site.factors),
-            *_accounting(),
-        ],
-        "warnings": [*r.warnings, "your figure carries no interval: its own uncertainty is not in the result", *_no_price(r)],
-    }
-
-
-def _better(r: Request, now: Cost):
+def _better(r: Request, now: Cost) -> tuple[Plan | None, str]:
     """(the plan that `optimize` recommends if it costs less energy than the current one, a sentence about it)."""
     try:
         chosen = recommended(search(r).plans, r)
@@ -135,30 +81,19 @@ def _better(r: Request, now: Cost):
         return None, str(error)
     if chosen is None or not chosen.quality.acceptable:
         return None, "no configuration meets the limits with a known accuracy"
-    if chosen.cost.energy_j_per_token.value >= now.energy_j_per_token.value:
+    if chosen.cost.energy_j_per_token.value >= (1 - WORTH) * now.energy_j_per_token.value:
         return None, "nothing whose accuracy is known costs less than the current configuration"
-    text = label(chosen.configuration, r)
-    if chosen.service:
-        return (
-            chosen,
-            (
-                f"{text}: {chosen.work.boards} card(s), {plain(chosen.service.in_flight)} "
-                f"requests in flight on average, p95 {plain(chosen.service.latency_p95_s)} s"
-            ),
-        )
-    wait = (
-        ""
-        if chosen.configuration.batch_size == 1
-        else "; it needs as many requests at once: give --requests-per-hour to see whether they come"
-    )
-    return chosen, text + wait
+    c, s = chosen.configuration, chosen.service
+    if s:
+        times = f"{plain(s.in_flight)} requests in flight on average, p95 {plain(s.latency_p95_s)} s"
+        return chosen, f"{label(c, r)}: {chosen.work.boards} card(s), {times}"
+    wait = "; it needs as many requests at once: give --requests-per-hour to see whether they come" if c.batch_size > 1 else ""
+    return chosen, label(c, r) + wait
 
 
 def shares(r: Request, k: Cost) -> dict[str, dict[str, float]]:
     """The share of each input in the variance of the logarithm of cost and of carbon: what to pin down first. Each sums to 1."""
-    q = k.energy_j_per_token
-    spread = 0.0 if q.low is None else float(np.log(q.high / q.low) / (2 * NORMAL_95))
-    common = {"energy": spread**2, "pue": r.site.pue.sd_log**2}
+    common = {"energy": sd_log(k.energy_j_per_token) ** 2, "pue": r.site.pue.sd_log**2}
     found = {}
     for name, factor in (("cost_usd", r.site.price), ("carbon_kg", r.site.carbon)):
         if factor is not None:
@@ -168,61 +103,63 @@ def shares(r: Request, k: Cost) -> dict[str, dict[str, float]]:
     return found
 
 
-def savings(r: Request, now: Cost, better) -> dict[str, Any]:
+def savings(r: Request, now: Cost, better: Plan) -> dict[str, Any]:
     """What the optimized plan saves a month, in kWh, USD and kg of the energy in use, and as a fraction; negative means it costs more.
 
     Predictions of one card and engine share an error that cancels in the difference; anything else is drawn independently. Idle cards are
-    in
-    `total_kwh` where a rate was given.
+    in `total_kwh` where a rate was given.
     """
     rng = np.random.default_rng(SEED)
-    then, c = better.cost, better.configuration
+    then, c, tokens = better.cost, better.configuration, r.output_tokens * r.requests
     alike = (c.gpu, c.engine) == (r.now.gpu, r.now.engine) and now.basis == then.basis == "predicted"
     common = rng.standard_normal(DRAWS) if alike else None
-    tokens = r.output_tokens * r.requests
     before, after = draw_energy(now, rng, common) * tokens, draw_energy(then, rng, common) * tokens
-    used = now.energy_j_per_token.value * tokens, then.energy_j_per_token.value * tokens
-    money = electricity(used[0] - used[1], before - after, r.site, rng)
-    found = {name: q.to_json() for name, q in money.items()}
+    used = [k.energy_j_per_token.value * tokens for k in (now, then)]
+    found = {name: q.to_json() for name, q in electricity(used[0] - used[1], before - after, r.site, rng).items()}
     found["energy_fraction"] = interval(1 - used[1] / used[0], 1 - after / before, "fraction").to_json()
-    kept = work(r, r.now, now)
-    found["total_kwh"] = (kept.used_j + kept.idle_j - better.work.used_j - better.work.idle_j) * r.site.pue.value / J_PER_KWH
+    found["total_kwh"] = (work(r, r.now, now).energy_j - better.work.energy_j) * r.site.pue.value / J_PER_KWH
     return found
 
 
 def levers(r: Request, now: Cost, then: Configuration, whole: Cost) -> list[dict[str, Any]]:
-    """What each change contributes, one after the other from today's configuration: strategy and engine, batch, card.
+    """What each change contributes, one after the other from today's configuration: strategy, engine, batch, card.
 
-    Each entry: lever, change, energy_fraction (of the energy before that step), kwh a month. A step that cannot run or be predicted by
-    itself is joined with the next. The contributions add up to the whole; another order would share them differently.
+    Each entry: lever, change, energy_fraction (of the energy before that step), kwh a month. A step that by itself cannot run, cannot be
+    predicted or saves nothing is joined with the next, so every step saves. The contributions add up to the whole; another order would
+    share them differently.
     """
-    c, steps = r.now, []
-    order = [
-        ("strategy", {"quantization": then.quantization}),
-        ("engine", {"engine": then.engine}),
-        ("batch", {"batch_size": then.batch_size}),
-    ]
-    order += [("card", {"gpu": then.gpu, "num_gpus": then.num_gpus})]
-    path, names, here = [(c, now.energy_j_per_token.value)], [], c
-    pending: list[tuple[str, dict]] = []
-    for name, change in order:
-        if all(getattr(here, k) == v for k, v in change.items()):
+    here, joined = r.now, r.now.is_half and then.is_half and r.now.engine != then.engine
+    order = [("engine", ("quantization", "engine"))] if joined else [("strategy", ("quantization",)), ("engine", ("engine",))]
+    order += [("batch", ("batch_size",)), ("card", ("gpu", "num_gpus"))]
+    steps: list[list] = []
+    start, names = (here, now.energy_j_per_token.value), []
+    for name, fields in order:
+        after = here.with_(**{f: getattr(then, f) for f in fields})
+        if after == here:
             continue
-        here = here.with_(**change)
-        pending.append((name, change))
+        here = after
+        names.append(name)
         known = whole if here == then else cost_or_reason(here)[0]
-        if known is not None:
-            path.append((here, known.energy_j_per_token.value))
-            names.append(pending)
-            pending = []
+        if known is None or (here != then and known.energy_j_per_token.value > (1 - WORTH) * start[1]):
+            continue
+        end = (here, known.energy_j_per_token.value)
+        steps.append([start, end, names])
+        start, names = end, []
+    while len(steps) > 1 and steps[-1][1][1] > (1 - WORTH) * steps[-1][0][1]:
+        last = steps.pop()
+        steps[-1][1], steps[-1][2] = last[1], steps[-1][2] + last[2]
     kwh = r.output_tokens * r.requests * r.site.pue.value / J_PER_KWH
-    for ((before, a), (after, b)), changed in zip(pairwise(path), names, strict=True):
-        said = [f"{_name(before, name)} -> {_name(after, name)}" for name, _ in changed]
-        steps.append(
-            {"lever": " and ".join(n for n, _ in changed), "change": ", ".join(said), "energy_fraction": 1 - b / a, "kwh": (a - b) * kwh}
-        )
-    return steps
+    return [
+        {
+            "lever": " and ".join(names),
+            "change": ", ".join(f"{_name(c, n, joined)} -> {_name(d, n, joined)}" for n in names),
+            "energy_fraction": 1 - b / a,
+            "kwh": (a - b) * kwh,
+        }
+        for (c, a), (d, b), names in steps
+    ]
 
 
-def _name(c: Configuration, lever: str) -> str:
-    return {"batch": str(c.batch_size), "strategy": c.quantization, "engine": c.engine, "card": c.cards}[lever]
+def _name(c: Configuration, lever: str, joined: bool) -> str:
+    engine = f"{c.quantization} with {c.engine}" if joined else c.engine
+    return {"batch": str(c.batch_size), "strategy": c.quantization, "engine": engine, "card": c.cards}[lever]

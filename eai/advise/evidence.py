@@ -6,24 +6,26 @@ configuration, the reader's: sessions of one configuration differ far more than 
 in one ranking with the error between them: what the predictions of one card and engine share cancels among them, and only among them.
 """
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from eai import catalog, strategies, tables
-from eai.advise.request import STATED, Configuration, cannot_run, fits, memory
+from eai import catalog, paths, strategies, tables
+from eai.advise.request import SHAPE, STATED, Configuration, cannot_run, fits, memory
 from eai.catalog import Model
 from eai.errors import UserError
+from eai.predict import predictor, sources
 from eai.predict.predictor import predict
-from eai.predict.sources import evidence as _evidence
 from eai.quantity import Quantity
 from eai.site import NORMAL_95
 
-MEASURES = ("energy_j_per_token", "power_w", "throughput_tok_s", "itl_s")
+UNITS = {"energy_j_per_token": "J", "power_w": "W", "throughput_tok_s": "tok/s", "itl_s": "s"}
 SAME_WORK = {"bf16": "fp16", "int8_t0": "int8_pure", "int8_t6": "int8_default"}
 """Strategies that move and compute the same bytes: a row of one stands for the other."""
 LENGTH_EFFECT = 0.10
@@ -31,9 +33,39 @@ SAME_BATCH = 0.02
 """A served load is an average: 7.998 sequences in flight are 8."""
 SHARED = 0.7
 """The share of a prediction's error variance that predictions for one card and engine have in common: it changes none of their ranks."""
-UNITS = {"energy_j_per_token": "J", "power_w": "W", "throughput_tok_s": "tok/s", "itl_s": "s"}
 IDLE_SHARE, IDLE_FACTOR = 0.12, 1.8
 FALLBACK_SESSION_SD = 0.1
+BOARDS = ("gpu", "module", "soc")
+KEYS = ["gpu", "num_gpus", "shape", "strategy", "engine", "batch_size"]
+NEW = {
+    "known": "card, engine and size are known",
+    "new_card": "the card is new to the rows",
+    "new_engine": "the engine is new on this card",
+    "new_model": "the model is new to the rows",
+    "new_both": "card and engine or model are new to the rows",
+}
+
+
+def within(value: float, half: float, unit: str = "") -> Quantity:
+    """A value with the 95 % interval of a log-normal error of this half width."""
+    return Quantity(float(value), float(value * np.exp(-half)), float(value * np.exp(half)), unit)
+
+
+def scaled(q: Quantity, factor: float, unit: str) -> Quantity:
+    """A quantity times an exact positive number, in another unit."""
+    return replace(q * float(factor), unit=unit)
+
+
+def inverse(number: float, q: Quantity, unit: str) -> Quantity:
+    """An exact number over a quantity, whose ends change places; empty where the quantity is not known."""
+    if q.value is None or not np.isfinite(q.value):
+        return Quantity(None, unit=unit)
+    return Quantity(number / q.value, *((None, None) if q.low is None else (number / q.high, number / q.low)), unit)
+
+
+def sd_log(q: Quantity, least: float = 0.0) -> float:
+    """Standard deviation of the logarithm behind a 95 % interval, at least `least`."""
+    return least if q.low is None else max(least, float(np.log(q.high / q.low)) / 2 / NORMAL_95)
 
 
 @dataclass(frozen=True)
@@ -58,15 +90,11 @@ class Cost:
     @property
     def energy_j_per_1k_tok(self) -> Quantity:
         """Energy of a thousand output tokens [J]."""
-        return scaled(self.energy_j_per_token, 1e3, "J")
+        return self.energy_j_per_token * 1e3
 
     def latency_s(self, c: Configuration) -> Quantity:
         """Time of one request in flight with its batch [s], without waiting."""
-        rate, tokens = self.throughput_tok_s, c.batch_size * c.output_tokens
-        if rate.value is None or not np.isfinite(rate.value):
-            return Quantity(None, unit="s")
-        ends = (None, None) if rate.low is None else (tokens / rate.high, tokens / rate.low)
-        return Quantity(tokens / rate.value, *ends, "s")
+        return inverse(c.batch_size * c.output_tokens, self.throughput_tok_s, "s")
 
     @property
     def stated_error(self) -> float | None:
@@ -76,14 +104,9 @@ class Cost:
 
     def to_json(self) -> dict[str, Any]:
         """The figures as they stand in answers."""
-        found = {name: getattr(self, name).to_json() for name in ("energy_j_per_token", "throughput_tok_s", "itl_s", "power_w")}
-        found |= {"energy_j_per_1k_tok": self.energy_j_per_1k_tok.to_json(), "basis": self.basis, "kind": self.kind}
-        return found | {"stated_error": self.stated_error, "evidence": list(self.evidence), "warnings": list(self.warnings)}
-
-
-def scaled(q: Quantity, factor: float, unit: str) -> Quantity:
-    """A quantity times an exact positive number, in another unit."""
-    return Quantity(*(None if v is None else v * factor for v in (q.value, q.low, q.high)), unit)
+        found = {name: getattr(self, name).to_json() for name in (*UNITS, "energy_j_per_1k_tok")}
+        found |= {"basis": self.basis, "kind": self.kind, "stated_error": self.stated_error}
+        return found | {"evidence": list(self.evidence), "warnings": list(self.warnings)}
 
 
 def canonical(quantization: str) -> str:
@@ -106,27 +129,46 @@ def shape(model: Model) -> str:
     return f"stated-{model.slug}" if model.source == STATED else shape_of(model.hf_id or model.slug)
 
 
-BOARDS = ("gpu", "module", "soc")
-
-
 @cache
 def rows() -> pd.DataFrame:
     """The evidence that may be cited: gross energy at the boards, with `shape`, `strategy` (canonical) and `source` (its session).
 
-    Rows that the predictor does not learn from for a flaw that breaks the physics are left out; a doubt that does not stays beside its row.
+    Rows that the predictor does not learn from for a flaw that breaks the physics are left out; a doubt that does not stays beside its
+    row. Kept in the user's cache folder under a hash of the tables and of the code that reads them.
     """
-    table = _evidence(extras=True)
+    seen = hashlib.sha256(f"{predictor.digest()} {pd.__version__}".encode())
+    for path in (*sorted(paths.MEASURED.glob("*/summary.csv")), Path(__file__), *Path(sources.__file__).parent.glob("*.py")):
+        seen.update(path.read_bytes())
+    kept = paths.cache() / f"evidence-{seen.hexdigest()[:16]}.parquet"
+    if kept.exists():
+        return pd.read_parquet(kept)
+    table = _collected()
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        temporary = kept.with_suffix(".tmp")
+        table.to_parquet(temporary)
+        temporary.replace(kept)
+    except OSError:
+        pass  # a cache folder that cannot be written costs time alone
+    return table
+
+
+def _collected() -> pd.DataFrame:
+    """The rows of all sources; `attrs` has the spread between sessions."""
+    table = sources.evidence(extras=True)
     usable = table["learned"].astype(bool) | (table["source"] == "ecocompute")
     usable &= (table["accounting"].fillna("gross") != "net") & table["boundary"].isin(BOARDS)
     usable &= table[["energy_j_per_token", "batch_size"]].notna().all(axis=1)
     table = table[usable].reset_index(drop=True)
     cards = {name: _resolved("gpu", name) for name in table["gpu"].unique()}
-    shapes = {name: shape_of(name) for name in table["model"].unique()}
-    table = table.assign(gpu=table["gpu"].map(cards), strategy=table["quantization"].map(canonical))
-    counts = {"batch_size": table["batch_size"].astype(float).round(), "num_gpus": table["num_gpus"].fillna(1).astype(int)}
-    table = table.assign(off=(table["batch_size"].astype(float) / counts["batch_size"] - 1).abs(), **counts)
-    table = table[table["off"] <= SAME_BATCH].assign(batch_size=lambda t: t["batch_size"].astype(int), source=lambda t: t["session"])
-    return table.assign(shape=table["model"].map(shapes), doubt=table["doubt"].fillna("")).reset_index(drop=True)
+    table = table.assign(gpu=table["gpu"].map(cards), strategy=table["quantization"].map(canonical), shape=table["model"].map(shape_of))
+    whole = table["batch_size"].astype(float).round()
+    near = (table["batch_size"].astype(float) / whole - 1).abs() <= SAME_BATCH
+    counts = {"batch_size": whole, "num_gpus": table["num_gpus"].fillna(1).astype(int)}
+    table = table.assign(**counts, source=table["session"], doubt=table["doubt"].fillna(""))[near]
+    table = table.astype({"batch_size": int}).reset_index(drop=True)
+    table.attrs["session_spread"] = list(_session_spread(table))
+    return table
 
 
 def _resolved(kind: str, name: str) -> str:
@@ -136,16 +178,14 @@ def _resolved(kind: str, name: str) -> str:
         return str(name)
 
 
-KEYS = ["gpu", "num_gpus", "shape", "strategy", "engine", "batch_size"]
-
-
-@cache
 def session_spread() -> tuple[float, int]:
-    """(standard deviation of the log energy of one configuration between sessions, its degrees of freedom), from all that were repeated.
+    """(standard deviation of the log energy of one configuration between sessions, its degrees of freedom), from all that were repeated."""
+    sd, df = rows().attrs["session_spread"]
+    return float(sd), int(df)
 
-    What other token lengths change is taken out as predicted, so that rows of other lengths count too.
-    """
-    table = rows()
+
+def _session_spread(table: pd.DataFrame) -> tuple[float, int]:
+    """The pooled spread; what other token lengths change is taken out as predicted, so that rows of other lengths count too."""
     table = table[table["doubt"] == ""]
     table = table[table.groupby(KEYS)["source"].transform("nunique") > 1]
     if table.empty:
@@ -164,38 +204,39 @@ def matching(c: Configuration) -> pd.DataFrame:
     """
     table = rows()
     found = table[(table[KEYS] == pd.Series(_key(c), index=KEYS)).all(axis=1)]
-    order = pd.DataFrame(
-        {
-            "not_measured": found["basis"] != "measured",
-            "doubt": found["doubt"] != "",
-            "length": found["output_tokens"] != c.output_tokens,
-            "model": ~found["model"].isin((c.model.hf_id, c.model.slug)),
-            "fewer": -found["n"].fillna(0),
-        }
-    ).sort_values(["not_measured", "doubt", "length", "model", "fewer"], kind="stable")
-    return found.loc[order.index]
+    order = {
+        "not_measured": found["basis"] != "measured",
+        "doubt": found["doubt"] != "",
+        "length": found["output_tokens"] != c.output_tokens,
+        "model": ~found["model"].isin((c.model.hf_id, c.model.slug)),
+        "fewer": -found["n"].fillna(0),
+    }
+    return found.loc[pd.DataFrame(order).sort_values(list(order), kind="stable").index]
 
 
 def as_table(configurations: Sequence[Configuration]) -> pd.DataFrame:
-    """The predictor's input: one row a configuration; a model that the catalog does not have by its stated shapes."""
+    """The predictor's input: one row a configuration; a model that no list has by its stated shapes."""
     made = []
     for c in configurations:
-        row = c.to_json() | dict.fromkeys(("params_b", "active_params_b", "layers", "hidden", "kv_heads"), np.nan)
+        row = c.to_json() | dict.fromkeys(SHAPE, np.nan) | {"model": c.model.hf_id or None}
         if c.model.source == STATED:
-            row |= {"model": None, "params_b": c.model.params_total / 1e9, "active_params_b": c.active_params / 1e9}
-            row |= {"layers": c.model.layers, "hidden": c.model.hidden, "kv_heads": c.model.kv_heads}
-        else:
-            row["model"] = c.model.hf_id or c.model.slug
+            row |= {"params_b": c.model.params_total / 1e9, "active_params_b": c.active_params / 1e9}
+            row |= {name: getattr(c.model, name) for name in ("layers", "hidden", "kv_heads")}
         made.append(row)
     return pd.DataFrame(made)
 
 
-def expect(configurations: Sequence[Configuration]) -> pd.DataFrame:
-    """One row a configuration: the four figures with `_low` and `_high`, `kind` and `reason` (why not, else empty), all predicted."""
+FIGURES = [f"{name}{end}" for name in UNITS for end in ("", "_low", "_high")]
+
+
+def expect(configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
+    """One dict a configuration, all predicted at once: the figures with `_low` and `_high`, `kind` and `reason` (why not, else empty)."""
+    if not configurations:
+        return []
     found = predict(as_table(configurations))
-    found = found.assign(reason=found["reason"].fillna("").astype(str))
-    blank = found["energy_j_per_token"].isna() & (found["reason"] == "")
-    return found.assign(reason=found["reason"].mask(blank, "no prediction")).reset_index(drop=True)
+    columns = [found[name].tolist() for name in (*FIGURES, "kind", "reason")]
+    made = [dict(zip((*FIGURES, "kind", "reason"), row, strict=True)) for row in zip(*columns, strict=True)]
+    return [p if p["reason"] or p["energy_j_per_token"] == p["energy_j_per_token"] else p | {"reason": "no prediction"} for p in made]
 
 
 @lru_cache(maxsize=4096)
@@ -208,38 +249,36 @@ def cost(c: Configuration) -> Cost:
     """The cost of a configuration. Raises UserError, with the reason and what to do about it, where neither row nor prediction tells."""
     known, reason = cost_or_reason(c)
     if known is None:
-        runs = fits(c) and not cannot_run(c)
-        raise UserError(reason, "", f"measure it: `{measure_command(c)}`" if runs else "choose another strategy or card")
+        raise UserError(reason, "", f"measure it: `{measure_command(c)}`" if can_measure(c) else "choose another strategy or card")
     return known
+
+
+def can_measure(c: Configuration) -> bool:
+    """Whether a configuration fits and can run, so that measuring it is advice."""
+    return fits(c) and not cannot_run(c)
 
 
 def costs(configurations: Sequence[Configuration]) -> list[tuple[Cost | None, str]]:
     """(cost, "") or (None, reason) of each, all predicted at once: a row of the configuration if its token lengths cost what the requested
     ones do, within 10 % as predicted; else the prediction."""
-    known = set(rows()[KEYS].itertuples(index=False, name=None))
-    asked: list[Configuration] = []
-    plan: list[tuple[str, int, pd.DataFrame | None, int]] = []
-    for c in configurations:
-        lacks, needed = cannot_run(c), memory(c)
-        if lacks or not needed.fits:
-            plan.append((f"{c.quantization} with {c.engine} on {c.gpu.name} needs {lacks}" if lacks else needed.explained, -1, None, -1))
-            continue
-        found = matching(c) if _key(c) in known else None
-        here = len(asked)
-        asked.append(c)
-        if found is not None and _lengths(c, found.iloc[0]) != (c.input_tokens, c.output_tokens):
-            asked.append(c.with_(**dict(zip(("input_tokens", "output_tokens"), _lengths(c, found.iloc[0]), strict=True))))
-        plan.append(("", here, found, len(asked) - 1))
-    predicted = expect(asked).to_dict("records") if asked else []
+    known = _known_keys()
+    reasons = [cannot_run(c) or ("" if (m := memory(c)).fits else m.explained) for c in configurations]
+    found = [None if reason or _key(c) not in known else matching(c) for c, reason in zip(configurations, reasons, strict=True)]
+    asked = [c for c, reason in zip(configurations, reasons, strict=True) if not reason]
+    others = [_at_lengths(c, t.iloc[0]) for c, t in zip(configurations, found, strict=True) if t is not None]
+    said = expect([*asked, *others])
+    here, there = iter(said[: len(asked)]), iter(said[len(asked) :])
     made: list[tuple[Cost | None, str]] = []
-    for c, (reason, here, found, there) in zip(configurations, plan, strict=True):
-        if reason:
-            made.append((None, reason))
-            continue
-        p, q = predicted[here], predicted[there]
-        row = _of_row(c, found, p, q) if found is not None else None
-        made.append((row, "") if row is not None else (None, p["reason"]) if p["reason"] else (from_prediction(p), ""))
+    for c, reason, table in zip(configurations, reasons, found, strict=True):
+        p = {"reason": reason} if reason else next(here)
+        row = None if table is None else _of_row(c, table, p, next(there))
+        made.append((row, "") if row else (None, p["reason"]) if p["reason"] else (from_prediction(p), ""))
     return made
+
+
+def _known_keys() -> set[tuple]:
+    """The configurations that rows are of."""
+    return set(rows()[KEYS].itertuples(index=False, name=None))
 
 
 def _key(c: Configuration) -> tuple:
@@ -247,68 +286,56 @@ def _key(c: Configuration) -> tuple:
     return c.gpu.slug, c.num_gpus, shape(c.model), canonical(c.quantization), c.engine, c.batch_size
 
 
-def _lengths(c: Configuration, row: pd.Series) -> tuple[int, int]:
-    """A row's token lengths, the requested ones where it states none."""
-    return tuple(int(row[k]) if pd.notna(row[k]) else getattr(c, k) for k in ("input_tokens", "output_tokens"))
+def _at_lengths(c: Configuration, row: pd.Series) -> Configuration:
+    """The configuration at a row's token lengths, at the requested ones where it states none."""
+    return c.with_(**{k: int(row[k]) for k in ("input_tokens", "output_tokens") if pd.notna(row[k])})
 
 
 def from_prediction(p: dict[str, Any]) -> Cost:
-    """The cost that one row of `expect` states."""
-    quantities = {name: Quantity(*(float(p[f"{name}{end}"]) for end in ("", "_low", "_high")), UNITS[name]) for name in MEASURES}
-    sd = float(np.log(p["energy_j_per_token_high"] / p["energy_j_per_token_low"]) / (2 * NORMAL_95))
-    new = {
-        "known": "card, engine and size are known",
-        "new_card": "the card is new to the rows",
-        "new_engine": "the engine is new on this card",
-    }
-    new |= {"new_model": "the model is new to the rows", "new_both": "card and engine or model are new to the rows"}
-    cited = f"predicted ({new.get(p['kind'], p['kind'])}); the interval is the error on rows that the fit had not seen"
-    return Cost(
-        **quantities,
-        basis="predicted",
-        kind=str(p["kind"]),
-        evidence=(cited,),
-        sd_own=sd * float(np.sqrt(1 - SHARED)),
-        sd_shared=sd * float(np.sqrt(SHARED)),
-    )
+    """The cost that one prediction of `expect` states."""
+    quantities = {name: Quantity(*(p[f"{name}{end}"] for end in ("", "_low", "_high")), unit) for name, unit in UNITS.items()}
+    sd = sd_log(quantities["energy_j_per_token"])
+    cited = f"predicted ({NEW.get(p['kind'], p['kind'])}); the interval is the error on rows that the fit had not seen"
+    own, shared = sd * float(np.sqrt(1 - SHARED)), sd * float(np.sqrt(SHARED))
+    return Cost(**quantities, basis="predicted", kind=str(p["kind"]), evidence=(cited,), sd_own=own, sd_shared=shared)
 
 
 def _of_row(c: Configuration, found: pd.DataFrame, here: dict[str, Any], there: dict[str, Any]) -> Cost | None:
     """The cost as the preferred row gives it, None where its token lengths (predicted `there`) cost over 10 % more or less than here."""
-    row, had, effect = found.iloc[0], _lengths(c, found.iloc[0]), 0.0
-    if had != (c.input_tokens, c.output_tokens):
+    row, effect, warnings = found.iloc[0], 0.0, []
+    had = _at_lengths(c, row)
+    if had != c:
         if here["reason"] or there["reason"]:
             return None
         effect = float(np.log(here["energy_j_per_token"] / there["energy_j_per_token"]))
         if abs(effect) > np.log1p(LENGTH_EFFECT):
             return None
+        lengths = f"{had.input_tokens} tokens in and {had.output_tokens} out"
+        warnings.append(f"the row has {lengths}: computed effect {np.expm1(effect):+.1%}, in the interval")
+    warnings += [f"doubt about the row: {row['doubt']}"] if row["doubt"] else []
     sd, _ = session_spread()
     runs = float(row["spread"]) if pd.notna(row["spread"]) else 0.0
     half = NORMAL_95 * float(np.hypot(np.sqrt(2) * sd, runs)) + abs(effect)
-    rate = float(row["throughput_tok_s"]) if pd.notna(row["throughput_tok_s"]) else np.nan
+    rate = float(row["throughput_tok_s"])
     watts = float(row["power_w"]) if pd.notna(row["power_w"]) else float(row["energy_j_per_token"]) * rate
-    limit_w = (c.gpu.tdp_w or np.inf) * c.num_gpus
-    around = {
-        name: (value * np.exp(-half), value, value * np.exp(half))
-        for name, value in (("e", row["energy_j_per_token"]), ("p", watts), ("t", rate))
-    }
-    quantity = lambda key, unit: Quantity(around[key][1], around[key][0], around[key][2], unit)  # noqa: E731
-    power = Quantity(watts, float(watts * np.exp(-half)), float(max(watts, min(watts * np.exp(half), limit_w))), "W")
-    itl = Quantity(*(c.batch_size / x for x in (around["t"][1], around["t"][2], around["t"][0])), "s")
-    warnings = (
-        [f"the row has {had[0]} tokens in and {had[1]} out: computed effect {np.expm1(effect):+.1%}, in the interval"] if effect else []
-    )
-    warnings += [f"doubt about the row: {row['doubt']}"] if row["doubt"] else []
+    power = within(watts, half, "W")
+    power = replace(power, high=max(watts, min(power.high, (c.gpu.tdp_w or np.inf) * c.num_gpus)))
     n = f", {row['n']:.0f} runs" if pd.notna(row["n"]) else ""
-    cited = [
-        (
-            f"{row['row']}: {row['model']} on {row['gpu']}, {row['quantization']}, "
-            f"{row['engine']}, batch {row['batch_size']}{n}, {row['source']}"
-        )
-    ]
+    what = f"{row['model']} on {row['gpu']}, {row['quantization']}, {row['engine']}, batch {row['batch_size']}{n}, {row['source']}"
+    cited = [f"{row['row']}: {what}"]
     cited += [f"also {o.row}: {1e3 * o.energy_j_per_token:,.0f} J per 1000 tokens ({o.source})" for o in found.iloc[1:4].itertuples()]
-    own = float(np.hypot(sd, runs))
-    return Cost(quantity("e", "J"), power, quantity("t", "tok/s"), itl, str(row["basis"]), "row", tuple(cited), tuple(warnings), own, 0.0)
+    speed = within(rate, half, "tok/s")
+    return Cost(
+        within(row["energy_j_per_token"], half, "J"),
+        power,
+        speed,
+        within(c.batch_size / rate, half, "s"),
+        str(row["basis"]),
+        "row",
+        tuple(cited),
+        tuple(warnings),
+        float(np.hypot(sd, runs)),
+    )
 
 
 def measure_command(c: Configuration, baseline: str | None = None) -> str:
@@ -319,20 +346,18 @@ def measure_command(c: Configuration, baseline: str | None = None) -> str:
         sweep = f"{{models: [{c.model.hf_id}], quantizations: [{names}], batch_sizes: [{c.batch_size}], {lengths}, blocks: 5}}"
         return f"echo '{sweep}' > sweep.yaml && eai run sweep.yaml"
     if c.engine in ("llama.cpp", "ollama"):
-        bench = f"llama-batched-bench -m MODEL.gguf -npp {c.input_tokens} -ntg {c.output_tokens} -npl {c.batch_size} -ngl 99"
-        return f"eai measure -- {bench}"
-    load = (
-        f"vllm bench serve --model {c.model.hf_id or c.model.slug} --dataset-name random "
-        f"--random-input-len {c.input_tokens} --random-output-len {c.output_tokens}"
-    )
-    return f"eai measure -- {load} --max-concurrency {c.batch_size} --num-prompts {max(100, 10 * c.batch_size)} --ignore-eos"
+        sizes = f"-npp {c.input_tokens} -ntg {c.output_tokens} -npl {c.batch_size} -c {(c.input_tokens + c.output_tokens) * c.batch_size}"
+        return f"eai measure -- llama-batched-bench -m MODEL.gguf {sizes} -ngl 99"
+    lengths = f"--random-input-len {c.input_tokens} --random-output-len {c.output_tokens}"
+    load = f"vllm bench serve --model {c.model.hf_id or c.model.slug} --dataset-name random {lengths} --ignore-eos"
+    return f"eai measure -- {load} --max-concurrency {c.batch_size} --num-prompts {max(100, 10 * c.batch_size)}"
 
 
 def idle_w(gpu) -> Quantity:
     """Idle power of one board [W], model loaded: as published for the card, else 12 % of its limit within a factor of 1.8."""
     stated = _stated_idle().get(gpu.slug)
     value, factor = (stated, 1.3) if stated else (IDLE_SHARE * (gpu.tdp_w or np.nan), IDLE_FACTOR)
-    return Quantity(float(value), float(value / factor), float(value * factor), "W")
+    return within(value, np.log(factor), "W")
 
 
 @cache
@@ -386,8 +411,6 @@ def perplexities() -> pd.DataFrame:
 @cache
 def scores() -> pd.DataFrame:
     """Scores of the repository's campaigns with the unquantized score of the same model, task and campaign, and the score of a guess."""
-    from eai import paths
-
     parts = [tables.read_result(p.parent, "summary").assign(campaign=p.parent.name) for p in sorted(paths.MEASURED.glob("*/summary.csv"))]
     key = ["campaign", "model", "task", "options"]
     columns = [*key, "quantization", "score", "score_low", "score_high"]
@@ -414,10 +437,9 @@ def at_chance(score_high: float, chance: float) -> bool:
 @lru_cache(maxsize=512)
 def accuracy(model: Model, quantization: str, min_accuracy: float | None = None) -> Accuracy:
     """What is known of a strategy's accuracy on a model; with `min_accuracy` only a measured score, or no quantization, is acceptable."""
-    if quantization != "mxfp4":
-        strategy = strategies.get(quantization)
-        if not strategy.is_quantized and strategy.slug != "fp16_mixed":
-            return Accuracy("reference", True, "unquantized: the reference that others are compared with", Quantity(1.0, unit=""))
+    strategy = strategies.get(quantization)
+    if not strategy.is_quantized and strategy.slug != "fp16_mixed":
+        return Accuracy("reference", True, "unquantized: the reference that others are compared with", Quantity(1.0, unit=""))
     return _score(model, quantization, min_accuracy) or _perplexity(model, quantization, min_accuracy)
 
 

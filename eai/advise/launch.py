@@ -6,55 +6,68 @@ from eai import strategies
 from eai.advise.evidence import Cost, measure_command
 from eai.advise.request import Configuration
 
+_LOAD = 'model = AutoModelForCausalLM.from_pretrained(model_id, {}device_map={{"": 0}})'
+_QUANTIZED = "config = BitsAndBytesConfig({})\n" + _LOAD.replace("{}", "quantization_config=config, ")
+_NF4 = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16'
 LOAD = {
-    "fp16": 'model = AutoModelForCausalLM.from_pretrained(model_id, dtype=torch.float16, device_map={"": 0})',
-    "bf16": 'model = AutoModelForCausalLM.from_pretrained(model_id, dtype=torch.bfloat16, device_map={"": 0})',
-    "int8_default": (
-        "config = BitsAndBytesConfig(load_in_8bit=True)\n"
-        'model = AutoModelForCausalLM.from_pretrained(model_id, quantization_config=config, device_map={"": 0})'
-    ),
-    "int8_pure": (
-        "config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0)\n"
-        'model = AutoModelForCausalLM.from_pretrained(model_id, quantization_config=config, device_map={"": 0})'
-    ),
-    "nf4": (
-        'config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)\n'
-        'model = AutoModelForCausalLM.from_pretrained(model_id, quantization_config=config, device_map={"": 0})'
-    ),
+    **{q: _LOAD.format(f"dtype=torch.{name}, ") for q, name in (("fp16", "float16"), ("bf16", "bfloat16"), ("fp32", "float32"))},
+    "int8_default": _QUANTIZED.format("load_in_8bit=True"),
+    "int8_pure": _QUANTIZED.format("load_in_8bit=True, llm_int8_threshold=0.0"),
+    "nf4": _QUANTIZED.format(_NF4),
+    "nf4_dq": _QUANTIZED.format(_NF4 + ", bnb_4bit_use_double_quant=True"),
+    "fp4": _QUANTIZED.format(_NF4.replace("nf4", "fp4")),
 }
-LOAD["nf4_dq"] = LOAD["nf4"].replace('"nf4",', '"nf4", bnb_4bit_use_double_quant=True,')
-LOAD["fp4"] = LOAD["nf4"].replace('"nf4"', '"fp4"')
 BATCH = (
     'inputs = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left").to(model.device)  # {batch_size} prompts\n'
     "outputs = model.generate(**inputs, max_new_tokens={output_tokens})"
 )
+_IMPORTS = "import torch\nfrom transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig\n\n"
 _DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
-_CHECKPOINTS = {
-    "awq": "an AWQ checkpoint of the model",
-    "gptq": "a GPTQ checkpoint of the model",
-    "mxfp4": "the model's own MXFP4 checkpoint",
-}
 
 
-def launch(c: Configuration) -> str:
-    """The command, or for transformers the Python code, that runs a configuration."""
-    name, context = c.model.hf_id or c.model.slug, c.input_tokens + c.output_tokens
+def batch_code(batch_size: int, output_tokens: int | str) -> str:
+    """The code that generates for so many prompts at once."""
+    return BATCH.format(batch_size=batch_size, output_tokens=output_tokens)
+
+
+def launch(c: Configuration, replicas: int = 1) -> str:
+    """The command, or for transformers the Python code, that runs a configuration; a checkpoint to be chosen is in capitals.
+
+    Options as of vLLM 0.11, SGLang 0.5, TensorRT-LLM 1.0, llama.cpp b6000 and Ollama 0.12; a comment says how several replicas are run.
+    """
+    name, context, n = c.model.hf_id or c.model.slug, c.input_tokens + c.output_tokens, c.batch_size
     if c.engine == "transformers":
-        code = LOAD.get(c.quantization, f"# load {name} in {c.quantization}")
-        batch = BATCH.format(batch_size=c.batch_size, output_tokens=c.output_tokens)
-        return f'model_id = "{name}"\n{code}\n{batch}'
-    if c.engine in ("llama.cpp", "ollama"):
+        if c.quantization in ("awq", "gptq"):
+            name, code = _checkpoint(c), _LOAD.format("")
+        elif c.quantization.startswith("int8_t"):
+            code = _QUANTIZED.format(f"load_in_8bit=True, llm_int8_threshold={c.quantization.removeprefix('int8_t')}")
+        else:
+            code = LOAD.get(c.quantization, f"# quantized to {c.quantization} with torchao after loading\n{LOAD['bf16']}")
+        tokenizer = 'tokenizer = AutoTokenizer.from_pretrained(model_id, padding_side="left")'
+        return f'{_IMPORTS}model_id = "{name}"\n{tokenizer}\n{code}\n{batch_code(n, c.output_tokens)}'
+    if c.engine == "llama.cpp":
         file = f"{c.model.slug}-{c.quantization.removeprefix(strategies.GGUF).upper()}.gguf"
-        return f"llama-server -m {file} -ngl 99 --parallel {c.batch_size} -c {context * c.batch_size}"
+        return f"llama-server -m {file} -ngl 99 --parallel {n} -c {context * n}"
+    if c.engine == "ollama":
+        return f"OLLAMA_NUM_PARALLEL={n} OLLAMA_CONTEXT_LENGTH={context} ollama serve\nollama run {_checkpoint(c)}"
+    if c.quantization in ("awq", "gptq", "mxfp4", "nvfp4") or (c.quantization not in _DTYPES and c.engine == "tensorrt-llm"):
+        name, extra = _checkpoint(c), ""
+    else:
+        extra = f"--dtype {_DTYPES[c.quantization]}" if c.quantization in _DTYPES else f"--quantization {c.quantization}"
     if c.engine == "tensorrt-llm":
-        return f"trtllm-serve {name} --tp_size {c.num_gpus} --max_batch_size {c.batch_size} --max_seq_len {context}"
-    if c.engine == "sglang":
-        extra = f" --quantization {c.quantization}" if c.quantization not in _DTYPES else f" --dtype {_DTYPES[c.quantization]}"
-        return f"python -m sglang.launch_server --model-path {name} --tp {c.num_gpus} --max-running-requests {c.batch_size}{extra}"
-    extra = f" --dtype {_DTYPES[c.quantization]}" if c.quantization in _DTYPES else f" --quantization {c.quantization}"
-    note = f"  # name {_CHECKPOINTS[c.quantization]}" if c.quantization in _CHECKPOINTS else ""
-    split = f" --tensor-parallel-size {c.num_gpus}" if c.num_gpus > 1 else ""
-    return f"vllm serve {name}{split}{extra} --max-model-len {max(2048, context)} --max-num-seqs {c.batch_size}{note}"
+        command = f"trtllm-serve {name} --tp_size {c.num_gpus} --max_batch_size {n} --max_seq_len {context}"
+    elif c.engine == "sglang":
+        command = f"python -m sglang.launch_server --model-path {name} --tp {c.num_gpus} --max-running-requests {n} {extra}"
+    else:
+        split = f"--tensor-parallel-size {c.num_gpus} " if c.num_gpus > 1 else ""
+        command = f"vllm serve {name} {split}{extra + ' ' if extra else ''}--max-model-len {max(2048, context)} --max-num-seqs {n}"
+    each = f"# {replicas} of these behind a load balancer, each on its own {c.num_gpus} card(s)\n" if replicas > 1 else ""
+    return each + command.rstrip()
+
+
+def _checkpoint(c: Configuration) -> str:
+    """A checkpoint that the user must choose, as the model's name in capitals."""
+    return f"{c.quantization.upper()}_CHECKPOINT_OF_{c.model.slug.upper().replace('-', '_').replace('.', '_')}"
 
 
 def verify(c: Configuration, known: Cost, rival: str | None = None) -> dict[str, Any]:

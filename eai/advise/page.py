@@ -1,16 +1,28 @@
-"""An answer as a page: at most ten lines, tables, and what stands behind them; on a terminal, as Markdown, as HTML, from the same data.
+"""An answer as a page: one Jinja template an answer (folder templates) writes Markdown, a terminal and HTML show that same Markdown.
 
 Numbers a person reads: two or three digits, thousands apart, one unit for a value and its interval: `6,260 J [4,520 to 8,670]`.
 """
 
-import html
-from dataclasses import dataclass, field
+import re
+import textwrap
+from functools import cache
 from typing import Any
 
-from eai.quantity import Quantity
-from eai.quantity import plain as plain
+from eai import catalog
+from eai.quantity import plain
 
-MOST_LINES = 10
+KINDS = {
+    "ranking": "optimize",
+    "current": "estimate",
+    "max_regression": "gate",
+    "rows": "compare",
+    "configurations": "experiment",
+    "patterns": "diagnose",
+}
+"""A key that only this answer has -> its template."""
+STYLE = """body{font:15px/1.45 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}
+td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}table{border-collapse:collapse}
+pre{background:#f4f4f4;padding:.7em;overflow-x:auto}"""
 
 
 def count(n: float | None) -> str:
@@ -18,14 +30,11 @@ def count(n: float | None) -> str:
     return "-" if n is None else f"{n:,.0f}"
 
 
-def quantity(q: dict | Quantity | None, unit: str | None = None, scale: float = 1.0) -> str:
+def quantity(q: dict | None, unit: str | None = None, scale: float = 1.0) -> str:
     """`6,260 J [4,520 to 8,670]`, or a dash for what is not known; `scale` and `unit` turn it into another unit."""
-    if isinstance(q, Quantity):
-        q = q.to_json()
     if not q or q["value"] is None:
         return "-"
-    unit = q["unit"] if unit is None else unit
-    text = f"{plain(q['value'] * scale)} {unit}".rstrip()
+    text = f"{plain(q['value'] * scale)} {q['unit'] if unit is None else unit}".rstrip()
     if q["low"] is not None and q["low"] != q["high"]:
         text += f" [{plain(q['low'] * scale)} to {plain(q['high'] * scale)}]"
     return text
@@ -45,114 +54,151 @@ def percent(share: float | None) -> str:
     return "> 99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table: title, heads, rows of text; the last `aside` columns are left out where a terminal is narrow."""
-
-    title: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    aside: int = 0
-
-
-@dataclass(frozen=True)
-class Section:
-    """A list of lines under a title, and code if there is some."""
-
-    title: str
-    lines: tuple[str, ...]
-    code: str = ""
+def name(c: dict, model: bool = False) -> str:
+    """A configuration in words."""
+    if not c.get("gpu"):
+        return "your figures"
+    engine, n, size = c.get("engine", "transformers"), c.get("num_gpus", 1), c["batch_size"]
+    flight = f"batch {size}" if engine == "transformers" else "one request at a time" if size == 1 else f"up to {size} in flight"
+    gpu = _cards().get(c["gpu"], c["gpu"])
+    text = f"{c['quantization']} with {engine}, {flight}, on {f'{n} x ' if n > 1 else ''}{gpu}"
+    lengths = f", {count(c['input_tokens'])} tokens in, {count(c['output_tokens'])} out" if c.get("output_tokens") else ""
+    return f"{c['model']}, {text}{lengths}" if model else text
 
 
-@dataclass
-class Page:
-    """One answer: title, the answer itself (at most ten lines), tables, what to type, and what stands behind it."""
-
-    title: str
-    answer: list[str]
-    tables: list[Table] = field(default_factory=list)
-    commands: list[Section] = field(default_factory=list)
-    behind: list[Section] = field(default_factory=list)
-
-    def add(self, title: str, lines: Any, code: str = "") -> None:
-        """A section of what stands behind the answer, left out where it is empty."""
-        lines = tuple(str(line) for line in lines if line)
-        if lines or code:
-            self.behind.append(Section(title, lines, code))
-
-    def sections(self, explain: bool) -> list[Section]:
-        """What to type, and with `explain` what stands behind."""
-        return [*self.commands, *(self.behind if explain else [])]
+@cache
+def _cards() -> dict[str, str]:
+    return {g.slug: g.name for g in catalog.gpus()}
 
 
-def markdown(page: Page, explain: bool = True) -> str:
-    """The page as Markdown."""
-    lines = [f"# {page.title}", "", *[part for line in page.answer for part in (line, "")]]
-    for t in page.tables:
-        if t.rows:
-            cells = [t.heads, ["---"] * len(t.heads), *t.rows]
-            rows = ["| " + " | ".join(str(c).replace("|", "/") for c in row) + " |" for row in cells]
-            lines += [*([f"## {t.title}", ""] if t.title else []), *rows, ""]
-    for s in page.sections(explain):
-        lines += [f"## {s.title}", "", *(f"- {line}" for line in s.lines), *([""] if s.lines else [])]
-        lines += ["```", s.code, "```", ""] if s.code else []
-    return "\n".join(lines).rstrip() + "\n"
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning and one full stop at its end."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def as_html(page: Page) -> str:
-    """The page as one HTML document that loads nothing."""
-    e = html.escape
-    body = [f"<h1>{e(page.title)}</h1>", *(f"<p>{e(line)}</p>" for line in page.answer)]
-    for t in page.tables:
-        if t.rows:
-            head = "".join(f"<th>{e(h)}</th>" for h in t.heads)
-            rows = "".join("<tr>" + "".join(f"<td>{e(str(c))}</td>" for c in row) + "</tr>" for row in t.rows)
-            body.append(f"<h2>{e(t.title)}</h2><table><tr>{head}</tr>{rows}</table>")
-    for s in page.sections(True):
-        items = "".join(f"<li>{e(line)}</li>" for line in s.lines)
-        body.append(f"<h2>{e(s.title)}</h2>" + (f"<ul>{items}</ul>" if items else "") + (f"<pre>{e(s.code)}</pre>" if s.code else ""))
-    style = "body{font:15px/1.45 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
-    style += "td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}"
-    style += "table{border-collapse:collapse}pre{background:#f4f4f4;padding:.7em;overflow-x:auto}"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{e(page.title)}</title><style>{style}</style>{"".join(body)}</html>\n'
-    )
+def assumption(x: dict) -> str:
+    """One assumption: name = value unit [range]: reason."""
+    value = x["value"]
+    if isinstance(value, int | float):
+        value = count(value) if float(value).is_integer() else plain(value, 6)
+    ends = f" [{plain(x['low'])} to {plain(x['high'])}]" if x.get("low") is not None and x["low"] != x["high"] else ""
+    return f"{x['name'].replace('_', ' ')} = {value}{(' ' + x['unit']) if x.get('unit') else ''}{ends}: {x['reason']}"
 
 
-def terminal(page: Page, width: int, explain: bool = False, color: bool = False) -> str:
-    """The page for a terminal of `width` columns: no line is wider; tables lose their side columns where it is narrow."""
+def change(x: dict) -> list[str]:
+    """Of a fix: the figures now and then, and what it saves, in two lines at most."""
+    found, now, then, q = [], x["now"] or {}, x["then"] or {}, x["expected_impact"]
+    units = (("throughput_tok_s", "tok/s"), ("energy_j_per_1k_tok", "J per 1000 tokens"), ("power_w", "W"))
+    known = [(key, unit) for key, unit in units if now.get(key) is not None and then.get(key) is not None]
+    if known:
+        found.append("Expected: " + ", ".join(f"{plain(now[key])} -> {plain(then[key])} {unit}" for key, unit in known) + ".")
+    if q:
+        saves = q["value"] >= 0
+        low, high = sorted((abs(q["low"]), abs(q["high"]))) if q["low"] * q["high"] > 0 else (q["low"], q["high"])
+        usd = x.get("usd_a_month")
+        money = f", {plain(abs(usd))} USD of electricity a month" if usd and (usd > 0) == saves else ""
+        word = "saves" if saves else "costs"
+        found.append(f"It {word} {percent(abs(q['value']))} [{percent(low)} to {percent(high)}] of the energy{money}.")
+    return found
+
+
+def grouped(patterns: list[dict]) -> list[tuple[dict, int]]:
+    """The first of each pattern with how many configurations it is named for."""
+    names = [p["name"] for p in patterns]
+    return [(next(p for p in patterns if p["name"] == n), names.count(n)) for n in dict.fromkeys(names)]
+
+
+@cache
+def _environment():
+    """The templates with the filters above."""
+    import jinja2
+
+    made = jinja2.Environment(loader=jinja2.PackageLoader("eai.advise"), trim_blocks=True, lstrip_blocks=True)
+    made.undefined = jinja2.StrictUndefined
+    filters = (count, quantity, bare, percent, name, plain, sentence, assumption, change, grouped)
+    made.filters |= {f.__name__: f for f in filters} | {"cell": lambda text: str(text).replace("|", "/")}
+    made.globals["not_there"] = catalog.NOT_THERE
+    return made
+
+
+def markdown(answer: dict[str, Any], explain: bool = True) -> str:
+    """Any answer as Markdown: at most ten lines, tables, what to type; with `explain` what stands behind."""
+    kind = next(kind for key, kind in KINDS.items() if key in answer)
+    text = _environment().get_template(f"{kind}.md.j2").render(a=answer, explain=explain)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def head(answer: dict[str, Any]) -> list[str]:
+    """The answer itself, at most ten lines: what stands before the first table or section."""
+    lines = markdown(answer, explain=False).splitlines()[1:]
+    end = next((i for i, line in enumerate(lines) if line.startswith(("|", "## "))), len(lines))
+    return [line.removeprefix("- ").replace("**", "") for line in lines[:end] if line]
+
+
+def as_html(answer: dict[str, Any]) -> str:
+    """The answer with all that stands behind it as one HTML document that loads nothing."""
+    from markdown_it import MarkdownIt
+
+    text = markdown(answer)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
+    title = text.partition("\n")[0].lstrip("# ")
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>{body}</html>\n'
+
+
+def terminal(answer: dict[str, Any], width: int, explain: bool = False, color: bool = False) -> str:
+    """The answer for a terminal of `width` columns: no line is wider, no column is left out; a wide table is turned on its side."""
     import io
 
     from rich import box
     from rich.console import Console
-    from rich.padding import Padding
-    from rich.table import Table as Rich
+    from rich.markdown import CodeBlock, Heading, Markdown, TableElement
+    from rich.table import Table
     from rich.text import Text
 
+    class Plain(Heading):
+        def __rich_console__(self, console, options):
+            yield Text(str(self.text), style="bold")
+
+    class Code(CodeBlock):
+        def __rich_console__(self, console, options):
+            yield Text("\n".join(wrapped(line, options.max_width) for line in str(self.text).rstrip().splitlines()), style="cyan")
+
+    class Fitted(TableElement):
+        def __rich_console__(self, console, options):
+            rows = [[cell.content for cell in row.cells] for row in (self.header.row, *self.body.rows)]
+            wide = sum(min(22, max(len(cell) for cell in column)) + 2 for column in zip(*rows, strict=True))
+            if wide > options.max_width and len(rows) <= 6:
+                rows = [list(row) for row in zip(*rows, strict=True)]
+            made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+            for i, head in enumerate(rows[0]):
+                longest = max((len(word) for row in rows for word in str(row[i]).split()), default=1)
+                made.add_column(head, overflow="fold", min_width=min(longest, 16))
+            for row in rows[1:]:
+                made.add_row(*row)
+            yield made
+
+    class Page(Markdown):
+        elements = Markdown.elements | {"heading_open": Plain, "fence": Code, "table_open": Fitted}
+
     out = io.StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=color, no_color=not color, highlight=False, soft_wrap=False, legacy_windows=False
+    Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False, legacy_windows=False).print(
+        Page(markdown(answer, explain), hyperlinks=False)
     )
-    console.print(Text(page.title, style="bold"))
-    for line in page.answer:
-        console.print(Text(line))
-    for t in page.tables:
-        if not t.rows:
-            continue
-        kept = len(t.heads) - (t.aside if width < 120 else 0)
-        made = Rich(box=box.SIMPLE_HEAD, title=t.title or None, title_justify="left", title_style="bold", padding=(0, 1), pad_edge=False)
-        for i, head in enumerate(t.heads[:kept]):
-            words = [w for row in t.rows for w in str(row[i]).split()] + head.split()
-            made.add_column(head, overflow="fold", min_width=min(max(map(len, words), default=3), 18))
-        for row in t.rows:
-            made.add_row(*(Text(str(c)) for c in row[:kept]))
-        console.print(made)
-    for s in page.sections(explain):
-        console.print(Text(s.title, style="bold"))
-        for line in s.lines:
-            console.print(Padding(Text(f"- {line}"), (0, 0, 0, 1)))
-        if s.code:
-            console.print(Padding(Text(s.code, style="cyan"), (0, 0, 0, 2)))
-    if not explain and page.behind:
-        console.print(Text("Reasons, evidence and assumptions: --explain", style="dim"))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def wrapped(line: str, width: int) -> str:
+    """A line of code in at most `width` columns that can still be pasted: a command goes on after a backslash, Python inside its
+    brackets."""
+    if len(line) <= width:
+        return line
+    if re.match(r"\w+ = |from |import |#", line):
+        return "\n".join(textwrap.wrap(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
+    made = [""]
+    for part in re.split(r" (?=--?[a-z])", line):
+        if made[-1] and len(made[-1]) + len(part) + 3 > width:
+            made.append("    " + part)
+        else:
+            made[-1] += f" {part}" if made[-1] else part
+    return " \\\n".join(made)

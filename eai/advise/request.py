@@ -6,14 +6,15 @@ hardware_platform, sequence_length, generation_length, precision) are accepted a
 
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from eai import catalog, footprint, strategies, tables
+from eai import catalog, footprint, strategies
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
-from eai.site import HOURS_A_MONTH, Site
+from eai.site import HOURS_A_MONTH, Site, intensity
+from eai.supports import ENGINES, GGUF_ENGINES, Device, runs, supports
 
 ALIASES = {
     "model_id": "model",
@@ -42,37 +43,24 @@ DEFAULTS = {
     "goal": ("energy", "energy decides cost and carbon once site and card are fixed"),
     "region": ("us", "default site"),
 }
-CHOICES = {"goal": ("energy", "cost", "carbon"), "use": ("api", "chat", "offline")}
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
-TRANSFORMERS = (
-    "fp32",
-    "tf32",
-    "bf16",
-    "fp16",
-    "fp16_mixed",
-    "int8_default",
-    "int8_pure",
-    "nf4",
-    "nf4_dq",
-    "fp4",
-    "dynamic",
-    "int4_wo",
-    "fp8",
-)
-SERVER = ("bf16", "fp16", "fp32", "fp8", "awq", "gptq", "mxfp4")
-ENGINES = {
-    "transformers": (*TRANSFORMERS, "gptq", "awq"),
-    "vllm": SERVER,
-    "sglang": SERVER,
-    "tensorrt-llm": SERVER,
-    "llama.cpp": (strategies.GGUF,),
-    "ollama": (strategies.GGUF,),
+CHOICES = {"goal": ("energy", "cost", "carbon"), "use": ("api", "chat", "offline"), "precision": ("fp32", "tf32", "bf16", "fp16")}
+COUNTS = ("batch_size", "input_tokens", "output_tokens", "num_gpus", "layers", "hidden", "kv_heads")
+RATES = {"requests_per_hour": HOURS_A_MONTH, "requests_per_day": HOURS_A_MONTH / 24, "requests": 1.0}
+TIMES = ("max_latency_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s")
+RANGES: dict[str, tuple[float, float, str]] = {
+    "pue": (1.0, 10.0, "a PUE of 1.0 or more (total over IT energy)"),
+    "price": (0.0, math.inf, "a price in USD/kWh, 0 or more"),
+    "gpu_price": (0.0, math.inf, "a price in USD, 0 or more"),
+    "rent_usd_h": (0.0, math.inf, "USD a card and hour, 0 or more"),
+    "min_accuracy": (0.0, 1.0, "a fraction of the unquantized score, 0 to 1"),
+    "card_utilisation": (1e-9, 1.0, "a share above 0, up to 1"),
+    "power_budget_w": (1e-9, math.inf, "a power such as 10kW or 800W"),
 }
-"""Engine -> the strategies that it runs; a GGUF engine runs every `gguf_` type."""
-SERVERS = tuple(e for e in ENGINES if e != "transformers")
-MOST_BATCH = {"transformers": 64}
-MOST_IN_FLIGHT = 512
-LONG_PROMPT_TOKENS = 4096
+SHAPE = ("params_b", "active_params_b", "layers", "hidden", "kv_heads")
+STATED = "stated shapes"
+HALF = ("fp16", "bf16")
+MOST_BATCH, MOST_IN_FLIGHT = 64, 512
+LONG_PROMPT_TOKENS, CHUNK_TOKENS = 4096, 8192
 PRESSED = 0.9
 """Above this share of the usable memory a card is pressed: one longer prompt spills or fails. The same limit in every answer."""
 CHAT_ITL_S = 0.1
@@ -99,10 +87,9 @@ class Configuration:
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as it stands in answers."""
-        names = {"gpu": self.gpu.slug, "num_gpus": self.num_gpus, "model": self.model.slug, "quantization": self.quantization}
-        names |= {"engine": self.engine, "batch_size": self.batch_size}
-        return names | {"input_tokens": self.input_tokens, "output_tokens": self.output_tokens}
+        """The configuration as it stands in every answer."""
+        names = ("num_gpus", "quantization", "engine", "batch_size", "input_tokens", "output_tokens")
+        return {"gpu": self.gpu.slug, "model": self.model.slug} | {name: getattr(self, name) for name in names}
 
     @property
     def cards(self) -> str:
@@ -112,7 +99,17 @@ class Configuration:
     @property
     def is_server(self) -> bool:
         """Whether the engine batches continuously: requests join and leave at every step."""
-        return self.engine in SERVERS
+        return self.engine != "transformers"
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the weights are unquantized in 16 bits."""
+        return self.quantization in HALF
+
+    @property
+    def half(self) -> "Configuration":
+        """The same in half precision, as the engine loads it."""
+        return self.with_(quantization="fp16" if self.engine == "transformers" or (self.gpu.compute_capability or 8.0) < 8.0 else "bf16")
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class Request:
     """What is asked. `assumptions`: defaults taken, each with its reason; `given`: the names of what was not a default.
 
     `now`: the configuration that runs today, or that is asked about, None where only own figures are given and no model; `gpus`: the cards
-    to choose from; `num_gpus` and `engine`: None where they are free.
+    to choose from; `num_gpus` and `engine`: None where they are free; `answers`: lengths of answers, where they vary.
     """
 
     now: Configuration | None
@@ -148,7 +145,7 @@ class Request:
     energy_j_per_1k: float | None = None
     answers: tuple[int, ...] = ()
     given: frozenset[str] = frozenset()
-    assumptions: tuple[dict[str, Any], ...] = field(default=())
+    assumptions: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -161,329 +158,222 @@ class Request:
         """Whether a rate of requests was given, so that waiting counts; otherwise the requests are a number to scale from."""
         return self.use != "offline" and "requests" in self.given
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits of time that were given, by their names."""
+        return {name: getattr(self, name) for name in TIMES if getattr(self, name) is not None}
+
+
+NUMBERS = tuple(name for name, f in Request.__dataclass_fields__.items() if "float" in str(f.type) and name != "requests")
+
 
 def request(**options: Any) -> Request:
     """The validated request of plain options (None means not given). Raises UserError, one line, for whatever cannot be answered."""
     given = _given(options)
-    _settle_rate(given)
-    _settle_precision(given)
-    own = {"throughput", "energy_j_per_1k"} <= set(given) or "energy_j_per_1k" in given
-    if "model" not in given and "params_b" not in given and not own:
+    values = {name: value for name, (value, _) in DEFAULTS.items()} | given
+    if not {"model", "params_b", "energy_j_per_1k"} & set(given):
         raise UserError("no model", "a Hugging Face id or a name of data/catalog/models.csv, or --params-b", "name one with --model")
-    values = {k: v for k, (v, _) in DEFAULTS.items()} | given
     gpus, any_gpu, remarks = _gpus(str(values["gpu"]))
-    numbers = {name: _count(values, name) for name in ("batch_size", "input_tokens", "output_tokens")}
-    model, active, remark = _model(given) if "model" in given or "params_b" in given else (None, 0.0, "")
-    quantization, engine = _strategy(given, values, gpus, model)
-    now = None
-    if model is not None:
-        most = MOST_BATCH.get(engine or default_engine(quantization), MOST_IN_FLIGHT)
-        if numbers["batch_size"] > most:
-            raise UserError(
-                f"batch_size {numbers['batch_size']}",
-                f"at most {most}, the largest measured",
-                "measure larger ones: `eai measure -- COMMAND`",
-            )
-        many = _count(values, "num_gpus") if "num_gpus" in given else 1
-        now = Configuration(gpus[0], many, model, active, quantization, engine or default_engine(quantization), **numbers)
-    site = Site(catalog.region(str(values["region"])).region, *(_number(values, n) for n in ("pue", "price")))
-    limits = ("max_latency_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s", "min_accuracy", "budget_usd", "power_budget_w", "rent_usd_h")
-    settled = {name: _number(values, name) for name in (*limits, "gpu_price", "throughput", "energy_j_per_1k")}
-    owned = {name: _number(values, name) for name in ("lifetime_years", "card_utilisation") if name in given}
-    use = _choice(values, "use")
-    assumptions = [{"name": k, "value": v, "reason": why} for k, (v, why) in DEFAULTS.items() if k not in given]
+    counts = {name: values[name] for name in ("batch_size", "input_tokens", "output_tokens")}
+    now, quantization, engine = None, *_strategy(values, "quantization" in given, gpus[0])
+    if "model" in given or "params_b" in given:
+        model, active, remark = _model(given)
+        remarks.append(remark)
+        ran = engine or default_engine(quantization)
+        now = Configuration(gpus[0], values.get("num_gpus", 1), model, active, quantization, ran, **counts)
+        most = MOST_IN_FLIGHT if now.is_server else MOST_BATCH
+        if now.batch_size > most:
+            raise UserError(f"batch_size {now.batch_size}", f"at most {most}, the largest measured", "measure it: `eai measure -- COMMAND`")
+    limits = {name: values[name] for name in NUMBERS if name in given}
+    assumptions = [{"name": k, "value": values[k], "reason": why} for k, (_, why) in DEFAULTS.items() if k not in given]
     assumptions = [a | {"value": quantization} if a["name"] == "quantization" else a for a in assumptions]
-    if use == "chat" and settled["itl_p95_s"] is None:
-        settled["itl_p95_s"] = CHAT_ITL_S
-        assumptions.append(
-            {
-                "name": "itl_p95",
-                "value": CHAT_ITL_S,
-                "unit": "s",
-                "reason": "a chat streams: ten tokens a second are faster than people read",
-            }
-        )
-    timed = ("max_latency_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s")
-    if use == "api" and "requests" in given and not any(settled[name] for name in timed):
-        settled["latency_p95_s"] = API_S[0] + API_S[1] * numbers["output_tokens"]
-        why = "no limit of time was given: 5 s and 0.05 s a token of the answer; give --latency-p95"
-        assumptions.append({"name": "latency_p95", "value": settled["latency_p95_s"], "unit": "s", "reason": why})
+    streams = values["use"] == "chat" and "itl_p95_s" not in given
+    waits = values["use"] == "api" and "requests" in given and not set(TIMES) & set(given)
+    for wanted, name, value, why in (
+        (streams, "itl_p95_s", CHAT_ITL_S, "a chat streams: ten tokens a second are faster than people read"),
+        (waits, "latency_p95_s", API_S[0] + API_S[1] * counts["output_tokens"], "no limit was given: 5 s and 0.05 s a token of the answer"),
+    ):
+        if wanted:
+            limits[name] = value
+            assumptions.append({"name": name.removesuffix("_s"), "value": value, "unit": "s", "reason": why})
     made = Request(
         now,
         gpus,
         any_gpu,
-        _count(values, "num_gpus") if "num_gpus" in given else None,
+        given.get("num_gpus"),
         engine,
-        use,
-        _positive(values, "requests"),
-        numbers["output_tokens"],
-        _choice(values, "goal"),
-        site,
-        **settled,
-        **owned,
+        values["use"],
+        values["requests"],
+        counts["output_tokens"],
+        values["goal"],
+        _site(values),
+        **limits,
         answers=_lengths(given.get("lengths")),
         given=frozenset(given),
         assumptions=tuple(assumptions),
-        warnings=tuple(r for r in (*remarks, remark) if r),
     )
     _check(made)
-    return replace(made, warnings=made.warnings + tuple(_remarks(made)))
+    return replace(made, warnings=tuple(r for r in (*remarks, *_remarks(made)) if r))
+
+
+KNOWN = {*DEFAULTS, *RATES, *SHAPE, *NUMBERS, "model", "engine", "num_gpus", "precision", "pue", "price", "carbon", "lengths"}
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, under our names. Raises UserError for an unknown one and for one given under two names."""
-    known = {*DEFAULTS, *Request.__dataclass_fields__, *SHAPE, "model", "precision", "pue", "price", "lengths"}
-    known |= {"requests_per_hour", "requests_per_day"}
-    known -= {"given", "assumptions", "warnings", "now", "gpus", "any_gpu", "site", "answers"}
+    """The options that were given, under our names, each checked; a rate as requests a month, a precision as a quantization.
+
+    Raises UserError for an unknown option, for one given twice, and for a value out of its range.
+    """
     given: dict[str, Any] = {}
     for name, value in options.items():
         own = ALIASES.get(name, name)
-        if own not in known:
-            raise UserError(f"unknown parameter '{name}'", f"one of {', '.join(sorted(known))}", "correct the name")
+        if own not in KNOWN:
+            raise UserError(f"unknown parameter '{name}'", f"one of {', '.join(sorted(KNOWN))}", "correct the name")
         if value is None:
             continue
         if own in given and given[own] != value:
             raise UserError(f"{own} is given twice, as {given[own]} and {value}", "one value", "leave one out")
-        given[own] = value
+        if own in CHOICES and value not in CHOICES[own]:
+            raise UserError(f"{own} '{value}'", f"one of {', '.join(CHOICES[own])}", f"correct {own}")
+        given[own] = _number(own, value) if own in {*NUMBERS, *COUNTS, *RATES, *SHAPE, "pue", "price"} else value
+    if len(rates := [name for name in RATES if name in given]) > 1:
+        raise UserError(f"{' and '.join(rates)}", "one rate", "leave the others out")
+    for name in rates:
+        given["requests"] = given.pop(name) * RATES[name]
+    if "precision" in given:
+        given["quantization"] = _with_precision(given.pop("precision"), given.get("quantization"))
     return given
 
 
-def _settle_rate(given: dict[str, Any]) -> None:
-    """Requests an hour, a day or a month as requests a month. Raises UserError where two are given."""
-    rates = {"requests_per_hour": HOURS_A_MONTH, "requests_per_day": HOURS_A_MONTH / 24, "requests": 1.0}
-    found = [name for name in rates if name in given]
-    if len(found) > 1:
-        raise UserError(f"{' and '.join(found)}", "one rate", "leave the others out")
-    if found and found[0] != "requests":
-        given["requests"] = _positive(given, found[0]) * rates[found[0]]
-        del given[found[0]]
+def _number(name: str, value: Any) -> float | int:
+    """A number in the range of its name: above 0 unless RANGES says otherwise, whole for counts; a power may be `10kW`."""
+    low, high, expected = RANGES.get(name, (0.0, math.inf, "a number above 0"))
+    text, unit = str(value).strip(), 1.0
+    if name == "power_budget_w" and (found := re.fullmatch(r"([\d.]+)\s*(k|M)?W", text)):
+        text, unit = found[1], {"k": 1e3, "M": 1e6, None: 1.0}[found[2]]
+    try:
+        number = float(text) * unit
+    except ValueError:
+        number = math.nan
+    whole = name in COUNTS
+    expected = "a whole number, 1 or more" if whole else expected
+    fine = math.isfinite(number) and low <= number <= high and (number > 0 or name in RANGES) and (not whole or number.is_integer())
+    if isinstance(value, bool) or not fine:
+        raise UserError(f"{name} {value}", expected, f"correct {name}")
+    return int(number) if whole else number
 
 
-def _settle_precision(given: dict[str, Any]) -> None:
-    """Fold `precision` into `quantization`. Raises UserError where the two contradict each other."""
-    if "precision" not in given:
-        return
-    precision = str(given.pop("precision"))
-    if precision not in PRECISIONS:
-        raise UserError(f"precision '{precision}'", f"one of {', '.join(PRECISIONS)}", "correct precision")
-    if "quantization" not in given:
-        given["quantization"] = precision
-        return
-    strategy = strategies.get(str(given["quantization"]))
-    agree = strategy.slug == precision if not strategy.is_quantized else precision in ("fp16", "bf16") and strategy.other_bits == 16
+def _with_precision(precision: str, quantization: str | None) -> str:
+    """The strategy that a precision and a quantization name together. Raises UserError where the two contradict each other."""
+    if quantization is None:
+        return precision
+    strategy = strategies.get(quantization)
+    agree = strategy.slug == precision if not strategy.is_quantized else precision in HALF and strategy.other_bits == 16
     if not agree and strategy.slug not in ("dynamic", "fp16_mixed"):
-        raise UserError(
-            f"quantization {strategy.slug} with precision {precision}",
-            "a quantized strategy with fp16 or bf16, or the same name twice",
-            "leave precision out: it follows from the quantization",
-        )
+        do = "leave precision out: it follows from the quantization"
+        raise UserError(f"quantization {strategy.slug} with precision {precision}", "a quantized strategy with fp16 or bf16", do)
+    return quantization
 
 
 def _gpus(text: str) -> tuple[tuple[Gpu, ...], bool, list[str]]:
     """(the cards, whether any is allowed, remarks) of `h100,l40s` or `any`. Raises UserError for a CPU and unknown names."""
     if text.strip().lower() == "any":
-        usable = [
-            g
-            for g in catalog.gpus()
-            if g.memory_gb and g.bandwidth_gb_s and g.tdp_w and g.fp16_tflops and (g.compute_capability or 0) >= 7.0
-        ]
-        return tuple(usable), True, []
+        usable = [g for g in catalog.gpus() if g.memory_gb and g.bandwidth_gb_s and g.tdp_w and g.fp16_tflops]
+        return tuple(g for g in usable if (g.compute_capability or 0) >= 7.0), True, []
     found = [catalog.nearest_gpu(name.strip()) for name in text.split(",") if name.strip()]
     if not found:
         raise UserError(f"gpu '{text}'", "names of data/catalog/gpus.csv, or any", "name one with --gpu")
-    for gpu, _ in found:
-        if gpu.slug == "cpu":
-            raise UserError(
-                "gpu cpu", "a GPU of data/catalog/gpus.csv: no published row is of a CPU", "measure this machine with `eai run`"
-            )
-    cards = tuple(dict.fromkeys(gpu for gpu, _ in found))
-    return cards, False, [remark for _, remark in found if remark]
+    if any(gpu.slug == "cpu" for gpu, _ in found):
+        raise UserError("gpu cpu", "a GPU of data/catalog/gpus.csv: no published row is of a CPU", "measure this machine with `eai run`")
+    return tuple(dict.fromkeys(gpu for gpu, _ in found)), False, [remark for _, remark in found if remark]
 
 
-STATED = "stated shapes"
-SHAPE = ("params_b", "active_params_b", "layers", "hidden", "kv_heads")
-_MIXTURE = re.compile(r"(\d+)x(\d+(?:\.\d+)?)b|-a(\d+(?:\.\d+)?)b\b", re.IGNORECASE)
+def _site(values: dict[str, Any]) -> Site:
+    """The site. Raises UserError, with all regions, for one that is not known."""
+    try:
+        region = catalog.region(str(values["region"])).region
+    except UserError:
+        known = ", ".join(r.region for r in catalog.regions())
+        raise UserError(f"unknown region '{values['region']}'", f"one of {known}", "take the nearest, with --price and --carbon") from None
+    return Site(region, values.get("pue"), values.get("price"), intensity(values.get("carbon")))
 
 
 def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
-    """(model, active parameters, remark): of the catalog, of stated shapes, or for a name that states its size, shapes of that size.
+    """(model, active parameters, remark): of the catalog, else of the shape that a list, a config.json, the name or the options state.
 
-    Raises UserError for a name that tells no size, and for a mixture of experts whose active parameters are not known.
+    A name such as 30B-A3B or 8x7B states its active parameters itself. Raises UserError for a name that tells no size.
     """
-    name = str(given.get("model", ""))
-    if "params_b" not in given:
+    name, stated = str(given.get("model", "")), {n: given[n] for n in SHAPE if n in given}
+    if not stated or ("params_b" not in stated and set(stated) == {"active_params_b"}):
         try:
             slug, note = catalog.resolve("model", name)
             found = catalog.model(slug)
-            active = _positive(given, "active_params_b") * 1e9 if "active_params_b" in given else active_params(found)
-            return found, active, f"'{name}' is {note}" if note else ""
+            active = stated.get("active_params_b", found.params_total / 1e9)
+            return found, active * 1e9, f"'{name}' is {note}" if note else ""
         except UserError:
-            listed = _listed(name)
-            if listed is not None and "active_params_b" not in given:
-                return listed
-            params = catalog.params_in_name(name)
-            if _MIXTURE.search(name) and "active_params_b" not in given:
-                raise UserError(
-                    f"'{name}' is a mixture of experts and {catalog.NOT_THERE}",
-                    "its active parameters beside the total",
-                    "give --params-b and --active-params-b (and --layers, --hidden, --kv-heads if you know them)",
-                ) from None
-            if params is None:
-                raise
-    else:
-        params = _positive(given, "params_b") * 1e9
-    active = _positive(given, "active_params_b") * 1e9 if "active_params_b" in given else params
-    if active > params:
-        raise UserError(f"active_params_b {active / 1e9:g} of params_b {params / 1e9:g}", "at most as many as in all", "correct one")
-    made, near = sized(params, active, given, name or f"{params / 1e9:g}b")
-    missing = [n for n in ("layers", "hidden", "kv_heads") if n not in given]
-    said = f"'{name or made.slug}' {catalog.NOT_THERE}: " if name else ""
-    return (
-        made,
-        active,
-        f"{said}{', '.join(missing)} taken as in {near.slug} ({near.params_total / 1e9:.2f} B), the nearest in size" if missing else "",
-    )
-
-
-def _listed(name: str) -> tuple[Model, float, str] | None:
-    """(model, active parameters, remark) of a name of data/catalog/shapes.csv, mixtures among them; None for others."""
+            pass
+    if stated.get("active_params_b", 0) > stated.get("params_b", math.inf):
+        raise UserError(
+            f"active_params_b {stated['active_params_b']:g} of {stated['params_b']:g}", "at most as many as in all", "correct one"
+        )
     try:
-        found = catalog.shape(name)
+        shape = catalog.shape(name or None, **stated)
     except UserError:
-        return None
-    if found.key not in {catalog.shape(n).key for n in _shape_names()}:
-        return None
-    given = {n: getattr(found, n) for n in ("layers", "hidden", "kv_heads")}
-    made, _ = sized(found.params_b * 1e9, found.active_params_b * 1e9, given, name)
-    return replace(made, hf_id=name, source="shapes.csv"), found.active_params_b * 1e9, ""
-
-
-@lru_cache(maxsize=1)
-def _shape_names() -> tuple[str, ...]:
-    return tuple(tables.read_catalog("shapes")["hf_id"])
-
-
-def active_params(model: Model) -> float:
-    """The parameters that one token uses: of a mixture of experts the catalog's figure, of others all."""
-    return float(getattr(model, "params_active", None) or model.params_total)
-
-
-def sized(params: float, active: float, given: dict[str, Any], name: str) -> tuple[Model, Model]:
-    """(a model of this size, the catalog's usual dense decoder nearest in active size, whose shapes stand for what is not given)."""
-    usual = [
-        m
-        for m in catalog.models()
-        if m.architecture in footprint.LAYOUTS and footprint.layout(m).gated and active_params(m) == m.params_total
-    ]
-    near = min(usual, key=lambda m: abs(math.log(m.params_total / active)))
-    layers, hidden, kv = (_count(given, n) if n in given else getattr(near, n) for n in ("layers", "hidden", "kv_heads"))
-    heads = max(1, round(hidden / near.head_dim))
-    attention = hidden * near.head_dim * 2 * (heads + kv)
-    rest = params - 2 * near.vocab * hidden - layers * attention
-    intermediate = max(1, round(rest / (3 * layers * hidden)))
-    made = replace(
-        near,
-        slug=name.rpartition("/")[2].lower(),
-        hf_id=name,
-        params_total=int(params),
-        params_embedding=near.vocab * hidden,
-        layers=layers,
-        hidden=hidden,
-        heads=heads,
-        kv_heads=kv,
-        intermediate=intermediate,
-        tie_embeddings=False,
-        architecture="llama",
-        source=STATED,
+        do = "give --params-b (and --active-params-b of a mixture of experts, --layers, --hidden, --kv-heads if you know them)"
+        expected = "a name of data/catalog, a folder with config.json, or a name that states its size (7B, 8x7B, 30B-A3B)"
+        raise UserError(f"unknown model '{name}' that states no size", expected, do) from None
+    listed = not stated and not shape.origin.startswith("layers and width")
+    said = f", {shape.active_params_b:.3g} B of them a token" if shape.active_params_b < shape.params_b else ""
+    remark = (
+        f"'{name}' {catalog.NOT_THERE}: taken as {shape.params_b:.3g} B parameters{said}, {shape.origin}" if name and not listed else ""
     )
-    return made, near
+    return _of_shape(shape, name, listed), shape.active_params_b * 1e9, remark
 
 
-def _strategy(given: dict, values: dict, gpus: tuple[Gpu, ...], model: Model | None) -> tuple[str, str | None]:
+def _of_shape(shape: catalog.Shape, name: str, listed: bool) -> Model:
+    """A gated decoder with the shape's layers and parameters, vocabulary and context as the catalog's nearest."""
+    near = min(
+        (m for m in catalog.models() if m.architecture == "llama"), key=lambda m: abs(math.log(m.params_total / shape.params_b / 1e9))
+    )
+    attention = shape.hidden * shape.head_dim * 2 * (shape.heads + shape.kv_heads)
+    rest = shape.params_b * 1e9 - 2 * near.vocab * shape.hidden - shape.layers * attention
+    return replace(
+        near,
+        slug=name.rpartition("/")[2].lower() or f"{shape.params_b:g}b",
+        hf_id=name,
+        params_total=round(shape.params_b * 1e9),
+        params_embedding=near.vocab * shape.hidden,
+        layers=shape.layers,
+        hidden=shape.hidden,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        intermediate=max(1, round(rest / (3 * shape.layers * shape.hidden))),
+        tie_embeddings=False,
+        source=shape.origin if listed else STATED,
+    )
+
+
+def _strategy(values: dict, is_given: bool, gpu: Gpu) -> tuple[str, str | None]:
     """(strategy, engine or None). Raises UserError for an engine that does not run the strategy."""
-    engine = str(given["engine"]).lower() if "engine" in given else None
+    engine = str(values["engine"]).lower() if "engine" in values else None
     if engine is not None and engine not in ENGINES:
         raise UserError(f"engine '{engine}'", f"one of {', '.join(ENGINES)}", "correct the name")
-    quantization = str(values["quantization"])
-    if quantization != "mxfp4":
-        quantization = strategies.get(quantization).slug
-    if engine in SERVERS and "quantization" not in given:
-        half = "bf16" if (gpus[0].compute_capability or 0) >= 8.0 else "fp16"
-        quantization = "gguf_q4_k_m" if strategies.GGUF in ENGINES[engine] else half
+    quantization = strategies.get(str(values["quantization"])).slug
+    if engine not in (None, "transformers") and not is_given:
+        half = "bf16" if (gpu.compute_capability or 8.0) >= 8.0 else "fp16"
+        quantization = "gguf_q4_k_m" if engine in GGUF_ENGINES else half
     if engine and not runs(engine, quantization):
         do = f"use --engine {default_engine(quantization)}, or another strategy"
-        raise UserError(f"{quantization} on engine {engine}", f"a strategy that {engine} runs: {', '.join(ENGINES[engine])}", do)
+        raise UserError(f"{quantization} on engine {engine}", f"a strategy that {engine} runs", do)
     return quantization, engine
-
-
-def runs(engine: str, quantization: str) -> bool:
-    """Whether an engine runs a strategy."""
-    own = ENGINES[engine]
-    return (
-        quantization.startswith(strategies.GGUF)
-        if own == (strategies.GGUF,)
-        else quantization in own or (quantization.startswith("int8_t") and engine == "transformers")
-    )
 
 
 def default_engine(quantization: str) -> str:
     """The engine that a strategy is usually run by, where none is named."""
     if quantization.startswith(strategies.GGUF):
         return "llama.cpp"
-    return "vllm" if quantization in ("awq", "gptq", "fp8", "mxfp4") else "transformers"
-
-
-def _count(values: dict, name: str) -> int:
-    """A positive whole number."""
-    value = values[name]
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not number.is_integer() or number < 1:
-        raise UserError(f"{name} {value}", "a whole number, 1 or more", f"correct {name}")
-    return int(number)
-
-
-def _positive(values: dict, name: str) -> float:
-    """A number above 0."""
-    found = _number(values, name)
-    if found is None:
-        raise UserError(f"no {name}", "a number above 0", f"give {name}")
-    return found
-
-
-def _number(values: dict, name: str) -> float | None:
-    """A number in the range of its name, None if not given. A power may be `10kW`; price may be 0; PUE starts at 1; shares end at 1."""
-    if name not in values:
-        return None
-    low, high, expected = {
-        "pue": (1.0, 10.0, "a PUE of 1.0 or more (total over IT energy)"),
-        "price": (0.0, math.inf, "a price in USD/kWh, 0 or more"),
-        "gpu_price": (0.0, math.inf, "a price in USD, 0 or more"),
-        "rent_usd_h": (0.0, math.inf, "USD a card and hour, 0 or more"),
-        "min_accuracy": (0.0, 1.0, "a fraction of the unquantized score, 0 to 1"),
-        "card_utilisation": (1e-9, 1.0, "a share above 0, up to 1"),
-        "power_budget_w": (0.0, math.inf, "a power such as 10kW or 800W"),
-    }.get(name, (0.0, math.inf, "a number above 0"))
-    text, unit = str(values[name]).strip(), 1.0
-    if name == "power_budget_w" and (found := re.fullmatch(r"([\d.]+)\s*(k|M)?W", text)):
-        text, unit = found[1], {"k": 1e3, "M": 1e6, None: 1.0}[found[2]]
-    try:
-        number = float(text) * unit
-    except (TypeError, ValueError):
-        number = math.nan
-    above = name in ("pue", "price", "min_accuracy", "gpu_price", "rent_usd_h") or number > 0
-    if isinstance(values[name], bool) or not (math.isfinite(number) and low <= number <= high and above):
-        raise UserError(f"{name} {values[name]}", expected, f"correct {name}")
-    return number
-
-
-def _choice(values: dict, name: str) -> str:
-    """One of the allowed words."""
-    if str(values[name]) not in CHOICES[name]:
-        raise UserError(f"{name} '{values[name]}'", f"one of {', '.join(CHOICES[name])}", f"correct {name}")
-    return str(values[name])
+    return "vllm" if quantization in ("awq", "gptq", "fp8", *strategies.SERVED) else "transformers"
 
 
 def _lengths(path: Any) -> tuple[int, ...]:
@@ -493,63 +383,63 @@ def _lengths(path: Any) -> tuple[int, ...]:
     import pandas as pd
 
     try:
-        table = pd.read_csv(path)
-        found = table["output_tokens"].dropna().astype(float)
+        found = pd.read_csv(path)["output_tokens"].dropna().astype(float)
     except (OSError, KeyError, ValueError):
         raise UserError(f"lengths {path}", "a CSV file with a column output_tokens (and input_tokens)", "correct the file") from None
     if found.empty or (found < 1).any():
         raise UserError(f"lengths {path}: no answer of 1 token or more", "numbers of tokens", "correct the file")
-    step = max(1, -(-len(found) // 1000))
-    return tuple(round(x) for x in sorted(found)[::step])
+    return tuple(round(x) for x in sorted(found)[:: max(1, -(-len(found) // 1000))])
 
 
 def _check(r: Request) -> None:
     """Raises UserError for what no named card can run, and for a model that fits on none of them in any strategy."""
-    if r.now is None:
+    c = r.now
+    if c is None:
         return
-    reasons = {gpu.name: cannot_run(r.now.with_(gpu=gpu)) for gpu in r.gpus}
-    if "quantization" in r.given and all(reasons.values()):
-        raise UserError(f"{r.now.quantization} on {r.now.gpu.name}", reasons[r.now.gpu.name], "choose fp16, or a GPU that supports it")
+    if "quantization" in r.given and all(cannot_run(c.with_(gpu=gpu)) for gpu in r.gpus):
+        raise UserError(cannot_run(c), "", "choose fp16, or a GPU that supports it")
     if r.any_gpu or (r.num_gpus is None and len(r.gpus) > 1):
         return
-    if not any(fits(r.now.with_(gpu=gpu, quantization="nf4", batch_size=1, num_gpus=r.num_gpus or 8)) for gpu in r.gpus):
-        n = r.num_gpus or 8
-        small, whole = (memory(r.now.with_(quantization=q, batch_size=1, num_gpus=n)) for q in ("nf4", "fp16"))
-        many = f"{n} x {r.now.gpu.name}"
-        raise UserError(
-            (
-                f"{r.now.model.slug} needs {n * small.needed_gb:.0f} GB in 4 bit and "
-                f"does not fit in {many} of {small.available_gb:.1f} usable GB each"
-            ),
-            "a model that fits",
-            f"choose a smaller model or GPUs with {n * whole.needed_gb:.0f} GB in all for fp16",
-        )
+    small = c.with_(quantization="nf4", batch_size=1, num_gpus=r.num_gpus or (1 if is_module(c.gpu) else 8))
+    if not any(fits(small.with_(gpu=gpu)) for gpu in r.gpus):
+        n, m = small.num_gpus, memory(small)
+        need = f"{c.model.slug} needs {n * m.needed_gb / footprint.GIB_PER_GB:.0f} GiB in 4 bit and does not fit in {n} x {c.gpu.name}"
+        whole = n * memory(small.with_(quantization="fp16")).needed_gb / footprint.GIB_PER_GB
+        do = f"choose a smaller model or GPUs with {whole:.0f} GiB in all for fp16"
+        raise UserError(f"{need} of {m.available_gb / footprint.GIB_PER_GB:.1f} usable GiB each", "a model that fits", do)
 
 
+@lru_cache(maxsize=4096)
 def cannot_run(c: Configuration) -> str:
-    """What the strategy or the engine needs and the card lacks, empty if nothing."""
-    if not runs(c.engine, c.quantization):
-        return f"a strategy that {c.engine} runs"
-    needed = 10.0 if c.quantization == "mxfp4" else strategies.get(c.quantization).min_capability
-    if c.quantization == "mxfp4":
-        needed = 9.0
-    if c.engine in ("vllm", "sglang", "tensorrt-llm"):
-        needed = max(needed or 0.0, 7.0)
-    have = c.gpu.compute_capability
-    if not needed:
-        return ""
-    if have is None:
-        return f"a CUDA device of compute capability {needed:g}"
-    return f"compute capability {needed:g} or newer (this has {have:g})" if have < needed else ""
+    """What the strategy or the engine needs and the card lacks, empty if nothing: `eai.supports` without the memory."""
+    found = _refused(c.quantization, c.engine, c.gpu)
+    return found.reason if found else ""
+
+
+@lru_cache(maxsize=4096)
+def _refused(quantization: str, engine: str, gpu: Gpu):
+    return supports(quantization, Device.of_catalog(gpu), engine=engine)
+
+
+def is_module(gpu: Gpu) -> bool:
+    """Whether it is a computer of its own (Jetson, Spark, Apple, Strix Halo): several of them do not share a model as boards do."""
+    return "LPDDR" in str(gpu.memory_type)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of one board [1e9 bytes]: needed, usable, and whether the one holds the other."""
+    """Memory of one board [1e9 bytes]: weights, cache, activations, and what a program can use. Messages are in GiB, as drivers count."""
 
-    needed_gb: float
+    configuration: Configuration
+    weights_gb: float
+    cache_gb: float
+    activations_gb: float
     available_gb: float
-    explained: str
+
+    @property
+    def needed_gb(self) -> float:
+        """All that the board must hold."""
+        return self.weights_gb + self.cache_gb + self.activations_gb
 
     @property
     def fits(self) -> bool:
@@ -561,14 +451,31 @@ class Memory:
         """Whether it fits with less than a tenth to spare."""
         return self.fits and self.needed_gb > PRESSED * self.available_gb
 
+    @property
+    def explained(self) -> str:
+        """What it needs, of what, and whether it fits, as a sentence."""
+        c = self.configuration
+        parts = (self.needed_gb, self.weights_gb, self.cache_gb, self.activations_gb, self.available_gb)
+        need, weights, cache, active, usable = (f"{gb / footprint.GIB_PER_GB:.1f}" for gb in parts)
+        what = f"{c.model.slug} in {c.quantization} at batch {c.batch_size} needs {need} GiB{' on each card' if c.num_gpus > 1 else ''}"
+        parts = f"(weights {weights}, KV cache {cache}, activations {active})"
+        return f"{what} {parts} and {'fits' if self.fits else 'does not fit'} in the {usable} GiB usable on {c.gpu.name}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line where the card is full or nearly so."""
+        if not self.fits:
+            return [self.explained]
+        used, usable = (f"{gb / footprint.GIB_PER_GB:.1f}" for gb in (self.needed_gb, self.available_gb))
+        return [f"{used} of {usable} GiB: a longer prompt or another process spills"] if self.pressed else []
+
 
 @lru_cache(maxsize=20_000)
 def _parts(model: Model, quantization: str, batch_size: int, input_tokens: int, output_tokens: int) -> tuple[float, float, float]:
-    """(weights, KV cache, activations) [1e9 bytes] of the whole model; prompts are read eight at a time at most."""
-    slug = "nf4" if quantization == "mxfp4" else quantization
-    weights = footprint.weight_bytes(model, slug)
-    cache = footprint.kv_cache_bytes(model, input_tokens + output_tokens, batch_size, slug)
-    return weights / 1e9, cache / 1e9, footprint.activation_bytes(model, slug, batch_size, input_tokens) / 1e9
+    """(weights, KV cache, activations) [1e9 bytes] of the whole model."""
+    weights = footprint.weight_bytes(model, quantization)
+    cache = footprint.kv_cache_bytes(model, input_tokens + output_tokens, batch_size, quantization)
+    return weights / 1e9, cache / 1e9, footprint.activation_bytes(model, quantization, batch_size, input_tokens) / 1e9
 
 
 def memory(c: Configuration) -> Memory:
@@ -578,17 +485,9 @@ def memory(c: Configuration) -> Memory:
     """
     weights, cache, activations = _parts(c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
     if c.is_server:
-        chunk = max(1, min(c.batch_size, 8192 // c.input_tokens))
+        chunk = max(1, min(c.batch_size, CHUNK_TOKENS // c.input_tokens))
         activations = _parts(c.model, c.quantization, chunk, c.input_tokens, c.output_tokens)[2]
-    needed = (weights + cache) / c.num_gpus + activations
-    available = footprint.available_gb(c.gpu)
-    each = " on each of them" if c.num_gpus > 1 else ""
-    verdict = "fits in" if needed <= available else "does not fit in"
-    explained = (
-        f"{c.model.slug} in {c.quantization} at batch {c.batch_size} needs {needed:.1f} GB{each} (weights {weights / c.num_gpus:.1f}, "
-        f"KV cache {cache / c.num_gpus:.1f}, activations {activations:.1f}) and {verdict} the {available:.1f} GB usable on {c.gpu.name}"
-    )
-    return Memory(needed, available, explained)
+    return Memory(c, weights / c.num_gpus, cache / c.num_gpus, activations, footprint.available_gb(c.gpu))
 
 
 def fits(c: Configuration) -> bool:
@@ -596,18 +495,24 @@ def fits(c: Configuration) -> bool:
     return memory(c).fits
 
 
+def smaller(c: Configuration) -> list[Configuration]:
+    """Fewer bits or a smaller batch that would fit and can run, in this order; empty where the configuration fits."""
+    if fits(c):
+        return []
+    bits = ("fp8", "awq") if c.is_server else ("int8_pure", "nf4")
+    ways = [c.with_(quantization=q) for q in bits] + [c.with_(batch_size=b) for b in (32, 16, 8, 4, 2, 1) if b < c.batch_size]
+    return [w for w in ways if fits(w) and not cannot_run(w)]
+
+
 def require_fit(c: Configuration) -> None:
     """Raises UserError, with what would fit, if the card cannot run the configuration or it does not fit in the memory."""
-    lacks = cannot_run(c)
-    if lacks:
-        raise UserError(f"{c.quantization} on {c.gpu.name}", lacks, "choose fp16, or a GPU that supports it")
+    if lacks := cannot_run(c):
+        raise UserError(lacks, "", "choose fp16, or a GPU that supports it")
     if fits(c):
         return
-    small = ("int8_pure", "nf4") if c.engine == "transformers" else ("fp8", "awq")
-    others = [q for q in small if fits(c.with_(quantization=q)) and not cannot_run(c.with_(quantization=q))]
-    more = next((n for n in (2, 4, 8) if n > c.num_gpus and fits(c.with_(num_gpus=n))), None)
-    ways = [*others, *([f"{more} cards (--num-gpus {more})"] if more else [])]
-    ways += ["a smaller batch"] if c.batch_size > 1 and fits(c.with_(batch_size=1)) else []
+    ways = [w.quantization if w.batch_size == c.batch_size else f"batch {w.batch_size}" for w in smaller(c)]
+    more = next((n for n in (2, 4, 8) if n > c.num_gpus and not is_module(c.gpu) and fits(c.with_(num_gpus=n))), None)
+    ways = ways[:3] + ([f"{more} cards (--num-gpus {more})"] if more else [])
     raise UserError(memory(c).explained, "", f"use {' or '.join([*ways, 'a larger GPU'])}")
 
 
