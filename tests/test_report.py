@@ -10,11 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from planted import Truth, experiment
+from scipy import stats
 
 from eai import __version__, notebooks, paths, report, tables
+from eai.analyze.comparison import block_ratios
+from eai.analyze.selection import select
 from eai.errors import UserError
-from eai.report import facts, figures, gallery, pages, publishing, sections, study, talk
-from eai.report.pages import Words, number
+from eai.plots.style import number
+from eai.report import facts, gallery, pages, publishing, sections, study, talk
+from eai.report.pages import Words
 
 EN, ZH = Words("en"), Words("zh")
 SETTING = {"gpu": "a100_pcie", "model": "lab/m-7b", "weights": "published", "batch_size": 1, "input_tokens": 0,
@@ -80,9 +85,17 @@ def planted():
     return made(rows, pairs)
 
 
+def said(found, t=EN) -> sections.Said:
+    return sections.Said(found, t)
+
+
 def prose(document) -> str:
     """All text of a document as its Markdown page shows it."""
     return pages.page("report.md", EN, doc=document)
+
+
+def prose_of(found: facts.Facts) -> str:
+    return prose(sections.report(found, EN))
 
 
 class Noticing(Words):
@@ -107,11 +120,11 @@ def test_every_sentence_has_a_chinese_one_with_the_same_fields(planted, publishe
     t = Noticing()
     for found in (planted, facts.gather("sample"), facts.gather("serving-cpu"), made([row("fp16", 1.0)])):
         pages.page("report.html", t, doc=sections.report(found, t))
-        pages.page("talk.html", t, talk=talk.talk(found, t))
+        pages.page("talk.html", t, talk=talk.talk(found, t)[0])
     pages.page("report.html", t, doc=study.report(published, t))
-    pages.page("talk.html", t, talk=study.talk(published, t))
-    names = set(published.claims["claim"]) | {"mmlu"}
-    assert not t.missed - names
+    pages.page("talk.html", t, talk=study.talk(published, t)[0])
+    assert not t.missed
+    assert all(t.catalogue.get(word) for word in (*study.VERDICTS, *sections.SHOWN.values(), "ok", "noisy", "rejected"))
     for english, chinese in t.catalogue.items():
         fields = [{field for _, field, _, _ in string.Formatter().parse(text) if field} for text in (english, chinese)]
         assert fields[0] == fields[1], english
@@ -130,7 +143,7 @@ def test_an_interval_has_the_places_of_its_estimate():
 
 
 def test_the_abstract_counts_the_outcomes_and_names_the_largest_saving_above_chance(planted):
-    text = " ".join(sections.abstract(planted, EN))
+    text = " ".join(sections.report(planted, EN).abstract)
     assert "Of 6 comparisons with `fp16`, 4 show a lower energy per item of a task and 0 a higher one." in text
     assert "2 are not decided" in text and "`int8_pure, batch 1` takes 41 % less, × 0.590 [0.578 to 0.602]" in text
 
@@ -138,71 +151,83 @@ def test_the_abstract_counts_the_outcomes_and_names_the_largest_saving_above_cha
 def test_guidance_follows_the_paired_result_and_not_the_gate(planted):
     """int8_pure fails the gate on spread, but its paired ratio of 0.59 is shown: it is chosen, and not the baseline."""
     chosen = facts.recommended(planted)
-    assert set(chosen["choice"]) == {"int8_pure"} and chosen["decided"].all()
-    assert any("**int8_pure** takes 41 % less energy than `fp16`" in rule for rule in sections.rules(planted, EN))
-    matrix = facts.deployment(planted).set_index("scenario")
-    assert matrix.loc["lowest energy", "quantization"] == "int8_pure" and matrix.loc["lowest energy", "batch_size"] == 8
+    assert set(chosen["choice"]) == {"int8_pure"} and (chosen["rival"] == "").all()
+    assert any("**int8_pure** takes 41 % less energy than `fp16`" in rule for rule in said(planted).rules())
+    assert "| facts | lowest energy | a100_pcie, int8_pure, batch 8 |" in prose(sections.report(planted, EN)).replace("m-7b", "facts")
 
 
 def test_a_score_of_a_guess_is_named_and_recommended_nowhere(planted):
     """nf4 saves most, but 0.25 is what guessing scores on four choices."""
     assert planted.table["at_chance"].sum() == 2
-    assert "**Not shown to score above chance: `nf4, batch 1`, `nf4, batch 8`.**" in " ".join(sections.abstract(planted, EN))
-    assert "nf4" not in set(facts.recommended(planted)["choice"]) | set(facts.deployment(planted)["quantization"])
-    assert "NF4" in talk.score_said(planted, EN)
+    text = prose(sections.report(planted, EN))
+    assert "**Not shown to score above chance: `nf4, batch 1`, `nf4, batch 8`.**" in text
+    assert "nf4" not in set(facts.recommended(planted)["choice"]) and "nf4" not in "".join(map(str, said(planted).matrix("")[0].rows))
+    assert "NF4" in talk.Spoken(planted, EN).quality()
 
 
 def test_where_nothing_is_shown_the_baseline_stays():
     found = made([row("fp16", 10), row("dynamic", 9)], [pair("dynamic", 0.9, "inconclusive")])
-    assert "stay with **fp16**" in sections.rules(found, EN)[0] and "No saving is shown" in prose(sections.report(found, EN))
+    assert "stay with **fp16**" in said(found).rules()[0] and "No saving is shown" in prose(sections.report(found, EN))
     poor = made([row("fp16", 10, 0.2, 0.1), row("dynamic", 9, 0.2, 0.1)], [pair("dynamic", 0.9)])
-    assert "no recommendation, no score is shown above chance" in sections.rules(poor, EN)[0]
+    assert "no recommendation, no score is shown above chance" in said(poor).rules()[0]
 
 
 def test_the_matrix_stays_within_a_model():
     """A model of a tenth of the energy does not take the place of the other: each has its own rows."""
     rows = [row(q, e * f, model=m) for m, f in (("lab/small", 0.1), ("lab/large", 1.0)) for q, e in (("fp16", 10), ("int8_pure", 6))]
     pairs = [pair("int8_pure", 0.6, model=m) for m in ("lab/small", "lab/large")]
-    lowest = facts.deployment(made(rows, pairs)).query("scenario == 'lowest energy'").set_index("model")
-    assert lowest.loc["lab/large", "unit_energy_j"] == 6 and lowest.loc["lab/small", "unit_energy_j"] == pytest.approx(0.6)
+    lowest = [row for row in said(made(rows, pairs)).matrix("")[0].rows if row[1] == "lowest energy"]
+    assert [row[:4] for row in lowest] == [(m, "lowest energy", "a100_pcie, int8_pure, batch 1", "40 %") for m in ("small", "large")]
 
 
 def test_a_factor_is_compared_with_everything_else_the_same(planted):
     found = facts.effects(planted, "batch_size")
     assert (found["low"], found["high"], found["mean"], found["n"]) == pytest.approx((0.5, 0.5, 0.5, 4))
-    crossed = facts.together(planted, "batch_size").set_index("quantization")
-    assert crossed.loc["nf4", "quotient"] == pytest.approx(0.5 / 0.4) and crossed.loc["nf4", "quotient_low"] > 1
-    assert crossed.loc["int8_pure", "quotient_low"] < 1 < crossed.loc["int8_pure", "quotient_high"]
-    assert "1 of 3 intervals leave out 1" in sections.synergy_sentence(facts.together(planted, "batch_size"), "batch_size", EN)
+
+
+def test_an_interaction_is_tested_on_the_blocks_that_hold_both(planted):
+    """Blocks share a factor of their own that moves both ratios alike: paired, a true quotient of 1.1 is shown; apart it could not be."""
+    truth = Truth(quantizations={"fp16": 1.0, "nf4": 0.8}, batches={1: 1.0, 8: 0.5}, window_sd=0.001)
+    windows, energies = experiment(truth, 6, np.random.default_rng(0))
+    ratios = block_ratios(select(windows, energies), "fp16")
+    common = pd.Series(np.random.default_rng(1).normal(0, 0.3, 6), range(1, 7))
+    ratios["log_ratio"] += ratios["block"].map(common) + np.where(ratios["batch_size"] == 8, np.log(1.1), 0)
+    (row,) = facts.interactions(dataclasses.replace(planted, ratios=ratios), "batch_size").to_dict("records")
+    d = ratios.pivot_table(index="block", columns="batch_size", values="log_ratio").diff(axis=1)[8]
+    half = stats.t.ppf(0.975, 5) * d.std() / 6**0.5
+    assert [row["synergy_low"], row["synergy_high"]] == pytest.approx(np.exp([d.mean() - half, d.mean() + half]).tolist())
+    assert row["outcome"] == "higher" and "1 of 1 interactions are shown" in said(planted).interaction_words(
+        pd.DataFrame([row]), "batch_size"
+    )
 
 
 def test_one_strategy_or_an_absent_baseline_is_said_and_never_nan():
     alone = made([row("fp16", 1.0)])
     absent = made([row("int8_pure", 1.0), row("nf4", 2.0)], [pair("int8_pure", np.nan, "not_testable")])
-    for found, said in ((alone, "only one strategy was measured"), (absent, "the baseline `fp16` was not measured")):
-        text = prose(sections.report(found, EN)) + pages.page(
-            "script.md", EN, talk=talk.talk(found, EN), timed=publishing.timed(talk.talk(found, EN))
-        )
-        assert said in text and not re.search(r"\bnan\b", text)
+    for found, words in ((alone, "only one strategy was measured"), (absent, "the baseline `fp16` was not measured")):
+        spoken = talk.talk(found, EN)[0]
+        text = prose(sections.report(found, EN)) + pages.page("script.md", EN, talk=spoken, timed=talk.timed(spoken.sections))
+        assert words in text and not re.search(r"\bnan\b", text)
 
 
 @pytest.mark.parametrize("basis", ["measured", "estimated", "simulated", "published", "predicted"])
 def test_only_measured_energy_is_called_measured(planted, basis):
     found = dataclasses.replace(planted, table=planted.table.assign(basis=basis), provenance=[{"job": "a"}])
     for t, word in ((EN, "**measured** by a sensor"), (ZH, "由传感器**实测**")):
-        first, last = " ".join(sections.abstract(found, t)), " ".join(sections.limit_points(found, t))
+        first, last = " ".join(sections.report(found, t).abstract), " ".join(said(found, t).limits())
         assert (word in first) == (basis == "measured") and word not in last
         assert (t(sections.BASES[basis]) in last) == (basis != "measured")
-    drawn = {text.get_text() for ax in figures.forest(found, EN).axes for text in ax.texts}
+    (picture,) = said(found).forest("ratios")
+    drawn = {text.get_text() for ax in picture.figure.axes for text in ax.texts}
     assert (basis in drawn) == (basis != "measured")
 
 
 @pytest.mark.parametrize("t", [EN, ZH], ids=["en", "zh"])
 @pytest.mark.parametrize("name", ["sample", "planted", "study", "serving-cpu", "offline-tasks-cpu"])
 def test_a_script_lasts_seven_minutes_and_reads_no_interval_aloud(planted, published, name, t):
-    spoken = study.talk(published, t) if name == "study" else talk.talk(planted if name == "planted" else facts.gather(name), t)
-    assert [slide.seconds for slide in spoken.slides] == [60, 90, 60, 60, 60, 60, 30]
-    for slide in spoken.slides:
+    spoken, _ = study.talk(published, t) if name == "study" else talk.talk(planted if name == "planted" else facts.gather(name), t)
+    assert [slide.seconds for slide in spoken.sections] == [60, 90, 60, 60, 60, 60, 30]
+    for slide in spoken.sections:
         assert 0.5 * slide.seconds <= talk.spoken_s(slide.script) <= slide.seconds, (slide.title, talk.spoken_s(slide.script))
         assert not re.search(r"\[|n = |`|\*\*|×|95 %", slide.script), slide.script
 
@@ -231,7 +256,7 @@ def test_names_from_data_stay_text_in_every_format():
     rows = [row(q, e, model=EVIL, gpu=EVIL) for q, e in (("fp16", 10), (f"int8{EVIL}", 6))]
     provenance = [{"machine": {"cpu": EVIL}, "limitations": [EVIL], "commit": EVIL, "at": "2026-11-30T00:00:00"}]
     found = made(rows, [pair(f"int8{EVIL}", 0.6, model=EVIL, gpu=EVIL)], provenance=provenance)
-    document, spoken = sections.report(found, EN), talk.talk(found, EN)
+    document, (spoken, _) = sections.report(found, EN), talk.talk(found, EN)
     for text, scripts in ((pages.page("report.html", EN, doc=document), 0), (pages.page("talk.html", EN, talk=spoken), 1)):
         tags = Elements(text).tags
         assert sum(tag == "script" for tag, _ in tags) == scripts and not [a for _, a in tags if any(k.startswith("on") for k in a)]
@@ -339,11 +364,10 @@ def test_the_studys_metrics_are_ours_and_nothing_apart_is_joined(published):
     table = published.tables["mmlu_by_gpu"].dropna(subset=["energy_wh"])
     assert table["eor_computed"].to_numpy() == pytest.approx((table["accuracy"] / table["energy_wh"]).to_numpy())
     assert table["time_implied_s"].dropna().max() < 0.4
-    _, cells = study.cross_figure(published, EN)
-    filled = cells.notna()
-    assert filled.sum().sum() == 7 and filled.loc[["V100", "L40S", "RTX 4060 Ti 16 GB"]].sum().sum() == 0
-    assert filled.drop(index="card not stated").drop(columns="baseline").sum().sum() == 0
-    assert "not measured" in {text.get_text() for text in study.cross_figure(published, EN)[0].axes[0].texts}
+    filled = published.cells().notna()
+    assert filled.sum().sum() == 7 and filled.loc[["v100", "l40s", "rtx4060ti_16gb"]].sum().sum() == 0
+    assert filled.drop(index="card not stated").drop(columns="unspecified_baseline").sum().sum() == 0
+    assert "not measured" in {text.get_text() for text in study.Said(published, EN).crossed("x", "").figure.axes[0].texts}
     assert published.verdict("S-synergy", EN) == "untested"
 
 
@@ -369,3 +393,77 @@ def test_the_gallery_is_current_and_shows_every_committed_figure():
     table = gallery.figures()
     assert (paths.ROOT / "figures" / "README.md").read_text(encoding="utf-8") == gallery.markdown()
     assert committed and committed <= set(table["figure"]) and table["figure"].is_unique and (table["text"].str.len() > 40).all()
+
+
+PROVENANCE = [{"server": {"name": "s-1"}, "meter": {"meter": "rapl"}, "versions": {"torch": "2.0"}, "machine": {"cpu": "X"}}]
+
+
+def served(basis="measured", boundary="cpu_package", provenance=PROVENANCE, failed=0, flags=(), blocks=4, quantities=spread) -> facts.Facts:
+    """Two loads: closed:1 at 2 J a token and 0.2 s to the first one, closed:4 at 1 J and 0.5 s, 16 tokens a request."""
+    rows = []
+    for load, per_token, ttft, rate in (("closed:1", 2.0, 0.2, 1.0), ("closed:4", 1.0, 0.5, 4.0)):
+        key = {"gpu": "cpu", "model": "m", "weights": "published", "quantization": "bf16", "batch_size": 1,
+            "input_tokens": 64, "output_tokens": 16,
+               "task": "generate", "options": json.dumps({"load": load, "server": "s-1"}), "configuration_id": load}  # fmt: skip
+        numbers = quantities("energy_j_per_token", per_token) | quantities("energy_j_per_request", 16 * per_token)
+        numbers |= quantities("throughput_tok_s", 16 * rate) | quantities("ttft_s", ttft) | quantities("ttft_p95_s", 2 * ttft)
+        numbers |= quantities("itl_s", 0.05) | quantities("latency_s", 1.0)
+        more = {"requests_per_s": rate, "requests": int(20 * rate), "requests_failed": failed, "flags": str(list(flags)),
+            "n_blocks": blocks,
+                "traffic": load, "traffic_level": float(load[-1]), "server": "s-1", "basis": basis, "boundary": boundary}  # fmt: skip
+        rows.append(key | numbers | more)
+    loads = pd.DataFrame(rows)
+    summary = loads.assign(
+        gate="ok", energy_kind="gross", score=np.nan, score_low=np.nan, model_gb=1.0, memory_peak_gb=1.0, baseline="fp32"
+    )
+    return facts.from_tables("served", summary, pd.DataFrame(), loads, provenance)
+
+
+def test_each_load_stands_with_its_cost_and_its_waiting():
+    text = prose_of(served())
+    costs = "| `bf16, closed:1` | 2.00 [1.96 to 2.04] | 32.0 [31.4 to 32.6] | 16.0 [15.7 to 16.3] | 1.00 | 4 |"
+    waits = "| `bf16, closed:4` | 0.500 [0.490 to 0.510] | 1.00 [0.98 to 1.02] | 0.0500 [0.0490 to 0.0510] | 1.00 [0.98 to 1.02] | 0 / 80 |"
+    ends = "from 1.00 [0.98 to 1.02] J (`bf16, closed:4`) to 2.00 [1.96 to 2.04] J (`bf16, closed:1`)."
+    assert costs in text and waits in text and f"Over 2 loads the energy per output token runs {ends}" in text
+
+
+def test_nothing_is_said_that_holds_only_for_a_model_in_this_process():
+    spoken, _ = talk.talk(served(), EN)
+    text = prose_of(served()) + " ".join(slide.script for slide in spoken.sections)
+    assert not [
+        word
+        for word in ("freshly loaded", "batch 1", "baseline", "nan ", "stay with")
+        if word in text.replace("comparison with a baseline", "")
+    ]
+    assert "as stated" in text and "Software of the client, not of the server" in text and "No strategy is recommended" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"basis": "estimated"}, "CPU time of the server's own processes"), ({"boundary": "gpu"}, "cards that the server's processes are "
+            "on"),
+        ({}, "the client on the same machine is in it"), ({"provenance": []}, "is not recorded with the data"),
+    ],
+)  # fmt: skip
+def test_whose_processes_are_counted_is_said(given, words):
+    assert words in prose_of(served(**given))
+
+
+def test_failures_and_remarks_are_named_with_their_loads():
+    text = prose_of(served(failed=2, flags=["overloaded", "unverified"]))
+    assert "4 of 104 requests failed; their energy is counted, their tokens are not." in text
+    assert "More requests came than the server could complete at every load: waiting" in text and "unverified" not in text
+    assert "All 100 requests succeeded." in prose_of(served())
+
+
+def test_without_an_interval_the_estimate_stands_alone():
+    alone = served(blocks=1, quantities=lambda name, value: {name: value, f"{name}_low": np.nan, f"{name}_high": np.nan})
+    text = prose_of(alone)
+    assert "| `bf16, closed:1` | 2.00 | 32.0 |" in text and "every number is a single observation" in text
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_talk_of_a_server_fits_its_seconds(language):
+    for slide in talk.talk(served(failed=1, flags=["overloaded"]), Words(language))[0].sections:
+        assert 0.5 * slide.seconds <= talk.spoken_s(slide.script) <= slide.seconds, slide.title

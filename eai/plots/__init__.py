@@ -9,44 +9,15 @@ findings   what each figure shows, in one computed sentence
 """
 
 from eai.plots import findings
-from eai.plots.costs import batch_scaling, best, cost, crowded, heatmap, load_curve, named_series, power_traces, sensed, throughput
+from eai.plots.costs import bars, batch_scaling, best, cost, crowded, heatmap, load_curve, named_series, power_traces, sensed, throughput
 from eai.plots.decisions import decision_tree, framework, matrix_table, matrix_texts, pareto, quality, retention, verdicts
 from eai.plots.ratios import budget, forest, power_curves, synergy
 from eai.plots.roofline import roofline
-from eai.plots.style import DRAWN, caption, figure, message, names, percent, save, show, watermark
+from eai.plots.style import DRAWN, caption, figure, language, message, names, percent, rendered, save, show, watermark
 
 __all__ = [
-    "DRAWN",
-    "batch_scaling",
-    "best",
-    "budget",
-    "caption",
-    "cost",
-    "crowded",
-    "decision_tree",
-    "figure",
-    "findings",
-    "forest",
-    "framework",
-    "heatmap",
-    "load_curve",
-    "matrix_table",
-    "matrix_texts",
-    "message",
-    "named_series",
-    "names",
-    "pareto",
-    "percent",
-    "power_curves",
-    "power_traces",
-    "quality",
-    "retention",
-    "roofline",
-    "save",
-    "sensed",
-    "show",
-    "synergy",
-    "throughput",
-    "verdicts",
-    "watermark",
-]
+    "DRAWN", "bars", "batch_scaling", "best", "budget", "caption", "cost", "crowded", "decision_tree", "figure", "findings", "forest",
+    "framework", "heatmap", "language", "load_curve", "matrix_table", "matrix_texts", "message", "named_series", "names", "pareto",
+    "percent", "power_curves", "power_traces", "quality", "rendered", "retention", "roofline", "save", "sensed", "show", "synergy",
+    "throughput", "verdicts", "watermark",
+]  # fmt: skip

@@ -13,28 +13,33 @@ from eai.plots.style import (
     MARKERS,
     MOST_SERIES,
     PALETTE,
+    PANELS_IN_A_ROW,
     SERIES,
-    WORDS,
     arms,
     colorbar,
+    interval,
     known_strategies,
     label,
     label_lines,
     legend,
     look,
     nothing,
+    number,
     panels,
+    plain,
     plain_ticks,
     scale,
     series,
+    t,
     tidy,
     title,
     watermark,
     word,
-)
+)  # fmt: skip
 
 MOST_TRACES = 12
 LOAD_SERIES = ("server", "model", "quantization", "input_tokens", "output_tokens")
+KINDS = {"closed": "closed: requests in flight", "open": "open: requests sent per second"}
 
 
 def cost(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
@@ -62,17 +67,18 @@ def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str, by_unit: str, wor
     artists, found = [], panels(ax, table)
     for i, (each, _, rows) in enumerate(found):
         tidy(each, "x")
-        artists += _dots(each, rows, column)
-        each.set_xlabel(unit_label(rows, words) if metric in TOKEN else label(metric))
+        artists += _dots(each, rows, column, known_strategies(table))
+        each.set_xlabel(t(unit_label(rows, words)) if metric in TOKEN else label(metric))
+        if i % PANELS_IN_A_ROW:
+            each.set_yticklabels([])
         if i == len(found) - 1:
             legend(each)
             artists += watermark(each, table)
     return artists
 
 
-def _dots(ax: Axes, table: pd.DataFrame, column: str) -> list:
-    """The points of one panel."""
-    rows_of = known_strategies(table)
+def _dots(ax: Axes, table: pd.DataFrame, column: str, rows_of: list[str]) -> list:
+    """The points of one panel, whose lines are the strategies `rows_of`."""
     groups = list(series(table))
     common = _crowd(table) if len(groups) > MOST_SERIES else ""
     if common:
@@ -134,7 +140,7 @@ def batch_scaling(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_t
         each.minorticks_off()
         plain_ticks(each.yaxis)
         each.set_xlabel(label("batch_size"))
-        each.set_ylabel(unit_label(rows, SPEEDS if column == "units_per_s" else UNITS) if column != metric else label(metric))
+        each.set_ylabel(t(unit_label(rows, SPEEDS if column == "units_per_s" else UNITS)) if column != metric else label(metric))
     return artists + watermark(found[-1][0], table)
 
 
@@ -171,27 +177,50 @@ def heatmap(
     value: str = "energy_j_per_token",
     basis: pd.DataFrame | None = None,
     notes: pd.DataFrame | None = None,
+    empty: str = "not\nmeasured",
 ) -> list:
-    """Draw a table of rows x columns (analyze.deployment.heatmap) with the number in every cell; an empty cell was not measured.
+    """Draw a table of rows x columns (analyze.deployment.best) with the number in every cell; an empty cell was not measured.
 
-    The colour is on a log scale, dark for more. `basis` is the summary that the table came from, for its doubts. `notes`, of the same
-    rows and columns (`best`), says under each number what it holds for.
+    The colour is on a log scale, dark for more. `value` is a registered column, or the label of the colour bar in words. `basis` is the
+    summary that the table came from, for its doubts. `notes`, of the same rows and columns (`best`), says under each number what it
+    holds for; `empty` what stands in a hatched cell without a number.
     """
     numbers = table.to_numpy(float)
-    words = np.array([[f"{n:.3g}" if np.isfinite(n) else "not\nmeasured" for n in row] for row in numbers], object)
+    words = np.array([[number(n) if np.isfinite(n) else "" for n in row] for row in numbers], object)
     if notes is not None:
         words = np.where(np.isfinite(numbers), words + "\n" + notes.to_numpy(object).astype(str), words)
     norm = matplotlib.colors.LogNorm(np.nanmin(numbers), np.nanmax(numbers)) if np.nanmax(numbers) > np.nanmin(numbers) else None
     style = {"fontsize": FONT_PT - (1 if notes is None else 2)}
     sns.heatmap(table.astype(float), ax=ax, cmap="cividis_r", norm=norm, annot=words, fmt="", annot_kws=style, cbar=False)
-    image = ax.collections[0]
-    missing = [ax.text(j + 0.5, i + 0.5, "not\nmeasured", ha="center", va="center", color="0.4", fontsize=FONT_PT - 1)
-               for (i, j), n in np.ndenumerate(numbers) if not np.isfinite(n)]  # fmt: skip
+    image, missing = ax.collections[0], []
+    for i, j in np.argwhere(~np.isfinite(numbers)):
+        hatched = {"fc": "white", "ec": "0.85", "hatch": "///", "linewidth": 0}
+        missing.append(ax.add_patch(matplotlib.patches.Rectangle((j, i), 1, 1, **hatched)))
+        behind = {"fc": "white", "ec": "none", "pad": 1.5}
+        missing.append(ax.text(j + 0.5, i + 0.5, t(empty), ha="center", va="center", color="0.4", fontsize=FONT_PT - 1, bbox=behind))
     ax.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns, rotation=35 if table.shape[1] > 4 else 0)
     ax.set_yticks(np.arange(table.shape[0]) + 0.5, table.index, rotation=0)
     ax.set(xlabel="", ylabel="")
-    plain_ticks(colorbar(ax, image, label(value)).ax.yaxis)
+    plain_ticks(colorbar(ax, image, t(value) if " " in value else label(value)).ax.yaxis)
     return [image, *missing, *(watermark(ax, basis) if basis is not None else [])]
+
+
+def bars(table: pd.DataFrame, ax: Axes, value: str, is_log: bool = False) -> list:
+    """Draw grouped bars of a table, a group a row and a colour a column, each with its number; `value` labels the axis."""
+    tidy(ax, "y")
+    width, artists = 0.8 / table.shape[1], []
+    for j, name in enumerate(table.columns):
+        x = np.arange(len(table)) + (j - (table.shape[1] - 1) / 2) * width
+        artists.append(ax.bar(x, table[name], width * 0.92, color=PALETTE[j], label=name))
+        ax.bar_label(artists[-1], [number(v) if np.isfinite(v) else "" for v in table[name]], fontsize=FONT_PT - 1, padding=1)
+    ax.set_xticks(range(len(table)), table.index)
+    ax.set_ylabel(t(value))
+    if is_log:
+        ax.set_yscale("log")
+        ax.set_ylim(np.nanmin(table) / 2, np.nanmax(table) * 1.9)
+        plain_ticks(ax.yaxis)
+    legend(ax)
+    return artists
 
 
 def best(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -199,7 +228,9 @@ def best(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     least = cells.loc[cells.groupby(["gpu", "quantization"], sort=False)["unit_energy_j"].idxmin()]
     rows = least.to_dict("records")
     words = [
-        f"[{r['unit_energy_j_low']:.3g}, {r['unit_energy_j_high']:.3g}]\nbatch {r['batch_size']}, n = {r['n_blocks']:.0f}" for r in rows
+        interval(r["unit_energy_j"], r["unit_energy_j_low"], r["unit_energy_j_high"]).partition(" ")[2]
+        + f"\n{word('batch_size', r['batch_size'])}, n = {r['n_blocks']:.0f}"
+        for r in rows
     ]
     numbers, notes = (
         least.assign(words=words).pivot_table(index="gpu", columns="quantization", values=v, aggfunc="first", sort=False)
@@ -212,7 +243,8 @@ def load_curve(loads: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token"
     """Draw a column of the loads table against requests completed a second; each point carries its load, each line its name.
 
     Closed loads are joined in the order of their concurrency, open ones are points of their own. A series for each server, model,
-    quantization and length. Only an energy carries the doubts about its basis: a time is measured, wherever the energy comes from.
+    quantization and length; the legend of all axes stands below the figure. Only an energy carries the doubts about its basis: a time is
+    measured, wherever the energy comes from.
     """
     tidy(ax, "y")
     ax.set_xlabel(label("requests_per_s", "loads"))
@@ -220,12 +252,12 @@ def load_curve(loads: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token"
     table = loads[loads[metric].notna()]
     if table.empty:
         return nothing(ax, "no usable window")
-    artists = []
+    artists, several = [], table["traffic"].str.partition(":")[0].nunique() > 1
     for i, (name, rows) in enumerate(table.groupby(named_series(table), sort=False)):
         for j, (kind, points) in enumerate(rows.groupby(rows["traffic"].str.partition(":")[0], sort=True)):
             points, closed = points.sort_values("traffic_level"), kind == "closed"
             style = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[j], "linestyle": LINES[i % len(LINES)] if closed else ""}
-            named = ", ".join(filter(None, (name, kind)))
+            named = ", ".join(filter(None, (name, t(KINDS.get(kind, kind)) if several or not name else "")))
             x, y = points["requests_per_s"], points[metric]
             artists.append(ax.errorbar(x, y, yerr=arms(points, metric), label=named, markersize=4, linewidth=1, capsize=2, **style))
             place = {"xytext": (4, 3)} if closed else {"xytext": (-4, -8), "ha": "right"}
@@ -233,14 +265,18 @@ def load_curve(loads: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token"
                 artists.append(ax.annotate(text, (px, py), textcoords="offset points", fontsize="x-small", color="0.3", **place))
     ax.set_ylim(bottom=0)
     ax.set_xlim(left=0, right=1.08 * table["requests_per_s"].max())
-    legend(ax, beside=False)
+    if not ax.figure.legends:
+        handles, names = ax.get_legend_handles_labels()
+        columns = max(1, min(len(names), int(16 * ax.figure.get_size_inches()[0] / (max(map(len, names)) + 7))))
+        below = {"loc": "outside lower center", "ncols": columns, "frameon": False, "fontsize": FONT_PT - 1}
+        plain(ax.figure.legend(handles, names, **below))
     return artists + (watermark(ax, table) if metric.startswith("energy") else [])
 
 
 def named_series(table: pd.DataFrame) -> list[str]:
     """For each row of loads the name of its series: what varies between the rows beside the load, empty where nothing does."""
     varying = [c for c in LOAD_SERIES if table[c].nunique() > 1]
-    return [", ".join(WORDS.get(c, "{}").format(row[c]) for c in varying) for row in table[list(LOAD_SERIES)].to_dict("records")]
+    return [", ".join(word(c, row[c]) for c in varying) for row in table[list(LOAD_SERIES)].to_dict("records")]
 
 
 def _is_power(samples: pd.DataFrame) -> pd.Series:
@@ -261,8 +297,8 @@ def power_traces(samples: pd.DataFrame, windows: pd.DataFrame, ax: Axes, block: 
     drawn was still open: readings outside it are the pads that the edges of the integral need. At most 12 windows are drawn.
     """
     tidy(ax, "y")
-    ax.set_xlabel("time since the window began [s]")
-    ax.set_ylabel("power [W]")
+    ax.set_xlabel(t("time since the window began [s]"))
+    ax.set_ylabel(t("power [W]"))
     power = samples[_is_power(samples)]
     if power.empty:
         return nothing(ax, "no sensor read power here")

@@ -1,5 +1,7 @@
 """What to choose: Pareto front, score against energy, score kept against energy saved, decision tree, framework, verdicts on claims."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -19,15 +21,17 @@ from eai.plots.style import (
     legend,
     names,
     nothing,
+    number,
     panels,
     percent,
     plain,
     scale,
+    t,
     tidy,
     title,
     watermark,
     word,
-)
+)  # fmt: skip
 
 MOST_NAMED = 8
 LEAST_NAMED = 0.05
@@ -46,7 +50,7 @@ VERDICTS = {
 """Colour, hatch and the words of each verdict."""
 STAGES = (
     ("choices", ("strategy", "hardware", "batch, length, task")),
-    ("measuring", ("blocks, random order", "energy and time", "score of the task")),
+    ("measuring", ("random blocks", "energy and time", "score of the task")),
     ("metrics", ("energy per token", "EOR: score / Wh", "TWEOR: EOR / s")),
     ("comparison", ("paired ratios", "interaction", "what is not decided")),
     ("guidance", ("computed rules", "their probability", "their reach")),
@@ -64,6 +68,7 @@ def pareto(table: pd.DataFrame, ax: Axes) -> list:
 def quality(table: pd.DataFrame, ax: Axes) -> list:
     """Draw the score against the energy of an item with Wilson's interval, a panel a task; left and up is better. Named as in `pareto`."""
     table = table.dropna(subset="score").reset_index(drop=True)
+    table = table.assign(**{c: 100 * table[c] for c in ("score", "score_low", "score_high")})
     return _front(table, ax, "unit_energy_j", "score") if len(table) else nothing(ax, "no score was measured")
 
 
@@ -79,16 +84,14 @@ def _front(table: pd.DataFrame, ax: Axes, x: str, y: str) -> list:
             artists.append(each.errorbar(rows[x], rows[y], yerr=arms(rows, y), fmt="none", ecolor="0.6", elinewidth=0.8))
         style = {"cmap": colormaps["cividis_r"].with_extremes(bad="none"), "plotnonfinite": True, "vmin": 0, "vmax": 1, "s": 24}
         points = each.scatter(rows[x], rows[y], c=rows["p_front"], edgecolors="black", linewidths=0.6, zorder=3, **style)
-        each.set(
-            **{f"{axis}label": unit_label(rows, labels[c]) if c in labels else "task score [fraction]" for axis, c in (("x", x), ("y", y))}
-        )
+        each.set(**{f"{axis}label": t(unit_label(rows, labels[c]) if c in labels else "score [%]") for axis, c in (("x", x), ("y", y))})
         for axis, column in (("x", x), ("y", y)) if y != "score" else (("x", x),):
             scale(each, axis, rows[column])
         artists += [points, *_numbered(each, rows, x, y, len(handles) + 1)]
         prefix = f"{task}: " if task else ""
         for i, row in enumerate(_surest(rows).to_dict("records"), start=len(handles) + 1):
             handles.append(Line2D([], [], linestyle="none", label=f"{i}  {prefix}{row['name']}: {percent(row['p_front'])}"))
-    colorbar(found[-1][0], points, "probability of being on the front")
+    colorbar(found[-1][0], points, t("probability of being on the front"))
     style = {"frameon": False, "fontsize": FONT_PT - 1, "handlelength": 0, "handletextpad": 0, "columnspacing": 3}
     plain(fig.legend(handles=handles, loc="outside lower left", ncols=2 if len(handles) > 3 else 1, **style))
     return artists + watermark(found[-1][0], table)
@@ -121,7 +124,7 @@ def retention(table: pd.DataFrame, ax: Axes) -> list:
     Beyond 60 points the intervals of single points are left out and each strategy's median stands out instead.
     """
     tidy(ax, "both")
-    ax.set(xlabel="energy saved against the baseline [%]", ylabel="score retained [%]")
+    ax.set(xlabel=t("energy saved against the baseline [%]"), ylabel=t("score retained [%]"))
     if table.empty:
         return nothing(ax, "no score was measured")
     artists = [ax.axhline(100.0, color="0.3", linewidth=0.8), ax.axvline(0.0, color="0.3", linewidth=0.8)]
@@ -147,11 +150,13 @@ def matrix_texts(row: dict) -> tuple[str, ...]:
     `nothing measured meets it` where there is no candidate, `the only candidate` where there is one: nothing was weighed.
     """
     if not row["candidates"]:
-        return row["scenario"], "nothing measured meets it", "", "", "", ""
-    choice = ", ".join(filter(None, (row["gpu"], row["quantization"], f"{row['batch_size']:.0f}", word("options", row.get("setup", "")))))
-    kept = f"{100 * row['score_retained']:.1f} %" if np.isfinite(row["score_retained"]) else "not measured"
-    sure = "the only candidate" if row["candidates"] == 1 else percent(row["confidence"])
-    return row["scenario"], choice, f"{100 * row['energy_saved']:.0f} %", kept, f"{row['units_per_s']:.3g}", sure
+        return t(row["scenario"]), t("nothing measured meets it"), "", "", "", ""
+    setup = word("options", row.get("setup", ""))
+    choice = ", ".join(filter(None, (row["gpu"], row["quantization"], word("batch_size", int(row["batch_size"])), setup)))
+    kept = f"{number(100 * row['score_retained'])} %" if np.isfinite(row["score_retained"]) else t("not measured")
+    saved = f"{number(100 * row['energy_saved'], 2)} %" if np.isfinite(row["energy_saved"]) else "-"
+    sure = t("the only candidate") if row["candidates"] == 1 else percent(row["confidence"])
+    return t(row["scenario"]), choice, saved, kept, number(row["units_per_s"]), sure
 
 
 def matrix_table(table: pd.DataFrame) -> pd.DataFrame:
@@ -250,16 +255,18 @@ def _box(ax: Axes, x: float, y: float, width: float, height: float, color: str):
     return ax.add_patch(FancyBboxPatch((x, y), width, height, fc=rgb, **style))
 
 
-def framework(ax: Axes) -> list:
-    """Draw the way from the three directions of choice over metrics to guidance; returns the boxes."""
+def framework(ax: Axes, stages: Sequence[tuple[str, Sequence[str]]] = STAGES) -> list:
+    """Draw stages from left to right with arrows between them, a title and lines in each; by default the way from the three directions of
+    choice over metrics to guidance. Returns the boxes.
+    """
     ax.set_axis_off()
-    ax.set_xlim(0, len(STAGES))
+    ax.set_xlim(0, len(stages))
     ax.set_ylim(0, 1)
     artists = []
-    for i, (head, lines) in enumerate(STAGES):
-        artists.append(_box(ax, i + 0.06, 0.1, 0.82, 0.8, PALETTE[i]))
-        ax.text(i + 0.47, 0.78, head, ha="center", va="center", fontweight="bold", fontsize=FONT_PT + 1)
-        ax.text(i + 0.47, 0.42, "\n".join(lines), ha="center", va="center", fontsize=FONT_PT - 1, linespacing=1.7)
+    for i, (head, lines) in enumerate(stages):
+        artists.append(_box(ax, i + 0.06, 0.06, 0.82, 0.88, PALETTE[i]))
+        ax.text(i + 0.47, 0.8, t(head), ha="center", va="center", fontweight="bold", fontsize=FONT_PT + 1)
+        ax.text(i + 0.47, 0.4, "\n".join(map(t, lines)), ha="center", va="center", fontsize=FONT_PT - 0.5, linespacing=1.7)
         if i:
             style = {"arrowstyle": "-|>", "color": "0.4", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 1}
             ax.annotate("", xy=(i + 0.06, 0.5), xytext=(i - 0.12, 0.5), arrowprops=style)

@@ -3,13 +3,11 @@
 A finding names numbers with their intervals, and says where nothing was decided; it holds for any experiment, because nothing is fixed.
 """
 
-import math
-
 import numpy as np
 import pandas as pd
 
 from eai.analyze.metrics import costed
-from eai.plots.style import names, percent
+from eai.plots.style import interval, names, number, percent
 from eai.stats.planning import blocks_for_ratio
 
 SHOWN_POWER = 0.8
@@ -17,22 +15,6 @@ SURE = 0.95
 MOST_CLAUSES = 3
 SAID = {"lower": "lower", "higher": "higher", "equivalent": "equal", "inconclusive": "not decided", "not_testable": "not testable"}
 A_UNIT = {"token": "a token", "item": "an item"}
-
-
-def number(value: float) -> str:
-    """A number of three digits a person reads at once: `6,260`, `0.072`; never an exponent below a million."""
-    if not math.isfinite(value):
-        return "unknown"
-    if value == 0 or not 1e-4 <= abs(value) < 1e15:
-        return f"{value:.3g}"
-    digits = max(2 - math.floor(math.log10(abs(value))), 0)
-    return f"{round(value, 2 - math.floor(math.log10(abs(value)))):,.{digits}f}"
-
-
-def interval(value: float, low: float, high: float, unit: str = "") -> str:
-    """`0.072 J [0.070 to 0.074]`; without ends where there are none."""
-    text = f"{number(value)} {unit}".strip()
-    return f"{text} [{number(low)} to {number(high)}]" if math.isfinite(low) and math.isfinite(high) else text
 
 
 def _joined(clauses: list[str], more: str) -> str:

@@ -14,18 +14,18 @@ from eai.plots.style import (
     FONT_PT,
     MOST_LINES,
     PALETTE,
-    WORDS,
     arms,
     legend,
     look,
     names,
     nothing,
-    panels,
     plain_ticks,
+    t,
     tidy,
     title,
     watermark,
-)
+    word,
+)  # fmt: skip
 
 OUTCOMES = {
     "lower": (PALETTE[2], "v", "lower"),
@@ -45,36 +45,35 @@ QUANTITIES = {
 }
 
 
-def forest(comparisons: pd.DataFrame, ax: Axes) -> list:
-    """Draw one line a comparison on a log axis, a panel a task: ratio, 95 % interval, colour and marker by outcome; returns the artists.
+def forest(comparisons: pd.DataFrame, ax: Axes, most: int = MOST_LINES) -> list:
+    """Draw one line a comparison on a log axis: ratio, 95 % interval, colour and marker by outcome; returns the artists.
 
     The grey band is the equivalence margin. A comparison that could not be made stands there with its reason instead of a point: leaving it
-    out would make the picture better than the data. At most 40 lines a panel are drawn; its title says how many there were.
+    out would make the picture better than the data. At most `most` lines are drawn; the title says how many there were.
     """
     if comparisons.empty:
         return nothing(ax, "nothing to compare")
-    artists, found = [], panels(ax, comparisons)
-    for i, (each, task, whole) in enumerate(found):
-        table = whole.head(MOST_LINES).reset_index(drop=True)
-        tidy(each, "x")
-        margin = float(table["margin"].dropna().max()) if table["margin"].notna().any() else 0.0
-        artists += [each.axvspan(1 / (1 + margin), 1 + margin, color="0.93", zorder=0), each.axvline(1.0, color="0.3", linewidth=0.8)]
-        artists += _outcomes(each, table, "ratio_to_baseline", comparisons if i == len(found) - 1 else None)
-        each.set_yticks(range(len(table)), names(whole)[: len(table)])
-        if len(whole) > len(table):
-            title(each, ": ".join(filter(None, (task, f"{len(table)} of {len(whole)} comparisons"))))
-        quantity = " or ".join(QUANTITIES.get(metric, metric) for metric in dict.fromkeys(table["metric"].astype(str)))
-        each.set_xlabel(f"{quantity}, ratio to {', '.join(sorted(set(table['baseline'])))}")
-    return artists + watermark(found[-1][0], comparisons)
+    table = comparisons.head(most).reset_index(drop=True)
+    tidy(ax, "x")
+    margin = float(table["margin"].dropna().max()) if table["margin"].notna().any() else 0.0
+    artists = [ax.axvspan(1 / (1 + margin), 1 + margin, color="0.93", zorder=0), ax.axvline(1.0, color="0.3", linewidth=0.8)]
+    artists += _outcomes(ax, table, "ratio_to_baseline")
+    ax.set_yticks(range(len(table)), names(comparisons)[: len(table)])
+    if len(comparisons) > len(table):
+        title(ax, t("{n} of {all} comparisons", n=len(table), all=len(comparisons)))
+    quantity = " / ".join(t(QUANTITIES.get(metric, metric)) for metric in dict.fromkeys(table["metric"].astype(str)))
+    baseline = ", ".join(sorted(set(table["baseline"])))
+    ax.set_xlabel(t("{quantity}, ratio to {baseline}", quantity=quantity, baseline=baseline))
+    return artists + watermark(ax, comparisons)
 
 
-def _outcomes(ax: Axes, table: pd.DataFrame, column: str, named: pd.DataFrame | None = None) -> list:
-    """One line a row: value and interval in the look of its outcome, or why there is none. The legend names the outcomes of `named`."""
+def _outcomes(ax: Axes, table: pd.DataFrame, column: str) -> list:
+    """One line a row: value and interval in the look of its outcome, or why there is none; the legend names the outcomes."""
     artists, reach = [], arms(table, column)
     for y, row in enumerate(table.to_dict("records")):
         if row["outcome"] not in OUTCOMES or not np.isfinite(reach[:, y]).all() or not reach[:, y].any():
             known = f"x {row[column]:.2f}, " if pd.notna(row[column]) else ""
-            why = "not testable" + (f": {row['reason']}" if row.get("reason") else "")
+            why = t("not testable") + (f": {row['reason']}" if row.get("reason") else "")
             style = {"xytext": (4, 0), "textcoords": "offset points", "fontsize": FONT_PT - 1, "va": "center", "color": "0.4"}
             letters = int(ax.get_position().width * ax.figure.get_size_inches()[0] * 9)
             text = "\n".join(textwrap.wrap(known + why, max(letters, 24)))
@@ -89,8 +88,8 @@ def _outcomes(ax: Axes, table: pd.DataFrame, column: str, named: pd.DataFrame | 
         ax.set_xscale("log")
         ax.set_xlim(low / 1.03, high * 1.03)
         plain_ticks(ax.xaxis)
-    present = set(named["outcome"]) if named is not None else set()
-    shown = {o: ax.scatter([], [], color=c, marker=m, s=20, label=w) for o, (c, m, w) in OUTCOMES.items() if o in present}
+    present = set(table["outcome"])
+    shown = {o: ax.scatter([], [], color=c, marker=m, s=20, label=t(w)) for o, (c, m, w) in OUTCOMES.items() if o in present}
     if shown:
         legend(ax, handles=list(shown.values()))
     return artists
@@ -101,21 +100,16 @@ def synergy(table: pd.DataFrame, ax: Axes) -> list:
     more.
     """
     tidy(ax, "x")
-    artists = [ax.axvline(1.0, color="0.3", linewidth=0.8), *_outcomes(ax, table, "synergy", table)]
+    artists = [ax.axvline(1.0, color="0.3", linewidth=0.8), *_outcomes(ax, table, "synergy")]
     rows = table.to_dict("records")
     several = table["setting"].nunique() > 1 if "setting" in table else False
     ax.set_yticks(
         range(len(rows)),
-        [", ".join([r["quantization"], place(r["factor"], r["level"]), *([r["setting"]] if several else [])]) for r in rows],
+        [", ".join([r["quantization"], word(r["factor"], r["level"]), *([r["setting"]] if several else [])]) for r in rows],
     )
-    references = sorted({place(r["factor"], r["reference"]) for r in rows})
-    ax.set_xlabel(f"ratio to the baseline there / ratio at {', '.join(references)}")
+    references = sorted({word(r["factor"], r["reference"]) for r in rows})
+    ax.set_xlabel(t("ratio to the baseline there / ratio at {reference}", reference=", ".join(references)))
     return artists + watermark(ax, table)
-
-
-def place(factor: str, level) -> str:
-    """A level of a factor in words: `batch 4`, `a100`."""
-    return WORDS.get(factor, "{}").format(level)
 
 
 def power_curves(table: pd.DataFrame, ax: Axes) -> list:

@@ -2,26 +2,32 @@
 
 The palette is Okabe and Ito's (https://jfly.uni-koeln.de/color/), told apart by readers with any common colour blindness; every series also
 has its own marker, so that a figure survives a black-and-white printer. Text from data is text: a `$` in a name is never mathtext.
+Words of a figure are English sentences that `t` turns into the language of the page they are drawn for (`language`).
 """
 
+import contextlib
 import io
 import itertools
 import json
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from eai import schema, strategies
 from eai.errors import UserError
+from eai.quantity import plain as shortest
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
@@ -38,15 +44,49 @@ CAPTION_KEY = {"svg": "Description", "pdf": "Subject", "png": "Description"}
 MOST_DECADES = 3.0
 MOST_LINES = 40
 MOST_SERIES = 16
+PANELS_IN_A_ROW = 3
 BESIDE_LETTERS = 16
 LOG_SPAN = 5.0
 DRAWN = "Probabilities over draws from the intervals of block means"
-SERIES = ("gpu", "model", "weights", "input_tokens", "output_tokens", "task", "batch_size")
-WORDS = {"batch_size": "batch {}", "input_tokens": "{} tok in", "output_tokens": "{} tok out", "weights": "{} weights"}
+SERIES = ("gpu", "model", "weights", "engine", "input_tokens", "output_tokens", "task", "batch_size", "load")
+WORDS = {"batch_size": "batch {n}", "input_tokens": "{n} tok in", "output_tokens": "{n} tok out", "weights": "{n} weights"}
+CJK = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei",
+       "Microsoft YaHei", "PingFang SC")  # fmt: skip
+_SPOKEN: ContextVar[tuple[Callable[[str], str], dict]] = ContextVar("spoken", default=(str, {}))
+
+
+def t(text: str, **values: object) -> str:
+    """A text in the language of the figure (`language`), its fields filled in."""
+    found = _SPOKEN.get()[0](text)
+    return found.format(**values) if values else found
+
+
+@cache
+def chinese_font() -> str:
+    """The first installed font with Chinese characters; empty where there is none."""
+    for path in font_manager.findSystemFonts():  # the cached list does not know a font that was installed after it
+        if any(part in path.lower() for part in ("cjk", "wqy", "hans", "simhei", "msyh", "pingfang")):
+            font_manager.fontManager.addfont(path)
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return next((name for name in CJK if name in installed), "")
+
+
+@contextlib.contextmanager
+def language(translate: Callable[[str], str], is_chinese: bool):
+    """Figures made inside speak the language of `translate`; English where no installed font has Chinese characters."""
+    font = chinese_font() if is_chinese else ""
+    token = _SPOKEN.set((translate, {"font.family": ["DejaVu Sans", font]} if font else {}) if font or not is_chinese else (str, {}))
+    try:
+        with matplotlib.rc_context(_SPOKEN.get()[1]):  # a text takes its fonts when it is made
+            yield
+    finally:
+        _SPOKEN.reset(token)
 
 
 class Picture(Figure):
     """A figure that shows itself as an image wherever a notebook runs: no window manager, no pyplot state, no backend to choose."""
+
+    look = LOOK
 
     def _repr_png_(self) -> bytes:
         return rendered(self, "png")
@@ -55,7 +95,8 @@ class Picture(Figure):
 def figure(nrows: int = 1, ncols: int = 1, width: str = "page", height_in: float = 3.0):
     """A figure of publication width (column 3.5 in, page 7.16 in) and its axes, as `plt.subplots` returns them; a thousand leak nothing."""
     fig = Picture(figsize=(WIDTHS_IN[width], height_in), layout="constrained", dpi=150)
-    with matplotlib.rc_context(LOOK):
+    fig.look = LOOK | _SPOKEN.get()[1]
+    with matplotlib.rc_context(fig.look):
         axes = fig.subplots(nrows, ncols)
     for ax in np.ravel(axes):
         tidy(ax)
@@ -70,11 +111,11 @@ def panels(ax: Axes, table: pd.DataFrame, by: str = "task") -> list[tuple[Axes, 
     groups = [(str(name), rows) for name, rows in table.groupby(by, sort=False)] if by in table else []
     if len(groups) < 2:
         return [(ax, "", table)]
-    grid = ax.get_subplotspec().subgridspec(1, len(groups))
+    grid = ax.get_subplotspec().subgridspec(math.ceil(len(groups) / PANELS_IN_A_ROW), min(len(groups), PANELS_IN_A_ROW))
     fig = ax.figure
     ax.remove()
-    with matplotlib.rc_context(LOOK):
-        axes = [fig.add_subplot(grid[0, i]) for i in range(len(groups))]
+    with matplotlib.rc_context(getattr(fig, "look", LOOK)):
+        axes = [fig.add_subplot(grid[divmod(i, PANELS_IN_A_ROW)]) for i in range(len(groups))]
     for each, (name, _) in zip(axes, groups, strict=True):
         tidy(each)
         title(each, name)
@@ -83,7 +124,33 @@ def panels(ax: Axes, table: pd.DataFrame, by: str = "task") -> list[tuple[Axes, 
 
 def label(column: str, table: str | None = None) -> str:
     """The axis label of a registered column, unit included: `energy per output token [J]`."""
-    return schema.column(column, table).label
+    return t(schema.column(column, table).label)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """The value with `digits` significant digits and never an exponent: `0.0621`, `6,260`; `-` where it is not known."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return fixed(value, decimals(value, digits)) if value else "0"
+
+
+def decimals(value: float, digits: int = 3) -> int:
+    """The decimal places that show `digits` significant digits; negative for numbers to be rounded before the point."""
+    return digits - 1 - math.floor(math.log10(abs(value))) if value else 0
+
+
+def fixed(value: float, places: int) -> str:
+    """The value with so many decimal places and thousands separated: `6,260`, `0.0621`."""
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def interval(value: float, low: float | None, high: float | None, unit: str = "", digits: int = 3) -> str:
+    """`0.0621 J [0.0603 to 0.0639]`: the ends have the places of the estimate; the estimate alone where there are none."""
+    text = f"{number(value, digits)} {unit}".rstrip()
+    if not all(v is not None and math.isfinite(v) for v in (value, low, high)):
+        return text
+    places = decimals(value, digits)
+    return f"{text} [{t('{low} to {high}', low=fixed(low, places), high=fixed(high, places))}]"
 
 
 def tidy(ax: Axes, grid: str = "") -> None:
@@ -165,13 +232,20 @@ def scale(ax: Axes, axis: str, values) -> None:
 
 
 def plain_ticks(axis) -> None:
-    """Numbers instead of powers on a log axis: 1, 2 and 5 of each decade; more within one decade, only 1 beyond three."""
+    """Numbers instead of powers on a log axis: round steps within half a decade, 1, 2 and 5 of each decade, only 1 beyond three."""
+
+    def text(x: float, _: int | None = None) -> str:
+        found = shortest(x)
+        return found.rstrip("0").rstrip(".") if "." in found else found
+
     low, high = sorted(axis.get_view_interval())
     decades = math.log10(high / low) if low > 0 else 1.0
+    if decades < 0.5:
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(text))
     subs = (1.5, 2, 3, 4, 5, 6, 8) if decades < 1 else (2, 5)
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_locator(NullLocator() if decades > MOST_DECADES else LogLocator(subs=subs))
-    axis.set_minor_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(LogLocator(subs=subs) if 0.5 <= decades <= MOST_DECADES else NullLocator())
+    axis.set_minor_formatter(FuncFormatter(text))
     axis.set_tick_params(which="minor", labelsize=FONT_PT)
 
 
@@ -192,9 +266,9 @@ def word(column: str, value) -> str:
     """A value of a series in words; options as `load closed:4`, nothing for those at their default and for the lengths of a task."""
     if column == "options":
         return ", ".join(f"{name} {option}" for name, option in json.loads(value or "{}").items())
-    if column in ("input_tokens", "output_tokens") and value == 0:
-        return ""
-    return WORDS.get(column, "{}").format(value)
+    if column in ("input_tokens", "output_tokens"):
+        return "" if value == 0 else t(WORDS[column], n=f"{value:g}")
+    return t(WORDS[column], n=t(str(value))) if column in WORDS else str(value).rsplit("/", 1)[-1]
 
 
 def varied(table: pd.DataFrame) -> list[str]:
@@ -235,7 +309,7 @@ def doubts(table: pd.DataFrame) -> list[str]:
 
 def watermark(ax: Axes, table: pd.DataFrame) -> list:
     """Write `estimated`, `simulated`, ... `random weights` in the upper right corner, outside the data; returns the artists."""
-    words = " / ".join(doubts(table))
+    words = " / ".join(map(t, doubts(table)))
     if not words:
         return []
     head = ax.get_title(loc="left")
@@ -253,7 +327,7 @@ def watermark(ax: Axes, table: pd.DataFrame) -> list:
 
 def nothing(ax: Axes, text: str) -> list:
     """Axes without data say why."""
-    return [ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", color="0.4", fontsize=FONT_PT)]
+    return [ax.text(0.5, 0.5, t(text), transform=ax.transAxes, ha="center", color="0.4", fontsize=FONT_PT)]
 
 
 def caption(table: pd.DataFrame, drawn: str = "", scores: bool = False) -> str:
@@ -336,6 +410,6 @@ def rendered(fig: Figure, kind: str, caption: str = "") -> bytes:
     """The bytes of the figure as svg, pdf or png, the same for the same figure and caption."""
     buffer = io.BytesIO()
     metadata = NOT_GIVEN[kind] | ({CAPTION_KEY[kind]: caption} if caption else {})
-    with matplotlib.rc_context(LOOK):
+    with matplotlib.rc_context(getattr(fig, "look", LOOK)):
         plain(fig).savefig(buffer, format=kind, metadata=metadata, dpi=200)
     return buffer.getvalue()

@@ -1,15 +1,16 @@
-"""What a document is made of, how its words are translated and its numbers written, and the pages that Jinja templates make of it.
+"""What a document is made of, how its words are translated, and the pages that Jinja templates make of it.
 
-Text is plain words with two marks, `**bold**` and code between backquotes. Every value is escaped by the template engine for the format
-at hand (HTML, Markdown, LaTeX): a name that comes from data can neither run a script nor break a page.
+Two kinds of template: what is said (`templates/said/*.txt`: sentences, and where tables and figures stand; `composed` reads it) and how a
+page looks (report.html, report.md, report.tex, talk.html, script.md). Text is plain words with two marks, `**bold**` and code between
+backquotes. Every value is escaped by the template engine for the format at hand: a name that comes from data can neither run a script nor
+break a page.
 """
 
 import base64
 import hashlib
 import io
-import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -17,12 +18,15 @@ from pathlib import Path
 
 import jinja2
 import markupsafe
-import matplotlib
+import pandas as pd
 from matplotlib.figure import Figure
 
+from eai import plots
 from eai.errors import UserError
+from eai.plots.style import interval, number
 
 LANGUAGES = ("en", "zh")
+STRICT = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
 MOST_ROWS = {"html": 300, "md": 300, "tex": 300}
 PAPER_ROWS = 12  # a longer table, or one of sentences, goes to the appendix of the paper
 LONG_CELL = 46
@@ -59,14 +63,38 @@ class Words:
 
     def interval(self, value: float, low: float | None = None, high: float | None = None, digits: int = 3) -> str:
         """`0.621 [0.603 to 0.639]`: the estimate and its interval; the estimate alone where there is none."""
-        if low is None or high is None or not (_finite(value) and _finite(low) and _finite(high)):
-            return number(value, digits)
-        places = decimals(value, digits)
-        return f"{number(value, digits)} [{self('{low} to {high}', low=fixed(low, places), high=fixed(high, places))}]"
+        with plots.language(self, False):
+            return interval(value, low, high, digits=digits)
 
     def of(self, row: dict, name: str, digits: int = 3) -> str:
         """The column `name` of a row with its `_low` and `_high`."""
         return self.interval(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"), digits)
+
+    def span(self, low: object, high: object) -> str:
+        """`3`, or `3 to 5`."""
+        return str(low) if low == high else self("{low} to {high}", low=low, high=high)
+
+    def table(self, frame: pd.DataFrame, columns: dict[str, str | Callable[[dict], str]], caption: str, csv: str = "", **more) -> "Table":
+        """A table of a frame's rows: under each heading a column of the frame, with its interval where it has one, or what a function
+        makes of the row.
+        """
+        rows = frame.to_dict("records")
+        cells = tuple(tuple(self.cell(row, c) if isinstance(c, str) else c(row) for c in columns.values()) for row in rows)
+        return Table(tuple(map(self, columns)), cells, caption, csv, **more)
+
+    def cell(self, row: dict, column: str) -> str:
+        """A value of a row as a page writes it: a number with its interval, a known word in this language, another text as it is."""
+        value = row[column]
+        if isinstance(value, str):
+            return self.catalogue.get(value) or value
+        return str(value) if isinstance(value, int) else self.of(row, column)
+
+    def figure(self, name: str, caption: str, draw: Callable, height_in: float = 3.0, columns: int = 1) -> "Picture":
+        """A figure in this language: `draw` is given its axes, one or `columns` of them."""
+        with plots.language(self, self.language == "zh"):
+            fig, axes = plots.figure(1, columns, height_in=height_in)
+            draw(axes)
+        return Picture(name, fig, caption)
 
 
 @cache
@@ -78,30 +106,9 @@ def catalogue(language: str) -> dict[str, str]:
     return {message.id: message.string for message in read_po(io.BytesIO(text)) if message.id and message.string}
 
 
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def decimals(value: float, digits: int = 3) -> int:
-    """The decimal places that show `digits` significant digits; negative for numbers to be rounded before the point."""
-    return digits - 1 - math.floor(math.log10(abs(value))) if value else 0
-
-
-def fixed(value: float, places: int) -> str:
-    """The value with so many decimal places and thousands separated: `6,260`, `0.0621`."""
-    return f"{round(value, places):,.{max(places, 0)}f}"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """The value with `digits` significant digits and never an exponent: `0.0621`, `6,260`; `-` if missing."""
-    if not _finite(value):
-        return "-"
-    return fixed(value, decimals(value, digits)) if value else "0"
-
-
 def p_value(p: float | None) -> str:
     """`0.003`, `< 0.001`, `-` where not testable."""
-    return "-" if not _finite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "< 0.001" if p is not None and p < 0.001 else "-" if number(p) == "-" else f"{p:.3f}"
 
 
 def unmarked(text: object) -> str:
@@ -198,7 +205,7 @@ class Picture:
     @cached_property
     def svg(self) -> bytes:
         """The figure for a screen."""
-        return rendered(self.figure, "svg")
+        return plots.rendered(self.figure, "svg")
 
     def address(self) -> markupsafe.Markup:
         """The figure as a data address: a page that needs no other file, and a picture in which no script can run."""
@@ -207,32 +214,25 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it; `part`: body, appendix, or paper (related work, which only the paper has)."""
+    """A heading and what stands under it. `part`: body, appendix, or paper (related work, which only the paper has); of a slide what is
+    said (`script`) and in how many seconds.
+    """
 
     title: str
     blocks: tuple
     part: str = "body"
-
-
-@dataclass(frozen=True)
-class Slide:
-    """A slide: what is shown, what is said, and in how many seconds."""
-
-    title: str
-    blocks: tuple
-    script: str
-    seconds: int
+    script: str = ""
+    seconds: int = 0
 
 
 @dataclass(frozen=True)
 class Document:
-    """A report: title, the abstract's paragraphs, the sections, and the line of date, version, commit and machine of every page."""
+    """A report or a talk: title, the abstract's paragraphs, the sections or slides, and the line of date, version, commit and machine."""
 
     title: str
     abstract: tuple[str, ...]
     sections: tuple[Section, ...]
     meta: str
-    keywords: str = ""
 
     def pictures(self) -> list[Picture]:
         """Every figure in order."""
@@ -244,22 +244,60 @@ class Document:
         return [section for section in left if section.blocks]
 
 
-@dataclass(frozen=True)
-class Talk:
-    """A talk: its slides and the line of date, version, commit and machine."""
-
-    title: str
-    slides: tuple[Slide, ...]
-    meta: str
-    cheat: Document
+VALUE, BLOCK = "\x1f", "\x1d"
+"""Begins a value in a composed text, so that none can begin a heading or a point; stands for the next table or figure."""
 
 
-def rendered(figure: Figure, kind: str) -> bytes:
-    """The bytes of a figure as svg or pdf, the same for the same figure."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "eai"}):
-        figure.savefig(buffer, format=kind, metadata={"Date": None} if kind == "svg" else {"CreationDate": None})
-    return buffer.getvalue()
+def composed(template: str, t: Words, **content: object) -> tuple[Section, ...]:
+    """The sections that a template of `templates/said` makes of values, tables and figures; those without content are left out.
+
+    Line by line: `# title` (`# title | appendix`, `# title | 60` of a slide of a minute) begins a section, `! text` is the one number of a
+    slide, `- text` a point, `> text` is said; an empty line ends a paragraph, whose lines are sentences. A table or figure is printed
+    like a value, and a list of texts as so many lines.
+    """
+    blocks: list = []
+
+    def printed(value: object) -> str:
+        if isinstance(value, Picture | Table):
+            blocks.append(value)
+            return f"\n{BLOCK}\n"
+        if isinstance(value, list | tuple):
+            return "\n".join(map(printed, value))
+        return VALUE + " ".join(str("" if value is None else value).replace(VALUE, " ").replace(BLOCK, " ").split())
+
+    finalize = jinja2.pass_context(lambda _, value: printed(value))  # with a context: constants too are printed anew for each text
+    engine = jinja2.Environment(loader=jinja2.PackageLoader("eai.report", "templates/said"), finalize=finalize, **STRICT)
+    text = engine.get_template(template).render(t=t, zip=zip, **content)
+    found = [_section(part, t, blocks) for part in re.split(r"^# ", text, flags=re.M)[1:]]
+    return tuple(section for section in found if section.blocks or section.script)
+
+
+def _section(text: str, t: Words, blocks: list) -> Section:
+    """One section of a composed text; takes its tables and figures from the head of `blocks`."""
+    head, *lines = text.split("\n")
+    title, _, kind = head.replace(VALUE, "").partition(" | ")
+    found: list = []
+    said: list[str] = []
+    paragraph: list[str] = []
+    for line in [*lines, ""]:
+        mark, words = line[:2], line.replace(VALUE, "").strip()
+        if mark not in ("> ", "- ", "! ") and line != BLOCK and (words or VALUE in line):
+            paragraph.append(words)
+            continue
+        if any(paragraph):
+            found.append(Prose((t.sentences(*paragraph),)))
+        paragraph = []
+        if mark == "> ":
+            said.append(words[2:])
+        elif mark == "- " and words[2:]:
+            points = found.pop().points if found and isinstance(found[-1], Points) else ()
+            found.append(Points((*points, words[2:])))
+        elif mark == "! " and words[2:]:
+            found.append(Big(words[2:]))
+        elif line == BLOCK:
+            found.append(blocks.pop(0))
+    seconds = int(kind) if kind.isdigit() else 0
+    return Section(title, tuple(found), "body" if seconds or not kind else kind, t.sentences(*said), seconds)
 
 
 def marked(text: str, form: str) -> str:
@@ -294,10 +332,10 @@ def environment(form: str) -> jinja2.Environment:
     """The template engine of a format: whatever a template prints is escaped unless it was written for the format."""
     loader = jinja2.PackageLoader("eai.report")
     if form == "html":
-        made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+        made = jinja2.Environment(loader=loader, autoescape=True, **STRICT)
     else:
         marks = ("((*", "*))", "(((", ")))", "((#", "#))") if form == "tex" else ("{%", "%}", "{{", "}}", "{#", "#}")
-        made = jinja2.Environment(*marks, loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+        made = jinja2.Environment(*marks, loader=loader, **STRICT,
                                   finalize=lambda v: v if isinstance(v, Safe | int | float) else Safe(escaped(str(v), form)))  # fmt: skip
     made.filters["marked"] = lambda text: marked(text, form)
     made.filters["cited"] = lambda text: Safe(
@@ -329,4 +367,4 @@ def write_pictures(pictures: list[Picture], folder: Path, kind: str) -> None:
     """Write figures as `<name>.svg` or `<name>.pdf`."""
     folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
-        (folder / f"{picture.name}.{kind}").write_bytes(picture.svg if kind == "svg" else rendered(picture.figure, kind))
+        (folder / f"{picture.name}.{kind}").write_bytes(picture.svg if kind == "svg" else plots.rendered(picture.figure, kind))

@@ -8,7 +8,7 @@ from eai import paths, tables
 from eai.errors import UserError
 from eai.report import sections, study, talk
 from eai.report.facts import gather
-from eai.report.pages import Document, Talk, Words, asset, page, write_pictures
+from eai.report.pages import Document, Words, asset, page, write_pictures
 
 Say = Callable[[str], None]
 
@@ -32,25 +32,28 @@ def export(
         if baseline:
             raise UserError("a baseline for a published study", "none: its figures stand as printed", "leave --baseline away")
         found = study.gather()
-        document, spoken = study.report(found, t), study.talk(found, t)
+        document, (spoken, sheet) = study.report(found, t), study.talk(found, t)
     else:
         facts = gather(experiment, baseline, say)
         folder, name = Path(out).resolve() if out else default_folder(experiment), str(tables.experiment_dir(experiment))
-        document, spoken = sections.report(facts, t), talk.talk(facts, t)
-    files = write(document, spoken, folder, t)
+        document, (spoken, sheet) = sections.report(facts, t), talk.talk(facts, t)
+    files = write(document, spoken, sheet, folder, t)
     return {"experiment": name, "language": language, "files": files, "seconds": round(time.monotonic() - began_s, 1)}
 
 
-def write(document: Document, spoken: Talk, folder: Path, t: Words) -> dict[str, str]:
-    """Write every page of a document and its talk into a folder; returns their paths by kind. Raises UserError where it cannot."""
+def write(document: Document, spoken: Document, sheet: Document, folder: Path, t: Words) -> dict[str, str]:
+    """Write every page of a report, its talk and cheat sheet into a folder; returns their paths by kind.
+
+    Raises UserError where it cannot.
+    """
     made = {
         "html": (f"report-{t.language}.html", page("report.html", t, doc=document)),
         "markdown": (f"report-{t.language}.md", page("report.md", t, doc=document)),
         "latex": (f"report-{t.language}.tex", page("report.tex", t, doc=document)),
         "bibliography": ("references.bib", str(asset("references.bib"))),
         "slides": (f"talk-{t.language}.html", page("talk.html", t, talk=spoken)),
-        "script": (f"script-{t.language}.md", page("script.md", t, talk=spoken, timed=timed(spoken))),
-        "cheat_sheet": (f"cheat-sheet-{t.language}.html", page("report.html", t, doc=spoken.cheat)),
+        "script": (f"script-{t.language}.md", page("script.md", t, talk=spoken, timed=talk.timed(spoken.sections))),
+        "cheat_sheet": (f"cheat-sheet-{t.language}.html", page("report.html", t, doc=sheet)),
     }
     try:
         for kind in ("svg", "pdf"):
@@ -60,12 +63,6 @@ def write(document: Document, spoken: Talk, folder: Path, t: Words) -> dict[str,
     except OSError as error:
         raise UserError(f"folder {folder}: {error.strerror}", "a folder that can be written") from None
     return {kind: str(folder / name) for kind, (name, _) in made.items()}
-
-
-def timed(spoken: Talk) -> list[tuple]:
-    """Pairs (slide, minute at which it begins)."""
-    begins = [sum(slide.seconds for slide in spoken.slides[:i]) for i in range(len(spoken.slides))]
-    return [(slide, f"{s // 60}:{s % 60:02d}") for slide, s in zip(spoken.slides, begins, strict=True)]
 
 
 def default_folder(experiment: str | Path) -> Path:

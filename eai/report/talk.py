@@ -1,33 +1,54 @@
-"""Facts to a talk of seven minutes: what each slide shows, what is said on it within its seconds, and a cheat sheet for the speaker.
+"""Facts to a talk of seven minutes and a cheat sheet: `templates/said/talk.txt` has what each slide shows and what is said on it.
 
 The slides carry intervals and numbers of blocks; the script does not: a listener keeps "a third less", not six digits.
 """
 
 import re
+from dataclasses import dataclass
 
-from eai import strategies
+import pandas as pd
+
+from eai import plots, strategies
 from eai.errors import UserError
-from eai.report import figures, sections
-from eai.report.facts import Facts, effects, level, names, recommended, together
-from eai.report.pages import Big, Document, Picture, Points, Prose, Section, Slide, Table, Talk, Words, code, number
+from eai.report.facts import Facts, effects, interactions, level, names, recommended
+from eai.report.pages import Document, Picture, Section, Table, Words, code, composed, number
+from eai.report.sections import FACTOR, Said, meta
 
-SECONDS = {"opening": 60, "method": 90, "strategies": 60, "where": 60, "together": 60, "guidance": 60, "closing": 30}
 WORDS_PER_S = 132 / 60
 CHARACTERS_PER_S = 216 / 60
 SPELLED_OUT = 4
 MOST_LINES = 16
-MOST_POINTS = 6
+CROSSED = ("gpu", "batch_size", "model", "task", "input_tokens", "output_tokens")
+BASES = {
+    "measured": "The energy was measured by a sensor.",
+    "estimated": "The energy is estimated from processor time, not measured.",
+    "simulated": "Nothing was measured: this is a simulation.",
+    "published": "These are published figures, not ours.",
+    "predicted": "The energy is predicted, not measured.",
+}
 
 
-def talk(facts: Facts, t: Words) -> Talk:
+def talk(facts: Facts, t: Words) -> tuple[Document, Document]:
     """The seven slides with their script, and the cheat sheet."""
-    made = (opening, method, strategies_slide, where, both, guidance, closing)
-    slides = tuple(
-        Slide(title, tuple(blocks), t.sentences(*said), seconds)
-        for (title, blocks, said), seconds in zip((part(facts, t) for part in made), SECONDS.values(), strict=True)
-    )
-    meta = sections.meta(facts, t)
-    return Talk(t("Energy of LLM inference: {name}", name=facts.experiment), slides, meta, cheat_sheet(facts, t, meta))
+    said, s = Spoken(facts, t), Said(facts, t)
+    factor = next((f for f in CROSSED if len(interactions(facts, f))), "")
+    slides = composed("talk.txt", t, facts=facts, s=s, said=said, factor=factor, chosen=recommended(facts))
+    line = meta(facts, t)
+    sheet = composed("cheat.txt", t, facts=facts, s=s, said=said, timetable=timetable(slides, t))
+    title, cheat = (t(known, name=facts.experiment) for known in ("Energy of LLM inference: {name}", "Cheat sheet: {name}"))
+    return Document(title, (), slides, line), Document(cheat, (), sheet, line)
+
+
+def timed(slides: tuple[Section, ...]) -> list[tuple[Section, str]]:
+    """Pairs (slide, minute at which it begins)."""
+    begins = [sum(slide.seconds for slide in slides[:i]) for i in range(len(slides))]
+    return [(slide, f"{s // 60}:{s % 60:02d}") for slide, s in zip(slides, begins, strict=True)]
+
+
+def timetable(slides: tuple[Section, ...], t: Words) -> Table:
+    """When each slide begins."""
+    rows = tuple((begins, slide.title, str(slide.seconds)) for slide, begins in timed(slides))
+    return Table((t("minute"), t("slide"), t("seconds")), rows, t("Seven minutes."))
 
 
 def spoken(strategy: str) -> str:
@@ -38,288 +59,116 @@ def spoken(strategy: str) -> str:
         return strategy.replace("_", " ")
 
 
-def share(ratio: float, t: Words) -> str:
-    """A ratio as one says it: `27 percent less`."""
-    percent = round(100 * abs(1 - ratio))
-    if percent == 0:
-        return t("as much")
-    return t("{n} percent less", n=percent) if ratio < 1 else t("{n} percent more", n=percent)
+@dataclass(frozen=True)
+class Spoken:
+    """What one says of an experiment, without intervals, and the figures of the slides."""
 
+    facts: Facts
+    t: Words
 
-def best_said(facts: Facts, t: Words) -> str:
-    """The largest saving as one says it; why there is none."""
-    row = facts.best()
-    if row is None:
-        return t("No strategy is shown to save energy.") if facts.baseline else t("These data compare no strategies.")
-    return t("In the best case {strategy} takes {share} energy than {baseline}.", strategy=spoken(row["quantization"]),
-             share=share(row["ratio_to_baseline"], t), baseline=spoken(facts.baseline))  # fmt: skip
+    def share(self, ratio: float) -> str:
+        """A ratio as one says it: `27 percent less`, `2.5 times as much`."""
+        percent = round(100 * abs(1 - ratio))
+        if ratio >= 1.5:
+            return self.t("{n} times as much", n=number(ratio, 2))
+        return self.t("{n} percent less" if ratio < 1 else "{n} percent more", n=percent) if percent else self.t("as much")
 
+    def answer(self) -> str:
+        """The largest saving, or of a server what the load does; why there is none."""
+        t, row = self.t, self.facts.best()
+        if self.facts.only_served:
+            energy = self.facts.loads["energy_j_per_token"]
+            known = "From the cheapest load to the most expensive one, the energy of a token differs by a factor of {factor}."
+            return t(known, factor=number(energy.max() / energy.min(), 2))
+        if row is None:
+            return t("No strategy is shown to save energy.") if self.facts.baseline else t("These data compare no strategies.")
+        known = "In the best case {strategy} takes {share} energy than {baseline}."
+        ratio = self.share(row["ratio_to_baseline"])
+        return t(known, strategy=spoken(row["quantization"]), share=ratio, baseline=spoken(self.facts.baseline))
 
-def basis_said(facts: Facts, t: Words) -> str:
-    """Where the energy comes from, as one says it."""
-    return t({
-        "measured": "The energy was measured by a sensor.", "estimated": "The energy is estimated from processor time, not measured.",
-        "simulated": "Nothing was measured: this is a simulation.", "published": "These are published figures, not ours.",
-        "predicted": "The energy is predicted, not measured.",
-    }[facts.basis])  # fmt: skip
+    def basis(self) -> str:
+        """Where the energy comes from."""
+        return self.t(BASES[self.facts.basis])
 
+    def framework(self) -> Picture:
+        """The way from choices to guidance."""
+        return self.t.figure("framework", self.t("From choices over measurement to guidance."), plots.framework, 1.9)
 
-def opening(facts: Facts, t: Words):
-    """The answer in one number, what was measured, where the energy comes from."""
-    row = facts.best()
-    big = [Big(t("{percent} % less energy", percent=number(100 * (1 - row["ratio_to_baseline"]), 2)))] if row else []
-    found = sections.load_range(facts, t) if facts.only_served else t.sentences(sections.best(facts, t)) or sections.counts(facts, t)
-    said = [t("Whoever runs a language model pays for it in energy. Advice is easy to find: use fewer bits, use larger batches, buy the "
-        "newer "
-              "card. But published figures contradict each other, and few come with an error. So our question is simple. What does one "
-                  "token "
-              "cost, under each choice, and how sure are we?"),
-            load_said(facts, t) if facts.only_served else best_said(facts, t), basis_said(facts, t),
-            t("Where the data do not decide, I will say so.")]  # fmt: skip
-    return (
-        t("What does a token cost, and how sure is that?"),
-        [*big, Prose((found, sections.scope(facts, t), sections.basis_sentence(facts, t)))],
-        said,
-    )
+    def ratios(self) -> list:
+        """The ratios as a figure, or where they are many each strategy over all settings."""
+        s = Said(self.facts, self.t)
+        summed = s.by_strategy()
+        return [*summed, s.counts()] if len(self.facts.comparisons) > MOST_LINES and summed else s.forest("talk-ratios", MOST_LINES)
 
+    def outcomes(self, counted: str, still_open: str) -> str:
+        """How the comparisons came out."""
+        table = self.facts.comparisons
+        lower, higher = ((table["outcome"] == outcome).sum() for outcome in ("lower", "higher"))
+        left = len(table) - lower - higher
+        known = self.t(counted, baseline=spoken(self.facts.baseline), n=len(table), lower=lower, higher=higher)
+        return self.t.sentences(known, self.t(still_open, n=left) if left else "")
 
-def load_said(facts: Facts, t: Words) -> str:
-    """How the cost of a token falls with load, as one says it."""
-    energy = facts.loads["energy_j_per_token"]
-    return t("From the cheapest load to the most expensive one, the energy of a token differs by a factor of {factor}.",
-             factor=number(energy.max() / energy.min(), 2))  # fmt: skip
+    def costs(self) -> list:
+        """The cost itself, as a figure."""
+        s = Said(self.facts, self.t)
+        return [s.cost_picture(unit, "talk-cost") for unit in s.units()[:1]]
 
+    def moved(self, sentence: str) -> str:
+        """What the first two factors do to the cost."""
+        t = self.t
+        found = [(f, e) for f in ("batch_size", "gpu", "model", "input_tokens", "output_tokens") if (e := effects(self.facts, f))][:2]
+        ends = [{end: level(f, e[end], t) or str(e[end]) for end in ("level", "reference")} for f, e in found]
+        return t.sentences(*(t(sentence, share=self.share(e["mean"]), **w) for (_, e), w in zip(found, ends, strict=True)))
 
-def method(facts: Facts, t: Words):
-    """The framework and the three rules."""
-    rules = [t("The replicate is a block: everything once, in random order."), t("Compare within a block: drift and sensor gain cancel."),
-             t("Correct for the number of comparisons; “equal” needs a test of its own.")]  # fmt: skip
-    said = [t("Here is how we measure. A configuration is one choice of strategy, hardware, batch and task. Each is run in blocks: every "
-              "configuration once, in random order. Ten calls in a row are one observation, not ten. Then we compare within a block. If "
-                  "the "
-              "machine drifts, it drifts for both, and the error of the sensor cancels in the ratio. Finally, we correct for the number of "
-              "comparisons. With twenty tests at five percent, one would be positive by chance. And we call two strategies equal only if "
-                  "a test "
-              "for equality says so. A missing difference is not equality; it may only be a small experiment. What was not measured "
-                  "stays empty. "
-              "It is never a zero."), basis_said(facts, t),
-            "" if facts.provenance else t("How these repeats were run is not recorded with the data.")]  # fmt: skip
-    figure = figures.flow(figures.FRAMEWORK, t)
-    return (
-        t("From a choice to advice"),
-        [Picture("framework", figure, t("From choices over measurement to guidance.")), Points(tuple(rules))],
-        said,
-    )
+    def crossed(self, factor: str) -> pd.Series:
+        """Which interactions with a factor are shown."""
+        return interactions(self.facts, factor)["outcome"].isin(["lower", "higher"])
 
+    def clear(self, factor: str, sentence: str) -> str:
+        """In how many cases an interaction is shown."""
+        shown = self.crossed(factor)
+        return self.t(sentence, factor=self.t(FACTOR[factor]), k=int(shown.sum()), n=len(shown))
 
-def strategies_slide(facts: Facts, t: Words):
-    """The strategies against the baseline."""
-    title = t("Result 1: the strategies")
-    if facts.only_served:
-        metrics = (("energy_j_per_token", "energy per output token [J]"), ("energy_j_per_request", "energy per request [J]"))
-        said = [t("The first result: the price of a token depends on the load. A server that batches reads its weights once for many "
-            "requests. So "
-                  "the more requests share a pass, the less each token costs. A figure per token without its load means little. The left "
-                      "side "
-                  "shows the energy of a token, the right side that of a whole request."), load_said(facts, t),
-                t("These are estimates side by side; we do not test whether two loads differ.")]  # fmt: skip
-        return (
-            t("Result 1: the load sets the price"),
-            [Picture("load-costs", figures.loads(facts, metrics, t), t("Energy against requests completed per second."))],
-            said,
+    def together(self, factor: str) -> Picture:
+        """The interactions with a factor, those farthest from 1."""
+        t, table = self.t, interactions(self.facts, factor)
+        shown = table.assign(gap=(table["synergy"] - 1).abs()).nlargest(12, "gap").sort_values("synergy")
+        more = t("The {n} farthest from 1.", n=len(shown)) if len(shown) < len(table) else ""
+        seen = t.sentences(
+            Said(self.facts, t).interaction_words(table, factor), t("Bars: 95 % intervals; at 1 the two just multiply."), more
         )
-    if not facts.baseline:
-        said = [sections.counts(facts, t).replace("`", ""), t("So I show no ratio. A comparison needs two strategies in the same setting "
-            "and the same "
-                "blocks, because machines drift. Figures from two days or two machines differ for reasons that have nothing to do with "
-                "quantization. What these data do carry is the cost of each configuration by itself, on the next slide.")]  # fmt: skip
-        return title, [Prose((sections.counts(facts, t),))], said
-    lower, higher = ((facts.comparisons["outcome"] == outcome).sum() for outcome in ("lower", "higher"))
-    open_ = len(facts.comparisons) - lower - higher
-    said = [t("The first result: the strategies. One is the baseline, {baseline}; to the left is cheaper. We made {n} comparisons. In "
-        "{lower} the "
-              "saving is shown, in {higher} the strategy costs "
-                  "more.", baseline=spoken(facts.baseline), n=len(facts.comparisons), lower=lower,
-              higher=higher),
-            t("{n} are open. Open does not mean equal: it means more blocks are needed.", n=open_) if open_ else "", best_said(facts, t),
-            t("Fewer bits alone save nothing: what counts is whether the kernels are fast on this hardware.") if higher else "",
-            t("The report has every number with its interval, and the speed beside the energy.")]  # fmt: skip
-    summed = sections.by_strategy(facts, t)
-    if len(facts.comparisons) > MOST_LINES and summed:
-        return title, [*summed, Prose((sections.counts(facts, t),))], said
-    return title, [Picture("talk-ratios", figures.forest(facts, t, MOST_LINES), sections.counts(facts, t))], said
+        return t.figure("talk-together", seen, lambda ax: plots.synergy(shown, ax), 1.1 + 0.25 * len(shown))
 
+    def choices(self, caption: str) -> Table:
+        """In how many settings each strategy is chosen."""
+        table = recommended(self.facts)
+        rows = tuple((code(name), f"{k} / {len(table)}") for name, k in table.loc[table["shown"], "choice"].value_counts().items())
+        return Table((self.t("strategy"), self.t("chosen in settings")), rows, caption)
 
-def where(facts: Facts, t: Words):
-    """Where the cost lies: the cost itself; of a server, how long requests wait."""
-    if facts.only_served:
-        metrics = (("ttft_s", "time to first token [s]"), ("itl_s", "time between tokens [s]"))
-        failed = int(facts.loads["requests_failed"].sum())
-        said = [t("The second result: waiting. What sharing saves, somebody may pay for by waiting. On the left is the time to the first "
-            "token, on "
-                  "the right the time between tokens. A wait counts from when a request was due, not from when it was sent. Otherwise a "
-                      "queue "
-                  "could hide in the client. These times come from a clock, wherever the energy comes from."),
-                t("All requests succeeded.") if not failed else t("{n} requests failed.", n=failed),
-                t("So read the two curves together: one is the price, the other is what the user feels.")]  # fmt: skip
-        return (
-            t("Result 2: how long a request waits"),
-            [Picture("load-waits", figures.loads(facts, metrics, t), t("Median waiting against requests completed per second."))],
-            said,
-        )
-    unit = "token" if (facts.own["unit"] == "token").any() else "item"
-    found = [(f, effects(facts, f)) for f in ("batch_size", "gpu", "model", "input_tokens", "output_tokens")]
-    moved = [t("With everything else the same, {level} instead of {reference} makes the energy {share}, as a geometric mean.",
-               level=said_level(f, e["level"], t), reference=said_level(f, e["reference"], t), share=changed(e["mean"],
-                   t)) for f, e in found if e]  # fmt: skip
-    figure = figures.cost(facts, unit, t)
-    blocks = (
-        [Picture("talk-cost", figure, sections.cost(facts, t)[0].blocks[1].paragraphs[0])] if figure else sections.by_strategy(facts, t)
-    )
-    said = [t("The second result: where the energy goes. This figure shows the cost itself, not a ratio."), *moved[:2],
-            t("Batch size and hardware often matter as much as the format of the weights, so a saving quoted without them says little. "
-                "And a word of "
-              "care: joules depend on the machine and its sensor. The ratio within one machine is far more certain than its joules. If "
-                  "you want to "
-              "carry something home, carry the ratio.")]  # fmt: skip
-    return t("Result 2: where the energy goes"), blocks, said
+    def choice(self, most: str, none: str) -> str:
+        """The strategy that is chosen most often."""
+        table = recommended(self.facts)
+        chosen = table.loc[table["shown"], "choice"].value_counts()
+        return self.t(most, k=int(chosen.iloc[0]), n=len(table), strategy=spoken(chosen.index[0])) if len(chosen) else self.t(none)
 
+    def quality(self) -> str:
+        """What the scores say."""
+        t, facts = self.t, self.facts
+        if facts.scored.empty:
+            return t("No task was scored, so nothing is said about quality. A cheaper strategy may be a worse one.")
+        poor = t.join(spoken(name) for name in facts.scored.loc[facts.scored["at_chance"], "quantization"].unique())
+        named = t("Careful with {names}: somewhere its score is no better than guessing.", names=poor) if poor else ""
+        known = "The scores rest on {n} questions each, so small losses of quality stay hidden."
+        return t.sentences(named, t(known, n=int(facts.scored["n_items"].median())))
 
-def said_level(factor: str, value: object, t: Words) -> str:
-    """A level of a factor as one says it."""
-    return level(factor, value, t) or str(value)
-
-
-def changed(ratio: float, t: Words) -> str:
-    """A change as one says it: `38 percent less`, `2.5 times as much`."""
-    return t("{n} times as much", n=number(ratio, 2)) if ratio >= 1.5 else share(ratio, t)
-
-
-def both(facts: Facts, t: Words):
-    """Whether the saving of a strategy depends on where it runs."""
-    title = t("Result 3: does it depend on the setting?")
-    why = t("The third question: does the saving of a strategy depend on where it runs? Energies multiply. If a strategy saves a fifth, "
-        "and a "
-            "setting halves the cost, then together they leave forty percent, not thirty.")  # fmt: skip
-    for factor in ("gpu", "batch_size", "model", "task", "input_tokens", "output_tokens"):
-        crossed = together(facts, factor)
-        if len(crossed):
-            clear = int(((crossed["quotient_low"] > 1) | (crossed["quotient_high"] < 1)).sum())
-            shown = crossed.assign(gap=(crossed["quotient"].map(lambda q: abs(q - 1)))).nlargest(12, "gap").sort_values("quotient")
-            labels = [name.strip("`") for name in sections.interaction_names(crossed, factor, figures.words_for(t))]
-            figure = figures.synergy(shown, facts.basis, [labels[i] for i in shown.index], t)
-            seen = t.sentences(
-                sections.synergy_sentence(crossed, factor, t),
-                t("The {n} farthest from 1.", n=len(shown)) if len(shown) < len(crossed) else "",
-            )
-            said = [why, t("Then every point would lie on the line at one. We crossed the strategies with the {factor}. In {k} of {n} "
-                "cases the "
-                           "interval leaves the line.", factor=t(sections.FACTOR[factor]), k=clear, n=len(crossed)),
-                    t("So do not carry a saving from one setting to another: measure it there.") if clear else t(
-                        "So the data do not contradict plain multiplication, but they exclude only what lies outside the intervals."),
-                    t("To the left of the line, the strategy saves more in that setting than in the reference.")]  # fmt: skip
-            return title, [Picture("talk-together", figure, seen)], said
-    told = t("Not measured: strategy and setting were never crossed in the same blocks, so nothing is claimed about it.")
-    said = [why, t("These data cannot answer the question. It takes two strategies in two settings, crossed in the same blocks. So "
-        "nothing is claimed "
-                   "about it here, and any figure that joins two separate experiments would be invented.")]  # fmt: skip
-    return title, [Prose((told,))], said
-
-
-def guidance(facts: Facts, t: Words):
-    """What to choose."""
-    title = t("What should you deploy?")
-    reach = t("It holds for this hardware, this model and these lengths. Elsewhere, measure first.")
-    if facts.only_served:
-        said = [t("What follows? Nothing about strategies: the rows of a server are loads, and loads are not chosen, they come. What you "
-            "can choose is "
-                  "how many requests share a pass. These curves price that choice: less energy on one, longer waits on the other. Decide "
-                      "how long "
-                  "your users may wait, find that point on the curve, and read off what a token costs there."), reach]  # fmt: skip
-        return title, [*[Prose(tuple(b.paragraphs)) for b in sections.guidance(facts, t)[0].blocks], Prose((reach,))], said
-    table = recommended(facts)
-    told = sections.rules(facts, t)
-    if table.empty:
-        said = [t("What should you deploy? These data do not say. A recommendation needs a comparison with a baseline in the same "
-            "blocks, and there is "
-                  "none here. Naming a winner would be a guess with a number on it. Measure the baseline in the same blocks, and this "
-                      "slide will "
-                  "have an answer."), score_said(facts, t), reach]  # fmt: skip
-        return title, [Points(tuple(told[:MOST_POINTS]))], said
-    chosen = table[table["why"] == "shown"]["choice"].value_counts()
-    first = t("In {k} of {n} settings the choice is "
-        "{strategy}.", k=int(chosen.iloc[0]), n=len(table), strategy=spoken(chosen.index[0])) if len(chosen) else (
-        t("In no setting is a strategy shown to beat the baseline, so stay with it."))  # fmt: skip
-    said = [t("What should you deploy? These rules are computed from the comparisons you have just seen. For each setting we take the "
-        "strategy with "
-              "the largest saving that is shown, and never one whose score is no better than guessing."), first, score_said(facts, t),
-            t("Where two intervals overlap, take the one that is easier to run."), reach]  # fmt: skip
-    if len(told) > MOST_POINTS:
-        rows = tuple((code(name), f"{k} / {len(table)}") for name, k in chosen.items())
-        shown = [Table((t("strategy"), t("chosen in settings")), rows, t("By the largest saving that is shown; scores above chance only."))]
-    else:
-        shown = [Points(tuple(told))]
-    return title, [*shown, Prose((reach,))], said
-
-
-def score_said(facts: Facts, t: Words) -> str:
-    """What the scores say, as one says it."""
-    if facts.scored.empty:
-        return t("No task was scored, so nothing is said about quality. A cheaper strategy may be a worse one.")
-    poor = facts.table[facts.table["at_chance"]]["quantization"].unique()
-    listed = t.join(spoken(name) for name in poor)
-    named = t("Careful with {names}: somewhere its score is no better than guessing.", names=listed) if len(poor) else ""
-    return t.sentences(
-        named, t("The scores rest on {n} questions each, so small losses of quality stay hidden.", n=int(facts.scored["n_items"].median()))
-    )
-
-
-def closing(facts: Facts, t: Words):
-    """What to take home."""
-    found = (
-        (sections.load_range(facts, t), sections.wait_range(facts, t))
-        if facts.only_served
-        else (sections.counts(facts, t), sections.best(facts, t))
-    )
-    again = t("`eai report {name}` writes these pages again.", name=facts.experiment.replace("`", ""))
-    said = [t("To sum up."), load_said(facts, t) if facts.only_served else best_said(facts, t), basis_said(facts, t),
-            t("Everything can be computed again from the recorded readings.") if facts.provenance else "",
-            t("A number without its load, its batch and its error is not a result. Thank you.")]  # fmt: skip
-    return t("To take home"), [Points((*filter(None, found), sections.basis_sentence(facts, t))), Prose((again,))], said
-
-
-def cheat_sheet(facts: Facts, t: Words, meta: str) -> Document:
-    """One page for the speaker: the numbers to know, what to answer, what not to say."""
-    rows = []
-    if len(facts.tested):
-        table = facts.comparisons.reset_index(drop=True)
-        order = table.sort_values("ratio_to_baseline").index
-        labels = names(table, t)
-        for i in [*order[:3], *order[-2:]] if len(order) > 5 else order:
-            row = table.loc[i].to_dict()
-            rows.append(
-                (labels[i], share(row["ratio_to_baseline"], t), t.of(row, "ratio_to_baseline"), t(sections.OUTCOMES[row["outcome"]]))
-            )
-    numbers = [Table((t("configuration"), t("in words"), t("ratio"), t("outcome")), tuple(rows), t("The numbers to know."))] if rows else [
-        Prose((sections.load_range(facts, t) if len(facts.loads) else sections.counts(facts, t),))]  # fmt: skip
-    plan = Table((t("minute"), t("slide"), t("seconds")),
-                 tuple((f"{sum(list(SECONDS.values())[:i]) // 60}:{sum(list(SECONDS.values())[:i]) % 60:02d}", t(SLIDES[name]), str(s))
-                       for i, (name, s) in enumerate(SECONDS.items())), t("Seven minutes."))  # fmt: skip
-    answers = [
-        t("How was it measured? {basis}", basis=sections.basis_sentence(facts, t)),
-        t("Why not just average ten runs? Runs in one process share their luck; the block is the replicate."),
-        t("Is it the same on my machine? The ratio may carry over, the joules do not. Measure there."),
-        t("What about quality? {answer}", answer=score_said(facts, t)),
-    ]
-    never = [t("“No difference” where the answer is “not decided”."), t("A cost per token without batch or load."),
-             *([t("“Measured”: this energy is not.")] if facts.basis != "measured" else [])]  # fmt: skip
-    sheet = (Section(t("Numbers"), tuple(numbers)), Section(t("Time"), (plan,)), Section(t("If they ask"), (Points(tuple(answers)),)),
-             Section(t("Do not say"), (Points(tuple(never)),)))  # fmt: skip
-    return Document(t("Cheat sheet: {name}", name=facts.experiment), (), sheet, meta)
-
-
-SLIDES = {"opening": "opening", "method": "method", "strategies": "result 1", "where": "result 2", "together": "result 3",
-          "guidance": "guidance", "closing": "closing"}  # fmt: skip
+    def numbers(self, caption: str) -> Table:
+        """The smallest and the largest ratios, as one says them and with their intervals."""
+        t, table = self.t, self.facts.comparisons
+        table = table.assign(name=names(table, t)).sort_values("ratio_to_baseline")
+        shown = pd.concat([table.head(3), table.tail(2)]) if len(table) > 5 else table
+        columns = {"configuration": "name", "in words": lambda r: self.share(r["ratio_to_baseline"]), "ratio": "ratio_to_baseline",
+                   "outcome": Said(self.facts, t).outcome}  # fmt: skip
+        return t.table(shown, columns, caption)
 
 
 def spoken_s(script: str) -> float:
