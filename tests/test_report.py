@@ -162,7 +162,7 @@ def test_a_score_of_a_guess_is_named_and_recommended_nowhere(planted):
     text = prose(sections.report(planted, EN))
     assert "**Not shown to score above chance: `nf4, batch 1`, `nf4, batch 8`.**" in text
     assert "nf4" not in set(facts.recommended(planted)["choice"]) and "nf4" not in "".join(map(str, said(planted).matrix("")[0].rows))
-    assert "NF4" in talk.Spoken(planted, EN).quality()
+    assert "NF4" in talk.Spoken(planted, EN, said(planted)).quality()
 
 
 def test_where_nothing_is_shown_the_baseline_stays():

@@ -12,6 +12,7 @@ import pytest
 
 from eai.errors import UserError
 from eai.report import explore
+from eai.report.pages import Words, asset
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
@@ -44,9 +45,9 @@ def opened(browser, tmp_path):
     """Open a table as a page; returns (page, its address); a console error or a request to anywhere fails the test at its end."""
     troubles, context = [], browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
 
-    def call(table: pd.DataFrame, hash_: str = "", width: int = 1280):
+    def call(table: pd.DataFrame, hash_: str = "", width: int = 1280, language: str = "en"):
         path = tmp_path / "explore.html"
-        path.write_text(explore.html(table), encoding="utf-8")
+        path.write_text(explore.html(table, Words(language)), encoding="utf-8")
         page = context.new_page()
         page.set_viewport_size({"width": width, "height": 800})
         page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") and "GPU stall" not in m.text else None)
@@ -123,6 +124,25 @@ def test_hover_and_keyboard_show_the_interval(opened):
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.wait_for_selector("#plot .hoverlayer .hovertext")
     assert re.search(r"\d \[[\d.]+ to [\d.]+\] J per token, n = 5", page.text_content("#plot .hoverlayer"))
+
+
+@needs_browser
+def test_a_chinese_page_speaks_chinese_and_leaves_data_alone(opened):
+    page = opened(rows(6, card="energy"), language="zh")  # a card called like a word of the page
+    head, shown = page.locator("thead").inner_text(), page.locator("main").inner_text() + page.locator("header").inner_text()
+    assert (
+        page.get_attribute("html", "lang") == "zh" and "依据" in head and "策略" in head and "每词元能量 [J]" in page.text_content("#plot")
+    )
+    assert not re.search(r"rows|listed|Front|Download|throughput|measured", shown) and "energy" in page.locator("tbody").inner_text()
+    page.locator("summary", has_text="卡").click()
+    page.get_by_label("energy (6)").check()
+    assert "card=energy" in page.url and page.text_content("#status").startswith("6 行")
+
+
+def test_every_word_of_the_page_has_a_chinese_one():
+    catalogue = Words("zh").catalogue
+    said = [*explore.SAID.findall(asset("explore.js")), *re.findall(r't\("([^"]+)"', asset("explore.html")), *explore.KNOWN]
+    assert len(said) > 60 and not [word for word in said if not catalogue.get(word)]
 
 
 @needs_browser

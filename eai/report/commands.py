@@ -28,13 +28,14 @@ def explore(
     evidence: Annotated[bool, typer.Option("--evidence", help="Add every published row with an energy.")] = False,
     predicted: Annotated[bool, typer.Option("--predicted", help="Add predictions for the cards of the catalog.")] = False,
     out: Annotated[Path, typer.Option(help="The HTML file.")] = Path("explore.html"),
+    language: Annotated[str, typer.Option(help="en or zh.")] = "en",
     as_json: Json = False,
 ) -> None:
     """One self-contained HTML page to filter, plot, sort and download rows: no server, no network."""
     from eai.report.explore import explore as written
 
     nothing = not experiments and not evidence and not predicted
-    answer = written(experiments or (["sample"] if nothing else []), evidence or nothing, predicted, out, say)
+    answer = written(experiments or (["sample"] if nothing else []), evidence or nothing, predicted, out, say, language)
     bases = ", ".join(f"{n:,} {basis}" for basis, n in answer["bases"].items())
     left_out = f"; {answer['left_out']:,} rows without an energy are left out" if answer["left_out"] else ""
     emit(answer, as_json, f"{answer['file']}: {answer['rows']:,} rows ({bases}){left_out}. Open it in a browser.")

@@ -19,23 +19,8 @@ from eai.errors import UserError
 from eai.report.facts import columns
 from eai.report.pages import Words, asset, page, policy
 
-TEXTS = (
-    "source",
-    "basis",
-    "card",
-    "model",
-    "engine",
-    "strategy",
-    "batch",
-    "task",
-    "unit",
-    "lengths",
-    "accounting",
-    "gate",
-    "doubt",
-    "link",
-    "where",
-)
+TEXTS = ("source", "basis", "card", "model", "engine", "strategy", "batch", "task", "unit", "lengths", "accounting", "gate", "doubt",
+         "link", "where")  # fmt: skip
 NUMBERS = ("energy_j", "energy_j_low", "energy_j_high", "throughput_per_s", "token_s", "latency_s", "score", "score_low", "score_high",
            "memory_gb", "gpus", "n")  # fmt: skip
 LINK = re.compile(r"(?:https?://)?((?:github\.com|doi\.org)/[\w./~-]+)|DOI (10\.\S+)")
@@ -44,19 +29,23 @@ GRID = {
     "quantization": ("fp16", "int8_default", "nf4"),
     "batch_size": (1, 8),
 }
+SAID = re.compile(r'\btr\("([^"]+)"')
+KNOWN = ("basis", "source", "card", "model", "engine", "strategy", "batch", "task", "accounting", "lengths", "measured", "published",
+         "predicted", "estimated", "simulated", "token", "item", "not stated", "ok", "noisy", "rejected")  # fmt: skip
+"""Words of the table itself that have a translation: heads, bases, units."""
 PLACE = re.compile(r"(?:(?P<repository>[\w.-]+): )?(?P<path>[^\s:]+) at (?P<commit>[0-9a-f]{7,40})")
 
 
 def explore(
     experiments: Iterable[str | Path], evidence: bool = False, predicted: bool = False, out: str | Path = "explore.html",
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] | None = None, language: str = "en",
 ) -> dict:  # fmt: skip
     """Write the page of these experiments, of the published evidence and of predictions; returns `{file, rows, sources, bases, left_out}`.
 
     `left_out`: rows without an energy, and experiments' rows without a usable window. Raises UserError where there is no row, an
     experiment has no summary, or the file cannot be written.
     """
-    target, say = Path(out), say or (lambda line: None)
+    target, say, t = Path(out), say or (lambda line: None), Words(language)
     parts = []
     for experiment in experiments:
         say(f"experiment {experiment}")
@@ -79,7 +68,7 @@ def explore(
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(html(usable), encoding="utf-8")
+        target.write_text(html(usable, t), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{target}: {error.strerror}", "a file that can be written") from None
     return {
@@ -88,31 +77,32 @@ def explore(
     }  # fmt: skip
 
 
-def html(table: pd.DataFrame) -> str:
-    """The page of a table with the columns TEXTS and NUMBERS."""
+def html(table: pd.DataFrame, t: Words | None = None) -> str:
+    """The page of a table with the columns TEXTS and NUMBERS, in a language."""
     from plotly.offline import get_plotlyjs
 
+    t = t or Words("en")
     scripts = (markupsafe.Markup(get_plotlyjs()), asset("explore.js"))
-    return page("explore.html", Words("en"), plotly=scripts[0], script=scripts[1], csp=policy(*scripts, more=" 'unsafe-eval'"),
-                data=markupsafe.Markup(encoded(table)), version=__version__, rows=len(table))  # fmt: skip
+    words = {} if t.language == "en" else {word: t(word) for word in (*KNOWN, *SAID.findall(scripts[1]))}
+    return page("explore.html", t, plotly=scripts[0], script=scripts[1], csp=policy(*scripts, more=" 'unsafe-eval'"), words=inert(words),
+                data=inert(coded(table)), version=__version__, rows=len(table))  # fmt: skip
 
 
-def encoded(table: pd.DataFrame) -> str:
-    """The table as JSON by column, texts by their place in a list of levels, with nothing in it that could end a script element."""
+def coded(table: pd.DataFrame) -> dict[str, object]:
+    """The table by column, texts by their place in a list of levels."""
     data: dict[str, object] = {}
     for name in TEXTS:
         codes, levels = pd.factorize(table[name].fillna("").astype(str))
         data[name] = {"levels": list(levels), "codes": codes.tolist()}
     for name in NUMBERS:
         data[name] = [None if pd.isna(v) else float(f"{v:.6g}") for v in pd.to_numeric(table[name], errors="coerce")]
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return (
-        text.replace("<", "\\u003c")
-        .replace(">", "\\u003e")
-        .replace("&", "\\u0026")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
-    )
+    return data
+
+
+def inert(value: dict) -> markupsafe.Markup:
+    """JSON with nothing in it that could end a script element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return markupsafe.Markup(re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", text))
 
 
 def framed(table: pd.DataFrame, **given: object) -> pd.DataFrame:
@@ -133,14 +123,10 @@ def of_experiment(experiment: str | Path, target: Path) -> pd.DataFrame:
         table = table[table["n_blocks"] > 0]
         if name == "summary" and (root / "loads.csv").exists():
             table = table[table["load"] == ""]  # its loads stand in the other table, with their waits
-        item = table["unit"] == "item"
-        speed = table["units_per_s"] if "units_per_s" in table else table["throughput_tok_s"]
+        item, speed = table["unit"] == "item", table["units_per_s"]
         own = table["load"] == ""
         link = os.path.relpath(root / f"{name}.csv", target.resolve().parent).replace(os.sep, "/")
-        cost = {
-            f"energy_j{end}": table[f"{'unit_energy_j' if 'unit_energy_j' in table else 'energy_j_per_token'}{end}"]
-            for end in ("", "_low", "_high")
-        }
+        cost = {f"energy_j{end}": table[f"unit_energy_j{end}"] for end in ("", "_low", "_high")}
         parts.append(framed(
             table, **cost, source=root.name, basis=table["basis"], card=table["gpu"], model=table["model"].str.rsplit("/", n=1).str[-1],
             engine=table["engine"], strategy=table["quantization"], batch=table["load"].where(~own, table["batch_size"].astype(str)),

@@ -36,7 +36,8 @@ def export(
     else:
         facts = gather(experiment, baseline, say)
         folder, name = Path(out).resolve() if out else default_folder(experiment), str(tables.experiment_dir(experiment))
-        document, (spoken, sheet) = sections.report(facts, t), talk.talk(facts, t)
+        said = sections.Said(facts, t)
+        document, (spoken, sheet) = sections.report(facts, t, said), talk.talk(facts, t, said)
     files = write(document, spoken, sheet, folder, t)
     return {"experiment": name, "language": language, "files": files, "seconds": round(time.monotonic() - began_s, 1)}
 

@@ -1,7 +1,8 @@
 """Facts to the report: the sentences and tables that `templates/said/report.txt` puts in order, each only where a table carries it."""
 
 import datetime
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -44,9 +45,9 @@ SHOWN = {"lower": "lower, shown", "higher": "higher, shown", "equivalent": "equi
          "not_testable": "not testable"}  # fmt: skip
 
 
-def report(facts: Facts, t: Words) -> Document:
+def report(facts: Facts, t: Words, said: "Said | None" = None) -> Document:
     """The whole report."""
-    abstract, *sections = composed("report.txt", t, facts=facts, s=Said(facts, t))
+    abstract, *sections = composed("report.txt", t, facts=facts, s=said or Said(facts, t))
     title = t("Energy of LLM inference: experiment {name}", name=facts.experiment)
     return Document(title, tuple(p for block in abstract.blocks for p in block.paragraphs), tuple(sections), meta(facts, t))
 
@@ -100,6 +101,13 @@ class Said:
 
     facts: Facts
     t: Words
+    drawn: dict[str, Picture] = field(default_factory=dict)
+
+    def figure(self, name: str, caption: str, draw: Callable, height_in: float, columns: int = 1) -> Picture:
+        """A figure, drawn once for all pages."""
+        if name not in self.drawn:
+            self.drawn[name] = self.t.figure(name, caption, draw, height_in, columns)
+        return self.drawn[name]
 
     def cost_name(self, unit: str) -> str:
         """What is compared, in words that say where the energy comes from; `unit`: token, item or both."""
@@ -245,7 +253,7 @@ class Said:
         caption = t(caption, quantity=first_up(self.cost_name(unit)))
         return t.table(table.assign(name=names(table, t)), columns, caption, "summary.csv")
 
-    def cost_picture(self, unit: str, name: str = "cost") -> Picture:
+    def cost_picture(self, unit: str) -> Picture:
         """Cost by strategy."""
         t, table = self.t, self.costs(unit)
         cheapest = code(table.loc[table["unit_energy_j"].idxmin(), "quantization"])
@@ -257,7 +265,7 @@ class Said:
         hollow = t("Hollow: the blocks spread by more than 5 %.") if (table["gate"] == "rejected").any() and not crowded else ""
         rows = -(-table["task"].nunique() // 3)
         height_in = rows * (1.0 + 0.28 * table["quantization"].nunique()) + 0.3
-        return t.figure(f"{name}-{unit}", t.sentences(seen, t(bars), hollow), lambda ax: plots.cost(table, ax), height_in)
+        return self.figure(f"cost-{unit}", t.sentences(seen, t(bars), hollow), lambda ax: plots.cost(table, ax), height_in)
 
     def undecided(self) -> list[str]:
         """What was not decided, and what could not be tested and why."""
@@ -297,7 +305,7 @@ class Said:
         seen = t("The {shown} lowest of {all} ratios; all stand in the table.", shown=drawn, all=len(table)) if drawn < len(table) else ""
         known = "Ratios to {baseline}: left of 1 is less energy; grey band: equivalence margin; bars: 95 % intervals."
         caption = t.sentences(t(known, baseline=baseline), seen)
-        return [t.figure(name, caption, lambda ax: plots.forest(table, ax, most), 0.9 + 0.2 * drawn)]
+        return [self.figure(name, caption, lambda ax: plots.forest(table, ax, most), 0.9 + 0.2 * drawn)]
 
     def ratio_table(self, caption: str) -> list[Table]:
         """Every comparison with its test."""
@@ -359,7 +367,7 @@ class Said:
         """Score against energy."""
         table = self.facts.scored
         front, rows = deployment.pareto(table, np.random.default_rng(0)), -(-table["task"].nunique() // 3)
-        return self.t.figure("quality", caption, lambda ax: plots.quality(front, ax), 1.0 + 2.6 * rows)
+        return self.figure("quality", caption, lambda ax: plots.quality(front, ax), 1.0 + 2.6 * rows)
 
     def score_table(self, caption: str) -> Table:
         """Scores, EOR and TWEOR."""
@@ -438,7 +446,7 @@ class Said:
             for ax, metric in zip(axes, metrics, strict=True):
                 plots.load_curve(self.facts.loads, ax, metric)
 
-        return self.t.figure(name, caption, draw, 2.9, len(metrics))
+        return self.figure(name, caption, draw, 2.9, len(metrics))
 
     def load_table(self, columns: dict[str, str], caption: str) -> Table:
         """Columns of each load."""

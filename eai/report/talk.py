@@ -28,9 +28,10 @@ BASES = {
 }
 
 
-def talk(facts: Facts, t: Words) -> tuple[Document, Document]:
-    """The seven slides with their script, and the cheat sheet."""
-    said, s = Spoken(facts, t), Said(facts, t)
+def talk(facts: Facts, t: Words, s: Said | None = None) -> tuple[Document, Document]:
+    """The seven slides with their script, and the cheat sheet; `s` has the figures of the report."""
+    s = s or Said(facts, t)
+    said = Spoken(facts, t, s)
     factor = next((f for f in CROSSED if len(interactions(facts, f))), "")
     slides = composed("talk.txt", t, facts=facts, s=s, said=said, factor=factor, chosen=recommended(facts))
     line = meta(facts, t)
@@ -65,6 +66,7 @@ class Spoken:
 
     facts: Facts
     t: Words
+    s: Said
 
     def share(self, ratio: float) -> str:
         """A ratio as one says it: `27 percent less`, `2.5 times as much`."""
@@ -96,9 +98,8 @@ class Spoken:
 
     def ratios(self) -> list:
         """The ratios as a figure, or where they are many each strategy over all settings."""
-        s = Said(self.facts, self.t)
-        summed = s.by_strategy()
-        return [*summed, s.counts()] if len(self.facts.comparisons) > MOST_LINES and summed else s.forest("talk-ratios", MOST_LINES)
+        summed = self.s.by_strategy()
+        return [*summed, self.s.counts()] if len(self.facts.comparisons) > MOST_LINES and summed else self.s.forest("ratios")
 
     def outcomes(self, counted: str, still_open: str) -> str:
         """How the comparisons came out."""
@@ -110,8 +111,7 @@ class Spoken:
 
     def costs(self) -> list:
         """The cost itself, as a figure."""
-        s = Said(self.facts, self.t)
-        return [s.cost_picture(unit, "talk-cost") for unit in s.units()[:1]]
+        return [self.s.cost_picture(unit) for unit in self.s.units()[:1]]
 
     def moved(self, sentence: str) -> str:
         """What the first two factors do to the cost."""
