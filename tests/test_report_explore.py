@@ -141,7 +141,7 @@ def test_a_chinese_page_speaks_chinese_and_leaves_data_alone(opened):
 
 def test_every_word_of_the_page_has_a_chinese_one():
     catalogue = Words("zh").catalogue
-    said = [*explore.SAID.findall(asset("explore.js")), *re.findall(r't\("([^"]+)"', asset("explore.html")), *explore.KNOWN]
+    said = [*explore.SAID.findall(asset("explore.js")), *re.findall(r'\bt\("([^"]+)"', asset("explore.html")), *explore.KNOWN]
     assert len(said) > 60 and not [word for word in said if not catalogue.get(word)]
 
 

@@ -84,7 +84,7 @@ def html(table: pd.DataFrame, t: Words | None = None) -> str:
     t = t or Words("en")
     scripts = (markupsafe.Markup(get_plotlyjs()), asset("explore.js"))
     words = {} if t.language == "en" else {word: t(word) for word in (*KNOWN, *SAID.findall(scripts[1]))}
-    return page("explore.html", t, plotly=scripts[0], script=scripts[1], csp=policy(*scripts, more=" 'unsafe-eval'"), words=inert(words),
+    return page("explore.html", t, plotly=scripts[0], script=scripts[1], csp=policy(*scripts, more=" 'unsafe-eval'"), lexicon=inert(words),
                 data=inert(coded(table)), version=__version__, rows=len(table))  # fmt: skip
 
 
