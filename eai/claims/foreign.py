@@ -80,10 +80,10 @@ def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.Data
         raise UserError(f"{path} has one column, '{layout.names[0][:40]}'", "columns separated by comma, semicolon, tab or bar")
     mapping = _completed(mapping, layout.names)
     columns = plan(mapping)[0]
-    bad, comma = reading.BadRows(layout.line), layout.delimiter == ";"
+    bad = reading.BadRows(layout.line)
     whole, parts, found, total, kept = [], [], [], 0, 0
     for batch in reading.csv_blocks(path, layout, bad):
-        frame, issues = _plain(batch, bad.numbers(total, batch.num_rows), columns, comma)
+        frame, issues = _plain(batch, bad.numbers(total, batch.num_rows), columns)
         found += [f for f in issues if (f.check, f.name) not in {(g.check, g.name) for g in found}]
         if total < WHOLE_ROWS:
             whole.append(frame)
@@ -96,7 +96,7 @@ def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.Data
             f"{sum(bad.widths.values())} rows have not the header's {len(layout.names)} fields" if bad.widths else "no row below the header"
         )
         raise UserError(f"{path}: {reason}", "rows with as many fields as the header", "quote fields that hold the separator")
-    frame = pd.concat(whole, ignore_index=True) if len(whole) > 1 else whole[0]
+    frame = reading.filled(pd.concat(whole, ignore_index=True) if len(whole) > 1 else whole[0])
     found = _layout(bad, len(layout.names)) + found
     if total > kept:
         found.append(
@@ -173,7 +173,7 @@ def _meaningless(frame: pd.DataFrame) -> list[Finding]:
     return found
 
 
-def _plain(batch, numbers: np.ndarray, columns: dict[str, object], decimal_comma: bool) -> tuple[pd.DataFrame, list[Finding]]:
+def _plain(batch, numbers: np.ndarray, columns: dict[str, object]) -> tuple[pd.DataFrame, list[Finding]]:
     """An Arrow batch with its quantities as numbers, and findings on mixed units and on cells that are no numbers.
 
     A column whose cells all carry one unit is renamed as if its header did.
@@ -192,7 +192,7 @@ def _plain(batch, numbers: np.ndarray, columns: dict[str, object], decimal_comma
             out[name] = values
             continue
         text = cells_.to_pandas()
-        values, units, unread = cells.numeric(text, decimal_comma)
+        values, units, unread = cells.numeric(text)
         stated = {u: n for u, n in units.items() if n}
         if len(stated) > 1:
             shown = ", ".join(f"{n} in '{u}'" if u else f"{n} without a unit" for u, n in stated.items())

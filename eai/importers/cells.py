@@ -5,6 +5,7 @@ mWh and MWh are a billion apart and differ by a capital: a unit is read as it is
 
 import re
 from collections import Counter
+from contextlib import suppress
 from functools import cache
 
 import numpy as np
@@ -62,6 +63,7 @@ _ALIASES = {
     "fraction": "dimensionless",
 }
 _NUMBER = re.compile(r"^([-+\u2212]?[\d.,'\u00a0\u202f ]*\d(?:[eE][-+]?\d+)?)\s*([^\d\s].*)?$")
+_SPREAD = re.compile(r"\s*(?:±|\+/-|\+-)\s*[\d.,]+")
 _GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?(?:[eE][-+]?\d+)?")
 _SPACES = {ord(c): None for c in "'\u00a0\u202f "}
 
@@ -107,6 +109,14 @@ def factor(unit: str, wanted: str) -> float | None:
         return None
 
 
+def is_unit(text: str) -> bool:
+    """Whether a text is a unit, of one of KINDS or of a rate such as `tok/s`."""
+    with suppress(UserError):
+        is_rate = "/" in text and text.lower() not in MISSING and not re.search(r"\d/|/\d", text)
+        return is_rate or text == "%" or any(factor(text, kind) is not None for kind in KINDS)
+    return True
+
+
 def conversion(unit: str, wanted: str, name: str) -> float:
     """`factor`, for a unit that somebody stated for `name`. Raises UserError where it is no unit of that kind."""
     found = factor(str(unit), wanted)
@@ -115,18 +125,16 @@ def conversion(unit: str, wanted: str, name: str) -> float:
     return found
 
 
-def plain_number(text: str, decimal_comma: bool = False) -> tuple[float, str]:
-    """The number in a cell and what follows it: `1,234.5 Wh` is (1234.5, "Wh"), `25 %` is (25, "%"), text is (nan, "").
+def plain_number(text: str) -> tuple[float, str]:
+    """The number in a cell and what follows it: `1,234.5 Wh` is (1234.5, "Wh"), `25 %` is (25, "%"), `12.4 ± 0.3` 12.4, text (nan, "").
 
-    `12,5` is a number only where commas are decimal; a comma that groups anything but three digits makes the cell unreadable.
+    A comma that groups anything but three digits makes the cell unreadable: decimal commas were mended as the file was read.
     """
-    match = _NUMBER.match(text.strip())
+    match = _NUMBER.match(_SPREAD.sub("", text.strip()))
     if not match:
         return float("nan"), ""
     digits = match[1].replace("\u2212", "-").translate(_SPACES)
-    if decimal_comma and digits.count(",") == 1:
-        digits = digits.replace(".", "").replace(",", ".")
-    elif "," in digits:
+    if "," in digits:
         if not _GROUPED.fullmatch(digits):
             return float("nan"), ""
         digits = digits.replace(",", "")
@@ -136,9 +144,7 @@ def plain_number(text: str, decimal_comma: bool = False) -> tuple[float, str]:
         return float("nan"), ""
 
 
-def numbers(
-    cells: pd.Series, wanted: str = "", unit: str = "", name: str = "", decimal_comma: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def numbers(cells: pd.Series, wanted: str = "", unit: str = "", name: str = "") -> tuple[np.ndarray, np.ndarray]:
     """A column in `wanted` (a key of KINDS, "" for a plain number), and the positions of cells that hold something else.
 
     `unit` is that of cells which carry none; a unit in a cell goes before it. Infinities count as unreadable.
@@ -147,23 +153,23 @@ def numbers(
     odd = np.flatnonzero(~np.isfinite(values))
     texts = cells.iloc[odd].astype(object)
     odd = odd[~texts.isna().to_numpy() & ~texts.astype(str).str.strip().str.lower().isin(MISSING).to_numpy()]
-    parsed = {text: _one(text, wanted, unit, decimal_comma) for text in cells.iloc[odd].astype(str).unique()}
+    parsed = {text: _one(text, wanted, unit) for text in cells.iloc[odd].astype(str).unique()}
     values[odd] = [parsed[text] for text in cells.iloc[odd].astype(str)]
     return values, odd[np.isnan(values[odd])]
 
 
-def _one(text: str, wanted: str, unit: str, decimal_comma: bool) -> float:
+def _one(text: str, wanted: str, unit: str) -> float:
     """One cell that is no plain number, in the wanted unit; NaN where it cannot be read."""
     if wanted == "s" and ":" in text:
         return clock_seconds(text)
-    value, own = plain_number(text, decimal_comma)
+    value, own = plain_number(text)
     if not np.isfinite(value) or (own and not wanted):
         return float("nan")
     times = factor(own or unit, wanted) if own or unit else 1.0
     return value * times if times is not None else float("nan")
 
 
-def numeric(cells: pd.Series, decimal_comma: bool) -> tuple[np.ndarray, Counter, np.ndarray]:
+def numeric(cells: pd.Series) -> tuple[np.ndarray, Counter, np.ndarray]:
     """A column as numbers in its commonest unit, how many cells stood in which unit ("" = none), and positions of unreadable cells."""
     values = floats(cells)
     odd = np.flatnonzero(np.isnan(values))
@@ -172,7 +178,7 @@ def numeric(cells: pd.Series, decimal_comma: bool) -> tuple[np.ndarray, Counter,
     if not len(odd):
         return values, seen, odd
     texts = cells.iloc[odd].to_numpy(dtype=object)
-    parsed = {t: (clock_seconds(t), "s") if ":" in t else plain_number(t, decimal_comma) for t in pd.unique(texts)}
+    parsed = {t: (clock_seconds(t), "s") if ":" in t else plain_number(t) for t in pd.unique(texts)}
     seen.update(u for u in (parsed[t][1] for t in texts if np.isfinite(parsed[t][0])))
     commonest = next((u for u, _ in seen.most_common() if u), "")
     values[odd] = [_converted(*parsed[t], commonest) for t in texts]

@@ -6,16 +6,19 @@ nor the caller says is asked for.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from eai import schema
+from eai import catalog, schema
 from eai.analyze.selection import BOUNDARY_ORDER
 from eai.errors import UserError
-from eai.importers import evaluations, mappings, windows
+from eai.importers import cells, evaluations, mappings, reading, windows
+from eai.importers import names as known_names
 from eai.importers.mappings import Energy, Mapping
 from eai.importers.reading import FILE, read_table, read_tables
 
@@ -133,6 +136,7 @@ def _table(asked: Asked, tool: str, read_power: Callable[[Path], EnergyOf]) -> I
 def load(files, tool: str, document: object) -> tuple[pd.DataFrame, Mapping | None]:
     """The rows of the files and the mapping of their tool: the one named, else the one whose columns they have, else None."""
     own = document.get("rows", "") if isinstance(document, dict) else ""
+    nested = "" if own or tool else _rows_in(Path(files[0]))
     if tool:
         base = mappings.tools()[tool]
         return _read(files, own or base.rows, tool), base
@@ -145,7 +149,7 @@ def load(files, tool: str, document: object) -> tuple[pd.DataFrame, Mapping | No
             continue
         if (name := mappings.recognise(frame.columns)) and (mappings.tools()[name].rows == rows or not rows):
             return frame, mappings.tools()[name]
-    return read_tables(files, own), None
+    return read_tables(files, own or nested), None
 
 
 def _read(files, rows: str, tool: str) -> pd.DataFrame:
@@ -269,34 +273,72 @@ def guess(files: tuple[Path, ...]) -> str:
     """A first mapping of a table of no known tool, as YAML with a remark wherever it is not sure."""
     import yaml
 
-    from eai.importers import names as known_names
-
-    frame, base = load(files, "", {})
+    rows = _rows_in(files[0])
+    frame, base = load(files, "", {"rows": rows} if rows else {})
     if base is not None:
         return f"# These are the columns of {base.source}: no mapping is needed, say what is missing with -p.\n"
-    columns, energies, options, left = {}, [], {}, []
+    body = {"source": files[0].name} | ({"rows": rows} if rows else {}) | {"energies": [], "columns": {}, "constants": {}, "options": {}}
+    left, unsure = [], []
     for column in (str(c) for c in frame.columns if not str(c).startswith(FILE)):
-        name, _ = known_names.our_column(column)
-        ours = {"accuracy": "score", "power_w": "power_mean_w", "latency_s": "latency_s"}.get(name, name)
-        if name.startswith("energy_") and name.split("_")[1] in ("j", "wh", "kwh") and not name.endswith("pct"):
-            unit = {"energy_wh": "Wh", "energy_kwh": "kWh"}.get(name, "J")
+        why = known_names.ambiguous(column)
+        name, times = ("", 1.0) if why else known_names.our_column(column)
+        if "." in column and not re.search(r"energy|power|util|temp|mem", column.rsplit(".", 1)[0].lower()):
+            name, times = known_names.our_column(column.rsplit(".", 1)[1])
+        ours = {"accuracy": "score", "power_w": "power_mean_w"}.get(name, name)
+        task = _task(column)
+        if why:
+            unsure.append(f"{column}: {why}")
+        elif name.startswith("energy_") and name.split("_")[1] in ("j", "wh", "kwh", "gpu") and not name.endswith("pct"):
+            unit = {"energy_wh": "Wh", "energy_kwh": "kWh"}.get(name, "J") if times == 1 else cells.header_unit(column, "J")
             per = "token" if "per_token" in name else "request" if "per_request" in name else "run"
-            energies.append({"column": column, "unit": unit, "boundary": "gpu", "basis": "measured", "per": per, "words": ""})
+            body["energies"].append({"column": column, "unit": unit, "boundary": "gpu", "per": per})
+        elif one_of_several := _pattern_of(column, frame):
+            entry = {"column": one_of_several, "unit": cells.spelt(cells.header_unit(column, "J") or "J"), "boundary": "gpu", "per": "run"}
+            body["energies"] += [entry] if entry not in body["energies"] else []
+        elif task and "score" not in body["columns"]:
+            body["columns"]["score"], body["constants"]["task"] = column, task
         elif ours in mappings.PLACES or ours in mappings.OURS:
-            columns.setdefault(ours, column)
+            body["columns"].setdefault(ours, column)
         elif windows.role_of(column, frame[column], frame[column].astype(str)) == "factor":
-            options[column.lower().replace(" ", "_")] = column
+            body["options"][re.sub(r"[^\w.]+", "_", column.lower()).strip("_")] = column
         else:
             left.append(column)
-    missing = [c for c in ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens") if c not in columns]
-    body = {
-        "source": files[0].name,
-        "energies": energies or [{"column": "?", "unit": "?", "boundary": "gpu", "basis": "measured", "per": "run"}],
-    }
-    body |= {"columns": columns, "constants": dict.fromkeys(missing, "?")} | ({"options": options} if options else {})
+    by_power = {"power_mean_w", "duration_s"} <= set(body["columns"]) or {"power_mean_w", "throughput_tok_s"} <= set(body["columns"])
+    if not body["energies"] and by_power:
+        timed = "duration_s" in body["columns"]
+        product = " * ".join(f"`{body['columns'][n]}`" for n in ("power_mean_w", "duration_s")) if timed else ""
+        quotient = "`{power_mean_w}` / `{throughput_tok_s}`".format(**body["columns"]) if not timed else ""
+        body["energies"] = [{"column": product or quotient, "unit": "J", "boundary": "gpu", "per": "run" if timed else "token"}]
+    body["energies"] = [
+        {**e, "basis": "measured", "words": ""}
+        for e in body["energies"] or [dict.fromkeys(("column", "unit"), "?") | {"boundary": "gpu", "per": "run"}]
+    ]
+    missing = [c for c in ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens") if c not in body["columns"]]
+    body["constants"] |= dict.fromkeys(missing, "?")
     remarks = [
         "# A first guess. Check every line: whether boundary is gpu, cpu_package, dram or machine; whether basis is measured or estimated;",
         "# whether an energy is per run, token or request; fill in each '?'. `block: COLUMN` where each run measured every configuration.",
+        *(f"# not read: {line[:200]}" for line in unsure),
         *([f"# nothing was taken from: {', '.join(left)[:300]}"] if left else []),
     ]
+    body = {key: value for key, value in body.items() if value}
     return "\n".join(remarks) + "\n" + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _rows_in(path: Path) -> str:
+    """Where the rows of a JSON file stand, where it is no table by itself."""
+    return reading.rows_in(reading.read_documents(path)) if path.suffix == ".json" and path.is_file() else ""
+
+
+def _task(column: str) -> str:
+    """The task whose score a header names, such as `MMLU (%)`; "" for another header."""
+    with suppress(UserError):
+        return catalog.task(re.sub(r"[\s_]*(\(%\)|\[%\]|%|acc\w*|score)$", "", column.strip(), flags=re.I)).slug
+    return ""
+
+
+def _pattern_of(column: str, frame: pd.DataFrame) -> str:
+    """The pattern of numbered columns of energies, one a device: `gpu*_energy_j`; "" where the column is not one of several."""
+    pattern = re.sub(r"\d+", "*", column, count=1)
+    alike = [c for c in map(str, frame.columns) if re.sub(r"\d+", "*", c, count=1) == pattern]
+    return pattern if len(alike) > 1 and "energy" in column.lower() else ""

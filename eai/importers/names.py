@@ -90,7 +90,8 @@ _WORDS = {
     **dict.fromkeys(("tp", "tp_size", "tensor_parallel_size"), "tensor_parallel"),
     **dict.fromkeys(("framework", "backend", "inference_engine", "runtime"), "engine"),
     **dict.fromkeys(("tokens", "new_tokens", "generated_tokens", "total_output_tokens", "completion_tokens", "n_tokens"), "tokens_out"),
-    **dict.fromkeys(("gpu_energy_j", "energy_j_gpu"), "energy_gpu_j"),
+    **dict.fromkeys(("gpu_energy_j", "energy_j_gpu", "gpu_joules", "gpu_energy_joules"), "energy_gpu_j"),
+    **dict.fromkeys(("joules", "energy_joules", "total_joules"), "energy_j"),
     **dict.fromkeys(("cpu_energy_j", "energy_j_cpu"), "energy_cpu_j"),
     **dict.fromkeys(("ram_energy_j", "dram_energy_j", "memory_energy_j"), "energy_ram_j"),
     **dict.fromkeys(("gpu_energy_wh",), "energy_gpu_wh"),
@@ -107,6 +108,20 @@ _WORDS = {
     **dict.fromkeys(("carbon_intensity", "carbon_intensity_g_per_kwh", "gco2_per_kwh"), "carbon_g_per_kwh"),
     "n": "n_runs",
     "runs": "n_runs",
+    **dict.fromkeys(("seconds", "elapsed_s", "elapsed_time_s", "wall_time_s", "total_time_s"), "duration_s"),
+    **dict.fromkeys(("output_len", "output_length"), "output_tokens"),
+    **dict.fromkeys(("input_len", "input_length", "prompt_len", "prompt_length"), "input_tokens"),
+}
+ABROAD = {  # words of a header in German, French, Spanish and Chinese
+    **dict.fromkeys(("energie", "énergie", "energía", "energieverbrauch", "能耗", "能量"), "energy"),
+    **dict.fromkeys(("leistung", "puissance", "potencia", "功率", "功耗"), "power"),
+    **dict.fromkeys(("durchsatz", "débit", "rendimiento", "吞吐量"), "throughput"),
+    **dict.fromkeys(("dauer", "laufzeit", "zeit", "durée", "temps", "duración", "tiempo", "时间", "耗时"), "time"),
+    **dict.fromkeys(("modell", "modèle", "modelo", "模型"), "model"),
+    **dict.fromkeys(("quantisierung", "量化"), "quantization"),
+    **dict.fromkeys(("grafikkarte", "显卡"), "gpu"),
+    **dict.fromkeys(("genauigkeit", "précision_du_modèle", "exactitude", "准确率"), "accuracy"),
+    **dict.fromkeys(("aufgabe", "tâche", "tarea", "任务"), "task"),
 }
 
 BOARDS = re.compile(r"(?:(\d+)\s*[x×]\s*)?(.+?)(?:\s*\(?[x×]\s*(\d+)\)?)?")
@@ -114,8 +129,11 @@ BOARDS = re.compile(r"(?:(\d+)\s*[x×]\s*)?(.+?)(?:\s*\(?[x×]\s*(\d+)\)?)?")
 
 def our_name(text: str) -> str:
     """A header in snake case, with its usual synonyms as our names."""
-    words = re.sub(r"[^a-z0-9.]+", "_", text.lower()).strip("_")
-    return _WORDS.get(words, words)
+    words = re.sub(r"[^\w.]+", "_", text.lower()).strip("_")
+    words = "_".join(ABROAD.get(word, word) for word in words.split("_"))
+    words = re.sub(r"[^a-z0-9._]+", "_", words).strip("_")
+    plain = re.sub(r"^(avg|mean|average)_", "", words)
+    return _WORDS.get(words, _WORDS.get(plain, plain if plain in ("energy_j", "energy_wh", "output_tokens", "throughput_tok_s") else words))
 
 
 @cache

@@ -5,23 +5,27 @@ a guess: a row with too many fields is reported with its line, since nobody can 
 """
 
 import csv
-import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from eai.errors import UserError
+from eai.importers import cells
 
 DELIMITERS = ",;\t|"
 KINDS = ".csv, .tsv, .txt, .md, .json, .jsonl or .parquet"
 ROWS_A_BLOCK = 50_000
 BLOCK_BYTES = 64 << 20
 MOST_BAD_LINES = 1_000
+SNIFFED = 400
+UNNAMED = "column "
 MLLOG = ":::MLLOG "
 FILE = "file."
 """What the names of a file say stands in columns `file.name`, `file.stem` and `file.path`."""
@@ -85,7 +89,7 @@ def _document(path: Path, text: str, line: int = 0) -> object:
 
 def flat(documents: list, rows: str, path: Path) -> pd.DataFrame:
     """The rows of JSON documents as a table: objects, a list of objects, or what stands at `rows`; `*` takes the values of an object, each
-    named by its key in a column `key`. Scalars beside the rows become columns too."""
+    named by its key in a column `key`. What stands beside the rows becomes columns too."""
     found = []
     for document in documents:
         found += _rows_at(document, [part for part in rows.split(".") if part], path, rows)
@@ -98,7 +102,7 @@ def flat(documents: list, rows: str, path: Path) -> pd.DataFrame:
 
 
 def _rows_at(node: object, parts: list[str], path: Path, rows: str) -> list:
-    """The rows below a node, with the scalars that stand beside the way to them."""
+    """The rows below a node, with what stands beside the way to them."""
     if isinstance(node, list):
         return [row for each in node for row in _rows_at(each, parts, path, rows)] if parts else node
     if not parts or not isinstance(node, dict):
@@ -107,8 +111,17 @@ def _rows_at(node: object, parts: list[str], path: Path, rows: str) -> list:
         return [{"key": key} | row for key, each in node.items() for row in _rows_at(each, parts[1:], path, rows) if isinstance(row, dict)]
     if parts[0] not in node:
         raise UserError(f"{path} has nothing at {rows}", f"one of {', '.join(map(str, list(node)[:8]))}", "correct `rows`")
-    beside = {k: v for k, v in node.items() if k != parts[0] and not isinstance(v, list | dict)}
+    beside = {k: v for k, v in node.items() if k != parts[0] and not isinstance(v, list)}
     return [beside | row if isinstance(row, dict) else row for row in _rows_at(node[parts[0]], parts[1:], path, rows)]
+
+
+def rows_in(documents: list) -> str:
+    """Where the rows stand in a document that is no table by itself: at its one list of objects, two steps down at most; else ""."""
+    found = []
+    for key, node in documents[0].items() if len(documents) == 1 and isinstance(documents[0], dict) else ():
+        below = {f"{key}.{k}": v for k, v in node.items()} if isinstance(node, dict) else {key: node}
+        found += [k for k, v in below.items() if isinstance(v, list) and v and all(isinstance(row, dict) for row in v)]
+    return found[0] if len(found) == 1 else ""
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -126,7 +139,7 @@ def _text(path: Path) -> pd.DataFrame:
         lines = [line.removeprefix(MLLOG) for line in read_text(path).splitlines() if line.startswith(MLLOG)]
         events = [_document(path, line, n) for n, line in enumerate(lines, start=1)]
         return flat([{e["key"]: e.get("value") for e in events if isinstance(e, dict) and "key" in e}], "", path)
-    if start.startswith(b"|"):
+    if start.startswith(b"|") or path.suffix == ".md":
         return _markdown(path, read_text(path))
     layout = csv_layout(path)
     bad = BadRows(layout.line)
@@ -137,37 +150,74 @@ def _text(path: Path) -> pd.DataFrame:
             f"{path}, line {line} has {width} fields", f"{len(layout.names)}, as the header has", "quote fields that hold the separator"
         )
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=layout.names)
-    frame = frame[frame.ne("").any(axis=1)].reset_index(drop=True)
-    return _with_points(frame) if layout.delimiter == ";" else frame
+    return filled(frame[frame.ne("").any(axis=1)].reset_index(drop=True))
+
+
+def filled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table without columns that have neither a name nor a cell."""
+    return frame.drop(columns=[c for c in frame if str(c).startswith(UNNAMED) and (frame[c].isna() | frame[c].eq("")).all()])
 
 
 def _markdown(path: Path, text: str) -> pd.DataFrame:
-    """The first table of a Markdown file."""
-    lines = [line.strip().strip("|") for line in text.splitlines() if line.strip().startswith("|")]
-    cells = [[cell.strip() for cell in next(csv.reader(io.StringIO(line), delimiter="|"))] for line in lines]
-    rows = [row for row in cells[1:] if not all(set(cell) <= set("-: ") and cell for cell in row)]
-    if wrong := next((row for row in rows if len(row) != len(cells[0])), None):
-        raise UserError(f"{path}: the row '{' | '.join(wrong)[:50]}' has {len(wrong)} fields", f"{len(cells[0])}, as the header has")
-    return pd.DataFrame(rows, columns=cells[0], dtype=object)
+    """The first table of a Markdown file. Raises UserError where it has none, or a row of another width."""
+    lines = text.splitlines()
+    at = next(
+        (n for n, line in enumerate(lines[1:]) if line.strip() and set(line.strip()) <= set("|-: ") and "|" in line and "|" in lines[n]),
+        None,
+    )
+    if at is None:
+        raise UserError(f"{path} holds no table", "rows between | and |, the second a line of dashes", "or a CSV file")
+    end = next((n for n in range(at, len(lines)) if "|" not in lines[n]), len(lines))
+    cells_ = [[c.strip() for c in next(csv.reader([line.strip().strip("|")], delimiter="|"))] for line in lines[at:end]]
+    names, rows = cells_[0], cells_[2:]
+    if wrong := next((row for row in rows if len(row) != len(names)), None):
+        raise UserError(f"{path}: the row '{' | '.join(wrong)[:50]}' has {len(wrong)} fields", f"{len(names)}, as the header has")
+    commas = decimal_commas(names, rows)
+    return pd.DataFrame(rows, columns=names, dtype=object).apply(lambda c: c.map(with_point) if c.name in commas else c)
 
 
-def _with_points(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with `0,5` as `0.5` in every cell that is a number so written."""
-    return frame.replace(r"^\s*([+-]?\d+),(\d+(?:[eE][+-]?\d+)?)\s*$", r"\1.\2", regex=True)
+_COMMA = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:e[-+]?\d+)?(?: ?[^\d\s.,]\S*)?", re.I)
+_POINT = re.compile(r"[-+]?\d*\.\d+(?:e[-+]?\d+)?(?: ?[^\d\s.,]\S*)?", re.I)
+_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(?:[.,]\d{3})+")
+
+
+def decimal_commas(names: list[str], rows: list[list[str]], delimiter: str = ",") -> frozenset[str]:
+    """The columns in which a comma is the decimal mark: they have such cells, `0,5`, and none with a point, `0.5`.
+
+    `1.234` may be either: it follows the rest of the table, `1,234` too, and semicolons between the fields say that commas are decimal.
+    """
+    columns = dict(zip(names, ([c.strip() for c in column] for column in zip(*rows, strict=True)), strict=True)) if rows else {}
+    counted = {
+        name: [sum(bool(p.fullmatch(c)) and not _GROUPS.fullmatch(c) for c in cells_) for p in (_COMMA, _POINT)]
+        for name, cells_ in columns.items()
+    }
+    certain = any(comma and not point for comma, point in counted.values())
+    groups = {n for n, cells_ in columns.items() if not any(counted[n]) and any(map(_GROUPS.fullmatch, cells_))}
+    if not certain and (delimiter != ";" or any(point for _, point in counted.values())):
+        return frozenset()
+    return frozenset({n for n, (comma, point) in counted.items() if comma and not point} | groups)
+
+
+def with_point(cell: str) -> str:
+    """`12.345,6` as `12345.6`; what is no number with a decimal comma stays as it is."""
+    is_number = isinstance(cell, str) and (_COMMA.fullmatch(cell.strip()) or _GROUPS.fullmatch(cell.strip()))
+    return cell.replace(".", "").replace(",", ".") if is_number else cell
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The header of a CSV file: its columns, delimiter, encoding and line."""
+    """The header of a CSV file: its columns, delimiter, encoding, the line it ends on, and the columns with decimal commas."""
 
     names: list[str]
     delimiter: str
     encoding: str
     line: int
+    commas: frozenset[str] = frozenset()
 
 
 def csv_layout(path: Path) -> Layout:
-    """How a CSV file is laid out; lines of remarks (`# ...`) above the header are passed over.
+    """How a CSV file is laid out. Lines of remarks (`# ...`), Excel's `sep=;` and a title above the header are passed over; a header of two
+    rows (merged cells over names) is read as its names, a row of units below the header goes into the names.
 
     Raises UserError for a file that is missing, empty, no text, or has two columns of one name.
     """
@@ -184,12 +234,45 @@ def csv_layout(path: Path) -> Layout:
     except UnicodeDecodeError:
         text, encoding = start.decode("latin-1"), "latin1"
     lines = [(n, line) for n, line in enumerate(text.splitlines()) if line.strip()]
-    at, first = next(((n, line) for n, line in lines if not line.startswith("#")), lines[0])
-    delimiter = max(DELIMITERS, key=lambda d: len(next(csv.reader([first], delimiter=d))))
-    names = [n.strip() for n in next(csv.reader([first], delimiter=delimiter))]
+    said = re.fullmatch(r"sep=(.)\s*", lines[0][1], re.I)
+    lines = lines[1:] if said else lines
+    lines = [pair for pair in lines if not pair[1].startswith("#")] or lines
+    delimiter = said[1] if said else _delimiter([line for _, line in lines[:20]])
+    rows = list(csv.reader([line for _, line in lines[:SNIFFED]], delimiter=delimiter))
+    at = 1 if len(rows) > 2 and len([c for c in rows[0] if c.strip()]) == 1 < len(rows[1]) == len(rows[2]) else 0
+    names, used = _header(rows[at:])
     if twice := [n for n, k in Counter(n for n in names if n).items() if k > 1]:
         raise UserError(f"{path} has two columns '{twice[0]}'", "one name a column", "rename one of them")
-    return Layout([n or f"column {i + 1}" for i, n in enumerate(names)], delimiter, encoding, at + 1)
+    names = [n or f"{UNNAMED}{i + 1}" for i, n in enumerate(names)]
+    body = [row for row in rows[at + used :] if len(row) == len(names)]
+    return Layout(names, delimiter, encoding, lines[at + used - 1][0] + 1, decimal_commas(names, body, delimiter))
+
+
+def _delimiter(lines: list[str]) -> str:
+    """The delimiter by which most lines have one width, of two fields or more; the wider where that decides nothing."""
+
+    def agreement(delimiter: str) -> tuple[int, int]:
+        widths = Counter(len(row) for row in csv.reader(lines, delimiter=delimiter))
+        return max(((n, width) for width, n in widths.items() if width > 1), default=(0, 1))
+
+    return max(DELIMITERS, key=agreement)
+
+
+def _header(rows: list[list[str]]) -> tuple[list[str], int]:
+    """The names of the columns and how many rows they take: merged cells above the names, and units below them, are part of the header."""
+    names, used = [n.strip() for n in rows[0]], 1
+    if len(rows) > 2 and len(rows[1]) == len(names) and "" in names[:-1] and all(c.strip() and not _number(c) for c in rows[1]):
+        above = list(accumulate(names, lambda a, b: b or a))
+        below, used = [c.strip() for c in rows[1]], 2
+        names = [f"{over} {name}".strip() if below.count(name) > 1 else name for over, name in zip(above, below, strict=True)]
+    units = [c.strip().strip("[]()") for c in rows[used]] if len(rows) > used + 1 else []
+    if len(units) == len(names) and any(units) and all(not u or cells.is_unit(u) for u in units):
+        names, used = [f"{n} ({u})" if u else n for n, u in zip(names, units, strict=True)], used + 1
+    return names, used
+
+
+def _number(cell: str) -> bool:
+    return bool(re.match(r"\s*[-+]?[.,]?\d", cell))
 
 
 @dataclass
@@ -231,6 +314,10 @@ def csv_blocks(path: Path, layout: Layout, bad: BadRows) -> Iterator:
     from pyarrow import csv as arrow_csv
 
     names, good = layout.names, 0
+
+    def pointed(name: str, column: pa.Array) -> pa.Array:
+        return pa.array([with_point(c) for c in column.to_pylist()], pa.string()) if name in layout.commas else column
+
     read = arrow_csv.ReadOptions(
         column_names=names, skip_rows=layout.line, block_size=BLOCK_BYTES, encoding=layout.encoding, use_threads=False
     )
@@ -240,7 +327,8 @@ def csv_blocks(path: Path, layout: Layout, bad: BadRows) -> Iterator:
         with arrow_csv.open_csv(path, read, parse, convert) as reader:
             for batch in reader:
                 good += batch.num_rows
-                yield pa.RecordBatch.from_arrays([pc.utf8_trim_whitespace(column) for column in batch.columns], names=names)
+                columns = [pc.utf8_trim_whitespace(column) for column in batch.columns]
+                yield pa.RecordBatch.from_arrays([pointed(n, c) for n, c in zip(names, columns, strict=True)], names=names)
     except pa.ArrowInvalid as error:
         text = str(error)
         if "Empty CSV" in text or "no rows" in text.lower():
@@ -248,8 +336,8 @@ def csv_blocks(path: Path, layout: Layout, bad: BadRows) -> Iterator:
         if "columns, got" not in text:
             raise UserError(f"{path}: {text.splitlines()[0]}", "a CSV table", "repair that line") from None
         for rows in _ragged_rows(path, layout, bad, good):
-            columns = zip(*rows, strict=True)
-            yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in columns], names=names)
+            columns = zip(names, zip(*rows, strict=True), strict=True)
+            yield pa.RecordBatch.from_arrays([pointed(n, pa.array(column, pa.string())) for n, column in columns], names=names)
 
 
 def _ragged_rows(path: Path, layout: Layout, bad: BadRows, skip: int) -> Iterator[list[list[str]]]:

@@ -486,7 +486,7 @@ def _one_run(frame: pd.DataFrame, rows: pd.DataFrame, energies: pd.DataFrame, ma
 
 _REPLICATE = re.compile(
     r"(^|[_. ])(id|uuid|run|runs|rep|reps|repeat|repetition|trial|iter|iteration|seed|index|idx|row"
-    r"|sample|rank|order|name|path|file|url|commit|hash)s?$|unnamed|^column \d+$"
+    r"|sample|order|name|path|file|url|commit|hash)s?$|unnamed|^column \d+$"
 )
 _MEASURE = re.compile(
     r"(energy|power|watt|joule|temp|util|clock|latenc|through|tput|time|duration|elapsed|second|memory|mem_|vram|token|count|total|avg|mean|median|min|max|std|p\d\d|score|acc|emission|carbon|co2|cost|price|error|"
@@ -496,6 +496,9 @@ _FACTOR = re.compile(
     r"gpu|tensor|pipeline|expert|parallel|(^|[_. ])(tp|pp|dp|ep|bs|engine|framework|backend|version|precision|dtype"
     r"|quant\w*|batch\w*|concurrency|mode)($|[_. ])|max_num|rate$|limit"
 )
+
+
+_PROCESS = re.compile(r"(^|[_. ])(rank|local_rank|global_rank|gpu_id|gpu_index|device_id|device_index|shard)$")
 
 
 def _unpooled(frame: pd.DataFrame, rows: pd.DataFrame, used: set, mapping: Mapping, notes: list[str]) -> None:
@@ -518,6 +521,12 @@ def _unpooled(frame: pd.DataFrame, rows: pd.DataFrame, used: set, mapping: Mappi
         varies = text.groupby(group[usable]).nunique()
         if (varies > 1).any():
             kind = role_of(name, frame[column][usable], text)
+            if _PROCESS.search(name.lower()):
+                raise UserError(
+                    f"rows of one configuration differ in column {name}: processes or cards of one run are no repeats of it",
+                    "one row a run",
+                    f"add their energies up first (one row, num_gpus); where they are runs of their own say --ignore '{name}'",
+                )
             if kind == "factor":
                 at = varies.idxmax()
                 shown = ", ".join(list(dict.fromkeys(text[group[usable] == at].str.slice(0, 25)))[:3])

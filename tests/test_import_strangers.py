@@ -1,0 +1,183 @@
+"""Tables as strangers have them, through guess, check and import: right, or refused with one line that says what to do.
+
+Every table is made up in a shape that people use; expected joules are plain arithmetic on the printed cells.
+"""
+
+import json
+
+import pandas as pd
+import pytest
+import yaml
+
+from eai import tables
+from eai.analyze.summary import summarize
+
+EXCEL = "\ufeffGPU;Modell;Quantisierung;Batch;Energie (Wh);Leistung (W);Dauer (s);Tokens\n"
+EXCEL += "RTX 4090;Llama-2-7B;fp16;1;12,53;301,2;149,8;7.240\nRTX 4090;Llama-2-7B;nf4;1;9,87;233,4;152,2;6.250\n"
+UNITS = """Model,GPU,Quantization,Batch,Energy,Time,Tokens
+,,,,Wh,s,
+Mistral-7B,A100,fp16,8,4.21,60.2,12800
+Mistral-7B,A100,nf4,8,3.02,71.5,12800
+"""
+MERGED = """Setup,,,,Results,,
+Model,GPU,Quant,Batch,Energy (J),Tokens,Time (s)
+Qwen2.5-7B,A100,bf16,1,15230,4000,75.1
+Qwen2.5-7B,A100,nf4,1,19800,4000,88.3
+"""
+GROUPED = """model,gpu,quantization,batch_size,tokens,energy_j,seconds
+llama-3-8b,H100,bf16,32,"1,250,000","152,300",420
+llama-3-8b,H100,fp8,32,"1,250,000","118,900",400
+"""
+MARKDOWN = """# Results
+
+Some text.
+
+| Model | Quant | tok/s | J/token | GPU | Batch |
+|:--|:-:|--:|--:|--|--|
+| Llama 3.1 8B | fp16 | 61.2 | 2.42 | A100 | 1 |
+| Llama 3.1 8B | nf4 | 44.9 | 3.61 | A100 | 1 |
+
+More text.
+"""
+SEP = "sep=;\ngpu;model;quantization;batch;energy_wh;duration_s;tokens\na100;m;fp16;1;10,00;144,0;4795\na100;m;nf4;1;8,00;144,0;4320\n"
+SPREAD = """Model,Method,Batch,Energy (kJ),Tokens,Time (s),GPU
+Llama-2-7B,fp16,1,12.4 ± 0.3,4000,50,T4
+Llama-2-7B,nf4,1,9.1 ± 0.2,4000,60,T4
+"""
+TSV = """GPU\tModell\tMethod\tBatch\tEnergie_J\tTokens\tDauer_s
+A100\tm7\tfp16\t1\t12.345,6\t1.000\t60,5
+A100\tm7\tnf4\t1\t14.345,6\t1.200\t61,5
+"""
+TITLE = """Results of our study
+gpu,model,quant,batch,energy_j,tokens,seconds
+T4,phi-2,fp16,1,1210,200,30
+T4,phi-2,nf4,1,1020,200,31
+"""
+TRAILING = """gpu, model, quantization, batch, energy (kWh), time (h), tokens,,
+A100, m, fp16, 4, 1.2e-01, 0.50, 50000,,
+A100, m, nf4, 4, 1.0e-01, 0.52, 50000,,
+"""
+AVERAGES = """gpu,model,quantization,batch_size,avg_tokens_per_s,avg_power_w
+A6000,gemma-2-9b,bf16,1,27.43,243.7
+A6000,gemma-2-9b,nf4,1,19.02,181.2
+"""
+DEVICES = """gpu,model,quant,bs,seconds,tokens,gpu0_energy_j,gpu1_energy_j
+A40,mixtral,fp16,8,44.2,9000,9800,9750
+A40,mixtral,nf4,8,61.0,9000,9100,9080
+"""
+NESTED = json.dumps({
+    "meta": {"host": "n1", "gpu": "NVIDIA A100-SXM4-80GB"},
+    "results": [
+        {"config": {"model": "m", "quantization": q, "batch": 4}, "metrics": {"gpu_joules": e, "seconds": 6.1, "new_tokens": 1024}}
+        for q, e in (("fp16", 1520.5), ("nf4", 1720.5))
+    ],
+})  # fmt: skip
+LINES = "\n".join(
+    json.dumps({"gpu": "RTX 3090", "model": "q", "quantization": q, "batch_size": 1, "energy_wh": e, "duration_s": 9.5, "tokens_out": 512})
+    for q, e in (("fp16", 0.62), ("nf4", 0.55))
+)
+RIGHT = {
+    "excel.csv": (EXCEL, [12.53 * 3600 / 7240, 9.87 * 3600 / 6250]),
+    "units.csv": (UNITS, [4.21 * 3600 / 12800, 3.02 * 3600 / 12800]),
+    "merged.csv": (MERGED, [15230 / 4000, 19800 / 4000]),
+    "grouped.csv": (GROUPED, [152300 / 1.25e6, 118900 / 1.25e6]),
+    "readme.md": (MARKDOWN, [2.42, 3.61]),
+    "sep.csv": (SEP, [36000 / 4795, 28800 / 4320]),
+    "spread.csv": (SPREAD, [3.1, 2.275]),
+    "german.tsv": (TSV, [12.3456, 14345.6 / 1200]),
+    "title.csv": (TITLE, [6.05, 5.1]),
+    "trailing.csv": (TRAILING, [432000 / 50000, 360000 / 50000]),
+    "averages.csv": (AVERAGES, [243.7 / 27.43, 181.2 / 19.02]),
+    "devices.csv": (DEVICES, [19550 / 9000, 18180 / 9000]),
+    "nested.json": (NESTED, [1520.5 / 1024, 1720.5 / 1024]),
+    "lines.jsonl": (LINES, [0.62 * 3600 / 512, 0.55 * 3600 / 512]),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_guess_completed_by_what_the_table_does_not_say_imports_the_right_joules(eai, scratch, name):
+    """The guess as it is, its '?' answered with -p, gives the joules a token that the cells give by hand."""
+    text, joules = RIGHT[name]
+    (scratch / name).write_text(text, encoding="utf-8")
+    code, out, err = eai("import", scratch / name, "--guess")
+    assert code == 0, err
+    guess = yaml.safe_load(out)
+    (scratch / "m.yaml").write_text(out, encoding="utf-8")
+    assert guess["energies"][0]["column"] != "?"
+    said = {k: {"input_tokens": 64, "output_tokens": 128}[k] for k, v in guess["constants"].items() if v == "?"}
+    words = [word for k, v in said.items() for word in ("-p", f"{k}={v}")]
+    code, out, err = eai("import", scratch / name, "--mapping", scratch / "m.yaml", *words, "--out", "mine", "--json")
+    assert code == 0, err
+    found = summarize(tables.read_windows("mine"), tables.read_energies("mine"))
+    assert found["energy_j_per_token"].tolist() == pytest.approx(joules, rel=1e-9) or sorted(found["energy_j_per_token"]) == pytest.approx(
+        sorted(joules)
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in RIGHT if n.endswith((".csv", ".tsv", ".md")) and n not in ("devices.csv", "spread.csv")])
+def test_check_reads_it_and_finds_nothing_wrong(eai, scratch, name):
+    (scratch / name).write_text(RIGHT[name][0], encoding="utf-8")
+    code, out, err = eai("check", scratch / name, "--json")
+    assert code == 0 and json.loads(out)["counts"].get("consistent", 0) >= 1, err
+    assert "inconsistent" not in json.loads(out)["counts"]
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_decimal_commas_are_checked_as_numbers(eai, scratch, mark):
+    """10,00 Wh are 36 kJ, and 250,0 W x 144,0 s too; 20,00 Wh are not."""
+    rows = [["gpu", "energy_wh", "power_w", "duration_s"], ["a", "10,00", "250,0", "144,0"], ["b", "8,00", "200,0", "144,0"]]
+    (scratch / "t.csv").write_text("\n".join(mark.join(row) for row in rows) + "\n")
+    assert eai("check", scratch / "t.csv")[0] == 0
+    (scratch / "t.csv").write_text("\n".join(mark.join(row) for row in rows).replace("10,00", "20,00") + "\n")
+    code, out, _ = eai("check", scratch / "t.csv")
+    assert code == 1 and "energy_wh is printed as 20" in out or "3600 x energy_wh" in out
+
+
+def test_a_negative_energy_is_flagged_once(eai, scratch):
+    (scratch / "t.csv").write_text("gpu,energy_wh,duration_s,power_w,throughput_tok_s\na,-3.2,60,250,100\nb,2.9,60,174,90\n")
+    code, out, _ = eai("check", scratch / "t.csv", "--json")
+    wrong = [f for f in json.loads(out)["findings"] if f["verdict"] == "inconsistent"]
+    assert code == 1 and [f["claim"] for f in wrong] == ["energy_wh is positive"]
+
+
+HEADER = "gpu,model,quantization,batch_size,energy_wh,duration_s,tokens_out"
+REFUSED = {
+    "ranks": (
+        f"rank,{HEADER}\n0,A100,m,fp16,16,9.1,120,64000\n1,A100,m,fp16,16,9.2,120,64000\n",
+        ("column rank", "no repeats", "add their energies up"),
+    ),
+    "a total row": (f"{HEADER}\nT4,p,fp16,1,1.2,5,200\nTotal,,,,1.2,5,200\n", ("row 2", "model")),
+    "a factor that is not mapped": (
+        f"{HEADER},driver\nT4,p,fp16,1,1.2,5,200,550\nT4,p,fp16,1,1.9,5,200,535\n",
+        ("column driver", "options"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_one_way_is_refused_in_one_line(eai, scratch, name):
+    text, says = REFUSED[name]
+    (scratch / "t.csv").write_text(text)
+    document = {"energies": [{"column": "energy_wh", "unit": "Wh", "boundary": "gpu", "basis": "measured"}]}
+    document |= {"columns": {c: c for c in HEADER.split(",") if c != "energy_wh"}}
+    (scratch / "m.yaml").write_text(yaml.safe_dump(document))
+    said = ("-p", "input_tokens=1", "-p", "output_tokens=1", "--out", "mine")
+    code, _, err = eai("import", scratch / "t.csv", "--mapping", scratch / "m.yaml", *said)
+    assert code == 2 and err.strip().count("\n") == 0 and len(err) < 420 and all(word in err for word in says), err
+
+
+def test_a_guess_names_what_it_could_not_read(eai, scratch):
+    (scratch / "t.csv").write_text("gpu,model,quantization,batch_size,energy_mj,duration_s\na,m,fp16,1,5,3\n")
+    code, out, _ = eai("import", scratch / "t.csv", "--guess")
+    assert code == 0 and "energy_mj: unit 'mj' may be mJ or MJ" in out
+
+
+def test_the_reading_of_a_sheet_is_one_for_import_and_check():
+    from eai.importers import reading
+
+    names = ["a", "b", "version", "n"]
+    rows = [["1,5", "x", "4.57", "1.000"], ["22,25", "y", "5.20", "2.000"]]
+    assert reading.decimal_commas(names, rows) == {"a", "n"}, "a version keeps its point, 1.000 follows the table"
+    assert reading.decimal_commas(["n"], [["1,000"]]) == frozenset() and reading.decimal_commas(["n"], [["1,000"]], ";") == {"n"}
+    assert [reading.with_point(c) for c in ("12.345,6", "1.000", "0,5 Wh", "name,1")] == ["12345.6", "1000", "0.5 Wh", "name,1"]
+    assert pd.isna(reading.with_point(None)) or reading.with_point(None) is None
