@@ -130,7 +130,7 @@ def test_decimal_commas_are_checked_as_numbers(eai, scratch, mark):
     assert eai("check", scratch / "t.csv")[0] == 0
     (scratch / "t.csv").write_text("\n".join(mark.join(row) for row in rows).replace("10,00", "20,00") + "\n")
     code, out, _ = eai("check", scratch / "t.csv")
-    assert code == 1 and "energy_wh is printed as 20" in out or "3600 x energy_wh" in out
+    assert (code == 1 and "energy_wh is printed as 20" in out) or "3600 x energy_wh" in out
 
 
 def test_a_negative_energy_is_flagged_once(eai, scratch):
