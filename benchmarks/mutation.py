@@ -48,7 +48,7 @@ TESTS = {
     "predict/physics": "predictor predict_rows",
     "predict/work": "predictor footprint analyze_roofline",
     "importers/cells": "import_language import_shapes claims_foreign",
-    "serving/tally": "workload_server measure_server",
+    "serving/tally": "workload_server",
     "footprint": "footprint workload_layers",
     "quantity": "quantity advise_estimate",
     "advise/capacity": "advise_capacity",

@@ -104,19 +104,19 @@ def groups(place: Path, configurations: int, blocks: int = 10) -> None:
     energies.to_pickle(place / "energies.pkl")
 
 
-def table(path: Path, rows: int) -> None:
-    """A table of clean runs: power is energy over time, and so on; its columns are also those of CodeCarbon 3."""
+def table(path: Path, rows: int, codecarbon: bool = False) -> None:
+    """A table of clean runs: of strategies, with tokens, seconds and joules; or as CodeCarbon 3 writes it, in kWh."""
     rng = np.random.default_rng(0)
     tokens, seconds = rng.integers(1_000, 9_000, rows), np.round(rng.uniform(5, 60, rows), 3)
     joules = np.round(seconds * rng.uniform(100, 300, rows), 2)
-    names = {
-        "gpu_model": rng.choice(["NVIDIA A100-SXM4-80GB", "NVIDIA L40S"], rows),
-        "model": rng.choice([f"m{i}" for i in range(20)], rows),
-    }
-    names |= {"quantization": rng.choice(["fp16", "int8_default", "nf4"], rows), "batch_size": rng.choice([1, 4, 16], rows)}
-    kwh = {"gpu_energy": joules / 3.6e6, "cpu_energy": 1e-4, "ram_energy": 1e-5, "energy_consumed": joules / 3.6e6 + 1.1e-4}
-    rest = {"tokens_out": tokens, "duration": seconds, "emissions": kwh["energy_consumed"] * 0.4, "timestamp": "2025-03-01T10:00:00"}
-    pd.DataFrame(names | rest | kwh | {"run_id": np.arange(rows)}).to_csv(path, index=False)
+    names = {"model": rng.choice([f"m{i}" for i in range(20)], rows), "quantization": rng.choice(["fp16", "int8", "nf4"], rows)}
+    names |= {"gpu": rng.choice(["A100", "H100", "L40S"], rows), "batch_size": rng.choice([1, 4, 16], rows)}
+    frame = pd.DataFrame(names | {"tokens_out": tokens, "duration_s": seconds, "energy_j": joules})
+    if codecarbon:
+        kwh = {"gpu_energy": joules / 3.6e6, "cpu_energy": 1e-4, "ram_energy": 1e-5, "energy_consumed": joules / 3.6e6 + 1.1e-4}
+        rest = {"gpu_model": "NVIDIA L40S", "duration": seconds, "emissions": 0.4 * kwh["energy_consumed"], "run_id": np.arange(rows)}
+        frame = pd.DataFrame(kwh | rest | {"timestamp": "2025-03-01T10:00:00"})
+    frame.to_csv(path, index=False)
 
 
 def measured(names: list[str], quick: bool, place: Path) -> dict:
@@ -139,7 +139,7 @@ def measured(names: list[str], quick: bool, place: Path) -> dict:
             used = spent(code, str(place))
             found[name] = beside(used, bare, "1 s beyond loading", less(used, loading), 1.0)
     if "import" in names:
-        table(place / "import.csv", 100_000 // small)
+        table(place / "import.csv", 100_000 // small, codecarbon=True)
         bare = spent("import sys, pandas; pandas.read_csv(sys.argv[1])", str(place / "import.csv"))
         constants = ("model=m1", "quantization=fp16", "batch_size=1", "input_tokens=100", "output_tokens=5000", "tokens_out=5000")
         given = ["--format", "codecarbon", *(word for each in constants for word in ("-p", each))]

@@ -173,8 +173,9 @@ def _unknown(kind: str, name: str) -> UserError:
 def resolve(kind: str, name: str) -> tuple[str, str]:
     """(slug, note) of a `kind` (gpu | model | task | region) called `name`; the note says what an unqualified name was taken for.
 
-    Raises UserError with near names if there is no such entry.
+    Raises UserError with near names if there is no such entry. A model's revision (`name@revision`) is no part of its name.
     """
+    name = str(name).partition("@")[0] if kind == "model" else name
     found = _index(kind).get(_key(str(name)))
     if not found or not _key(str(name)):
         raise _unknown(kind, str(name))

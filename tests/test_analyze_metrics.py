@@ -52,3 +52,16 @@ def test_columns_go_through_and_missing_values_stay_missing():
     found = metrics.eor(pd.Series([0.5, None]), pd.Series([10.0, 20.0]))
     assert found[0] == pytest.approx(0.05) and pd.isna(found[1])
     assert metrics.watt_hours(7200) == pytest.approx(2)
+
+
+def test_the_label_names_the_units_that_stand_there():
+    def label(*units):
+        return metrics.unit_label(pd.DataFrame({"unit": units}))
+
+    assert [label("token"), label("item", "item"), label("token", "item"), label()] == [*metrics.UNITS.values(), ""]
+
+
+def test_a_table_without_lengths_holds_no_task_as_run():
+    table = pd.DataFrame({"input_tokens": [0, 0, 8], "output_tokens": [0, 4, 0], "more": 1})
+    assert metrics.as_run(table).tolist() == [True, False, False]
+    assert not metrics.as_run(table[["input_tokens"]]).any()

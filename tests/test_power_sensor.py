@@ -311,3 +311,9 @@ def test_a_calibration_is_remembered_for_the_card_that_is_named():
     assert remember_calibration("GPU-1", found, NvmlMeter(nvml, clock=clock, environ={}))
     with NvmlMeter(nvml, clock=clock, environ={}) as meter:
         assert [card.sensor.scale for card in meter.cards] == [1.0, 1.05]
+
+
+def test_what_a_sensor_does_not_see_is_said_in_its_own_figures():
+    """An average over 25 ms every 100 ms sees a quarter of the time, and steps near 100 ms alias."""
+    (note,) = (n for n in sensor.Sensor("power_draw", 0.1, 0.025, full_rate=True, source="probed").doubts() if "alias" in n)
+    assert "sees 25% of the time" in note and "100 ms" in note

@@ -71,3 +71,19 @@ def test_clean_experiments_accuse_somebody_at_the_stated_rate():
 
 def test_constants_have_no_outliers():
     assert not d.outliers([1.0] * 6, [0, 1] * 3, [0, 0, 1, 1, 2, 2]).any()
+
+
+def test_lag_one_is_of_the_deviations_whatever_their_level():
+    """By hand: 1, 2, 3, 4 deviate by -1.5, -0.5, 0.5, 1.5: (0.75 - 0.25 + 0.75) / 5 = 0.25, at any level."""
+    assert d.lag_one([1.0, 2, 3, 4]) == pytest.approx(0.25) == d.lag_one([[101.0, 102, 103, 104]])
+
+
+def test_an_effect_without_degrees_of_freedom_is_not_told():
+    """Two configurations in two blocks leave one degree for the covariate and none for its error; three blocks leave one."""
+
+    def effect(blocks):
+        n = 2 * blocks
+        configuration, block = np.tile([0, 1], blocks), np.repeat(range(blocks), 2)
+        return d.covariate_effect(np.array([0.0, 1, 3, 2, 1, 5])[:n], np.array([1.0, 2, 4, 3, 1, 7])[:n], configuration, block)
+
+    assert np.isnan(effect(2).low) and np.isfinite(effect(3).low)

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from eai.stats.intervals import combine, cv_interval, log_t_interval, sd_interval, t_quantile, wilson_interval, with_systematic
+from eai.stats.intervals import (
+    combine,
+    cv_interval,
+    log_t_interval,
+    quotient_of_totals,
+    sd_interval,
+    t_quantile,
+    wilson_interval,
+    with_systematic,
+)
 
 positive = st.lists(st.floats(1e-3, 1e6), min_size=2, max_size=12)
 
@@ -93,3 +102,15 @@ def test_interval_with_a_systematic_part_covers_the_truth():
     logs = rng.normal(0, 0.05, size=(20_000, 1)) + rng.normal(0, 0.03, size=(20_000, 6))
     found = with_systematic(logs.mean(axis=1), logs.std(axis=1, ddof=1) / 6**0.5, 5, 0.05)
     assert np.mean((found.low <= 1) & (found.high >= 1)) == pytest.approx(0.95, abs=0.01)
+
+
+def test_a_quotient_of_totals_is_cochrans():
+    """By hand: R = 15/6, residuals -0.5, -1, 1.5, so s = sqrt(3 x 3.5 / 2) / 6 and t(0.975; 2) = 4.302653."""
+    found = quotient_of_totals([2, 4, 9], [1, 2, 3])
+    half = 4.302653 * (3 * 3.5 / 2) ** 0.5 / 6
+    assert found == (pytest.approx(2.5), pytest.approx(2.5 - half, rel=1e-6), pytest.approx(2.5 + half, rel=1e-6))
+    one = quotient_of_totals([6.0], [2.0])
+    assert one.value == 3.0 and np.isnan(one.low) and np.isnan(one.high)
+    for values, sizes in (([1, 2, 3], [1, 2]), ([1, 2], [1, 0]), ([[1], [2]], [[1], [2]]), ([], []), ([1.0], [[1.0]])):
+        with pytest.raises(ValueError, match="totals need"):
+            quotient_of_totals(values, sizes)

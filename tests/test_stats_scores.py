@@ -93,3 +93,7 @@ def test_a_score_of_zero_has_a_lower_limit_of_zero_and_an_upper_one():
 def test_a_score_of_zero_over_a_cost_without_interval_has_none():
     found = scores.quotient(wilson_interval(0, 40), Interval(2.0, np.nan, np.nan))
     assert found.value == 0 and np.isnan([found.low, found.high]).all()
+
+
+def test_the_items_of_a_pair_are_all_that_were_asked():
+    assert scores.PairedScores(50, 9, 4, 7).n == 70

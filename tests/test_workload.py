@@ -1,5 +1,7 @@
 """What runs while we measure is what was asked for: format, length, counts, bytes."""
 
+import json
+import shutil
 import time
 
 import pytest
@@ -7,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import settings, strategies
+from eai import catalog, settings, strategies
 from eai.errors import UserError
+from eai.measure import job
 from eai.supports import CannotRun
 from eai.workload import device, formats, generation, models, sources
 
@@ -271,3 +274,34 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="make install"):
         sources.gguf_file()
+
+
+def test_a_hub_model_is_read_at_the_revision_that_is_asked_for(tiny_model, tmp_path, monkeypatch):
+    """A cache as the hub's client keeps it: two commits of one repository, `main` at the second; the names are of nobody."""
+    import huggingface_hub.constants
+
+    commits = {"1" * 40: 4, "2" * 40: 8}
+    repository = tmp_path / "models--org--tiny"
+    for commit, heads in commits.items():
+        folder = repository / "snapshots" / commit
+        shutil.copytree(tiny_model, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"num_attention_heads": heads, "num_key_value_heads": heads // 2}))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("2" * 40)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert [sources.revision(name) for name in ("org/tiny", f"org/tiny@{'1' * 40}")] == ["2" * 40, "1" * 40]
+    assert sources.revision(str(tiny_model)) is None and sources.revision("org/nothing") is None
+    assert sources.config(f"org/tiny@{'1' * 40}").num_attention_heads == 4 and sources.config("org/tiny").num_attention_heads == 8
+    assert models.load(f"org/tiny@{'1' * 40}", "fp32", "cpu").model.config.num_attention_heads == 4
+    with pytest.raises(UserError, match="cannot load 'org/tiny@nothing'"):
+        models.load("org/tiny@nothing", "fp32", "cpu")
+    assert catalog.model("Qwen/Qwen2-7B@abc") == catalog.model("Qwen/Qwen2-7B")
+
+
+def test_a_job_goes_on_with_the_revision_that_it_began_with(tmp_path):
+    (tmp_path / "provenance.jsonl").write_text(json.dumps({"revision": "1" * 40}) + "\n")
+    job._require_revision(tmp_path, "org/tiny", "1" * 40)
+    job._require_revision(tmp_path, "org/tiny", None)
+    with pytest.raises(UserError, match=f"measure org/tiny@{'1' * 40}"):
+        job._require_revision(tmp_path, "org/tiny@main", "2" * 40)

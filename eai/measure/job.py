@@ -26,7 +26,8 @@ from eai.power.simulated import is_simulated
 from eai.settings import Sweep
 from eai.store import JobStore, new_attempt
 from eai.supports import CannotRun
-from eai.workload import device, models
+from eai.tables import read_jsonl
+from eai.workload import device, models, sources
 
 # How long each part of a measurement lasts: a sensor needs time that an exact counter of CPU time does not.
 
@@ -108,6 +109,9 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
     meter, why = _meter(sweep, gpu)
     threads = None if is_simulated(gpu) or sweep.server else device.set_threads(sweep.threads)
     name = f"{gpu}--{slug(model)}--{device_mark(gpu, meter)}"
+    loads = not (is_simulated(gpu) or sweep.server) and sweep.weights == "published"
+    revision = sources.revision(model) if loads else None
+    _require_revision(experiment / name, model, revision)
     if differing := differing_settings(experiment / name, sweep):
         raise UserError(
             f"{experiment / name} was measured with another {', '.join(differing)}",
@@ -124,6 +128,7 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
                 basis=meter.basis,
                 gpu=gpu,
                 model=model,
+                revision=revision,
                 threads=threads,
                 roofs=device.processor_roofs() if gpu == "cpu" and not sweep.server else None,
                 settings=sweep.model_dump(exclude={"experiment", *servers.PRIVATE}) | {"tasks": sweep.task_names()},
@@ -137,6 +142,15 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
         job.idle("bare")
         for load in _loads(left):
             job.measure_load(load)
+
+
+def _require_revision(job: Path, model: str, revision: str | None) -> None:
+    """Raise UserError where the job was begun with another commit of the model's repository: two models in one cell."""
+    before = {line.get("revision") for line in read_jsonl(job / "provenance.jsonl")} - {None}
+    if revision and before and revision not in before:
+        old = min(before)
+        name = model.partition("@")[0]
+        raise UserError(f"{model} is at {revision[:12]} now, and was at {old[:12]}", "one revision a job", f"measure {name}@{old}, or anew")
 
 
 def _meter(sweep: Sweep, gpu: str) -> tuple[Meter, str]:

@@ -40,6 +40,8 @@ class LoadedModel:
 def locate(model: str, weights: str = "published") -> str:
     """Where `from_pretrained` finds the model: a folder, or a hub id; random weights need no more than its shapes.
 
+    `org/name@revision` is a branch, tag or commit of the hub's repository.
+
     Raises UserError for a folder without safetensors (other formats can carry code), and for shapes that are not known.
     """
     if weights != "published":
@@ -161,11 +163,11 @@ def _published(model: str, strategy: strategies.Strategy, device: str, dtype: An
     """(model, tokenizer) of published weights; the checkpoint's own format is checked before its weights are read."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    source = locate(model)
+    source, pinned = sources.at_revision(locate(model))
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code, **pinned)
         formats.require_checkpoint(model, config, strategy)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code, **pinned)
         loaded = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype,
@@ -173,6 +175,7 @@ def _published(model: str, strategy: strategies.Strategy, device: str, dtype: An
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             quantization_config=formats.quantization_config(strategy, dtype),
+            **pinned,
         ).eval()
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:200]

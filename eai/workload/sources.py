@@ -216,6 +216,25 @@ class RandomTensor:
         return made[index]
 
 
+def at_revision(model: str) -> tuple[str, dict[str, str]]:
+    """(hub id, {"revision": ...}) of a model written `org/name@revision`, a branch, tag or commit; {} where none is stated."""
+    name, _, revision = model.rpartition("@")
+    return (model, {}) if not name or Path(model).expanduser().is_dir() else (name, {"revision": revision})
+
+
+def revision(model: str) -> str | None:
+    """The commit of the hub's repository that a model is read from; None for a folder, and where the hub is out of reach."""
+    if model == EMBEDDED_MODEL or Path(model).expanduser().is_dir():
+        return None
+    from huggingface_hub import hf_hub_download
+
+    name, pinned = at_revision(model)
+    try:
+        return Path(hf_hub_download(name, "config.json", **pinned)).parent.name  # a snapshot's folder is named after its commit
+    except (OSError, ValueError):
+        return None
+
+
 def config(model: str) -> Any:
     """The transformers configuration of a model's shapes: from its folder, the catalog, or its config.json on the hub.
 
@@ -230,8 +249,9 @@ def config(model: str) -> Any:
         except UserError:
             if model.startswith(("/", "./", "../", "~")):
                 raise UserError(f"{model} is not a folder", "a folder with a config.json or a model's name", "check the path") from None
+    name, pinned = (str(directory), {}) if directory.is_dir() else at_revision(model)
     try:
-        found = AutoConfig.from_pretrained(str(directory) if directory.is_dir() else model)
+        found = AutoConfig.from_pretrained(name, **pinned)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no shapes known for '{model}' ({str(error).strip().splitlines()[0][:120]})",
