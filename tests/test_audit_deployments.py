@@ -18,6 +18,8 @@ KINDS = {
     "Makefile": "shell",
     "serving.properties": "settings",
     "pyproject.toml": "settings",
+    "main.tf": "hcl",
+    "run.ps1": "shell",
 }
 
 
@@ -100,6 +102,23 @@ SPREAD = {
     ),
     "make": ("Makefile", "N := 1\nserve:\n\tvllm serve $(MODEL) --dtype float32 --max-num-seqs $(N)\n"),
     "DJL": ("serving.properties", "option.model_id=org/m\noption.dtype=fp32\noption.max_rolling_batch_size=1\n"),
+    "Terraform's container": (
+        "main.tf",
+        'resource "aws_ecs_task_definition" "t" {\n  container_definitions = jsonencode([{\n    name  = "tgi"\n'
+        '    image = "ghcr.io/huggingface/text-generation-inference:2.0"\n    command = ["--dtype", "float32"]\n'
+        '    environment = [{ name = "MAX_BATCH_SIZE", value = "1" }]\n  }])\n}\n',
+    ),
+    "Terraform's start-up script": (
+        "main.tf",
+        'resource "aws_instance" "t" {\n  user_data = <<-EOF\n    #!/bin/bash\n    docker run --gpus all vllm/vllm-openai:v1 \\\n'
+        "      --dtype float32 --max-num-seqs 1\n  EOF\n}\n",
+    ),
+    "a Nomad job": (
+        "main.tf",
+        'task "a" {\n  config {\n    image = "vllm/vllm-openai:v1"\n'
+        '    args = [\n      "--dtype=float32",\n      "--max-num-seqs=1",\n    ]\n  }\n}\n',
+    ),
+    "PowerShell": ("run.ps1", '$env:TYPE = "float32"\nvllm serve m `\n  --dtype $TYPE `\n  --max-num-seqs 1\n'),
     "a task's command": ("pyproject.toml", '[tool.tasks]\nserve = "vllm serve m --dtype float32 --max-num-seqs 1"\n'),
 }
 
@@ -188,3 +207,35 @@ def test_settings_without_a_server_are_read_and_loops_end_where_they_end(evidenc
 def test_a_variable_made_of_another_is_followed(evidence):
     script = "TYPE=float32\nexport DTYPE=${TYPE}\nvllm serve m --dtype $DTYPE\n"
     assert found("run.sh", script, evidence) == [("server-fp32", 3)]
+
+
+FILES = {
+    "compose.yaml": ("env_file: [llm.env]", "compose.yaml", "a:\n  image: r/text-generation-inference\n  env_file: [llm.env]\n"),
+    "service": (
+        "EnvironmentFile",
+        "llm.service",
+        "[Service]\nEnvironmentFile=-/etc/llm/llm.env\nExecStart=vllm serve m --dtype ${DTYPE} --max-num-seqs ${MAX_BATCH_SIZE}\n",
+    ),
+    "docker": ("--env-file", "run.sh", "docker run --env-file ./llm.env ghcr.io/huggingface/text-generation-inference:2.0\n"),
+}
+
+
+@pytest.mark.parametrize("how", FILES)
+def test_environment_files_beside_a_deployment_are_read(how, evidence, tmp_path):
+    (tmp_path / "llm.env").write_text("# types\nDTYPE=float32\nexport MAX_BATCH_SIZE='1'\n")
+    _, name, text = FILES[how]
+    assert {f.rule for f in findings_of(Unit(str(tmp_path / name), KINDS[name], text), evidence)} == BOTH
+    (tmp_path / "llm.env").unlink()
+    assert not {f.rule for f in findings_of(Unit(str(tmp_path / name), KINDS[name], text), evidence)} & BOTH
+
+
+def test_variables_of_a_compose_file_come_from_the_file_beside_it(evidence, tmp_path):
+    (tmp_path / ".env").write_text("TYPE=float32\n")
+    text = "a:\n  image: vllm/vllm-openai\n  command: --dtype ${TYPE:-bfloat16} --max-num-seqs ${N:-1}\n"
+    assert {f.rule for f in findings_of(Unit(str(tmp_path / "compose.yaml"), "config", text), evidence)} == BOTH
+
+
+def test_measured_results_are_no_deployment(evidence):
+    row = '{"gpu": "H100", "num_gpus": 2, "model": "Qwen/Qwen2.5-7B-Instruct", "max_num_seqs": 1%s}'
+    assert slugs("request.json", row % "", evidence) == {"config-one-sequence"}
+    assert slugs("request.json", row % ', "joules_per_token": 1.5', evidence) == set()

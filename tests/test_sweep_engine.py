@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from eai import cli, jobs, measure, paths, settings, tables
@@ -60,17 +61,10 @@ def test_a_job_that_fails_is_named_and_the_others_are_measured(tmp_path, locks):
     assert [j.is_done for j in plan(asked, out)] == [False, True]
 
 
-def processes_in(out: Path) -> list[single.Process]:
+def processes_in(out: Path) -> list[psutil.Process]:
     """Every process whose command line names the folder, and everything below them."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            named = entry.name.isdigit() and str(out) in (entry / "cmdline").read_text()
-        except OSError:
-            continue
-        if named and int(entry.name) != os.getpid():
-            found += [int(entry.name), *single.descendants(int(entry.name))]
-    return [single.Process(pid, stat[19]) for pid in set(found) if (stat := single._stat(pid))]
+    named = [p for p in psutil.process_iter(["cmdline"]) if p.pid != os.getpid() and any(str(out) in w for w in p.info["cmdline"] or ())]
+    return list({p.pid: p for each in named for p in (each, *each.children(recursive=True))}.values())
 
 
 def test_a_killed_coordinator_leaves_nobody_and_the_next_run_finishes(tmp_path, locks, monkeypatch):
@@ -85,13 +79,13 @@ def test_a_killed_coordinator_leaves_nobody_and_the_next_run_finishes(tmp_path, 
         time.sleep(0.1)
     below = [p for p in processes_in(out) if p.pid != coordinator.pid]
     assert len(below) >= 3, "scheduler, job and kernel"
-    scheduler = next(p for p in below if "snakemake" in (single.PROC / str(p.pid) / "cmdline").read_text())
+    scheduler = next(p for p in below if "snakemake" in p.cmdline())
     os.kill(coordinator.pid, signal.SIGKILL)
     coordinator.wait()
     died_s = time.monotonic() + 5
-    while scheduler.is_alive():
+    while single.is_alive(scheduler):
         assert time.monotonic() < died_s, "it would start the next job"
-    while any(p.is_alive() for p in below):
+    while any(map(single.is_alive, below)):
         assert time.monotonic() < end_s, "an orphan is left"
         time.sleep(0.1)
     assert len(tables.read_windows(out)) == 1

@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
+
 from eai.cluster import single
-from eai.cluster.single import Process, _stat
 
 GPU = "simulated_h100_sxm"
 
@@ -63,14 +64,14 @@ def test_a_job_without_its_claim_ends_and_takes_its_kernel_along(tmp_path):
     try:
         wait_until(lambda: len(read(pids).split()) == 2)
         kernel = int(pids.read_text().split()[1])
-        below = Process(kernel, _stat(kernel)[19])
-        assert process.poll() is None and below.is_alive()
+        below = psutil.Process(kernel)
+        assert process.poll() is None and single.is_alive(below)
         single.revoke(tmp_path)
         assert process.wait(60) == 3
-        wait_until(lambda: not below.is_alive())
+        wait_until(lambda: not single.is_alive(below))
     finally:
         process.kill()
-        if below and below.is_alive():
+        if below and single.is_alive(below):
             os.kill(below.pid, signal.SIGKILL)
 
 

@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from eai import jobs, notebooks, schema, tables
 from eai.cluster import single
-from eai.cluster.single import Process, Single
+from eai.cluster.single import Single
 from eai.errors import UserError
 from eai.store import write_json
 
@@ -154,10 +155,12 @@ def test_a_job_whose_coordinator_died_before_it_looked_is_not_begun(tmp_path):
     assert done.returncode == 3 and f"process {gone.pid}" in done.stdout and not done.stderr
 
 
-def test_a_process_is_told_from_a_later_one_of_the_same_number():
-    started = single._stat(os.getpid())[19]
-    assert Process(os.getpid(), started).is_alive()
-    assert not Process(os.getpid(), str(int(started) - 1)).is_alive()
+def test_a_process_is_told_from_a_later_one_of_the_same_number(monkeypatch):
+    me = psutil.Process()
+    assert single.is_alive(me)
+    later = psutil.Process()
+    later._ident = (later.pid, later._ident[1] - 1)
+    assert not single.is_alive(later)
 
 
 def test_a_job_ends_with_its_starter_and_takes_its_kernel_along(tmp_path):
@@ -172,13 +175,13 @@ def test_a_job_ends_with_its_starter_and_takes_its_kernel_along(tmp_path):
     end_s = time.monotonic() + 20
     while not (pids.exists() and len(pids.read_text().split()) == 2) and time.monotonic() < end_s:
         time.sleep(0.05)
-    below = [Process(int(p), single._stat(int(p))[19]) for p in pids.read_text().split()]
-    assert all(p.is_alive() for p in below)
+    below = [psutil.Process(int(p)) for p in pids.read_text().split()]
+    assert all(single.is_alive(p) for p in below)
     starter.kill()
     starter.wait()
-    while any(p.is_alive() for p in below) and time.monotonic() < end_s:
+    while any(single.is_alive(p) for p in below) and time.monotonic() < end_s:
         time.sleep(0.05)
-    assert not any(p.is_alive() for p in below)
+    assert not any(single.is_alive(p) for p in below)
 
 
 def test_a_document_is_written_whole(tmp_path):

@@ -302,7 +302,7 @@ class Code:
             "checks_quality": bool(_QUALITY.search(text)),
             "speaks_of_gpu": bool(re.search(r"cuda|\bgpu\b|cublas", text, re.IGNORECASE)),
             "looks_at_attention": "output_attentions" in text,
-            "transformers_4": self.unit.transformers_4 or bool(_TRANSFORMERS_4.search(text) or {"torch_dtype", "use_auth_token"} & names),
+            "transformers_4": self.unit.transformers_4 or bool(_TRANSFORMERS_4.search(text)) or "use_auth_token" in names,
         }
 
     @cached_property

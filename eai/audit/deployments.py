@@ -40,6 +40,11 @@ _KEYS = NAMES["containers"]
 _WORDS, _ENVIRONMENT, _IMAGE_KEYS, _ENGINE_SETTINGS = _KEYS["words"], _KEYS["environment"], _KEYS["image"], _KEYS["engine_settings"]
 _TEMPLATE = re.compile(r"\{[{%][^{}\n]*[%}]\}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_HCL_IMAGE = re.compile(r'"?\bimage"?\s*[=:]\s*"([^"]+)"')
+_HCL_LIST = re.compile(r'"?\b(command|args|entry_?[pP]oint)"?\s*[=:]\s*\[(.*?)\]', re.DOTALL)
+_HCL_PAIR = re.compile(
+    r'name"?\s*[=:]\s*"(\w+)"\s*,?\s*"?value"?\s*[=:]\s*"([^"]*)"|^\s*"?([A-Z][A-Z0-9_]+)"?\s*[=:]\s*"([^"]*)"', re.MULTILINE
+)
 _SHELLS = re.compile(r"(^|/)(ba|z|da)?sh$")
 _SERVES = {"vllm": ("serve", "run"), "sglang": ("serve",), "ollama": ("serve", "run"), "lmdeploy": ("serve",)}
 _FROM_ENVIRONMENT = ("tgi", "ollama", "llama.cpp", "djl", "vllm")
@@ -298,6 +303,26 @@ def _contained(image: str, words: Words, env: Environment, facts: dict | None = 
             return inner
     subject = launch(whole, env, facts, image)
     return [subject] if subject else []
+
+
+def hcl(text: str, files: Reader | None = None) -> list[Subject]:
+    """Servers in Terraform and Nomad: scripts that an instance runs first, and containers: the lists and maps beside an `image = "..."`."""
+    found = shell(text, files=files)
+    places = list(_HCL_IMAGE.finditer(text))
+    for place in places:
+        nearest = [abs(p.start() - place.start()) for p in places if p is not place]
+        reach = min([1500, *(n // 2 for n in nearest)])
+        before = max(0, place.start() - reach)
+        block = text[before : place.end() + reach]
+        words, env = [], {}
+        for match in sorted(_HCL_LIST.finditer(block), key=lambda m: m[1] not in ("entrypoint", "entryPoint", "command")):
+            at = text.count("\n", 0, before + match.start(2)) + 1
+            words += _located(re.findall(r'"((?:[^"\\]|\\.)*)"', match[2]), match[2].splitlines(), at)
+        for match in _HCL_PAIR.finditer(block):
+            at = text.count("\n", 0, before + match.start()) + 1
+            env[match[1] or match[3]] = Option(match[2] or match[4], at)
+        found += _contained(place[1], words, env)
+    return found
 
 
 def modelfile(text: str) -> list[Subject]:

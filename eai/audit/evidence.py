@@ -5,9 +5,8 @@ of one session, card, model and batch size. What no row answers is computed from
 stated. Where neither model nor card is known, Mistral-7B on an A800 stands in, and the note says so.
 """
 
-import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -43,8 +42,8 @@ class Waste:
 
     def to_json(self) -> dict:
         """A quantity `{value, low, high, unit}` with its basis, note, and the rows behind it."""
-        numbers = {"value": round(self.value, 1), "low": round(self.low, 1), "high": round(self.high, 1)}
-        return {**numbers, "unit": self.unit, "basis": self.basis, "note": self.note, "rows": list(self.rows)}
+        numbers = {name: round(getattr(self, name), 1) for name in ("value", "low", "high")}
+        return asdict(self) | numbers | {"rows": list(self.rows)}
 
 
 def severity(waste: Waste | None) -> str:
@@ -82,33 +81,32 @@ class Evidence:
         keys = [*_SETTING, "quantization", "batch_size", "params_b"]
         return usable.assign(gross_j_per_1k_tok=gross).groupby(keys, as_index=False)["gross_j_per_1k_tok"].mean()
 
-    def _pairs(self, on: list[str], column: str, used: object, instead: object) -> pd.DataFrame:
-        """Rows of `used` beside those of `instead`, alike in the columns `on`, with the waste [%] of the first."""
+    def _compare(
+        self, on: list[str], column: str, used: object, instead: object, subject: Subject | None, what: str, most_b: float = np.inf
+    ) -> Waste | None:
+        """Waste of `used` against `instead` in a column: median and range over the pairs of rows that are alike in the columns `on`.
+
+        Of all pairs those of this card and of models nearest in size, and of at most `most_b` parameters [1e9]; None without a pair.
+        """
         spent, needed = self.rows[self.rows[column] == used], self.rows[self.rows[column] == instead]
         pairs = spent.merge(needed, on=on, suffixes=("", "_instead"))
-        return pairs.assign(waste=100 * (1 - pairs["gross_j_per_1k_tok_instead"] / pairs["gross_j_per_1k_tok"]))
-
-    def _waste(self, pairs: pd.DataFrame, what: str, subject: Subject | None) -> Waste | None:
-        """Median and range over the pairs of this card and of models nearest in size; None without a pair."""
-        chosen, where = _nearest(pairs, subject)
+        chosen, where = _nearest(pairs[pairs["params_b"] <= most_b], subject)
         if chosen.empty:
             return None
-        share = chosen["waste"]
+        share = 100 * (1 - chosen["gross_j_per_1k_tok_instead"] / chosen["gross_j_per_1k_tok"])
         labels = tuple(f"{p.session}: {p.model} {p.quantization} on {p.gpu}, batch {p.batch_size:.0f}" for p in chosen.itertuples())
         note = f"{what}, gross energy an output token, median of {len(chosen)} pairs of published rows{where}"
         return Waste(float(np.median(share)), float(share.min()), float(share.max()), "published", note, labels)
 
     def quantization(self, used: str, instead: str, max_params_b: float | None = None, subject: Subject | None = None) -> Waste | None:
         """Waste of `used` against `instead` at the same batch size, over the pairs measured in one session."""
-        pairs = self._pairs([*_SETTING, "batch_size"], "quantization", used, instead)
-        pairs = pairs if max_params_b is None else pairs[pairs["params_b"] <= max_params_b]
-        return self._waste(pairs, f"{used} against {instead}", subject)
+        on, what = [*_SETTING, "batch_size"], f"{used} against {instead}"
+        return self._compare(on, "quantization", used, instead, subject, what, max_params_b or np.inf)
 
     def batch(self, used: int, instead: int, subject: Subject | None = None) -> Waste | None:
         """Waste of batch size `used` against `instead`: same session, card, model and quantization."""
-        return self._waste(
-            self._pairs([*_SETTING, "quantization"], "batch_size", used, instead), f"batch {used} against batch {instead}", subject
-        )
+        what = f"batch {used} against batch {instead}"
+        return self._compare([*_SETTING, "quantization"], "batch_size", used, instead, subject, what)
 
     @cached_property
     def batches(self) -> list[int]:
@@ -123,9 +121,7 @@ class Evidence:
 
 def _nearest(pairs: pd.DataFrame, subject: Subject | None) -> tuple[pd.DataFrame, str]:
     """(the pairs that tell most about a subject, where they are from): its card and half to twice its size, else one of both, else all."""
-    if subject is None or pairs.empty:
-        return pairs, ""
-    size, gpu = subject.size_b, subject.gpu.slug if subject.gpu else None
+    size, gpu = (subject.size_b, subject.gpu.slug if subject.gpu else None) if subject is not None else (None, None)
     on_card = pairs[pairs["gpu"] == gpu] if gpu else pairs.iloc[:0]
     alike = pairs[pairs["params_b"].between(size / 2, size * 2)] if size else pairs.iloc[:0]
     both = on_card[on_card.index.isin(alike.index)]
@@ -135,14 +131,25 @@ def _nearest(pairs: pd.DataFrame, subject: Subject | None) -> tuple[pd.DataFrame
     return pairs, " of other models and cards" if size or gpu else ""
 
 
+def _in_catalog(subject: Subject | None) -> catalog.Model | None:
+    """The subject's model where the catalog has it."""
+    try:
+        return catalog.model(subject.model) if subject is not None and subject.model else None
+    except UserError:
+        return None
+
+
 def _known(subject: Subject | None) -> tuple[catalog.Model, catalog.Gpu, str]:
     """(model, card, their names for a note): the subject's own where the catalog has them, else the stand-ins."""
-    model, gpu = catalog.model(PROXY_MODEL), subject.gpu if subject is not None and subject.gpu else None
-    with contextlib.suppress(UserError):
-        model = catalog.model(subject.model) if subject is not None and subject.model else model
-    if gpu is None or gpu.bandwidth_gb_s is None or gpu.fp16_tflops is None or gpu.fp32_tflops is None:
+    model, gpu = _in_catalog(subject) or catalog.model(PROXY_MODEL), subject.gpu if subject is not None else None
+    if gpu is None or None in (gpu.bandwidth_gb_s, gpu.fp16_tflops, gpu.fp32_tflops):
         gpu = catalog.gpu(PROXY_GPU)
     return model, gpu, f"{model.slug} on {gpu.name}"
+
+
+def _estimated(share: Callable[..., float], middle: tuple, low: tuple, high: tuple, note: str, basis: str = "estimate", unit: str = ENERGY):
+    """The waste of a share [%] at assumptions in the middle, low and high."""
+    return Waste(share(*middle), share(*low), share(*high), basis, note, unit=unit)
 
 
 def no_cache(output_tokens: int = _TYPICAL_TOKENS, input_tokens: int = 512, subject: Subject | None = None) -> Waste | None:
@@ -164,7 +171,7 @@ def no_cache(output_tokens: int = _TYPICAL_TOKENS, input_tokens: int = 512, subj
         return 100 * (1 - cached / again)
 
     note = f"roofline of {names}, FP16, batch 1, {input_tokens} tokens in and {output_tokens} out; power taken as equal"
-    return Waste(share(input_tokens), share(input_tokens // 2), share(2 * input_tokens), "computed", note)
+    return _estimated(share, (input_tokens,), (input_tokens // 2,), (2 * input_tokens,), note, "computed")
 
 
 def fp32_weights(subject: Subject | None = None) -> Waste:
@@ -181,25 +188,21 @@ def spilled(needed_gb: float, available_gb: float, gpu: catalog.Gpu) -> Waste:
 
     Against a model that fits entirely; PCIe at 12-50 GB/s (25 in the middle), the GPU at 50-100 % (70 %) of its power while it waits.
     """
-    share = 1 - available_gb / needed_gb
-    on_gpu_s, all_on_gpu_s = (1 - share) / gpu.bandwidth_gb_s, 1 / gpu.bandwidth_gb_s
+    part, all_on_gpu_s = 1 - available_gb / needed_gb, 1 / gpu.bandwidth_gb_s
 
-    def waste(pcie_gb_s: float, power_ratio: float) -> float:
-        return 100 * (1 - all_on_gpu_s / (on_gpu_s + power_ratio * share / pcie_gb_s))
+    def share(pcie_gb_s: float, power_ratio: float) -> float:
+        return 100 * (1 - all_on_gpu_s / ((1 - part) * all_on_gpu_s + power_ratio * part / pcie_gb_s))
 
-    note = f"{100 * share:.0f} % of the bytes cross PCIe at 12-50 GB/s for each token, the GPU waiting at 50-100 % of its power"
-    return Waste(waste(25, 0.7), waste(50, 0.5), waste(12, 1.0), "estimate", note)
+    note = f"{100 * part:.0f} % of the bytes cross PCIe at 12-50 GB/s for each token, the GPU waiting at 50-100 % of its power"
+    return _estimated(share, (25, 0.7), (50, 0.5), (12, 1.0), note)
 
 
-def offloaded(gigabytes: float, subject: Subject | None) -> Waste | None:
+def offloaded(gigabytes: float, subject: Subject) -> Waste | None:
     """Waste of `gigabytes` of weights that live on the host on purpose; None where the model's size is not known."""
-    size = subject.size_b if subject is not None else None
-    if not size:
+    if not subject.size_b:
         return None
-    _, gpu, _ = _known(subject)
-    weights = size * subject.bits / 8
-    spilt = min(gigabytes, 0.95 * weights)
-    return spilled(weights, weights - spilt, gpu)
+    weights = subject.size_b * subject.bits / 8
+    return spilled(weights, weights - min(gigabytes, 0.95 * weights), _known(subject)[1])
 
 
 def reload_each_time(output_tokens: int = _TYPICAL_TOKENS, gpu: catalog.Gpu | None = None) -> Waste:
@@ -208,26 +211,21 @@ def reload_each_time(output_tokens: int = _TYPICAL_TOKENS, gpu: catalog.Gpu | No
     Assumes weights read at 1-7 GB/s (2 in the middle) at 25-50 % (35 %) of the decode power, one generation of `output_tokens` a load.
     """
     gpu = gpu if gpu is not None and gpu.bandwidth_gb_s else catalog.gpu(PROXY_GPU)
-    decode_s = output_tokens / gpu.bandwidth_gb_s
 
     def share(disk_gb_s: float, power_ratio: float) -> float:
         load = power_ratio / disk_gb_s
-        return 100 * load / (load + decode_s)
+        return 100 * load / (load + output_tokens / gpu.bandwidth_gb_s)
 
     note = f"weights read at 1-7 GB/s, at 25-50 % of the decode power, before each {output_tokens} tokens decoded at {gpu.name}'s bandwidth"
-    return Waste(share(2, 0.35), share(7, 0.25), share(1, 0.5), "estimate", note)
+    return _estimated(share, (2, 0.35), (7, 0.25), (1, 0.5), note)
 
 
-def launches(subject: Subject | None) -> Waste | None:
+def launches(subject: Subject) -> Waste | None:
     """Waste of launching each kernel from the CPU, for the model and card that the file names; None if it does not name both.
 
     12 to 20 kernels a layer (15), 4 to 8 us each (5), against the roofline of a decode step; the GPU at 50 % of its power while it waits.
     """
-    if subject is None or subject.gpu is None or not subject.size_b:
-        return None
-    try:
-        model = catalog.model(subject.model)
-    except UserError:
+    if subject.gpu is None or _in_catalog(subject) is None:
         return None
     model, gpu, names = _known(subject)
     step_s = footprint.footprint(model, "fp16", 1, 512, 256, gpu).step_s / (subject.cards or 1)
@@ -237,30 +235,25 @@ def launches(subject: Subject | None) -> Waste | None:
         return 100 * 0.5 * waiting / (step_s + 0.5 * waiting)
 
     note = f"12-20 kernels a layer at 4-8 us each against a decode step of {1e3 * step_s:.1f} ms ({names}, FP16, batch 1), half power"
-    return Waste(share(15, 5e-6), share(12, 4e-6), share(20, 8e-6), "estimate", note)
+    return _estimated(share, (15, 5e-6), (12, 4e-6), (20, 8e-6), note)
 
 
-def many_cards(subject: Subject | None) -> Waste | None:
+def many_cards(subject: Subject) -> Waste | None:
     """Waste of tensor parallelism where one card would do: every card waits for two all-reduces a layer; None without model and card.
 
     An all-reduce of one decode step takes 8 to 40 us (15), from NVLink to PCIe; batch 1, power taken as equal while waiting.
     """
-    if subject is None or subject.gpu is None or not subject.cards or subject.cards < 2:
-        return None
-    try:
-        model = catalog.model(subject.model)
-    except UserError:
+    model, cards = _in_catalog(subject), subject.cards or 1
+    if model is None or subject.gpu is None or cards < 2:
         return None
     step_s = footprint.footprint(model, subject.strategy, 1, 512, 256, subject.gpu).step_s
 
     def share(reduce_s: float) -> float:
-        waiting = 2 * model.layers * reduce_s * subject.cards
+        waiting = 2 * model.layers * reduce_s * cards
         return 100 * waiting / (step_s + waiting)
 
-    note = (
-        f"two all-reduces a layer at 8-40 us on {subject.cards} cards against a decode step of {1e3 * step_s:.1f} ms on one ({model.slug})"
-    )
-    return Waste(share(15e-6), share(8e-6), share(40e-6), "estimate", note)
+    note = f"two all-reduces a layer at 8-40 us on {cards} cards against a decode step of {1e3 * step_s:.1f} ms on one ({model.slug})"
+    return _estimated(share, (15e-6,), (8e-6,), (40e-6,), note)
 
 
 def slow_sampling(interval_s: float, window_s: float = 10.0) -> Waste:
@@ -268,9 +261,12 @@ def slow_sampling(interval_s: float, window_s: float = 10.0) -> Waste:
 
     The sd of two uniform edge errors is interval/sqrt(6), over the window's length: 10 s here, range 30 s to 1 s of work.
     """
-    error_pct = 100 * interval_s / 6**0.5
+
+    def share(window: float) -> float:
+        return min(100 * interval_s / 6**0.5 / window, 100.0)
+
     note = f"sd of the two window edges at one sample each {interval_s:g} s, for {window_s:g} s of work (range 30 s to 1 s)"
-    return Waste(min(error_pct / window_s, 100.0), min(error_pct / 30, 100.0), min(error_pct, 100.0), "computed", note, unit=FIGURE)
+    return _estimated(share, (window_s,), (30.0,), (1.0,), note, "computed", FIGURE)
 
 
 def of_rule(name: str, subject: Subject, evidence: Evidence) -> Waste | None:

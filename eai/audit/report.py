@@ -49,7 +49,8 @@ def headline(report: dict) -> str:
     """The answer in one or two lines: counts, the worst waste, and what was not read."""
     counts = report["counts"]
     if report["skipped"] and not report["read"]:
-        return f"Nothing was checked: {report['skipped'][0]['reason']}."
+        first = report["skipped"][0]
+        return f"Nothing was checked. {first['path']}: {first['reason']}."
     found = ", ".join(f"{n} {severity}" for severity, n in counts.items() if n) or "no finding"
     line = f"{found} in {report['files']} {'file' if report['files'] == 1 else 'files'}, {report['concerned']} about inference"
     worst = next((f for f in report["findings"] if f["expected_waste"]), None)
@@ -89,7 +90,7 @@ def render(report: dict) -> Group:
         parts += [Text(f"{rule}: {message}"), Padding(Text(details), (0, 0, 0, 4))]
     for key, title, what in (("good_practices", "Good practices", "practice"), ("skipped", "Not read", "reason")):
         rows = [f"{_place(r, base) if 'line' in r else r['path']}: {r[what]}" for r in report[key]]
-        if rows:
+        if rows and (len(rows) > 1 or report["read"]):
             rest = [f"and {len(rows) - _MOST} more (--json lists them)"] if len(rows) > _MOST else []
             parts += [Text(), Text(title, style="bold"), *map(Text, rows[:_MOST] + rest)]
     return Group(*parts)

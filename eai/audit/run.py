@@ -126,8 +126,11 @@ def _subjects(unit: Unit) -> tuple[list[Subject], Code | None]:
         return deployments.Config(unit).subjects, None
     if unit.kind == "settings":
         return deployments.key_values(unit), None
-    reader = {"dockerfile": deployments.dockerfile, "modelfile": deployments.modelfile}.get(unit.kind)
-    found = reader(unit.text) if reader else deployments.shell(unit.text, files=unit.environment)
+    readers = {"dockerfile": deployments.dockerfile, "modelfile": deployments.modelfile}
+    if unit.kind in readers:
+        found = readers[unit.kind](unit.text)
+    else:
+        found = (deployments.hcl if unit.kind == "hcl" else deployments.shell)(unit.text, files=unit.environment)
     card = card_in_text(unit.text) if found else None
     for subject in found:
         subject.facts.setdefault("gpu", card)

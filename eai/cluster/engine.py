@@ -6,7 +6,6 @@ again is all that is needed. The scheduler dies with its coordinator, and the jo
 """
 
 import ctypes
-import fcntl
 import importlib.util
 import json
 import os
@@ -18,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from eai import paths
 from eai.cluster import forecast, single, slurm
@@ -101,19 +102,17 @@ def coordinate(experiment: Path) -> Iterator[Path]:
     """The coordinator's folder, held while the block runs. Raises UserError if another `eai run` works in this experiment."""
     state = state_dir(experiment)
     state.mkdir(parents=True, exist_ok=True)
-    with open(state / "coordinator.lock", "a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            by = lock.read().strip() or "unknown"
-            raise UserError(
-                f"another `eai run` (process {by}) works in {experiment}", "one coordinator an experiment", "wait for it"
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    holder, lock = state / "coordinator", FileLock(state / "coordinator.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        by = holder.read_text() if holder.exists() else "unknown"
+        raise UserError(f"another `eai run` (process {by}) works in {experiment}", "one coordinator an experiment", "wait for it") from None
+    try:
+        holder.write_text(str(os.getpid()))
         yield state
+    finally:
+        lock.release()
 
 
 def write_plan(state: Path, sweep: Sweep, jobs: Sequence[Job], experiment: Path, figures: Path, options: Options) -> Path:

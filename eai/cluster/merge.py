@@ -28,6 +28,7 @@ from eai.errors import UserError
 from eai.jobs import SAME_THROUGHOUT
 
 CLOCK_SLACK = timedelta(minutes=5)
+_OTHER_VERSION = "merge with the version of eai that wrote it"
 
 Key = tuple[int, str, int]
 
@@ -92,18 +93,11 @@ def check_rows(part: Part) -> None:
     """Raise UserError for rows that this version does not understand: another schema, an unknown column, a value out of its vocabulary."""
     found = {line.get("schema", 1) for line in part.provenance} - {schema.VERSION}
     if found:
-        raise UserError(
-            f"{part.directory} was written with schema version {found.pop()}",
-            f"version {schema.VERSION}",
-            "merge with the version of eai that wrote it",
-        )
+        raise UserError(f"{part.directory} was written with schema version {found.pop()}", f"version {schema.VERSION}", _OTHER_VERSION)
     energies = [row for rows in part.energies.values() for row in rows]
     for table, rows in (("windows", part.windows), ("energies", energies)):
-        wrong = [p for p in schema.problems(table, rows) if not p.endswith("is missing")]
-        if wrong:
-            raise UserError(
-                f"{part.directory}/{table}.jsonl, {wrong[0]}", "the columns of eai/schema.py", "merge with the version of eai that wrote it"
-            )
+        if wrong := [p for p in schema.problems(table, rows) if not p.endswith("is missing")]:
+            raise UserError(f"{part.directory}/{table}.jsonl, {wrong[0]}", "the columns of eai/schema.py", _OTHER_VERSION)
 
 
 def require_quiet(directory: Path) -> None:
@@ -176,11 +170,8 @@ def _values(part: Part, key: Key) -> list[dict]:
 
 def _conflict(one: Part, other: Part, key: Key) -> UserError:
     block, configuration_id, repeat = key
-    return UserError(
-        f"block {block}, configuration {configuration_id}, repeat {repeat} of {one.directory} and of {other.directory} differ",
-        "the same window once, or with identical content",
-        "leave one of the folders out",
-    )
+    found = f"block {block}, configuration {configuration_id}, repeat {repeat} of {one.directory} and of {other.directory} differ"
+    return UserError(found, "the same window once, or with identical content", "leave one of the folders out")
 
 
 def union(parts: list[Part], name: str, kept: list[set[str]]) -> list[bytes]:
@@ -258,14 +249,13 @@ def merge(sources: Sequence[str | Path], out: Path) -> dict:
     Raises UserError for a source that is none or is being written, an `out` that exists, rows that do not fit this version's registry,
     one job of two cards or two protocols, and a window with two different contents.
     """
-    folders, out = _folders(sources), Path(out).resolve()
-    _require_free(out, folders)
-    merged, groups = Merged(), _groups(folders)
+    out = Path(out).resolve()
+    merged, groups = Merged(), _groups(_folders(sources, out))
     building = _beside(out)
     try:
         for job, parts in groups.items():
             _write_job(building / job, parts, merged)
-        merged.warnings += _differing_protocols(groups) + _differing_versions(groups) + _renamed_cards(groups)
+        merged.warnings += _remarks(groups)
         answer = {"jobs": merged.jobs, "windows": sum(j["windows"] for j in merged.jobs), "found_twice": merged.found_twice}
         answer |= {"warnings": merged.warnings}
         record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "sources": _origins(groups)} | answer
@@ -282,20 +272,18 @@ def merge(sources: Sequence[str | Path], out: Path) -> dict:
     return {"experiment": str(out)} | answer
 
 
-def _folders(sources: Sequence[str | Path]) -> list[Path]:
+def _folders(sources: Sequence[str | Path], out: Path) -> list[Path]:
+    """The experiments to merge. Raises UserError for none, one named twice, one that holds `out`, and an `out` that is in use."""
     folders = [tables.experiment_dir(source) for source in sources]
     if not folders:
         raise UserError("no folder to merge", "at least one experiment", "name their folders")
     if len(set(folders)) < len(folders):
         raise UserError("a folder is named twice", "different experiments", "name each once")
-    return folders
-
-
-def _require_free(out: Path, folders: list[Path]) -> None:
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UserError(f"{out} exists already", "a new folder", "choose another --out; nothing is written over")
     if inside := [f for f in folders if f == out or f in out.parents]:
         raise UserError(f"{out} lies in the source {inside[0]}", "a folder beside the sources", "choose another --out")
+    return folders
 
 
 def _beside(out: Path) -> Path:
@@ -329,8 +317,7 @@ def _write_job(target: Path, parts: list[Part], merged: Merged) -> None:
         merged.warnings += list(odd_clocks(part))
         merged.warnings += [f"1 torn line left out of {part.label}/{name}.jsonl" for name in LINES if part.is_torn(name)]
     for one, other in itertools.combinations(parts, 2):
-        _require_same_card(one, other)
-        _require_same_protocol(one, other)
+        _require_alike(one, other)
     target.mkdir(parents=True)
     kept = kept_attempts(parts)
     written = {name: union(parts, name, kept) for name in LINES}
@@ -345,55 +332,43 @@ def _write_job(target: Path, parts: list[Part], merged: Merged) -> None:
     merged.jobs.append({"job": target.name, "windows": len(set(keys)), "sources": [p.source.name for p in parts]})
 
 
-def _require_same_card(one: Part, other: Part) -> None:
+def _require_alike(one: Part, other: Part) -> None:
+    """Raise UserError for two parts of one name that were measured on different cards, or under different protocols."""
+    both = f"{one.directory} and {other.directory}"
     if one.devices and other.devices and not one.devices & other.devices:
-        raise UserError(
-            f"{one.directory} and {other.directory} have one name but were measured on {', '.join(sorted(one.devices))} and "
-            f"{', '.join(sorted(other.devices))}",
-            "one card a job",
-            "rename one of the folders and its rows, or merge them apart",
-        )
+        cards = " and ".join(", ".join(sorted(part.devices)) for part in (one, other))
+        found = f"{both} have one name but were measured on {cards}"
+        raise UserError(found, "one card a job", "rename one of the folders and its rows, or merge them apart")
+    if differing := [name for name, values in _protocols([one, other]).items() if len(values) > 1]:
+        raise UserError(f"{both} were measured with another {', '.join(differing)}", "one protocol a job", "merge them apart")
 
 
 def _protocols(parts: list[Part]) -> dict[str, set[str]]:
     """The values that each setting of the protocol took."""
-    return {
-        name: {json.dumps(line["settings"].get(name)) for part in parts for line in part.provenance if "settings" in line}
-        for name in SAME_THROUGHOUT
-    }
+    settings = [line["settings"] for part in parts for line in part.provenance if "settings" in line]
+    return {name: {json.dumps(given.get(name)) for given in settings} for name in SAME_THROUGHOUT}
 
 
-def _require_same_protocol(one: Part, other: Part) -> None:
-    differing = [name for name, values in _protocols([one, other]).items() if len(values) > 1]
-    if differing:
-        raise UserError(
-            f"{one.directory} and {other.directory} were measured with another {', '.join(differing)}",
-            "one protocol a job",
-            "merge them apart",
-        )
+def _remarks(groups: dict[str, list[Part]]) -> Iterator[str]:
+    """What a reader must know of jobs that differ: settings (within a job they are refused), versions, and cards under two names.
 
-
-def _differing_protocols(groups: dict[str, list[Part]]) -> list[str]:
-    """Settings of the protocol that differ between jobs: within a job they are refused, between jobs a reader must know."""
-    values = _protocols([part for parts in groups.values() for part in parts])
-    return [f"jobs were measured with another {name}: {', '.join(sorted(v))}" for name, v in values.items() if len(v) > 1]
-
-
-def _differing_versions(groups: dict[str, list[Part]]) -> list[str]:
-    """Versions of the software that differ between the runs merged."""
-    lines = [line for parts in groups.values() for part in parts for line in part.provenance]
-    names = sorted({name for line in lines for name in line.get("versions", {})})
-    found = {name: sorted({str(line.get("versions", {}).get(name)) for line in lines}) for name in names}
-    return [f"runs with different versions of {name}: {', '.join(v)}" for name, v in found.items() if len(v) > 1]
-
-
-def _renamed_cards(groups: dict[str, list[Part]]) -> list[str]:
-    """Cards that stand under two names, as when a catalog learned of one between two runs: their jobs are not compared with each other."""
+    A card has two names where a catalog learned of one between two runs: such jobs are not compared with each other.
+    """
+    for name, values in _protocols([part for parts in groups.values() for part in parts]).items():
+        if len(values) > 1:
+            yield f"jobs were measured with another {name}: {', '.join(sorted(values))}"
+    lines = [(job, line) for job, parts in groups.items() for part in parts for line in part.provenance]
+    for name in sorted({name for _, line in lines for name in line.get("versions", {})}):
+        found = sorted({str(line.get("versions", {}).get(name)) for _, line in lines})
+        if len(found) > 1:
+            yield f"runs with different versions of {name}: {', '.join(found)}"
     names: dict[str, set[str]] = {}
-    for job, parts in ((j, p) for j, p in groups.items() if "--" in j):
-        for card in {card["uuid"] for part in parts for line in part.provenance for card in line.get("meter", {}).get("cards", [])}:
-            names.setdefault(card, set()).add(job.partition("--")[0])
-    return [f"card {card} stands under {len(n)} names: {', '.join(sorted(n))}" for card, n in names.items() if len(n) > 1]
+    for job, line in lines:
+        for card in line.get("meter", {}).get("cards", []) if "--" in job else ():
+            names.setdefault(card["uuid"], set()).add(job.partition("--")[0])
+    for card, under in names.items():
+        if len(under) > 1:
+            yield f"card {card} stands under {len(under)} names: {', '.join(sorted(under))}"
 
 
 def _origins(groups: dict[str, list[Part]]) -> list[dict]:

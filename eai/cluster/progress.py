@@ -4,45 +4,25 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from eai.plan import Job
 
 ROWS = 12
-
-
-@dataclass
-class Growing:
-    """A table that another process appends to: `new` gives the rows since the last look, whole lines only."""
-
-    path: Path
-    offset: int = 0
-
-    def new(self) -> list[dict[str, Any]]:
-        """The rows that came since the last look."""
-        try:
-            if self.path.stat().st_size <= self.offset:
-                return []
-            with open(self.path, "rb") as file:
-                file.seek(self.offset)
-                whole, newline, _ = file.read().rpartition(b"\n")
-        except OSError:
-            return []
-        self.offset += len(whole + newline)
-        return [json.loads(line) for line in whole.splitlines()]
+_ORDER = ("running", "failed", "waiting", "done")
 
 
 @dataclass
 class Seen:
-    """What is known of one job: the windows seen since the start, its energy [J], its last row, and its card's mark."""
+    """What is known of one job: the windows seen since the start, its energy [J], what came of the last one, and its card's mark."""
 
     windows: int = 0
     energy_j: float = 0.0
     last: str = ""
     mark: str = ""
-    tables: dict[Path, tuple[Growing, Growing]] = field(default_factory=dict)
 
 
 class Progress:
@@ -55,35 +35,42 @@ class Progress:
         self.jobs, self.experiment, self.state = {j.id: j for j in jobs}, experiment, state
         self.seen = {j.id: Seen() for j in jobs}
         self.began_s = time.monotonic()
-        for folder in self._folders():
-            for table in self._tables(folder):
-                table.offset = table.path.stat().st_size if table.path.exists() else 0
+        self._offsets = {p: p.stat().st_size for f in self._folders() for p in f.glob("*.jsonl")}
 
     def _folders(self) -> list[Path]:
-        if not self.experiment.is_dir():
-            return []
-        return [f for f in self.experiment.iterdir() if f.name.rpartition("--")[0] in self.jobs]
+        """The folders of the sweep's jobs, one a card."""
+        return [f for f in self.experiment.glob("*--*") if f.name.rpartition("--")[0] in self.jobs]
 
-    def _tables(self, folder: Path) -> tuple[Growing, Growing]:
-        seen = self.seen[folder.name.rpartition("--")[0]]
-        return seen.tables.setdefault(folder, (Growing(folder / "windows.jsonl"), Growing(folder / "energies.jsonl")))
+    def _new(self, path: Path) -> list[dict[str, Any]]:
+        """The rows that another process appended to a table since the last look, whole lines only."""
+        offset = self._offsets.get(path, 0)
+        try:
+            with open(path, "rb") as file:
+                file.seek(offset)
+                whole, newline, _ = file.read().rpartition(b"\n")
+        except OSError:
+            return []
+        self._offsets[path] = offset + len(whole + newline)
+        return [json.loads(line) for line in whole.splitlines()]
 
     def update(self) -> None:
         """Read what the jobs have written since the last look."""
         for folder in self._folders():
-            windows, energies = (table.new() for table in self._tables(folder))
-            seen = self.seen[folder.name.rpartition("--")[0]]
+            job, _, mark = folder.name.rpartition("--")
+            windows, seen = self._new(folder / "windows.jsonl"), self.seen[job]
             seen.windows += len(windows)
-            seen.energy_j += sum(e["energy_j"] or 0.0 for e in energies if e["primary"])
-            if windows:
-                seen.mark, seen.last = folder.name.rpartition("--")[2], _outcome(windows[-1])
+            seen.energy_j += sum(e["energy_j"] or 0.0 for e in self._new(folder / "energies.jsonl") if e["primary"])
+            for w in windows[-1:]:
+                seen.mark, seen.last = mark, f"{w['quantization']} batch {w['batch_size']}: {w['status']}"
 
     def status(self, job: str) -> str:
         """done, failed, running or waiting."""
-        for name in ("done", "failed"):
-            if (self.state / name / f"{job}.json").exists():
-                return name
-        return "running" if (self.state / "logs" / f"{job}.log").exists() else "waiting"
+        ended = next((name for name in ("done", "failed") if (self.state / name / f"{job}.json").exists()), None)
+        return ended or ("running" if self._log(job).exists() else "waiting")
+
+    def _log(self, job: str) -> Path:
+        """Where a job says what it does."""
+        return self.state / "logs" / f"{job}.log"
 
     @property
     def windows_left(self) -> int:
@@ -100,37 +87,22 @@ class Progress:
         """One line: jobs done, windows left, time left, energy so far."""
         done = sum(self.status(job) == "done" for job in self.jobs)
         energy_j = sum(seen.energy_j for seen in self.seen.values())
-        left = "" if self.remaining_s is None else f", about {_clock(self.remaining_s)} left"
+        clock = str(timedelta(seconds=int(self.remaining_s or 0))).removeprefix("0:").removeprefix("0")
+        left = "" if self.remaining_s is None else f", about {clock} left"
         return f"{done} of {len(self.jobs)} jobs done, {self.windows_left} windows to go{left}, {energy_j:.3g} J so far"
 
     def shown(self) -> list[tuple[str, str, str, str]]:
-        """(job with its card, status, windows, last outcome) of what runs, then of what failed, at most a screenful."""
-        order = {"running": 0, "failed": 1, "waiting": 2, "done": 3}
+        """(job with its card, status, windows, last outcome) of what runs, then of what failed, at most a screenful.
+
+        The last outcome of a job without a window is the last line that it has said, such as whom it waits for.
+        """
         rows = []
         for job, seen in self.seen.items():
-            planned = self.jobs[job]
-            status = self.status(job)
+            planned, status, log = self.jobs[job], self.status(job), self._log(job)
+            said = seen.last or (log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else "")
             name = f"{planned.gpu}{f' ({seen.mark})' if seen.mark else ''} x {planned.model}"
-            rows.append((order[status], (name, status, f"{planned.windows_done + seen.windows}/{planned.windows}", seen.last or job)))
-        chosen = [row for _, row in sorted(rows, key=lambda r: r[0])[:ROWS]]
-        return [(*row[:3], self._said(row[3]) if row[3] in self.jobs else row[3]) for row in chosen]
-
-    def _said(self, job: str) -> str:
-        """The last line that a job without a window has said, such as whom it waits for."""
-        try:
-            return (self.state / "logs" / f"{job}.log").read_text(errors="replace").strip().rpartition("\n")[2]
-        except OSError:
-            return ""
-
-
-def _outcome(window: dict[str, Any]) -> str:
-    """The last window in a few words."""
-    return f"{window['quantization']} batch {window['batch_size']}: {window['status']}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+            rows.append((name, status, f"{planned.windows_done + seen.windows}/{planned.windows}", said))
+        return sorted(rows, key=lambda row: _ORDER.index(row[1]))[:ROWS]
 
 
 class View:
@@ -154,11 +126,10 @@ class View:
 
     def update(self) -> None:
         """Look again, at most once a second, and draw."""
-        if not self._live or time.monotonic() - self._last_s < 1:
-            return
-        self._last_s = time.monotonic()
-        self.progress.update()
-        self._live.update(table(self.progress), refresh=True)
+        if self._live and time.monotonic() - self._last_s >= 1:
+            self._last_s = time.monotonic()
+            self.progress.update()
+            self._live.update(table(self.progress), refresh=True)
 
 
 def table(progress: Progress):

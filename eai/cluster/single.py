@@ -15,13 +15,15 @@ import json
 import os
 import platform
 import secrets
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from eai import jobs, lease, notebooks, provenance, schema, tables
 from eai.errors import UserError
@@ -81,76 +83,46 @@ MOST_DEATHS = 6
 WATCH_S, CLAIM_S = 0.25, 2.0
 """Seconds between two looks at the starters, in this machine's memory, and at the claim, on a file system that the nodes share."""
 
-PROC = Path("/proc")
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process that is told from a later one of the same number by its start time."""
-
-    pid: int
-    started: str
-
-    def is_alive(self) -> bool:
-        """Whether it still runs; a zombie does not."""
-        found = _stat(self.pid)
-        return found is not None and found[19] == self.started and found[0] not in "ZX"
-
-
-def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on, None for a process that is gone (proc(5): the name may hold spaces)."""
-    try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-
-
-def _name(pid: int) -> str:
-    try:
-        return (PROC / str(pid) / "comm").read_text().strip()
-    except OSError:
-        return ""
-
 
 class Orphaned(Exception):
-    """The coordinator ended before the job began: measuring now would compute on a device behind everyone's back."""
+    """The coordinator ended before the job began: measuring now would compute on a device as an orphan."""
 
 
-def starters(last: int | None) -> list[Process]:
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process still runs; a zombie does not, nor does a later process of the same number."""
+    try:
+        return process.is_running() and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def starters(last: int | None) -> list[psutil.Process]:
     """The processes above this one up to `last`, or up to Slurm's step daemon; none of them may end before the job does.
 
     Raises Orphaned where `last` is not above: it was killed before this process had looked, and nobody will come for the job.
     """
-    found, pid = [], os.getppid()
-    while pid > 1 and (stat := _stat(pid)):
-        found.append(Process(pid, stat[19]))
-        if pid == last or (last is None and _name(pid) == "slurmstepd"):
-            return found
-        pid = int(stat[1])
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process().parents():
+            if process.pid == 1:
+                break
+            found.append(process)
+            if process.pid == last or (last is None and process.name() == "slurmstepd"):
+                return found
     if last is not None:
         raise Orphaned(f"process {last}, which started this job, is gone")
     return found[:1]
 
 
-def descendants(pid: int) -> list[int]:
-    """The process ids below `pid`, nearest first: kernels have a session of their own, so that a group's signal misses them."""
-    children: dict[int, list[int]] = {}
-    for entry in PROC.iterdir():
-        if entry.name.isdigit() and (stat := _stat(int(entry.name))):
-            children.setdefault(int(stat[1]), []).append(int(entry.name))
-    found = list(children.get(pid, ()))
-    for each in found:
-        found += children.get(each, ())
-    return found
-
-
 def kill_below(pid: int) -> None:
-    """End every process below `pid`, hard: what it had measured is on disk, and nothing may stay on a device."""
-    for each in descendants(pid):
-        try:
-            os.kill(each, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    """End every process below `pid`, hard: what it had measured is on disk, and nothing may stay on a device.
+
+    Kernels have a session of their own, so that a group's signal misses them.
+    """
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def end_unless(holds: Callable[[], bool], every_s: float) -> threading.Thread:
@@ -167,9 +139,9 @@ def end_unless(holds: Callable[[], bool], every_s: float) -> threading.Thread:
     return thread
 
 
-def end_with(processes: list[Process]) -> threading.Thread:
+def end_with(processes: list[psutil.Process]) -> threading.Thread:
     """A thread that ends this process and everything below it as soon as one of `processes` is gone."""
-    return end_unless(lambda: all(p.is_alive() for p in processes), WATCH_S)
+    return end_unless(lambda: all(map(is_alive, processes)), WATCH_S)
 
 
 class Single:
