@@ -57,6 +57,9 @@ def run(
     ] = None,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time for a job; the rest becomes rows.")] = None,
     exclusive: Annotated[bool, typer.Option("--exclusive", help="On Slurm: whole nodes.")] = False,
+    hours: Annotated[
+        float | None, typer.Option(help="Device time to spend: the blocks, items and configurations that show most in it.")
+    ] = None,
     region: Annotated[str, typer.Option(help="For the cost and carbon of --dry-run.")] = "us",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be measured, with hours, energy and cost; measure nothing.")
@@ -71,8 +74,12 @@ def run(
     folder = Path(out) if out else None
     sweep = settings.read_sweep(sweep_yaml) if sweep_yaml else settings.sweep()
     options = runs.options(profile, jobs, timeout, exclusive)
+    sweep, shows = runs.within(sweep, folder, options, hours) if hours is not None else (sweep, [])
+    for line in [] if dry_run else shows:
+        say(line)
     if dry_run:
         plan = runs.describe(sweep, folder, options, region)
+        plan |= {"within_hours": shows, "lines": [*shows, *plan["lines"]]} if shows else {}
         return emit(plan, as_json, "\n".join(plan["lines"]))
     result = runs.run(sweep, folder, say, options)
     if not as_json:

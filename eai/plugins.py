@@ -3,7 +3,7 @@
 eai.commands   functions that add commands to the command line
 eai.systems    modules of what can be measured besides a model in this process: require, resolve_gpu, meter, facts, System
 eai.reports    modules that write an experiment's report: export
-eai.engines    modules that run the jobs of a sweep: Options, require, gpus, run, outlook
+eai.engines    modules that run the jobs of a sweep: Options, require, gpus, run, outlook, within
 """
 
 from importlib.metadata import entry_points

@@ -79,6 +79,20 @@ def _planned(sweep: Sweep, experiment: Path, options: Any) -> list[Job]:
     return plan(sweep, experiment, plugins.engine().gpus(sweep) if options and options.is_slurm else None)
 
 
+def _planned_anywhere(sweep: Sweep, experiment: Path, options: Any) -> tuple[list[Job], str]:
+    """(the jobs, why a run would refuse): cards that are elsewhere are planned as if they were here."""
+    try:
+        return _planned(sweep, experiment, options), ""
+    except NotHere as error:
+        return plan(sweep, experiment, named_gpus(sweep)), str(error)
+
+
+def within(sweep: Sweep, out: Path | None, options: Any, hours: float) -> tuple[Sweep, list[str]]:
+    """The part of the sweep that shows most in so many hours of device time, and what it can show; the same part whatever is on disk."""
+    planned, not_here = _planned_anywhere(sweep, _places(sweep, out)[0], options)
+    return plugins.engine().within(sweep, planned, hours, bool(not_here) or bool(options and options.is_slurm))
+
+
 def _measure(sweep: Sweep, planned: Sequence[Job], experiment: Path, folder: Path, say: Say | None, options: Any) -> list[Failure]:
     """Measure the jobs that are not done; returns those that failed."""
     left = [job for job in planned if not job.is_done]
@@ -133,11 +147,7 @@ def describe(sweep: Sweep, out: Path | None = None, options: Any = None, region:
     refuse. Raises UserError for whatever else `run` would refuse before it measures.
     """
     experiment, folder = _places(sweep, out)
-    not_here = ""
-    try:
-        planned = _planned(sweep, experiment, options)
-    except NotHere as error:
-        planned, not_here = plan(sweep, experiment, named_gpus(sweep)), str(error)
+    planned, not_here = _planned_anywhere(sweep, experiment, options)
     preflight.check(sweep, planned, experiment, folder, options, elsewhere=bool(not_here))
     elsewhere = bool(not_here) or (options is not None and options.is_slurm)
     found = plugins.engine().outlook(sweep, planned, elsewhere, region)

@@ -95,7 +95,7 @@ def test_tasks_take_whole_passes_over_their_items():
 
 
 def test_the_studys_own_sweep_takes_hundreds_of_hours():
-    """36 jobs x 25 tasks-times-strategies x 5 blocks of whole passes over MMLU, HellaSwag and others: no six hours."""
+    """36 jobs x 54 tasks-times-strategies x 5 blocks of whole passes over MMLU, HellaSwag and others: no six hours."""
     sweep = settings.read_sweep(paths.ROOT / "workflow" / "examples" / "study.yaml")
     found = forecast.forecast(sweep, plan(sweep, NOWHERE, sweep.gpus))
     assert 200 < found["device_hours"]["value"] < 20_000 and found["hours_share"] > 0.9
@@ -123,7 +123,7 @@ def test_ends_add_up_and_scale(values, factor):
     assert (total.low, total.high) == (pytest.approx(total.value / 2), pytest.approx(total.value * 3))
 
 
-@pytest.mark.parametrize(("name", "jobs", "windows_a_job"), [("study", 36, 5 * 5 * 1 * 5), ("advisor", 15, 4 * 7 * 10)])
+@pytest.mark.parametrize(("name", "jobs", "windows_a_job"), [("study", 36, 6 * 9 * 1 * 5), ("advisor", 15, 4 * 7 * 10)])
 def test_the_examples_are_the_two_full_designs(name, jobs, windows_a_job):
     sweep = settings.read_sweep(paths.ROOT / "workflow" / "examples" / f"{name}.yaml")
     found = plan(sweep, NOWHERE, sweep.gpus)

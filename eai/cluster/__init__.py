@@ -1,6 +1,7 @@
 """Sweeps: from one sweep.yaml to many jobs on every GPU of a box or of a cluster, resumable after any kill.
 
     forecast    which configurations cannot run, and what is left to do in hours, energy, cost and carbon, before anything starts
+    budget      what of a sweep to measure in so many hours, by planned power
     engine      Snakemake over the jobs that are not done: one workflow, a profile for this machine and one for Slurm
     slurm       what a cluster's jobs ask for, and the reaping of what a dead coordinator left there
     single      one job in a process of its own, which ends with whoever started it, and who works on which job

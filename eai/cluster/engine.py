@@ -242,6 +242,13 @@ def _stop(process: subprocess.Popen) -> None:
     process.wait()
 
 
+def within(sweep: Sweep, planned: Sequence[Job], hours: float, elsewhere: bool) -> tuple[Sweep, list[str]]:
+    """The part of the sweep that shows most in so many hours, and what it can show (`budget.within`)."""
+    from eai.cluster import budget
+
+    return budget.within(sweep, planned, hours, elsewhere)
+
+
 def outlook(sweep: Sweep, planned: Sequence[Job], elsewhere: bool, region: str) -> dict:
     """What a run would meet: `{cannot_run, forecast, lines}`, the last for a person. `elsewhere`: not on this machine."""
     cannot = forecast.obstacles(sweep, planned, elsewhere)

@@ -16,6 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 from eai import catalog, footprint, tables
@@ -266,6 +267,7 @@ def pass_s(c: Configuration) -> Quantity | None:
     return Quantity(reading + answering, (reading + answering) / TASK_FACTOR, (reading + answering) * TASK_FACTOR, "s")
 
 
+@cache
 def task_size(task: str) -> dict | None:
     """Items, requests an item, and tokens of prompts, examples and answers of a task, None where they are not known."""
     if task.endswith(".jsonl") or "/" in task:
@@ -382,7 +384,7 @@ def lines(found: dict) -> list[str]:
     share = _share(found["predicted_share"])
     text.append(
         f"energy at the boards in windows and warm-ups: predicted {_text(found['energy_kwh'])} for {share}"
-        + (f"; not for the others: {found['not_predicted']}" if found["predicted_share"] < 1 else "")
+        + (f"; not for the others: {found['not_predicted']}" if found["predicted_share"] < 1 and found["not_predicted"] else "")
     )
     text.append(f"cost: predicted {_text(found['cost_usd'])}; carbon: predicted {_text(found['carbon_kg'])}; both for {share}")
     return text + [f"  {a['name']} {a['value']:g} {a['unit']}: {a['reason']}" for a in found["assumptions"]]
