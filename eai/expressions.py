@@ -187,7 +187,8 @@ class _Walk:
             raise UserError(f"no column of '{self.text[:60]}'", f"one of them{nearest(self.text, self.frame.columns)}")
         found = pd.Series(np.nan, index=self.frame.index, dtype=object)
         for part in parts:
-            found = found.where(found.notna(), part)
+            is_blank = part.eq("") if isinstance(part, pd.Series) and not pd.api.types.is_numeric_dtype(part) else False
+            found = found.where(found.notna() | is_blank, part)
         return found.infer_objects()
 
     def do_seconds(self, node):

@@ -97,3 +97,18 @@ def test_the_project_s_own_evidence_speaks():
     assert found.loc["S-int8-energy", "evidence_verdict"] == "contradicted" and found.loc["S-int8-energy", "verdict"] == "inconsistent"
     assert found.loc["A-batch-4", "verdict"] == "mixed" and found.loc["A-linear", "verdict"] == "reproduced"
     assert "joulebench" in found.loc["S-int8-energy", "evidence"]
+
+
+def test_a_table_that_the_checks_find_not_to_be_measured_is_no_evidence():
+    """Four cards x four models as an exact product: a formula, whatever it is called."""
+    rows = [(f"g{g}", f"m-{m}", q, 1, round(1000.0 * 1.3**g * 1.7**m * r, 6)) for g in range(4) for m in range(4) for q, r in
+            (("fp16", 1.0), ("int8_default", 0.75))]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["gpu", "model", "quantization", "batch_size", "energy_j_per_1k_tok"]).assign(
+        source="e", location="t"
+    )
+    registry = pd.DataFrame([CLAIM], columns=tables.read_published("claims").columns)
+    found = verdicts.all_verdicts({"t": frame, "claims": registry}).set_index("id")
+    assert found.loc["C", "evidence_verdict"] == "" and (found["check"].eq("structure") & found["verdict"].eq("inconsistent")).any()
+    scatter = np.repeat(np.exp(np.random.default_rng(0).normal(0, 0.05, len(frame) // 2)), 2)  # of a card with a model
+    noisy = frame.assign(energy_j_per_1k_tok=(frame["energy_j_per_1k_tok"] * scatter).round(3))
+    assert verdicts.all_verdicts({"t": noisy, "claims": registry}).set_index("id").loc["C", "evidence_verdict"] == "reproduced"

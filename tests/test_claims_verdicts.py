@@ -356,7 +356,7 @@ def test_reckon(text, value):
     assert evaluate.reckon(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["__import__('os')", "2 ** 9", "x + 1", "1 / 0", "(", "'a'"])
+@pytest.mark.parametrize("text", ["__import__('os')", "x + 1", "1 / 0", "(", "'a'"])
 def test_reckon_refuses_anything_but_arithmetic(text):
     with pytest.raises(UserError):
         evaluate.reckon(text)

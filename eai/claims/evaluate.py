@@ -9,15 +9,14 @@ Numbers are compared as ranges: the claim's [low - tolerance, high + tolerance] 
 Claims about relations: who is best, what correlates, what interacts, what scales, where a sign turns.
 """
 
-import ast
-import operator
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from eai import expressions
 from eai.claims import physical
 from eai.claims.chance import CELL_SD, z_of
 from eai.claims.findings import lines, number, span
@@ -25,6 +24,7 @@ from eai.claims.quantities import FACTORS, QUANTITIES, SPREADS
 from eai.claims.relations import Relation, follow, known
 from eai.claims.tabular import Table, build, together
 from eai.errors import UserError
+from eai.expressions import floats
 
 _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=|<|>|=)\s*(.*?)\s*")
 LENGTHS = ("input_tokens", "output_tokens")
@@ -180,8 +180,6 @@ class Outcome:
     reason: str
     computed: str = ""
     rows: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    low: float = field(default=float("nan"))
-    high: float = field(default=float("nan"))
 
     def where(self) -> str:
         """The rows as text: `table:2,5; other:3`."""
@@ -191,98 +189,91 @@ class Outcome:
         return "; ".join(lines(t, [n - 2 for n in ns]) for t, ns in joined.items())
 
 
-def rows_of(frame: pd.DataFrame) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """The (table, lines) of a prepared frame's rows, reference rows of retained scores included."""
-    found = list(zip(frame["_table"], frame["_lines"], strict=True))
-    if "_reference_lines" in frame:
-        found += [(t, r) for t, r in zip(frame["_table"], frame["_reference_lines"], strict=True) if isinstance(r, tuple)]
+def rows_of(*frames: pd.DataFrame) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The (table, lines) of prepared frames' rows, reference rows of retained scores included."""
+    found = [pair for f in frames for pair in zip(f["_table"], f["_lines"], strict=True)]
+    for f in (f for f in frames if "_reference_lines" in f):
+        found += [(t, r) for t, r in zip(f["_table"], f["_reference_lines"], strict=True) if isinstance(r, tuple)]
     return tuple(found)
 
 
 def bounds(claim: pd.Series) -> tuple[float, float, float]:
     """The claim's low, high and tolerance as numbers; no tolerance is 0."""
-    low, high = float(claim["low"]), float(claim["high"])
     tolerance = float(claim["tolerance"]) if pd.notna(claim["tolerance"]) and claim["tolerance"] != "" else 0.0
-    return low, high, tolerance
+    return float(claim["low"]), float(claim["high"]), tolerance
+
+
+def _word(claim: pd.Series, name: str) -> str:
+    """A field of the claim as text, empty where it is not stated."""
+    return "" if pd.isna(claim[name]) else str(claim[name])
 
 
 def stated(claim: pd.Series) -> str:
     """The claim's figure or range with its unit."""
     if pd.isna(claim["low"]) or claim["low"] == "":
-        return str(claim["level"]) if pd.notna(claim["level"]) else ""
+        return _word(claim, "level")
     low, high, _ = bounds(claim)
-    unit = "" if pd.isna(claim["unit"]) else str(claim["unit"])
+    unit = _word(claim, "unit")
     if np.isinf(high):
         return f"at least {number(low)} {unit}".strip()
-    if low in (0, -100) and high > low:
-        return f"at most {number(high)} {unit}".strip()
-    return span([low, high], unit)
+    return f"at most {number(high)} {unit}".strip() if low in (0, -100) and high > low else span([low, high], unit)
 
 
-def _within_noise(a: float, b: float, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which changes [%] lie so near to the claimed range that the noise of two measured figures covers the gap (95 %, log scale)."""
-    with np.errstate(all="ignore"):
-        gap = np.where(low > b, np.log1p(low / 100) - np.log1p(b / 100), np.log1p(a / 100) - np.log1p(high / 100))
-    return np.abs(gap) <= NOISE
+def _decided(holds: bool) -> str:
+    return "consistent" if holds else "inconsistent"
 
 
 def _judge(claim: pd.Series, low: np.ndarray, mid: np.ndarray, high: np.ndarray, rows, what: str, noisy: bool = False) -> Outcome:
     """Whether every figure's range meets the claim's; the reason counts those that do. Changes of noisy figures that miss it by less than
-    the noise of one figure a cell are not decided."""
+    the noise of one figure a cell (95 %, log scale) are not decided."""
     a, b, tolerance = bounds(claim)
-    inside = (high >= a - tolerance - 1e-12) & (low <= b + tolerance + 1e-12)
-    computed = span(mid, "" if pd.isna(claim["unit"]) else claim["unit"])
+    a, b = a - tolerance, b + tolerance
+    inside = (high >= a - 1e-12) & (low <= b + 1e-12)
+    computed = span(mid, _word(claim, "unit"))
     if inside.all():
-        return Outcome(
-            "consistent",
-            f"{what}: {computed} in {len(mid)} {'case' if len(mid) == 1 else 'cases'}, as stated",
-            computed,
-            rows,
-            float(mid.min()),
-            float(mid.max()),
-        )
-    if noisy and _within_noise(a - tolerance, b + tolerance, low[~inside], high[~inside]).all():
+        cases = f"{len(mid)} {'case' if len(mid) == 1 else 'cases'}"
+        return Outcome("consistent", f"{what}: {computed} in {cases}, as stated", computed, rows)
+    with np.errstate(all="ignore"):
+        near, far = low[~inside] / 100, high[~inside] / 100
+        gap = np.where(near > b / 100, np.log1p(near) - np.log1p(b / 100), np.log1p(a / 100) - np.log1p(far))
+    if noisy and (np.abs(gap) <= NOISE).all():
         reason = f"{what}: {computed}, where {stated(claim)} is stated; figures good to {CELL_SD:.1%} at best cannot tell them apart"
-        return Outcome("not decided", reason, computed, rows, float(mid.min()), float(mid.max()))
+        return Outcome("not decided", reason, computed, rows)
     how = "the one case does not agree" if len(mid) == 1 else f"{inside.sum()} of {len(mid)} cases agree"
-    return Outcome(
-        "inconsistent", f"{what}: {computed}, where {stated(claim)} is stated; {how}", computed, rows, float(mid.min()), float(mid.max())
-    )
+    return Outcome("inconsistent", f"{what}: {computed}, where {stated(claim)} is stated; {how}", computed, rows)
 
 
-def _none(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def _none(claim: pd.Series) -> Outcome:
     """The verdict where the claim's own source holds no figure for it."""
-    names = "" if pd.isna(claim["tables"]) else claim["tables"]
-    if not names:
+    if not _word(claim, "tables"):
         return Outcome("untested", f"no table of the source gives {str(claim['quantity']).replace('_', ' ')}: the figure stands alone")
-    scope_text = f" with {claim['where']}" if isinstance(claim["where"], str) and claim["where"] else ""
-    levels = (
-        f" for {claim['factor']} {claim['level']} against {claim['reference']}"
-        if isinstance(claim["reference"], str) and claim["reference"]
-        else ""
-    )
-    return Outcome("untested", f"no row of {names.replace(';', ', ')} gives {claim['quantity']}{scope_text}{levels}")
+    scope = f" with {claim['where']}" if _word(claim, "where") else ""
+    levels = f" for {claim['factor']} {claim['level']} against {claim['reference']}" if _word(claim, "reference") else ""
+    return Outcome("untested", f"no row of {claim['tables'].replace(';', ', ')} gives {claim['quantity']}{scope}{levels}")
 
 
 def value(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """Every stated figure of a quantity against the claim."""
     name = claim["quantity"]
-    figures = pd.to_numeric(frame[name], errors="coerce") if name in frame else pd.Series(dtype=float)
-    use = frame.loc[figures.index[figures.notna()]]
+    use = frame[pd.to_numeric(frame[name], errors="coerce").notna()] if name in frame else frame[:0]
     if use.empty:
-        return _none(claim, frame)
-    x = figures[use.index].to_numpy(dtype=float)
-    h = use[f"{name}~"].fillna(0).to_numpy(dtype=float) if f"{name}~" in use else np.zeros(len(x))
+        return _none(claim)
+    x, h = pd.to_numeric(use[name]).to_numpy(dtype=float), _half(use, name)
     return _judge(claim, x - h, x, x + h, rows_of(use), name)
 
 
+def _half(frame: pd.DataFrame, quantity: str) -> np.ndarray:
+    """The printed half-steps of a quantity, 0 where they are not known."""
+    return frame[f"{quantity}~"].fillna(0).to_numpy(float) if f"{quantity}~" in frame else np.zeros(len(frame))
+
+
 def _paired(claim: pd.Series, frame: pd.DataFrame, quantity: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, pd.DataFrame]:
-    """Values and half-steps of level and reference rows, and the rows themselves."""
+    """Values and half-steps of level and reference rows (two columns each), and the rows themselves."""
     found = pairs(frame, claim["factor"], str(claim["level"]), str(claim["reference"]), quantity)
     level, reference = frame.loc[[i for i, _ in found]], frame.loc[[j for _, j in found]]
-    x = np.column_stack([level[quantity], reference[quantity]]).astype(float) if found else np.zeros((0, 2))
-    name = f"{quantity}~"
-    h = np.column_stack([level[name].fillna(0), reference[name].fillna(0)]).astype(float) if found and name in frame else np.zeros_like(x)
+    if not found:
+        return np.zeros((0, 2)), np.zeros((0, 2)), level, reference
+    x, h = (np.column_stack([of(level), of(reference)]) for of in (lambda f: f[quantity].to_numpy(float), lambda f: _half(f, quantity)))
     return x, h, level, reference
 
 
@@ -295,146 +286,88 @@ def change(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """Changes [%] of level against reference, pair by pair; a claim about all of N levels needs all N (column `coverage`)."""
     x, h, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x):
-        return _none(claim, frame)
+        return _none(claim)
     ends = [100 * ((x[:, 0] + s * h[:, 0]) / (x[:, 1] - s * h[:, 1]) - 1) for s in (-1, 0, 1)]
-    rows = rows_of(level) + rows_of(reference)
+    rows = rows_of(level, reference)
     outcome = _judge(claim, *ends, rows, f"change of {claim['quantity']}", _is_noisy(claim["quantity"]))
-    if outcome.verdict == "consistent" and isinstance(claim["coverage"], str) and claim["coverage"]:
-        wanted, factor = claim["coverage"].split()
-        seen = level[factor].nunique()
-        if seen < int(wanted):
-            return Outcome(
-                "untested",
-                f"{outcome.reason}, but on {seen} of the {wanted} levels of {factor} that the claim covers",
-                outcome.computed,
-                rows,
-            )
+    wanted, _, factor = _word(claim, "coverage").partition(" ")
+    if outcome.verdict == "consistent" and wanted and level[factor].nunique() < int(wanted):
+        short = f"{outcome.reason}, but on {level[factor].nunique()} of the {wanted} levels of {factor} that the claim covers"
+        return Outcome("untested", short, outcome.computed, rows)
     return outcome
 
 
 def difference(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """Differences of level minus reference in the quantity's own unit; scores in points."""
-    quantity = "accuracy" if claim["quantity"] == "accuracy_pct" else claim["quantity"]
-    scale = 100.0 if claim["quantity"] == "accuracy_pct" else 1.0
+    quantity, scale = ("accuracy", 100.0) if claim["quantity"] == "accuracy_pct" else (claim["quantity"], 1.0)
     x, h, level, reference = _paired(claim, frame, quantity)
     if not len(x):
-        return _none(claim, frame)
+        return _none(claim)
     d, e = scale * (x[:, 0] - x[:, 1]), scale * h.sum(axis=1)
-    return _judge(claim, d - e, d, d + e, rows_of(level) + rows_of(reference), f"difference of {quantity}")
+    return _judge(claim, d - e, d, d + e, rows_of(level, reference), f"difference of {quantity}")
 
 
 def range_of_changes(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """A printed range of changes: its ends must be the least and the greatest change, and both accounted alike."""
     x, _, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x):
-        return _none(claim, frame)
+        return _none(claim)
     d = 100 * (x[:, 0] / x[:, 1] - 1)
     low, high, tolerance = bounds(claim)
-    rows = rows_of(level) + rows_of(reference)
     ends = int(np.argmin(d)), int(np.argmax(d))
     kinds = [level["_accounting"].iloc[i] for i in ends]
     where = [f"{level['gpu'].iloc[i]}, {level['model'].iloc[i]}, batch {level['batch_size'].iloc[i]}" for i in ends]
-    computed = span(d, "%")
+    computed, rows = span(d, "%"), rows_of(level, reference)
     if "energy" in claim["quantity"] and all(kinds) and kinds[0] != kinds[1]:
-        gross = _gross_changes(level, reference)
-        also = f"; counted gross throughout it is {span(gross, '%')}" if len(gross) else ""
-        low_end, high_end = (
-            f"{number(d[e], 3)} % ({w}) is {k}{' of idle power' * (k == 'net')}" for e, w, k in zip(ends, where, kinds, strict=True)
-        )
-        reason = f"{low_end} and {high_end}: one range mixes two accountings{also}"
-        return Outcome("inconsistent", reason, computed, rows, float(d.min()), float(d.max()))
+        a, b = (f["power_w"].to_numpy(dtype=float) / f["throughput_tok_s"].to_numpy(dtype=float) for f in (level, reference))
+        gross = 100 * (a / b - 1)
+        also = f"; counted gross throughout it is {span(gross, '%')}" if np.isfinite(gross).any() else ""
+        words = [f"{number(d[e], 3)} % ({w}) is {k}{' of idle power' * (k == 'net')}" for e, w, k in zip(ends, where, kinds, strict=True)]
+        return Outcome("inconsistent", f"{' and '.join(words)}: one range mixes two accountings{also}", computed, rows)
     if abs(d.min() - low) <= tolerance and abs(d.max() - high) <= tolerance:
-        return Outcome("consistent", f"the {len(d)} changes span {computed}, as stated", computed, rows, float(d.min()), float(d.max()))
-    return Outcome(
-        "inconsistent",
-        f"the {len(d)} changes span {computed} ({where[0]}; {where[1]}), where {stated(claim)} is stated",
-        computed,
-        rows,
-        float(d.min()),
-        float(d.max()),
-    )
-
-
-def _gross_changes(level: pd.DataFrame, reference: pd.DataFrame) -> np.ndarray:
-    """Changes [%] of power / throughput, for the pairs that give both."""
-    a, b = (f["power_w"].to_numpy(dtype=float) / f["throughput_tok_s"].to_numpy(dtype=float) for f in (level, reference))
-    d = 100 * (a / b - 1)
-    return d[np.isfinite(d)]
+        return Outcome("consistent", f"the {len(d)} changes span {computed}, as stated", computed, rows)
+    reason = f"the {len(d)} changes span {computed} ({'; '.join(where)}), where {stated(claim)} is stated"
+    return Outcome("inconsistent", reason, computed, rows)
 
 
 def count(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """How many distinct configurations (or stated figures, for a numeric quantity) the tables hold."""
     names = [n for n in claim["quantity"].split(",") if n in frame]
-    if not names or frame.empty:
-        found, use = 0, frame[:0]
-    elif len(names) == 1 and pd.api.types.is_numeric_dtype(frame[names[0]]):
-        use = frame[frame[names[0]].notna()]
-        found = len(use)
-    else:
-        use = frame[(frame[names].astype(str) != "").all(axis=1)]
-        found = len(use[names].astype(str).drop_duplicates())
+    figures = len(names) == 1 and pd.api.types.is_numeric_dtype(frame[names[0]])
+    use = frame[:0] if not names else frame[frame[names[0]].notna()] if figures else frame[(frame[names].astype(str) != "").all(axis=1)]
+    found = len(use) if figures or use.empty else len(use[names].astype(str).drop_duplicates())
     low, high, _ = bounds(claim)
-    unit = claim["unit"]
-    shown = ""
-    if len(names) == 1 and found <= 8 and not use.empty and not pd.api.types.is_numeric_dtype(use[names[0]]):
-        shown = f" ({', '.join(sorted(use[names[0]].astype(str).unique()))})"
+    few = len(names) == 1 and found <= 8 and not use.empty and not figures
+    shown = f" ({', '.join(sorted(use[names[0]].astype(str).unique()))})" if few else ""
     runs = sum(len(r) for r in use["_lines"]) if len(use) else 0
     shown += f" in {runs} rows" if runs > found else ""
-    verdict = "consistent" if low <= found <= high else "inconsistent"
-    return Outcome(
-        verdict,
-        f"{found} {unit} in the tables{shown}, where {stated(claim)} {'is' if low == 1 else 'are'} stated",
-        f"{found} {unit}",
-        rows_of(use),
-        found,
-        found,
-    )
+    reason = f"{found} {claim['unit']} in the tables{shown}, where {stated(claim)} {'is' if low == 1 else 'are'} stated"
+    return Outcome(_decided(low <= found <= high), reason, f"{found} {claim['unit']}", rows_of(use))
 
 
 def label(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """A name in words against the names that the tables give."""
     names = sorted(set(frame[claim["quantity"]].dropna().astype(str)) - {""}) if claim["quantity"] in frame else []
     if not names:
-        return _none(claim, frame)
-    verdict = "consistent" if names == [claim["level"]] else "inconsistent"
-    return Outcome(
-        verdict,
-        f"{claim['quantity']} is {' and '.join(names)} in the tables, where {claim['level']} is stated",
-        ", ".join(names),
-        rows_of(frame),
-    )
-
-
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+        return _none(claim)
+    reason = f"{claim['quantity']} is {' and '.join(names)} in the tables, where {claim['level']} is stated"
+    return Outcome(_decided(names == [claim["level"]]), reason, ", ".join(names), rows_of(frame))
 
 
 def reckon(text: str) -> float:
-    """The value of an arithmetic expression of numbers, + - * / and parentheses. Raises UserError for anything else."""
-
-    def walk(node: ast.AST) -> float:
-        match node:
-            case ast.Expression():
-                return walk(node.body)
-            case ast.Constant(value=int() | float() as v):
-                return float(v)
-            case ast.UnaryOp(op=ast.USub()):
-                return -walk(node.operand)
-            case ast.BinOp() if type(node.op) in _OPERATORS:
-                return _OPERATORS[type(node.op)](walk(node.left), walk(node.right))
-        raise UserError(f"'{text}' is not plain arithmetic", "numbers with + - * / and parentheses", "correct the claim's `quantity`")
-
-    try:
-        return walk(ast.parse(text, mode="eval"))
-    except (SyntaxError, ZeroDivisionError):
-        raise UserError(f"'{text}' cannot be computed", "numbers with + - * / and parentheses", "correct the claim's `quantity`") from None
+    """The value of an arithmetic expression of numbers. Raises UserError for anything else."""
+    found = floats(expressions.evaluate(text, pd.DataFrame(index=[0])))[0]
+    if not np.isfinite(found):
+        raise UserError(f"'{text}' cannot be computed", "numbers with + - * / and parentheses", "correct the claim's `quantity`")
+    return float(found)
 
 
 def arithmetic(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """A worked example recomputed from the numbers it prints."""
     x = reckon(claim["quantity"])
     low, high, tolerance = bounds(claim)
-    verdict = "consistent" if low - tolerance * (1 + 1e-9) <= x <= high + tolerance * (1 + 1e-9) else "inconsistent"
-    return Outcome(verdict, f"{claim['quantity']} = {number(x)}, where {stated(claim)} is stated", number(x), (), x, x)
+    holds = low - tolerance * (1 + 1e-9) <= x <= high + tolerance * (1 + 1e-9)
+    return Outcome(_decided(holds), f"{claim['quantity']} = {number(x)}, where {stated(claim)} is stated", number(x))
 
 
 def rule(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
@@ -452,19 +385,16 @@ def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     Several quantities, separated by `;`, are ranked each for itself. Printed ties count for the claim.
     """
     levels, factor = str(claim["level"]).split("|"), claim["factor"]
-    won, lost, close, rows, reasons = 0, 0, 0, [], []
-    for quantity in claim["quantity"].split(";"):
-        if quantity not in frame:
-            continue
+    won, close, rows, lost = 0, 0, [], []
+    for quantity in (q for q in claim["quantity"].split(";") if q in frame):
         use = frame[frame[quantity].notna()]
         sign = 1 if QUANTITIES[quantity].higher_is_better else -1
         others = [f for f in FACTORS if f not in (factor, "params_b") and not (f in LENGTHS and factor == "quantization")]
         for _, group in use.groupby([*others, "_table"], sort=False, dropna=False):
-            if group[factor].nunique() < 2 or not group[factor].isin(levels).any():
-                continue
-            x = sign * group[quantity].to_numpy(dtype=float)
-            h = group[f"{quantity}~"].fillna(0).to_numpy() if f"{quantity}~" in group else np.zeros(len(x))
             mine = group[factor].isin(levels).to_numpy()
+            if group[factor].nunique() < 2 or not mine.any():
+                continue
+            x, h = sign * group[quantity].to_numpy(dtype=float), _half(group, quantity)
             best, own = int(np.argmax(x)), int(np.argmax(np.where(mine, x, -np.inf)))
             rows += rows_of(group)
             if x[own] + h[own] >= x[best] - h[best]:
@@ -472,26 +402,22 @@ def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
             elif _is_noisy(quantity) and abs(np.log(x[own] / x[best])) <= NOISE:
                 close += 1
             else:
-                lost += 1
-                reasons.append(
-                    f"{group[factor].iloc[best]} has {number(sign * x[best])} {quantity} against "
-                    f"{number(sign * x[own])} of {group[factor].iloc[own]} ({group['_table'].iloc[best]})"
+                names = group[factor]
+                lost.append(
+                    f"{names.iloc[best]} has {number(sign * x[best])} {quantity} against {number(sign * x[own])} of {names.iloc[own]} "
+                    f"({group['_table'].iloc[best]})"
                 )
-    if not won + lost + close:
-        return Outcome(
-            "untested", f"no group of rows compares {claim['level']} with another {factor} on {claim['quantity'].replace(';', ' or ')}"
-        )
-    if close and not lost:
-        reason = f"first in {won} of {won + close} comparisons; in the others the best is nearer than the noise of one figure a cell"
-        return Outcome("not decided", reason, f"first in {won} of {won + close}", tuple(rows))
+    total = won + close + len(lost)
+    shown = f"first in {won} of {total}"
+    if not total:
+        reason = f"no group of rows compares {claim['level']} with another {factor} on {claim['quantity'].replace(';', ' or ')}"
+        return Outcome("untested", reason)
     if lost:
-        return Outcome(
-            "inconsistent",
-            f"{reasons[0]}; first in {won} of {won + lost + close} comparisons",
-            f"first in {won} of {won + lost + close}",
-            tuple(rows),
-        )
-    return Outcome("consistent", f"first in all {won} comparisons that the tables allow", f"first in {won} of {won}", tuple(rows))
+        return Outcome("inconsistent", f"{lost[0]}; {shown} comparisons", shown, tuple(rows))
+    if close:
+        reason = f"{shown} comparisons; in the others the best is nearer than the noise of one figure a cell"
+        return Outcome("not decided", reason, shown, tuple(rows))
+    return Outcome("consistent", f"first in all {won} comparisons that the tables allow", shown, tuple(rows))
 
 
 def equal(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
@@ -501,44 +427,39 @@ def equal(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """
     x, _, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x) or "n_items" not in level:
-        return _none(claim, frame)
+        return _none(claim)
     n = level["n_items"].to_numpy(dtype=float)
-    z = np.array([z_of(a, b, m, m) for (a, b), m in zip(x, n, strict=True)])
+    z = np.abs(z_of(x[:, 0], x[:, 1], n, n))
     least = 100 * CONFIDENT * np.sqrt(2 * x.mean(axis=1) * (1 - x.mean(axis=1)) / n)
-    d = 100 * (x[:, 0] - x[:, 1])
-    rows = rows_of(level) + rows_of(reference)
-    verdict = "consistent" if (np.abs(z) < CONFIDENT).all() else "inconsistent"
-    return Outcome(
-        verdict,
-        f"the scores differ by {span(d, 'points')}, at most {np.abs(z).max():.1f} standard errors; "
-        f"{n.min():.0f} items could show a difference of {least.max():.1f} points",
-        span(d, "points"),
-        rows,
+    points = span(100 * (x[:, 0] - x[:, 1]), "points")
+    reason = (
+        f"the scores differ by {points}, at most {z.max():.1f} standard errors; "
+        f"{n.min():.0f} items could show a difference of {least.max():.1f} points"
     )
+    return Outcome(_decided((z < CONFIDENT).all()), reason, points, rows_of(level, reference))
 
 
 def correlation(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """Correlation of two quantities over the levels of a factor, with Fisher's interval; at least four levels are needed."""
     a, b = claim["quantity"], str(claim["level"])
     if a not in frame or b not in frame:
-        return _none(claim, frame)
+        return _none(claim)
     means = frame.groupby(claim["factor"])[[a, b]].mean().dropna()
-    rows = rows_of(frame[frame[claim["factor"]].isin(means.index)])
-    if len(means) < 3:
-        return Outcome("untested", f"{len(means)} levels of {claim['factor']} state both {a} and {b}", "", rows)
+    rows, n = rows_of(frame[frame[claim["factor"]].isin(means.index)]), len(means)
+    if n < 3:
+        return Outcome("untested", f"{n} levels of {claim['factor']} state both {a} and {b}", "", rows)
     r = float(np.corrcoef(means[a], means[b])[0, 1])
-    if len(means) < LEAST_FOR_CORRELATION:
-        return Outcome(
-            "untested", f"r = {r:+.2f} over the {len(means)} levels that state both: too few for an interval", f"r = {r:+.2f}", rows
-        )
-    ends = np.tanh(np.arctanh(r) + np.array([-1, 1]) * 1.96 / np.sqrt(len(means) - 3))
-    low, high, _ = bounds(claim)
-    reason = f"r = {r:+.2f} [{ends[0]:+.2f}, {ends[1]:+.2f}], n = {len(means)}"
-    if ends[0] > low and ends[0] <= high:
-        return Outcome("consistent", reason, f"r = {r:+.2f}", rows)
-    if ends[1] < low:
-        return Outcome("inconsistent", f"{reason}: the sign is the other", f"r = {r:+.2f}", rows)
-    return Outcome("untested", f"{reason}: the interval holds both signs", f"r = {r:+.2f}", rows)
+    shown = f"r = {r:+.2f}"
+    if n < LEAST_FOR_CORRELATION:
+        return Outcome("untested", f"{shown} over the {n} levels that state both: too few for an interval", shown, rows)
+    low, high = np.tanh(np.arctanh(r) + np.array([-1, 1]) * 1.96 / np.sqrt(n - 3))
+    reason = f"{shown} [{low:+.2f}, {high:+.2f}], n = {n}"
+    least, most, _ = bounds(claim)
+    if least < low <= most:
+        return Outcome("consistent", reason, shown, rows)
+    if high < least:
+        return Outcome("inconsistent", f"{reason}: the sign is the other", shown, rows)
+    return Outcome("untested", f"{reason}: the interval holds both signs", shown, rows)
 
 
 def synergy(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
@@ -549,62 +470,37 @@ def synergy(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """
     a, b, quantity = claim["factor"], str(claim["level"]), claim["quantity"]
     use = frame[frame[quantity].notna() & (frame[a] != "") & (frame[b] != "")] if quantity in frame else frame[:0]
-    others = [f for f in FACTORS if f not in (a, b, "params_b")]
     contrasts, rows = [], []
-    for _, group in use.groupby(others, sort=False, dropna=False) if len(use) else []:
-        wide = group.pivot_table(index=a, columns=b, values=quantity)
-        if wide.shape[0] > 1 and wide.shape[1] > 1:
-            logs = np.log(wide.dropna())
-            if len(logs) > 1:
-                contrasts += list(
-                    np.ravel(
-                        (logs.iloc[1:, 1:].to_numpy() - logs.iloc[1:, :1].to_numpy())
-                        - (logs.iloc[:1, 1:].to_numpy() - logs.iloc[:1, :1].to_numpy())
-                    )
-                )
-                rows += rows_of(group)
+    for _, group in use.groupby([f for f in FACTORS if f not in (a, b, "params_b")], sort=False, dropna=False) if len(use) else []:
+        logs = np.log(group.pivot_table(index=a, columns=b, values=quantity).dropna()).to_numpy()
+        if logs.shape[0] > 1 and logs.shape[1] > 1:
+            contrasts += list(np.ravel(logs[1:, 1:] - logs[1:, :1] - (logs[:1, 1:] - logs[:1, :1])))
+            rows += rows_of(group)
     if not contrasts:
         held = "; ".join(f"{t}: {g[a].nunique()} x {g[b].nunique()}" for t, g in use.groupby("_table", sort=False)) if len(use) else "none"
-        return Outcome(
-            "untested",
-            f"no table crosses {a} with {b} (levels of each in one table: {held}), so an interaction cannot be seen",
-            "",
-            rows_of(use),
-        )
-    effect = 100 * np.expm1(np.array(contrasts))
-    return Outcome(
-        "untested",
-        f"interaction of {a} and {b}: {span(effect, '%')} from {len(effect)} contrasts of single "
-        "figures, without repetition to judge it by",
-        span(effect, "%"),
-        tuple(rows),
-    )
+        reason = f"no table crosses {a} with {b} (levels of each in one table: {held}), so an interaction cannot be seen"
+        return Outcome("untested", reason, "", rows_of(use))
+    effect = span(100 * np.expm1(np.array(contrasts)), "%")
+    reason = f"interaction of {a} and {b}: {effect} from {len(contrasts)} contrasts of single figures, without repetition to judge it by"
+    return Outcome("untested", reason, effect, tuple(rows))
 
 
 def excess(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """What share [%] of the excess of `statistic` over `reference` the level removes, pair by pair."""
-    quantity, worse = claim["quantity"], str(claim["statistic"])
-    better = dict(pairs(frame, claim["factor"], str(claim["level"]), str(claim["reference"]), quantity))
-    bad = dict(pairs(frame, claim["factor"], worse, str(claim["reference"]), quantity))
+    quantity, reference = claim["quantity"], str(claim["reference"])
+    better, bad = (dict(pairs(frame, claim["factor"], str(claim[c]), reference, quantity)) for c in ("level", "statistic"))
     share, rows = [], []
-    for i, base in better.items():
-        for j, other in bad.items():
-            if base == other:
-                x, y, z = (float(frame.loc[k, quantity]) for k in (base, i, j))
-                if z > x:
-                    share.append(100 * (z - y) / (z - x))
-                    rows += rows_of(frame.loc[[i, j, base]])
+    for i, j, base in ((i, j, base) for i, base in better.items() for j, other in bad.items() if base == other):
+        x, y, z = (float(frame.loc[k, quantity]) for k in (base, i, j))
+        if z > x:
+            share.append(100 * (z - y) / (z - x))
+            rows += rows_of(frame.loc[[i, j, base]])
     if not share:
-        return _none(claim, frame)
+        return _none(claim)
     low, high, _ = bounds(claim)
     inside = [low <= s <= high for s in share]
-    verdict = "consistent" if all(inside) else "inconsistent"
-    return Outcome(
-        verdict,
-        f"{span(share, '%')} of the excess is removed, more than {number(low)} % in {sum(inside)} of {len(share)} cases",
-        span(share, "%"),
-        tuple(rows),
-    )
+    reason = f"{span(share, '%')} of the excess is removed, more than {number(low)} % in {sum(inside)} of {len(share)} cases"
+    return Outcome(_decided(all(inside)), reason, span(share, "%"), tuple(rows))
 
 
 def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
@@ -615,15 +511,14 @@ def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """
     x, _, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x):
-        return _none(claim, frame)
-    size = pd.to_numeric(level[str(claim["statistic"])]).to_numpy()
-    d, gpu = x[:, 0] / x[:, 1] - 1, level["gpu"].to_numpy()
+        return _none(claim)
+    size, d, gpu = pd.to_numeric(level[str(claim["statistic"])]).to_numpy(), x[:, 0] / x[:, 1] - 1, level["gpu"].to_numpy()
     brackets = {}
     for g in dict.fromkeys(gpu):
         cost, save = size[(gpu == g) & (d > 0)], size[(gpu == g) & (d <= 0)]
         if len(cost) and len(save) and cost.max() < save.min():
             brackets[g] = (cost.max(), save.min())
-    rows = rows_of(level) + rows_of(reference)
+    rows = rows_of(level, reference)
     if len(brackets) < 2:
         return Outcome("untested", f"a turning point can be bracketed on {len(brackets)} GPU only", "", rows)
     text = ", ".join(f"{g}: {a:g} to {b:g}" for g, (a, b) in brackets.items())
@@ -634,17 +529,16 @@ def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     alike = [(g, h) for g, h in apart if kinds[g] == kinds[h] and len(kinds[g]) == 1]
     if not alike:
         return Outcome("untested", f"the brackets that lie apart are accounted differently ({text})", text, rows)
-    g, h = alike[0]
-    sizes = f"the sizes [{claim['statistic']}] between which the change turns lie apart on {g} and {h}"
+    sizes = f"the sizes [{claim['statistic']}] between which the change turns lie apart on {alike[0][0]} and {alike[0][1]}"
     return Outcome("consistent", f"{sizes} ({text})", text, rows)
 
 
 def scaling(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """The exponent of a quantity along a factor (log-log slope), where three levels or more are given with all else equal."""
     factor, quantity = claim["factor"], claim["quantity"]
-    others = [f for f in FACTORS if f not in (factor, "params_b")]
     use = frame[(frame[factor] != "") & frame[quantity].notna()] if quantity in frame else frame[:0]
     slopes, rows, most = [], [], 0
+    others = [f for f in FACTORS if f not in (factor, "params_b")]
     for _, group in use.groupby([*others, "_table"], sort=False, dropna=False) if len(use) else []:
         level = pd.to_numeric(group[factor])
         most = max(most, level.nunique())
@@ -654,26 +548,20 @@ def scaling(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     if not slopes:
         return Outcome("untested", f"no configuration gives {quantity} at three values of {factor} or more (at most {most})")
     low, high, tolerance = bounds(claim)
-    verdict = "consistent" if all(low - tolerance <= s <= high + tolerance for s in slopes) else "inconsistent"
-    return Outcome(verdict, f"exponent {span(slopes)} over {len(slopes)} series", span(slopes), tuple(rows))
+    holds = all(low - tolerance <= s <= high + tolerance for s in slopes)
+    return Outcome(_decided(holds), f"exponent {span(slopes)} over {len(slopes)} series", span(slopes), tuple(rows))
 
 
 def exists(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """Whether some pair has less of the first quantity and more of the second than its reference: one case proves it."""
     first, second = claim["quantity"].split(";")
-    found, rows, total = 0, [], 0
+    if first not in frame:
+        return _none(claim)
+    known, found = frame[frame[first].notna()], []
     for level in sorted(set(frame[claim["factor"]]) - {str(claim["reference"]), ""}):
-        for i, j in pairs(frame[frame[first].notna()], claim["factor"], level, str(claim["reference"]), second):
-            total += 1
-            rows += rows_of(frame.loc[[i, j]])
-            if frame.loc[i, first] < frame.loc[j, first] and frame.loc[i, second] > frame.loc[j, second]:
-                found += 1
-    if not total:
-        return _none(claim, frame)
-    verdict = "consistent" if found else "inconsistent"
-    return Outcome(
-        verdict,
-        f"{found} of {total} comparisons have less {first} and more {second} than {claim['reference']}",
-        f"{found} of {total}",
-        tuple(rows),
-    )
+        found += pairs(known, claim["factor"], level, str(claim["reference"]), second)
+    if not found:
+        return _none(claim)
+    hits = sum(frame.loc[i, first] < frame.loc[j, first] and frame.loc[i, second] > frame.loc[j, second] for i, j in found)
+    reason = f"{hits} of {len(found)} comparisons have less {first} and more {second} than {claim['reference']}"
+    return Outcome(_decided(hits > 0), reason, f"{hits} of {len(found)}", rows_of(*(frame.loc[list(pair)] for pair in found)))

@@ -130,9 +130,7 @@ def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, 
                 if undecided and outcome.verdict == "consistent"
                 else ". The source also states"
             )
-            changed[claim["id"]] = Outcome(
-                verdict, f"{outcome.reason}{link} {text}", outcome.computed, outcome.rows, outcome.low, outcome.high
-            )
+            changed[claim["id"]] = replace(outcome, verdict=verdict, reason=f"{outcome.reason}{link} {text}")
     return changed
 
 
@@ -167,7 +165,10 @@ def claim_verdicts(
         where = claim["where"] if isinstance(claim["where"], str) else ""
         outcomes[claim["id"]] = KINDS[claim["kind"]](claim, evaluate.select(tables, names, where))
     outcomes = _conflicts(claims, outcomes)
-    others, rows = evidence.gathered(tables, _sources(published)), []
+    doubted = findings[(findings["verdict"] == "inconsistent") & findings["claim"].str.contains("was measured")]["rows"]
+    doubted = {table for rows in doubted for table, _ in parse_rows(rows)}  # what the checks find not to be measured is no evidence
+    others = evidence.gathered({n: t for n, t in tables.items() if n not in doubted}, _sources(published))
+    rows = []
     for line, (_, claim) in enumerate(claims.iterrows(), start=2):
         published_outcome = outcomes[claim["id"]]
         own, other = measured.judge(claim, measured_tables), evidence.judge(claim, others)
