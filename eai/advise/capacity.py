@@ -9,7 +9,7 @@ transformers has no continuous batching: whoever waits when a batch ends is the 
 of what each batch leaves behind; times are drawn from it. Both are held against a discrete-event simulation by a test.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -40,11 +40,12 @@ class Curve:
         return np.exp(np.interp(np.log(n), np.log(self.n), np.log(getattr(self, name))))
 
     def up_to(self, most: int) -> tuple[np.ndarray, ...]:
-        """(tokens/s, watts, seconds between tokens, order of 1..most by the time of a request) at 1 to `most` in flight."""
+        """(tokens/s, watts, seconds between tokens, order of 1..most by the time of a request, sums of log tokens/s of 0..most in flight)
+        at 1 to `most` in flight: what does not change with the load."""
         if most not in self._tables:
             n = np.arange(1, most + 1)
             rate, *others = (self.at(name, n) for name in ("tok_s", "power_w", "itl_s"))
-            self._tables[most] = (rate, *others, np.argsort(n / rate, kind="stable"))
+            self._tables[most] = (rate, *others, np.argsort(n / rate, kind="stable"), np.append(0.0, np.cumsum(np.log(rate))))
         return self._tables[most]
 
 
@@ -76,35 +77,31 @@ def _overloaded(load: float) -> Service:
     return Service(load, 0.0, np.inf, np.inf, np.inf, np.inf, np.inf, np.nan, 0.0)
 
 
-def serve(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...] = (), speed: float = 1.0) -> Service:
+def serve(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...] = ()) -> Service:
     """One replica under `per_s` requests a second, at most `most` in flight, answers of `tokens` (or the given lengths).
 
-    `speed`: a factor on all its speeds, which is a slower arrival of requests on a shorter scale of time. Raises UserError for a rate
-    that is none.
+    A replica that is faster by a factor sees requests come slower by it, on a scale of time as much shorter: nothing else changes. Raises
+    UserError for a rate that is none.
     """
     if not per_s > 0:
         raise UserError(f"a rate of {per_s:g} requests a second", "a number above 0", "give --requests-per-hour")
-    found = _continuous(curve, per_s / speed, most, tokens, lengths) if curve.continuous else _bulk(curve, per_s / speed, most, tokens)
-    if speed == 1.0:
-        return found
-    times = {name: getattr(found, name) / speed for name in ("latency_mean_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s")}
-    return replace(found, **times)
+    return _continuous(curve, per_s, most, tokens, lengths) if curve.continuous else _bulk(curve, per_s, most, tokens)
 
 
 def _continuous(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...]) -> Service:
     """Birth-death chain of a replica that batches continuously."""
-    rate, power, itl, order = curve.up_to(most)
-    speed = rate / tokens
+    rate, power, itl, order, sums = curve.up_to(most)
+    n, speed = np.arange(most + 1), rate / tokens
     load = per_s / speed[-1]
     if load >= 1:
         return _overloaded(float(load))
-    logs = np.concatenate([[0.0], np.cumsum(np.log(per_s / speed))])
+    logs = n * np.log(per_s * tokens) - sums
     weight = np.exp(logs - logs.max())
     share = weight / (weight.sum() + weight[-1] * load / (1 - load))
     waiting = float(share[-1] / (1 - load))
     queue = waiting * load / (1 - load)
-    in_service = float(share @ np.arange(most + 1) + most * (waiting - share[-1]))
-    times = np.arange(1, most + 1) / speed
+    in_service = float(share @ n + most * (waiting - share[-1]))
+    times = n[1:] / speed
     vary = (1 + (np.std(lengths) / np.mean(lengths)) ** 2) / 2 if lengths else 0.5
     drain = (speed[-1] - per_s) / vary
     flight = np.append(share[:-1], waiting)
@@ -130,7 +127,7 @@ def _bulk(curve: Curve, per_s: float, most: int, tokens: float) -> Service:
 
     A request that comes during a batch waits for its end and for the full batches before its own, whose size those decide who still come.
     """
-    rate, power, itl, _ = curve.up_to(most)
+    rate, power, itl, *_ = curve.up_to(most)
     time = np.arange(1, most + 1) * tokens / rate
     load = per_s * time[-1] / most
     if load >= 1:
@@ -179,8 +176,8 @@ def replicas(
     start = serve(curve, per_s / first, most, tokens, lengths)
 
     def holds(rate: float) -> bool:
-        found = serve(curve, rate, most, tokens, lengths, slow)
-        return all(getattr(found, name) <= limit for name, limit in limits.items())
+        found = serve(curve, rate / slow, most, tokens, lengths)
+        return all(getattr(found, name) <= slow * limit for name, limit in limits.items())
 
     if not limits or not holds(1e-6 * capacity):
         return first, start

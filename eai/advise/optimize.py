@@ -157,6 +157,11 @@ def strategies_of(r: Request, engine: str, gpu) -> tuple[str, ...]:
     return (*usual, *own)
 
 
+def _family(c: Configuration) -> tuple:
+    """What configurations of one replica have in common, their batch apart."""
+    return c.gpu.slug, c.num_gpus, c.engine, c.quantization
+
+
 def left_out(c: Configuration, kind: str, reason: str) -> dict[str, Any]:
     """What was left out, with its reason, as it stands in answers; `kind`: cannot_run, memory, not_predicted, limit."""
     return {"configuration": c.to_json(), "reason": reason, "kind": kind}
@@ -218,7 +223,7 @@ def _searched(r: Request) -> Found:
         else:
             points.append((c, known))
     plans, whole = [], len(r.gpus) == 1 and not r.is_served
-    for group in [list(g) for _, g in groupby(points, key=lambda p: p[0].with_(batch_size=0))]:
+    for group in [list(g) for _, g in groupby(points, key=lambda p: _family(p[0]))]:
         made = _served(group, r) if r.is_served else [_plan(c, known, r) for c, known in group]
         plans += made if whole or not made else [min(made, key=lambda p: (not p.is_safe, p.objective))]
     barred = [(p, _barred(p, r)) for p in plans]
@@ -337,7 +342,8 @@ def _needed_speed(curve: Curve, r: Request, k: int, most: int, attribute: str, l
     low, high = np.log(0.25), np.log(4.0)
 
     def is_met(log: float) -> bool:
-        return getattr(serve(curve, r.per_s / k, most, r.output_tokens, r.answers, float(np.exp(log))), attribute) <= limit
+        speed = float(np.exp(log))
+        return getattr(serve(curve, r.per_s / k / speed, most, r.output_tokens, r.answers), attribute) <= speed * limit
 
     if not is_met(high):
         return float("inf")
@@ -531,7 +537,7 @@ def why(chosen: Plan | None, roles: dict[str, Plan], r: Request, found: Found) -
 def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
     """What the levers are worth here: batch, strategy, engine, card; and whether memory presses."""
     here, found = chosen.configuration, []
-    family = [p for p in plans if p.configuration.with_(batch_size=0) == here.with_(batch_size=0)]
+    family = [p for p in plans if _family(p.configuration) == _family(here)]
     if len(family) > 1:
         first, last = (f(family, key=lambda p: p.configuration.batch_size) for f in (min, max))
         change = last.cost.energy_j_per_token.value / first.cost.energy_j_per_token.value - 1
@@ -592,9 +598,10 @@ def transparency(plans: tuple[Plan, ...]) -> dict[str, Any]:
 def measures(chosen: Plan | None, roles: dict[str, Plan], plans: tuple[Plan, ...]) -> list[str]:
     """The commands that would settle it: the recommended plan and its rival."""
     wanted = [p.configuration for p in (chosen, roles.get("best"), *plans) if p is not None]
-    picked = {c.with_(batch_size=0): c for c in reversed(wanted)}
-    first = dict.fromkeys(picked[c.with_(batch_size=0)] for c in wanted)
-    return [f"{c.cards}: {measure_command(c)}" for c in list(first)[:2]]
+    first: dict[tuple, Configuration] = {}
+    for c in wanted:
+        first.setdefault(_family(c), c)
+    return [f"{c.cards}: {measure_command(c)}" for c in list(first.values())[:2]]
 
 
 def refusal(r: Request, found: Found) -> UserError:

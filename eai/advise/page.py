@@ -8,7 +8,7 @@ import textwrap
 from functools import cache
 from typing import Any
 
-from eai import catalog
+from eai import catalog, paths
 from eai.quantity import plain
 
 KINDS = {
@@ -113,7 +113,11 @@ def _environment():
     """The templates with the filters above."""
     import jinja2
 
-    made = jinja2.Environment(loader=jinja2.PackageLoader("eai.advise"), trim_blocks=True, lstrip_blocks=True)
+    kept = paths.cache() / "templates"
+    kept.mkdir(parents=True, exist_ok=True)
+    compiled = jinja2.FileSystemBytecodeCache(str(kept))
+    loader = jinja2.PackageLoader("eai.advise")
+    made = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, bytecode_cache=compiled)
     made.undefined = jinja2.StrictUndefined
     filters = (count, quantity, bare, percent, name, plain, sentence, assumption, change, grouped)
     made.filters |= {f.__name__: f for f in filters} | {"cell": lambda text: str(text).replace("|", "/")}

@@ -409,7 +409,6 @@ def _check(r: Request) -> None:
         raise UserError(f"{need} of {m.available_gb / footprint.GIB_PER_GB:.1f} usable GiB each", "a model that fits", do)
 
 
-@lru_cache(maxsize=4096)
 def cannot_run(c: Configuration) -> str:
     """What the strategy or the engine needs and the card lacks, empty if nothing: `eai.supports` without the memory."""
     found = _refused(c.quantization, c.engine, c.gpu)
