@@ -148,7 +148,7 @@ def test_readings_without_a_fault_say_nothing(windows):
 @pytest.mark.parametrize(
     ("changes", "pattern", "words"),
     [
-        ({"throttle_fraction": 0.3}, "power_cap_or_throttle", "30% of the time"),
+        ({"throttle_fraction": 0.3}, "power_cap_or_throttle", "30 % of the time"),
         ({"status": "throttled"}, "power_cap_or_throttle", "4 of 4 windows barred"),
         ({"power_capped_fraction": 0.5, "power_limit_w": 250.0}, "power_cap_or_throttle", "limit of 250 W (rated 400 W)"),
         ({"memory_used_peak_gb": 85.5}, "vram_spill", "the card is full"),

@@ -13,7 +13,7 @@ from eai.advise import evidence
 from eai.advise.bill import bill
 from eai.advise.evidence import KEYS, Cost, accuracy, canonical, cost_or_reason, costs, measure_command, session_spread, within
 from eai.advise.optimize import SAFE, meeting, strategies_of
-from eai.advise.page import percent
+from eai.advise.page import percent, signed
 from eai.advise.request import HALF, Configuration, Request, fits, memory, require_fit
 from eai.errors import UserError
 from eai.quantity import Quantity, plain
@@ -167,7 +167,7 @@ def crossovers(c: Configuration, known: dict[str, Cost], base: str | None) -> li
         elif turn is not None and not any(saving[:turn]):
             found.append(f"{q} saves energy against {base} from between {sizes[turn - 1]} and {sizes[turn]} on ({where})")
         else:
-            signs = ", ".join(f"{size} {value - 1:+.0%}" for size, (_, value) in zip(sizes, ratios, strict=True))
+            signs = ", ".join(f"{size} {signed(value - 1)}" for size, (_, value) in zip(sizes, ratios, strict=True))
             found.append(f"{q} against {base} has no one crossing: {signs} (at batch {c.batch_size})")
     return found
 
@@ -186,7 +186,7 @@ def paradoxes(table: list[dict], base: str | None) -> list[str]:
         if reference is None or e["accuracy"]["status"] == "reference" or ratio["value"] <= 1:
             continue
         low, high = (ratio["low"], ratio["high"]) if ratio["low"] is not None else (ratio["value"], ratio["value"])
-        text = f"{e['quantization']} costs {ratio['value'] - 1:+.0%} [{low - 1:+.0%} to {high - 1:+.0%}] energy against {base}"
+        text = f"{e['quantization']} costs {signed(ratio['value'] - 1)} [{signed(low - 1)} to {signed(high - 1)}] energy against {base}"
         text += " (undecided: the interval includes no change)" if is_undecided(ratio) else ""
         watts = e["power_w"]["value"], reference["power_w"]["value"]
         if watts[0] < 0.97 * watts[1]:

@@ -20,6 +20,7 @@ from eai.advise.causes import AS_STATED, CAUSES, NONE, PRIOR_WHY, PRIORS, confus
 from eai.advise.compare import WORTH, ratio_to_baseline
 from eai.advise.evidence import Cost, accuracy, can_measure, cost_or_reason, idle_w, inverse, measure_command, sd_log, within
 from eai.advise.launch import LOAD, batch_code, launch
+from eai.advise.page import percent, signed
 from eai.advise.request import PRESSED, Configuration, Memory, Request, memory, smaller
 from eai.errors import UserError
 from eai.footprint import GIB_PER_GB
@@ -101,7 +102,7 @@ class Figures:
         if abs(math.log(implied / self.power_w)) <= AGREE:
             return ""
         made = f"{plain(self.energy_j_per_1k)} J per 1000 tokens at {plain(self.throughput_tok_s)} tok/s are {plain(implied)} W"
-        reported = f"{plain(self.power_w)} W are reported ({implied / self.power_w - 1:+.0%})"
+        reported = f"{plain(self.power_w)} W are reported ({signed(implied / self.power_w - 1)})"
         return f"the figures contradict each other: {made}, but {reported}"
 
     def to_json(self) -> dict[str, float]:
@@ -543,7 +544,7 @@ def _fault(name: str, p: float, weighed: list[Weighed], here: State, f: Figures,
     elif name == "int8_decomposition":
         fixes += _strategy_fixes(h.state.configuration, r, f)
     elif name == "quantization_not_applied" and impact is not None and impact.value < 0:
-        fixes.append(fix(f"leave it unquantized: {c.quantization} would cost {-impact.value:.0%} more energy here", LOAD["fp16"]))
+        fixes.append(fix(f"leave it unquantized: {c.quantization} would cost {percent(-impact.value)} more energy here", LOAD["fp16"]))
     else:
         if name == "vram_spill":
             fixes += [fix(f"{x.quantization} at batch {x.batch_size} fits", LOAD.get(x.quantization, "")) for x in smaller(c)[:1]]
@@ -580,7 +581,7 @@ def _context_words(h: Hypothesis, f: Figures) -> list[str]:
     if f.utilization_pct is not None:
         found.append(f"utilisation {f.utilization_pct:.0f} %")
     if f.power_limit_w is not None and f.mean_power_w is not None:
-        found.append(f"mean power is {f.mean_power_w / f.power_limit_w:.0%} of the limit of {f.power_limit_w:.0f} W")
+        found.append(f"mean power is {percent(f.mean_power_w / f.power_limit_w)} of the limit of {f.power_limit_w:.0f} W")
     if f.temperature_c is not None:
         found.append(f"temperature {f.temperature_c:.0f} C")
     return found
@@ -610,7 +611,7 @@ def _strategy(c: Configuration, f: Figures, total: dict[str, float], r: Request)
     if len(known) < 2:
         return None
     q, how = ratio_to_baseline(c, known, other.quantization)
-    ends = f"{q.value - 1:+.0%} [{q.low - 1:+.0%} to {q.high - 1:+.0%}]"
+    ends = f"{signed(q.value - 1)} [{signed(q.low - 1)} to {signed(q.high - 1)}]"
     text = f"{c.quantization} costs {ends} energy a token against {other.quantization} at batch {c.batch_size} ({how})"
     here = state(c)
     cited = [text, *(_lines(f, here, f"{c.quantization} at batch {c.batch_size}") if here else [])]
@@ -656,7 +657,7 @@ def _batch(c: Configuration, f: Figures, total: dict[str, float], r: Request) ->
     if f.utilization_pct is not None:
         idle = NormalDist(50.0, 5.0).cdf(100.0 - f.utilization_pct)
     p, q = total[AS_STATED] * idle * _p_above(inverse(1, ratio, "")), saving(ratio)
-    text = f"batch {batch} takes {q.value:.0%} [{q.low:.0%} to {q.high:.0%}] less energy a token ({then.basis})"
+    text = f"batch {batch} takes {percent(q.value)} [{percent(q.low)} to {percent(q.high)}] less energy a token ({then.basis})"
     text += "" if f.utilization_pct is not None else "; give --utilization-pct: below 50 % the card has room for more sequences"
     code = launch(c.with_(batch_size=batch)) if c.is_server else batch_code(batch, c.output_tokens)
     cites = list(then.evidence[:1])
@@ -683,19 +684,19 @@ def _summary(
     if verdict == "unknown" and here is None:
         known, reason = cost_or_reason(c)
         share, watts = roof_share(f, c), f.mean_power_w
-        words = [f"{share:.0%} of what the memory's bandwidth allows"] if share is not None else []
-        words += [f"{watts / (c.gpu.tdp_w * c.num_gpus):.0%} of the power limit"] if watts is not None and c.gpu.tdp_w else []
+        words = [f"{percent(share)} of what the memory's bandwidth allows"] if share is not None else []
+        words += [f"{percent(watts / (c.gpu.tdp_w * c.num_gpus))} of the power limit"] if watts is not None and c.gpu.tdp_w else []
         lies = f"; within the card's limits: {', '.join(words)}" if words else ""
         return f"nothing to compare with: {reason.rstrip('.') if known is None else 'no throughput is known'}{lies}"
-    named = ", ".join(f"{p['title']} ({p['level']}, {p['confidence']:.0%} of the match)" for p in found if p["named"])
-    stated = f"{total.get(AS_STATED, 0):.0%} of the match"
-    several = ", ".join(f"{_title(n)} {p:.0%}" for n, p in list(total.items())[:3])
+    named = ", ".join(f"{p['title']} ({p['level']}, {percent(p['confidence'])} of the match)" for p in found if p["named"])
+    stated = f"{percent(total.get(AS_STATED, 0))} of the match"
+    several = ", ".join(f"{_title(n)} {percent(p)}" for n, p in list(total.items())[:3])
     fits_best = total.get(AS_STATED, 0) >= MEDIUM
     text = {
         "fault": f"the figures do not fit the configuration as stated: {named}",
         "costly_choice": f"the figures fit the configuration as stated, and it costs more than it must: {named}",
         "healthy": f"the figures fit the configuration as stated ({stated})",
-        "unknown": f"no known pattern explains the figures ({total.get(NONE, 0):.0%} for none of these)",
+        "unknown": f"no known pattern explains the figures ({percent(total.get(NONE, 0))} for none of these)",
         "undecided": f"the figures fit best as stated ({stated})" if fits_best else f"the figures fit several causes: {several}",
     }[verdict]
     for d in outside if verdict in ("undecided", "costly_choice") else ():

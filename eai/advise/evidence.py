@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from eai import catalog, paths, strategies, tables
+from eai.advise.page import percent, signed
 from eai.advise.request import SHAPE, STATED, Configuration, cannot_run, fits, memory
 from eai.catalog import Model
 from eai.errors import UserError
@@ -311,7 +312,7 @@ def _of_row(c: Configuration, found: pd.DataFrame, here: dict[str, Any], there: 
         if abs(effect) > np.log1p(LENGTH_EFFECT):
             return None
         lengths = f"{had.input_tokens} tokens in and {had.output_tokens} out"
-        warnings.append(f"the row has {lengths}: computed effect {np.expm1(effect):+.1%}, in the interval")
+        warnings.append(f"the row has {lengths}: computed effect {signed(np.expm1(effect), 1)}, in the interval")
     warnings += [f"doubt about the row: {row['doubt']}"] if row["doubt"] else []
     sd, _ = session_spread()
     runs = float(row["spread"]) if pd.notna(row["spread"]) else 0.0
@@ -453,16 +454,15 @@ def _score(model: Model, quantization: str, min_accuracy: float | None) -> Accur
     broken = found[[at_chance(s, c) for s, c in zip(found["score_high"], found["chance"], strict=True)]]
     if len(broken):
         first = broken.iloc[0]
-        note = (
-            f"its score in {first['task']} ({first['score']:.0%}) is no better than a guess ({first['chance']:.0%}): the output is broken"
-        )
+        guess = f"no better than a guess ({percent(first['chance'])})"
+        note = f"its score in {first['task']} ({percent(first['score'])}) is {guess}: the output is broken"
         return Accuracy("broken", False, note, evidence=cited)
     ratio = found["score"] / found["score_base"]
     u = sum((np.log(found[f"score_high{s}"] / found[f"score_low{s}"]) / 2) ** 2 for s in ("", "_base")) ** 0.5
     worst = ratio.idxmin()
     kept = Quantity(float(ratio[worst]), float(ratio[worst] * np.exp(-u[worst])), float(ratio[worst] * np.exp(u[worst])), "")
     floor = min_accuracy if min_accuracy is not None else 1 - MILD_PERPLEXITY
-    share = f"{kept.value:.0%} [{kept.low:.0%} to {kept.high:.0%}]"
+    share = f"{percent(kept.value)} [{percent(kept.low)} to {percent(kept.high)}]"
     note = f"keeps {share} of the score in {found.loc[worst, 'task']}, the worst of {len(found)} tasks"
     return Accuracy("score", kept.value >= floor, note, kept, None, cited)
 
@@ -475,10 +475,10 @@ def _perplexity(model: Model, quantization: str, min_accuracy: float | None) -> 
     own = same[same["shape"] == shape(model)]
     if own.empty:
         others = same["change"]
-        seen = f"; on other models its perplexity rose by {others.min():.1%} to {others.max():.1%}" if len(others) else ""
+        seen = f"; on other models its perplexity rose by {signed(others.min(), 1)} to {signed(others.max(), 1)}" if len(others) else ""
         return Accuracy("unknown", False, f"no accuracy of {quantization} on {model.slug} is known{seen}", evidence=tuple(same["evidence"]))
     worst = float(own["change"].max())
-    note = f"perplexity {worst:+.1%} against fp16 on {own.loc[own['change'].idxmax(), 'model']}; no task score is known"
+    note = f"perplexity {signed(worst, 1)} against fp16 on {own.loc[own['change'].idxmax(), 'model']}; no task score is known"
     if min_accuracy is not None:
-        note += f", so that {min_accuracy:.0%} is kept is not shown"
+        note += f", so that {percent(min_accuracy)} is kept is not shown"
     return Accuracy("perplexity", worst <= MILD_PERPLEXITY and min_accuracy is None, note, None, worst, tuple(own["evidence"]))

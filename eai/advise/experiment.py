@@ -16,8 +16,9 @@ import pandas as pd
 
 from eai import catalog, footprint, schema, strategies, tables
 from eai.advise.causes import CAUSES
-from eai.advise.diagnose import LOW, WORTH, diagnose, entry, figures, fix, pattern_of
-from eai.advise.launch import BATCH, LOAD
+from eai.advise.diagnose import LOW, SAVED, WORTH, Figures, diagnose, entry, figures, fix, pattern_of, roof_share
+from eai.advise.launch import LOAD, batch_code
+from eai.advise.page import percent, signed
 from eai.advise.request import request
 from eai.analyze.metrics import costed
 from eai.analyze.summary import summarize
@@ -35,6 +36,7 @@ ONE_KERNEL = 0.01
 SPILLED = 3.0
 """How many times slower than its bytes explain a configuration must be against a sibling to be read from another memory."""
 THROTTLED_SHARE, CAPPED_SHARE, FULL_SHARE = 0.01, 0.05, 0.97
+COSTLY = {"int8_decomposition", "small_model_4bit", "quantization_overhead"}
 WORDS_OF = {
     "int8": r"Linear8bitLt|Int8Tensor",
     "nf4": r"Linear4bit\(nf4",
@@ -53,24 +55,20 @@ def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
     """
     windows = tables.read_windows(experiment)
     summary = costed(_summary(experiment, windows))
-    name = tables.experiment_dir(experiment).name
-    together = _among_siblings(summary)
+    name, together = tables.experiment_dir(experiment).name, _among_siblings(summary)
+    by_id = dict(tuple(windows.groupby("configuration_id")))
     rows = [
-        _configuration(
-            row, summary, windows[windows["configuration_id"] == row["configuration_id"]], name, together.get(row["configuration_id"], [])
-        )
+        _configuration(row, summary, by_id.get(row["configuration_id"], windows.head(0)), name, together.get(row["configuration_id"], []))
         for row in summary.to_dict("records")
     ]
-    named = [{"configuration": r["configuration"], **p} for r in rows for p in r["patterns"] if p["named"]]
-    verdicts = pd.Series([r["verdict"] for r in rows]).value_counts().to_dict()
-    basis, boundary = summary["basis"].iloc[0], summary["boundary"].iloc[0]
+    basis = summary["basis"].iloc[0]
     return {
         "experiment": name,
         "basis": basis,
-        "boundary": boundary,
+        "boundary": summary["boundary"].iloc[0],
         "configurations": rows,
-        "patterns": named,
-        "counts": {str(k): int(v) for k, v in verdicts.items()},
+        "patterns": [{"configuration": r["configuration"], **p} for r in rows for p in r["patterns"] if p["named"]],
+        "counts": {str(k): int(v) for k, v in pd.Series([r["verdict"] for r in rows]).value_counts().items()},
         "warnings": [] if basis == "measured" else [f"energy is {basis}: what it says of watts is no better than its estimate"],
     }
 
@@ -102,41 +100,42 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
     """One configuration: its readings, its own ratios and siblings, the card's limits, and its figures against the rows."""
     compared, notes = _against_rows(row, windows, name)
     own = [p for p in (_strategy(row, summary), _batch(row, summary)) if p is not None]
-    readings = remarks(windows)
-    limits = [entry("impossible_figures", SHOWN, None, [text], [fix(CAUSES["impossible_figures"].fix)]) for text in beyond_the_card(row)]
-    settled = {"batch_1_waste"} if any(p["name"] == "batch_1_waste" for p in own) else set()
-    settled |= (
-        {"int8_decomposition", "small_model_4bit", "quantization_overhead"} if any(p["name"] != "batch_1_waste" for p in own) else set()
-    )
+    settled = {p["name"] for p in own} | (COSTLY if any(p["name"] in COSTLY for p in own) else set())
+    limits = [_shown("impossible_figures", text) for text in beyond_the_card(row)]
     found = {p["name"]: p for p in compared.get("patterns", []) if p["kind"] == "fault" or p["name"] not in settled}
     found |= {p["name"]: p for p in (*own, *together, *limits) if p["confidence"] >= LOW}
-    found |= {
-        pattern: entry(pattern, READING, None, [read], [fix(CAUSES[pattern].fix, CAUSES[pattern].code)], kind="fault")
-        for pattern, read in readings
-    }
+    for pattern, read in remarks(windows):
+        found[pattern] = entry(pattern, READING, None, [read], [fix(CAUSES[pattern].fix, CAUSES[pattern].code)], kind="fault")
     patterns = sorted(found.values(), key=lambda p: -p["confidence"])
     with_baseline = np.isfinite(row.get("ratio_to_baseline_low") or np.nan) and row["quantization"] != row.get("baseline")
-    checked = [
-        w
-        for w, holds in (
-            ("rows or predictions", compared.get("expected")),
-            ("its own baseline", with_baseline),
-            ("its own batches", "batch_1_waste" in settled),
-        )
-        if holds
-    ]
+    against = {
+        "rows or predictions": compared.get("expected"),
+        "its own baseline": with_baseline,
+        "its own batches": "batch_1_waste" in settled,
+    }
+    checked = [what for what, holds in against.items() if holds]
     verdict = _verdict(patterns, compared, bool(row["n_blocks"]), checked)
     named = ", ".join(f"{p['title']} ({p['level']})" for p in patterns if p["named"])
     words = {"healthy": f"nothing wrong against {' and '.join(checked)}", "unknown": "compared with nothing that could show a fault"}
     bad = _unusable(windows)
+    noisy = row["gate"] != "ok" and row["n_blocks"]
     return {
         "configuration": {k: row[k] for k in KEYS} | {"work": _work(row)},
         "verdict": verdict,
         "summary": named or (compared.get("summary", "") if verdict == "undecided" else "") or words.get(verdict, "no usable window"),
         "patterns": patterns,
         "figures": figures_of(row, windows),
-        "notes": [*notes, *([f"windows left out: {bad}"] if bad else []), *_gate(row)],
+        "notes": [
+            *notes,
+            *([f"windows left out: {bad}"] if bad else []),
+            *([f"gate {row['gate']}: the energy varies by {row['energy_cv']:.1%} between {row['n_blocks']} blocks"] if noisy else []),
+        ],
     }
+
+
+def _shown(pattern: str, text: str, change: dict | None = None) -> dict[str, Any]:
+    """A pattern that figures show among themselves."""
+    return entry(pattern, SHOWN, None, [text], [change or fix(CAUSES[pattern].fix)])
 
 
 def _verdict(patterns: list[dict], compared: dict, usable: bool, checked: list[str]) -> str:
@@ -149,13 +148,11 @@ def _verdict(patterns: list[dict], compared: dict, usable: bool, checked: list[s
     return compared.get("verdict") or ("healthy" if checked else "unknown")
 
 
-def _gate(row: dict) -> list[str]:
-    """A spread between blocks that the gate does not pass."""
-    return (
-        []
-        if row["gate"] == "ok" or not row["n_blocks"]
-        else [f"gate {row['gate']}: the energy varies by {row['energy_cv']:.1%} between {row['n_blocks']} blocks"]
-    )
+def _asked(row: dict):
+    """The request that asks about a row's configuration. Raises UserError for one that cannot be asked about."""
+    options = _options(row)
+    more = {n: options[n] for n in ("engine", "num_gpus") if n in options}
+    return request(**{n: row[n] for n in ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens")}, **more)
 
 
 def _against_rows(row: dict, windows: pd.DataFrame, name: str) -> tuple[dict[str, Any], list[str]]:
@@ -166,10 +163,8 @@ def _against_rows(row: dict, windows: pd.DataFrame, name: str) -> tuple[dict[str
         return {}, ["no usable window: nothing to compare"]
     if work := _work(row):
         return {}, [f"{work}: the rows are of plain generation"]
-    options, names = _options(row), ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens")
     try:
-        more = {n: options[n] for n in ("engine", "num_gpus") if n in options}
-        asked = request(**{n: row[n] for n in names}, **more)
+        asked = _asked(row)
         return diagnose(asked, figures(figures_of(row, windows), asked.output_tokens), (name,)), []
     except UserError as error:
         return {}, [f"not compared with rows: {error}"]
@@ -193,30 +188,25 @@ def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
         return found
     for _, group in usable.groupby(usable[keys].astype(str).agg("|".join, axis=1)):
         rows = [r | {"bits": _bits(r["quantization"])} for r in group.to_dict("records")]
+        rows = [r for r in rows if r["bits"]]
         for row in rows:
-            others = [o for o in rows if o["quantization"] != row["quantization"] and o["bits"] and row["bits"]]
-            same = [o for o in others if _alike(row, o) and max(o["bits"], row["bits"]) >= 1.5 * min(o["bits"], row["bits"])]
-            if same:
-                names = ", ".join(sorted({row["quantization"], *(o["quantization"] for o in same)}))
-                text = f"{names} have the same energy and speed within {ONE_KERNEL:.0%}, although their weights differ in size"
-                found.setdefault(row["configuration_id"], []).append(
-                    entry("one_kernel", SHOWN, None, [text], [fix(CAUSES["one_kernel"].fix)])
-                )
-            slow = [
-                o for o in others if o["units_per_s"] / row["units_per_s"] > SPILLED * max(1.0, row["bits"] / o["bits"]) and _cooler(row, o)
+            shown = found.setdefault(row["configuration_id"], [])
+            others = [
+                (o, max(o["bits"], row["bits"]) / min(o["bits"], row["bits"])) for o in rows if o["quantization"] != row["quantization"]
             ]
-            if slow:
+            if same := [o for o, apart in others if apart >= 1.5 and _alike(row, o)]:
+                names = ", ".join(sorted({row["quantization"], *(o["quantization"] for o in same)}))
+                like = f"the same energy and speed within {percent(ONE_KERNEL)}, although their weights differ in size"
+                shown.append(_shown("one_kernel", f"{names} have {like}"))
+            slow = [o for o, _ in others if o["units_per_s"] / row["units_per_s"] > SPILLED * max(1.0, row["bits"] / o["bits"])]
+            if slow := [o for o in slow if _cooler(row, o)]:
                 best = max(slow, key=lambda o: o["units_per_s"])
-                text = (
-                    f"{best['units_per_s'] / row['units_per_s']:.0f} times slower than {best['quantization']}, whose "
-                    f"weights are {row['bits'] / best['bits']:.1f} times smaller, at {row['power_mean_w']:.0f} "
-                    f"W instead of {best['power_mean_w']:.0f} W: its weights are read over the host's bus"
-                )
-                spill = fix(
-                    f"a strategy that fits ({best['quantization']}), or {CAUSES['vram_spill'].fix}", LOAD.get(best["quantization"], "")
-                )
-                found.setdefault(row["configuration_id"], []).append(entry("vram_spill", SHOWN, None, [text], [spill]))
-    return found
+                ratios = best["units_per_s"] / row["units_per_s"], row["bits"] / best["bits"]
+                text = f"{ratios[0]:.0f} times slower than {best['quantization']}, whose weights are {ratios[1]:.1f} times smaller, at "
+                text += f"{row['power_mean_w']:.0f} W instead of {best['power_mean_w']:.0f} W: its weights are read over the host's bus"
+                spill = f"a strategy that fits ({best['quantization']}), or {CAUSES['vram_spill'].fix}"
+                shown.append(_shown("vram_spill", text, fix(spill, LOAD.get(best["quantization"], ""))))
+    return {key: shown for key, shown in found.items() if shown}
 
 
 def _alike(a: dict, b: dict) -> bool:
@@ -225,10 +215,8 @@ def _alike(a: dict, b: dict) -> bool:
 
 def _cooler(row: dict, other: dict) -> bool:
     """Whether it draws clearly less: a card that waits for the bus is slow and cool; only kernels that compute more are slow and warm."""
-    a, b = row.get("power_mean_w"), other.get("power_mean_w")
-    return (
-        a is not None and b is not None and np.isfinite(a) and np.isfinite(b) and a < 0.9 * b and row["batch_size"] == other["batch_size"]
-    )
+    a, b = (np.nan if x.get("power_mean_w") is None else x["power_mean_w"] for x in (row, other))
+    return bool(a < 0.9 * b and row["batch_size"] == other["batch_size"])
 
 
 def beyond_the_card(row: dict) -> list[str]:
@@ -238,23 +226,17 @@ def beyond_the_card(row: dict) -> list[str]:
         gpu = catalog.gpu(str(row["gpu"]))
     except UserError:
         return found
-    watts, limit = row.get("power_mean_w"), (gpu.tdp_w or math.inf) * n
-    if watts is not None and np.isfinite(watts) and row["boundary"] == "gpu" and watts > 1.05 * limit:
+    watts, limit, rate = row.get("power_mean_w"), (gpu.tdp_w or math.inf) * n, row.get("throughput_tok_s")
+    if watts is not None and row["boundary"] == "gpu" and watts > 1.05 * limit:
         cards = f"{n} x {gpu.name}" if n > 1 else gpu.name
         found.append(f"{watts:.0f} W mean power on {cards}, whose limit is {limit:.0f} W: another card, more cards, or another boundary")
-    if gpu.bandwidth_gb_s and row.get("throughput_tok_s") and np.isfinite(row["throughput_tok_s"]) and row.get("output_tokens"):
-        try:
-            model = catalog.model(str(row["model"]))
-            if getattr(model, "params_active", None) in (None, model.params_total):
-                parts = footprint.footprint(
-                    model, str(row["quantization"]), int(row["batch_size"]), int(row["input_tokens"]), int(row["output_tokens"])
-                )
-                share = row["throughput_tok_s"] / (row["batch_size"] * n * gpu.bandwidth_gb_s * 1e9 / parts.step_bytes)
-                if share > 1.1 and not _work(row):
-                    found.append(f"{row['throughput_tok_s']:.0f} tok/s is {share:.1f} times what the memory of {gpu.name} can feed")
-        except UserError:
-            pass
-    return found
+    if rate is None or not np.isfinite(rate) or not row.get("output_tokens") or _work(row):
+        return found
+    try:
+        share = roof_share(Figures(rate), _asked(row).now)
+    except UserError:
+        return found
+    return [*found, f"{rate:.0f} tok/s is {share:.1f} times what the memory of {gpu.name} can feed"] if share and share > 1.1 else found
 
 
 def _unit(row: dict) -> str:
@@ -262,11 +244,11 @@ def _unit(row: dict) -> str:
     return "an item" if row["unit"] == "item" else "a token"
 
 
-def _p_above(ratio: float, sd: float) -> float:
-    """The probability that a ratio exceeds 1.05."""
+def _p_above(log_ratio: float, sd: float) -> float:
+    """The probability that a ratio exceeds 1.05, t distributed."""
     from scipy.special import stdtr
 
-    return float(stdtr(10, (math.log(ratio) - math.log1p(WORTH)) / max(sd, 1e-6)))
+    return float(stdtr(10, (log_ratio - math.log1p(WORTH)) / max(sd, 1e-6)))
 
 
 def _saving(log_ratio: float, sd: float) -> Quantity:
@@ -274,25 +256,19 @@ def _saving(log_ratio: float, sd: float) -> Quantity:
     from scipy.special import stdtrit
 
     half = float(stdtrit(10, 0.975)) * sd
-    return Quantity(*(float(-np.expm1(-log_ratio - d)) for d in (0.0, -half, half)), "fraction of the energy saved")
+    return Quantity(*(float(-np.expm1(-log_ratio - d)) for d in (0.0, -half, half)), SAVED)
 
 
 def _strategy(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:
     """A quantized strategy against the experiment's own baseline; None for others, and where no ratio could be taken."""
-    low, high = row["ratio_to_baseline_low"], row["ratio_to_baseline_high"]
-    bits = _bits(row["quantization"])
-    if bits is None or not strategies.get(row["quantization"]).is_quantized or not np.isfinite(low):
+    value, low, high, base = (row[n] for n in ("ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high", "baseline"))
+    if _bits(row["quantization"]) is None or not strategies.get(row["quantization"]).is_quantized or not np.isfinite(low):
         return None
-    log_ratio, sd = float(np.log(row["ratio_to_baseline"])), float(np.log(high / low) / (2 * NORMAL_95))
-    text = (
-        f"{row['quantization']} costs {row['ratio_to_baseline'] - 1:+.1%} [{low - 1:+.1%} "
-        f"to {high - 1:+.1%}] energy {_unit(row)} against {row['baseline']}"
-    )
-    text += f" in this experiment, over {row['n_blocks']} blocks"
-    change = fix(
-        f"{row['baseline']} instead of {row['quantization']}", LOAD.get(row["baseline"], ""), _saving(log_ratio, sd), evidence=[text]
-    )
-    return entry(_pattern_of(row, summary), _p_above(row["ratio_to_baseline"], sd), None, [text], [change], kind="costly_choice")
+    ends = f"{signed(value - 1, 1)} [{signed(low - 1, 1)} to {signed(high - 1, 1)}]"
+    text = f"{row['quantization']} costs {ends} energy {_unit(row)} against {base} in this experiment, over {row['n_blocks']} blocks"
+    log_ratio, sd = float(np.log(value)), float(np.log(high / low) / (2 * NORMAL_95))
+    change = fix(f"{base} instead of {row['quantization']}", LOAD.get(base, ""), _saving(log_ratio, sd), evidence=[text])
+    return entry(_pattern_of(row, summary), _p_above(log_ratio, sd), None, [text], [change], kind="costly_choice")
 
 
 def _pattern_of(row: dict, summary: pd.DataFrame) -> str:
@@ -304,11 +280,8 @@ def _pattern_of(row: dict, summary: pd.DataFrame) -> str:
             return "quantization_overhead"
     same = _same(row, summary, "quantization")
     pure = same[same["quantization"] == "int8_pure"]["unit_energy_j"]
-    return (
-        "int8_decomposition"
-        if (row["gpu"] != "cpu" and pure.empty) or (len(pure) and row["unit_energy_j"] > pure.iloc[0])
-        else "quantization_overhead"
-    )
+    costs_more = row["gpu"] != "cpu" if pure.empty else row["unit_energy_j"] > pure.iloc[0]
+    return "int8_decomposition" if costs_more else "quantization_overhead"
 
 
 def _same(row: dict, summary: pd.DataFrame, but: str) -> pd.DataFrame:
@@ -329,23 +302,22 @@ def _batch(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:
     if not np.isfinite(sd):
         return None
     q = _saving(log_ratio, sd)
-    text = f"batch {best['batch_size']} saves {q.value:.1%} [{q.low:.1%} to {q.high:.1%}] of the energy {_unit(row)} in this experiment"
-    code = BATCH.replace("{batch_size}", str(best["batch_size"])).replace("{output_tokens}", str(row["output_tokens"]))
+    saved = f"{q.value:.1%} [{q.low:.1%} to {q.high:.1%}] of the energy {_unit(row)} in this experiment"
+    text = f"batch {best['batch_size']} saves {saved}".replace("%", " %")
+    code = batch_code(best["batch_size"], row["output_tokens"])
     change = fix(f"batch concurrent requests: {best['batch_size']} at once", code, q, evidence=[text])
-    return entry("batch_1_waste", _p_above(float(np.exp(log_ratio)), sd), None, [text], [change])
+    return entry("batch_1_waste", _p_above(log_ratio, sd), None, [text], [change])
 
 
 def remarks(windows: pd.DataFrame) -> list[tuple[str, str]]:
     """(pattern, what was read) of every reading that speaks for a pattern: throttling, power cap, a full card, layers of another type."""
-    checks = (_throttled, _capped, _spilled, _ran)
-    return [found for check in checks if (found := check(windows)) is not None]
+    return [found for check in (_throttled, _capped, _spilled, _ran) if len(windows) and (found := check(windows)) is not None]
 
 
 def _unusable(windows: pd.DataFrame) -> str:
     """The windows that may not be used, by status, empty if all may: `2 oom: out of memory`."""
     bad = windows[windows["status"] != "ok"]
-    reasons = bad["reason"].fillna("").replace("", "no reason given")
-    counts = (bad["status"] + ": " + reasons).value_counts()
+    counts = (bad["status"] + ": " + bad["reason"].fillna("").replace("", "no reason given")).value_counts()
     return ", ".join(f"{n} {what}" for what, n in counts.items())
 
 
@@ -354,43 +326,44 @@ def _mean(windows: pd.DataFrame, name: str) -> float:
     return float(pd.to_numeric(windows[name], errors="coerce").mean()) if name in windows else float("nan")
 
 
+def _card(windows: pd.DataFrame) -> catalog.Gpu | None:
+    """The card of the catalog that the windows ran on, None for others (a simulated one)."""
+    try:
+        return catalog.gpu(str(windows["gpu"].iloc[0]))
+    except UserError:
+        return None
+
+
+def _read(share: float) -> str:
+    return f"{percent(share)} of the time" if np.isfinite(share) else "share not recorded"
+
+
 def _throttled(windows: pd.DataFrame) -> tuple[str, str] | None:
     share, hot = _mean(windows, "throttle_fraction"), int((windows["status"] == "throttled").sum())
     if not hot and not share > THROTTLED_SHARE:
         return None
-    read = f"{share:.0%} of the time" if np.isfinite(share) else "no share recorded"
-    return "power_cap_or_throttle", f"under thermal violation: {read}, {hot} of {len(windows)} windows barred for it"
+    return "power_cap_or_throttle", f"under thermal violation: {_read(share)}, {hot} of {len(windows)} windows barred for it"
 
 
 def _capped(windows: pd.DataFrame) -> tuple[str, str] | None:
     """A power limit that was lowered; a card at its own rated limit works as it was built to."""
-    share, limit = _mean(windows, "power_capped_fraction"), _mean(windows, "power_limit_w")
+    share, limit, card = _mean(windows, "power_capped_fraction"), _mean(windows, "power_limit_w"), _card(windows)
     flagged = int(windows["flags"].map(lambda flags: "power_capped" in (flags or [])).sum())
-    if not flagged and not share > CAPPED_SHARE:
-        return None
-    try:
-        rated = catalog.gpu(str(windows["gpu"].iloc[0])).tdp_w
-    except UserError:
-        rated = None
-    if rated and np.isfinite(limit) and limit >= 0.97 * rated:
+    rated = card and card.tdp_w
+    if (not flagged and not share > CAPPED_SHARE) or (rated and np.isfinite(limit) and limit >= 0.97 * rated):
         return None
     at = f" of {limit:.0f} W" + (f" (rated {rated:.0f} W)" if rated else "") if np.isfinite(limit) else ""
-    read = f"{share:.0%} of the time" if np.isfinite(share) else "share not recorded"
-    return "power_cap_or_throttle", f"at the power limit{at}: {read}, {flagged} of {len(windows)} windows flagged"
+    return "power_cap_or_throttle", f"at the power limit{at}: {_read(share)}, {flagged} of {len(windows)} windows flagged"
 
 
 def _spilled(windows: pd.DataFrame) -> tuple[str, str] | None:
     """A card whose memory is full: the next token's cache has nowhere to go but the host."""
-    gpu, used = str(windows["gpu"].iloc[0]), _mean(windows, "memory_used_peak_gb")
-    oom = int((windows["status"] == "oom").sum())
+    used, oom, card = _mean(windows, "memory_used_peak_gb"), int((windows["status"] == "oom").sum()), _card(windows)
     if oom:
         return "vram_spill", f"{oom} of {len(windows)} windows ran out of memory"
-    if gpu == "cpu" or not np.isfinite(used):
+    if card is None or card.memory_gb is None or not np.isfinite(used):
         return None
-    try:
-        full = footprint.available_gb(catalog.gpu(gpu)) + footprint.CONTEXT_GB
-    except UserError:
-        return None  # a card that the catalog does not have, or a simulated one
+    full = footprint.available_gb(card) + footprint.CONTEXT_GB
     return ("vram_spill", f"{used:.1f} of {full:.1f} GB in use: the card is full") if used > FULL_SHARE * full else None
 
 
@@ -404,14 +377,13 @@ def _ran(windows: pd.DataFrame) -> tuple[str, str] | None:
     words = WORDS_OF.get(stated.stored)
     if not recorded or words is None:
         return None
-    wrong = sorted({kind for text in recorded for kind in _kinds(text) if not re.search(words, kind)})
-    if wrong:
+    if wrong := sorted({kind for text in recorded for kind in _kinds(text) if not re.search(words, kind)}):
         return "quantization_not_applied", f"{stated.slug} was asked for, the linear layers were {', '.join(wrong)}"
     thresholds = {float(x) for text in recorded for x in re.findall(r"threshold ([\d.]+)", text)}
-    if stated.threshold is not None and thresholds - {stated.threshold}:
-        name = "int8_decomposition" if stated.threshold == 0 else "quantization_not_applied"
-        return name, f"{stated.slug} was asked for, the layers ran with threshold {', '.join(f'{t:g}' for t in sorted(thresholds))}"
-    return None
+    if stated.threshold is None or not thresholds - {stated.threshold}:
+        return None
+    name = "int8_decomposition" if stated.threshold == 0 else "quantization_not_applied"
+    return name, f"{stated.slug} was asked for, the layers ran with threshold {', '.join(f'{t:g}' for t in sorted(thresholds))}"
 
 
 def _kinds(text: str) -> list[str]:
@@ -426,14 +398,9 @@ def _kinds(text: str) -> list[str]:
 def figures_of(row: dict[str, Any], windows: pd.DataFrame) -> dict[str, float]:
     """The figures of a summary row with the sensors of its usable windows, under the names of the options."""
     ok = windows[windows["status"] == "ok"]
-    gross = row["energy_j_per_token"] if row.get("energy_kind") == "gross" else None
-    found = {
-        "throughput": row["throughput_tok_s"],
-        "energy_j_per_1k": None if gross is None else 1e3 * gross,
-        "power_w": row["power_mean_w"],
-        "utilization_pct": _mean(ok, "utilization_mean_pct"),
-        "memory_gb": row["memory_peak_gb"],
-        "power_limit_w": _mean(ok, "power_limit_w"),
-        "temperature_c": _mean(ok, "temperature_mean_c"),
-    }
+    sensors = {"utilization_pct": "utilization_mean_pct", "power_limit_w": "power_limit_w", "temperature_c": "temperature_mean_c"}
+    found = {"throughput": row["throughput_tok_s"], "power_w": row["power_mean_w"], "memory_gb": row["memory_peak_gb"]}
+    found |= {name: _mean(ok, column) for name, column in sensors.items()}
+    if row.get("energy_kind") == "gross" and row["energy_j_per_token"] is not None:
+        found["energy_j_per_1k"] = 1e3 * row["energy_j_per_token"]
     return {name: float(v) for name, v in found.items() if v is not None and np.isfinite(v)}

@@ -19,6 +19,7 @@ from eai.advise.bill import EMBODIED, HOURS_A_YEAR, LIFETIME, SERVER, Work, bill
 from eai.advise.capacity import Curve, Service, replicas, serve
 from eai.advise.evidence import Accuracy, Cost, accuracy, costs, idle_w, inverse, measure_command, scaled, sd_log, session_spread
 from eai.advise.launch import launch, verify
+from eai.advise.page import percent, signed
 from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, is_module, memory, require_fit, runs
 from eai.errors import UserError
 from eai.quantity import Quantity, plain
@@ -227,7 +228,8 @@ def _searched(r: Request) -> Found:
         made = _served(group, r) if r.is_served else [_plan(c, known, r) for c, known in group]
         plans += made if whole or not made else [min(made, key=lambda p: (not p.is_safe, p.objective))]
     barred = [(p, _barred(p, r)) for p in plans]
-    out += [left_out(p.configuration, "limit", reason) for p, reason in barred if reason]
+    nearest = sorted((max((p.times[n] / r.limits[n] for n in r.limits), default=0.0), i) for i, (p, reason) in enumerate(barred) if reason)
+    out += [left_out(barred[i][0].configuration, "limit", barred[i][1]) for _, i in nearest]
     kept = sorted((p for p, reason in barred if not reason), key=lambda p: (p.objective, -p.p_all))
     kept = [replace(p, p_best=float(b)) for p, b in zip(kept, probabilities(kept, r), strict=True)]
     known = [i for i, p in enumerate(kept) if p.is_recommendable]
@@ -449,7 +451,7 @@ def near_misses(plans: tuple[Plan, ...], chosen: Plan | None, r: Request) -> lis
     found = []
     for p in close[:3]:
         name = min(p.meets, key=p.meets.get)
-        saved = f"saves {1 - p.objective / chosen.objective:.0%} and meets {getattr(r, name):g} s with probability {p.p_all:.0%}"
+        saved = f"saves {percent(1 - p.objective / chosen.objective)} and meets {getattr(r, name):g} s with probability {percent(p.p_all)}"
         found.append(f"{label(p.configuration, r)} {saved} (expected {plain(p.times[name])} s)")
     return found
 
@@ -520,7 +522,7 @@ def why(chosen: Plan | None, roles: dict[str, Plan], r: Request, found: Found) -
     name, pool = label(chosen.configuration, r), sum(p.is_recommendable for p in found.plans)
     if chosen.quality.acceptable:
         of = f"of the {pool} plans whose accuracy is known{' and that meet the limits' if r.limits else ''}"
-        sure = f"({chosen.cost.basis}; best of these with probability {chosen.p_best_known:.0%})"
+        sure = f"({chosen.cost.basis}; best of these with probability {percent(chosen.p_best_known)})"
         text = f"{name} has the lowest {r.goal} (or is within 5 % of it, unquantized or faster) {of} {sure}"
     else:
         check = "no plan with a known accuracy is left: check its score before it serves anyone"
@@ -528,9 +530,9 @@ def why(chosen: Plan | None, roles: dict[str, Plan], r: Request, found: Found) -
     best = roles.get("best")
     if best is not None and best is not chosen and best.objective < (1 - CLOSE) * chosen.objective:
         but = "meets the limits less surely" if best.quality.acceptable else best.quality.note
-        text += f"; {label(best.configuration, r)} would take {1 - best.objective / chosen.objective:.0%} less, but {but}"
+        text += f"; {label(best.configuration, r)} would take {percent(1 - best.objective / chosen.objective)} less, but {but}"
     if not chosen.is_safe:
-        text += f"; it meets the limits with probability {chosen.p_all:.0%} only, and no plan does better"
+        text += f"; it meets the limits with probability {percent(chosen.p_all)} only, and no plan does better"
     return text
 
 
@@ -542,7 +544,7 @@ def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
         first, last = (f(family, key=lambda p: p.configuration.batch_size) for f in (min, max))
         change = last.cost.energy_j_per_token.value / first.cost.energy_j_per_token.value - 1
         sizes = f"{first.configuration.batch_size} to {last.configuration.batch_size}"
-        found.append(f"batch: {sizes} changes the energy a token by {change:+.0%}")
+        found.append(f"batch: {sizes} changes the energy a token by {signed(change)}")
     levers: dict[str, tuple[Callable[[Configuration], Any], Callable[[Configuration], Any]]] = {
         "strategy": (lambda c: c.quantization, lambda c: (c.gpu, c.num_gpus, c.engine)),
         "engine": (lambda c: c.engine, lambda c: c.gpu),
@@ -555,9 +557,9 @@ def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
             best = min(others, key=lambda p: p.objective)
             unsure = "" if best.quality.acceptable else f" (accuracy {best.quality.status})"
             change = best.objective / chosen.objective - 1
-            found.append(f"{what}: the next best is {label(best.configuration)}, {change:+.0%} {r.goal}{unsure}")
+            found.append(f"{what}: the next best is {label(best.configuration)}, {signed(change)} {r.goal}{unsure}")
     parts = memory(here)
-    used = f"memory: {parts.needed_gb / parts.available_gb:.0%} of what a card can use"
+    used = f"memory: {percent(parts.needed_gb / parts.available_gb)} of what a card can use"
     found.append(used + (", pressed: leave more room" if parts.pressed else ", the rest is to spare"))
     return found
 
@@ -576,7 +578,7 @@ def pitfalls(plans: tuple[Plan, ...], r: Request) -> list[str]:
             worse.setdefault((c.quantization, c.engine), []).append((change, c.batch_size, cooler))
     found = []
     for (q, engine), seen in worse.items():
-        ends = dict.fromkeys(f"{f(c for c, *_ in seen):+.0%}" for f in (min, max))
+        ends = dict.fromkeys(f"{signed(f(c for c, *_ in seen))}" for f in (min, max))
         batches = ", ".join(str(b) for b in sorted({b for _, b, _ in seen}))
         text = f"{q} with {engine} costs {' to '.join(ends)} energy against half precision at batch {batches}"
         cooler = any(less for *_, less in seen)
@@ -589,7 +591,7 @@ def transparency(plans: tuple[Plan, ...]) -> dict[str, Any]:
     sd, df = session_spread()
     return {
         "basis": dict(sorted(Counter(p.cost.basis for p in plans).items())),
-        "between_sessions": f"another session of the same configuration differs by {sd:.0%} (standard deviation, {df} degrees of freedom)",
+        "between_sessions": f"another session of a configuration differs by {percent(sd)} (standard deviation, {df} degrees of freedom)",
         "limits": "gross energy of the GPUs' boards; the host's CPU, memory and cooling only through the PUE; "
         "the CV of runs in one process says nothing of another session",
     }

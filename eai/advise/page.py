@@ -54,6 +54,11 @@ def percent(share: float | None) -> str:
     return "> 99 %" if 0.995 <= share < 1 else f"{share:.0%}".replace("%", " %")
 
 
+def signed(change: float, digits: int = 0) -> str:
+    """`+17 %`: a relative change with its sign."""
+    return f"{100 * change:+.{digits}f} %"
+
+
 def name(c: dict, model: bool = False) -> str:
     """A configuration in words."""
     if not c.get("gpu"):
