@@ -309,3 +309,22 @@ def test_what_to_type(options, words):
 @pytest.mark.parametrize("quantization", ["fp16", "int8_pure", "int8_t4", "nf4_dq", "awq", "int4_wo", "fp32"])
 def test_code_for_transformers_is_python(quantization):
     compile(launch(request(**LLAMA, gpu="h100", quantization=quantization, engine="transformers").now), "launch", "exec")
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "published"), [("deepseek-ai/DeepSeek-V3", "h200", "fp8"), ("openai/gpt-oss-20b", "h100", "mxfp4")]
+)
+def test_the_format_that_the_authors_publish_is_the_reference(model, gpu, published, planted):  # noqa: F811
+    """671e9 parameters in 16 bits are in no eight H200: FP8 is what there is, and nothing is lost by it."""
+    answer = ask.optimize(model=model, gpu=gpu, engine="vllm", requests_per_hour=2000)
+    ranked = {e["configuration"]["quantization"]: e["accuracy"]["status"] for e in answer["ranking"]}
+    assert ranked[published] == "reference" and ranked["awq"] == "unknown"
+    assert answer["recommended"]["configuration"]["quantization"] == published or published != "fp8"
+    r = request(model=model, gpu=gpu, engine="vllm", quantization=published)
+    assert launch(r.now).startswith(f"vllm serve {model} --max-model-len"), launch(r.now)
+    assert accuracy(request(model="deepseek-r1-distill-qwen-7b", gpu="h100").now.model, "fp8").status == "unknown"
+
+
+def test_what_a_dearer_choice_costs_is_not_called_a_saving(planted):  # noqa: F811
+    answer = ask.compare(**LLAMA, gpu="l40s", engine="vllm", batch_size=8)
+    assert answer["recommended"] == "bf16" and not any("saves -" in line for line in answer["context"])

@@ -243,8 +243,8 @@ def context(r: Request, table: list[dict], chosen: dict | None, lines: list[dict
     time = f"{plain(quick['latency_s']['value'])} s a request at batch {c.batch_size}"
     found.append(f"latency critical: {quick['quantization']} is fastest, {time}")
     paid = [a for a in lines if a["usd_a_month"]]
-    if r.requests >= MANY_REQUESTS and paid:
-        worst = max(paid, key=lambda a: a["usd_a_month"])
+    worst = max(paid, key=lambda a: a["usd_a_month"], default=None)
+    if r.requests >= MANY_REQUESTS and worst and worst["usd_a_month"] > 0:
         saved = f"saves {plain(worst['usd_a_month'])} USD of electricity a month"
         found.append(f"cost at {r.requests:,.0f} requests a month: {chosen['quantization']} instead of {worst['quantization']} {saved}")
     safe = ", ".join(e["quantization"] for e in table if e["accuracy"]["status"] in ("reference", "score")) or "none"

@@ -18,7 +18,7 @@ import pandas as pd
 
 from eai import catalog, paths, strategies, tables
 from eai.advise.page import percent, signed
-from eai.advise.request import SHAPE, STATED, Configuration, cannot_run, fits, memory
+from eai.advise.request import SHAPE, STATED, Configuration, cannot_run, fits, memory, native
 from eai.catalog import Model
 from eai.errors import UserError
 from eai.predict import predictor, sources
@@ -439,6 +439,8 @@ def at_chance(score_high: float, chance: float) -> bool:
 def accuracy(model: Model, quantization: str, min_accuracy: float | None = None) -> Accuracy:
     """What is known of a strategy's accuracy on a model; with `min_accuracy` only a measured score, or no quantization, is acceptable."""
     strategy = strategies.get(quantization)
+    if quantization == native(model):
+        return Accuracy("reference", True, "the format in which the model's authors publish it", Quantity(1.0, unit=""))
     if not strategy.is_quantized and strategy.slug != "fp16_mixed":
         return Accuracy("reference", True, "unquantized: the reference that others are compared with", Quantity(1.0, unit=""))
     return _score(model, quantization, min_accuracy) or _perplexity(model, quantization, min_accuracy)

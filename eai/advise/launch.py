@@ -50,7 +50,9 @@ def launch(c: Configuration, replicas: int = 1) -> str:
         return f"llama-server -m {file} -ngl 99 --parallel {n} -c {context * n}"
     if c.engine == "ollama":
         return f"OLLAMA_NUM_PARALLEL={n} OLLAMA_CONTEXT_LENGTH={context} ollama serve\nollama run {_checkpoint(c)}"
-    if c.quantization in ("awq", "gptq", "mxfp4", "nvfp4") or (c.quantization not in _DTYPES and c.engine == "tensorrt-llm"):
+    if c.is_native:
+        extra = ""
+    elif c.quantization in ("awq", "gptq", "mxfp4", "nvfp4") or (c.quantization not in _DTYPES and c.engine == "tensorrt-llm"):
         name, extra = _checkpoint(c), ""
     else:
         extra = f"--dtype {_DTYPES[c.quantization]}" if c.quantization in _DTYPES else f"--quantization {c.quantization}"

@@ -20,7 +20,7 @@ from eai.advise.capacity import Curve, Service, replicas, serve
 from eai.advise.evidence import Accuracy, Cost, accuracy, costs, idle_w, inverse, measure_command, scaled, sd_log, session_spread
 from eai.advise.launch import launch, verify
 from eai.advise.page import percent, signed
-from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, is_module, memory, require_fit, runs
+from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, is_module, memory, native, require_fit, runs
 from eai.errors import UserError
 from eai.quantity import Quantity, plain
 from eai.site import DRAWS, HOURS_A_MONTH, J_PER_KWH, SEED
@@ -151,7 +151,9 @@ def engines(r: Request) -> tuple[str, ...]:
 
 def strategies_of(r: Request, engine: str, gpu) -> tuple[str, ...]:
     """The strategies to try: the engine's usual ones, half precision as the card has it, and the one asked for."""
-    usual, asked = STRATEGIES[engine], r.now.quantization
+    own_format, asked = native(r.now.model), r.now.quantization
+    published = (own_format,) if own_format and runs(engine, own_format) else ()
+    usual = tuple(dict.fromkeys((*published, *STRATEGIES[engine])))
     if (gpu.compute_capability or 8.0) < 8.0:
         usual = tuple(dict.fromkeys("fp16" if q == "bf16" else q for q in usual))
     own = (asked,) if "quantization" in r.given and asked not in usual and r.now.engine == engine else ()

@@ -85,7 +85,7 @@ def assumption(x: dict) -> str:
     """One assumption: name = value unit [range]: reason."""
     value = x["value"]
     if isinstance(value, int | float):
-        value = count(value) if float(value).is_integer() else plain(value, 6)
+        value = count(value) if float(value).is_integer() else f"{value:,.6g}"
     ends = f" [{plain(x['low'])} to {plain(x['high'])}]" if x.get("low") is not None and x["low"] != x["high"] else ""
     return f"{x['name'].replace('_', ' ')} = {value}{(' ' + x['unit']) if x.get('unit') else ''}{ends}: {x['reason']}"
 

@@ -59,6 +59,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
 SHAPE = ("params_b", "active_params_b", "layers", "hidden", "kv_heads")
 STATED = "stated shapes"
 HALF = ("fp16", "bf16")
+NATIVE = {"deepseek-v3": "fp8", "deepseek-r1": "fp8", "kimi-k2": "fp8", "gpt-oss": "mxfp4"}
+"""Models whose authors publish no 16-bit weights, by the beginning of their names, and the format that they publish (their model cards)."""
 MOST_BATCH, MOST_IN_FLIGHT = 64, 512
 LONG_PROMPT_TOKENS, CHUNK_TOKENS = 4096, 8192
 PRESSED = 0.9
@@ -100,6 +102,11 @@ class Configuration:
     def is_server(self) -> bool:
         """Whether the engine batches continuously: requests join and leave at every step."""
         return self.engine != "transformers"
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the weights are in the format in which the model's authors publish it."""
+        return self.quantization == native(self.model)
 
     @property
     def is_half(self) -> bool:
@@ -367,6 +374,11 @@ def _strategy(values: dict, is_given: bool, gpu: Gpu) -> tuple[str, str | None]:
         do = f"use --engine {default_engine(quantization)}, or another strategy"
         raise UserError(f"{quantization} on engine {engine}", f"a strategy that {engine} runs", do)
     return quantization, engine
+
+
+def native(model: Model) -> str | None:
+    """The format below 16 bits in which a model is published, None for most."""
+    return next((q for name, q in NATIVE.items() if model.slug.startswith(name) and "distill" not in model.slug), None)
 
 
 def default_engine(quantization: str) -> str:
