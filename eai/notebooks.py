@@ -61,6 +61,7 @@ def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callab
     import papermill
 
     target = Path(out_dir) / f"{name}.ipynb"
+    tables.require_writable(target.parent.absolute())
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(

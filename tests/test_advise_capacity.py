@@ -128,3 +128,18 @@ def test_cards_are_added_until_load_and_limit_hold():
     more, quick = replicas(c, rate, 16, TOKENS, {"latency_p95_s": 0.8 * s.latency_p95_s})
     assert more > k and quick.latency_p95_s <= 0.8 * s.latency_p95_s
     assert replicas(c, rate, 16, TOKENS, {"latency_p95_s": 1.0})[0] == k, "what no card can do is not bought"
+
+
+@pytest.mark.parametrize("continuous", [True, False])
+def test_a_replica_of_one_slot_is_idle_when_nothing_is_there(continuous):
+    """One request at a time: busy for the load, idle for the rest, and 60 W for that part, whatever the queue (Little's law)."""
+    c = curve(continuous)
+    found = serve(c, 0.4 * most_per_s(c, 1), 1, TOKENS)
+    assert found.idle_share == pytest.approx(0.6, rel=0.02) and found.idle_power_w == pytest.approx(0.6 * 60, rel=0.02)
+
+
+@pytest.mark.parametrize("continuous", [True, False])
+def test_what_is_overloaded_is_never_idle(continuous):
+    c = curve(continuous)
+    found = serve(c, 1.5 * most_per_s(c, 8), 8, TOKENS)
+    assert not found.stable and found.idle_share == 0.0 and np.isinf(found.latency_p95_s)

@@ -132,3 +132,9 @@ def test_a_damaged_log_and_an_endless_window_are_one_line(eai, tmp_path, content
 def test_an_empty_or_endless_name_is_one_line(eai, arguments):
     code, out, err = eai(*arguments)
     assert code == 2 and not out and err.strip().count("\n") == 0
+
+
+def test_a_notebook_that_cannot_be_written_starts_no_kernel(eai):
+    for out in ("/proc/x", "x" * 300):
+        code, stdout, err = eai("notebook", "analyze", "-p", "experiment=sample", "--out", out)
+        assert code == 2 and not stdout and "cannot write to" in err and err.strip().count("\n") == 0

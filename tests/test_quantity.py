@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai.quantity import Budget, Quantity
+from eai.quantity import Budget, Quantity, plain
 
 terms = st.floats(0, 1e6)
 
@@ -73,3 +73,10 @@ def test_a_quantity_times_a_number_keeps_its_interval():
 def test_a_quantity_is_read_in_a_unit_of_its_size(quantity, text):
     """60 minutes an hour, 24 hours a day, 1,000 Wh a kWh, 1,000 kg a tonne; another unit stays."""
     assert str(quantity.in_readable_unit()) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(6260.4, "6,260"), (626.04, "626"), (62.604, "62.6"), (6.2604, "6.26"), (0.62604, "0.626"), (0.0626, "0.0626")]
+)
+def test_three_digits_stand_wherever_the_point_is(value, text):
+    assert plain(value) == text
