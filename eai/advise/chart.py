@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from eai.advise.page import name, percent
 from eai.errors import UserError
 
 
@@ -14,6 +15,7 @@ def draw(answer: dict[str, Any], path: Path) -> Path:
     if path.suffix not in (".svg", ".png"):
         raise UserError(f"--plot {path}", "a file that ends in .svg or .png", "name one")
     from eai import plots
+    from eai.plots.style import plain_ticks
 
     fig, ax = plots.figure(height_in=3.2)
     if "ranking" in answer:
@@ -22,7 +24,7 @@ def draw(answer: dict[str, Any], path: Path) -> Path:
         _bills(answer, ax)
     elif "rows" in answer and "recommended" in answer:
         _intervals([(e["quantization"], e["energy_j_per_1k_tok"], e["accuracy"]["acceptable"]) for e in answer["rows"]], ax)
-        ax.set_xlabel("energy per 1000 output tokens [J]")
+        ax.set_xlabel("energy per 1000 output tokens [J] (hollow: accuracy not known)")
     elif answer.get("expected"):
         names = [
             (d["figure"], {k: d["expected"][k] / d["expected"]["value"] for k in ("value", "low", "high")}, True)
@@ -35,6 +37,9 @@ def draw(answer: dict[str, Any], path: Path) -> Path:
         raise UserError(
             "this answer has nothing to draw", "a ranking, a comparison, a bill or a diagnosis with expected figures", "leave --plot out"
         )
+    for axis, scale in ((ax.xaxis, ax.get_xscale()), (ax.yaxis, ax.get_yscale())):
+        if scale == "log":
+            plain_ticks(axis)
     path.parent.mkdir(parents=True, exist_ok=True)
     return Path(plots.save(fig, path))
 
@@ -58,18 +63,18 @@ def _plans(answer: dict, ax) -> None:
         fine = e["accuracy"]["acceptable"]
         ax.plot(e["latency_s"]["value"], e["kwh_a_month"], "o", color="C0", markerfacecolor="C0" if fine else "white", markersize=4)
         if role := roles.get(str(e["configuration"])):
-            ax.annotate(role, (e["latency_s"]["value"], e["kwh_a_month"]), textcoords="offset points", xytext=(4, 3), fontsize="small")
+            words = f"{role}: {name(e['configuration'])}"
+            ax.annotate(words, (e["latency_s"]["value"], e["kwh_a_month"]), textcoords="offset points", xytext=(4, 3), fontsize="x-small")
     ax.set_xscale("log")
     ax.set_yscale("log")
+    ax.margins(x=0.25)
     ax.set_xlabel("p95 of a request [s]" if answer["capacity"] else "time of a request [s]")
-    ax.set_ylabel("energy a month [kWh]")
+    ax.set_ylabel("energy a month [kWh] (hollow: accuracy not known)")
 
 
 def _bills(answer: dict, ax) -> None:
     """Energy of a month now and better, with intervals, and what each lever saves."""
     bars = [("now", answer["current"]["energy_kwh"])] + ([("better", answer["optimized"]["energy_kwh"])] if answer["optimized"] else [])
     _intervals([(name, q, True) for name, q in bars], ax)
-    ax.set_xlabel(
-        "energy in use a month [kWh]"
-        + (": " + ", ".join(f"{x['lever']} {x['energy_fraction']:.0%}" for x in answer["levers"]) if answer["levers"] else "")
-    )
+    levers = ", ".join(f"{x['lever']} {percent(x['energy_fraction'])}" for x in answer["levers"])
+    ax.set_xlabel("energy in use a month [kWh]" + (f": {levers}" if levers else ""))
