@@ -7,7 +7,7 @@ in one ranking with the error between them: what the predictions of one card and
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -131,27 +131,39 @@ def shape(model: Model) -> str:
 
 
 @cache
+def _digest() -> str:
+    """A hash of the tables and of the code that reads them."""
+    seen = hashlib.sha256(f"{predictor.digest()} {pd.__version__}".encode())
+    code = (Path(__file__), *sorted(Path(sources.__file__).parent.glob("*.py")))
+    for path in (*sorted(paths.MEASURED.glob("*/summary.csv")), paths.CATALOG / "tasks.csv", *code):
+        seen.update(path.read_bytes())
+    return seen.hexdigest()[:16]
+
+
+def _kept(name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table that `make` returns, kept in the user's cache folder under the hash of all that it is made of."""
+    path = paths.cache() / f"advise-{name}-{_digest()}.parquet"
+    if path.exists():
+        return pd.read_parquet(path)
+    table = make()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        table.to_parquet(temporary)
+        temporary.replace(path)
+    except OSError:
+        pass  # a cache folder that cannot be written costs time alone
+    return table
+
+
+@cache
 def rows() -> pd.DataFrame:
     """The evidence that may be cited: gross energy at the boards, with `shape`, `strategy` (canonical) and `source` (its session).
 
     Rows that the predictor does not learn from for a flaw that breaks the physics are left out; a doubt that does not stays beside its
-    row. Kept in the user's cache folder under a hash of the tables and of the code that reads them.
+    row.
     """
-    seen = hashlib.sha256(f"{predictor.digest()} {pd.__version__}".encode())
-    for path in (*sorted(paths.MEASURED.glob("*/summary.csv")), Path(__file__), *Path(sources.__file__).parent.glob("*.py")):
-        seen.update(path.read_bytes())
-    kept = paths.cache() / f"evidence-{seen.hexdigest()[:16]}.parquet"
-    if kept.exists():
-        return pd.read_parquet(kept)
-    table = _collected()
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(".tmp")
-        table.to_parquet(temporary)
-        temporary.replace(kept)
-    except OSError:
-        pass  # a cache folder that cannot be written costs time alone
-    return table
+    return _kept("rows", _collected)
 
 
 def _collected() -> pd.DataFrame:
@@ -398,6 +410,10 @@ def perplexities() -> pd.DataFrame:
 
     A session whose quantized model reads clearly better than its unquantized one measured the two differently: its pairs are left out.
     """
+    return _kept("perplexities", _read_perplexities)
+
+
+def _read_perplexities() -> pd.DataFrame:
     name = "ecocompute_measurements"
     raw = tables.read_published(name)
     raw = raw.assign(row=[f"{name}.csv:{line}" for line in range(2, len(raw) + 2)]).dropna(subset=["perplexity"])
@@ -412,6 +428,10 @@ def perplexities() -> pd.DataFrame:
 @cache
 def scores() -> pd.DataFrame:
     """Scores of the repository's campaigns with the unquantized score of the same model, task and campaign, and the score of a guess."""
+    return _kept("scores", _read_scores)
+
+
+def _read_scores() -> pd.DataFrame:
     parts = [tables.read_result(p.parent, "summary").assign(campaign=p.parent.name) for p in sorted(paths.MEASURED.glob("*/summary.csv"))]
     key = ["campaign", "model", "task", "options"]
     columns = [*key, "quantization", "score", "score_low", "score_high"]
