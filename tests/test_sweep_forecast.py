@@ -118,7 +118,7 @@ def test_what_is_on_disk_costs_nothing():
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=8), st.floats(0.1, 10))
 def test_ends_add_up_and_scale(values, factor):
     parts = [Quantity(v, v / 2, v * 3, "s") for v in values]
-    total = forecast.times(forecast.add(parts, "s"), factor, "h")
+    total = forecast.add(parts, "s") * factor
     assert total.value == pytest.approx(sum(values) * factor)
     assert (total.low, total.high) == (pytest.approx(total.value / 2), pytest.approx(total.value * 3))
 

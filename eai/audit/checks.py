@@ -104,7 +104,7 @@ def _is_one_text(node: ast.AST, tainted: set[str]) -> bool:
 
 def _generates_one(code: Code, call: Built, inside: ast.AST, tainted: set[str]) -> bool:
     """Whether a call generates for one item of the loop, or of the function, that it stands in."""
-    if not _names(*given(call)) & tainted or "streamer" in call.kwargs:
+    if not _names(*given(call)) & tainted or {"streamer", "request_id"} & set(call.kwargs):  # an asynchronous engine batches by itself
         return False
     if not code.is_prompted(call):
         tokenized = (n for n in ast.walk(inside) if isinstance(n, ast.Call) and n.args and _last(n).lower() in _TOKENIZERS)

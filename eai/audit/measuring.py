@@ -16,7 +16,8 @@ _CLOCK = ("time", "perf_counter", "monotonic", "perf_counter_ns", "time_ns", "mo
 _SYNC = re.compile(r"synchronize|\.item\(|\.cpu\(|\.tolist\(|\.numpy\(|cuda\.Event|block_until_ready|do_bench|benchmark\.Timer")
 _TOKENS = re.compile(r"(^|_)(n_?|num_?)?tok(en)?s?(_|$|count|per)", re.IGNORECASE)
 _COUNTS = re.compile(r"(^|_)(count|num|n|total|tokens?_?(per|count|used))(_|$)|token_?count|tokencount", re.IGNORECASE)
-_ESTIMATED = re.compile(r"estimat|approx|rough|fallback")
+_ESTIMATED = re.compile(r"estimat|approx|rough|fallback|mock|fake|dummy|stub")
+_TOKENIZED = re.compile(r"tokeniz|tiktoken|\.encode\(", re.IGNORECASE)
 _BUDGETED = re.compile(r"budget|chunk|truncat|context|window|limit", re.IGNORECASE)
 _MEASURED = re.compile(r"joule|watt|energy|kwh|throughput|per_tok|per_s|tok/s|tokens/s|\btps\b|emission", re.IGNORECASE)
 _COUNTED = re.compile(r"usage|tiktoken|tokenizer|encoding|count", re.IGNORECASE)
@@ -168,8 +169,12 @@ def words_as_tokens(code: Code, evidence: Evidence) -> Iterator[Hit]:
 
 def _is_fallback(code: Code, node: ast.AST, name: str) -> bool:
     """Whether a count says of itself that it is an estimate, keeps a text short, or stands in where a real count is missing."""
-    text = code.source(code.function(node))
-    if _ESTIMATED.search(f"{name} {text[:400]}".lower()) or (_BUDGETED.search(text) and not _MEASURED.search(text)):
+    function = code.function(node)
+    text = code.source(function)
+    if getattr(function, "name", None) == name and _TOKENIZED.search(text):  # counts ids where it has a tokenizer
+        return True
+    owner = getattr(code.values.around(node, ast.ClassDef), "name", "")
+    if _ESTIMATED.search(f"{owner} {name} {text[:400]}".lower()) or (_BUDGETED.search(text) and not _MEASURED.search(text)):
         return True
     around = [a for a in code.values.ancestors(node) if isinstance(a, ast.If | ast.IfExp | ast.ExceptHandler)]
     return any(isinstance(a, ast.ExceptHandler) or _COUNTED.search(ast.unparse(a.test)) for a in around)

@@ -26,8 +26,9 @@ _CARDS = re.compile(
     r"|(?:(?<=nvidia-)|(?<=tesla-))[ahlvtb]\d{1,3}[gs]?)\b"
 )
 _SEVERAL = re.compile(r"\b(?:[2-9]|1\d)[ ]?[x×*-][ ]?(?:NVIDIA[ -])?(?:RTX|[AHLVB]\d{2,3}|[LT]4)")
-_FOUR_BITS = re.compile(r"(awq|gptq|[-_.]q4|[-_]int4|[-_](?:bnb-)?4bit|w4a16)", re.IGNORECASE)
+_FOUR_BITS = re.compile(r"(awq|gptq|exl[23]|(nv|mx)fp4|[-_.]i?q4|[-_](u?int|fp|nf)4|[-_](?:bnb-)?4bit|w4a(8|16))", re.IGNORECASE)
 _EIGHT_BITS = re.compile(r"([-_.]q8|[-_]fp8|[-_]int8|[-_]8bit|w8a)", re.IGNORECASE)
+_ASIDE = re.compile(r"\b(not|unlike|instead|avoid|issue|bug|than)\b|n't\b")
 MODEL_PLACES = ("model", "base_model", "pretrained", "pretrained_model_name_or_path")
 
 
@@ -81,9 +82,10 @@ def card(name: str) -> catalog.Gpu | None:
 
 
 def card_in_text(text: str) -> catalog.Gpu | None:
-    """The one card that a text names, None if it names none or several."""
+    """The one card that a text names, None if it names none or several; a line that speaks of it in passing names none."""
     if _SEVERAL.search(text):
         return None
+    text = "\n".join(line for line in text.splitlines() if not _ASIDE.search(line)) if _CARDS.search(text) else ""
     cards = {g.slug: g for word in set(_CARDS.findall(text)) if (g := card(word)) is not None}
     return next(iter(cards.values())) if len(cards) == 1 else None
 

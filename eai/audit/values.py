@@ -16,7 +16,7 @@ _MOST_ITEMS = 400  # a list of lists of lists doubles with each line that names 
 _BLOCKS = (ast.If, ast.For, ast.While, ast.Try, ast.ExceptHandler, ast.AsyncFor, ast.Match)
 _PARSED = {"args", "opt", "opts", "options", "flags", "cli_args", "parsed"}
 _LEAVES = ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop
-_CHOSEN_TEXTS = ("eager", "float32", "fp32", "float")
+_CHOICES = ("eager", "float32", "fp32", "float", 0)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.Module, ast.ClassDef)
 
@@ -230,9 +230,9 @@ class Values:
         return first
 
     def _default(self, argument: ast.arg, default: ast.AST | None, depth: int):
-        """A parameter's default. Where nothing here uses the function, its callers outside decide on a switch or a data type."""
+        """A parameter's default. Where nothing here uses the function, its callers outside decide on a switch, a data type or a zero."""
         value = self.resolve(default, depth + 1)
-        if isinstance(value, bool | Symbol) or value in _CHOSEN_TEXTS:
+        if isinstance(value, bool | Symbol) or value in _CHOICES:
             function = self.around(argument, FUNCTIONS)
             owner = self.parent[function] if function.name == "__init__" else function
             self._is_left_open |= getattr(owner, "name", "") not in self.used

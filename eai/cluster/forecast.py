@@ -15,9 +15,10 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 from eai import catalog, footprint, tables
 from eai.catalog import Gpu, Model
@@ -51,6 +52,9 @@ class Obstacle:
     reason: str
 
 
+_CELL = ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens", "task")
+
+
 @dataclass(frozen=True)
 class Obstacles:
     """What cannot run: the rows, the windows that they stand for, and by (gpu, model) the places of the cells in the sweep's grid."""
@@ -72,15 +76,10 @@ def obstacles(sweep: Sweep, planned: Sequence[Job], elsewhere: bool = False) -> 
     for job in (job for job in planned if not job.is_done):
         grid, card, shapes = sweep.configurations(job.gpu, job.model), _card(job.gpu), _shapes(job.model)
         why = {i: found for i, c in enumerate(grid) if (found := _why(c, card, shapes, elsewhere))}
-        rows += [_row(grid[i], *found) for i, found in why.items()]
+        rows += [Obstacle(*(getattr(grid[i], name) for name in _CELL), *found) for i, found in why.items()]
         cells[job.gpu, job.model] = frozenset(why)
         windows += len(why) * job.windows // len(grid)
     return Obstacles(tuple(rows), windows, cells)
-
-
-def _row(c: Configuration, status: str, reason: str) -> Obstacle:
-    """The row of a configuration that cannot run."""
-    return Obstacle(c.gpu, c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens, c.task, status, reason)
 
 
 def _card(gpu: str) -> Gpu | None:
@@ -163,13 +162,6 @@ Blocked = Mapping[tuple[str, str], Collection[int]]
 NOTHING: Blocked = {}
 
 
-@dataclass(frozen=True)
-class _Meter:
-    """What the protocol asks of a meter before there is one."""
-
-    basis: str
-
-
 def add(quantities: Iterable[Quantity], unit: str) -> Quantity:
     """The sum, ends added to ends: errors that all share, such as a pace or a model's, do not average out."""
     parts = list(quantities)
@@ -177,16 +169,11 @@ def add(quantities: Iterable[Quantity], unit: str) -> Quantity:
     return Quantity(*(float(end) for end in ends), unit)
 
 
-def times(q: Quantity, factor: float, unit: str) -> Quantity:
-    """A quantity times an exact positive number, in another unit."""
-    return Quantity(q.value * factor, q.low * factor, q.high * factor, unit)
-
-
 def window_s(sweep: Sweep, gpu: str) -> tuple[Quantity, float]:
     """(seconds of a window with its warm-up, seconds of one idle measurement) on a device, by the protocol."""
     from eai.measure.job import Protocol
 
-    lasts = Protocol.of(sweep, _Meter(basis_of(sweep, gpu)))
+    lasts = Protocol.of(sweep, SimpleNamespace(basis=basis_of(sweep, gpu)))  # what the protocol asks of a meter before there is one
     cap = lasts.warmup_cap_s
     return Quantity(lasts.window_s + cap / 2, lasts.window_s, lasts.window_s + cap, "s"), lasts.idle_s
 
@@ -263,8 +250,8 @@ def pass_s(c: Configuration) -> Quantity | None:
     items = min(size["items"], c.options.get("limit", size["items"]) * size["subjects"])
     calls = items * size["requests"]
     reading = calls * footprint.prefill_flops(model, int(prompt)) / (READING_SHARE * peak) + calls / c.batch_size * STEP_LAUNCH_S
-    answering = items / c.batch_size * size["answer_tokens"] * (STEP_FACTOR * step.step_s + STEP_LAUNCH_S)
-    return Quantity(reading + answering, (reading + answering) / TASK_FACTOR, (reading + answering) * TASK_FACTOR, "s")
+    whole = reading + items / c.batch_size * size["answer_tokens"] * (STEP_FACTOR * step.step_s + STEP_LAUNCH_S)
+    return Quantity(whole, whole / TASK_FACTOR, whole * TASK_FACTOR, "s")
 
 
 @cache
@@ -286,9 +273,8 @@ def job_s(sweep: Sweep, job: Job, share: Shares = ALL) -> Quantity:
     window, idle_s = window_s(sweep, job.gpu)
     loads = share.loads * job.loads * job.windows_left / job.windows
     still_s = idle_s * (2 * loads + (loads > 0))
-    each = add([window, share.more_s], "s")
-    rest = add([times(each, share.known * job.windows_left, "s"), times(load_s(job.model), loads, "s")], "s")
-    return Quantity(rest.value + still_s, rest.low + still_s, rest.high + still_s, "s")
+    windows = add([window, share.more_s], "s") * (share.known * job.windows_left)
+    return add([windows, load_s(job.model) * loads, Quantity(still_s, still_s, still_s)], "s")
 
 
 def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = NOTHING) -> tuple[Quantity | None, float, str]:
@@ -351,7 +337,7 @@ def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: 
     left = [job for job in planned if not job.is_done]
     parts = [(job, shares(sweep, job, blocked.get((job.gpu, job.model), ()))) for job in left]
     by_gpu = {gpu: list(jobs) for gpu, jobs in itertools.groupby(sorted(parts, key=lambda p: p[0].gpu), key=lambda p: p[0].gpu)}
-    hours = {gpu: times(add([job_s(sweep, job, own) for job, own in jobs], "s"), 1 / S_PER_H, "h") for gpu, jobs in by_gpu.items()}
+    hours = {gpu: add((job_s(sweep, job, own) / S_PER_H for job, own in jobs), "h") for gpu, jobs in by_gpu.items()}
     able, known = (sum(job.windows_left * getattr(own, name) for job, own in parts) for name in ("runs", "known"))
     on_cards = [job for job in left if job.gpu != "cpu"]
     energy, predicted, refusal = energy_j(sweep, on_cards, blocked) if on_cards else (None, 0.0, "no GPU is left to measure on")
@@ -364,7 +350,7 @@ def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: 
         "device_hours": add(hours.values(), "h").to_json() if hours else None,
         "hours_share": round(known / able, 3) if able else 1.0,
         "hours": {gpu: q.to_json() for gpu, q in hours.items()},
-        "energy_kwh": times(energy, 1 / J_PER_KWH, "kWh").to_json() if energy else None,
+        "energy_kwh": replace(energy / J_PER_KWH, unit="kWh").to_json() if energy else None,
         "predicted_share": round(min(predicted / able, 1.0), 3) if able else 0.0,
         "not_predicted": refusal,
         **money,
@@ -381,7 +367,8 @@ def lines(found: dict) -> list[str]:
         text.append(f"  without {1 - found['hours_share']:.0%} of the windows: tasks whose items, or models whose shapes, are not known")
     if found["energy_kwh"] is None:
         return [*text, f"energy, cost and carbon: not predicted: {found['not_predicted']}"]
-    share = _share(found["predicted_share"])
+    part = found["predicted_share"]  # what is not all of them is never rounded up to it
+    share = "all windows that can run" if part == 1 else f"{min(part, 0.99):.0%} of the windows that can run"
     text.append(
         f"energy at the boards in windows and warm-ups: predicted {_text(found['energy_kwh'])} for {share}"
         + (f"; not for the others: {found['not_predicted']}" if found["predicted_share"] < 1 and found["not_predicted"] else "")
@@ -390,15 +377,7 @@ def lines(found: dict) -> list[str]:
     return text + [f"  {a['name']} {a['value']:g} {a['unit']}: {a['reason']}" for a in found["assumptions"]]
 
 
-def _share(share: float) -> str:
-    """A share of the windows in words; what is not all of them is never rounded up to it."""
-    return "all windows that can run" if share == 1 else f"{min(share, 0.99):.0%} of the windows that can run"
-
-
 def _text(q: dict) -> str:
-    """A quantity of three digits with its interval in a unit of its size: `3.82 min [1.85 to 9.18]`."""
-    if q["value"] is None:
-        return "unknown"
-    found = Quantity(**q).in_readable_unit()
-    ends = "" if found.low is None else f" [{plain(found.low)} to {plain(found.high)}]"
-    return f"{plain(found.value)} {found.unit}{ends}"
+    """A quantity of three digits with its interval and unit: `1,130 [377 to 3,400] h`."""
+    value, *ends = (plain(q[name]) for name in ("value", "low", "high") if q[name] is not None)
+    return f"{value}{f' [{ends[0]} to {ends[1]}]' if ends else ''} {q['unit']}"
