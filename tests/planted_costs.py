@@ -51,8 +51,8 @@ def planted(monkeypatch):
     monkeypatch.setattr(evidence, "rows", lambda: empty)
     monkeypatch.setattr(evidence, "session_spread", lambda: (0.1, 8))
     monkeypatch.setattr(optimize, "session_spread", lambda: (0.1, 8))
-    evidence.cost_or_reason.cache_clear()
+    evidence._seen.clear()
     optimize._memory.clear()
     yield
-    evidence.cost_or_reason.cache_clear()
+    evidence._seen.clear()
     optimize._memory.clear()

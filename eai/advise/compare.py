@@ -11,7 +11,7 @@ import numpy as np
 from eai import catalog, strategies
 from eai.advise import evidence
 from eai.advise.bill import bill
-from eai.advise.evidence import KEYS, Cost, accuracy, canonical, cost_or_reason, costs, measure_command, session_spread, within
+from eai.advise.evidence import KEYS, Cost, accuracy, canonical, costs, measure_command, session_spread, within
 from eai.advise.optimize import SAFE, meeting, strategies_of
 from eai.advise.page import percent, signed
 from eai.advise.request import HALF, Configuration, Request, fits, memory, require_fit
@@ -35,8 +35,8 @@ def compare(r: Request) -> dict[str, Any]:
     """
     c = r.now
     known, not_told = {}, []
-    for strategy in dict.fromkeys((*strategies_of(r, c.engine, c.gpu), c.quantization)):
-        found, reason = cost_or_reason(c.with_(quantization=strategy))
+    wanted = list(dict.fromkeys((*strategies_of(r, c.engine, c.gpu), c.quantization)))
+    for strategy, (found, reason) in zip(wanted, costs([c.with_(quantization=q) for q in wanted]), strict=True):
         if found is None:
             not_told.append({"quantization": strategy, "reason": reason})
         else:

@@ -223,7 +223,7 @@ def hypotheses(here: State, engine_stated: bool) -> list[Hypothesis]:
     """Every cause that is possible for the stated configuration, priors summing to 1."""
     c, need = here.configuration, memory(here.configuration)
     stated = PRIORS[AS_STATED] * (1.0 if need.fits else 0.1)
-    served = c.with_(engine="vllm", quantization=c.with_(engine="vllm").half.quantization)
+    served = c.with_(engine="vllm").half
     open_engine = not engine_stated and c.engine == "transformers" and not strategies.get(c.quantization).is_quantized
     there = state(served) if open_engine else None
     found = [Hypothesis(AS_STATED, "", stated * (0.7 if there else 1.0), here, STILL, need.needed_gb, _busy(c))]
@@ -406,6 +406,11 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
     warnings.
     """
     c, total, found, expected, notes = r.now, {}, [], [], []
+    others = {
+        "quantization": (c.half.quantization, "fp32", "int8_default", "int8_pure", "nf4", "fp8", "bf16"),
+        "batch_size": (1, 2, 4, 8, 16),
+    }
+    evidence.costs([c, c.with_(engine="vllm").half, *(c.with_(**{k: v}) for k, each in others.items() for v in each)])  # at once: faster
     here = state(c, without)
     if here is not None:
         weighed = weigh(hypotheses(here, "engine" in r.given), f)

@@ -252,7 +252,6 @@ def expect(configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
     return [p if p["reason"] or p["energy_j_per_token"] == p["energy_j_per_token"] else p | {"reason": "no prediction"} for p in made]
 
 
-@lru_cache(maxsize=4096)
 def cost_or_reason(c: Configuration) -> tuple[Cost | None, str]:
     """(cost, "") or (None, why it is not known or cannot run)."""
     return costs([c])[0]
@@ -271,9 +270,22 @@ def can_measure(c: Configuration) -> bool:
     return fits(c) and not cannot_run(c)
 
 
+_seen: dict[Configuration, tuple[Cost | None, str]] = {}
+MOST_SEEN = 20_000
+
+
 def costs(configurations: Sequence[Configuration]) -> list[tuple[Cost | None, str]]:
-    """(cost, "") or (None, reason) of each, all predicted at once: a row of the configuration if its token lengths cost what the requested
-    ones do, within 10 % as predicted; else the prediction."""
+    """(cost, "") or (None, reason) of each, all that are new predicted at once: a row of the configuration if its token lengths cost what
+    the requested ones do, within 10 % as predicted; else the prediction."""
+    if len(_seen) > MOST_SEEN:
+        _seen.clear()
+    new = [c for c in dict.fromkeys(configurations) if c not in _seen]
+    _seen.update(zip(new, _costs(new), strict=True))
+    return [_seen[c] for c in configurations]
+
+
+def _costs(configurations: Sequence[Configuration]) -> list[tuple[Cost | None, str]]:
+    """The costs of configurations that were not asked for before."""
     known = _known_keys()
     reasons = [cannot_run(c) or ("" if (m := memory(c)).fits else m.explained) for c in configurations]
     found = [None if reason or _key(c) not in known else matching(c) for c, reason in zip(configurations, reasons, strict=True)]
