@@ -5,15 +5,21 @@ the rules of measurement: edges, pads, two estimates, the cross-check between th
 temperature, clocks, throttling, limits, load.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from eai.power.readings import SHORT_SHARE, Energy, Series, counted, estimated, integrated, nothing
 from eai.power.stream import DeviceSpec, Spec, split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 MEANS = {"temperature_mean_c": "temperature_c", "sm_clock_mean_mhz": "sm_clock_mhz", "mem_clock_mean_mhz": "mem_clock_mhz"}
 KEYS = (

@@ -8,17 +8,22 @@ A server's processes are those that listen on its port, found in /proc as the ke
 server on another machine, in another network namespace, of another user or behind a forwarder is not found, and the answer says so.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from eai.power.meter import Clock, Device, MeterBase
 from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 WATTS_PER_THREAD = 4.0
 """W of one busy hardware thread: thermal design power / hardware threads, near the middle of the processors below."""

@@ -5,10 +5,13 @@ word that makes it something else (a limit, a state, a reason). Other words say 
 would do, none is taken: `choose` refuses and lists them.
 """
 
+import fnmatch
 import json
+import plistlib
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from xml.parsers.expat import ExpatError
 
 from eai.errors import UserError
 
@@ -18,13 +21,13 @@ WATTS = {
     **dict.fromkeys(("uw", "µw", "microwatt", "microwatts"), 1e-6),
     **dict.fromkeys(("kw", "kilowatt", "kilowatts"), 1e3),
 }
-POWER = {"power", "pwr", *(word for word in WATTS if len(word) > 2)}
+POWER = {"power", "pwr", "apower", "leistung", "puissance", *(word for word in WATTS if len(word) > 2)}
 NOT_POWER_WORDS = """
     limit limits cap capped capping min max minimum maximum peak std stdev default enforced requested state pstate management
     brake slowdown throttle throttled throttling reason reasons active mode saving save saver factor efficiency effectiveness pue
     percent pct tdp budget violation violations profile target threshold headroom status smoothing balance source ratio util
     utilization utilisation count energy joules temperature temp freq frequency clock clocks voltage per cost price supply time
-    scale id name
+    scale id name apparent reactive va var
 """
 NOT_POWER = set(NOT_POWER_WORDS.split())
 GPU_WORDS = """
@@ -35,61 +38,37 @@ CPU = {"cpu", "cpus", "processor", "package", "pkg"}
 CORES = {"core", "cores", "cor", "chip", "die", "asic"}
 MEMORY = {"dram", "ram", "memory", "mem", "hbm", "vram"}
 MACHINE_WORDS = """
-    total system sys machine node host wall psu server chassis module combined psys mains outlet plug vin input in ac sum tot
+    apower total system sys machine node host wall psu server chassis module combined psys mains outlet plug vin input in ac sum tot
 """
 MACHINE = set(MACHINE_WORDS.split())
 PARTS = {"ane", "soc", "cv", "vdd"}
 """Rails and blocks of a system on a chip that are neither its GPU nor its processor."""
+
+JOULES = {"j": 1.0, "joule": 1.0, "joules": 1.0, "uj": 1e-6, "µj": 1e-6, "microjoules": 1e-6, "kj": 1e3, "wh": 3600.0, "kwh": 3.6e6}
+"""Units of a counter. `mj` and `mwh` are none of them: they may be milli or mega."""
 
 FLAVOURS = {"instant": 0, "instantaneous": 0, "current": 0, "average": 2, "avg": 2, "mean": 2}
 """Instant power before `power.draw` before the 1 s average: the average lags behind the load."""
 
 LABELLED = re.compile(r"^\s*([\w:.]*)\s*\{(.*)\}\s*$", re.S)
 LABEL = re.compile(r'([\w.]+)\s*[=:]\s*"?([^",}]*)"?')
-CARD_NAMES = ("gpu_uuid", "uuid", "gpu", "index", "gpu_index", "gpu_idx", "gpu_id", "idx", "pci_bus_id", "gpu_bus_id", "bus_id", "pci_bus")
-CARD_NAMES += ("device", "device_id", "deviceid", "device_index", "card", "card_id", "minor_number", "serial", "entity", "id")
-HOST_NAMES = ("hostname", "host", "node", "instance", "nodename", "node_name")
-PRODUCT_NAMES = (
-    "name",
-    "gpu_name",
-    "modelname",
-    "product",
-    "product_name",
-    "gpu_model",
-    "model_name",
-    "card_name",
-    "card_model",
-    "device_name",
-)
-TIME_NAMES = (
-    "timestamp",
-    "datetime",
-    "date_time",
-    "time_of_day",
-    "time",
-    "_time",
-    "epoch",
-    "unix_time",
-    "unixtime",
-    "unix_timestamp",
-)
-TIME_NAMES += (
-    "ts",
-    "utc",
-    "local_time",
-    "wall_time",
-    "walltime",
-    "elapsed",
-    "elapsed_time",
-    "relative_time",
-    "time_elapsed",
-    "time_since_start",
-    "seconds",
-    "secs",
-    "sec",
-    "t",
-)
-TIME_NAMES += ("t_rel", "offset", "date")
+CARD_WORDS = """
+    gpu_uuid uuid gpu index gpu_index gpu_idx gpu_id idx pci_bus_id gpu_bus_id bus_id pci_bus device device_id deviceid device_index card
+    card_id minor_number serial entity id
+"""
+HOST_WORDS = "hostname host node instance nodename node_name"
+PRODUCT_WORDS = "name gpu_name modelname product product_name gpu_model model_name card_name card_model device_name"
+TIME_WORDS = """
+    timestamp datetime date_time time_of_day time _time epoch unix_time unixtime unix_timestamp ts utc local_time wall_time walltime
+    last_changed last_updated elapsed elapsed_time relative_time time_elapsed time_since_start seconds secs sec t t_rel offset date
+    datum_zeit zeitstempel zeit datum horodatage _timestamp _runtime
+"""
+CARD_NAMES, HOST_NAMES, PRODUCT_NAMES, TIME_NAMES = (tuple(text.split()) for text in (CARD_WORDS, HOST_WORDS, PRODUCT_WORDS, TIME_WORDS))
+"""What columns are called that say the card, the machine, the product, the time: the surest first."""
+
+LONG_NAMES, LONG_VALUES = ("_field", "metric", "field", "series", "metric_name", "variable", "entity_id"), ("_value", "value", "state")
+"""Columns of a table with one value a line: the name of what was read, and its value."""
+
 TIME_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "min": 60.0}
 
 
@@ -105,7 +84,7 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Choice:
-    """A column that is power of a device: `scale` turns it into watts, None where the cells have to say."""
+    """A column, or an expression, that is power of a device: `scale` turns it into watts, None where the cells have to say."""
 
     column: str
     boundary: str
@@ -152,8 +131,15 @@ def numbered(cards: Iterable[str | int | None]) -> dict:
 
 
 def meaning(name: str, is_power: bool = False) -> Meaning | None:
-    """What power a column holds by its name; None if it is no power. `is_power`: the format says so, the name only whose."""
+    """What power a column holds by its name; None if it is no power. `is_power`: the format says so, the name only whose.
+
+    Raises UserError where the unit may be milli or mega.
+    """
     metric, labels = labels_of(name)
+    if re.search(r"(?<![A-Za-z])MW(?![A-Za-z])", metric) and metric.upper() != metric:
+        raise UserError(
+            f"the unit of {metric} may be mW or MW", "mW, W or kW", f"choose with --power, for instance --power {quoted(metric + ':mW')}"
+        )
     found = words(metric)
     have, unit = set(found), next((w for w in reversed(found) if w in WATTS), None)
     last = found[-1] if found else ""
@@ -163,14 +149,22 @@ def meaning(name: str, is_power: bool = False) -> Meaning | None:
     flavour = next((FLAVOURS[w] for w in found if w in FLAVOURS), 1)
     gpu, memory, machine, cores = have & GPU, have & MEMORY, have & MACHINE, have & CORES
     cpu = have & CPU and not (gpu and have & CPU <= {"package", "pkg"})
-    if gpu and (cpu or (is_power and "energy" in have)):  # a rail that feeds both; the graphics inside a package
+    if have == {"gfx", "watt"}:  # turbostat's: the graphics inside the package
+        boundary = "part"
+    elif gpu and (cpu or (is_power and "energy" in have)):  # a rail that feeds both; the graphics inside a package
         boundary = "part" if is_power or have & PARTS else "machine"
     elif gpu:
-        boundary = "part" if memory or cores else "sum" if have & {"total", "sum", "combined"} else "machine" if machine - {"in"} else "gpu"
+        boundary = "part" if memory or cores else "sum" if have & {"total", "sum", "combined"} else "gpu"
+        boundary = "machine" if boundary == "gpu" and machine - {"in"} and not have & {"system"} else boundary
     elif cpu or cores:
         boundary = "part" if cores and not cpu else "sum" if have & {"total", "sum"} else "cpu_package"
     else:
-        named = {"gpu": found[:2] == ["power", "draw"], "dram": memory, "machine": machine, "part": have & PARTS}
+        named = {
+            "gpu": found[:2] == ["power", "draw"],
+            "dram": memory,
+            "machine": machine or have >= {"pwr", "consumption"},
+            "part": have & PARTS,
+        }
         boundary = next((b for b, says in named.items() if says), "unknown")
     index = card_of(labels)
     if index is None:
@@ -181,19 +175,27 @@ def meaning(name: str, is_power: bool = False) -> Meaning | None:
     return Meaning(boundary, index, WATTS.get(unit) if unit else None, flavour)
 
 
-def choose(names: Iterable[str], where: str, wanted: list[str] | None = None, is_power: bool = False) -> tuple[list[Choice], list[Choice]]:
-    """(columns whose energy is the answer, other columns of power) among `names`; `wanted` settles it, as `NAME` or `NAME:UNIT`;
-    `is_power`: all of them are power by their format.
+def choose(
+    names: Iterable[str], where: str, wanted: list[str] | None = None, is_power: bool = False, expression: Callable | None = None
+) -> tuple[list[Choice], list[Choice]]:
+    """(columns whose energy is the answer, other columns of power) among `names`; `wanted` settles it, as `NAME`, `NAME:UNIT`, a pattern
+    with `*`, or what `expression` accepts; `is_power`: all of them are power by their format. Counters of energy stand in where there is
+    no power.
 
     Raises UserError where no column is power, or where several could be it: all of them are listed.
     """
     names = list(names)
     if wanted:
-        return [_wanted(w, i, names, where) for i, w in enumerate(wanted)], []
-    known = {name: m for name in names if (m := meaning(name, is_power))}
+        each = [n for w in wanted for n in (fnmatch.filter(names, w) if "*" in w and w not in names else []) or [w]]
+        return [_wanted(w, names, where, expression) for w in each], []
+    known = counters(names) or {name: m for name in names if (m := meaning(name, is_power))}
     if not known:
         bare = [n for n in names if re.fullmatch(r"(gpu|card|cuda|device)[ _:]?\d+", n.strip(), re.I)]
-        do = f"say which are power: --power {','.join(bare or ['COLUMN'])}" + ("" if bare else ", or add power.draw to the query")
+        do = (
+            f"say which are power: --power {quoted(','.join(bare))}"
+            if bare
+            else "say which are power: --power COLUMN, or add power.draw to the query"
+        )
         raise UserError(f"{where} has no power column (found {listed(names)})", "one such as power.draw [W]", do)
     groups: dict[tuple, list[str]] = {}
     for name, m in known.items():
@@ -231,19 +233,38 @@ def _refuse(members: list[str], where: str) -> None:
     )
 
 
-def _wanted(text: str, place: int, names: list[str], where: str) -> Choice:
-    """The column that the user names."""
+def counters(names: Iterable[str]) -> dict[str, Meaning]:
+    """The counters of energy among columns without power: those of xpu-smi and powercap, `package-0_energy_uj`, with joules a unit."""
+    names, found = list(names), {}
+    if any(meaning(n) for n in names):
+        return {}
+    for name in names:
+        if match := re.fullmatch(r"intel-rapl:(\d+)((?::\d+)?)", name):
+            found[name] = Meaning("part" if match[2] else "cpu_package", int(match[1]), 1e-6)
+            continue
+        cells = words(name)
+        unit = next((w for w in reversed(cells) if w in JOULES), None)
+        if unit and {"energy", "consumed"} & set(cells) and not {"per", "efficiency", "delta"} & set(cells):
+            whose = meaning(re.sub(r"(?i)energy|consumed", "power", name) + " w")
+            found[name] = Meaning(whose.boundary, whose.index, JOULES[unit]) if whose else Meaning("unknown", None, JOULES[unit])
+    return found
+
+
+def _wanted(text: str, names: list[str], where: str, expression: Callable | None) -> Choice:
+    """The column or the expression that the user names."""
     column, _, unit = text.rpartition(":")
     scale = WATTS.get(unit.strip().lower()) if column else None
     column = column if scale is not None else text
     fits = [n for n in names if n.strip().lower() == column.strip().lower()] or [
         n for n in names if plain(n)[0] == plain(column)[0] or labels_of(n)[0].lower() == column.lower()
     ]
+    if not fits and expression and re.search(r"[-+*/(]", column):
+        return Choice(expression(column), "gpu", None, scale)
     if len(fits) != 1:
         raise UserError(
             f"--power {column} names {len(fits)} columns of {where}", f"one of {listed(names)}", "copy the name from the header"
         )
-    m = meaning(fits[0])
+    m = counters(fits).get(fits[0]) or (meaning(fits[0]) if scale is None else None)
     numbers = re.findall(r"\d+", fits[0])
     index = m.index if m else card_of(labels_of(fits[0])[1]) or (numbers[-1] if numbers else None)
     index = int(index) if isinstance(index, str) and index.isdigit() else index
@@ -259,7 +280,7 @@ def listed(names: Iterable[str], most: int = 12) -> str:
 
 def quoted(name: str) -> str:
     """A name as a shell takes it."""
-    return name if re.fullmatch(r"[\w.:/-]+", name) else f"'{name}'"
+    return name if re.fullmatch(r"[\w.:,/-]+", name) else f"'{name}'"
 
 
 # Lines and documents
@@ -267,19 +288,21 @@ def quoted(name: str) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """One value as a log says it: the text of its time, what it is, whose (labels), and the value with its unit."""
+    """One value as a log says it: the text of its time, what it is, whose (labels), the value with its unit, the time of its mean."""
 
     time: str
     field: str
     value: str
     labels: dict = field(default_factory=dict)
+    elapsed_ms: str = ""
 
 
 @dataclass(frozen=True)
 class LineFormat:
     """A log of lines that are no table. Groups of `reading`: value, and unit, field, card, time where the line has them.
 
-    `time` and `card` find the lines that say so for all that follow; lines after one that fits `skip` do not count until one fits `resume`.
+    `time` and `card` find the lines that say so for all that follow (`after`: for all since the last one); lines after one that fits
+    `skip` do not count until one fits `resume`.
     `kind`: instant, mean (over the time since the reading before), or energy (joules since then). `unit` where lines have none.
     """
 
@@ -293,17 +316,19 @@ class LineFormat:
     resume: str = ""
     kind: str = "instant"
     unit: str = "W"
+    after: bool = False
     advice: str = "log it with time stamps"
 
 
 CTIME = r"\w{3} \w{3} +\d+ [\d:]+ (?:\w+ )?\d{4}"
+STAMP_ALONE = r"\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\d{9,}(?:\.\d+)?"
 STAMP = r"(?:\w{3},? )?\w{3} +\d+ [\d:.]+ .*\d{4}|\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\d{9,}(?:\.\d+)?|\w{3} +\d+ +\w{3} +\d{4} .*"
 LINE_FORMATS = (
     LineFormat(
         "tegrastats",
         r"RAM \d+/\d+MB",
-        r"\b(?P<field>[A-Z][A-Z0-9_]*) (?P<value>\d+)(?:mW)?/\d+(?:mW)?(?=\s|$)",
-        time=r"^(\d\d-\d\d-\d{4} [\d:]+)",
+        r"\b(?!NC )(?P<field>[A-Z][A-Z0-9_]*) (?P<value>\d+)(?:mW)?/\d+(?:mW)?(?=\s|$)",
+        time=r"^\[?(\d\d-\d\d-\d{4} [\d:.]+|\d{4}-\d\d-\d\d[T ][\d:.,]+\S*?|\d{9,}(?:\.\d+)?)[\]:]? ",
         unit="mW",
         advice="newer versions of tegrastats print the time; or prefix each line with it: tegrastats | ts '%m-%d-%Y %H:%M:%S'",
     ),
@@ -318,7 +343,7 @@ LINE_FORMATS = (
     LineFormat(
         "perf stat",
         r"Joules\s+\S*energy-|Joules[,;]\S*energy-",
-        r"^\s*(?P<time>\d+\.\d+)[\s,;]+(?:(?P<card>S\d+(?:-D\d+)?)[\s,;]+\d+[\s,;]+)?(?P<value>\d[\d.,]*?)[\s,;]+Joules[\s,;]+\S*?(?P<field>energy-\w+)",
+        r"^\s*(?P<time>\d+[.,]\d+)[\s,;]+(?:(?P<card>S\d+(?:-D\d+)?)[\s,;]+\d+[\s,;]+)?(?P<value>\d[\d.,]*?)[\s,;]+Joules[\s,;]+\S*?(?P<field>energy-\w+)",
         kind="energy",
         unit="J",
     ),
@@ -345,6 +370,28 @@ LINE_FORMATS = (
         time=rf"^({STAMP})\s*$",
         advice="print the time before each reading, for instance: date +%s.%N; rocm-smi --showpower",
     ),
+    LineFormat(
+        "ipmitool dcmi",
+        r"Instantaneous power reading:",
+        r"Instantaneous power reading:\s+(?P<value>\d+) (?P<unit>Watts)",
+        field="machine power",
+        time=r"IPMI timestamp:\s+(.+?)\s*$",
+        after=True,
+    ),
+    LineFormat(
+        "ipmitool",
+        r"\|\s*[\d.]+\s*\|\s*Watts|\|\s*\d+ Watts\s*$",
+        rf"^(?:(?P<time>{STAMP_ALONE})[,:]? +)?(?P<field>[A-Za-z][\w ./+-]*?)\s*\|"
+        r"(?:\s*|[^|]*\|[^|]*\|[^|]*\|\s*)(?P<value>[\d.]+)(?:\s*\|)? ?\s*(?P<unit>Watts)",
+        time=rf"^({STAMP})\s*$",
+        advice="print the time before each reading, for instance: date +%s; ipmitool sensor",
+    ),
+    LineFormat(
+        "PTDaemon",
+        r"^Time,[\d-]+ [\d:.]+,Watts,",
+        r"^Time,(?P<time>[\d-]+ [\d:.]+),Watts,(?P<value>[\d.]+)",
+        field="wall power",
+    ),
 )
 LINE_KINDS = {f.name: f.kind for f in LINE_FORMATS}
 SAMPLE = r"^[A-Za-z_:][\w:]*(?:\{.*\})? +[-+\d.eEnaN]+"
@@ -362,18 +409,65 @@ def read_lines(found: LineFormat, lines: Iterable[str]) -> Iterator[Reading]:
     reading, time, card, skip, resume = (
         re.compile(p) if p else None for p in (found.reading, found.time, found.card, found.skip, found.resume)
     )
-    now, whose, counts = "", "", True
+    now, elapsed, whose, counts, waiting = "", "", "", True, []
     for line in lines:
         if time and (match := time.search(line)):
-            now = match[1].strip() + (f"\x00{match[2]}" if match.re.groups > 1 else "")
+            now, elapsed = match[1].strip(), match[2] if match.re.groups > 1 else ""
+            yield from (replace(one, time=now) for one in waiting)
+            waiting = []
         if card and (match := card.search(line)):
             whose = match[1]
         counts = True if resume and resume.search(line) else False if skip and skip.search(line) else counts
         for match in reading.finditer(line) if counts else ():
             groups = match.groupdict()
-            owner = groups.get("card") or whose
-            value = f"{groups['value']} {groups.get('unit') or found.unit}"
-            yield Reading(groups.get("time") or now, groups.get("field") or found.field, value, {"index": owner} if owner else {})
+            owner, value = groups.get("card") or whose, f"{groups['value']} {groups.get('unit') or found.unit}"
+            labels = {"index": owner} if owner else {}
+            one = Reading(groups.get("time") or now, groups.get("field") or found.field, value, labels, elapsed)
+            if found.after:
+                waiting.append(one)
+            else:
+                yield one
+
+
+def is_plist(start: bytes) -> bool:
+    """Whether a log is property lists, as `powermetrics -f plist` writes them."""
+    return start[:6] == b"bplist" or (start.lstrip()[:5] == b"<?xml" and b"<plist" in start)
+
+
+def read_plist(content: bytes, where: str) -> Iterator[Reading]:
+    """The powers [mW] of the samples of `powermetrics -f plist`, which a zero byte parts. Raises UserError for broken ones."""
+    for part in content.split(b"\0"):
+        if part.strip():
+            try:
+                sample = plistlib.loads(part.strip())
+            except (ValueError, ExpatError) as error:
+                raise UserError(f"{where} is no property list ({str(error)[:60]})", "samples of powermetrics", "record it again") from None
+            for name, value in sample.get("processor", {}).items():
+                if name.endswith("_power"):
+                    elapsed_ms = str(sample.get("elapsed_ns", 0) / 1e6)
+                    yield Reading(f"{sample['timestamp'].isoformat()}Z", name, f"{value} mW", {}, elapsed_ms)
+
+
+def with_stamps(head: list[str], lines: Callable[[], list[str]]) -> list[str]:
+    """A table whose times stand on lines of their own, as `date; nvidia-smi --format=csv` in a loop writes it, with a column of time.
+
+    Empty for any other log.
+    """
+    alone = re.compile(rf"^\s*({STAMP}|\d\d:\d\d:\d\d(?:[.,]\d+)?)\s*$")
+    if sum(bool(alone.match(line)) for line in head) < 2:
+        return []
+    rest = [line for line in head if line.strip() and not alone.match(line)]
+    header = next((line for line in rest if rest.count(line) > 1 and any(meaning(cell) for cell in re.split(r"[,;\t]|\s{2,}", line))), "")
+    if not header:
+        return []
+    delimiter = max(",;\t", key=header.count)
+    result, now = [f"time{delimiter}{header.lstrip('#')}"], ""
+    for line in lines():
+        if match := alone.match(line):
+            now = match[1].replace(delimiter, ".")
+        elif line.strip() and line != header and now:
+            result.append(f"{now}{delimiter}{line}")
+    return result
 
 
 def is_prometheus(head: list[str]) -> bool:
@@ -408,19 +502,30 @@ def read_influx(lines: Iterable[str]) -> Iterator[Reading]:
             yield Reading(match[3] or "", full, value.rstrip("iu"), labels)
 
 
+def _documents(text: str, where: str) -> list:
+    """The documents of JSON or JSON lines. Raises UserError for text that is neither."""
+    try:
+        return [json.loads(text)]
+    except ValueError:
+        try:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError as error:
+            raise UserError(f"{where} is no JSON ({error})", "one document, or one a line", "record it again") from None
+
+
+def json_as_csv(text: str, where: str) -> str:
+    """The records of JSON as a table whose columns have dots, `ENERGY.Power`."""
+    import pandas as pd
+
+    return pd.json_normalize([r for d in _documents(text, where) for r in _records(d)]).to_csv(index=False)
+
+
 def read_json(text: str, where: str) -> Iterator[Reading]:
-    """Every value of a JSON document or of JSON lines: Prometheus' query_range, rocm-smi, amd-smi, records of a logger.
+    """Every value of a JSON document or of JSON lines: Prometheus' query_range, rocm-smi, amd-smi, Scaphandre, records of a logger.
 
     Raises UserError for text that is no JSON, and for a Prometheus answer that is an error.
     """
-    try:
-        documents = [json.loads(text)]
-    except ValueError:
-        try:
-            documents = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError as error:
-            raise UserError(f"{where} is no JSON ({error})", "one document, or one a line", "record it again") from None
-    for document in documents:
+    for document in _documents(text, where):
         data = document.get("data") if isinstance(document, dict) else None
         if isinstance(document, dict) and document.get("status") == "error":
             raise UserError(f"{where} is an error of Prometheus: {str(document.get('error'))[:100]}", "the answer to query_range")
@@ -430,9 +535,16 @@ def read_json(text: str, where: str) -> Iterator[Reading]:
                 name = labels.pop("__name__", "value")
                 for time, value in series.get("values") or [series["value"]]:
                     yield Reading(repr(time), name, value, labels)
-        else:
-            for record in _records(document):
-                yield from _flat(record, record, "", {})
+            continue
+        for record in document if isinstance(document, list) else [document]:
+            host = record.get("host") if isinstance(record, dict) else None
+            if isinstance(host, dict) and "consumption" in host:  # Scaphandre, in microwatts
+                yield Reading(str(host["timestamp"]), "host power", f"{host['consumption']} uW")
+                for socket in record.get("sockets", []):
+                    yield Reading(str(socket["timestamp"]), f"cpu {socket['id']} power", f"{socket['consumption']} uW")
+                continue
+            for each in _records(record):
+                yield from _flat(each, "", {})
 
 
 def _records(document: object) -> Iterator[dict]:
@@ -450,17 +562,17 @@ def _records(document: object) -> Iterator[dict]:
             yield document
 
 
-def _flat(node: dict, record: dict, prefix: str, outer: dict) -> Iterator[Reading]:
+def _flat(node: dict, prefix: str, outer: dict) -> Iterator[Reading]:
     """The values of a record; a key such as card0 or gpu:1 that holds a record names the card."""
     scalars = {k.lower(): str(v) for k, v in node.items() if not isinstance(v, (dict, list))}
     labels = outer | {plain(k)[0]: v for k, v in scalars.items()}
     time = next((labels[n] for n in TIME_NAMES if n in labels), "")
     for key, value in node.items():
-        name = f"{prefix} {key}".strip()
+        name = key if meaning(key) and not meaning(f"{prefix} {key}") else f"{prefix} {key}".strip()
         if isinstance(value, dict) and {"value", "unit"} <= set(value):
             yield Reading(time, name, f"{value['value']} {value['unit']}", labels)
         elif isinstance(value, dict):
             card = re.fullmatch(r"(?:card|gpu|device)[ _:]?(\d+)", key, re.I)
-            yield from _flat(value, record, prefix if card else name, labels | ({"index": card[1]} if card else {}))
+            yield from _flat(value, prefix if card else name, labels | ({"index": card[1]} if card else {}))
         elif not isinstance(value, list):
             yield Reading(time, name, str(value), labels)

@@ -1,16 +1,20 @@
 """What every meter is: something that records a stream between `start` and `stop`, on a clock, and says what it cannot know."""
 
+from __future__ import annotations
+
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Protocol
 
 from eai.power.derive import derive
 from eai.power.readings import NOT_A_NUMBER
 from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 Read = Callable[[], list[Row]]
 
@@ -20,7 +24,7 @@ class Clock(Protocol):
 
     def now_s(self) -> float: ...
     def sleep(self, duration_s: float) -> None: ...
-    def sampler(self, read: Read, period_s: float) -> "Sampler": ...
+    def sampler(self, read: Read, period_s: float) -> Sampler: ...
 
 
 class MonotonicClock:
@@ -33,7 +37,7 @@ class MonotonicClock:
         if duration_s > 0:
             time.sleep(duration_s)
 
-    def sampler(self, read: Read, period_s: float) -> "Sampler":
+    def sampler(self, read: Read, period_s: float) -> Sampler:
         return Sampler(read, period_s, self)
 
 
@@ -131,7 +135,7 @@ class Meter(Protocol):
     is_open: bool
 
     def devices(self) -> list[Device]: ...
-    def open(self) -> "Meter": ...
+    def open(self) -> Meter: ...
     def close(self) -> None: ...
     def start(self) -> None: ...
     def stop(self) -> pd.DataFrame: ...
@@ -240,7 +244,7 @@ class JointMeter(MeterBase):
     def power_w(self) -> float | None:
         return self.meters[0].power_w()
 
-    def open(self) -> "JointMeter":
+    def open(self) -> JointMeter:
         for meter in self.meters:
             meter.open()
         return super().open()
@@ -255,6 +259,8 @@ class JointMeter(MeterBase):
             meter.start()
 
     def stop(self) -> pd.DataFrame:
+        import pandas as pd
+
         streams = [meter.stop() for meter in reversed(self.meters)]
         labels = ("device_id", "boundary", "field")
         joined = pd.concat([s.astype(dict.fromkeys(labels, "str")) for s in streams], ignore_index=True)

@@ -4,17 +4,22 @@ The only module that talks to NVML. The binding is a parameter, so a simulated c
 Limits, clocks and modes of a card are read and recorded, never changed.
 """
 
+from __future__ import annotations
+
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from eai.errors import UserError
 from eai.power import sensor
 from eai.power.meter import Clock, Device, MeterBase
 from eai.power.stream import NAN, DeviceSpec, Row, Spec, row, to_stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """The kernel's fixed inode of the first PID namespace (PROC_PID_INIT_INO): elsewhere NVML's process ids are not ours."""
@@ -312,7 +317,7 @@ class NvmlMeter(MeterBase):
         tell_s = max(max(c.sensor.update_s + c.sensor.averaging_s, c.sensor.tick_s) for c in self.cards)
         return tell_s + self.sample_s + PAD_MARGIN_S
 
-    def open(self) -> "NvmlMeter":
+    def open(self) -> NvmlMeter:
         """Itself. Raises UserError for a card that cannot be measured: MIG, vGPU, other processes, no sensor."""
         for card in self.cards:
             if error := card_refusal(self._nvml, card.uuid, card.handle, self._shared, card.ours):

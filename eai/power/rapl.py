@@ -4,15 +4,20 @@ AMD processors (Zen and later) appear under the same `intel-rapl` names. Counter
 wrap at `max_energy_range_uj`, which a busy package can reach in minutes: the sampler reads often enough to see each wrap.
 """
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from eai.errors import UserError
 from eai.power.meter import Clock, Device, MeterBase
 from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 POWERCAP = Path("/sys/class/powercap")
 TICK_S = 0.001
@@ -96,7 +101,7 @@ class RaplMeter(MeterBase):
     def devices(self) -> list[Device]:
         return [Device(d.device_id, (d.path / "name").read_text().strip(), d.boundary) for d in self._domains]
 
-    def open(self) -> "RaplMeter":
+    def open(self) -> RaplMeter:
         """Itself. Raises UserError where the counters cannot be read."""
         if error := refusal(self._root):
             raise error

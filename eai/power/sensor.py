@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from eai import paths, tables
+from eai import paths
 
 TICK_S = 0.100
 ARCHITECTURES = {"Pascal": 4, "Volta": 5, "Turing": 6, "Ampere": 7, "Ada Lovelace": 8, "Hopper": 9, "Blackwell": 10}
@@ -67,6 +67,8 @@ class Sensor:
 @cache
 def _priors() -> list[dict]:
     """The published table; empty fields are empty strings."""
+    from eai import tables
+
     table = tables.read_catalog("sensors").astype(object)
     return table.where(table.notna(), "").to_dict("records")
 

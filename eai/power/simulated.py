@@ -10,19 +10,23 @@ Every stream begins at the same virtual second, so a window depends on nothing t
     EAI_SIMULATED_PACE    host seconds that a virtual second takes (0: as fast as it can)
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eai import catalog
-from eai.catalog import Gpu
 from eai.errors import UserError
 from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, Timeline, VirtualClock
 from eai.power.meter import Baseline
 from eai.power.nvml import NvmlMeter, visible
 from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W
+
+if TYPE_CHECKING:
+    from eai.catalog import Gpu
 
 WIDTH = 3**0.5
 """Half width of a uniform draw of standard deviation 1: no card is wilder than its uncertainty budget can bear."""
@@ -49,6 +53,8 @@ def is_simulated(gpu: str) -> bool:
 
 def model_of(gpu: str) -> Gpu:
     """The catalog's entry of the card that `gpu` simulates. Raises UserError for an unknown one, or one whose sensors are not known."""
+    from eai import catalog
+
     found = catalog.gpu(gpu.removeprefix(PREFIX))
     if ARCHITECTURES.get(found.architecture, 0) < ARCHITECTURES["Volta"]:  # before Volta there is no energy counter
         known = ", ".join(name for name, number in ARCHITECTURES.items() if number >= ARCHITECTURES["Volta"])

@@ -6,12 +6,18 @@ dram), `field` (its unit is in its name), `value`, and, where the driver tells t
 A failed read is a row too: field `error`, value the driver's code; a dead sampler is a row of field `sampler_error`.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 COLUMNS = ("t_s", "device_id", "boundary", "field", "value", "driver_t_us", "latency_us")
 LABELS = ("device_id", "boundary", "field")
@@ -27,6 +33,8 @@ def row(t_s: float, device_id: str, boundary: str, field: str, value: float, dri
 
 def to_stream(rows: Iterable[Row]) -> pd.DataFrame:
     """The rows as a stream; labels are categories, which a long recording needs (20 bytes a row instead of 150)."""
+    import pandas as pd
+
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
     numbers = [c for c in COLUMNS if c not in LABELS]
     frame[numbers] = frame[numbers].astype("float64")
@@ -38,6 +46,8 @@ def split(stream: pd.DataFrame) -> dict[tuple[str, str, str], tuple[np.ndarray, 
 
     One pass over integer codes: a comparison of strings for each field would dominate the replay of a long campaign.
     """
+    import pandas as pd
+
     codes, names = [], []
     for label in LABELS:
         column = stream[label]
@@ -116,7 +126,7 @@ class Spec:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, text: str) -> "Spec":
+    def from_json(cls, text: str) -> Spec:
         """The spec written by `to_json`. Raises ValueError or TypeError if the text is none."""
         raw = json.loads(text)
         return cls(raw["boundary"], tuple(DeviceSpec(**d) for d in raw["devices"]), raw["step_time_s"])

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eai import catalog
 from eai.errors import UserError
 from eai.power import rapl
 from eai.power.logs import LoggedGpu, PowerLog
@@ -64,6 +63,8 @@ class Board:
 
 def board_of(product: str, column: str, logged_limit_w: float | None = None, strict: bool = False) -> Board:
     """What the catalog and the published sensors say of a product, for a column of this name. Raises UserError if `strict` and unknown."""
+    from eai import catalog
+
     try:
         gpu = catalog.gpu(product) if product else None
     except UserError:

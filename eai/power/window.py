@@ -7,6 +7,8 @@ meter.start            work                     meter.stop
 Which meter is the best here, what each can do on this machine (`survey`), and when a workload is steady enough to begin stand here too.
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import functools
@@ -16,9 +18,9 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from eai.errors import UserError
 from eai.power import rapl
@@ -30,6 +32,10 @@ from eai.power.readings import NOT_A_NUMBER, Energy, interval, total
 from eai.power.simulated import SimulatedMeter, is_simulated
 from eai.power.stream import DeviceSpec, Spec
 from eai.quantity import Quantity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 NAMES = ("nvml", "rapl", "estimate")
 
@@ -307,7 +313,7 @@ class window(contextlib.AbstractContextManager):
         """As `__exit__`."""
         await asyncio.to_thread(self.__exit__, *failed)
 
-    def _again(self, function: Callable) -> "window":
+    def _again(self, function: Callable) -> window:
         """A window of its own for one call, named after the function."""
         name = self._name or function.__name__
         return window(self._meter, self._baseline, self._step_time_s, name, self._pads_loaded, self._tokens)
