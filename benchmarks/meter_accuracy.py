@@ -17,9 +17,9 @@ from known_power import PRESETS, Preset, Truth
 from scipy import stats
 
 from eai.power.derive import derive
-from eai.power.fake import SensorSpec
-from eai.power.readings import is_aliased
+from eai.power.readings import NEAR_BEATS, beats, is_aliased, wave_rel
 from eai.power.stream import DeviceSpec
+from eai.power.trace import scatter as scatter_of
 
 DURATIONS_S = (5.0, 10.0, 30.0)
 LOADS = ("decode", "ramp", "throttle", "creep")
@@ -83,35 +83,46 @@ def cell(preset: Preset, kind: str, duration_s: float, seeds: int, seed: int) ->
 
 
 def aliasing(count: int, seed: int = 0) -> dict:
-    """How well the alias check tells loads that fool a sensor with holes from those that do not, at any phase of the sensor.
+    """How well the alias check of one log tells windows that a sensor with holes (25 of 100 ms) fools from those that it does not.
 
-    Steps of 10 to 250 ms, half of them within 2 % of a multiple or a half of the update period. A load is `aliased` if its error exceeds
-    3 % at one of 32 phases, `clear` if it stays below 1 % at all of them.
+    Steps of 10 to 250 ms, half of them within 2 % of where harmonics meet updates; 20 to 80 % busy, 20 to 90 % of the power in that part,
+    lengths that scatter by 0 to 3 %, windows of 2 to 60 s. A window is `aliased` if its mean is off by over 5 % at the worst of 16 phases
+    of the sensor, `clear` if by under 2 % at all of them; between the two the interval has to hold. One log of each is judged, at a random
+    phase. `covered` is the share of windows not flagged whose truth lies within 1.96 x the statistical and the aliasing term.
     """
-    rng = np.random.default_rng([seed, 2])
-    flags: dict[str, list[bool]] = {"aliased": [], "clear": []}
+    rng, update_s, averaging_s = np.random.default_rng([seed, 2]), 0.1, 0.025
+    device = DeviceSpec("", "gpu", "simulated", update_s=update_s, averaging_s=averaging_s)
+    worst, flagged, covered = [], [], []
     for _ in range(count):
-        preset = PRESETS[int(rng.choice([0, 1, 5]))]
-        duration_s = float(rng.choice([2.0, 5.0, 10.0, 30.0]))
         step_s = rng.uniform(0.010, 0.250)
         if rng.random() < 0.5:
-            step_s = preset.update_s * rng.choice([0.5, 1.0, 1.5, 2.0]) * rng.uniform(0.98, 1.02)
-        load = known_power.decode(1000.0, duration_s, step_s, rng.uniform(0.3, 0.9), preset.high_w, preset.low_w, preset.idle_w)
-        errors = []
-        for phase_s in np.arange(32) / 32 * preset.update_s:
-            sensor = SensorSpec(preset.update_s, preset.averaging_s, phase_s)
-            seen_s = 1000.0 + phase_s + preset.update_s * np.arange(1, int(duration_s / preset.update_s))
-            seen_w = sensor.values(load, seen_s)
-            truth_j = float(load.cumulative_j(seen_s[-1]) - load.cumulative_j(seen_s[0]))
-            errors.append(seen_w[:-1].mean() * (seen_s[-1] - seen_s[0]) / truth_j - 1)
-        worst = float(np.max(np.abs(errors)))
-        kind = "aliased" if worst > 0.08 else "clear" if worst < 0.01 else ""
-        if kind:
-            device = DeviceSpec("", "gpu", "simulated", update_s=preset.update_s, averaging_s=preset.averaging_s)
-            flags[kind].append(is_aliased(device, step_s, duration_s))
-    return {"aliased": len(flags["aliased"]), "clear": len(flags["clear"])} | {
-        "flagged_of_aliased": float(np.mean(flags["aliased"])),
-        "flagged_of_clear": float(np.mean(flags["clear"])),
+            step_s = update_s * rng.integers(1, 5) / rng.integers(1, 5) * rng.uniform(0.98, 1.02)
+        busy, low, scatter = rng.uniform(0.2, 0.8), rng.uniform(0.1, 0.8), rng.choice([0, 0.002, 0.01, 0.03])
+        duration_s = float(np.exp(rng.uniform(np.log(2), np.log(60))))
+        steps_s = step_s * np.clip(1 + scatter * rng.standard_normal(int(1.2 * (duration_s + 3) / step_s) + 10), 0.3, None)
+        edge_s = np.concatenate([[0.0], np.cumsum(np.column_stack([busy * steps_s, (1 - busy) * steps_s]).ravel())])
+        energy_j = np.concatenate([[0.0], np.cumsum(np.tile([1.0, low], len(steps_s)) * np.diff(edge_s))])
+        errors, logs = [], []
+        for phase_s in np.arange(16) / 16 * update_s:
+            t = np.arange(1.0 + phase_s, 1.0 + duration_s, update_s)
+            seen_w = (np.interp(t, edge_s, energy_j) - np.interp(t - averaging_s, edge_s, energy_j)) / averaging_s
+            truth_w = np.diff(np.interp([t[0] - update_s, t[-1]], edge_s, energy_j))[0] / (len(t) * update_s)
+            errors.append(seen_w.mean() / truth_w - 1), logs.append(seen_w)
+        seen_w = logs[int(rng.integers(16))]
+        worst.append(float(np.max(np.abs(errors))))
+        flagged.append(is_aliased(device, step_s, duration_s, seen_w))
+        if not flagged[-1]:
+            near = beats(device, step_s, duration_s) < NEAR_BEATS
+            u = np.hypot(scatter_of(seen_w) / seen_w.mean() / np.sqrt(len(seen_w)), wave_rel(seen_w) / 2 if near else 0.0)
+            covered.append(np.mean(np.abs(errors) < 1.96 * u))
+    worst, flagged = np.array(worst), np.array(flagged)
+    share = {f"flagged_over_{limit:.0%}": float(flagged[worst > limit].mean()) for limit in (0.08, 0.05, 0.03)}
+    return share | {
+        "windows": count,
+        "flagged_of_aliased": share["flagged_over_5%"],
+        "flagged_of_clear": float(flagged[worst < 0.02].mean()),
+        "flagged_under_5%": float(flagged[worst < 0.05].mean()),
+        "covered": float(np.mean(covered)),
     }
 
 

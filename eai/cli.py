@@ -121,10 +121,10 @@ def doctor(
 @app.command()
 def trace(
     log: Annotated[Path, typer.Argument(help="A power log (docs/power-logs.md lists the formats); - reads standard input.")],
-    power: Annotated[str, typer.Option(metavar="COLUMN[,COLUMN]", help="Which columns are power, as NAME or NAME:UNIT.")] = "",
+    power: Annotated[str, typer.Option(metavar="COLUMN[,COLUMN]", help="What is power: NAME, NAME:UNIT, a pattern, an expression.")] = "",
     time: Annotated[str, typer.Option(metavar="COLUMN", help="Which column is the time.")] = "",
     card: Annotated[str, typer.Option(metavar="COLUMN", help="Which column names the card.")] = "",
-    mapping: Annotated[Path | None, typer.Option(help="YAML or JSON with power, time, card, gpu, step instead.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="A file of `import` and `check`: columns power_w, time_s, card, and units.")] = None,
     gpus: Annotated[int | None, typer.Option(help="How many cards take turns in a log without an index column.")] = None,
     gpu: Annotated[str, typer.Option(metavar="NAME", help="The card, for its limit and its sensor, where the log does not name it.")] = "",
     step: Annotated[
@@ -133,7 +133,7 @@ def trace(
     window: Annotated[tuple[float, float] | None, typer.Option(help="Only this part: seconds from the start, or epoch seconds.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Energy of a recorded power log, with its interval and what is wrong with the log."""
+    """Energy of a recorded power log, with its interval and what is wrong with the log. Exit 1 if the total cannot be trusted."""
     from eai.power.logs import options_of, read_log
     from eai.power.trace import summarize_trace
 
@@ -141,6 +141,8 @@ def trace(
     read = read_log(log, gpus, said.get("power", ""), said.get("time", ""), said.get("card", ""))
     answer = summarize_trace(read, window, said.get("gpu", ""), said.get("step"))
     emit(answer, as_json, terminal.trace_text(answer))
+    if answer["status"] == "invalid":
+        raise typer.Exit(1)
 
 
 @app.command()

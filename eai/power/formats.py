@@ -162,7 +162,7 @@ def meaning(name: str, is_power: bool = False) -> Meaning | None:
         named = {
             "gpu": found[:2] == ["power", "draw"],
             "dram": memory,
-            "machine": machine or have >= {"pwr", "consumption"},
+            "machine": machine | (have & {"pwr"} if "consumption" in have else set()),
             "part": have & PARTS,
         }
         boundary = next((b for b, says in named.items() if says), "unknown")

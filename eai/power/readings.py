@@ -156,8 +156,11 @@ def at_edges(t_s: np.ndarray, start_s: float, stop_s: float) -> tuple[int, int] 
     return (first, last) if first >= 0 and last < len(t_s) else None
 
 
-HARMONICS = 8
-BANDWIDTH = 1.5
+HARMONICS, AUDIBLE, FULL_DUTY = 8, 0.1, 0.95
+STILL_BEATS, NEAR_BEATS, UNREAD_BEATS = 0.7, 10.0, 1.5
+WAVE_REL = 0.031
+"""When a window is aliased: `is_aliased`. Chosen on 10,000 simulated loads, tried on 10,000 others (benchmarks/meter_accuracy.py)."""
+
 ALIASED_REL = 0.25
 """Standard uncertainty of an aliased reading, relative: 16 to 23 % are published (arXiv:2312.02741), the simulator's worst is 25 %.
 It cannot be read off the trace: perfectly aliased readings are all alike."""
@@ -168,22 +171,45 @@ def duty(spec: DeviceSpec) -> float:
     return min(spec.averaging_s / spec.update_s, 1.0) if spec.update_s > 0 and spec.averaging_s > 0 else 1.0
 
 
-def is_aliased(spec: DeviceSpec, step_time_s: float | None, duration_s: float) -> bool:
-    """Whether steps of this length beat with the sensor so slowly that the window does not average the beat away.
+def beats(spec: DeviceSpec, step_time_s: float | None, duration_s: float) -> float:
+    """How often steps of this length beat with the sensor's updates while the window lasts; infinite where nothing beats.
 
-    With updates every T, a periodic load of step p is seen at the same phase each time if m / p = k / T; the beat is not
-    averaged out within a window W if |m / p - k / T| < 1.5 / W. Harmonics m of which little is left (a rectangular load has 1 / m of
-    the fundamental, the sensor's own averaging passes |sinc(m a / p)|; together < 0.1) do not count, nor does a sensor without holes.
+    With updates every T, harmonic m of steps of p beats at |m / p - k / T|: the slowest counts. Harmonics of which little is left (a
+    rectangular load has 1 / m of the fundamental, the sensor's own averaging passes |sinc(m a / p)|; together < 0.1) do not, nor does a
+    sensor without holes.
     """
-    if step_time_s is None:
-        return False
-    for m in range(1, HARMONICS + 1):
+    slowest = math.inf
+    for m in range(1, HARMONICS + 1) if step_time_s is not None and duty(spec) <= FULL_DUTY else ():
         frequency_hz = m / step_time_s
         k = round(frequency_hz * spec.update_s)
-        seen = abs(np.sinc(frequency_hz * spec.averaging_s)) / m
-        if k >= 1 and seen >= 0.1 and abs(frequency_hz - k / spec.update_s) < BANDWIDTH / duration_s:
-            return True
-    return False
+        if k >= 1 and abs(np.sinc(frequency_hz * spec.averaging_s)) / m >= AUDIBLE:
+            slowest = min(slowest, abs(frequency_hz - k / spec.update_s) * duration_s)
+    return slowest
+
+
+def wave_rel(power_w: np.ndarray) -> float:
+    """The slowest wave in the readings of a window, relative to their mean: the larger Fourier component of 3/4 of a turn and of one.
+
+    It is what a beat leaves in the mean; half of it is the standard uncertainty of a mean at a phase that nobody knows.
+    """
+    mean_w = float(np.mean(power_w)) if len(power_w) > 4 else 0.0
+    if not mean_w:
+        return 0.0
+    turns = np.arange(len(power_w)) / len(power_w)
+    waves = [abs(np.dot(power_w - mean_w, np.exp(-2j * np.pi * k * turns))) for k in (0.75, 1.0)]
+    return float(max(waves)) / len(power_w) / abs(mean_w)
+
+
+def is_aliased(spec: DeviceSpec, step_time_s: float | None, duration_s: float, power_w: np.ndarray | None = None) -> bool:
+    """Whether steps of this length beat with the sensor so slowly that the energy of the window may be off by over 5 %.
+
+    Below 0.7 beats the readings cannot tell; below 10 they can: a window is aliased if their slowest wave is above 3.1 % of their mean.
+    Without readings 1.5 beats are asked for.
+    """
+    found = beats(spec, step_time_s, duration_s)
+    if power_w is None:
+        return found < UNREAD_BEATS
+    return found < STILL_BEATS or (found < NEAR_BEATS and wave_rel(power_w) > WAVE_REL)
 
 
 def sampling_u_w(power_w: np.ndarray, duration_s: float, spec: DeviceSpec, aliased: bool) -> float:
@@ -194,7 +220,7 @@ def sampling_u_w(power_w: np.ndarray, duration_s: float, spec: DeviceSpec, alias
     """
     stride = max(round(spec.update_s / spec.sample_s), 1) if spec.sample_s > 0 else 1
     readings = power_w[::stride]
-    if len(readings) < 3 or duty(spec) > 0.95:
+    if len(readings) < 3 or duty(spec) > FULL_DUTY:
         return 0.0
     scatter_w = math.sqrt(float(np.mean(np.diff(readings) ** 2)) / 2)
     if aliased:
@@ -280,7 +306,7 @@ def counted(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, ste
     else:
         idle = idle_power(series, start_s, spec) if pad_s >= spec.tick_s > 0 else None
     outside_w, u_outside_w = idle or (mean_w, abs(mean_w) if outside_s > spec.tick_s else 0.0)
-    aliased = spec.full_rate is not True and is_aliased(spec, step_time_s, duration_s)
+    aliased = spec.full_rate is not True and is_aliased(spec, step_time_s, duration_s, _inside(series, start_s, stop_s, spec))
     return finish(
         spec,
         "counter",
@@ -319,11 +345,16 @@ def _scatter_w(series: Series, spec: DeviceSpec) -> float | None:
 
 def _sampling_u_j(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, aliased: bool) -> float:
     """Uncertainty [J] of a sensor that sees only part of the time, from the scatter of its own readings."""
+    inside = _inside(series, start_s, stop_s, spec)
+    return 0.0 if inside is None else sampling_u_w(inside, stop_s - start_s, spec, aliased) * (stop_s - start_s)
+
+
+def _inside(series: Series, start_s: float, stop_s: float, spec: DeviceSpec) -> np.ndarray | None:
+    """The power readings [W] of the window; None where there is no such field."""
     if spec.power_field not in series:
-        return 0.0
+        return None
     t_s, power_w = series[spec.power_field]
-    inside = power_w[(t_s >= start_s) & (t_s <= stop_s)]
-    return sampling_u_w(inside, stop_s - start_s, spec, aliased) * (stop_s - start_s)
+    return power_w[(t_s >= start_s) & (t_s <= stop_s)]
 
 
 def integrated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, step_time_s: float | None) -> Energy:
@@ -347,7 +378,7 @@ def integrated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, 
     end_s = max(min(stop_s + spec.update_s + spec.averaging_s, float(t_s[-1])), stop_s)
     idle_w, u_idle_w = idle_power({spec.power_field: (t_s, power_w)}, start_s, spec) or (float(power_w.min()), float(np.ptp(power_w)))
     inside_w = power_w[(t_s >= start_s) & (t_s <= stop_s)]
-    aliased = is_aliased(spec, step_time_s, duration_s)
+    aliased = is_aliased(spec, step_time_s, duration_s, inside_w)
     return finish(
         spec,
         "power",
@@ -372,8 +403,9 @@ def _integrated_within(
     """
     stretch_s, duration_s = spec.update_s + spec.averaging_s, stop_s - start_s
     late_s = stretch_s / 2
-    scatter_w = float(power_w[(t_s >= start_s) & (t_s <= stop_s)].std())
-    series, aliased = {spec.power_field: (t_s, power_w)}, is_aliased(spec, step_time_s, duration_s)
+    inside_w = power_w[(t_s >= start_s) & (t_s <= stop_s)]
+    scatter_w, series = float(inside_w.std()), {spec.power_field: (t_s, power_w)}
+    aliased = is_aliased(spec, step_time_s, duration_s, inside_w)
     return finish(
         spec,
         "power",

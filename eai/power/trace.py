@@ -9,7 +9,7 @@ import numpy as np
 from eai.errors import UserError
 from eai.power import rapl
 from eai.power.logs import LoggedGpu, PowerLog
-from eai.power.readings import ALIASED_REL, BANDWIDTH, HARMONICS, duty, integrate, interval, is_aliased
+from eai.power.readings import ALIASED_REL, FULL_DUTY, NEAR_BEATS, UNREAD_BEATS, beats, duty, integrate, interval, is_aliased, wave_rel
 from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W, prior
 from eai.power.stream import DeviceSpec
 from eai.quantity import Quantity
@@ -32,7 +32,10 @@ HIGHEST_MACHINE_W = 20_000.0
 SMALL_W = 60.0
 """Below this power a sensor's offset is taken in proportion: it was measured on boards of 60 to 450 W."""
 
-SLOW_S = 0.5
+SLOW_S, SLOWER = 0.5, 1.5
+MANY = 100_000
+"""Readings from which on quantiles are taken of every n-th: they are looked at for what cannot be, not for the energy."""
+
 EPOCH_S = 1e8
 """Instants below are offsets, those above are seconds since 1970: no log lasts three years."""
 
@@ -57,7 +60,7 @@ class Board:
         """How much later a reading shows the load [s]: half of what it averages and holds, and the reading itself."""
         if self.sensor is None:
             return 0.0
-        extra_s = READ_LAG_S if duty(self.sensor) < 0.95 else 0.0
+        extra_s = READ_LAG_S if duty(self.sensor) < FULL_DUTY else 0.0
         return (self.sensor.update_s + self.sensor.averaging_s) / 2 + extra_s
 
 
@@ -172,8 +175,8 @@ def _plausible(gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> L
     if gpu.boundary not in ("gpu", "cpu_package", "dram"):
         highest_w = HIGHEST_MACHINE_W
     whose = f"the {board.name} of {board.limit_w:,.0f} W" if board.limit_w and board.name else f"{who}a board"
-    if float(np.median(power_w)) > highest_w:
-        found = f"{who}half of the readings are above {np.median(power_w):,.0f} W"
+    if (middle_w := float(np.median(_some(power_w)))) > highest_w:
+        found = f"{who}half of the readings are above {middle_w:,.0f} W"
         raise UserError(found, f"at most {highest_w:,.0f} W of {whose}", "if these are milliwatts, say so: --power COLUMN:mW")
     if gpu.boundary == "gpu" and not gpu.unit_said and 0 < float(power_w.max()) < 1.5:
         raise UserError(
@@ -197,7 +200,8 @@ def _one(
     steps = np.diff(t_s)
     if not (steps > 0).any():
         raise UserError(f"{who}all readings have the same time", "a log over some time", "log timestamps with milliseconds")
-    period_s = float(np.median(steps[steps > 0]))
+    some = _some(steps)
+    period_s = float(np.median(some[some > 0] if (some > 0).any() else steps[steps > 0]))
     start_s, stop_s = max(asked[0], float(t_s[0])), min(asked[1], float(t_s[-1]))
     inside = slice(int(np.searchsorted(t_s, start_s, "left")), int(np.searchsorted(t_s, stop_s, "right")))
     if inside.stop <= inside.start or stop_s <= start_s:
@@ -224,7 +228,9 @@ def _one(
         "sensor_period_s": None if gpu.held else sensor_period_s(t_s[inside], seen),
         "lag_s": lag_s,
     }
-    aliased = board.sensor is not None and not gpu.held and is_aliased(board.sensor, step_s, duration_s)
+    if board.sensor is not None and period_s > SLOWER * board.sensor.update_s:  # a slow logger looks away longer than the sensor
+        board = replace(board, sensor=replace(board.sensor, update_s=period_s)) if step_s is not None else board
+    aliased = board.sensor is not None and not gpu.held and is_aliased(board.sensor, step_s, duration_s, seen)
     if beyond_s > period_s:
         warnings.append(f"{who}the window reaches {beyond_s:.3g} s beyond the log: that part is left out")
     _doubts(row, seen, gpu, board, who, warnings)
@@ -242,6 +248,11 @@ def _one(
         "absolute_j": interval(energy_j, math.hypot(within_j, terms_j["gain"])),
     }
     return row, terms_j
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    """Every n-th value of very many."""
+    return values[:: len(values) // MANY + 1]
 
 
 def _in_order(gpu: LoggedGpu) -> tuple[np.ndarray, np.ndarray, int]:
@@ -262,7 +273,7 @@ def _missing_s(t_s: np.ndarray, asked: tuple[float, float], period_s: float, hel
     first, last = max(int(np.searchsorted(t_s, asked[0], "right")) - 1, 0), int(np.searchsorted(t_s, asked[1], "left")) + 1
     known = t_s[first:last]
     steps = np.diff(known)
-    forward = np.diff(t_s) if len(t_s) < 100_000 else steps
+    forward = np.diff(t_s) if len(t_s) < MANY else _some(steps)
     forward = forward[forward > 0]
     usual_s = max(GAP_FACTOR * period_s, JITTER_FACTOR * float(np.quantile(forward, 0.95))) if len(forward) else math.inf
     wide = np.flatnonzero(steps > usual_s) if not held else np.empty(0, dtype=int)
@@ -292,7 +303,7 @@ def _doubts(row: dict, power_w: np.ndarray, gpu: LoggedGpu, board: Board, who: s
         return
     if (power_w == 0).any():
         warnings.append(f"{who}{int((power_w == 0).sum())} readings of 0 W: no powered card draws nothing")
-    low, middle, high = np.quantile(power_w, [0.05, 0.5, 0.95])
+    low, middle, high = np.quantile(_some(power_w), [0.05, 0.5, 0.95])
     flat = high - low <= FLAT_SHARE * middle
     idle_w = IDLE_SHARE * board.limit_w if board.limit_w else IDLE_W
     check = "check that the work ran on this card while the log was taken"
@@ -306,7 +317,7 @@ def _doubts(row: dict, power_w: np.ndarray, gpu: LoggedGpu, board: Board, who: s
 
 def _alias_doubts(board: Board, aliased: bool, step_s: float | None, held: bool, who: str, warnings: list[str]) -> None:
     """Whether the sensor looks away for part of the time, and what the step of the work does with that."""
-    if board.sensor is None or duty(board.sensor) > 0.95 or held:
+    if board.sensor is None or duty(board.sensor) > FULL_DUTY or held:
         if board.sensor is None and step_s is not None:
             warnings.append(f"{who}whether steps of {step_s * 1e3:g} ms alias is not known: name the card with --gpu")
         return
@@ -330,9 +341,10 @@ def _uncertainty_j(
     duration_s, energy_j, period_s = row["duration_s"], abs(row["energy_j"]), row["sample_s"]
     stretch_s = 0.0 if board.sensor is None else (board.sensor.update_s + board.sensor.averaging_s) / 2
     aliasing_j = 0.0
-    if board.sensor is not None and not gpu.held and duty(board.sensor) <= 0.95:
-        share = min(2 * BANDWIDTH * board.sensor.update_s / duration_s, 1.0)
-        known = ALIASED_REL if aliased else 0.0 if step_s is None else beat_rel(board.sensor, step_s, duration_s)
+    if board.sensor is not None and not gpu.held and duty(board.sensor) <= FULL_DUTY:
+        share = min(2 * UNREAD_BEATS * board.sensor.update_s / duration_s, 1.0)
+        near = beats(board.sensor, step_s, duration_s) < NEAR_BEATS
+        known = ALIASED_REL if aliased else wave_rel(power_w) / 2 if near else 0.0
         aliasing_j = energy_j * (UNKNOWN_STEP_REL * math.sqrt(share) if step_s is None else known)
     offset_w = OFFSET_W * min(row["power_max_w"] / SMALL_W, 1.0) if gpu.boundary in ("gpu", "part") else 0.0
     stride = max(round((row["sensor_period_s"] or 0.0) / period_s), 1)
@@ -344,22 +356,6 @@ def _uncertainty_j(
         "offset": offset_w * duration_s,
         "gain": rapl.GAIN_REL.get(gpu.boundary, GAIN_REL) * energy_j,
     }
-
-
-def beat_rel(sensor: DeviceSpec, step_s: float, duration_s: float) -> float:
-    """Relative standard uncertainty of an integral whose steps do not alias but leave part of a beat in the window.
-
-    Of harmonic m of a rectangular load, half of the mean at most, 1 / m is left, |sinc(m a / p)| passes the sensor's own averaging, and
-    1 / (pi x beats) is not averaged away; its phase is random.
-    """
-    left = 0.0
-    for m in range(1, HARMONICS + 1):
-        frequency_hz = m / step_s
-        k = round(frequency_hz * sensor.update_s)
-        beats = abs(frequency_hz - k / sensor.update_s) * duration_s
-        if k >= 1:
-            left = max(left, abs(float(np.sinc(frequency_hz * sensor.averaging_s))) / m * min(1.0, 1 / max(math.pi * beats, 1e-9)))
-    return 0.5 * left / math.sqrt(2)
 
 
 def scatter(power_w: np.ndarray) -> float:
