@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import json
+import plistlib
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -288,6 +289,123 @@ TURBOSTAT = "".join(
 SUM_J = sum(p(i) for i in SECONDS)
 """Means over each of eleven seconds."""
 
+
+def plist(i):
+    power = {"cpu_power": 1500.0, "gpu_power": 1000 * p(i), "ane_power": 0.0, "combined_power": 1000 * p(i) + 1500}
+    sample = {"elapsed_ns": 10**9, "timestamp": (BEGIN + timedelta(seconds=i)).replace(tzinfo=None), "processor": power}
+    return plistlib.dumps(sample).decode()
+
+
+ISO = "%Y-%m-%dT%H:%M:%S.000Z"
+RAILS = "RAM 2089/3964MB (lfb 9x4MB) CPU [45%@1479] GR3D_FREQ 0%@76 POM_5V_IN 4056/4056 POM_5V_GPU {g}/0 POM_5V_CPU 1363/1363\n"
+DCMI = "    Instantaneous power reading:   {w} Watts\n    Minimum during sampling period:   3 Watts\n    IPMI timestamp:   {t}\n\n"
+SHORT = "Time_Of_Day_Seconds\tPackage\tCore\tCPU\tAvg_MHz\tPkgWatt\tGFXWatt\n{t}.0\t-\t-\t-\t40\t{w}\t0.10\n{t}.0\t0\t0\t4\t40\n"
+POWERSTAT = "Running for 480.0 seconds (48 samples).\nPower measurements will start in 0 seconds time.\n\n  Time    User  Idle  Watts\n"
+HOME = "sensor.plug_power,{w},{t}\nsensor.plug_voltage,230.1,{t}\nsensor.plug_energy,12.1,{t}\n"
+SOCKET = {"id": 0, "consumption": 80e6, "domains": []}
+ELSEWHERE = {
+    "powermetrics as plist": ("\0".join(map(plist, SECONDS)), "gpu", SUM_J),
+    "tegrastats behind ts": (each(lambda i: f"{at(i, '%Y-%m-%d %H:%M:%S')} " + RAILS.format(g=int(p(i)))), "gpu", 1.5),
+    "perf stat, decimal commas": (each(lambda i: f"  {i + 1},000000000   {int(p(i))},00 Joules power/energy-pkg/\n"), "cpu_package", SUM_J),
+    "turbostat with short lines and graphics": (each(lambda i: SHORT.format(t=EPOCH + i, w=p(i))), "cpu_package", SUM_J),
+    "turbostat behind its version": (
+        "turbostat version 2023.11.07\nCPUID(0): x\n"
+        + each(lambda i: f"Time_Of_Day_Seconds\tPkgWatt\tRAMWatt\n{EPOCH + i}.0\t{p(i)}\t2.0\n"),
+        "cpu_package",
+        SUM_J,
+    ),
+    "powerstat": (POWERSTAT + each(lambda i: f"{at(i, '%H:%M:%S')}   0.5  99.3  {p(i)}\n") + " Average  0.5  99.3  150.0\n", "gpu", RAMP_J),
+    "ipmitool dcmi": (each(lambda i: DCMI.format(w=int(p(i)), t=at(i, CTIME))), "machine", RAMP_J),
+    "ipmitool sdr": (each(lambda i: f"{at(i, ISO)} Pwr Consumption  | 77h | ok  |  7.1 | {int(p(i))} Watts\n"), "machine", RAMP_J),
+    "ipmitool sensor": (
+        each(lambda i: f"{at(i, ISO)}\nPwr Consumption  | {p(i)}  | Watts  | ok  | na\nFan1 | 3000 | RPM | ok | na\n"),
+        "machine",
+        RAMP_J,
+    ),
+    "PTDaemon": (
+        each(lambda i: f"Time,{at(i, '%m-%d-%Y %H:%M:%S')}.000,Watts,{p(i)},Volts,208.1,Amps,1.2,PF,0.99,Mark,run\n"),
+        "machine",
+        RAMP_J,
+    ),
+    "Home Assistant": (
+        "entity_id,state,last_changed\nsensor.plug_power,unavailable,"
+        + at(-1, ISO)
+        + "\n"
+        + each(lambda i: HOME.format(w=p(i), t=at(i, ISO))),
+        "machine",
+        RAMP_J,
+    ),
+    "Shelly": (
+        each(lambda i: json.dumps({"apower": p(i), "voltage": 230.1, "aenergy": {"total": 1.5}, "ts": EPOCH + i}) + "\n"),
+        "machine",
+        RAMP_J,
+    ),
+    "Tasmota": (
+        each(
+            lambda i: json.dumps({"Time": at(i, "%Y-%m-%dT%H:%M:%S"), "ENERGY": {"Total": 1, "Power": p(i), "ApparentPower": 999}}) + "\n"
+        ),
+        "gpu",
+        RAMP_J,
+    ),
+    "Scaphandre": (
+        json.dumps(
+            [
+                {
+                    "host": {"consumption": 1e6 * p(i), "timestamp": EPOCH + i},
+                    "consumers": [],
+                    "sockets": [SOCKET | {"timestamp": EPOCH + i}],
+                }
+                for i in SECONDS
+            ]
+        ),
+        "cpu_package",
+        800.0,
+    ),
+    "counters of powercap": (
+        table("timestamp_ns,intel-rapl:0,intel-rapl:0:0", lambda i: f"{(EPOCH + i) * 10**9},{10**9 + i * 10**8},{10**8}"),
+        "cpu_package",
+        1000.0,
+    ),
+    "xpu-smi's counter": (
+        table("Timestamp, DeviceId, GPU Energy Consumed (J)", lambda i: f"{at(i, '%H:%M:%S.000')}, 0, {1000 + 100 * i}"),
+        "gpu",
+        1000.0,
+    ),
+    "a counter that wraps": (
+        "time_s,package-0_energy_uj\n"
+        + each(lambda i: f"{EPOCH + 100 * i},{10**9 + i * 10**8}\n")
+        + "".join(f"{EPOCH + 1100 + i},{5 * 10**8 + i * 10**6}\n" for i in range(400)),
+        "cpu_package",
+        None,
+    ),
+    "Weights & Biases": (
+        table("_timestamp,system.gpu.0.powerWatts,system.gpu.0.powerPercent", lambda i: f"{EPOCH + i},{p(i)},50"),
+        "gpu",
+        RAMP_J,
+    ),
+    "date before each csv": (
+        each(lambda i: f"\n{at(i, '%H:%M:%S')}\npower.draw [W], utilization.gpu [%]\n{p(i):.2f} W, 98 %\n"),
+        "gpu",
+        RAMP_J,
+    ),
+    "Grafana's panel in watts": (table('"Time","GPU 0"', lambda i: f"{at(i, '%Y-%m-%d %H:%M:%S')},{p(i):.0f} W"), "gpu", RAMP_J),
+    "a German plug": (table("Datum/Zeit;Leistung in W", lambda i: f"{at(i, '%d.%m.%Y %H:%M:%S')};{int(p(i))},0"), "machine", RAMP_J),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_meters_of_machines_packages_and_plugs(name, tmp_path):
+    text, boundary, joules = ELSEWHERE[name]
+    path = tmp_path / "log"
+    path.write_text(text)
+    answer = summarize_trace(read_log(path))
+    assert answer["boundary"] == boundary
+    if joules is None:  # the wrap is a time without a reading, and this one is long
+        assert answer["status"] == "invalid" and answer["gpus"][0]["gaps"] == 1
+    else:
+        assert answer["energy_j"].value == pytest.approx(joules) and answer["status"] == "ok", answer["warnings"]
+
+
 MEANS = {
     "perf stat": (PERF, "cpu_package", SUM_J, {"dram": 55.0}),
     "perf stat -x,": (PERF_CSV, "cpu_package", SUM_J, {}),
@@ -342,6 +460,10 @@ REFUSED = {
     "one scrape": ('DCGM_FI_DEV_POWER_USAGE{gpu="0"} 70.1\n', "has no time"),
     "dmon without time": ("# gpu   pwr gtemp\n# Idx     W     C\n    0    62    27\n    0    63    27\n", "no time column"),
     "turbostat without time": ("Core\tCPU\tPkgWatt\n-\t-\t20.1\n0\t0\t20.1\n", "Time_Of_Day_Seconds"),
+    "a unit that may be mega": (table("time,power (MW)", lambda i: f"{i},{1000 * p(i)}"), "mW or MW"),
+    "times that nobody can read": (table("gpu power, time", lambda i: f"{p(i)}, {at(i, '%H:%M:%S')}:123456789"), "10:46:12:123456789"),
+    "dcgmi dmon": ("#Entity   POWER  GPUTL\nID        W\n" + "".join(f"GPU 0     {p(i)}  98\n" for i in SECONDS), "no time column"),
+    "energy that is no counter": (table("time,gpu_energy_j", lambda i: f"{i},{100 + (-1) ** i}"), "a counter of energy that rises"),
     "an error of Prometheus": ('{"status": "error", "error": "bad query"}', "bad query"),
     "no JSON": ('{"a": 1,,}', "no JSON"),
     "power in every line [N/A]": (smi(value=lambda w: "[N/A]"), "N/A"),
@@ -374,8 +496,30 @@ def test_options_settle_what_is_in_doubt(tmp_path):
     mapping.write_text("watts: power\n")
     with pytest.raises(UserError, match="keys among"):
         options_of(mapping)
+    mapping.write_text("energies: [{column: e, unit: J, boundary: gpu, basis: measured}]\n")
+    with pytest.raises(UserError, match="energies and no power"):
+        options_of(mapping)
     with pytest.raises(UserError, match="names 0 columns"):
         read_log(path, power="volts")
+
+
+def test_one_mapping_language(tmp_path):
+    """The same columns, units, constants and expressions as in `import`: amperes x volts, milliseconds, JSON with dots."""
+    path, mapping = tmp_path / "log.csv", tmp_path / "m.yaml"
+    path.write_text(table("t_ms,current_ma,voltage_v,board", lambda i: f"{1000 * i},{p(i) / 12 * 1000},12.0,a"))
+    mapping.write_text(
+        "source: ina219\ncolumns: {time_s: t_ms / 1000, power_w: current_ma * voltage_v, card: board}\nunits: {power_w: mW}\n"
+        "constants: {gpu: a100, step_s: 0.037}\n"
+    )
+    said = options_of(mapping)
+    answer = summarize_trace(read_log(path, None, said["power"], said["time"], said["card"]), None, said["gpu"], said["step"])
+    assert answer["energy_j"].value == pytest.approx(RAMP_J) and answer["gpus"][0]["index"] == "a"
+    path.write_text("".join(json.dumps({"t": i, "out": {"amps": p(i) / 230, "volts": 230}}) + "\n" for i in SECONDS))
+    assert summarize_trace(read_log(path, power="out.amps * out.volts"))["energy_j"].value == pytest.approx(RAMP_J)
+    with pytest.raises(UserError, match=r"nearest: out\.amps"):
+        read_log(path, power="out.amp * out.volts")
+    path.write_text(table('"Time","{gpu=""0""}","{gpu=""1""}"', lambda i: f"{EPOCH + i},{p(i)},300"))
+    assert [g.index for g in read_log(path, power="*gpu=*").gpus] == [0, 1]
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lambda b: pa.compress(b, "zstd", asbytes=True)])

@@ -5,8 +5,10 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import known_power
+import psutil
 import pytest
 
 from eai.errors import UserError
@@ -120,26 +122,16 @@ def test_a_server_in_this_process_or_elsewhere_is_not_billed():
     assert estimate.is_this_machine("localhost") and estimate.is_this_machine("127.0.0.1")
 
 
-def test_the_tables_of_the_kernel_are_read_as_documented(tmp_path):
-    """A made-up /proc (proc(5)): port 8000 = 0x1F40 listens with inode 77 in process 10; another state and another port do not count."""
-    rows = ["sl local_address rem_address st tx rx tr tm retr uid timeout inode"]
-    for number, (port, state, inode) in enumerate([("1F40", "0A", 77), ("1F40", "01", 78), ("1F41", "0A", 79)]):
-        rows.append(f"{number}: 0100007F:{port} 00000000:0000 {state} 0:0 00:0 0 0 0 {inode}")
-    (tmp_path / "net").mkdir()
-    (tmp_path / "net" / "tcp").write_text("\n".join(rows))
-    for pid, parent, inode in ((10, 1, 77), (11, 10, 78), (12, 1, 79)):
-        (tmp_path / str(pid) / "fd").mkdir(parents=True)
-        (tmp_path / str(pid) / "fd" / "3").symlink_to(f"socket:[{inode}]")
-        (tmp_path / str(pid) / "comm").write_text("python\n")
-        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a b) S {parent} " + "0 " * 9 + "100 50 0 0 " + "0 " * 10)
-    assert estimate.server_processes("127.0.0.1", 8000, proc=tmp_path).processes == {10}
-    assert trees_cpu_s([10], tmp_path) == pytest.approx(2 * 150 / os.sysconf("SC_CLK_TCK"))
-    assert "another user" in estimate.server_processes("127.0.0.1", 8001, proc=_without_files(tmp_path, 12)).reason
+def test_a_listener_of_another_user_is_said_and_other_sockets_do_not_count(monkeypatch):
+    """What the kernel tells of others' sockets has no process; a socket that is connected, or of another port, is no listener."""
 
+    def sockets(kind):
+        rows = [(8000, "LISTEN", None), (8000, "ESTABLISHED", 1), (8001, "LISTEN", os.getppid())]
+        return [SimpleNamespace(laddr=SimpleNamespace(port=port), status=status, pid=pid) for port, status, pid in rows]
 
-def _without_files(proc, pid):
-    (proc / str(pid) / "fd" / "3").unlink()
-    return proc
+    monkeypatch.setattr(psutil, "net_connections", sockets)
+    assert "another user" in estimate.server_processes("127.0.0.1", 8000).reason
+    assert "no process" in estimate.server_processes("127.0.0.1", 8002).reason
 
 
 # Which cards

@@ -10,14 +10,17 @@ server on another machine, in another network namespace, of another user or behi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
+from eai import provenance
 from eai.power.meter import Clock, Device, MeterBase
 from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
 
@@ -36,49 +39,27 @@ Xeon 8480+ 350 W / 112 = 3.1 W, EPYC 7763 280 W / 128 = 2.2 W, Core i7-1165G7 28
 U_GAIN_REL = 0.365
 """Relative standard uncertainty (k = 1) of a log-normal whose 95 % range is that factor: sqrt(exp((ln 2 / 1.96)^2) - 1)."""
 
-PROC = Path("/proc")
 
-
-def _stat(pid: int, proc: Path) -> tuple[int, float] | None:
-    """(parent, CPU seconds with its reaped children) of a process from /proc/PID/stat, None once it is gone.
-
-    The command's name may hold spaces and brackets, so fields are counted from the last closing one (proc(5)).
-    """
-    try:
-        fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return int(fields[1]), sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-
-def families(pids: Iterable[int], proc: Path = PROC) -> dict[int, float]:
+def families(pids: Iterable[int]) -> dict[int, float]:
     """CPU seconds, with those of reaped children, of each living process of the trees below `pids`, these included."""
-    if not proc.is_dir():
-        return {}
-    table = {int(p.name): s for p in proc.iterdir() if p.name.isdigit() and (s := _stat(int(p.name), proc))}
-    family = set(pids)
-    for _ in range(len(table)):
-        grown = family | {child for child, (parent, _) in table.items() if parent in family}
-        if grown == family:
-            break
-        family = grown
-    return {pid: table[pid][1] for pid in family if pid in table}
+    found = {}
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            for process in (root := psutil.Process(pid), *root.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):  # ended since it was listed
+                    found[process.pid] = sum(process.cpu_times()[:4])
+    return found
 
 
-def descendants_cpu_s(pid: int, proc: Path = PROC) -> float:
-    """CPU seconds of the living descendants of a process, with what they have already reaped: a server we started counts."""
-    return sum(spent_s for p, spent_s in families([pid], proc).items() if p != pid)
-
-
-def trees_cpu_s(pids: Iterable[int], proc: Path = PROC) -> float:
+def trees_cpu_s(pids: Iterable[int]) -> float:
     """CPU seconds of processes that are not ours, with all below them: a server and its workers."""
-    return sum(families(pids, proc).values())
+    return sum(families(pids).values())
 
 
 def children_cpu_s() -> float:
-    """CPU seconds of this process's children, ended or running: a server that the work started counts."""
-    times = os.times()
-    return times.children_user + times.children_system + descendants_cpu_s(os.getpid())
+    """CPU seconds of this process's children, ended or running, with what they have reaped: a server that the work started counts."""
+    times, own = os.times(), os.getpid()
+    return times.children_user + times.children_system + sum(spent_s for pid, spent_s in families([own]).items() if pid != own)
 
 
 class EstimateMeter(MeterBase):
@@ -104,7 +85,7 @@ class EstimateMeter(MeterBase):
         self._rows: list[Row] = []
 
     def devices(self) -> list[Device]:
-        return [Device("cpu-process", cpu_name(), "cpu_package")]
+        return [Device("cpu-process", provenance.cpu_name(), "cpu_package")]
 
     def start(self) -> None:
         children = self._row("child_cpu_time_s", self._children_s())
@@ -147,7 +128,7 @@ class EstimateMeter(MeterBase):
     def metadata(self) -> dict:
         return {
             "meter": self.name,
-            "cpu": cpu_name(),
+            "cpu": provenance.cpu_name(),
             "threads": os.cpu_count(),
             "watts_per_thread": self.watts_per_thread,
             "watts_per_thread_range_factor": RANGE_FACTOR,
@@ -156,36 +137,11 @@ class EstimateMeter(MeterBase):
         }
 
 
-def cpu_name(cpuinfo: Path = PROC / "cpuinfo") -> str:
-    """The processor's own name, or the architecture where the system does not tell."""
-    try:
-        lines = cpuinfo.read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else os.uname().machine
-
-
-LISTENING = "0A"
-FORWARDERS = (
-    "docker-proxy",
-    "rootlesskit",
-    "rootlessport",
-    "slirp4netns",
-    "pasta",
-    "passt",
-    "conmon",
-    "ssh",
-    "sshd",
-    "kubectl",
-    "nginx",
-    "haproxy",
-    "caddy",
-    "traefik",
-    "envoy",
-    "socat",
-)
-"""Names of programs that listen for someone else: their CPU time is not the model's."""
+FORWARDER_NAMES = """
+    docker-proxy rootlesskit rootlessport slirp4netns pasta passt conmon ssh sshd kubectl nginx haproxy caddy traefik envoy socat
+"""
+FORWARDERS = set(FORWARDER_NAMES.split())
+"""Programs that listen for someone else: their CPU time is not the model's."""
 
 
 @dataclass(frozen=True)
@@ -203,80 +159,42 @@ def is_this_machine(host: str) -> bool:
     except OSError:
         return False
     for family, kind, _, _, address in found:
-        try:
-            with socket.socket(family, kind) as probe:
-                probe.bind(address)
-        except OSError:
-            continue
-        return True
+        with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+            probe.bind(address)
+            return True
     return False
 
 
-def server_processes(host: str, port: int, pid: int = 0, proc: Path = PROC) -> ServerProcesses:
+def server_processes(host: str, port: int, pid: int = 0) -> ServerProcesses:
     """The processes of the server at an address; `pid` names its process where something else listens for it (a container, a proxy)."""
     if not is_this_machine(host):
         return ServerProcesses(reason="the server is on another machine; run eai on that one")
-    if not (proc / "net").exists():
-        return ServerProcesses(reason="this system has no /proc to find the server's process in")
     if pid:
-        found = frozenset([pid]) if (proc / str(pid)).is_dir() else frozenset()
-        return _not_us(found, proc) if found else ServerProcesses(reason=f"server_pid {pid} is no process of this machine")
-    inodes = _listening(port, proc)
-    if not inodes:
-        return ServerProcesses(
-            reason=f"no process of this machine's network listens on port {port}; name the server's process with server_pid"
-        )
-    found = _holders(inodes, proc)
-    if not found:
-        return ServerProcesses(reason=f"port {port} belongs to another user's process; name it with server_pid, or run as that user")
-    names = {_comm(p, proc) for p in found} & set(FORWARDERS)
-    if names:
-        return ServerProcesses(reason=f"{names.pop()} listens on port {port} for someone else; name the server's process with server_pid")
-    return _not_us(found, proc)
-
-
-def _not_us(found: frozenset[int], proc: Path) -> ServerProcesses:
-    """The processes, unless we are one of them: then our own work cannot be told from the server's."""
-    if os.getpid() in families(found, proc):
+        if not psutil.pid_exists(pid):
+            return ServerProcesses(reason=f"server_pid {pid} is no process of this machine")
+        found = {pid}
+    else:
+        try:
+            sockets = psutil.net_connections("tcp")
+        except (psutil.Error, OSError, RuntimeError):
+            return ServerProcesses(reason="this system does not tell which process listens; name the server's process with server_pid")
+        listening = [c for c in sockets if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
+        if not listening:
+            reason = f"no process of this machine's network listens on port {port}; name the server's process with server_pid"
+            return ServerProcesses(reason=reason)
+        found = {c.pid for c in listening if c.pid is not None}
+        if not found:
+            return ServerProcesses(reason=f"port {port} belongs to another user's process; name it with server_pid, or run as that user")
+        if names := {_name(p) for p in found} & FORWARDERS:
+            reason = f"{names.pop()} listens on port {port} for someone else; name the server's process with server_pid"
+            return ServerProcesses(reason=reason)
+    if os.getpid() in families(found):
         return ServerProcesses(reason="the server runs in the process that measures, or started it; run it in a process of its own")
-    return ServerProcesses(found)
+    return ServerProcesses(frozenset(found))
 
 
-def _listening(port: int, proc: Path) -> set[str]:
-    """The inodes of the TCP sockets that listen on a port."""
-    inodes = set()
-    for name in ("tcp", "tcp6"):
-        try:
-            rows = (proc / "net" / name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        fields = [row.split() for row in rows]
-        inodes |= {f[9] for f in fields if f[3] == LISTENING and int(f[1].rpartition(":")[2], 16) == port}
-    return inodes
-
-
-def _holders(inodes: set[str], proc: Path) -> frozenset[int]:
-    """The processes that hold one of these sockets open, as far as we may look."""
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    return frozenset(int(p.name) for p in proc.iterdir() if p.name.isdigit() and _open_files(p) & wanted)
-
-
-def _open_files(process: Path) -> set[str]:
+def _name(pid: int) -> str:
     try:
-        descriptors = list((process / "fd").iterdir())
-    except OSError:
-        return set()
-    found = set()
-    for descriptor in descriptors:
-        try:
-            found.add(os.readlink(descriptor))
-        except OSError:
-            continue
-    return found
-
-
-def _comm(pid: int, proc: Path) -> str:
-    try:
-        return (proc / str(pid) / "comm").read_text().strip()
-    except OSError:
+        return psutil.Process(pid).name()
+    except psutil.Error:
         return ""

@@ -35,18 +35,16 @@ def measure_command(command: list[str], meter: Meter | None = None, quiet: bool 
     with window(meter, step_time_s=step_s, name=Path(command[0]).name) as w:
         try:
             process = subprocess.Popen(command, stdout=sys.stderr if quiet else None)
-        except FileNotFoundError:
-            return _not_run(w, f"{command[0]} is not found"), NOT_FOUND
         except OSError as error:
-            return _not_run(w, f"{command[0]}: {error.strerror}"), NOT_ALLOWED
-        with _passed_on(process):
-            code = process.wait()
+            process, why = None, f"{command[0]} is not found" if isinstance(error, FileNotFoundError) else f"{command[0]}: {error.strerror}"
+        else:
+            with _passed_on(process):
+                code = process.wait()
+    if process is None:
+        w.status, w.reason, w.energies = "failed", why, []
+        print(f"eai: {why}.", file=sys.stderr)
+        return w, NOT_FOUND if why.endswith("not found") else NOT_ALLOWED
     return w, 128 - code if code < 0 else code
-
-
-def _not_run(w: Window, why: str) -> Window:
-    print(f"eai: {why}.", file=sys.stderr)
-    return w
 
 
 @contextlib.contextmanager

@@ -276,11 +276,13 @@ def _missing_s(t_s: np.ndarray, asked: tuple[float, float], period_s: float, hel
     forward = np.diff(t_s) if len(t_s) < MANY else _some(steps)
     forward = forward[forward > 0]
     usual_s = max(GAP_FACTOR * period_s, JITTER_FACTOR * float(np.quantile(forward, 0.95))) if len(forward) else math.inf
-    wide = np.flatnonzero(steps > usual_s) if not held else np.empty(0, dtype=int)
-    clipped_s = np.minimum(known[wide + 1], asked[1]) - np.maximum(known[wide], asked[0]) if len(wide) else np.empty(0)
-    lacking_s = clipped_s * (1 - period_s / steps[wide]) if len(wide) else clipped_s
+    left_s, right_s = (known[:-1], known[1:]) if not held else (t_s[1:-1:2], t_s[2::2])
+    wide = steps > usual_s if not held else (right_s > left_s) & (left_s < asked[1]) & (right_s > asked[0])
+    left_s, right_s = left_s[wide], right_s[wide]
+    lacking_s = np.minimum(right_s, asked[1]) - np.maximum(left_s, asked[0])
+    lacking_s = lacking_s if held else lacking_s * (1 - period_s / (right_s - left_s))
     outside_s = beyond_s if beyond_s > usual_s else max(beyond_s - 2 * period_s, 0.0)
-    return float(lacking_s.sum() + outside_s), len(wide), float(beyond_s)
+    return float(lacking_s.sum() + outside_s), len(lacking_s), float(beyond_s)
 
 
 def sensor_period_s(t_s: np.ndarray, power_w: np.ndarray) -> float | None:
