@@ -6,12 +6,16 @@ would do, none is taken: `choose` refuses and lists them.
 """
 
 import fnmatch
+import functools
 import json
 import plistlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from xml.parsers.expat import ExpatError
+
+import yaml
 
 from eai.errors import UserError
 
@@ -21,29 +25,15 @@ WATTS = {
     **dict.fromkeys(("uw", "µw", "microwatt", "microwatts"), 1e-6),
     **dict.fromkeys(("kw", "kilowatt", "kilowatts"), 1e3),
 }
-POWER = {"power", "pwr", "apower", "leistung", "puissance", *(word for word in WATTS if len(word) > 2)}
-NOT_POWER_WORDS = """
-    limit limits cap capped capping min max minimum maximum peak std stdev default enforced requested state pstate management
-    brake slowdown throttle throttled throttling reason reasons active mode saving save saver factor efficiency effectiveness pue
-    percent pct tdp budget violation violations profile target threshold headroom status smoothing balance source ratio util
-    utilization utilisation count energy joules temperature temp freq frequency clock clocks voltage per cost price supply time
-    scale id name apparent reactive va var
-"""
-NOT_POWER = set(NOT_POWER_WORDS.split())
-GPU_WORDS = """
-    gpu gpus card cards graphics gfx nvidia cuda accelerator xpu dcgm socket npu hpu device board
-"""
-GPU = set(GPU_WORDS.split())
-CPU = {"cpu", "cpus", "processor", "package", "pkg"}
-CORES = {"core", "cores", "cor", "chip", "die", "asic"}
-MEMORY = {"dram", "ram", "memory", "mem", "hbm", "vram"}
-MACHINE_WORDS = """
-    apower total system sys machine node host wall psu server chassis module combined psys mains outlet plug vin input in ac sum tot
-"""
-MACHINE = set(MACHINE_WORDS.split())
-PARTS = {"ane", "soc", "cv", "vdd"}
-"""Rails and blocks of a system on a chip that are neither its GPU nor its processor."""
-
+_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+GPU, CPU, CORES, MEMORY, MACHINE, PARTS = (
+    frozenset(_TABLE["words"][key].split()) for key in ("gpu", "cpu", "cores", "memory", "machine", "parts")
+)
+POWER = {*_TABLE["words"]["power"].split(), *(word for word in WATTS if len(word) > 2)}
+NOT_POWER = frozenset(_TABLE["words"]["not_power"].split())
+CARD_NAMES, HOST_NAMES, PRODUCT_NAMES, TIME_NAMES, LONG_NAMES, LONG_VALUES = (
+    tuple(_TABLE["names"][key].split()) for key in ("card", "host", "product", "time", "long", "value")
+)
 JOULES = {"j": 1.0, "joule": 1.0, "joules": 1.0, "uj": 1e-6, "µj": 1e-6, "microjoules": 1e-6, "kj": 1e3, "wh": 3600.0, "kwh": 3.6e6}
 """Units of a counter. `mj` and `mwh` are none of them: they may be milli or mega."""
 
@@ -52,23 +42,6 @@ FLAVOURS = {"instant": 0, "instantaneous": 0, "current": 0, "average": 2, "avg":
 
 LABELLED = re.compile(r"^\s*([\w:.]*)\s*\{(.*)\}\s*$", re.S)
 LABEL = re.compile(r'([\w.]+)\s*[=:]\s*"?([^",}]*)"?')
-CARD_WORDS = """
-    gpu_uuid uuid gpu index gpu_index gpu_idx gpu_id idx pci_bus_id gpu_bus_id bus_id pci_bus device device_id deviceid device_index card
-    card_id minor_number serial entity id
-"""
-HOST_WORDS = "hostname host node instance nodename node_name"
-PRODUCT_WORDS = "name gpu_name modelname product product_name gpu_model model_name card_name card_model device_name"
-TIME_WORDS = """
-    timestamp datetime date_time time_of_day time _time epoch unix_time unixtime unix_timestamp ts utc local_time wall_time walltime
-    last_changed last_updated elapsed elapsed_time relative_time time_elapsed time_since_start seconds secs sec t t_rel offset date
-    datum_zeit zeitstempel zeit datum horodatage _timestamp _runtime
-"""
-CARD_NAMES, HOST_NAMES, PRODUCT_NAMES, TIME_NAMES = (tuple(text.split()) for text in (CARD_WORDS, HOST_WORDS, PRODUCT_WORDS, TIME_WORDS))
-"""What columns are called that say the card, the machine, the product, the time: the surest first."""
-
-LONG_NAMES, LONG_VALUES = ("_field", "metric", "field", "series", "metric_name", "variable", "entity_id"), ("_value", "value", "state")
-"""Columns of a table with one value a line: the name of what was read, and its value."""
-
 TIME_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "min": 60.0}
 
 
@@ -323,77 +296,15 @@ class LineFormat:
 CTIME = r"\w{3} \w{3} +\d+ [\d:]+ (?:\w+ )?\d{4}"
 STAMP_ALONE = r"\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\d{9,}(?:\.\d+)?"
 STAMP = r"(?:\w{3},? )?\w{3} +\d+ [\d:.]+ .*\d{4}|\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\d{9,}(?:\.\d+)?|\w{3} +\d+ +\w{3} +\d{4} .*"
-LINE_FORMATS = (
-    LineFormat(
-        "tegrastats",
-        r"RAM \d+/\d+MB",
-        r"\b(?!NC )(?P<field>[A-Z][A-Z0-9_]*) (?P<value>\d+)(?:mW)?/\d+(?:mW)?(?=\s|$)",
-        time=r"^\[?(\d\d-\d\d-\d{4} [\d:.]+|\d{4}-\d\d-\d\d[T ][\d:.,]+\S*?|\d{9,}(?:\.\d+)?)[\]:]? ",
-        unit="mW",
-        advice="newer versions of tegrastats print the time; or prefix each line with it: tegrastats | ts '%m-%d-%Y %H:%M:%S'",
-    ),
-    LineFormat(
-        "powermetrics",
-        r"^\*\*\* Sampled system activity",
-        r"^(?P<field>(?:CPU|GPU|ANE|DRAM|Package|Combined) Power|Intel energy model derived package power)[^:]*: "
-        r"(?P<value>[\d.]+) ?(?P<unit>m?W)",
-        time=r"^\*\*\* Sampled system activity \((.+?)\) \(([\d.]+)ms elapsed\)",
-        kind="mean",
-    ),
-    LineFormat(
-        "perf stat",
-        r"Joules\s+\S*energy-|Joules[,;]\S*energy-",
-        r"^\s*(?P<time>\d+[.,]\d+)[\s,;]+(?:(?P<card>S\d+(?:-D\d+)?)[\s,;]+\d+[\s,;]+)?(?P<value>\d[\d.,]*?)[\s,;]+Joules[\s,;]+\S*?(?P<field>energy-\w+)",
-        kind="energy",
-        unit="J",
-    ),
-    LineFormat(
-        "nvidia-smi -q",
-        r"NVSMI LOG",
-        r"^\s+(?P<field>(?:Average |Instantaneous )?Power Draw)\s+: (?P<value>[\d.,]+) (?P<unit>m?W)",
-        time=r"^Timestamp\s+: (.+)",
-        card=r"^GPU ([0-9A-Fa-f]+:[0-9A-Fa-f:.]+)",
-        skip=r"^\s+(?:Module|GPU Memory|Memory) Power Readings|^\s+Power Samples",
-        resume=r"^\s+(?:GPU )?Power Readings|^GPU ",
-    ),
-    LineFormat(
-        "nvidia-smi",
-        r"^\| NVIDIA-SMI \d",
-        r"^\|\s*\S+\s+\d+C\s+P\d+\s+(?P<value>\d+)W /",
-        time=rf"^({CTIME})",
-        card=r"^\|\s+(\d+)\s+\S.*\|",
-    ),
-    LineFormat(
-        "rocm-smi",
-        r"^GPU\[\d+\]\s*: .*Power",
-        r"^GPU\[(?P<card>\d+)\]\s*: (?P<field>[\w ]*Graphics Package Power) \((?P<unit>W)\): (?P<value>[\d.]+)",
-        time=rf"^({STAMP})\s*$",
-        advice="print the time before each reading, for instance: date +%s.%N; rocm-smi --showpower",
-    ),
-    LineFormat(
-        "ipmitool dcmi",
-        r"Instantaneous power reading:",
-        r"Instantaneous power reading:\s+(?P<value>\d+) (?P<unit>Watts)",
-        field="machine power",
-        time=r"IPMI timestamp:\s+(.+?)\s*$",
-        after=True,
-    ),
-    LineFormat(
-        "ipmitool",
-        r"\|\s*[\d.]+\s*\|\s*Watts|\|\s*\d+ Watts\s*$",
-        rf"^(?:(?P<time>{STAMP_ALONE})[,:]? +)?(?P<field>[A-Za-z][\w ./+-]*?)\s*\|"
-        r"(?:\s*|[^|]*\|[^|]*\|[^|]*\|\s*)(?P<value>[\d.]+)(?:\s*\|)? ?\s*(?P<unit>Watts)",
-        time=rf"^({STAMP})\s*$",
-        advice="print the time before each reading, for instance: date +%s; ipmitool sensor",
-    ),
-    LineFormat(
-        "PTDaemon",
-        r"^Time,[\d-]+ [\d:.]+,Watts,",
-        r"^Time,(?P<time>[\d-]+ [\d:.]+),Watts,(?P<value>[\d.]+)",
-        field="wall power",
-    ),
-)
-LINE_KINDS = {f.name: f.kind for f in LINE_FORMATS}
+STAMPS = {"{CTIME}": CTIME, "{STAMP}": STAMP, "{EPOCH}": STAMP_ALONE}
+
+
+def _stamped(value: object) -> object:
+    """A pattern with its stamps filled in."""
+    return functools.reduce(lambda text, each: text.replace(*each), STAMPS.items(), value) if isinstance(value, str) else value
+
+
+LINE_FORMATS = tuple(LineFormat(**{k: _stamped(v) for k, v in entry.items()}) for entry in _TABLE["lines"])
 SAMPLE = r"^[A-Za-z_:][\w:]*(?:\{.*\})? +[-+\d.eEnaN]+"
 INFLUX = re.compile(r'^([^,\s#{}"]+(?:,(?:[^\\, =]|\\.)+=(?:[^\\, =]|\\.)+)+) ((?:[^ "]|"[^"]*")+)(?: (-?\d{6,}))?\s*$')
 PROMETHEUS = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*(?:\{.*\})?) +(?P<value>\S+)(?: +(?P<time>\d{9,}(?:\.\d+)?))?\s*$")
