@@ -66,10 +66,12 @@ class Board:
 
 def board_of(product: str, column: str, logged_limit_w: float | None = None, strict: bool = False) -> Board:
     """What the catalog and the published sensors say of a product, for a column of this name. Raises UserError if `strict` and unknown."""
+    if not product:
+        return Board("", logged_limit_w)
     from eai import catalog
 
     try:
-        gpu = catalog.gpu(product) if product else None
+        gpu = catalog.gpu(product)
     except UserError:
         if strict:
             raise
