@@ -23,6 +23,13 @@ def test_trace(eai, tmp_path):
     assert "GPU" in eai("trace", tmp_path / "log.csv")[1]
 
 
+def test_a_trace_whose_total_cannot_be_trusted_exits_1_with_its_answer(eai, tmp_path):
+    lines = LOG.splitlines()
+    (tmp_path / "log.csv").write_text("\n".join([*lines[:8], *lines[20:]]) + "\n")  # 12 of 30 s are missing
+    code, out, _ = eai("trace", tmp_path / "log.csv", "--json")
+    assert code == 1 and json.loads(out)["status"] == "invalid"
+
+
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "timestamp, power.draw [W]\n2026/01/01 10:00:00.000, [N/A]\n"])
 def test_a_log_that_cannot_be_integrated_is_one_line(eai, tmp_path, content):
     (tmp_path / "log.csv").write_text(content)

@@ -464,6 +464,8 @@ REFUSED = {
     "times that nobody can read": (table("gpu power, time", lambda i: f"{p(i)}, {at(i, '%H:%M:%S')}:123456789"), "10:46:12:123456789"),
     "dcgmi dmon": ("#Entity   POWER  GPUTL\nID        W\n" + "".join(f"GPU 0     {p(i)}  98\n" for i in SECONDS), "no time column"),
     "energy that is no counter": (table("time,gpu_energy_j", lambda i: f"{i},{100 + (-1) ** i}"), "a counter of energy that rises"),
+    "energies of three runs": (table("time,gpu_energy_j", lambda i: f"{i},{100 + i}").rsplit("\n", 8)[0] + "\n", "rises in 3 of 3 steps"),
+    "the same energy each second": (table("time,gpu_energy_j", lambda i: f"{i},100"), "rises in 0 of 10 steps"),
     "an error of Prometheus": ('{"status": "error", "error": "bad query"}', "bad query"),
     "no JSON": ('{"a": 1,,}', "no JSON"),
     "power in every line [N/A]": (smi(value=lambda w: "[N/A]"), "N/A"),

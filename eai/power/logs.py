@@ -25,7 +25,8 @@ from eai.power.formats import Choice, Reading, listed, plain
 
 BLOCK_BYTES, HEAD_BYTES = 1 << 22, 1 << 17
 DAY_S = 86400.0
-BURST_SHARE, WHOLE_ROUNDS, FALLS = 0.25, 0.9, 0.01
+BURST_SHARE, WHOLE_ROUNDS = 0.25, 0.9
+FALLS, FEWEST = 0.01, 5
 POWER_FIELDS = ("power_instant_w", "power_usage_w", "power_average_w")
 MISSING = {"", "-", "--", "n/a", "na", "nan", "none", "null", "not supported", "unknown error", "gpu requires reset", "err!", "unknown"}
 MISSING |= {"insufficient permissions", "no permission", "undefined", "inf", "+inf", "-inf", "unavailable"}
@@ -287,13 +288,13 @@ def _held(t_s: np.ndarray, value: np.ndarray, zero_s: float | None, first_s: flo
 def _counted(t_s: np.ndarray, joules: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """A counter as a curve of steps. A step down is a range that wrapped or a driver that was loaded anew: that time has no reading.
 
-    Raises UserError where it falls too often to be a counter.
+    Raises UserError where one with a name falls too often, or rises too seldom, to be a counter.
     """
     used = np.diff(joules)
-    if len(used) and np.mean(used < 0) > FALLS:
-        raise UserError(
-            f"{name} falls in {np.mean(used < 0):.0%} of its steps", "a counter of energy that rises", "name the power with --power"
-        )
+    falls = float(np.mean(used < 0)) if len(used) else 1.0
+    if name and (falls > FALLS or len(used) < FEWEST or not used.any()):
+        found = f"falls in {falls:.0%} of its steps" if falls > FALLS else f"rises in {np.count_nonzero(used)} of {len(used)} steps"
+        raise UserError(f"{name} {found}", "a counter of energy that rises", "name the power with --power")
     return _held(t_s[1:], np.where(used < 0, np.nan, used), float(t_s[0]) if len(t_s) else 0.0, None, True)
 
 
@@ -687,6 +688,8 @@ class _Table:
         silent = [str(g.index) for g in found if not len(g.t_s)]
         if silent and len(silent) < len(found):
             warnings.append(f"no reading of GPU {', '.join(silent)}: its energy is not in the sum")
+        if s.kind == "counter":
+            warnings.append(f"{listed(c.column for c in s.chosen)} is read as a counter, whose differences are the energy")
         others = [g for c in s.others for g in series(c, c.column, np.isfinite(values[c.column]) & np.isfinite(t_s), by_card=False)]
         power_name, rest = listed(c.column for c in s.chosen), tuple(g for g in others if len(g.t_s) > 1)
         return PowerLog(_enough(found, where), power_name, self.zone, missing, warnings, rest)
@@ -717,7 +720,7 @@ class _Table:
             if s.kind == "mean":
                 t, p = _held(t, p, None, None, False)
             if s.kind == "counter":
-                t, p = _counted(t, p, choice.column)
+                t, p = _counted(t, p, choice.column if choice in s.chosen else "")
             top = None if limit is None or not np.isfinite(limit[mine]).any() else float(np.nanmax(limit[mine]))
             highest, unused = (None, None) if busy is None else (float(np.nanmax(busy)), float(np.mean(np.nan_to_num(busy) == 0)))
             name, said = self.products.get(code if s.card else 0, ""), choice.scale is not None or self.cells_say
