@@ -97,28 +97,33 @@ def read_log(path: str | Path, gpus: int | None = None, power: str | list[str] =
         raise UserError(f"--gpus {gpus}", "a positive number", "say how many cards the log holds")
     wanted = next(csv.reader([power], skipinitialspace=True), []) if isinstance(power, str) else list(power)
     source, where = _source(path)
-    start = _start(source)
-    if start[:4] == b"PAR1":
-        return _read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source, where)
-    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        source = _content(source).decode("utf-16", "replace").encode()
-    if formats.is_plist(start):
-        return _from_readings(formats.read_plist(_content(source), where), "mean", "log it with time stamps", True, where, wanted)
-    head = _head(source)
-    if not any(line.strip() for line in head):
-        example = "nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv -lms 100 -f LOG"
-        raise UserError(f"{where} is empty", "a power log", f"record one: {example}")
-    if (wanted or time or card) and _is_json(head):  # rows whose columns somebody names: a table like any other
-        source = formats.json_as_csv(_text(source), where).encode()
+    try:
+        start = _start(source)
+        if start[:4] == b"PAR1":
+            return _read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source, where)
+        if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            source = _content(source).decode("utf-16", "replace").encode()
+        if formats.is_plist(start):
+            return _from_readings(formats.read_plist(_content(source), where), "mean", "log it with time stamps", True, where, wanted)
         head = _head(source)
-    if readings := _not_a_table(head, source, where):
-        if time or card:
-            raise UserError(f"{where} is {readings[1]}", "no --time or --card: its lines say both", "leave them out")
-        return _from_readings(readings[0], *readings[2:], where, wanted)
-    if stamped := formats.with_stamps(head, lambda: _text(source).splitlines()):
-        source = "\n".join(stamped).encode() + b"\n"
-        head = _head(source)
-    return _read_table(head, source, where, gpus, wanted, time, card)
+        if not any(line.strip() for line in head):
+            example = "nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv -lms 100 -f LOG"
+            raise UserError(f"{where} is empty", "a power log", f"record one: {example}")
+        if (wanted or time or card) and _is_json(head):  # rows whose columns somebody names: a table like any other
+            source = formats.json_as_csv(_text(source), where).encode()
+            head = _head(source)
+        if readings := _not_a_table(head, source, where):
+            if time or card:
+                raise UserError(f"{where} is {readings[1]}", "no --time or --card: its lines say both", "leave them out")
+            return _from_readings(readings[0], *readings[2:], where, wanted)
+        if stamped := formats.with_stamps(head, lambda: _text(source).splitlines()):
+            source = "\n".join(stamped).encode() + b"\n"
+            head = _head(source)
+        return _read_table(head, source, where, gpus, wanted, time, card)
+    except (pa.ArrowException, UnicodeError, RecursionError) as error:
+        why = " ".join(str(error).split())[:100]
+        do = "record it again, or cut the damaged lines"
+        raise UserError(f"{where} is damaged ({why})", "a whole log, its text in UTF-8", do) from None
 
 
 OURS = {"power": ("power", "power_w"), "time": ("time", "time_s", "timestamp"), "card": ("card", "gpu_index", "device_id"),
