@@ -253,7 +253,7 @@ class Shape:
     """What decides a model's bytes and flops: parameters [1e9] without an untied input table, layers, heads, experts.
 
     `attention_layers` of the layers attend, `window_layers` of them within a window; `state_gb`: recurrent state that a sequence reads and
-    writes a step; `key` joins models of one shape; `origin` says where the shape comes from.
+    writes a step; `vocab`: tokens, 128,000 where not listed; `key` joins models of one shape; `origin` says where the shape comes from.
     """
 
     name: str
@@ -270,6 +270,7 @@ class Shape:
     experts: int = 0
     experts_active: int = 0
     state_gb: float = 0.0
+    vocab: int = 128_000
     origin: str = ""
 
     @property
@@ -320,7 +321,7 @@ def _shapes() -> dict[str, Shape]:
 def _of_model(m: Model) -> Shape:
     """The Shape of a catalog model."""
     params = (m.params_total - (0 if m.tie_embeddings else m.params_embedding)) / 1e9
-    return Shape(m.hf_id, params, params, m.layers, m.hidden, m.heads, m.kv_heads, m.head_dim, m.layers, origin=m.source)
+    return Shape(m.hf_id, params, params, m.layers, m.hidden, m.heads, m.kv_heads, m.head_dim, m.layers, vocab=m.vocab, origin=m.source)
 
 
 def shape(name: str | None = None, **given: float | None) -> Shape:
@@ -390,7 +391,21 @@ def shape_of_config(config: dict, name: str) -> Shape:
     shared = layers * expert * (c.get("n_shared_experts") or 0)
     total = (attention + mlp + shared + vocab * hidden) / 1e9
     used = total - (layers * expert * (experts - active) / 1e9 if experts else 0)
-    return Shape(name, total, used, layers, hidden, heads, kv, width, layers, experts=experts, experts_active=active, origin="config.json")
+    return Shape(
+        name,
+        total,
+        used,
+        layers,
+        hidden,
+        heads,
+        kv,
+        width,
+        layers,
+        experts=experts,
+        experts_active=active,
+        vocab=vocab,
+        origin="config.json",
+    )
 
 
 def _by_size(name: str, given: dict[str, float]) -> Shape:

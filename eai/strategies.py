@@ -146,21 +146,17 @@ _THRESHOLD = re.compile(r"int8_t(\d+(?:\.\d+)?)")
 
 GGUF = "gguf_"
 GGUF_BITS = {
-    "q2_k": (2, 2.625),
-    "q3_k": (3, 3.4375),
-    "q4_0": (4, 4.5),
-    "q4_1": (4, 5.0),
-    "q4_k": (4, 4.5),
-    "iq4_nl": (4, 4.5),
-    "iq4_xs": (4, 4.25),
-    "q5_0": (5, 5.5),
-    "q5_1": (5, 6.0),
-    "q5_k": (5, 5.5),
-    "q6_k": (6, 6.5625),
-    "q8_0": (8, 8.5),
-}
-"""(bits of a weight, the same with the scales of its block) of each block format of GGUF files (ggml-common.h of llama.cpp)."""
-_GGUF = re.compile(GGUF + r"(i?q\d_\w+?)(?:_([sml]))?")
+    "q2_k": 2.625, "q3_k": 3.4375, "q4_0": 4.5, "q4_1": 5.0, "q4_k": 4.5, "q5_0": 5.5, "q5_1": 6.0, "q5_k": 5.5, "q6_k": 6.5625,
+    "q8_0": 8.5,
+    "iq1_s": 1.5625, "iq1_m": 1.75, "iq2_xxs": 2.0625, "iq2_xs": 2.3125, "iq2_s": 2.5625, "iq3_xxs": 3.0625, "iq3_s": 3.4375, "iq4_nl": 4.5,
+    "iq4_xs": 4.25, "mxfp4": 4.25,
+}  # fmt: skip
+"""Bits of a weight with the scales of its block, of each block format of GGUF files (ggml-common.h of llama.cpp)."""
+GGUF_MIXTURES = {
+    "q2_k_s": 2.97, "q2_k_m": 3.16, "q3_k_s": 3.64, "q3_k_m": 4.0, "q3_k_l": 4.3, "q4_k_s": 4.67, "q4_k_m": 4.89, "q4_k_l": 5.0,
+    "q5_k_s": 5.57, "q5_k_m": 5.7, "q5_k_l": 5.8, "q6_k_l": 6.7, "iq2_m": 2.93, "iq3_xs": 3.5, "iq3_m": 3.76,
+}  # fmt: skip
+"""The same of whole files that hold some layers in wider blocks: file size over weights of an 8 B model (tools/quantize of llama.cpp)."""
 
 
 def get(slug: str) -> Strategy:
@@ -173,8 +169,11 @@ def get(slug: str) -> Strategy:
     if match := _THRESHOLD.fullmatch(slug):
         x = float(match[1])
         return replace(_INT8, slug=slug, title=f"LLM.int8(), threshold {x:g}", threshold=x, needs_outliers=x > 0)
-    if (match := _GGUF.fullmatch(slug)) and match[1] in GGUF_BITS:
-        return _gguf(slug, match[1])
+    kind = slug.removeprefix(GGUF)
+    if slug.startswith(GGUF) and kind in GGUF_BITS | GGUF_MIXTURES:
+        return _gguf(slug, kind)
+    if slug in ("gguf_f16", "gguf_bf16"):
+        return replace(STRATEGIES["fp16" if kind == "f16" else kind], slug=slug, title=f"GGUF {kind.upper()}", library="llama_cpp")
     hint = {"int8": "int8_default or int8_pure", "int4": "nf4, nf4_dq, fp4 or int4_wo", "baseline": "fp16 or fp32", "mixed": "fp16_mixed"}
     raise UserError(
         f"unknown quantization '{slug}'",
@@ -183,19 +182,19 @@ def get(slug: str) -> Strategy:
     )
 
 
-def _gguf(slug: str, block: str) -> Strategy:
-    """A GGUF file most of whose weights are in one block format; a mixture (_S, _M, _L) holds some layers in a wider one."""
-    bits, with_scales = GGUF_BITS[block]
+def _gguf(slug: str, kind: str) -> Strategy:
+    """A GGUF file whose weights are in one block format, or a mixture of them."""
+    bits, mean = int(re.search(r"\d", kind)[0]), GGUF_MIXTURES.get(kind) or GGUF_BITS[kind]
     return Strategy(
         slug,
-        f"GGUF {slug.removeprefix(GGUF).upper()}",
+        f"GGUF {kind.upper()}",
         "llama_cpp",
         bits,
         8,
-        block,
+        kind,
         "int8 with a scale a block",
         on_cpu=True,
-        scale_bits=with_scales - bits,
+        scale_bits=mean - bits,
         note="run by a server (llama.cpp, Ollama), never loaded here; a mixture (_S, _M, _L) holds some layers in wider blocks",
     )
 

@@ -22,7 +22,7 @@ def seconds_a_step(gpu, row) -> float:
     )
 
 
-def predict(table: pd.DataFrame) -> pd.DataFrame:
+def predict(table: pd.DataFrame, own: list | None = None) -> pd.DataFrame:
     """Energy, power, throughput and time between tokens of every row, each within a factor of 1.3; `tf32` is refused."""
     made = []
     for row in table.to_dict("records"):
@@ -35,7 +35,7 @@ def predict(table: pd.DataFrame) -> pd.DataFrame:
             "throughput_tok_s": row["batch_size"] / t,
             "itl_s": t,
         }
-        one = {"kind": "new_card", "reason": "strategy tf32 was never measured" if row["quantization"] == "tf32" else ""}
+        one = {"kind": "new_card", "calibrated": "", "reason": "strategy tf32 was never measured" if row["quantization"] == "tf32" else ""}
         for name, value in values.items():
             value = np.nan if one["reason"] else value
             one |= {name: value, f"{name}_low": value / FACTOR, f"{name}_high": value * FACTOR}

@@ -1,6 +1,7 @@
 """The bill: against the raw runs' own arithmetic, its intervals against closed forms, the owner's cost against hand calculation."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from planted_costs import planted  # noqa: F401
 from scipy import stats
@@ -34,6 +35,37 @@ def test_cost_and_carbon_are_energy_times_the_sites_factors(answer):
     now = answer["current"]
     assert now["cost_usd"]["value"] == pytest.approx(now["energy_kwh"]["value"] * 0.12)
     assert now["carbon_kg"]["value"] == pytest.approx(now["energy_kwh"]["value"] * 0.390)
+
+
+def test_the_machine_draws_more_than_its_boards(answer):
+    """An A800 in a server: 230 W of everything else a GPU, a supply of 94 %."""
+    now = answer["current"]
+    assert now["wall_w"]["value"] == pytest.approx((now["power_w"]["value"] + 230) / 0.94)
+    assert now["wall_w"]["low"] < now["wall_w"]["value"] < now["wall_w"]["high"]
+
+
+def test_own_measurements_come_first_and_correct_the_others(tmp_path):
+    """One's own row of a 7 B model on an L40S: it is cited, and a 3 B model on that card, never measured, moves with it."""
+    names = {"gpu": "l40s", "model": "mistralai/Mistral-7B-v0.1", "weights": "published", "quantization": "fp16", "options": "{}"}
+    numbers = {"batch_size": 1, "input_tokens": 256, "output_tokens": 256, "n_blocks": 5, "power_mean_w": 260.0}
+    energy = {"energy_j_per_token": 5.2, "energy_j_per_token_abs_low": 5.1, "energy_j_per_token_abs_high": 5.3}
+    rate = {"throughput_tok_s": 50.0, "throughput_tok_s_low": 49.0, "throughput_tok_s_high": 51.0}
+    status = {"basis": "measured", "boundary": "gpu", "energy_kind": "gross", "gate": "ok"}
+    folder = tmp_path / "my-experiment"
+    folder.mkdir()
+    pd.DataFrame([names | numbers | energy | rate | status]).to_csv(folder / "summary.csv", index=False)
+    asked = {"model": names["model"], "gpu": "l40s", "quantization": "fp16", "input_tokens": 256}
+    other = asked | {"model": "Qwen/Qwen2.5-3B-Instruct"}
+    strange, before = (ask.estimate(**q)["current"] for q in (asked, other))
+    try:
+        own, after = (ask.estimate(**q, evidence=[str(folder)])["current"] for q in (asked, other))
+    finally:
+        evidence.use([])
+    assert (strange["basis"], own["basis"]) == ("predicted", "measured") and own["energy_j_per_token"]["value"] == pytest.approx(5.2)
+    assert after["throughput_tok_s"]["value"] > 1.15 * before["throughput_tok_s"]["value"], "this host is faster than a stranger's"
+    width = lambda c: c["energy_j_per_token"]["high"] / c["energy_j_per_token"]["low"]  # noqa: E731
+    assert width(after) < 0.8 * width(before) and any("1 own rows: step x 0." in e for e in after["evidence"])
+    assert ask.estimate(**other)["current"]["energy_j_per_token"] == before["energy_j_per_token"], "the next question has them no more"
 
 
 def test_given_factors_replace_the_defaults():

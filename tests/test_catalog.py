@@ -91,7 +91,7 @@ def test_an_unknown_card_is_refused_unless_its_memory_and_bandwidth_are_near_a_k
     found, remark = catalog.nearest_gpu("RTX 4075", memory_gb=12, bandwidth_gb_s=500)
     assert found.slug.startswith("rtx4070") and "not in the catalog" in remark and "RTX 4075" in remark
     with pytest.raises(UserError, match="15 %"):
-        catalog.nearest_gpu("RTX 4075", memory_gb=12, bandwidth_gb_s=900)
+        catalog.nearest_gpu("RTX 4075", memory_gb=12, bandwidth_gb_s=1500)
     assert catalog.nearest_gpu("rtx4070") == (catalog.gpu("rtx4070"), "")
 
 
@@ -169,7 +169,8 @@ def test_peaks_are_dense_and_consistent(gpu):
         assert gpu.int8_tops / gpu.fp16_tflops == pytest.approx(4 if geforce else 2, rel=0.03)
     if gpu.fp8_tflops:
         assert gpu.fp8_tflops / gpu.fp16_tflops == pytest.approx(2, rel=0.03)
-    assert (gpu.bf16_tflops is not None) == (gpu.vendor == "AMD" or (gpu.compute_capability or 0) >= 8.0)
+    amd = gpu.vendor == "AMD" and gpu.architecture != "RDNA 2"
+    assert (gpu.bf16_tflops is not None) == (amd or gpu.vendor == "Intel" or (gpu.compute_capability or 0) >= 8.0)
 
 
 @pytest.mark.parametrize(

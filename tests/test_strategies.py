@@ -59,7 +59,12 @@ def test_gguf_formats_hold_the_bits_that_the_format_says(block):
 
 def test_a_mixture_of_gguf_formats_keeps_its_name():
     assert strategies.get("gguf_q4_k_m").title == "GGUF Q4_K_M"
-    assert strategies.get("gguf_q4_k_m").scale_bits == strategies.get("gguf_q4_k").scale_bits
+    for kind, block in (("q4_k_m", "q4_k"), ("q3_k_s", "q3_k"), ("iq3_m", "iq3_s")):
+        mixed, plain = strategies.get(f"gguf_{kind}"), strategies.get(f"gguf_{block}")
+        assert plain.weight_bits == mixed.weight_bits and plain.scale_bits < mixed.scale_bits < plain.scale_bits + 1, (
+            "wider blocks among them"
+        )
+    assert strategies.get("gguf_f16").weight_bits == 16 and not strategies.get("gguf_f16").is_quantized
 
 
 @pytest.mark.parametrize("name", ["gguf", "gguf_", "gguf_q4", "gguf_q9_0", "gguf_q4_k_x", "q4_k_m", "gguf_Q4_1"])

@@ -10,21 +10,27 @@ from eai.errors import UserError
 def optimize(**options: Any) -> dict[str, Any]:
     """`eai optimize`: ranked plans. Options as in `request.request`."""
     from eai.advise import optimize as plans
+    from eai.advise.evidence import use
 
+    use(options.pop("evidence", None) or [])
     return plans.optimize(_with_model(request(**options)))
 
 
 def compare(**options: Any) -> dict[str, Any]:
     """`eai compare --model ...`: strategies side by side."""
     from eai.advise import compare as comparison
+    from eai.advise.evidence import use
 
+    use(options.pop("evidence", None) or [])
     return comparison.compare(_with_model(request(**options)))
 
 
 def estimate(**options: Any) -> dict[str, Any]:
     """`eai estimate`: the bill now and optimized; with `other_gpu` and `other_gpu_price` the break-even of two cards."""
     from eai.advise import estimate as bills
+    from eai.advise.evidence import use
 
+    use(options.pop("evidence", None) or [])
     other, price = options.pop("other_gpu", None), options.pop("other_gpu_price", None)
     if (other is None) != (price is None):
         raise UserError("one of other_gpu and other_gpu_price", "both, or none", "give --other-gpu and --other-gpu-price")

@@ -52,6 +52,7 @@ LOAD: dict[str, Any] = {
     "gpu_price": _option(float, "USD of a card with its share of the machine: owned, not rented."),
     "lifetime_years": _option(float, "Years that an owned card is used; default 4."),
     "card_utilisation": _option(float, "Share of an owned card's hours that work; default 0.5."),
+    "evidence": _option(list[str], "Your measured experiment: its rows come first, and correct predictions of its card.", "--evidence"),
 }
 OWN: dict[str, Any] = {
     "throughput": _option(float, "Your own output tokens a second."),

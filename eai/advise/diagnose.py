@@ -21,17 +21,24 @@ from eai.advise.compare import WORTH, ratio_to_baseline
 from eai.advise.evidence import Cost, accuracy, can_measure, cost_or_reason, idle_w, inverse, measure_command, sd_log, within
 from eai.advise.launch import LOAD, batch_code, launch
 from eai.advise.page import percent, signed
-from eai.advise.request import PRESSED, Configuration, Memory, Request, memory, number, smaller
+from eai.advise.request import PRESSED, Configuration, Memory, Request, memory, smaller
 from eai.errors import UserError
 from eai.footprint import GIB_PER_GB
 from eai.quantity import Quantity, plain
 from eai.site import J_PER_KWH, NORMAL_95
 
 AXES = ("energy", "throughput", "power")
-FIGURES = (
-    "throughput", "energy_j_per_1k", "energy_j_per_request", "power_w", "utilization_pct", "memory_gb", "power_limit_w", "temperature_c",
-)  # fmt: skip
-"""The figures that may be reported, by the names of their options."""
+FIGURES = {
+    "throughput": "output tokens a second of the whole batch",
+    "energy_j_per_1k": "joules per 1000 output tokens",
+    "energy_j_per_request": "joules a request",
+    "power_w": "mean power in watts",
+    "utilization_pct": "GPU utilisation in per cent, 0 to 100",
+    "memory_gb": "memory in use in GB",
+    "power_limit_w": "power limit in force in watts",
+    "temperature_c": "GPU temperature in degrees Celsius",
+}
+BOUNDS = {"utilization_pct": (0.0, 100.0), "temperature_c": (-20.0, 150.0)}
 AGREE = 0.06
 """Three figures agree if energy x throughput / power is within 6 % of 1. Published rows of gross energy: 0.7 % rms, 3.5 % at most."""
 MOST_TOK_S, MOST_HOST_W, ROUNDED = 1e6, 500.0, 1.01
@@ -110,7 +117,7 @@ def figures(options: dict[str, Any], output_tokens: int) -> Figures:
 
     Raises UserError, one line, for a figure that cannot be, for two energies that disagree, and where nothing was given.
     """
-    found = {name: number(name, options[name]) for name in FIGURES if options.get(name) is not None}
+    found = {name: _number(name, options[name]) for name in FIGURES if options.get(name) is not None}
     rate, per_1k, per_request = (found.pop(name, None) for name in ("throughput", "energy_j_per_1k", "energy_j_per_request"))
     spread = per_request and per_request / output_tokens * 1e3
     if per_1k and spread and abs(math.log(spread / per_1k)) > AGREE:
@@ -121,6 +128,19 @@ def figures(options: dict[str, Any], output_tokens: int) -> Figures:
         do = "give --throughput and --energy-j-per-1k, and --power-w if you have it"
         raise UserError("no reported figure", "at least throughput or energy", do)
     return Figures(rate, energy and energy / 1e3, **found)
+
+
+def _number(name: str, value: Any) -> float:
+    """A finite number above 0; a utilisation from 0 to 100; a temperature that a card can have."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    low, high = BOUNDS.get(name, (1e-12, math.inf))
+    if isinstance(value, bool) or not (math.isfinite(number) and low <= number <= high):
+        expected = FIGURES[name] + ("" if name in BOUNDS else ", above 0")
+        raise UserError(f"{name} {value}", expected, f"correct {name}, or leave it out if it was not measured")
+    return number
 
 
 def require_possible(f: Figures, c: Configuration) -> None:

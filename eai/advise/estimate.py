@@ -10,6 +10,7 @@ from eai.advise.launch import launch
 from eai.advise.optimize import Plan, label, recommended, search
 from eai.advise.request import Configuration, Request, require_fit
 from eai.errors import UserError
+from eai.predict.predictor import wall
 from eai.quantity import Quantity, plain
 from eai.site import DRAWS, J_PER_KWH, SEED, interval
 from eai.site import bill as electricity
@@ -43,7 +44,7 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
     making = (f.assumption() for f in (EMBODIED, SERVER, LIFETIME) if c)
     return {
         "request": {"requests_a_month": r.requests, "requests_a_day": r.requests / 365.25 * 12},
-        "current": bill(r, c, now) | {"accuracy": quality and quality.to_json()},
+        "current": bill(r, c, now) | {"accuracy": quality and quality.to_json(), "wall_w": _wall(c, now)},
         "optimized": optimized,
         "savings": savings(r, now, better) if better else None,
         "levers": levers(r, now, better.configuration, better.cost) if better else [],
@@ -59,6 +60,11 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         ],
         "warnings": [*r.warnings, *unsure, *exact, *now.warnings, *priced],
     }
+
+
+def _wall(c: Configuration | None, now: Cost) -> dict | None:
+    """Power of the usual machine around the boards at the wall [W], None without a card or its power."""
+    return wall(c.gpu, c.num_gpus, now.power_w).to_json() if c and now.power_w.value is not None else None
 
 
 def given(r: Request) -> Cost | None:

@@ -46,6 +46,17 @@ NEW = {
     "new_both": "card and engine or model are new to the rows",
 }
 
+OWN: list[str] = []
+
+
+def use(experiments: Sequence[str]) -> None:
+    """Take the user's measured experiments (names or folders) into the evidence of every later answer: their rows come before published
+    ones, and correct the predictions of their card and engine. An empty list takes them out again."""
+    if list(experiments) != OWN:
+        OWN[:] = experiments
+        rows.cache_clear()
+        _seen.clear()
+
 
 def within(value: float, half: float, unit: str = "") -> Quantity:
     """A value with the 95 % interval of a log-normal error of this half width."""
@@ -163,12 +174,12 @@ def rows() -> pd.DataFrame:
     Rows that the predictor does not learn from for a flaw that breaks the physics are left out; a doubt that does not stays beside its
     row.
     """
-    return _kept("rows", _collected)
+    return _collected() if OWN else _kept("rows", _collected)
 
 
 def _collected() -> pd.DataFrame:
     """The rows of all sources; `attrs` has the spread between sessions."""
-    table = sources.evidence(extras=True)
+    table = sources.evidence(OWN, extras=True)
     usable = table["learned"].astype(bool) | (table["source"] == "ecocompute")
     usable &= (table["accounting"].fillna("gross") != "net") & table["boundary"].isin(BOARDS)
     usable &= table[["energy_j_per_token", "batch_size"]].notna().all(axis=1)
@@ -246,9 +257,9 @@ def expect(configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
     """One dict a configuration, all predicted at once: the figures with `_low` and `_high`, `kind` and `reason` (why not, else empty)."""
     if not configurations:
         return []
-    found = predict(as_table(configurations))
-    columns = [found[name].tolist() for name in (*FIGURES, "kind", "reason")]
-    made = [dict(zip((*FIGURES, "kind", "reason"), row, strict=True)) for row in zip(*columns, strict=True)]
+    found = predict(as_table(configurations), OWN)
+    columns = [found[name].tolist() for name in (*FIGURES, "kind", "calibrated", "reason")]
+    made = [dict(zip((*FIGURES, "kind", "calibrated", "reason"), row, strict=True)) for row in zip(*columns, strict=True)]
     return [p if p["reason"] or p["energy_j_per_token"] == p["energy_j_per_token"] else p | {"reason": "no prediction"} for p in made]
 
 
@@ -321,8 +332,9 @@ def from_prediction(p: dict[str, Any]) -> Cost:
     quantities = {name: Quantity(*(p[f"{name}{end}"] for end in ("", "_low", "_high")), unit) for name, unit in UNITS.items()}
     sd = sd_log(quantities["energy_j_per_token"])
     cited = f"predicted ({NEW.get(p['kind'], p['kind'])}); the interval is the error on rows that the fit had not seen"
+    corrected = (f"corrected by {p['calibrated']}",) if p["calibrated"] else ()
     own, shared = sd * float(np.sqrt(1 - SHARED)), sd * float(np.sqrt(SHARED))
-    return Cost(**quantities, basis="predicted", kind=str(p["kind"]), evidence=(cited,), sd_own=own, sd_shared=shared)
+    return Cost(**quantities, basis="predicted", kind=str(p["kind"]), evidence=(cited, *corrected), sd_own=own, sd_shared=shared)
 
 
 def _of_row(c: Configuration, found: pd.DataFrame, here: dict[str, Any], there: dict[str, Any]) -> Cost | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from eai.advise.bill import EMBODIED, HOURS_A_YEAR, LIFETIME, SERVER, Work, bill, card_hour, work
 from eai.advise.capacity import Curve, Service, replicas, serve
-from eai.advise.evidence import Accuracy, Cost, accuracy, costs, idle_w, inverse, measure_command, scaled, sd_log, session_spread
+from eai.advise.evidence import OWN, Accuracy, Cost, accuracy, costs, idle_w, inverse, measure_command, scaled, sd_log, session_spread
 from eai.advise.launch import launch, verify
 from eai.advise.page import percent, signed
 from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, is_module, memory, native, require_fit, runs
@@ -203,17 +203,18 @@ def _numbers(r: Request, c: Configuration) -> tuple[int, ...]:
     return tuple(n for n in NUMBERS if c.model.heads % n == 0)
 
 
-_memory: dict[Request, Found] = {}
+_memory: dict[tuple[Request, tuple[str, ...]], Found] = {}
 
 
 def search(r: Request) -> Found:
     """Every plan by objective, those that can meet no limit left out with the reason. Cached by what decides it."""
     key = replace(r, assumptions=(), warnings=(), given=r.given & {"requests", "quantization", "batch_size"})
-    if key not in _memory:
+    place = key, tuple(OWN)
+    if place not in _memory:
         if len(_memory) > 32:
             _memory.clear()
-        _memory[key] = _searched(key)
-    return _memory[key]
+        _memory[place] = _searched(key)
+    return _memory[place]
 
 
 def _searched(r: Request) -> Found:

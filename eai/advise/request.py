@@ -55,8 +55,6 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "min_accuracy": (0.0, 1.0, "a fraction of the unquantized score, 0 to 1"),
     "card_utilisation": (1e-9, 1.0, "a share above 0, up to 1"),
     "power_budget_w": (1e-9, math.inf, "a power such as 10kW or 800W"),
-    "utilization_pct": (0.0, 100.0, "GPU utilisation in per cent, 0 to 100"),
-    "temperature_c": (-20.0, 150.0, "GPU temperature in degrees Celsius"),
 }
 SHAPE = ("params_b", "active_params_b", "layers", "hidden", "kv_heads")
 STATED = "stated shapes"
@@ -244,7 +242,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
             raise UserError(f"{own} is given twice, as {given[own]} and {value}", "one value", "leave one out")
         if own in CHOICES and value not in CHOICES[own]:
             raise UserError(f"{own} '{value}'", f"one of {', '.join(CHOICES[own])}", f"correct {own}")
-        given[own] = number(own, value) if own in {*NUMBERS, *COUNTS, *RATES, *SHAPE, "pue", "price"} else value
+        given[own] = _number(own, value) if own in {*NUMBERS, *COUNTS, *RATES, *SHAPE, "pue", "price"} else value
     if len(rates := [name for name in RATES if name in given]) > 1:
         raise UserError(f"{' and '.join(rates)}", "one rate", "leave the others out")
     for name in rates:
@@ -254,24 +252,22 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def number(name: str, value: Any) -> float | int:
-    """A number in the range of its name: above 0 unless RANGES says otherwise, whole for counts; a power may be `10kW`.
-
-    Raises UserError for anything else.
-    """
+def _number(name: str, value: Any) -> float | int:
+    """A number in the range of its name: above 0 unless RANGES says otherwise, whole for counts; a power may be `10kW`."""
     low, high, expected = RANGES.get(name, (0.0, math.inf, "a number above 0"))
     text, unit = str(value).strip(), 1.0
     if name == "power_budget_w" and (found := re.fullmatch(r"([\d.]+)\s*(k|M)?W", text)):
         text, unit = found[1], {"k": 1e3, "M": 1e6, None: 1.0}[found[2]]
     try:
-        read = float(text) * unit
+        number = float(text) * unit
     except ValueError:
-        read = math.nan
+        number = math.nan
     whole = name in COUNTS
-    fine = math.isfinite(read) and low <= read <= high and (read > 0 or name in RANGES) and (not whole or read.is_integer())
+    expected = "a whole number, 1 or more" if whole else expected
+    fine = math.isfinite(number) and low <= number <= high and (number > 0 or name in RANGES) and (not whole or number.is_integer())
     if isinstance(value, bool) or not fine:
-        raise UserError(f"{name} {value}", "a whole number, 1 or more" if whole else expected, f"correct {name}")
-    return int(read) if whole else read
+        raise UserError(f"{name} {value}", expected, f"correct {name}")
+    return int(number) if whole else number
 
 
 def _with_precision(precision: str, quantization: str | None) -> str:

@@ -1,19 +1,18 @@
 """Energy, power and speed of configurations that nobody measured, each with an interval from errors on groups never seen.
 
 predictor    predict(table): energy, power, throughput, latency with intervals; the user's own rows; the errors by kind of question
-sources      all rows that are learned from, published and measured, in one tidy table
+sources      all rows that are learned from, published and measured, in one tidy table     rows   EcoCompute's and experiments', row by row
 work         what a configuration must move, compute and launch, from shapes and datasheets
-physics      time and power of a step: constants of engines and formats, shrunken effects of chips and sessions
-accuracy     folds that leave out models, cards and engines; baselines; conformal intervals by kind
-rows         EcoCompute's sessions and measured experiments, checked row by row     features   what their rows must do
+physics      time and power of a step: constants of engines and formats, shrunken effects of chips and sessions, their uncertainty
+accuracy     folds that leave out models, cards and engines; other forms; the nested choice; conformal intervals by kind
 """
 
 import importlib
 
-_HOME = {"predict": "predictor", "stated_errors": "predictor", "evidence": "sources", "clean_rows": "rows", "left_out": "rows"}
+_HOME = {"predict": "predictor", "stated_errors": "predictor", "wall": "predictor", "evidence": "sources"}
 """Public name -> its module, imported when asked for: start-up stays short."""
 
-__all__ = ["clean_rows", "evidence", "left_out", "predict", "stated_errors"]
+__all__ = ["evidence", "predict", "stated_errors", "wall"]
 
 
 def __getattr__(name: str):

@@ -1,42 +1,30 @@
 """How wrong predictions are for what nobody measured: whole groups of rows left out, the model fitted without them, and the errors kept.
 
-A kind of question has its own folds: `known` (a fifth of the configurations left out), `new_model` (a model family), `new_card` (a card,
-its engine still measured on others), `new_engine` and `new_both` (an engine; whether its card is still measured on another). The half
-width of an interval [log] is the quantile of those errors with every group counted alike: conformal over groups that the fit has not seen
-(Dunn, Wasserman, Ramdas 2023, doi:10.1080/01621459.2022.2060112, where groups are the exchangeable units).
+A kind of question has its own folds: `known` (a fifth of the configurations left out), `new_model` (a model family; or a source whose card
+another source measures), `new_card` (a card, its engine still measured on others), `new_engine` and `new_both` (an engine; whether its
+card is still measured on another). The choice is nested (Varma, Simon 2006, doi:10.1186/1471-2105-7-91): in every outer fold the form of
+the model and the width of its priors are chosen by folds inside the training rows, so that the errors stated come from rows that chose
+nothing.
+
+Intervals are conformal over groups that the fit has not seen, every group counted alike (Dunn, Wasserman, Ramdas 2023,
+doi:10.1080/01621459.2022.2060112), of errors over the prediction's own standard deviation (Lei et al. 2018,
+doi:10.1080/01621459.2017.1307116, section 5.2): a question far from all rows gets a wide interval. For an engine that no row measures that
+deviation says too little, as another engine's constants stand in: its intervals are of one width.
 """
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from eai.predict import physics
+from eai.predict.physics import Fit
 
 KINDS = ("known", "new_model", "new_card", "new_engine", "new_both")
 TARGETS = ("energy", "throughput", "power")
-FIFTHS, CONFIDENCE = 5, 0.965
-
-
-@dataclass(frozen=True)
-class Fit:
-    """The fitted time and power of a step."""
-
-    time: physics.Fitted
-    power: physics.Fitted
-
-    def log_predictions(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Natural logs of energy a token [J], throughput [tok/s] and power [W] of rows of work."""
-        parts = physics.times(self.time, rows)
-        power = np.log(physics.powers(self.power, rows, parts["step"], parts["gpu"]))
-        rate = np.log(rows["batch"].to_numpy(float) / parts["step"])
-        return pd.DataFrame({"energy": power - rate, "throughput": rate, "power": power}, index=rows.index)
-
-
-def fit(rows: pd.DataFrame) -> Fit:
-    """The two fits of `sources.learned` rows: time from all, power from those whose boards were metered."""
-    time = physics.fit(rows, "time")
-    return Fit(time, physics.fit(rows[rows["power_share"].notna()], "power", time))
+FIFTHS, FLOOR_SD = 5, 0.25
+CONFIDENCE = {"energy": 0.96, "throughput": 0.95, "power": 0.96}
+INNER = {"known": 1, "new_model": 2, "new_card": 2, "new_engine": 3}
+"""Folds of each kind inside the training rows that choose the form: groups are joined until there are so many."""
 
 
 class LogLinear:
@@ -78,66 +66,112 @@ class Nearest:
 
     def log_predictions(self, rows: pd.DataFrame) -> pd.DataFrame:
         """As `Fit.log_predictions`."""
-        moved = lambda r: r["dense_gb"] + r["expert_gb"] + r["cache_gb"]  # noqa: E731
-        had, out = self.rows, []
-        for row in rows.to_dict("records"):
-            far = 5.0 * (had["engine"] != row["engine"]) + 2.0 * (had["quantization"] != row["quantization"]) + (had["chip"] != row["chip"])
-            far = (
-                far
-                + np.abs(np.log(had["batch"] / row["batch"]))
-                + np.abs(np.log(moved(had) / moved(row)))
-                + np.abs(np.log(had["n"] / row["n"]))
-            )
-            best = had.loc[far.idxmin()]
-            step = best["step_s"] * moved(row) / row["n"] / row["bandwidth_gb_s"] / (moved(best) / best["n"] / best["bandwidth_gb_s"])
-            out.append((np.log(row["batch"] / step), np.log(best["power_share"] * row["n"] * row["tdp_w"])))
-        rate, power = np.array(out).T
+        moved = lambda r: (r["dense_gb"] + r["expert_gb"] + r["cache_gb"]).to_numpy(float)  # noqa: E731
+        other = lambda c: rows[c].to_numpy()[:, None] != self.rows[c].to_numpy()  # noqa: E731
+        apart = lambda x, y: np.abs(np.log(np.asarray(x, float)[:, None] / np.asarray(y, float)))  # noqa: E731
+        far = 5.0 * other("engine") + 2.0 * other("quantization") + other("chip") + apart(moved(rows), moved(self.rows))
+        best = self.rows.iloc[(far + apart(rows["batch"], self.rows["batch"]) + apart(rows["n"], self.rows["n"])).argmin(axis=1)]
+        roof = lambda r: moved(r) / (r["n"] * r["bandwidth_gb_s"]).to_numpy(float)  # noqa: E731
+        rate = np.log(rows["batch"].to_numpy(float) / (best["step_s"].to_numpy(float) * roof(rows) / roof(best)))
+        power = np.log(best["power_share"].to_numpy(float) * (rows["n"] * rows["tdp_w"]).to_numpy(float))
         return pd.DataFrame({"energy": power - rate, "throughput": rate, "power": power}, index=rows.index)
 
 
-FORMS = {"physics": fit, "log_linear": LogLinear, "nearest": Nearest}
+FORMS = {
+    "physics": Fit.to,
+    "physics, narrow priors": partial(Fit.to, widths=0.5),
+    "physics, wide priors": partial(Fit.to, widths=2.0),
+    "log_linear": LogLinear,
+    "nearest": Nearest,
+}
 
 
-def folds(rows: pd.DataFrame) -> list[tuple[str, str, np.ndarray]]:
-    """(kind, group, rows left out) of every fold; `new_engine` stands for both engine kinds, which `fold_errors` tells apart."""
-    served = rows["engine"]
+def folds(rows: pd.DataFrame, most: dict[str, int] | None = None) -> list[tuple[str, str, np.ndarray]]:
+    """(kind, group, rows left out) of every fold, at most `most` of a kind; a fold's rows may be of other kinds (`kinds_of`)."""
     card = rows["gpu"].replace({"a800_sxm_80gb": "a100_sxm_80gb"})
-    generator = np.random.default_rng(20261130)
     configuration = rows["shape"] + rows["gpu"] + rows["quantization"] + rows["batch"].round().astype(str)
-    place = {v: i % FIFTHS for i, v in enumerate(generator.permutation(np.unique(configuration)))}
-    fifth = configuration.map(place)
-    made = [("known", f"fifth {i}", (fifth == i).to_numpy()) for i in range(FIFTHS)]
-    made += [("new_model", f, (rows["family"] == f).to_numpy()) for f in sorted(rows["family"].unique())]
-    for name in sorted(card.unique()):
-        out = (card == name).to_numpy()
-        if set(served[out]) & set(served[~out]):
-            made.append(("new_card", name, out))
-    return made + [("new_engine", e, (served == e).to_numpy()) for e in sorted(served.unique())]
+    order = np.random.default_rng(20261130).permutation(np.unique(configuration))
+    fifth = configuration.map({v: f"fifth {i % FIFTHS}" for i, v in enumerate(order)})
+    shared = rows.groupby(["gpu", "engine"])["source"].transform("nunique") > 1
+    labels = {"known": fifth, "session": rows["source"].where(shared)}
+    labels |= {"new_model": rows["family"], "new_card": card, "new_engine": rows["engine"]}
+    made = []
+    for kind, label in labels.items():
+        groups = [(name, (label == name).to_numpy()) for name in sorted(label.dropna().unique())]
+        if most and len(groups) > most.get(kind, 0):
+            joined = [groups[i :: most[kind]] for i in range(most.get(kind, 0))]
+            groups = [(" and ".join(n for n, _ in some), np.any([out for _, out in some], axis=0)) for some in joined]
+        made += [(kind, name, out) for name, out in groups]
+    return made
 
 
-def fold_errors(rows: pd.DataFrame, form: str = "physics") -> pd.DataFrame:
-    """Errors of every fold: kind, group, engine, log of predicted over measured `energy`, `throughput` and `power`, one row a row left out.
+def kinds_of(test: pd.DataFrame, train: pd.DataFrame, kind: str) -> np.ndarray:
+    """The kind of question that each row left out is, "" where it is none of its fold's (a card that went with its engine)."""
+    pairs, shapes = (
+        set(zip(train["chip"], train["engine"], strict=True)),
+        set(zip(train["gpu"], train["engine"], train["shape"], strict=True)),
+    )
+    seen = np.array([p in pairs for p in zip(test["chip"], test["engine"], strict=True)])
+    if kind == "new_engine":
+        return np.where(test["chip"].isin(train["chip"]), "new_engine", "new_both")
+    if kind == "new_card":
+        return np.where(test["engine"].isin(train["engine"]), kind, "")
+    same = np.array([p in shapes for p in zip(test["gpu"], test["engine"], test["shape"], strict=True)])
+    named = {"known": np.where(same, kind, ""), "session": np.where(same, "known", "new_model")}.get(kind, kind)
+    return np.where(seen, named, "")
 
-    A row that is not of its fold's kind (a model family whose card and engine went with it) is left out.
-    """
+
+def errors_of(rows: pd.DataFrame, fold: tuple[str, str, np.ndarray], form: str) -> pd.DataFrame:
+    """Errors of one fold by one form: kind, group, engine, gpu, log of predicted over measured `energy`, `throughput` and `power` with the
+    predicted `sd_...`, and the measured log energy, one row a row left out."""
+    kind, group, out = fold
+    train, test = rows[~out], rows[out]
+    named = kinds_of(test, train, kind)
+    if not (named != "").any() or len(train) < 50:
+        return pd.DataFrame()
+    said = FORMS[form](train).log_predictions(test)
+    measured = pd.DataFrame({"throughput": np.log(test["throughput_tok_s"]).where(test["vague"] == 1), "power": np.log(test["power_w"])})
+    measured["energy"] = measured["power"] - measured["throughput"]
+    errors = (said[list(TARGETS)] - measured[list(TARGETS)]).assign(kind=named, group=group, engine=test["engine"], gpu=test["gpu"])
+    sd = {f"sd_{t}": said.get(f"sd_{t}", 0.0) for t in TARGETS}
+    return errors.assign(measured=measured["energy"], form=form, **sd)[named != ""]
+
+
+def choice(rows: pd.DataFrame, kind: str = "") -> str:
+    """The form with the least mean error of the energy in folds inside `rows` (of one kind if named), every group and then every kind
+    counted alike."""
+    scores, inner = {}, [fold for fold in folds(rows, INNER) if kind in ("", fold[0])]
+    for form in FORMS:
+        errors = pd.concat([errors_of(rows, fold, form) for fold in inner])
+        if "energy" not in errors:  # too few rows are left for a fold of this kind
+            return next(iter(FORMS))
+        scores[form] = errors["energy"].abs().groupby([errors["kind"], errors["group"]]).mean().groupby("kind").mean().mean()
+    return min(scores, key=scores.get)
+
+
+def fold_errors(rows: pd.DataFrame, form: str | dict[str, str] | None = None) -> pd.DataFrame:
+    """`errors_of` every fold by `form`: one for all, one a fold by "kind group", or None: chosen inside each fold's training rows."""
     parts = []
-    for kind, group, out in folds(rows):
-        train, test = rows[~out], rows[out]
-        pairs = set(zip(train["chip"], train["engine"], strict=True))
-        seen = np.array([p in pairs for p in zip(test["chip"], test["engine"], strict=True)])
-        has_engine = test["engine"].isin(train["engine"]).to_numpy()
-        keep = has_engine if kind == "new_card" else np.ones(len(test), bool) if kind == "new_engine" else seen
-        if not keep.any() or len(train) < 50:
-            continue
-        said = FORMS[form](train).log_predictions(test)
-        measured = pd.DataFrame({"throughput": np.log(test["throughput_tok_s"]), "power": np.log(test["power_w"])})
-        measured["energy"] = measured["power"] - measured["throughput"]
-        named = np.where(test["chip"].isin(train["chip"]), "new_engine", "new_both") if kind == "new_engine" else kind
-        errors = (said - measured)[list(TARGETS)].assign(
-            kind=named, group=group, engine=test["engine"], gpu=test["gpu"], measured=measured["energy"]
+    for fold in folds(rows):
+        name = (
+            form.get(" ".join(fold[:2]), "physics")
+            if isinstance(form, dict)
+            else form or choice(rows[~fold[2]], "known" if fold[0] == "session" else fold[0])
         )
-        parts.append(errors[keep])
-    return pd.concat(parts, ignore_index=True)
+        parts.append(errors_of(rows, fold, name).assign(fold=" ".join(fold[:2])))
+    return pd.concat([p for p in parts if "energy" in p], ignore_index=True)
+
+
+def scale(kind: pd.Series, sd: pd.Series) -> np.ndarray:
+    """What errors are divided by: the prediction's standard deviation [log] with a floor, 1 for an engine that no row measures."""
+    return np.where(kind.isin(("new_engine", "new_both")), 1.0, np.hypot(sd, FLOOR_SD))
+
+
+def half_width(errors: dict[str, dict], kind: pd.Series, target: str, sd: pd.Series) -> np.ndarray:
+    """Half the width [log] of each row's interval by the `stated` errors of its kind; a new engine's is never below that of a new model,
+    with a new card never below that of a new card."""
+    by = lambda kinds: kinds.map({k: v[target]["factor"] for k, v in errors.items()}).to_numpy(float) * scale(kinds, sd)  # noqa: E731
+    return np.maximum(by(kind), by(kind.replace({"new_engine": "new_model", "new_both": "new_card"})))
 
 
 def quantile(errors: pd.DataFrame, target: str, share: float) -> float:
@@ -151,26 +185,26 @@ def quantile(errors: pd.DataFrame, target: str, share: float) -> float:
 
 
 def stated(errors: pd.DataFrame) -> dict[str, dict]:
-    """kind -> target -> n, groups, median and p90 (fractions), `half_width` [log], `width` (high / low), `coverage`.
+    """kind -> target -> n, groups, median and p90 (fractions), `factor` (half width over `scale`), median `width` (high / low), `coverage`.
 
-    Coverage of a group is by the half width that the other groups give.
+    Coverage of a group is by the factor that the other groups give.
     """
-    out: dict[str, dict] = {}
+    out: dict[str, dict] = {kind: {} for kind in KINDS}
     for kind in KINDS:
-        own = errors[errors["kind"] == kind]
-        out[kind] = {}
         for target in TARGETS:
-            part = own[own[target].notna()]
+            part = errors[(errors["kind"] == kind) & errors[target].notna()]
             if part.empty:
                 continue
-            half, inside = quantile(part, target, CONFIDENCE), []
-            for group, rows in part.groupby("group"):
-                others = part[part["group"] != group]
-                limit = quantile(others, target, CONFIDENCE) if len(others) else np.nan
-                inside += list(rows[target].abs() <= limit) if np.isfinite(limit) else []
+            by = scale(part["kind"], part[f"sd_{target}"])
+            scaled = part[["group"]].assign(z=part[target].abs() / by)
+            factor, inside = quantile(scaled, "z", CONFIDENCE[target]), []
+            for group, own in scaled.groupby("group"):
+                others = scaled[scaled["group"] != group]
+                inside += list(own["z"] <= quantile(others, "z", CONFIDENCE[target])) if len(others) else []
             size = np.expm1(part[target].abs())
             out[kind][target] = {
                 "n": len(part), "groups": int(part["group"].nunique()), "median": float(size.median()), "p90": float(size.quantile(0.9)),
-                "half_width": half, "width": float(np.exp(2 * half)), "coverage": float(np.mean(inside)) if inside else None,
+                "factor": factor, "width": float(np.median(np.exp(2 * factor * by))),
+                "coverage": float(np.mean(inside)) if inside else None,
             }  # fmt: skip
     return out

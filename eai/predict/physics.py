@@ -3,98 +3,139 @@
 Time [s] of a step of b sequences on n GPUs, with ~ a constant of the engine:
 
     launches  = layers x (lay~ + modules of the format) + fix~        memory = (weights touched + KV cache) / share~ / (n x bandwidth)
-    compute   = flops / share~ / (n x peak)                           body   = launches + hypot(memory, compute)          (a server)
+    compute   = flops / share~ / (n x peak) + unpacking of blocks     body   = launches + hypot(memory, compute)          (a server)
     body      = (launches^4 + (memory + compute)^4)^(1/4)             (launches overlap the GPU's work: plain transformers)
     step      = body + prompts' flops / share~ + seq~ x b + layers x (latency + bytes / link) of communication between GPUs
 
-Power, as a share of n boards' limit, from the share of bandwidth u and of the peak f that the step reaches:
+transformers and llama.cpp hold a share of the layers on each of n GPUs and run one GPU at a time: for them n is 1, and the others idle.
 
-    idle + (1 - idle) x cap(active~ + byte x bandwidth / limit x u^p + flop x f^q + busy + dequantizing)        cap(x) = x / (1 + x^6)^(1/6)
+Power, as a share of n boards' limit, from the share of bandwidth u and of the peak f (of prompts p) that the step reaches:
 
-Chips, sessions and models have effects, shrunken to none: a chip never seen has none, its bandwidth, peak and limit speak
-for it. All constants have wide priors (a factor of two), so a term that the rows say nothing of keeps a sensible size. Fitted by the
-posterior mode on log errors (least squares with the priors as further rows; Gelman et al., Bayesian Data Analysis, 3rd ed., section 14.8).
+    idle + (1 - idle) x cap(active~ + byte x bandwidth / limit x u^r + flop x f^q + prefill x p^q + busy + format)
+    cap(x) = x / (1 + x^6)^(1/6)
+
+Chips, hosts, sessions, models and unstated prompts have effects, shrunken to none: a chip never seen has none, its bandwidth, peak and
+limit speak for it. All constants have wide priors (a factor of two), so a term that the rows say nothing of keeps a sensible size. Fitted
+by the posterior mode on log errors (least squares with the priors as further rows; Gelman et al., Bayesian Data Analysis, 3rd ed., section
+14.8). The posterior's curvature there, and the spread of every effect that a row has not been seen with, give the standard deviation of a
+prediction: a launch-bound step on an unknown host, or a term that few rows decide, is uncertain, and says so.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from eai.predict.work import ENGINES, LLAMA, PLAIN, SERVED_2024
+from eai.predict.work import ENGINES, LLAMA, NVLINK_GB_S, PLAIN, SERVED_2024
 
 TIME = {
     "fix": ("log", (2e-3, 2e-3, 5e-3, 5e-4), 0.7),
     "lay": ("log", (7e-4, 4e-5, 2e-4, 2e-5), 0.7),
     "seq": ("log", (1e-5, 2e-5, 2e-4, 1e-5), 0.8),
     "memory": ("share", (0.75, 0.85, 0.75, 0.75), 0.5),
-    "cache": ("share", (0.2, 0.6, 0.4, 0.4), 0.7),
+    "cache": ("share", (0.16, 0.6, 0.4, 0.4), 0.7),
     "compute": ("share", (0.5, 0.65, 0.5, 0.4), 0.7),
-    "prefill": ("share", (0.4, 0.5, 0.4, 0.3), 0.7),
+    "prefill": ("share", (0.45, 0.6, 0.5, 0.35), 0.4),
     "experts": ("share", (0.75, 0.5, 0.7), 0.6),
     "expert_lay": ("log", (1e-4,), 0.8),
     "latency": ("log", (3e-5, 5e-5, 6e-5), 0.8),
     "traffic": ("log", (2.0, 2.0), 0.6),
     "modules": ("log", (0.07, 0.1, 0.4, 0.2), 0.8),
     "dequantize": ("log", (16.0, 4.0), 0.6),
-    "fp8_lay": ("log", (5e-5,), 0.8),
-    "formats": ("share", (0.8, 0.75), 0.5),
+    "unpack": ("log", (8.0,), 0.7),
+    "fp8_lay": ("log", (5e-5, 8e-5), 0.8),
+    "formats": ("share", (0.8, 0.75, 0.75), 0.5),
 }
 POWER = {
     "active": ("log", (0.12, 0.25, 0.15, 0.2), 0.6),
-    "byte": ("log", (0.18, 0.33, 0.4), 0.35),
+    "byte": ("log", (0.18, 0.33, 0.08), 0.35),
     "byte_power": ("log", (0.85,), 0.2),
     "flop": ("log", (0.9,), 0.4),
+    "prefill": ("log", (0.9,), 0.4),
     "flop_power": ("log", (0.8,), 0.2),
     "idle": ("log", (0.14, 0.07, 0.15), 0.3),
     "dequantize": ("log", (0.5,), 0.6),
-    "busy": ("log", (0.1,), 0.8),
-    "room": ("plain", (0.5,), 0.15),
+    "block": ("log", (0.15,), 0.8),
+    "busy": ("log", (0.1, 0.1, 0.5), 0.8),
+    "room": ("plain", (0.5, 0.3), 0.15),
+    "node": ("plain", (0.6,), 0.3),
 }
 """Constant -> (scale, prior of each entry, standard deviation on that scale). Entries go by engine, memory (HBM, GDDR, LPDDR) or format."""
-TIME_SD, POWER_SD, STEP = 0.1, 0.08, 1e-5
+NOISE, STEP = {"time": 0.1, "power": 0.08}, 1e-5
 EFFECTS = {
-    "time": (("chip", 0.06), ("host", 0.25), ("session", 0.15), ("model", 0.12)),
-    "power": (("chip", 0.1), ("session", 0.08), ("model", 0.1)),
+    "time": {"chip": 0.06, "host": {PLAIN: 0.25, LLAMA: 0.4}, "session": 0.15, "model": 0.12, "prompt": 0.5},
+    "power": {"chip": 0.1, "session": 0.08, "model": 0.1},
 }
+"""Effect -> standard deviation of its levels [log]; the level "" (nothing named) has none."""
+PCIE_TRAFFIC = 1.3
+"""Bytes that two all-reduces a layer move over PCIe, over 4 a value: no row measures it. Over NVLink it is fitted."""
+HBM, GDDR, LPDDR = range(3)
 BANDWIDTH_PER_WATT = np.array([4.6, 2.6, 2.6])
+FORMATS = {"fp8": 0, "mxfp4": 1, "nvfp4": 1, "gguf_mxfp4": 1, "fp8_block": 2}
+QUANTITIES = ("energy", "throughput", "power", "itl")
 _IN = {"log": np.log, "share": lambda p: np.log(p / (1 - p)), "plain": lambda x: x}
 _OUT = {"log": np.exp, "share": lambda x: 1 / (1 + np.exp(-x)), "plain": lambda x: x}
 
 
+def blocks(target: str) -> dict:
+    """The table of constants of a target, time or power."""
+    return TIME if target == "time" else POWER
+
+
 @dataclass
 class Fitted:
-    """Constants of `target` (time or power) on their scales, and the effects of named chips and sessions (log)."""
+    """Constants of `target` (time or power) on their scales with their covariance, and the effects of named levels (log) with their sd."""
 
     target: str
     theta: np.ndarray
-    effects: dict[str, dict[str, float]] = field(default_factory=dict)
+    covariance: np.ndarray
+    effects: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     @property
     def constants(self) -> dict[str, np.ndarray]:
         """The constants in their own units."""
-        blocks, at, out = TIME if self.target == "time" else POWER, 0, {}
-        for name, (scale, prior, _) in blocks.items():
-            out[name] = _OUT[scale](self.theta[at : at + len(prior)])
-            at += len(prior)
-        return out
+        return unpacked(self.target, self.theta)
 
     def to_json(self) -> dict:
         """A JSON document that `from_json` reads back."""
-        return {"target": self.target, "theta": [float(f"{x:.6g}") for x in self.theta], "effects": self.effects}
+        lower = self.covariance[np.tril_indices(len(self.theta))]
+        numbers = {"theta": [float(f"{x:.6g}") for x in self.theta], "covariance": [float(f"{x:.3g}") for x in lower]}
+        return {"target": self.target, **numbers, "effects": self.effects}
 
     @classmethod
     def from_json(cls, document: dict) -> "Fitted":
         """The inverse of `to_json`."""
-        return cls(document["target"], np.array(document["theta"], float), document["effects"])
+        theta = np.array(document["theta"], float)
+        covariance = np.zeros((len(theta),) * 2)
+        covariance[np.tril_indices(len(theta))] = document["covariance"]
+        covariance += np.tril(covariance, -1).T
+        return cls(document["target"], theta, covariance, document["effects"])
 
-    def of(self, effect: str, names: pd.Series) -> np.ndarray:
-        """The effect [log] of each row's chip or session, 0 for one that was not fitted."""
-        return names.map(self.effects.get(effect, {})).fillna(0.0).to_numpy(float)
+    def of(self, effect: str, names: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+        """(effect, its standard deviation) [log] of each row's level; 0 and the spread of all levels for one that was not fitted."""
+        known = self.effects.get(effect, {})
+        found = np.array([known.get(v) or (0.0, spread(self.target, effect, v)) for v in names], float).reshape(-1, 2)
+        return found[:, 0], found[:, 1]
+
+
+def spread(target: str, effect: str, level: str) -> float:
+    """The standard deviation [log] of an effect's levels; none of "", nor of the hosts of an engine whose steps no host decides."""
+    found = EFFECTS[target][effect]
+    return (found if level else 1e-3) if isinstance(found, float) else found.get(level.rpartition("|")[2], 1e-3)
+
+
+def unpacked(target: str, theta: np.ndarray) -> dict[str, np.ndarray]:
+    """Constant -> its entries in their own units, from all constants on their scales."""
+    at, out = 0, {}
+    for name, (scale, prior, _) in blocks(target).items():
+        out[name] = _OUT[scale](theta[at : at + len(prior)])
+        at += len(prior)
+    return out
 
 
 class Arrays:
-    """The work of each row as arrays, once a fit."""
+    """The work of each row as arrays, once a fit or prediction."""
 
     def __init__(self, work: pd.DataFrame):
         for name in work.columns:
@@ -105,109 +146,173 @@ class Arrays:
         self.hosted = work["engine"].isin((PLAIN, LLAMA)).to_numpy(float)
         self.special, self.dequantized = self.special.astype(int), self.dequantized.astype(int)
         self.memory, self.expands = self.memory.astype(int), (self.dequantized >= 0) & (self.batch > 1)
-        self.format = np.where(
-            work["quantization"].isin(("fp8", "fp8_block")), 0, np.where(work["quantization"].isin(("mxfp4", "nvfp4")), 1, -1)
-        )
+        self.format = work["quantization"].map(FORMATS).fillna(-1).to_numpy(int)
         self.served = self.engine > 0
+        self.lanes = np.where(self.hosted > 0, 1.0, self.n)
         self.mixture_kernel = np.select([work["engine"] == SERVED_2024, work["engine"] == LLAMA], [1, 2], 0)
 
 
-def step_parts(k: dict, a: Arrays, chip=0.0, host=0.0, session=0.0, model=0.0) -> dict[str, np.ndarray]:
+def step_parts(k: dict, a: Arrays, chip=0.0, host=0.0, session=0.0, model=0.0, prompt=0.0) -> dict[str, np.ndarray]:
     """Seconds of a step: `step` whole, `itl` without the prompts' share, `gpu` what the GPU itself is busy, from constants and effects."""
-    e, rate = a.engine, a.bandwidth_gb_s * a.n * np.exp(chip)
-    share = np.where(a.format >= 0, k["formats"][a.format], 1.0)
-    experts = a.expert_gb / k["experts"][a.mixture_kernel] / share / k["memory"][e] / rate
-    memory = a.dense_gb / share / k["memory"][e] / rate + experts + a.cache_gb / k["cache"][e] / rate
+    e, rate = a.engine, a.bandwidth_gb_s * a.lanes * np.exp(chip)
+    share = np.where(a.format >= 0, k["formats"][a.format], 1.0) * k["memory"][e]
+    experts = a.expert_gb / k["experts"][a.mixture_kernel] / share / rate
+    memory = a.dense_gb / share / rate + experts + a.cache_gb * a.copies / k["cache"][e] / rate
     memory = memory + a.params_b * np.where(a.dequantized >= 0, k["dequantize"][a.dequantized], 0.0) * a.expands / rate
-    compute, prefill = (x / k[name][e] / (a.n * a.peak_gflop_s) for x, name in ((a.gflop, "compute"), (a.prefill_gflop, "prefill")))
+    compute, prefill = (x / k[name][e] / (a.lanes * a.peak_gflop_s) for x, name in ((a.gflop, "compute"), (a.prefill_gflop, "prefill")))
+    compute, prefill = compute + k["unpack"][0] * a.unpacked_b / (a.lanes * a.fp32_gflop_s), prefill * np.exp(prompt)
     modules = 7 * np.where(a.special >= 0, k["modules"][a.special], 0.0)
-    lay = k["lay"][e] * (1 + modules) + a.mixture * a.served * k["expert_lay"][0] + (a.format == 0) * k["fp8_lay"][0]
+    lay = k["lay"][e] * (1 + modules) + a.mixture * a.served * k["expert_lay"][0]
+    lay = lay + (a.format == 0) * k["fp8_lay"][0] + (a.format == 2) * k["fp8_lay"][1]
     launches = (a.layers * lay + k["fix"][e]) * np.exp((host + session) * a.hosted)
-    gpu = memory + compute
     busiest = memory + experts * (a.imbalance - 1)
     body = np.where(a.overlaps, (launches**4 + (busiest + compute) ** 4) ** 0.25, launches + np.hypot(busiest, compute))
     split = (a.expert_parallel > 1).astype(int)
     latency = np.where(e == ENGINES.index(SERVED_2024), k["latency"][2], k["latency"][split])
-    between = (a.n > 1) * a.layers * (latency + k["traffic"][split] * 4 * a.hidden * a.batch / (a.link_gb_s * 1e9))
+    traffic = np.where(a.link_gb_s < NVLINK_GB_S, PCIE_TRAFFIC, k["traffic"][split])
+    between = (a.lanes > 1) * a.layers * (latency + traffic * 4 * a.hidden * a.batch / (a.link_gb_s * 1e9))
     itl = body + between + k["seq"][e] * a.batch
-    return {name: part * np.exp(model) for name, part in (("step", itl + prefill), ("itl", itl), ("gpu", gpu + prefill))}
+    return {name: part * np.exp(model) for name, part in (("step", itl + prefill), ("itl", itl), ("gpu", memory + compute + prefill))}
 
 
-def power_share(k: dict, a: Arrays, step_s: np.ndarray, gpu_s: np.ndarray, chip=0.0, session=0.0, model=0.0) -> np.ndarray:
+def power_share(k: dict, a: Arrays, step_s: np.ndarray, gpu_s: np.ndarray, chip=0.0, session=0.0, model=0.0, prompt=0.0) -> np.ndarray:
     """Mean power of the boards as a share of their limits, during steps of `step_s` of which the GPUs are busy `gpu_s`."""
-    u = np.clip((a.dense_gb + a.expert_gb + a.cache_gb) / (a.n * a.bandwidth_gb_s) / step_s, 1e-6, 1.1)
-    f = np.clip((a.gflop + a.prefill_gflop) / (a.n * a.peak_gflop_s) / step_s, 1e-6, 1.1)
-    x = k["active"][a.engine] + k["byte"][a.memory] * a.gb_s_per_w * u ** k["byte_power"][0]
-    x = x + k["flop"][0] * f ** k["flop_power"][0] + k["busy"][0] * np.clip(gpu_s / step_s, 0, 1)
-    x = x + k["dequantize"][0] * (a.dequantized == 0) * a.expands
-    x = x * np.exp(chip + session + model) * (a.gb_s_per_w / BANDWIDTH_PER_WATT[a.memory]) ** k["room"][0]
+    u = np.clip((a.dense_gb + a.expert_gb + a.cache_gb) / (a.lanes * a.bandwidth_gb_s) / step_s, 1e-6, 1.1)
+    f, p = (np.clip(x / (a.lanes * a.peak_gflop_s) / step_s, 1e-6, 1.1) for x in (a.gflop, a.prefill_gflop * np.exp(prompt)))
+    x = k["active"][a.engine] + k["byte"][a.memory] * a.byte_cost * a.gb_s_per_w * u ** k["byte_power"][0]
+    x = x + k["flop"][0] * f ** k["flop_power"][0] + k["prefill"][0] * p ** k["flop_power"][0]
+    x = (
+        x
+        + k["busy"][a.memory] * np.clip(gpu_s / step_s, 0, 1)
+        + k["block"][0] * (a.format == 2)
+        + k["dequantize"][0] * (a.dequantized == 0) * a.expands
+    )
+    room = np.where(a.memory == LPDDR, 1.0, (a.gb_s_per_w / BANDWIDTH_PER_WATT[a.memory]) ** k["room"][np.minimum(a.memory, GDDR)])
+    x = x * np.exp(chip + session + model) * room * np.where(a.memory == GDDR, (a.node / 5) ** k["node"][0], 1.0)
     idle = k["idle"][a.memory]
-    return idle + (1 - idle) * x / (1 + x**6) ** (1 / 6)
+    return idle + (1 - idle) * x / (1 + x**6) ** (1 / 6) * a.lanes / a.n
 
 
-def fit(rows: pd.DataFrame, target: str, timed: Fitted | None = None) -> Fitted:
-    """The constants and effects of `target` from rows of work with `chip`, `session` and `step_s`, for power also `power_share`.
+def levels(work: pd.DataFrame, effect: str) -> pd.Series:
+    """Whose effect each row has: its chip, session or unstated prompt; under one engine the hosts of its chip and its model's shape."""
+    if effect == "host":
+        return work["chip"] + "|" + work["engine"]
+    if effect == "model":  # the steps of transformers are launches: hosts differ there, not models
+        return (work["shape"] + "|" + work["engine"]).where(work["engine"] != PLAIN, "")
+    return work[effect] if effect in work else pd.Series("", index=work.index)
 
-    `timed`: the fitted time, for how long the GPUs are busy in the measured steps.
+
+def fit(rows: pd.DataFrame, target: str, timed: Fitted | None = None, widths: float = 1.0) -> Fitted:
+    """The constants and effects of `target` from rows of work with the columns of `sources.learned`.
+
+    `timed`: the fitted time, for how long the GPUs are busy in the measured steps. `widths`: a factor on the priors' standard deviations.
     """
-    from scipy.optimize import least_squares
-
-    blocks, sd = (TIME, TIME_SD) if target == "time" else (POWER, POWER_SD)
-    means = np.concatenate([_IN[scale](np.array(prior)) for scale, prior, _ in blocks.values()])
-    sds = np.concatenate([np.full(len(prior), s) for _, prior, s in blocks.values()])
-    a, constants, groups, at = Arrays(rows), len(means), [], len(means)
-    for name, spread in EFFECTS[target]:
-        named = _names(rows, name)
-        levels = sorted(named.unique())
-        index = named.map({v: i for i, v in enumerate(levels)}).to_numpy()
-        groups.append((name, levels, at, at + index))
-        at, sds = at + len(levels), np.r_[sds, np.full(len(levels), spread)]
+    means = np.concatenate([_IN[scale](np.array(prior)) for scale, prior, _ in blocks(target).values()])
+    sds = np.concatenate([np.full(len(prior), widths * s) for _, prior, s in blocks(target).values()])
+    a, constants, n, at = Arrays(rows), len(means), len(rows), len(means)
+    groups: dict[str, tuple[list[str], int, np.ndarray]] = {}
+    for name in EFFECTS[target]:
+        named = levels(rows, name)
+        names = sorted(named.unique())
+        groups[name] = names, at, at + named.map({v: i for i, v in enumerate(names)}).to_numpy()
+        at, sds = at + len(names), np.r_[sds, [spread(target, name, v) for v in names]]
     means = np.r_[means, np.zeros(at - constants)]
-    measured = np.log(rows["step_s" if target == "time" else "power_share"].to_numpy(float))
     step_s = rows["step_s"].to_numpy(float)
-    gpu_s = times(timed, rows, a)["gpu"] if timed else None
+    measured = np.log(step_s if target == "time" else rows["power_share"].to_numpy(float))
+    noise = NOISE[target] * rows["vague"].to_numpy(float)
+    if timed:
+        effects = {name: timed.of(name, levels(rows, name))[0] for name in EFFECTS["time"]}
+        prompt, gpu_s = effects["prompt"], step_parts(timed.constants, a, **effects)["gpu"]
 
     def errors(theta: np.ndarray) -> np.ndarray:
-        k, effects = Fitted(target, theta).constants, {name: theta[index] for name, _, _, index in groups}
-        said = step_parts(k, a, **effects)["step"] if target == "time" else power_share(k, a, step_s, gpu_s, **effects)
-        return (np.log(said) - measured) / sd
+        k, effects = unpacked(target, theta), {name: theta[index] for name, (_, _, index) in groups.items()}
+        said = power_share(k, a, step_s, gpu_s, prompt=prompt, **effects) if timed else step_parts(k, a, **effects)["step"]
+        return (np.log(said) - measured) / noise
 
     def jacobian(theta: np.ndarray) -> np.ndarray:
         """Forward differences; all levels of one effect at once, as each row has one of them."""
-        found, base, n = np.zeros((len(rows) + len(theta), len(theta))), errors(theta), len(rows)
+        found, base = np.zeros((n + len(theta), len(theta))), errors(theta)
         for i in range(constants):
             found[:n, i] = (errors(theta + STEP * (np.arange(len(theta)) == i)) - base) / STEP
-        for _, levels, start, index in groups:
+        for names, start, index in groups.values():
             moved = theta.copy()
-            moved[start : start + len(levels)] += STEP
+            moved[start : start + len(names)] += STEP
             found[np.arange(n), index] = (errors(moved) - base) / STEP
         found[n:] = np.diag(1 / sds)
         return found
 
-    best = least_squares(lambda t: np.r_[errors(t), (t - means) / sds], means, jac=jacobian, method="lm", max_nfev=60, ftol=1e-5).x
-    effects = {name: {v: round(float(x), 5) for v, x in zip(levels, best[start:], strict=False)} for name, levels, start, _ in groups}
-    return Fitted(target, best[:constants], effects)
+    best, curvature = _minimum(lambda t: np.r_[errors(t), (t - means) / sds], jacobian, means)
+    covariance = np.linalg.inv(curvature)
+    sd = np.sqrt(np.diag(covariance))
+    of = lambda start, i: [round(float(best[start + i]), 5), round(float(sd[start + i]), 4)]  # noqa: E731
+    effects = {name: {v: of(start, i) for i, v in enumerate(names)} for name, (names, start, _) in groups.items()}
+    return Fitted(target, best[:constants], covariance[:constants, :constants], effects)
 
 
-def _names(work: pd.DataFrame, effect: str) -> pd.Series:
-    """Whose effect each row has: its chip, its session, or under one engine the hosts of its chip or its model's shape."""
-    if effect == "host":
-        return work["chip"] + "|" + work["engine"]
-    if effect == "model":
-        return (work["shape"] + "|" + work["engine"]).where(
-            work["engine"] != PLAIN, PLAIN
-        )  # its steps are launches: hosts, not models, differ
-    return work[effect] if effect in work else pd.Series("", index=work.index)
+def _minimum(errors: Callable, jacobian: Callable, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(theta with the least sum of squared errors, J'J there), by Levenberg-Marquardt on the normal equations.
+
+    (Nocedal, Wright: Numerical Optimization, 2nd ed., section 10.3; the priors' rows keep J'J well conditioned, and scipy's QR of the same
+    matrix takes four times as long.)
+    """
+    now, damping = errors(theta), 1e-2
+    for _ in range(60):
+        j = jacobian(theta)
+        curvature, gradient = j.T @ j, j.T @ now
+        while damping < 1e6:
+            step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -gradient)
+            new = errors(theta + step)
+            if new @ new < now @ now:
+                break
+            damping *= 4
+        else:
+            return theta, curvature
+        gain, theta, now, damping = 1 - new @ new / (now @ now), theta + step, new, damping / 6
+        if gain < 1e-5:
+            break
+    return theta, curvature
 
 
-def times(fitted: Fitted, work: pd.DataFrame, arrays: Arrays | None = None) -> dict[str, np.ndarray]:
-    """`step_parts` of each row of work with what is known of its chip, hosts and session."""
-    effects = {name: fitted.of(name, _names(work, name)) for name, _ in EFFECTS["time"]}
-    return step_parts(fitted.constants, arrays or Arrays(work), **effects)
+@dataclass
+class Fit:
+    """The fitted time and power of a step."""
 
+    time: Fitted
+    power: Fitted
 
-def powers(fitted: Fitted, work: pd.DataFrame, step_s: np.ndarray, gpu_s: np.ndarray) -> np.ndarray:
-    """Mean power [W] of all boards of each row of work, at the given seconds of a step."""
-    effects = {name: fitted.of(name, _names(work, name)) for name, _ in EFFECTS["power"]}
-    share = power_share(fitted.constants, Arrays(work), step_s, gpu_s, **effects)
-    return share * work["n"].to_numpy(float) * work["tdp_w"].to_numpy(float)
+    @classmethod
+    def to(cls, rows: pd.DataFrame, widths: float = 1.0) -> "Fit":
+        """The fits of `sources.learned` rows: time from those whose speed is sound, power from those whose boards were metered."""
+        time = fit(rows[rows["vague"] == 1], "time", widths=widths)
+        return cls(time, fit(rows[rows["power_share"].notna()], "power", time, widths))
+
+    def log_predictions(self, work: pd.DataFrame) -> pd.DataFrame:
+        """Natural logs of energy a token [J], throughput [tok/s], power [W] and time between tokens [s] of rows of work, each with its
+        standard deviation `sd_...`, by first differences in all constants and effects."""
+        a, limit, batch = Arrays(work), np.log((work["n"] * work["tdp_w"]).to_numpy(float)), np.log(work["batch"].to_numpy(float))
+        late, strong = ({name: part.of(name, levels(work, name)) for name in EFFECTS[part.target]} for part in (self.time, self.power))
+
+        def logs(time: np.ndarray, power: np.ndarray, moved: str = "") -> np.ndarray:
+            t = {name: v[0] + STEP * (moved == f"time {name}") for name, v in late.items()}
+            p = {name: v[0] + STEP * (moved == f"power {name}") for name, v in strong.items()}
+            parts = step_parts(unpacked("time", time), a, **t)
+            share = power_share(unpacked("power", power), a, parts["step"], parts["gpu"], prompt=t["prompt"], **p)
+            rate, watts = batch - np.log(parts["step"]), np.log(share) + limit
+            return np.array([watts - rate, rate, watts, np.log(parts["itl"])])
+
+        time, power = self.time.theta, self.power.theta
+        base = logs(time, power)
+        slope = lambda moved: (moved - base) / STEP  # noqa: E731
+        by_time = np.array([slope(logs(time + STEP * row, power)) for row in np.eye(len(time))])
+        by_power = np.array([slope(logs(time, power + STEP * row)) for row in np.eye(len(power))])
+        variance = np.einsum("iqr,ij,jqr->qr", by_time, self.time.covariance, by_time, optimize=True)
+        variance += np.einsum("iqr,ij,jqr->qr", by_power, self.power.covariance, by_power, optimize=True)
+        for name, (_, sd) in late.items():
+            variance += (slope(logs(time, power, f"time {name}")) * sd) ** 2
+        for name, (_, sd) in strong.items():
+            variance += (slope(logs(time, power, f"power {name}")) * sd) ** 2
+        variance += np.array([NOISE["time"] ** 2 + NOISE["power"] ** 2, NOISE["time"] ** 2, NOISE["power"] ** 2, NOISE["time"] ** 2])[
+            :, None
+        ]
+        made = dict(zip(QUANTITIES, base, strict=True)) | {f"sd_{q}": v for q, v in zip(QUANTITIES, np.sqrt(variance), strict=True)}
+        return pd.DataFrame(made, index=work.index)

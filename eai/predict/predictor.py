@@ -12,18 +12,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eai import paths
+from eai import catalog, paths
 from eai.errors import UserError
 from eai.predict import accuracy, physics, work
 from eai.predict import sources as rows_of
-from eai.predict.accuracy import Fit
+from eai.predict.physics import Fit
+from eai.quantity import Quantity
 
 SHIPPED = paths.PACKAGED_DATA / "predictor.json"
-FORM = 1
+FORM = 2
 QUANTITIES = ("energy_j_per_token", "power_w", "throughput_tok_s", "itl_s")
-HALF_WIDTH_OF = {"energy_j_per_token": "energy", "power_w": "power", "throughput_tok_s": "throughput", "itl_s": "throughput"}
 GIB_PER_GB = 1.073741824
 OWN_SD, OWN_SPREAD = 0.1, 0.25
+MACHINES = {"HBM": (230.0, 0.94), "GDDR": (65.0, 0.9), "LPDDR": (8.0, 0.9)}
+"""Memory of the cards -> (power of everything else a GPU [W], efficiency of the supply): what machine they are usually in."""
 
 
 def digest() -> str:
@@ -38,13 +40,14 @@ def digest() -> str:
     return found.hexdigest()[:16]
 
 
-def fitted(rows: pd.DataFrame) -> dict:
+def fitted(rows: pd.DataFrame, form: str = "physics") -> dict:
     """Constants, and which cards, engines, models and kernels the rows measure: data/predictor.json without the errors of the folds."""
-    made = accuracy.fit(rows)
-    seen = rows[["gpu", "engine", "shape"]].drop_duplicates().sort_values(["gpu", "engine", "shape"]).to_numpy().tolist()
+    made = accuracy.FORMS[form](rows)
+    seen = rows.assign(kernel=rows["quantization"].map(work.kernel))[["gpu", "engine", "shape", "kernel"]]
+    seen = sorted(seen.drop_duplicates().to_numpy().tolist())
     kernels = sorted({(e, work.kernel(q)) for e, q in rows[["engine", "quantization"]].itertuples(index=False)})
     fits = {"time": made.time.to_json(), "power": made.power.to_json()}
-    return {"digest": digest(), "rows": len(rows), **fits, "seen": seen, "kernels": [list(k) for k in kernels]}
+    return {"digest": digest(), "form": form, "rows": len(rows), **fits, "seen": seen, "kernels": [list(k) for k in kernels]}
 
 
 @cache
@@ -57,18 +60,18 @@ def document() -> dict:
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_suffix(".tmp")
-        temporary.write_text(json.dumps(fitted(rows_of.learned())))
+        temporary.write_text(json.dumps(fitted(rows_of.learned(), shipped["form"])))
         temporary.replace(kept)
     return shipped | json.loads(kept.read_text())
 
 
 @cache
 def _model() -> tuple[Fit, set, set, set]:
-    """(fit, (card, engine, shape), (card, engine), (engine, kernel)) that the rows measure; a twin board counts as its card."""
+    """(fit, (card, engine, shape, kernel), (card, engine), (engine, kernel)) that the rows measure; a twin board counts as its card."""
     found = document()
     fit = Fit(physics.Fitted.from_json(found["time"]), physics.Fitted.from_json(found["power"]))
-    seen = {(_board(g), e, s) for g, e, s in found["seen"]}
-    return fit, seen, {(g, e) for g, e, _ in seen}, {tuple(k) for k in found["kernels"]}
+    seen = {(_board(g), *rest) for g, *rest in found["seen"]}
+    return fit, seen, {(g, e) for g, e, _, _ in seen}, {tuple(k) for k in found["kernels"]}
 
 
 def _board(slug: str) -> str:
@@ -77,59 +80,55 @@ def _board(slug: str) -> str:
 
 
 def stated_errors() -> dict[str, dict]:
-    """kind -> energy | throughput | power -> n, groups, median, p90, half_width [log], width and coverage on groups left out."""
+    """kind -> energy | throughput | power -> n, groups, median, p90, factor, width and coverage on groups left out."""
     return document()["stated"]
 
 
 def _kind(row: dict, seen: set, pairs: set, kernels: set) -> str:
     """What is new about a row: known | new_model | new_card | new_engine (or a format's kernel nobody measured under it) | new_both."""
-    board, engine = _board(row["gpu"]), row["engine"]
+    board, engine, kernel = _board(row["gpu"]), row["engine"], work.kernel(row["quantization"])
     card = any(board == g for g, _ in pairs)
-    if not row["measured_engine"] or (engine, work.kernel(row["quantization"])) not in kernels:
+    if not row["measured_engine"] or (engine, kernel) not in kernels:
         return "new_engine" if card else "new_both"
     if (board, engine) not in pairs:
         return "new_card"
-    return "known" if (board, engine, row["shape"]) in seen else "new_model"
+    return "known" if (board, engine, row["shape"], kernel) in seen else "new_model"
 
 
 def _refused(w: pd.DataFrame) -> pd.Series:
     """Why a resolved row is refused, empty if it is not: weights that do not fit in the boards' memory."""
     room = w["n"] * w["memory_gb"].fillna(np.inf) * GIB_PER_GB
-    return pd.Series(
-        [
-            f"the weights ({need:.0f} GB) do not fit in {n:g} x {gpu} ({have:.0f} GB)" if need > have else ""
-            for need, have, n, gpu in zip(w["weights_gb"], room, w["n"], w["gpu"], strict=True)
-        ],
-        index=w.index,
-        dtype=object,
-    )
+    text = [
+        f"the weights ({r.weights_gb:.0f} GB) do not fit in {r.n:g} x {r.gpu} ({have:.0f} GB)"
+        for r, have in zip(w.itertuples(), room, strict=True)
+    ]
+    return pd.Series(np.where(w["weights_gb"] > room, text, ""), index=w.index, dtype=object)
 
 
-def _own_effects(w: pd.DataFrame, experiments: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(log correction of the step, of the power, kind that it makes, empty for none) of each row from one's rows of the card and engine.
+def _calibration(w: pd.DataFrame, experiments: list) -> pd.DataFrame:
+    """What one's own rows say of the rows of their card and engine: log corrections `late` (of the step) and `strong` (of the power), the
+    `kind` that they make ("" for none), their number `rows`.
 
-    The mean log error of the own rows, shrunken towards none as a normal effect of OWN_SPREAD against a row's OWN_SD.
+    The mean log error of the own rows, shrunken towards none as a normal effect of OWN_SPREAD against a row's OWN_SD: first of all rows of
+    the card and engine, then of those of one format.
     """
     table = rows_of.evidence(experiments, extras=True)
     own = rows_of.learned(table[table["learned"].astype(bool) & (table["basis"] == "measured")])
-    step, power, holds = np.zeros(len(w)), np.zeros(len(w)), np.full(len(w), "", object)
+    out = pd.DataFrame({"late": 0.0, "strong": 0.0, "kind": "", "rows": 0}, index=w.index)
     if own.empty:
-        return step, power, holds
-    fit = _model()[0]
-    said, place = fit.log_predictions(own), pd.Series(list(zip(own["gpu"], own["engine"], strict=True)), index=own.index)
-    late = said["throughput"] - np.log(own["throughput_tok_s"])
-    stronger = np.log(own["power_w"]) - said["power"]
-    shrink = lambda x: float(x.sum() / (len(x) + (OWN_SD / OWN_SPREAD) ** 2))  # noqa: E731
-    for key in place.unique():
-        at = ((w["gpu"] == key[0]) & (w["engine"] == key[1])).to_numpy()
-        step[at], power[at], holds[at] = shrink(late[place == key]), shrink(stronger[place == key]), "new_model"
-        holds[at & w["shape"].isin(own.loc[place == key, "shape"]).to_numpy()] = "known"
-        for name in own.loc[place == key, "quantization"].unique():
-            rows = ((place == key) & (own["quantization"] == name)).to_numpy()
-            same = at & (w["quantization"] == name).to_numpy()
-            step[same] += shrink(late[rows] - step[same][0]) if same.any() else 0.0
-            power[same] += shrink(stronger[rows] - power[same][0]) if same.any() else 0.0
-    return step, power, holds
+        return out
+    at_own = _model()[0].log_predictions(own)
+    own = own.assign(late=at_own["throughput"] - np.log(own["throughput_tok_s"]), strong=np.log(own["power_w"]) - at_own["power"])
+    shrunk = lambda x: float(x.sum() / (x.notna().sum() + (OWN_SD / OWN_SPREAD) ** 2))  # noqa: E731
+    for (gpu, engine), mine in own.groupby(["gpu", "engine"]):
+        place = (w["gpu"] == gpu) & (w["engine"] == engine)
+        for name in ("late", "strong"):
+            out.loc[place, name] = whole = shrunk(mine[name])
+            for quantization, some in mine.groupby("quantization"):
+                out.loc[place & (w["quantization"] == quantization), name] += shrunk(some[name] - whole)
+        out.loc[place, "kind"] = np.where(w.loc[place, "shape"].isin(mine["shape"]), "known", "new_model")
+        out.loc[place, "rows"] = len(mine)
+    return out
 
 
 def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd.DataFrame:
@@ -138,7 +137,8 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
 
     Columns: gpu, quantization; model, or params_b, active_params_b, layers, hidden, kv_heads; num_gpus, engine, batch_size (sequences in
     flight), input_tokens, output_tokens, missing or NaN for defaults. `evidence`: the user's measured experiments, which correct the
-    predictions of their card and engine. A row that cannot be answered has NaN and its reason; raises UserError for a table without gpu.
+    predictions of their card and engine: `calibrated` then says by how much, else it is empty. A row that cannot be answered has NaN and
+    its reason; raises UserError for a table without gpu.
     """
     if "gpu" not in table:
         raise UserError("a table without a column gpu", f"columns {', '.join(work.COLUMNS)}", "name the card of each row")
@@ -146,33 +146,58 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
     out = table.copy()
     for name in QUANTITIES:
         out[name] = out[f"{name}_low"] = out[f"{name}_high"] = np.nan
-    out["kind"], out["reason"] = "", reason
-    if w.empty:
-        return out
-    refused = _refused(w)
-    out.loc[w.index, "reason"] = refused
-    w = w[(refused == "").to_numpy()]
+    out["kind"], out["calibrated"], out["reason"] = "", "", reason
+    if len(w):
+        refused = _refused(w)
+        out.loc[w.index, "reason"] = refused
+        w = w[(refused == "").to_numpy()]
     if w.empty:
         return out
     fit, seen, pairs, kernels = _model()
-    kinds = [_kind(r, seen, pairs, kernels) for r in w[["gpu", "engine", "shape", "quantization", "measured_engine"]].to_dict("records")]
-    parts = physics.times(fit.time, w)
-    power = physics.powers(fit.power, w, parts["step"], parts["gpu"])
-    late, stronger, own = _own_effects(w, evidence) if evidence else (0.0, 0.0, [""] * len(w))
-    limit, step, itl = (w["n"] * w["tdp_w"]).to_numpy(float), parts["step"] * np.exp(late), parts["itl"] * np.exp(late)
-    power = np.minimum(power * np.exp(stronger), limit)
-    idle = fit.power.constants["idle"][w["memory"].to_numpy(int)] * limit
-    batch = w["batch"].to_numpy(float)
-    values = {"energy_j_per_token": power * step / batch, "power_w": power, "throughput_tok_s": batch / step, "itl_s": itl}
-    kinds = [mine if mine and k in ("new_card", "new_model") else k for k, mine in zip(kinds, own, strict=True)]
-    for name, value in values.items():
-        half = np.array([stated_errors()[k][HALF_WIDTH_OF[name]]["half_width"] for k in kinds])
-        low, high = value * np.exp(-half), value * np.exp(half)
-        if name == "power_w":
-            low, high = np.minimum(np.maximum(low, idle), value), np.minimum(high, limit)
+    said = fit.log_predictions(w)
+    kind = pd.Series(
+        [_kind(r, seen, pairs, kernels) for r in w[["gpu", "engine", "shape", "quantization", "measured_engine"]].to_dict("records")],
+        w.index,
+    )
+    limit_w = (w["n"] * w["tdp_w"]).to_numpy(float)
+    if evidence:
+        own = _calibration(w, evidence)
+        said["throughput"], said["itl"], said["power"] = (
+            said["throughput"] - own["late"],
+            said["itl"] + own["late"],
+            said["power"] + own["strong"],
+        )
+        mine = (own["kind"] != "") & kind.isin(("known", "new_card", "new_model"))
+        kind = own["kind"].where(mine, kind)
+        said.loc[mine, [f"sd_{q}" for q in physics.QUANTITIES]] = OWN_SD
+        words = [
+            f"{n} own rows: step x {np.exp(t):.2f}, power x {np.exp(p):.2f}"
+            for n, t, p in zip(own["rows"], own["late"], own["strong"], strict=True)
+        ]
+        out.loc[w.index, "calibrated"] = np.where(mine, words, "")
+    said["power"] = np.minimum(said["power"], np.log(limit_w))
+    said["energy"] = said["power"] - said["throughput"]
+    errors, idle_w = stated_errors(), fit.power.constants["idle"][w["memory"].to_numpy(int)] * limit_w
+    for name, short in zip(QUANTITIES, ("energy", "power", "throughput", "itl"), strict=True):
+        half = accuracy.half_width(errors, kind, "throughput" if short == "itl" else short, said[f"sd_{short}"])
+        value, low, high = (np.exp(said[short].to_numpy(float) + h) for h in (0.0, -half, half))
+        if short == "power":
+            low, high = np.minimum(np.maximum(low, idle_w), value), np.maximum(np.minimum(high, limit_w), value)
         out.loc[w.index, name], out.loc[w.index, f"{name}_low"], out.loc[w.index, f"{name}_high"] = value, low, high
-    out.loc[w.index, "kind"] = kinds
+    out.loc[w.index, "kind"] = kind
     return out
+
+
+def wall(gpu: catalog.Gpu, num_gpus: int, power_w: Quantity) -> Quantity:
+    """Power of the whole machine at the wall [W] from that of its boards: (boards + everything else) / efficiency of the supply.
+
+    Everything else, a GPU: 230 W in a server with stacked memory (idle and loaded MLPerf rows of eight H200 under a limit of 500 W give
+    224 to 238 W), 65 W in a PC or a server of plain cards, 8 W around a module, chip or laptop. Between its half and its double.
+    """
+    else_w, efficiency = MACHINES[work.MEMORY_KINDS[work.memory_kind(gpu)]]
+    at = lambda boards, factor: (boards + num_gpus * else_w * factor) / efficiency  # noqa: E731
+    low, high = (power_w.value if v is None else v for v in (power_w.low, power_w.high))
+    return Quantity(at(power_w.value, 1.0), at(low, 0.5), at(high, 2.0), "W")
 
 
 def draw(errors: pd.DataFrame, ax) -> list:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from eai import tables
+from eai.errors import UserError
 from eai.predict import work
 from eai.predict.rows import LAWLESS, all_rows
 
@@ -35,6 +36,8 @@ PROMPTS = {
 }
 """Prompt tokens taken for a load whose source does not give them: of its task's usual prompts."""
 BROKEN = "offloaded|not fused|without a fused|speculative|ran on the processor|several machines|filed under another|Raspberry Pi"
+PI_W, OF_THE_PEAK = 12.0, 0.84
+"""Card at the wall on a Raspberry Pi: 12 W of the Pi; 88 % efficient supply, mean decoding 95 % of the peak reading."""
 DECODE_ALONE = ("jetson_llm_maxperf", "strix_halo_testing")
 """Sources whose figures leave the prompt out."""
 BOARDS = ("gpu", "module", "soc")
@@ -51,6 +54,7 @@ def _published(name: str) -> pd.DataFrame:
     out["expert_parallel"] = get(options, "expert_parallel").fillna(1)
     if name == "mlenergy_v3_h100":
         out["engine_version"] = "0.11 (benchmark v3.0)"
+    out["prompt"] = out["load"].where(out["input_tokens"].isna() & ~out["load"].isin(("decode", "single")), "")
     out["input_tokens"] = out["input_tokens"].fillna(out["load"].map(PROMPTS))
     out["n"], out["spread"] = get(raw, "n_runs"), get(raw, "energy_std_j_per_token") / raw.get("energy_j_per_token", np.nan)
     out["session"], out["basis"], out["doubt"] = name + ":" + raw["session"].astype(str), "published", get(raw, "doubt").fillna("")
@@ -58,58 +62,91 @@ def _published(name: str) -> pd.DataFrame:
     broken = out["doubt"].str.contains(BROKEN) | out["throughput_tok_s"].isna() | out["batch_size"].isna()
     broken |= get(options, "pipeline_parallel").fillna(1) > 1
     out["learned"] = ~broken & (name != "mlperf_power_wall") & ~((out["load"] == "decode") & (out["output_tokens"] < LEAST_DECODED))
+    if name == "ollama_wall_peak":
+        out["board_w"] = _board_w(raw, options["host"], out)
+        out["learned"] |= out["board_w"].notna()
     return out
+
+
+def _board_w(raw: pd.DataFrame, host: pd.Series, rows: pd.DataFrame) -> pd.Series:
+    """Mean power of the card [W] of rows whose host is a Raspberry Pi, from the machine's peak reading; else NaN.
+
+    Not where its driver is over twice slower than the best host's, nor where the figure is the card's limit rather than a reading.
+    """
+    best = rows.groupby(["gpu", "model"])["throughput_tok_s"].transform("max")
+    limit = rows["gpu"].map({g.slug: g.tdp_w for g in work.catalog.gpus()})
+    sound = host.str.startswith("Pi ") & (rows["throughput_tok_s"] > 0.5 * best) & (raw["power_max_w"] != limit)
+    return ((raw["power_max_w"] - PI_W) * OF_THE_PEAK).where(sound)
 
 
 def _pairs(experiments: list[str | Path] | None) -> pd.DataFrame:
     """EcoCompute's rows and measured experiments, through the checks of `rows`: gross energy of transformers on one GPU."""
-    raw = all_rows("gross", experiments)
+    raw = all_rows(experiments)
     raw = raw[raw["energy_j_per_token"].notna() & raw["why"].isin(("", LAWLESS))]
     out = pd.DataFrame({c: raw.get(c, np.nan) for c in COLUMNS}, index=raw.index)
-    out["quantization"] = raw.get("quantization_as_named", raw["quantization"])
     out = out.assign(num_gpus=1, engine="transformers", boundary="gpu", accounting="gross", row=raw["source_row"], n=raw["n_runs"])
     out["power_w"] = raw["energy_j_per_token"] * raw["throughput_tok_s"]
     out = out.assign(itl_s=raw["batch_size"] / raw["throughput_tok_s"], spread=raw["u_log"], doubt=raw["why"], session=raw["session"])
     published = raw["basis"] == "published"
     out["source"] = np.where(published, "ecocompute", raw["session"])
-    return out.assign(learned=raw["why"] == "", load="static batch", expert_parallel=1.0, tensor_parallel=np.nan)
+    return out.assign(learned=raw["why"] == "", load="static batch", expert_parallel=1.0, tensor_parallel=np.nan, prompt="", board_w=np.nan)
 
 
 def evidence(experiments: list[str | Path] | None = None, extras: bool = False) -> pd.DataFrame:
     """Every row of evidence, published and measured, one accounting (gross): the columns of `COLUMNS`.
 
     `experiments`: the user's own (names or folders) beside this repository's campaigns. `extras` adds session, load, expert_parallel and
-    whether the row is learned from.
+    whether the row is learned from. Raises UserError for experiments none of whose rows can be learned from.
     """
     parts = [_published(name) for name in SOURCES] + [_pairs(None)]
     if experiments:
         own = _pairs(list(experiments))
         parts.append(own[own["basis"] == "measured"])
+        if not parts[-1]["learned"].any():
+            reasons = all_rows(list(experiments)).query("basis != 'published'")["why"].unique()
+            found = f"no row of {', '.join(map(str, experiments))} that a prediction can be corrected by: {'; '.join(reasons)}"
+            raise UserError(found, "measured energy of a GPU's board, prompts and answers of fixed length", "name another experiment")
     parts = [p.dropna(axis=1, how="all") for p in parts if len(p)]
     found = pd.concat(parts, ignore_index=True)
     shapes = {m: work.catalog.shape(m) for m in found["model"].unique()}
     found["params_b"] = found["model"].map(lambda m: shapes[m].params_b)
     found["active_params_b"] = found["model"].map(lambda m: shapes[m].active_params_b)
     found["itl_s"] = found["itl_s"].fillna((found["batch_size"] / found["throughput_tok_s"]).where(found["input_tokens"] < 200))
-    extra = ("session", "load", "expert_parallel", "learned")
+    extra = ("session", "load", "expert_parallel", "learned", "prompt", "board_w")
     return found.reindex(columns=[*COLUMNS, *(extra if extras else ())])
 
 
 def learned(table: pd.DataFrame | None = None) -> pd.DataFrame:
     """The rows that are learned from, repeats of one configuration and session joined (geometric means), with their work.
 
-    Adds `step_s`, `power_w` and `power_share` (NaN where only the throughput is known, or a whole machine's power), `family`, `source`.
+    Adds `vague` (2 where the power is read through the wall and the speed is the host's: learned from for the power alone), `step_s`,
+    `power_w` and `power_share` (NaN where only the throughput is known, or a whole machine's power), `family`, `source`.
     """
     table = evidence(extras=True) if table is None else table
     table = table[table["learned"].astype(bool)].copy()
     table["power_w"] = (table["energy_j_per_token"] * table["throughput_tok_s"]).where(table["boundary"].isin(BOARDS))
+    table["power_w"] = table["power_w"].fillna(table["board_w"])
+    table["vague"] = np.where(table["board_w"].notna(), 2.0, 1.0)
     table["output_tokens"], table["input_tokens"] = table["output_tokens"].fillna(256), table["input_tokens"].fillna(60)
     table["batch"] = table["batch_size"].round(1)
     lengths = np.where(table["source"].isin(("energybench", "jetson_llm_maxperf")), table["input_tokens"].astype(str), table["load"])
-    keys = ["source", "session", "gpu", "num_gpus", "expert_parallel", "engine", "engine_version", "model", "quantization", "batch"]
+    keys = [
+        "source",
+        "session",
+        "gpu",
+        "num_gpus",
+        "expert_parallel",
+        "engine",
+        "engine_version",
+        "model",
+        "quantization",
+        "batch",
+        "prompt",
+        "vague",
+    ]
     numbers = ["batch_size", "input_tokens", "output_tokens", "throughput_tok_s", "power_w", "itl_s"]
     logs = np.log(table[numbers].clip(lower=1e-9))
-    groups = [table[k].fillna("") for k in keys] + [pd.Series(lengths, index=table.index, name="lengths")]
+    groups = [table[k].where(table[k].notna(), "") for k in keys] + [pd.Series(lengths, index=table.index, name="lengths")]
     joined = np.exp(logs.groupby(groups).mean()).reset_index()
     done, reason = work.table(joined.drop(columns=["throughput_tok_s", "power_w", "itl_s", "batch"]))
     joined = joined[(reason == "").to_numpy()].drop(columns=["gpu", "model", "engine", "quantization", "batch", "expert_parallel"])

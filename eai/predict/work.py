@@ -23,22 +23,14 @@ ALIKE = {
 }
 """Engines that no row measures, or other names, and the measured one whose constants stand for them."""
 SAME_ENGINE = ("huggingface", "hf", "torch", "pytorch", "ollama", "lm-studio", "llama-cpp", "llamacpp", "llama_cpp")
-FORMATS = {
-    "fp16": (16, 16, "fp16"), "bf16": (16, 16, "fp16"), "fp32": (32, 32, "fp32"), "tf32": (32, 32, "tf32"), "fp16_mixed": (32, 32, "fp16"),
-    "fp8": (8, 16, "fp8"), "fp8_block": (8.03, 16, "fp8"), "mxfp4": (4.25, 16, "fp16"), "nvfp4": (4.5, 16, "fp16"),
-    "int8_w8a8": (8, 16, "int8"), "awq": (4.15, 16, "fp16"), "gptq": (4.15, 16, "fp16"), "int4_wo": (4.25, 16, "fp16"),
-    "nf4": (4.5, 16, "fp16"), "nf4_dq": (4.127, 16, "fp16"), "fp4": (4.5, 16, "fp16"),
-    "int8_default": (8, 16, "fp16"), "int8_pure": (8, 16, "fp16"), "dynamic": (8, 32, "fp16"),
-    "gguf_q4_k_m": (4.85, 4.85, "fp16"), "gguf_q4_k_s": (4.6, 4.6, "fp16"), "gguf_q5_k_m": (5.7, 5.7, "fp16"),
-    "gguf_q3_k_m": (3.9, 3.9, "fp16"),     "gguf_q2_k": (3.0, 3.0, "fp16"), "gguf_f16": (16, 16, "fp16"), "gguf_mxfp4": (4.25, 8.5, "fp16"),
-}  # fmt: skip
-"""(bits of a quantized weight with its scales, of the others, peak that its products run at); of a GGUF mixture the file's mean."""
 DEQUANTIZED = {"nf4": 0, "nf4_dq": 0, "fp4": 0, "int8_default": 1, "int8_pure": 1, "dynamic": 1}
 SPECIAL = {"nf4": 0, "fp4": 0, "nf4_dq": 1, "int8_default": 2, "int8_pure": 3, "dynamic": 2}
 TWINS = {"a800": "a100", "h200": "h100", "gh200": "h100", "h20": "h100", "rtx4090d": "rtx4090", "rtx3090ti": "rtx3090"}
 DEFAULTS = {"num_gpus": 1, "batch_size": 1, "input_tokens": 256, "output_tokens": 256}
 HBM_GAIN, HBM_YEAR = 0.13, 2020
 _TWIN_YEARS = {"a800_sxm_80gb": 2020, "a800_pcie_80gb": 2021}  # the A100s that they are
+NODES = {"Pascal": 16, "Volta": 12, "Turing": 12, "Ampere": 8, "GCN 5": 7, "RDNA 2": 7, "CDNA": 7, "CDNA 2": 6, "Xe HPG": 6}
+"""Process of a chip's architecture [nm], 5 (or 4) where not listed; GA100 was made at 7 nm, the other Ampere chips at 8."""
 NVLINK_GB_S, PCIE_GB_S = 450.0, 25.0
 COLUMNS = ("gpu", "model", "quantization", "engine", *DEFAULTS)
 
@@ -49,19 +41,24 @@ def silicon(slug: str) -> str:
     return TWINS.get(chip, chip)
 
 
+MEMORY_KINDS = ("HBM", "GDDR", "LPDDR")
+
+
+def memory_kind(card: catalog.Gpu) -> int:
+    """The place in MEMORY_KINDS of a card's memory; plain cards count as GDDR."""
+    return next((i for i in (0, 2) if MEMORY_KINDS[i] in str(card.memory_type)), 1)
+
+
 def bits(quantization: str) -> tuple[float, float, str]:
-    """(bits of a quantized weight, of the others, peak) of a format. Raises UserError for a name that is none."""
-    name = str(quantization).lower()
-    if name in FORMATS:
-        return FORMATS[name]
-    if name.startswith("int8_t"):
-        return FORMATS["int8_default"]
-    try:
-        known = strategies.get(name)
-    except UserError:
-        near = ", ".join(sorted(FORMATS))
-        raise UserError(f"unknown quantization '{quantization}'", f"one of {near}, or gguf_<type>", "name the method that runs") from None
-    return known.weight_bits + known.scale_bits, known.weight_bits + known.scale_bits, "fp16"
+    """(bits of a quantized weight with its scales, of the others, data type whose peak its products reach) of a strategy or format.
+
+    bitsandbytes and torchao convert around every INT8 product: they do not come near that peak, and count as 16 bit.
+    Raises UserError for a name that is none.
+    """
+    known = strategies.get(quantization)
+    width = known.weight_bits + known.scale_bits
+    rest = 8.5 if quantization == "gguf_mxfp4" else width if quantization.startswith(strategies.GGUF) else known.other_bits
+    return width, rest, "float16" if "int8" in known.compute and known.library != "vllm" else known.compute
 
 
 def kernel(quantization: str) -> str:
@@ -93,7 +90,7 @@ def engine(name: object, quantization: str, num_gpus: float, version: object = N
 
 def _peak(card: catalog.Gpu, kind: str) -> float:
     """Dense peak [GFLOP/s] of a format's products; where the card has none of its own, of FP16, then of FP32."""
-    own = {"fp8": card.fp8_tflops, "int8": card.int8_tops, "fp32": card.fp32_tflops, "tf32": card.tf32_tflops}.get(kind)
+    own = {"float8": card.fp8_tflops, "int8": card.int8_tops, "float32": card.fp32_tflops, "tf32": card.tf32_tflops}.get(kind)
     return 1e3 * (own or card.fp16_tflops or card.fp32_tflops)
 
 
@@ -117,27 +114,37 @@ def of(row: dict) -> dict:
         raise UserError("a count below its least", "num_gpus, batch_size and output_tokens above 0, input_tokens from 0", "correct the row")
     shape = catalog.shape(row.get("model"), **{k: row.get(k) for k in ("params_b", "active_params_b", "layers", "hidden", "kv_heads")})
     quantization = str(row.get("quantization") or "bf16").lower()
-    width, rest, kind = bits(quantization)
     which, measured = engine(row.get("engine"), quantization, n, row.get("engine_version"))
+    quantization = "gguf_mxfp4" if which == LLAMA and quantization == "mxfp4" else quantization
+    width, rest, kind = bits(quantization)
     experts, touched = shape.expert_params_b, shape.touched(batch)
     parallel = float(row.get("expert_parallel") or (n if shape.experts and which == SERVED and n > 1 and quantization != "mxfp4" else 1))
     dense = shape.params_b - experts
-    dense_gb = dense * (rest if quantization in ("mxfp4", "gguf_mxfp4") else width) / 8
+    # the output head is not quantized; of MXFP4 checkpoints the experts alone are
+    plain = dense if "mxfp4" in quantization else min(0.2 * dense, shape.vocab * shape.hidden / 1e9)
+    dense_gb = ((dense - plain) * width + plain * rest) / 8
     context = tokens_in + tokens_out / 2
     cache = shape.cache_gb(context) * batch
     attention = 4 * shape.attention_layers * shape.heads * shape.head_dim * context * batch / 1e9
+    repeats = shape.heads / shape.kv_heads
+    ahead = (8 if which == PLAIN else 2) * shape.attention_layers * shape.heads * shape.head_dim * tokens_in / 1e9
     return {
         "gpu": card.slug, "chip": silicon(card.slug), "model": shape.name, "shape": shape.key, "quantization": quantization,
         "engine": which, "measured_engine": measured, "n": n, "batch": batch, "dense_gb": dense_gb,
         "expert_gb": experts * touched * width / 8,
         "imbalance": shape.imbalance(batch, n) if parallel > 1 else 1.0, "cache_gb": cache, "params_b": shape.params_b,
-        "gflop": 2 * shape.active_params_b * batch + attention, "prefill_gflop": 2 * shape.active_params_b * batch * tokens_in / tokens_out,
+        "gflop": 2 * shape.active_params_b * batch + attention,
+        "prefill_gflop": (2 * shape.active_params_b + ahead) * batch * tokens_in / tokens_out,
+        "unpacked_b": dense + experts * touched if which == LLAMA and width < 16 else 0.0,
+        "fp32_gflop_s": 1e3 * (card.fp32_tflops or card.fp16_tflops / 2),
+        "copies": (3 + 2 * repeats) / 3 if which == PLAIN and repeats > 1 else 1.0, "node": NODES.get(card.architecture, 5.0),
         "layers": shape.layers, "hidden": shape.hidden, "mixture": float(shape.experts > 0), "expert_parallel": parallel,
         "bandwidth_gb_s": card.bandwidth_gb_s, "peak_gflop_s": _peak(card, kind), "tdp_w": card.tdp_w,
         "gb_s_per_w": card.bandwidth_gb_s / card.tdp_w / _progress(card), "memory_gb": card.memory_gb,
+        "byte_cost": 0.8 if card.memory_type == "GDDR7" else 1.0,
         "link_gb_s": NVLINK_GB_S if "HBM" in str(card.memory_type) else PCIE_GB_S,
-        "memory": 0 if "HBM" in str(card.memory_type) else 2 if "LPDDR" in str(card.memory_type) else 1,
-        "weights_gb": (dense * rest if quantization == "mxfp4" else dense * width) / 8 + experts * width / 8,
+        "memory": memory_kind(card),
+        "weights_gb": dense_gb + experts * width / 8,
         "dequantized": DEQUANTIZED.get(quantization, 1 if quantization.startswith("int8_t") else -1),
         "special": SPECIAL.get(quantization, 2 if quantization.startswith("int8_t") else -1),
     }  # fmt: skip
