@@ -1,6 +1,8 @@
 """Recorded power logs in the forms that exist in the field; expected joules are power x time, worked out by hand."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -226,3 +228,11 @@ def test_a_last_line_without_an_end_is_left_out_and_said(tmp_path):
     assert read_log(whole).warnings == [] and np.ptp(read_log(torn).gpus[0].t_s) == pytest.approx(10.0)
     assert read_log(torn).warnings == ["1 line(s) were broken or cut off at the end and left out"]
     assert summarize_trace(read_log(torn))["energy_j"].value == pytest.approx(2500.0)
+
+
+def test_a_log_is_read_without_pandas(tmp_path):
+    """Loading it takes longer than a log of a million lines."""
+    path = write(tmp_path / "log.csv", smi())
+    program = "import sys; from eai.power.logs import read_log; from eai.power.trace import summarize_trace; "
+    program += f"summarize_trace(read_log({str(path)!r})); print('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "False"
