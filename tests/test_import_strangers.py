@@ -181,3 +181,29 @@ def test_the_reading_of_a_sheet_is_one_for_import_and_check():
     assert reading.decimal_commas(["n"], [["1,000"]]) == frozenset() and reading.decimal_commas(["n"], [["1,000"]], ";") == {"n"}
     assert [reading.with_point(c) for c in ("12.345,6", "1.000", "0,5 Wh", "name,1")] == ["12345.6", "1000", "0.5 Wh", "name,1"]
     assert pd.isna(reading.with_point(None)) or reading.with_point(None) is None
+
+
+def test_of_several_tables_the_one_with_energies_is_read_and_two_are_refused(eai, scratch):
+    words = "| Metric | What |\n|---|---|\n| `top_1` | exact match |\n\nSome text.\n\n"
+    table = "| Model | Energy (Wh) | Time (s) |\n|--|--:|--:|\n| a | **87.6** | 1,283 |\n| b | 155.6 | 2,316 |\n"
+    (scratch / "r.md").write_text(words + table)
+    code, out, _ = eai("check", scratch / "r.md", "--json")
+    read = [f for f in json.loads(out)["findings"] if f["id"].endswith("energy and time above limit")]
+    assert code == 0 and read[0]["verdict"] == "consistent" and read[0]["reason"].startswith("2 figures")
+    (scratch / "r.md").write_text(words + table + "\n\n" + table)
+    code, _, err = eai("check", scratch / "r.md")
+    assert code == 2 and "2 tables with energies" in err and "keep the table" in err
+    (scratch / "r.md").write_text("no table here\n")
+    assert eai("check", scratch / "r.md")[0] == 2
+
+
+def test_rows_that_nothing_tells_apart_are_not_one_configuration(eai, scratch):
+    """Six variants of one machine, named in a column of their own, are no six figures of one configuration."""
+    joules = [1.44, 0.55, 0.53, 0.60, 0.68, 0.49]
+    plain = "variant,J/token\n" + "".join(f"poll off {i},{j}\n" for i, j in enumerate(joules))
+    (scratch / "v.csv").write_text(plain)
+    assert "inconsistent" not in eai("check", scratch / "v.csv")[1]
+    named = "variant,gpu,model,quantization,J/token\n" + "".join(f"poll off {i},npu,m,int8,{j}\n" for i, j in enumerate(joules))
+    (scratch / "v.csv").write_text(named)
+    code, out, _ = eai("check", scratch / "v.csv")
+    assert code != 1 and "column 'variant'" in out

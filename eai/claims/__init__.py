@@ -11,7 +11,8 @@ Read in this order::
     foreign      a stranger's CSV, read defensively
     evaluate     the rows a claim speaks of, and one function a kind of claim
     measured     the same claims against our own measurements
-    verdicts     every claim and table, one row a verdict           screen    the same on a terminal
+    evidence     and against what independent public sources measured
+    verdicts     every claim and table, one row a verdict; cached: kept; screen: on a terminal
 
 No check names a GPU, a model or a file: what is specific stands in data/published/claims.csv.
 """

@@ -18,13 +18,12 @@ def claims(
 ) -> None:
     """Every published claim with its computed verdict, and what the checks find in the published tables."""
     from eai import tables
-    from eai.claims import screen
-    from eai.claims.verdicts import cached_verdicts
+    from eai.claims import cached, screen
 
     if against is not None and not against.strip():
         raise UserError("--against is empty", "an experiment", "name one, or leave --against out")
     measured = tables.read_result(against, "summary") if against else None
-    found = cached_verdicts(measured)
+    found = cached.verdicts(measured)
     answer = {"claims": records(found), "counts": screen.counted(found)}
     emit(answer, as_json, "" if as_json else screen.everything(found) if every else screen.claims(found, against))
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from eai import expressions
 from eai.claims import physical
@@ -535,6 +534,8 @@ def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
 
 def scaling(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """The exponent of a quantity along a factor (log-log slope), where three levels or more are given with all else equal."""
+    from scipy import stats
+
     factor, quantity = claim["factor"], claim["quantity"]
     use = frame[(frame[factor] != "") & frame[quantity].notna()] if quantity in frame else frame[:0]
     slopes, rows, most = [], [], 0

@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from eai import catalog
 from eai.claims import evaluate, measured
@@ -164,6 +164,8 @@ def _both_ways(claim: pd.Series, frame: pd.DataFrame, source: str) -> Cases | No
 
 def _exponents(claim: pd.Series, frame: pd.DataFrame, quantity: str, source: str) -> Cases:
     """The exponent of a quantity along a factor with its interval from the scatter about the line, where four levels or more are given."""
+    from scipy import stats
+
     factor, found, rows = claim["factor"], [], []
     use = frame[(frame[factor] != "") & (frame[quantity] > 0)]
     for _, group in use.groupby([*(f for f in FACTORS if f not in (factor, "params_b")), "_table"], sort=False):

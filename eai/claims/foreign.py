@@ -109,12 +109,18 @@ def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.Data
 
 def _check_whole(path: Path, mapping: Mapping | None, limits: pd.DataFrame | None) -> pd.DataFrame:
     """The findings on a file that is read at once: JSON, Parquet, Markdown."""
+    import pyarrow as pa
+
     from eai.importers.imports import load
 
     frame, base = load([path], "", {"rows": mapping.rows} if mapping else {})
     mapping = mapping or base or Mapping("", ())
     frame = frame[[c for c in frame if not str(c).startswith(reading.FILE)]]
-    return _checked(frame, path, mapping, limits, np.arange(len(frame)) + 2, [], [], [])
+    numbers = np.arange(len(frame)) + 2
+    texts = [c for c in frame if frame[c].map(lambda cell: isinstance(cell, str) or cell is None).all()]
+    batch = pa.RecordBatch.from_arrays([pa.array(frame[c].fillna(""), pa.string()) for c in texts], names=list(map(str, texts)))
+    plain, found = _plain(batch, numbers, plan(mapping)[0]) if texts else (frame[[]], [])
+    return _checked(frame.drop(columns=texts).join(plain), path, mapping, limits, numbers, found, [], [])
 
 
 def _completed(mapping: Mapping | None, columns: list[str]) -> Mapping:

@@ -16,7 +16,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from eai import catalog
 from eai.analyze.scores import retention
@@ -333,7 +333,7 @@ def _log_gain(own: pd.Series, rival: pd.Series, quantity: str, family: int) -> I
     if quantity == ENERGY:
         found = -found[[0, 2, 1]]
     df = LARGE_DF if quantity in SCORES else max(min(own.get("n_blocks", 2), rival.get("n_blocks", 2)) - 1, 1)
-    wider = stats.t.isf(0.025 / family, df) / stats.t.isf(0.025, df)
+    wider = special.stdtrit(df, 1 - 0.025 / family) / special.stdtrit(df, 0.975)
     value, low, high = found
     return Interval(value, value - wider * (value - low), value + wider * (high - value))
 

@@ -10,8 +10,6 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy import special
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from eai import strategies
 from eai.claims.findings import Finding, check, judged, number
@@ -109,6 +107,8 @@ def two_values(table: Table, alpha: float) -> list[Finding]:
 
     A column explains it if the rows agree again once rows that differ in it count as different configurations.
     """
+    if not any(table.has(k) for k in identity(table)):  # nothing says which rows are of one configuration
+        return []
     found = _two_values(table, alpha)
     wrong = [f for f in found if f.verdict == "inconsistent"]
     for name, (codes, texts) in table.others.items() if wrong else ():
@@ -148,6 +148,9 @@ def _two_values(table: Table, alpha: float) -> list[Finding]:
 
 def _apart(table: Table, column: str, at: np.ndarray, same: np.ndarray, x: np.ndarray, sd: float, alpha: float) -> list[Finding]:
     """Findings for pairs in `same` whose logs differ by more than the limit, joined into one a configuration."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     claim, m = f"one configuration has one {column}", int(same.sum())
     if not m:
         return []

@@ -285,12 +285,17 @@ def build(frame: pd.DataFrame, name: str, lines: np.ndarray | None = None, limit
     return Table(name, words, printed, numbers, others, infinite, limits)
 
 
+_MARK = re.compile(r"date|stamp|time|(^|[_. ])id$|uuid|note|comment|remark|path|file|url|doubt|licence|commit")
+
+
 def _is_other(name: str, column: pd.Series) -> bool:
     """Whether a column means nothing here and has so few values that it may be a factor."""
     target = "" if names.ambiguous(name) else names.our_column(name)[0]
     if target in KNOWN or name.startswith(FILE) or name in ("source", "_table"):
         return False
-    return 2 <= column.iloc[:MOST_COMPARED].astype(str).nunique() <= max(2, min(50, len(column) // 2))
+    part = column.iloc[:MOST_COMPARED].astype(str)
+    is_name = not pd.api.types.is_numeric_dtype(column) and np.isnan(cells.floats(part)).all() and not _MARK.search(name.lower())
+    return 2 <= part.nunique() <= (len(part) if is_name and len(column) == len(part) else max(2, min(50, len(column) // 2)))
 
 
 def stack(tables: list[Table], name: str) -> tuple[Table, np.ndarray]:

@@ -5,21 +5,16 @@ they refute it (inconsistent), or its other statements about the same thing (inc
 independent sources measured (reproduced, contradicted, mixed); else the source's own tables (consistent); else not decided or untested.
 """
 
-import hashlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from eai import paths, tables
 from eai.claims import checks, evaluate, evidence, measured
 from eai.claims.evaluate import Outcome, stated
 from eai.claims.findings import parse_rows, to_frame
 from eai.errors import UserError
-from eai.importers import names as headers
 
 KINDS: dict[str, Callable[[pd.Series, pd.DataFrame], Outcome]] = {
     "value": evaluate.value,
@@ -205,32 +200,3 @@ def all_verdicts(published: dict[str, pd.DataFrame], measured: dict[str, pd.Data
     verdicts = claim_verdicts(published, findings, measured)
     findings["published_verdict"] = findings["verdict"]
     return pd.concat([verdicts, findings], ignore_index=True)
-
-
-def cached_verdicts(measured: pd.DataFrame | None = None) -> pd.DataFrame:
-    """`all_verdicts` of the published tables that come with the project, kept in the cache folder under a digest of what they rest on.
-
-    The digest covers the published tables, the catalog and the code of the checks, so that a stale answer is never read; verdicts against
-    an experiment are computed anew.
-    """
-    if measured is not None:
-        return all_verdicts({name: tables.read_published(name) for name in tables.published_names()}, measured)
-    digest = hashlib.sha256()
-    for folder, pattern in (
-        (paths.PUBLISHED, "*.csv"),
-        (paths.CATALOG, "*.csv"),
-        (Path(__file__).parent, "*.py"),
-        (Path(headers.__file__).parent, "*"),
-    ):
-        for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    kept = paths.cache() / f"verdicts-{digest.hexdigest()[:32]}.parquet"
-    with suppress(OSError, ValueError):
-        return pd.read_parquet(kept)
-    found = all_verdicts({name: tables.read_published(name) for name in tables.published_names()})
-    with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{id(found)}.part")
-        found.astype(str).to_parquet(part, index=False)
-        part.replace(kept)
-    return found

@@ -140,7 +140,8 @@ def load(files, tool: str, document: object) -> tuple[pd.DataFrame, Mapping | No
     if tool:
         base = mappings.tools()[tool]
         return _read(files, own or base.rows, tool), base
-    for rows in dict.fromkeys([own, *(m.rows for m in mappings.tools().values())]):
+    is_nested = Path(files[0]).suffix in (".json", ".jsonl")
+    for rows in dict.fromkeys([own, *(m.rows for m in mappings.tools().values() if is_nested)]):
         try:
             frame = read_tables(files, rows)
         except UserError:
@@ -301,6 +302,8 @@ def guess(files: tuple[Path, ...]) -> str:
             body["columns"].setdefault(ours, column)
         elif windows.role_of(column, frame[column], frame[column].astype(str)) == "factor":
             body["options"][re.sub(r"[^\w.]+", "_", column.lower()).strip("_")] = column
+        elif re.fullmatch(r"(run|rep|repeat|repetition|trial|block|seed|iteration)s?", column.lower()) and _all_ran(frame[column]):
+            body["block"] = column
         else:
             left.append(column)
     by_power = {"power_mean_w", "duration_s"} <= set(body["columns"]) or {"power_mean_w", "throughput_tok_s"} <= set(body["columns"])
@@ -317,7 +320,7 @@ def guess(files: tuple[Path, ...]) -> str:
     body["constants"] |= dict.fromkeys(missing, "?")
     remarks = [
         "# A first guess. Check every line: whether boundary is gpu, cpu_package, dram or machine; whether basis is measured or estimated;",
-        "# whether an energy is per run, token or request; fill in each '?'. `block: COLUMN` where each run measured every configuration.",
+        "# whether an energy is per run, token or request; fill in each '?'. `block`: only where each run measured everything.",
         *(f"# not read: {line[:200]}" for line in unsure),
         *([f"# nothing was taken from: {', '.join(left)[:300]}"] if left else []),
     ]
@@ -335,6 +338,12 @@ def _task(column: str) -> str:
     with suppress(UserError):
         return catalog.task(re.sub(r"[\s_]*(\(%\)|\[%\]|%|acc\w*|score)$", "", column.strip(), flags=re.I)).slug
     return ""
+
+
+def _all_ran(runs: pd.Series) -> bool:
+    """Whether every run has as many rows as the others, two at least: then each may have measured every configuration."""
+    counts = runs.value_counts()
+    return len(counts) > 1 and counts.nunique() == 1 and counts.iloc[0] > 1
 
 
 def _pattern_of(column: str, frame: pd.DataFrame) -> str:

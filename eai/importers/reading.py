@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from eai.errors import UserError
-from eai.importers import cells
+from eai.importers import cells, names
 
 DELIMITERS = ",;\t|"
 KINDS = ".csv, .tsv, .txt, .md, .json, .jsonl or .parquet"
@@ -25,6 +25,7 @@ ROWS_A_BLOCK = 50_000
 BLOCK_BYTES = 64 << 20
 MOST_BAD_LINES = 1_000
 SNIFFED = 400
+TELLING = ("energy_", "power_w", "throughput_tok_s", "tokens_per_j")
 UNNAMED = "column "
 MLLOG = ":::MLLOG "
 FILE = "file."
@@ -159,21 +160,28 @@ def filled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _markdown(path: Path, text: str) -> pd.DataFrame:
-    """The first table of a Markdown file. Raises UserError where it has none, or a row of another width."""
-    lines = text.splitlines()
-    at = next(
-        (n for n, line in enumerate(lines[1:]) if line.strip() and set(line.strip()) <= set("|-: ") and "|" in line and "|" in lines[n]),
-        None,
-    )
-    if at is None:
-        raise UserError(f"{path} holds no table", "rows between | and |, the second a line of dashes", "or a CSV file")
-    end = next((n for n in range(at, len(lines)) if "|" not in lines[n]), len(lines))
-    cells_ = [[c.strip() for c in next(csv.reader([line.strip().strip("|")], delimiter="|"))] for line in lines[at:end]]
-    names, rows = cells_[0], cells_[2:]
-    if wrong := next((row for row in rows if len(row) != len(names)), None):
-        raise UserError(f"{path}: the row '{' | '.join(wrong)[:50]}' has {len(wrong)} fields", f"{len(names)}, as the header has")
-    commas = decimal_commas(names, rows)
-    return pd.DataFrame(rows, columns=names, dtype=object).apply(lambda c: c.map(with_point) if c.name in commas else c)
+    """The table of a Markdown file: of several the one that has an energy, a power or a throughput.
+
+    Raises UserError where it has none, where several would do, and for a row of another width.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    is_rule = [bool(line) and set(line) <= set("|-: ") and "|" in line and "-" in line for line in lines]
+    tables = []
+    for at in (n for n in range(len(lines) - 1) if is_rule[n + 1] and "|" in lines[n]):
+        end = next((n for n in range(at, len(lines)) if "|" not in lines[n]), len(lines))
+        rows = [next(csv.reader([line.strip("|")], delimiter="|")) for line in lines[at:end]]
+        tables.append([[re.sub(r"\*\*|`", "", cell).strip() for cell in row] for row in rows])  # bold figures are figures
+    telling = [t for t in tables if any(names.our_column(c)[0].startswith(TELLING) for c in t[0] if not names.ambiguous(c))]
+    if not tables or len(telling) > 1:
+        what = f"{len(telling)} tables with energies, powers or rates" if tables else "no table"
+        raise UserError(
+            f"{path} holds {what}", "one table: a line of names, a line of dashes, rows", "keep the table that is meant in a file"
+        )
+    header, _, *rows = (telling or tables)[0]
+    if wrong := next((row for row in rows if len(row) != len(header)), None):
+        raise UserError(f"{path}: the row '{' | '.join(wrong)[:50]}' has {len(wrong)} fields", f"{len(header)}, as the header has")
+    commas = decimal_commas(header, rows)
+    return pd.DataFrame(rows, columns=header, dtype=object).apply(lambda c: c.map(with_point) if c.name in commas else c)
 
 
 _COMMA = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:e[-+]?\d+)?(?: ?[^\d\s.,]\S*)?", re.I)
@@ -181,12 +189,12 @@ _POINT = re.compile(r"[-+]?\d*\.\d+(?:e[-+]?\d+)?(?: ?[^\d\s.,]\S*)?", re.I)
 _GROUPS = re.compile(r"[-+]?[1-9]\d{0,2}(?:[.,]\d{3})+")
 
 
-def decimal_commas(names: list[str], rows: list[list[str]], delimiter: str = ",") -> frozenset[str]:
+def decimal_commas(header: list[str], rows: list[list[str]], delimiter: str = ",") -> frozenset[str]:
     """The columns in which a comma is the decimal mark: they have such cells, `0,5`, and none with a point, `0.5`.
 
     `1.234` may be either: it follows the rest of the table, `1,234` too, and semicolons between the fields say that commas are decimal.
     """
-    columns = dict(zip(names, ([c.strip() for c in column] for column in zip(*rows, strict=True)), strict=True)) if rows else {}
+    columns = dict(zip(header, ([c.strip() for c in column] for column in zip(*rows, strict=True)), strict=True)) if rows else {}
     counted = {
         name: [sum(bool(p.fullmatch(c)) and not _GROUPS.fullmatch(c) for c in cells_) for p in (_COMMA, _POINT)]
         for name, cells_ in columns.items()
