@@ -87,6 +87,7 @@ def _front(table: pd.DataFrame, ax: Axes, x: str, y: str) -> list:
         each.set(**{f"{axis}label": t(unit_label(rows, labels[c]) if c in labels else "score [%]") for axis, c in (("x", x), ("y", y))})
         for axis, column in (("x", x), ("y", y)) if y != "score" else (("x", x),):
             scale(each, axis, rows[column])
+        each.margins(y=0.15)
         artists += [points, *_numbered(each, rows, x, y, len(handles) + 1)]
         prefix = f"{task}: " if task else ""
         for i, row in enumerate(_surest(rows).to_dict("records"), start=len(handles) + 1):

@@ -32,7 +32,7 @@ from eai.quantity import plain as shortest
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-WIDTHS_IN = {"column": 3.5, "page": 7.16}
+WIDTHS_IN = {"column": 3.5, "text": 5.2, "page": 7.16}
 FONT_PT = 8
 LOOK = sns.axes_style("ticks") | sns.plotting_context("paper") | {
     **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), FONT_PT),
@@ -93,7 +93,7 @@ class Picture(Figure):
 
 
 def figure(nrows: int = 1, ncols: int = 1, width: str = "page", height_in: float = 3.0):
-    """A figure of publication width (column 3.5 in, page 7.16 in) and its axes, as `plt.subplots` returns them; a thousand leak nothing."""
+    """A figure and its axes, as `plt.subplots` returns them; a thousand leak nothing. Widths: column 3.5 in, text 5.2 in, page 7.16 in."""
     fig = Picture(figsize=(WIDTHS_IN[width], height_in), layout="constrained", dpi=150)
     fig.look = LOOK | _SPOKEN.get()[1]
     with matplotlib.rc_context(fig.look):

@@ -217,9 +217,10 @@ def interactions(facts: Facts, factor: str) -> pd.DataFrame:
 
     One row a strategy and level beside the factor's first one; empty where the factor was not crossed with the strategies.
     """
-    if facts.ratios.empty or factor not in comparison.FACTORS or facts.ratios[factor].nunique() < 2:
+    if facts.ratios.empty or factor not in comparison.FACTORS:
         return pd.DataFrame()
-    return comparison.synergy(facts.ratios, factor).assign(basis=facts.basis)
+    ratios = facts.ratios[facts.ratios[factor] != 0]  # a task's own lengths are no level of a length
+    return comparison.synergy(ratios, factor).assign(basis=facts.basis) if ratios[factor].nunique() > 1 else pd.DataFrame()
 
 
 def effects(facts: Facts, factor: str) -> dict | None:

@@ -89,10 +89,10 @@ class Words:
             return self.catalogue.get(value) or value
         return str(value) if isinstance(value, int) else self.of(row, column)
 
-    def figure(self, name: str, caption: str, draw: Callable, height_in: float = 3.0, columns: int = 1) -> "Picture":
-        """A figure in this language: `draw` is given its axes, one or `columns` of them."""
+    def figure(self, name: str, caption: str, draw: Callable, height_in: float = 3.0, columns: int = 1, wide: bool = False) -> "Picture":
+        """A figure in this language: `draw` is given its axes, one or `columns` of them. A `wide` one needs both columns of a paper."""
         with plots.language(self, self.language == "zh"):
-            fig, axes = plots.figure(1, columns, height_in=height_in)
+            fig, axes = plots.figure(1, columns, "page" if wide or columns > 1 else "text", height_in)
             draw(axes)
         return Picture(name, fig, caption)
 
@@ -205,7 +205,14 @@ class Picture:
     @cached_property
     def svg(self) -> bytes:
         """The figure for a screen."""
-        return plots.rendered(self.figure, "svg")
+        found = plots.rendered(self.figure, "svg")
+        self.figure.set_layout_engine("none")  # the next format takes the places that were found
+        return found
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the figure needs both columns of a paper."""
+        return self.figure.get_size_inches()[0] > 6
 
     def address(self) -> markupsafe.Markup:
         """The figure as a data address: a page that needs no other file, and a picture in which no script can run."""

@@ -103,10 +103,10 @@ class Said:
     t: Words
     drawn: dict[str, Picture] = field(default_factory=dict)
 
-    def figure(self, name: str, caption: str, draw: Callable, height_in: float, columns: int = 1) -> Picture:
+    def figure(self, name: str, caption: str, draw: Callable, height_in: float, columns: int = 1, wide: bool = False) -> Picture:
         """A figure, drawn once for all pages."""
         if name not in self.drawn:
-            self.drawn[name] = self.t.figure(name, caption, draw, height_in, columns)
+            self.drawn[name] = self.t.figure(name, caption, draw, height_in, columns, wide)
         return self.drawn[name]
 
     def cost_name(self, unit: str) -> str:
@@ -265,7 +265,13 @@ class Said:
         hollow = t("Hollow: the blocks spread by more than 5 %.") if (table["gate"] == "rejected").any() and not crowded else ""
         rows = -(-table["task"].nunique() // 3)
         height_in = rows * (1.0 + 0.28 * table["quantization"].nunique()) + 0.3
-        return self.figure(f"cost-{unit}", t.sentences(seen, t(bars), hollow), lambda ax: plots.cost(table, ax), height_in)
+        return self.figure(
+            f"cost-{unit}",
+            t.sentences(seen, t(bars), hollow),
+            lambda ax: plots.cost(table, ax),
+            height_in,
+            wide=table["task"].nunique() > 1,
+        )
 
     def undecided(self) -> list[str]:
         """What was not decided, and what could not be tested and why."""
@@ -347,7 +353,7 @@ class Said:
             "outcome": self.outcome,
         }  # fmt: skip
         caption = t(caption, baseline=code(self.facts.baseline), reference=reference)
-        return [self.interaction_words(table, factor), t.table(table, columns, caption)]
+        return [self.interaction_words(table, factor), t.table(table, columns, caption, appendix=True)]
 
     def interaction_words(self, table: pd.DataFrame, factor: str) -> str:
         """How many interactions are shown."""
@@ -367,7 +373,7 @@ class Said:
         """Score against energy."""
         table = self.facts.scored
         front, rows = deployment.pareto(table, np.random.default_rng(0)), -(-table["task"].nunique() // 3)
-        return self.figure("quality", caption, lambda ax: plots.quality(front, ax), 1.0 + 2.6 * rows)
+        return self.figure("quality", caption, lambda ax: plots.quality(front, ax), 1.0 + 2.4 * rows, wide=table["task"].nunique() > 1)
 
     def score_table(self, caption: str) -> Table:
         """Scores, EOR and TWEOR."""
@@ -387,7 +393,7 @@ class Said:
             "baseline [%]": lambda r: number(100 * r["score_baseline"], 2), "score kept [%]": lambda r: percent(r, "score_retained", t),
             "p (Holm)": p_holm, "outcome": self.outcome,
         }  # fmt: skip
-        return [t.table(table.assign(name=names(table, t)), columns, caption, "score_comparisons.csv")] if len(table) else []
+        return [t.table(table.assign(name=names(table, t)), columns, caption, "score_comparisons.csv", appendix=True)] if len(table) else []
 
     def rules(self) -> list[str]:
         """A sentence a setting: the strategy to take by the paired comparisons, what it saves, and whether another is close."""

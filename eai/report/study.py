@@ -232,15 +232,15 @@ class Said:
         head = ("score [%]", "Wh", "s", "EOR, printed (0 to 100)", "EOR, computed", "TWEOR, printed (0 to 100)", "TWEOR, computed")
         rows = tuple((printed(s), printed(e), printed(d), eor, number(metrics.eor(s / 100, e)), tweor, number(metrics.tweor(s / 100, e, d)))
                      for s, e, d, eor, tweor in worked)  # fmt: skip
-        return Table(tuple(map(self.t, head)), rows, caption)
+        return Table(tuple(map(self.t, head)), rows, caption, appendix=True)
 
     def framework(self, caption: str) -> Picture:
         """The framework's diagram."""
-        return self.t.figure("framework", caption, lambda ax: plots.framework(ax, FRAMEWORK), 1.9)
+        return self.t.figure("framework", caption, lambda ax: plots.framework(ax, FRAMEWORK), 1.9, wide=True)
 
     def flow(self, caption: str) -> Picture:
         """The decision flow."""
-        return self.t.figure("decision-flow", caption, lambda ax: plots.framework(ax, FLOW), 1.9)
+        return self.t.figure("decision-flow", caption, lambda ax: plots.framework(ax, FLOW), 1.9, wide=True)
 
     def platforms(self, sentence: str) -> str:
         """The cheapest and the dearest card of the draft."""
