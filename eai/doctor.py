@@ -7,6 +7,7 @@ import shutil
 from eai import paths, provenance
 from eai.errors import UserError
 from eai.power.window import survey
+from eai.quantity import plain
 
 
 def examine(probe: bool = False) -> dict:
@@ -98,7 +99,7 @@ def to_text(report: dict) -> str:
         if meter["do"]:
             lines.append(f"{'':<16}-> {meter['do']}")
     for card in report["probed"]:
-        lines.append(f"  probed {card['name']}: " + ", ".join(f"{k} {v:.4g}" for k, v in card.items() if isinstance(v, float)))
+        lines.append(f"  probed {card['name']}: " + ", ".join(f"{k} {plain(v, 4)}" for k, v in card.items() if isinstance(v, float)))
     lines.append("around them")
     for check in report["checks"]:
         lines.append(f"  {'ok' if check['ok'] else '!':<4}{check['name']}: {check['found']}")

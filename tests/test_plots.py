@@ -406,7 +406,7 @@ def test_the_roofline_draws_points_under_the_roofs_of_their_cards(study):
     legend = [t.get_text() for t in ax.get_legend().get_texts()]
     share = 100 * table.loc[(table["gpu"] == "a100_pcie") & (table["quantization"] == "fp16"), "share_of_roof"].iloc[0]
     assert f"fp16, a100_pcie: whole {share:.0f} %" in legend and ax.get_legend().get_title().get_text() == "share of the roof"
-    assert any("312 Tflop/s, 1555 GB/s" in w for w in legend) and "simulated" in texts(ax)
+    assert any("312 Tflop/s, 1,555 GB/s" in w for w in legend) and "simulated" in texts(ax)
     roofs = [line for line in ax.lines if line.get_color() == "0.4"]
     assert max(max(line.get_ydata()) for line in roofs) == pytest.approx(table["peak_flop_s"].max() / scale)
 

@@ -132,7 +132,7 @@ def budget(table: pd.DataFrame) -> str:
         return "No source of uncertainty is known: one block, and no sensor terms."
     first = means.idxmax()
     rest = "; repeating does not reduce it" if first in ("offset", "gain") else ""
-    return f"Largest source of uncertainty: {first}, {100 * means[first]:.2g} % on average{rest}."
+    return f"Largest source of uncertainty: {first}, {number(100 * means[first], 2)} % on average{rest}."
 
 
 def roofline(table: pd.DataFrame) -> str:
@@ -144,7 +144,7 @@ def roofline(table: pd.DataFrame) -> str:
     for phase, rows in known.groupby("phase", sort=False):
         row = rows.loc[rows["share_of_roof"].idxmax()]
         clauses.append(
-            f"{phase} reaches {100 * rows['share_of_roof'].min():.2g} to {100 * row['share_of_roof']:.2g} % ({row['quantization']})"
+            f"{phase} reaches {number(100 * rows['share_of_roof'].min(), 2)} to {number(100 * row['share_of_roof'], 2)} % ({row['quantization']})"
         )
     return f"Of the roof, {_joined(clauses, 'phases')}"
 

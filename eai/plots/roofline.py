@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from eai.plots.style import FONT_PT, LINES, MOST_SERIES, look, nothing, plain, plain_ticks, series, tidy, title, watermark
+from eai.plots.style import FONT_PT, LINES, MOST_SERIES, look, nothing, number, plain, plain_ticks, series, tidy, title, watermark
 
 GIGA, TERA = 1e9, 1e12
 MOST_ROOFS = 6
@@ -99,7 +99,7 @@ def _roofs(ax: Axes, points: pd.DataFrame, scale: float) -> list:
     for roof in known.head(MOST_ROOFS).to_dict("records"):
         x = np.geomspace(left, right, 200)
         y = np.minimum(x * roof["bandwidth_byte_s"], roof["peak_flop_s"]) / scale
-        words = f"{roof['gpu']}, {roof['quantization']}: {_speed(roof['peak_flop_s'])}, {roof['bandwidth_byte_s'] / GIGA:.4g} GB/s"
+        words = f"{roof['gpu']}, {roof['quantization']}: {_speed(roof['peak_flop_s'])}, {number(roof['bandwidth_byte_s'] / GIGA, 4)} GB/s"
         dash = LINES[cards.index(roof["gpu"]) % len(LINES)]
         artists += ax.plot(x, y, color="0.4", linewidth=1, linestyle=dash, zorder=1, label=words)
     return artists
@@ -112,7 +112,7 @@ def _known_roofs(points: pd.DataFrame) -> pd.DataFrame:
 
 def _speed(flop_s: float) -> str:
     """`312 Tflop/s`, or `44.5 Gflop/s` below one tera."""
-    return f"{flop_s / TERA:.4g} Tflop/s" if flop_s >= TERA else f"{flop_s / GIGA:.3g} Gflop/s"
+    return f"{number(flop_s / TERA)} Tflop/s" if flop_s >= TERA else f"{number(flop_s / GIGA)} Gflop/s"
 
 
 def _say(ax: Axes, table: pd.DataFrame, points: pd.DataFrame) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from eai.power.readings import SHORT_SHARE, Energy, Series, counted, estimated, integrated, nothing
 from eai.power.stream import DeviceSpec, Spec, split
+from eai.quantity import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,7 +205,7 @@ def _judge_pair(counter: Energy, power: Energy, spec: DeviceSpec) -> Finding:
     if spec.full_rate is True and power.status == "aliased":
         return Finding((replace(counter, primary=True), power), counter.status, ("integral_aliased",), _reasons(spec, counter.status))
     if not agree(counter, power, spec):
-        reason = f"{spec.device_id}: counter {counter.energy_j:.4g} J and integral {power.energy_j:.4g} J disagree"
+        reason = f"{spec.device_id}: counter {plain(counter.energy_j, 4)} J and integral {plain(power.energy_j, 4)} J disagree"
         disputed = tuple(replace(e, status="disputed", primary=e is counter) for e in (counter, power))
         return Finding(disputed, "disputed", reasons=(reason,))
     status = "aliased" if power.status == "aliased" else counter.status

@@ -12,7 +12,7 @@ from eai.power.logs import LoggedGpu, PowerLog
 from eai.power.readings import ALIASED_REL, FULL_DUTY, NEAR_BEATS, UNREAD_BEATS, beats, duty, integrate, interval, is_aliased, wave_rel
 from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W, prior
 from eai.power.stream import DeviceSpec
-from eai.quantity import Quantity
+from eai.quantity import Quantity, plain
 
 MISSING_SHARE = 0.05
 GAP_FACTOR, JITTER_FACTOR = 2.5, 1.5
@@ -182,7 +182,7 @@ def _plausible(gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> L
         raise UserError(found, f"at most {highest_w:,.0f} W of {whose}", "if these are milliwatts, say so: --power COLUMN:mW")
     if gpu.boundary == "gpu" and not gpu.unit_said and 0 < float(power_w.max()) < 1.5:
         raise UserError(
-            f"{who}no reading is above {power_w.max():.3g} W", "the watts of a card", "name the unit: --power COLUMN:kW, or COLUMN:W"
+            f"{who}no reading is above {plain(power_w.max())} W", "the watts of a card", "name the unit: --power COLUMN:kW, or COLUMN:W"
         )
     bad = (power_w < 0) | (power_w > highest_w)
     if not bad.any():
@@ -234,7 +234,7 @@ def _one(
         board = replace(board, sensor=replace(board.sensor, update_s=period_s)) if step_s is not None else board
     aliased = board.sensor is not None and not gpu.held and is_aliased(board.sensor, step_s, duration_s, seen)
     if beyond_s > period_s:
-        warnings.append(f"{who}the window reaches {beyond_s:.3g} s beyond the log: that part is left out")
+        warnings.append(f"{who}the window reaches {plain(beyond_s)} s beyond the log: that part is left out")
     _doubts(row, seen, gpu, board, who, warnings)
     _alias_doubts(board, aliased, step_s, gpu.held, who, warnings)
     zeros = gpu.boundary == "gpu" and float(np.mean(seen == 0)) > MISSING_SHARE
