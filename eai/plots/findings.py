@@ -143,9 +143,8 @@ def roofline(table: pd.DataFrame) -> str:
     clauses = []
     for phase, rows in known.groupby("phase", sort=False):
         row = rows.loc[rows["share_of_roof"].idxmax()]
-        clauses.append(
-            f"{phase} reaches {number(100 * rows['share_of_roof'].min(), 2)} to {number(100 * row['share_of_roof'], 2)} % ({row['quantization']})"
-        )
+        low, high = (number(100 * share, 2) for share in (rows["share_of_roof"].min(), row["share_of_roof"]))
+        clauses.append(f"{phase} reaches {low} to {high} % ({row['quantization']})")
     return f"Of the roof, {_joined(clauses, 'phases')}"
 
 
