@@ -733,3 +733,15 @@ def test_an_axis_of_any_range_has_ticks_a_person_reads():
         fig.draw_without_rendering()
         shown = [t.get_text() for t in (*ax.get_xticklabels(), *ax.get_xticklabels(minor=True)) if low <= t.get_position()[0] <= high]
         assert len([t for t in shown if t]) >= 3 and not any("e" in t for t in shown)
+
+
+def test_the_legend_of_long_server_names_stays_on_the_canvas():
+    rows = [(f"a-server-of-a-long-name-{s}-0.32", float(n), n * 0.5, 1.0 / n) for s in ("one", "two", "three") for n in (1, 2, 4)]
+    table = pd.DataFrame(rows, columns=["server", "traffic_level", "requests_per_s", "energy_j_per_token"]).assign(
+        model="m", quantization="gguf_q4_1", input_tokens=64, output_tokens=16, basis="measured"
+    )
+    table["traffic"] = "closed:" + table["traffic_level"].map("{:g}".format)
+    fig, axes = plots.figure(1, 2)
+    for ax in axes:
+        plots.load_curve(table, ax)
+    assert len(fig.legends) == 1 and not [fault for fault in faults(fig) if "leaves the canvas" in fault]
