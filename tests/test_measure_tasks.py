@@ -58,9 +58,9 @@ def test_items_that_cannot_be_had_are_rows_and_the_rest_goes_on(sweep, monkeypat
         patched.setattr(models, "load", lambda *_: pytest.fail("a model was loaded for items that are not there"))
         alone = tables.read_windows(measure.run(sweep(experiment="alone", tasks=["gsm8k"], blocks=1), lambda line: None))
     tasks._objects.cache_clear()
-    assert alone["reason"].str.contains("the items of gsm8k cannot be had").all()
+    assert alone["reason"].str.contains("the items of gsm8k cannot be loaded").all()
     assert dict(windows.groupby("task")["status"].first()) == {"facts": "ok", "gsm8k": "failed"}
-    assert "the items of gsm8k cannot be had (no route to host)" in windows.set_index("task").loc["gsm8k", "reason"]
+    assert "the items of gsm8k cannot be loaded (no route to host)" in windows.set_index("task").loc["gsm8k", "reason"]
 
 
 def test_a_task_that_is_too_long_for_the_model_is_a_row(sweep, tmp_path):

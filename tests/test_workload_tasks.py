@@ -165,7 +165,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line_and_asked_once(monkeypatch):
     tasks._objects.cache_clear()
     for _ in range(2):
         with pytest.raises(
-            UserError, match=r"the items of gsm8k cannot be had \(Couldn't reach 'openai/gsm8k' on the Hub\); expected a model hub"
+            UserError, match=r"the items of gsm8k cannot be loaded \(Couldn't reach 'openai/gsm8k' on the Hub\); expected a model hub"
         ):
             tasks.task_objects(taskcards.get("gsm8k"))
     assert asked["openai/gsm8k"] == 1

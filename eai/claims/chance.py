@@ -85,7 +85,7 @@ def chance(table: Table, alpha: float) -> list[Finding]:
     reason = f"{below.sum()} scores are at 0 or below chance; {who} scores {score[i]:.3f}{than}: its output or its scoring is broken"
     at = seen & (p < 0.975) & (score <= level + 2 * np.sqrt(level * (1 - level) / n))
     if at.any() and not below.any():
-        told = f"{at.sum()} of {seen.sum()} scores cannot be told from guessing"
+        told = f"{at.sum()} of {seen.sum()} scores do not differ from guessing by more than chance"
         return [Finding("chance", claim, "untested", told, "", "", np.flatnonzero(at), "at")]
     return judged("chance", claim, below, seen, reason, "{n} scores are above chance", f"{score[i]:.3f}")
 

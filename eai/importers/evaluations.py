@@ -33,7 +33,7 @@ def phase(path: Path) -> dict:
         raise UserError(
             f"{path} holds the tasks {', '.join(scores['task'])} and one duration",
             "one task, or group such as mmlu, a run of lm_eval",
-            "nobody can say which joule was whose: run them one by one",
+            "the energy cannot be split between them: run them one by one",
         )
     try:
         start_s, duration_s = float(document["date"]), float(document["total_evaluation_time_seconds"])

@@ -38,7 +38,7 @@ def published_rows() -> pd.DataFrame:
     table["u_log"] = raw["energy_std_j_per_1k_tok"] / raw["energy_j_per_1k_tok"] / np.sqrt(raw["n_runs"])
     table["gpu"], table["input_tokens"] = _slugs(raw["gpu"]), raw["input_tokens"].fillna(ASSUMED_INPUT_TOKENS)
     conditions = [raw[["throughput_tok_s", "batch_size", "output_tokens"]].isna().any(axis=1), raw["power_w"].isna()]
-    reasons = ["no throughput, batch size or output length", "no board power: neither gross nor net energy can be told"]
+    reasons = ["no throughput, batch size or output length", "no board power: whether the energy is gross or net is unknown"]
     return table.assign(why=np.select(conditions, reasons, default=""))
 
 

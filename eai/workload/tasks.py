@@ -59,7 +59,10 @@ def require(task: str, harness: str, may_be_elsewhere: bool = False) -> None:
 
     if harness not in DATA_SETS or is_cached(harness):
         return
-    found, expected = f"the items of {task} (data set {DATA_SETS[harness][0]}) are not in the local cache", "a data set that can be had"
+    found, expected = (
+        f"the items of {task} (data set {DATA_SETS[harness][0]}) are not in the local cache",
+        "a data set in the local cache, or one that can be downloaded",
+    )
     try:
         if not constants.HF_HUB_OFFLINE:
             get_hf_file_metadata(hf_hub_url(DATA_SETS[harness][0], "README.md", repo_type="dataset"), timeout=HUB_TIMEOUT_S)
@@ -159,7 +162,7 @@ def _benchmark(card: TaskCard) -> dict[str, Any]:
         return manager.load([card.harness])["tasks"]
     except Exception as error:  # the hub's clients raise a dozen unrelated classes for "not reachable"
         raise UserError(
-            f"the items of {card.name} cannot be had ({_words(error)})",
+            f"the items of {card.name} cannot be loaded ({_words(error)})",
             "a model hub that can be reached, or the data set in its local cache",
             OURS.removeprefix("or "),
         ) from error
