@@ -144,7 +144,7 @@ def test_a_gap_at_an_edge_of_the_window_counts():
 def test_a_window_beyond_the_log_is_no_measurement_of_it():
     log = log_of(flat(10.0))
     beyond = summarize_trace(log, (5.0, 15.0))
-    assert beyond["status"] == "invalid" and any("5 s beyond the log" in w for w in beyond["warnings"])
+    assert beyond["status"] == "invalid" and any("5.00 s beyond the log" in w for w in beyond["warnings"])
     assert summarize_trace(log, (5.0, 10.05))["status"] == "ok", "half a reading beyond is nothing"
 
 
