@@ -397,6 +397,34 @@ def test_the_last_of_several_returns_is_an_option(evidence):
     assert seen(HEAD + text, evidence) == [("int8-default-threshold", "info")]
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "def ask(q):\n    x = tokenizer(q)\n    return model.generate(**x, max_new_tokens=1)\nfor q in qs:\n    ask(q)\n",
+            [("batch-1-loop", "info")],
+        ),
+        (
+            "class A:\n    def ask(self, q):\n        x = tokenizer(q)\n        return model.generate(**x)\n"
+            "class B:\n    def ask(self, q):\n        return q\n    def all(self, qs):\n        return [self.ask(q) for q in qs]\n",
+            [],
+        ),
+        ("def count(r, t):\n    n_tokens = r if r is not None and r.usage else len(t.split())\n    return n_tokens\n", []),
+        ("def f():\n    # a rough estimate\n    n_tokens = len(t.split())\n", []),
+        ("class MockModel:\n    def f(self, t):\n        input_tokens = len(t.split())\n", []),
+        ("def f(use_cache=False):\n    return model.generate(**x, use_cache=use_cache, max_new_tokens=9)\n", [("kv-cache-off", "info")]),
+        (
+            "def f(use_cache=False):\n    return model.generate(**x, use_cache=use_cache, max_new_tokens=9)\nf()\n",
+            [("kv-cache-off", "critical")],
+        ),
+        ("from vllm import LLM\nllm = LLM('a/b')\ngs = [llm.generate(p, request_id=str(i)) for i, p in enumerate(ps)]\n", []),
+        ("for chunk in model.generate(**tokenizer(chunk)):\n    print(chunk)\n", []),
+    ],
+)
+def test_what_a_reading_of_more_packages_taught(text, found, evidence):
+    assert seen(HEAD + text, evidence) == found
+
+
 def test_waiting_for_a_card_measures_no_energy(evidence):
     text = "import pynvml, time\nwhile True:\n    w = pynvml.nvmlDeviceGetPowerUsage(h)\n    {}\n    time.sleep(10)\n"
     assert seen(text.format("print(w)"), evidence) == []

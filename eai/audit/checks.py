@@ -118,16 +118,21 @@ def _is_list(code: Code, node: ast.AST) -> bool:
     return isinstance(node, ast.Name) and any(isinstance(v, ast.ListComp) for v in code.bound(node.id))
 
 
-def _single_prompt_helpers(code: Code) -> set[str]:
-    """Functions of the file that tokenize one text they are given and generate for it."""
-    helpers = set()
+def _single_prompt_helpers(code: Code) -> dict[str, bool]:
+    """Functions of the file that tokenize one text they are given and generate for it, whether by more than one token; none of a name
+    that other functions have too."""
+    helpers: dict[str, list[list[Built]]] = {}
     for node in code.nodes(*FUNCTIONS):
         seeds = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - _NO_PROMPTS
         tainted = _tainted(node, {s for s in seeds if (not _BATCHED.search(s) and not s.endswith("s")) or s == "messages"})
         inside = [c for c in code.generations_in.get(node, ()) if not code.loops_around(c.node)]
-        if any(_generates_one(code, c, node, tainted) for c in inside):
-            helpers.add(node.name)
-    return helpers
+        helpers.setdefault(node.name, []).append([c for c in inside if _generates_one(code, c, node, tainted)])
+    return {name: any(_decodes(c) for calls in every for c in calls) for name, every in helpers.items() if all(every)}
+
+
+def _decodes(call: Built) -> bool:
+    """Whether a generation may give more than one token: the numbers are of decoding."""
+    return call.kwargs.get("max_new_tokens") != 1
 
 
 def _items(code: Code, iterable: ast.AST) -> int | None:
@@ -149,7 +154,7 @@ def _subject(code: Code) -> Subject:
 @check("batch-1-loop")
 def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Loops over independent prompts that generate one at a time."""
-    helpers = _single_prompt_helpers(code) if code.generations else set()
+    helpers = _single_prompt_helpers(code) if code.generations else {}
     seen = set()
     for call in [*code.generations, *(c for c in code.calls if c.name.removeprefix("self.") in helpers)]:
         loops = [*code.loops_around(call.node), *_mapped(code, call.node)]
@@ -157,7 +162,7 @@ def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
         if loop is not None and id(loop) not in seen:
             seen.add(id(loop))
             is_open = code.trains or code.is_in_branch(loop) or bool(_OTHER_MEDIA.search(code.unit.text))
-            is_decoding = call.kwargs.get("max_new_tokens") != 1  # the number is one of decoding
+            is_decoding = helpers.get(call.name.removeprefix("self."), _decodes(call))
             waste = evidence.batch_1(_items(code, source_of(loop)[1]), _subject(code)) if is_decoding and not is_open else None
             yield Hit(call.node.lineno, {"call": call.name or "generate"}, waste)
 
@@ -170,7 +175,7 @@ def _mapped(code: Code, node: ast.AST) -> list[ast.Lambda]:
     return [around] if is_row and not any(k.arg == "batched" for k in call.keywords) else []
 
 
-def _could_batch(code: Code, call: Built, loop: ast.AST, helpers: set[str]) -> bool:
+def _could_batch(code: Code, call: Built, loop: ast.AST, helpers: dict[str, bool]) -> bool:
     """Whether `call` works on one item in each turn of `loop`, the turns do not need each other, and it is no warm-up or calibration."""
     target, iterable = source_of(loop)
     is_stepped = isinstance(iterable, ast.Call) and ast.unparse(iterable.func) == "range" and len(iterable.args) == 3
@@ -387,7 +392,9 @@ def no_inference_mode(code: Code, evidence: Evidence) -> Iterator[Hit]:
     for load in code.model_loads:
         name = code.assigned_name(load.node) if MODEL_CLASS.search(load.name) and not _NOT_TORCH.search(load.name) else ""
         for call in (c for c in code.calls if name and c.name == name):
-            if getattr(code.function(call.node), "name", "") not in _MODULE_METHODS:
+            function, home = code.function(call.node), code.function(load.node)
+            is_same = name.startswith("self.") or home in (function, code.values.nodes[0])
+            if is_same and getattr(function, "name", "") not in _MODULE_METHODS:
                 yield Hit(call.node.lineno, {"name": name})
                 return
 

@@ -20,7 +20,7 @@ _ESTIMATED = re.compile(r"estimat|approx|rough|fallback|mock|fake|dummy|stub")
 _TOKENIZED = re.compile(r"tokeniz|tiktoken|\.encode\(", re.IGNORECASE)
 _BUDGETED = re.compile(r"budget|chunk|truncat|context|window|limit", re.IGNORECASE)
 _MEASURED = re.compile(r"joule|watt|energy|kwh|throughput|per_tok|per_s|tok/s|tokens/s|\btps\b|emission", re.IGNORECASE)
-_COUNTED = re.compile(r"usage|tiktoken|tokenizer|encoding|count", re.IGNORECASE)
+_COUNTED = re.compile(r"usage|tiktoken|tokenizer|encoding|count|tokens? is", re.IGNORECASE)
 _INTERVAL = re.compile(r"interval|period|^dt$|delta_?t|sampl\w*_(s|time|rate)|step_s|poll", re.IGNORECASE)
 _POWERS = re.compile(r"watt|power|sampl|reading|\bw\b|ws\b", re.IGNORECASE)
 _PADDED = re.compile(r"padding\s*=\s*(True|[\"'](longest|max_length)[\"'])")
@@ -174,7 +174,8 @@ def _is_fallback(code: Code, node: ast.AST, name: str) -> bool:
     if getattr(function, "name", None) == name and _TOKENIZED.search(text):  # counts ids where it has a tokenizer
         return True
     owner = getattr(code.values.around(node, ast.ClassDef), "name", "")
-    if _ESTIMATED.search(f"{owner} {name} {text[:400]}".lower()) or (_BUDGETED.search(text) and not _MEASURED.search(text)):
+    comment = "\n".join(code.lines[max(0, node.lineno - 3) : node.lineno])
+    if _ESTIMATED.search(f"{owner} {name} {text[:400]} {comment}".lower()) or (_BUDGETED.search(text) and not _MEASURED.search(text)):
         return True
     around = [a for a in code.values.ancestors(node) if isinstance(a, ast.If | ast.IfExp | ast.ExceptHandler)]
     return any(isinstance(a, ast.ExceptHandler) or _COUNTED.search(ast.unparse(a.test)) for a in around)
@@ -257,6 +258,8 @@ def seconds_from_samples(code: Code, evidence: Evidence) -> Iterator[Hit]:
         step = next((s for s in sides if s in nominal or _INTERVAL.search(s.rpartition(".")[2])), "")
         other = next((s for s in sides if s != step), "") if step else ""
         is_added = isinstance(code.values.parent.get(node), ast.AugAssign) and step in nominal
+        if isinstance(code.values.around(node, (ast.stmt, ast.Compare)), ast.Compare):
+            continue
         if (
             not (is_added or re.search(r"(\b|\.)(len|sum|np\.sum)\(", other))
             or re.search(r"time|stamp", other)
