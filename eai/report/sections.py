@@ -22,6 +22,8 @@ BASES = {
     "stated": "Energy was **measured** by a sensor, as its source states.",
     "estimated": "**No energy was measured here.** Energy is estimated: CPU time × a stated power of one thread. Ratios are ratios of CPU "
     "time; absolute joules are good to a factor of about two and say nothing about a GPU.",
+    "elsewhere": "**No energy was measured here.** Energy is an estimate that its source made; ratios are ratios of that estimate, and "
+    "absolute joules are as good as its model.",
     "simulated": "**Nothing was measured here.** The energies are simulated from planted effects.",
     "published": "**Not our measurement.** The energies are figures that others published.",
     "predicted": "**Not measured.** The energies are predicted.",
@@ -121,7 +123,9 @@ class Said:
         return self.cost_name(units.pop() if len(units) == 1 else "both")
 
     def basis(self) -> str:
-        """Where the energy comes from; measured by others where no provenance of ours says so."""
+        """Where the energy comes from; measured or estimated by others where no provenance of ours says so."""
+        if self.facts.basis == "estimated" and any(job.get("imported_from") for job in self.facts.provenance):
+            return self.t(BASES["elsewhere"])
         return self.t(BASES["stated" if self.facts.basis == "measured" and not self.facts.provenance else self.facts.basis])
 
     @property
