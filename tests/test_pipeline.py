@@ -45,7 +45,8 @@ def executed(tmp_path_factory):
     experiment = root / "sample"
     shutil.copytree(paths.SAMPLE, experiment)
     for result in experiment.glob("*.csv"):
-        result.unlink()
+        if result.stem != "depth_errors":  # made of loaded models, not of windows
+            result.unlink()
     for name in ("analyze", "compare"):
         notebooks.execute(name, {"experiment": str(experiment)}, root / "figures")
     notebooks.execute("plot", {"experiment": str(experiment), "figures_dir": str(root / "figures")}, root / "figures")
