@@ -184,6 +184,8 @@ def test_bases_differ_in_shape_and_colour(opened):
         "document.getElementById('plot').data.filter(d => d.mode === 'markers' && d.name).map(d => [d.name, "
         "d.marker.symbol, d.marker.color])"
     )
+    ticks = page.locator("#plot .ytick text").all_text_contents() + page.locator("#plot .xtick text").all_text_contents()
+    assert ticks and all(float(tick) > 0 for tick in ticks) and max(ticks.count(tick) for tick in ticks) == 1, ticks
     assert len(looks) == 5 == len({symbol for _, symbol, _ in looks}) == len({color for *_, color in looks})
     assert page.locator(".badge").count() == 5
 

@@ -2,6 +2,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const WORDS = JSON.parse(document.getElementById("words").textContent);
 const tr = (sentence, values = {}) => (WORDS[sentence] || sentence).replace(/\{(\w+)\}/g, (_, name) => values[name]);
+const TICKS = [-9, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9].flatMap(k => [1, 2, 5].map(m => m * 10 ** k)); // Plotly alone writes 2 for 0.02
 const FILTERS = ["basis", "source", "card", "model", "engine", "strategy", "batch", "task", "accounting"];
 const BASES = {measured: ["#0072b2", "circle", "●"], published: ["#d55e00", "diamond", "◆"], predicted: ["#009e73", "triangle-up-open", "△"],
   estimated: ["#8a6d00", "square-open", "□"], simulated: ["#a0408f", "x", "✕"]};
@@ -112,7 +113,7 @@ function draw() {
       y: line.map(i => data.energy_j[i]), line: {color: "#777", width: 1, dash: "dot", shape: "hv"}}); });
   traces.push({type: "scatter", mode: "markers", name: "", showlegend: false, hoverinfo: "skip", x: [], y: [], marker: {size: 16, color: "rgba(0,0,0,0)", line: {color: "#000", width: 2}},
     error_y: {type: "data", symmetric: false, array: [], arrayminus: [], color: "#000", thickness: 1.5}});
-  const narrow = innerWidth < 740, axis = {type: "log", gridcolor: "#eee", zeroline: false, exponentformat: "none", minexponent: 9, dtick: "D2"};
+  const narrow = innerWidth < 740, axis = {type: "log", gridcolor: "#eee", zeroline: false, tickvals: TICKS, ticktext: TICKS.map(v => fmt(v).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, ""))};
   Plotly.react("plot", traces, {margin: {l: 60, r: 10, t: 10, b: 50}, hovermode: "closest", showlegend: true, uirevision: state.unit + state.x,
     legend: narrow ? {orientation: "h", y: -.25} : {font: {size: 11}}, xaxis: {...axis, title: {text: X[state.x][0] + X[state.x][1]}},
     yaxis: {...axis, title: {text: plain(tr("energy per {unit} [J]", {unit: tr2(state.unit)}))}}}, {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"]});
