@@ -18,8 +18,8 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY)        ## the main job on the embedded model: measure, analyze, compare, plot
 	$(BIN)/eai run
 
-test: $(READY)       ## every test, the notebooks included
-	$(BIN)/python -m pytest tests --nbval-lax --nbval-current-env notebooks
+test: $(READY)       ## every test, the notebooks included; JOBS=4: four at a time
+	$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile) tests --nbval-lax --nbval-current-env notebooks
 
 notebooks: $(READY)  ## run all notebooks on the sample and compare their checked cells
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
