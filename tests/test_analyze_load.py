@@ -96,7 +96,7 @@ def test_the_curve_shows_every_load_at_its_rate(served):
     drawn = sorted((x, y) for c in ax.containers for x, y in zip(*c.lines[0].get_data(), strict=True))
     assert drawn == [pytest.approx(pair) for pair in sorted(zip(table["requests_per_s"], table["energy_j_per_token"], strict=True))]
     assert [t.get_text() for t in ax.texts] == ["1", "10", "2", "estimated"]
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["closed", "open"]
+    assert [t.get_text() for t in ax.figure.legends[0].get_texts()] == ["closed: requests in flight", "open: requests sent per second"]
     assert "[J" in ax.get_ylabel() and ax.get_ylim()[0] == 0
     _, ax = plots.figure()
     plots.load_curve(table, ax, "ttft_s")

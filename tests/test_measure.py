@@ -140,7 +140,7 @@ def test_warm_up_stops_when_speed_is_steady(monkeypatch):
         def __init__(self, durations):
             self.durations = iter(durations)
 
-        def first_token_s(self):
+        def first_token_s(self, **how):
             return 0.1
 
         def run(self):
@@ -152,6 +152,30 @@ def test_warm_up_stops_when_speed_is_steady(monkeypatch):
     assert not work.warm_up(Work([1.0, 2.0] * 5), 0.0).steady
 
 
+def test_slow_work_warms_up_within_its_cap():
+    """Where one call for the first token takes longer than the cap, nothing more is run: a window of slow work is not half warm-up."""
+
+    class Slow:
+        output_tokens, calls = 16, 0
+
+        def run(self, new_tokens=None):
+            Slow.calls += 1
+            clock.now += 7.0
+            return generation.Produced(1, 8, new_tokens, 7.0)
+
+        first_token_s = generation.Generation.first_token_s
+
+    class Clock:
+        now = 0.0
+
+        def now_s(self):
+            return self.now
+
+    clock = Clock()
+    warm = work.warm_up(Slow(), 1.0, clock=clock)
+    assert Slow.calls == 1 and (warm.duration_s, warm.ttft_s, warm.steady, warm.step_time_s) == (7.0, 7.0, False, None)
+
+
 def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
     """Speed is constant from the start; power rises by 10 W a group for 20 groups: only then may measuring begin."""
 
@@ -159,7 +183,7 @@ def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
         output_tokens = 16
         groups = 0
 
-        def first_token_s(self):
+        def first_token_s(self, **how):
             return 0.1
 
         def run(self):

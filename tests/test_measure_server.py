@@ -242,7 +242,7 @@ def test_a_servers_card_is_measured_under_a_load_that_never_stops(monkeypatch):
         nvml = FakeNvml([card], clock)
         monkeypatch.setattr(served.nvml, "load_nvml", lambda: nvml)
         monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared, processes: NvmlMeter(nvml, gpu, clock, shared, {}, processes))
-        folder = measure.run(sweep(url, gpus=["auto"], meter="nvml", idle_s=1.0, window_s=2.0), lambda line: None)
+        folder = measure.run(sweep(url, gpus=["auto"], meter="nvml", idle_s=1.0, window_s=3.0), lambda line: None)
     windows, energies = tables.read_windows(folder), tables.read_energies(folder)
     assert windows["status"].tolist() == ["ok"], windows["reason"].iloc[0]
     assert windows["gpu"].iloc[0].startswith("a100") and windows["basis"].tolist() == ["measured"]

@@ -57,6 +57,7 @@ def test_mismatches():
 
 def test_long_lines_fold_where_a_person_looks_and_nowhere_else(eai, monkeypatch):
     """At 80 columns every line of doctor fits and no word is lost; in a file lines stay whole."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     _, piped, _ = eai("doctor")
     monkeypatch.setenv("COLUMNS", "80")
     _, narrow, _ = eai("doctor")

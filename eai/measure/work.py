@@ -1,9 +1,10 @@
 """When a window may begin: the work runs until its speed and power have settled, or its time is up."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ class Steppable(Protocol):
 
     output_tokens: int
 
-    def first_token_s(self) -> float: ...
+    def first_token_s(self, calls: int = 3, cap_s: float = math.inf) -> float: ...
     def run(self) -> Produced: ...
 
 
@@ -46,13 +47,15 @@ class Warm:
 
 
 def warm_up(work: Steppable, cap_s: float, power_w: Callable[[], float | None] = lambda: None, clock: Clock | None = None) -> Warm:
-    """Run the work until its speed and power have settled, or for `cap_s` seconds; at least once, and three times for the first token.
+    """Run the work until its speed and power have settled, or for `cap_s` seconds: one call for the first token, three where they fit.
 
     Speed: the coefficient of variation of the last 5 groups of at least 16 decode steps is <= 2 %. Power, where `power_w` tells it:
     no slope over the last 5 groups.
     """
     clock = clock or MonotonicClock()
-    start_s, ttft_s = clock.now_s(), work.first_token_s()
+    start_s, ttft_s = clock.now_s(), work.first_token_s(cap_s=cap_s)
+    if (spent_s := clock.now_s() - start_s) >= cap_s:
+        return Warm(spent_s, None, False, ttft_s, None)
     groups_s: list[float] = []
     readings: list[tuple[float, float]] = []
 
@@ -66,7 +69,7 @@ def warm_up(work: Steppable, cap_s: float, power_w: Callable[[], float | None] =
     def settled() -> bool:
         return not readings or power_settled(*zip(*readings[-GROUPS:], strict=True))
 
-    verdict, _ = until_steady(group, clock.now_s, cap_s - (clock.now_s() - start_s), settled, group_steps=1)
+    verdict, _ = until_steady(group, clock.now_s, cap_s - spent_s, settled, group_steps=1)
     steps = work.output_tokens - 1
     step_time_s = (groups_s[-1] - ttft_s) / steps if steps and groups_s[-1] > ttft_s else None
     return Warm(clock.now_s() - start_s, verdict.cv, verdict.steady and settled(), ttft_s, step_time_s)
@@ -92,9 +95,11 @@ class FixedGeneration:
         self._calls: list[Produced] = []
 
     def warm_up(self, cap_s: float, power_w: Callable[[], float | None]) -> Warm:
-        """Run until steady, then time the tokens of one batch."""
+        """Run until steady, then time the tokens of one batch: the last run before the window, whatever the cap."""
         self._warm = warm_up(self._generation, cap_s, power_w, self._clock)
         self._gaps_s = self._generation.inter_token_s()
+        if self._warm.step_time_s is None and self._gaps_s:
+            self._warm = replace(self._warm, step_time_s=statistics.median(self._gaps_s))
         device.reset_peak(self._loaded.device)
         return self._warm
 

@@ -30,6 +30,7 @@ from eai.plots.style import (
     plain_ticks,
     scale,
     series,
+    short,
     t,
     tidy,
     title,
@@ -100,7 +101,7 @@ def _dots(ax: Axes, table: pd.DataFrame, column: str, rows_of: list[str]) -> lis
         face = np.where((rows["gate"] == "rejected") if "gate" in rows else np.zeros(len(rows), bool), "white", color)
         artists.append(ax.scatter(rows[column], y, c=face, edgecolors=color, marker=marker, s=22, linewidths=1, zorder=3))
         ax.scatter([], [], c=color, edgecolors=color, marker=marker, s=22, label=shown)
-    ax.set_yticks(range(len(rows_of)), rows_of)
+    ax.set_yticks(range(len(rows_of)), [short(name) for name in rows_of])
     ax.set_ylim(len(rows_of) - 0.5, -0.5)
     scale(ax, "x", table[column])
     return artists
@@ -198,8 +199,8 @@ def heatmap(
         missing.append(ax.add_patch(matplotlib.patches.Rectangle((j, i), 1, 1, **hatched)))
         behind = {"fc": "white", "ec": "none", "pad": 1.5}
         missing.append(ax.text(j + 0.5, i + 0.5, t(empty), ha="center", va="center", color="0.4", fontsize=FONT_PT - 1, bbox=behind))
-    ax.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns, rotation=35 if table.shape[1] > 4 else 0)
-    ax.set_yticks(np.arange(table.shape[0]) + 0.5, table.index, rotation=0)
+    ax.set_xticks(np.arange(table.shape[1]) + 0.5, [short(str(c)) for c in table.columns], rotation=35 if table.shape[1] > 4 else 0)
+    ax.set_yticks(np.arange(table.shape[0]) + 0.5, [short(str(i)) for i in table.index], rotation=0)
     ax.set(xlabel="", ylabel="")
     plain_ticks(colorbar(ax, image, t(value) if " " in value else label(value)).ax.yaxis)
     return [image, *missing, *(watermark(ax, basis) if basis is not None else [])]

@@ -33,6 +33,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTHS_IN = {"column": 3.5, "text": 5.2, "page": 7.16}
+LONGEST_NAME = 48
 FONT_PT = 8
 LOOK = sns.axes_style("ticks") | sns.plotting_context("paper") | {
     **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize"), FONT_PT),
@@ -277,6 +278,11 @@ def varied(table: pd.DataFrame) -> list[str]:
     return [c for c in SERIES if c in table and table.loc[table[c] != 0 if c in lengths else table.index, c].nunique() > 1]
 
 
+def short(name: str) -> str:
+    """A name that leaves room for the axes: of one longer than 48 letters the middle is left out."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]} ... {name[5 - LONGEST_NAME // 2 :]}"
+
+
 def names(table: pd.DataFrame) -> list[str]:
     """The names of the rows: the strategy and whatever else varies between them; options where nothing else tells two rows apart."""
     varying = varied(table)
@@ -284,7 +290,7 @@ def names(table: pd.DataFrame) -> list[str]:
     found = []
     for row, several in zip(table.to_dict("records"), plural, strict=True):
         parts = [row["quantization"], *(word(c, row[c]) for c in varying), word("options", row["options"]) if several else ""]
-        found.append(", ".join(filter(None, map(str, parts))))
+        found.append(", ".join(short(str(part)) for part in parts if part))
     return found
 
 
