@@ -1,10 +1,11 @@
 """What can be measured on this machine, how well, and what to do about the rest."""
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 
-from eai import paths, provenance
+from eai import lease, paths, provenance
 from eai.errors import UserError
 from eai.power.window import survey
 from eai.quantity import plain
@@ -38,15 +39,12 @@ def _check(name: str, ok: bool, found: str, do: str = "") -> dict:
 
 
 def _cuda() -> dict:
-    from eai.workload.device import cuda_name
-
-    try:
-        name = cuda_name()
-    except ModuleNotFoundError:
+    """The card that the work would run on, asked of the driver: importing torch for its name takes seconds."""
+    if importlib.util.find_spec("torch") is None:
         return _check("GPU for the work", False, "torch is not installed", "pip install 'eai[measure]' to measure models of your own")
-    return _check(
-        "GPU for the work", name is not None, name or "torch sees no CUDA device", "on a GPU machine install the CUDA build of torch"
-    )
+    cards = lease.present()
+    found = ", ".join(dict.fromkeys(card.gpu for card in cards)) or "no card that torch could use"
+    return _check("GPU for the work", bool(cards), found, "on a GPU machine install its driver and the CUDA build of torch")
 
 
 def _embedded_model() -> dict:
