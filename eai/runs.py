@@ -1,5 +1,6 @@
 """The main job: a sweep's jobs measured, then the notebooks of the analysis, and what they found in one table."""
 
+import importlib.util
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,8 @@ from eai.settings import Sweep
 from eai.terminal import table_text
 
 STEPS = ("analyze", "compare", "plot")
+EXTRAS = {"measure": "torch", "notebooks": "papermill"}
+"""The extras that a run needs, each with a module that it brings."""
 MOST_REASONS = 3
 BUSY_SHARE = 0.9
 """Of a thread's time: one that computes all along has more than this on a quiet machine."""
@@ -34,6 +37,11 @@ def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: 
     Raises UserError, before anything is measured, for whatever can be known to stop it.
     """
     began_s = time.monotonic()
+    missing = [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(
+            "a run measures and executes notebooks, and the extras for it are not installed", do=f"pip install 'eai[{','.join(missing)}]'"
+        )
     experiment, folder = _places(sweep, out)
     planned = _planned(sweep, experiment, options)
     preflight.check(sweep, planned, experiment, folder, options)
