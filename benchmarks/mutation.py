@@ -1,7 +1,7 @@
 """Faults planted in the code that computes numbers, one at a time: do its tests see them? Prints one JSON line.
 
-    pip install --target /tmp/cosmic cosmic-ray
-    PYTHONPATH=/tmp/cosmic python benchmarks/mutation.py --make mutants.jsonl [--each 10] [--seed 0]
+    pip install --target cosmic cosmic-ray
+    PYTHONPATH=cosmic python benchmarks/mutation.py --make mutants.jsonl [--each 10] [--seed 0]
     python benchmarks/mutation.py --run mutants.jsonl --results results.jsonl [--only stats/intervals]
 
 Mutants are cosmic-ray's: an operator, number, comparison, condition, loop or exception replaced. `--each` of them are drawn from

@@ -48,7 +48,7 @@ class TaskCard:
 
 
 def get(asked: str) -> TaskCard:
-    """The task called `asked`: a name of data/catalog/tasks.csv, or the path of a JSONL file (eai/items.py documents its fields).
+    """The task called `asked`: a name of data/catalog/tasks.csv, or the path of a JSONL file (docs/tasks.md documents its fields).
 
     Raises UserError with the nearest names for one that is not known, and for a file that cannot be used, with its line.
     """
