@@ -28,6 +28,11 @@ def plain(value: float | None, digits: int = 3) -> str:
     return text.rstrip("0").rstrip(".") if "." in text and abs(value) < 1 else text
 
 
+def shortest(value: float, digits: int = 3) -> str:
+    """A number of so many digits without trailing zeros or an exponent: `70`, `8.03`, `1,030`."""
+    return f"{float(f'{value:.{digits}g}'):,.10g}"
+
+
 @dataclass(frozen=True)
 class Quantity:
     """An estimate with its 95 % interval and unit.

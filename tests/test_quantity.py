@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai.quantity import Budget, Quantity, plain
+from eai.quantity import Budget, Quantity, plain, shortest
 
 terms = st.floats(0, 1e6)
 
@@ -80,3 +80,8 @@ def test_a_quantity_is_read_in_a_unit_of_its_size(quantity, text):
 )
 def test_three_digits_stand_wherever_the_point_is(value, text):
     assert plain(value) == text
+
+
+@pytest.mark.parametrize(("value", "digits", "text"), [(1026.4, 3, "1,030"), (70.0, 3, "70"), (8.03, 3, "8.03"), (123.0, 2, "120")])
+def test_the_size_of_a_model_is_never_in_exponent_form(value, digits, text):
+    assert shortest(value, digits) == text

@@ -16,7 +16,7 @@ from eai.advise.optimize import SAFE, meeting, strategies_of
 from eai.advise.page import percent, signed
 from eai.advise.request import HALF, Configuration, Request, fits, memory, require_fit
 from eai.errors import UserError
-from eai.quantity import Quantity, plain
+from eai.quantity import Quantity, plain, shortest
 from eai.site import DRAWS, NORMAL_95, SEED
 
 WORTH = 0.05
@@ -157,7 +157,7 @@ def crossovers(c: Configuration, known: dict[str, Cost], base: str | None) -> li
         if len(ratios) < 2:
             continue
         saving = [value < 1 for _, value in ratios]
-        sizes = [f"{size:.2g} B" for size, _ in ratios]
+        sizes = [f"{shortest(size, 2)} B" for size, _ in ratios]
         where = f"at batch {c.batch_size}, with sizes of {sizes[0]} to {sizes[-1]} that fit both"
         turn = next((i for i in range(len(saving)) if all(saving[i:])), None)
         if turn == 0:

@@ -24,7 +24,7 @@ from eai.advise.page import percent, signed
 from eai.advise.request import PRESSED, Configuration, Memory, Request, memory, smaller
 from eai.errors import UserError
 from eai.footprint import GIB_PER_GB
-from eai.quantity import Quantity, plain
+from eai.quantity import Quantity, plain, shortest
 from eai.site import J_PER_KWH, NORMAL_95
 
 AXES = ("energy", "throughput", "power")
@@ -384,7 +384,7 @@ def impossible(f: Figures, c: Configuration) -> list[str]:
         found.append(f"{watts:,.0f} W on {c.cards}, whose limit is {limit:,.0f} W")
     share = roof_share(f, c)
     if share is not None and share > 1.05:
-        found.append(f"{plain(f.throughput_tok_s)} tok/s is {share:.2g} times what the memory's bandwidth allows")
+        found.append(f"{plain(f.throughput_tok_s)} tok/s is {shortest(share, 2)} times what the memory's bandwidth allows")
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from eai import catalog, footprint, strategies
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
+from eai.quantity import shortest
 from eai.site import HOURS_A_MONTH, Site, intensity
 from eai.supports import ENGINES, GGUF_ENGINES, Device, runs, supports
 
@@ -330,10 +331,10 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
         expected = "a name of data/catalog, a folder with config.json, or a name that states its size (7B, 8x7B, 30B-A3B)"
         raise UserError(f"unknown model '{name}' that states no size", expected, do) from None
     listed = not stated and not shape.origin.startswith("layers and width")
-    said = f", {shape.active_params_b:.3g} B of them a token" if shape.active_params_b < shape.params_b else ""
-    remark = (
-        f"'{name}' {catalog.NOT_THERE}: taken as {shape.params_b:.3g} B parameters{said}, {shape.origin}" if name and not listed else ""
-    )
+    said = f", {shortest(shape.active_params_b)} B of them a token" if shape.active_params_b < shape.params_b else ""
+    remark = ""
+    if name and not listed:
+        remark = f"'{name}' {catalog.NOT_THERE}: taken as {shortest(shape.params_b)} B parameters{said}, {shape.origin}"
     return _of_shape(shape, name, listed), shape.active_params_b * 1e9, remark
 
 
