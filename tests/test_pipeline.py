@@ -213,6 +213,8 @@ def test_figures_are_drawn_and_say_that_energy_is_estimated(executed):
     assert {"cost_per_token.svg", "throughput.svg", "ratios.svg", "verdicts.svg"} <= drawn
     assert all("estimated" in (executed / "figures" / name).read_text() for name in ("cost_per_token.svg", "ratios.svg"))
     assert not (executed / "figures" / "power_traces.svg").exists()
+    formulas = [path.name for path in (executed / "figures").glob("*.svg") if "mathdefault" in path.read_text()]
+    assert not formulas, "the ticks of a log axis are numbers, never the source of a formula"
 
 
 def test_committed_figures_and_tables_come_from_the_sample(executed):
