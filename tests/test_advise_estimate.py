@@ -144,6 +144,14 @@ def test_the_better_plan_is_the_one_that_optimize_recommends(planted):  # noqa: 
     assert ask.estimate(**where)["optimized"]["configuration"] == ask.optimize(**where)["recommended"]["configuration"]
 
 
+def test_the_batch_and_engine_that_run_today_bind_no_better_plan():
+    where = {"model": "Qwen/Qwen2.5-7B-Instruct", "gpu": "rtx4090", "requests": 1_000_000}
+    a = ask.estimate(**where, quantization="fp16", batch_size=1, engine="transformers")
+    assert a["current"]["configuration"]["batch_size"] == 1 and a["current"]["configuration"]["engine"] == "transformers"
+    assert a["optimized"]["configuration"] == ask.optimize(**where)["recommended"]["configuration"]
+    assert a["savings"]["energy_fraction"]["value"] > 0.2, "one request at a time is the costliest case"
+
+
 def test_own_figures_need_no_model():
     """1e6 requests x 256 tokens x 0.3938 J = 28.0 kWh."""
     a = ask.estimate(energy_j_per_1k=393.8, throughput=809.47, pue=1, price=0.1)

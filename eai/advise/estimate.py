@@ -1,5 +1,6 @@
 """The monthly bill of what runs today and of the best plan that may be recommended, the saving by lever, and what widens the intervals."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,9 @@ def given(r: Request) -> Cost | None:
 
 def _better(r: Request, now: Cost) -> tuple[Plan | None, str]:
     """(the plan that `optimize` recommends if it costs less energy than the current one, a sentence about it)."""
+    free = replace(r, engine=None, given=r.given - {"batch_size"})  # the batch and the engine of today bind no better plan
     try:
-        chosen = recommended(search(r).plans, r)
+        chosen = recommended(search(free).plans, free)
     except UserError as error:
         return None, str(error)
     if chosen is None or not chosen.quality.acceptable:
