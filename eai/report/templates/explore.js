@@ -1,4 +1,5 @@
 "use strict";
+Error.stackTraceLimit = 10; // 0 while Plotly loads: the traces of the errors that it catches take as long as all else
 const data = JSON.parse(document.getElementById("data").textContent);
 const WORDS = JSON.parse(document.getElementById("words").textContent);
 const tr = (sentence, values = {}) => (WORDS[sentence] || sentence).replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -91,6 +92,7 @@ const label = i => ["card", "model", "strategy", "engine"].map(c => known(c, i))
 const tip = i => plain(label(i)) + `<br>${plain(known("basis", i))}: ${between(data.energy_j[i], data.energy_j_low[i], data.energy_j_high[i])} ${plain(tr("J per {unit}", {unit: known("unit", i)}))}` +
   (data.n[i] ? `, n = ${data.n[i]}` : "") + (data.energy_j_low[i] == null ? " (" + tr("no interval") + ")" : "") + (data.score[i] != null ? `<br>${tr("score")} ${between(100 * data.score[i],
   data.score_low[i] && 100 * data.score_low[i], data.score_high[i] && 100 * data.score_high[i])} %` : "") + `<br>${plain(text("source", i))}, ${plain(text("where", i))}`;
+const lazy = of => new Proxy(of, {get: (rows, k) => typeof k === "string" && /^\d+$/.test(k) ? tip(rows[k]) : rows[k]}); // a tip is written when Plotly asks for it
 function draw() {
   const x = data[state.x], plotted = rows.filter(i => x[i] > 0), big = plotted.length > SVG_MOST && hasGl;
   const levels = state.color === "basis" ? [] : count(state.color, (set => i => set.has(i))(new Set(plotted))).map(p => p[0]);
@@ -102,8 +104,8 @@ function draw() {
   const traces = [...groups].map(([key, of]) => {
     const [basis, k] = key.split("|"), look = BASES[basis] || ["#555", "circle"];
     const name = state.color === "basis" ? tr2(basis) : (+k === 7 && levels.length > 8 ? tr("others") : tr2(levels[k])) + ", " + tr2(basis);
-    return {type: big ? "scattergl" : "scatter", mode: "markers", name: plain(name), x: of.map(i => x[i]), y: of.map(i => data.energy_j[i]), customdata: of,
-      text: of.map(tip), hovertemplate: "%{text}<extra></extra>",
+    return {type: big ? "scattergl" : "scatter", mode: "markers", name: plain(name), x: Float64Array.from(of, i => x[i]), y: Float64Array.from(of, i => data.energy_j[i]), customdata: of,
+      text: lazy(of), hovertemplate: "%{text}<extra></extra>",
       marker: {size: big ? 6 : 9, symbol: look[1], color: state.color === "basis" ? look[0] : COLORS[k], opacity: big ? .65 : .9, line: {width: 1.2, color: state.color === "basis" ? look[0] : COLORS[k]}}};
   });
   const lines = new Map();
