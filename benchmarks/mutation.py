@@ -27,32 +27,33 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
-    "stats/intervals": "stats_intervals stats_comparisons analyze_summary",
-    "stats/comparisons": "stats_comparisons analyze_comparison stats_interactions",
-    "stats/scores": "stats_scores analyze_scores",
-    "stats/diagnostics": "stats_diagnostics analyze_study",
+    "stats/intervals": "stats_intervals stats_scores analyze_summary analyze_perplexity",
+    "stats/comparisons": "stats_comparisons stats_interactions stats_pareto analyze_comparison analyze_regression",
+    "stats/scores": "stats_scores analyze_scores analyze_tasks",
+    "stats/diagnostics": "stats_diagnostics analyze_stability analyze_study",
     "stats/planning": "stats_planning",
-    "analyze/metrics": "analyze_metrics analyze_summary analyze_load",
-    "analyze/summary": "analyze_summary analyze_load analyze_recovery",
-    "analyze/comparison": "analyze_comparison analyze_matrix analyze_recovery",
-    "analyze/roofline": "analyze_roofline",
-    "analyze/scores": "analyze_scores analyze_quality analyze_perplexity",
+    "analyze/metrics": "analyze_metrics analyze_summary analyze_load analyze_matrix",
+    "analyze/selection": "analyze_summary analyze_comparison analyze_load analyze_tasks",
+    "analyze/summary": "analyze_summary analyze_load analyze_stability analyze_recovery",
+    "analyze/comparison": "analyze_comparison analyze_interaction analyze_regression analyze_importers analyze_recovery",
+    "analyze/deployment": "analyze_matrix stats_pareto analyze_study",
+    "analyze/roofline": "analyze_roofline analyze_prefill analyze_tasks",
+    "analyze/scores": "analyze_scores analyze_quality analyze_perplexity analyze_tasks",
     "power/derive": "power_derive recorded power_trace",
+    "power/trace": "power_trace power_logs",
     "power/window": "power_window power_sensor power_derive",
     "power/sensor": "power_sensor power_derive",
-    "claims/chance": "claims_checks claims_planted",
+    "claims/chance": "claims_checks claims_planted claims_verdicts",
     "claims/repeated": "claims_checks claims_planted",
-    "claims/disguised": "claims_checks claims_planted claims_affine",
-    "claims/relations": "claims_ratios claims_checks claims_planted",
+    "claims/relations": "claims_ratios claims_affine claims_checks claims_planted",
     "claims/physical": "claims_checks claims_planted claims_foreign",
     "predict/physics": "predictor predict_rows",
     "predict/work": "predictor footprint analyze_roofline",
-    "importers/cells": "import_language import_shapes claims_foreign",
-    "serving/tally": "workload_server",
-    "footprint": "footprint workload_layers",
-    "quantity": "quantity advise_estimate",
-    "advise/capacity": "advise_capacity",
-    "advise/bill": "advise_estimate advise_page",
+    "importers/cells": "import_language import_shapes claims_foreign import_strangers",
+    "expressions": "import_language import_shapes import_tools",
+    "serving/tally": "workload_server measure_server",
+    "footprint": "footprint workload_layers workload_formats",
+    "quantity": "quantity advise_estimate terminal",
 }
 """Tests of each module, the quickest to see a fault first."""
 BITS = ("BitAnd", "BitOr", "BitXor", "LShift", "RShift")
@@ -139,6 +140,7 @@ def tried(module: str, cpu_s: float, wall_s: float) -> tuple[str, float, float]:
         import pytest
 
         files = [f"tests/test_{name}.py" for name in TESTS[module].split()]
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # nbval alone takes longer than most of the tests
         os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *EARLY, *files])))
     while (waited := os.wait4(child, os.WNOHANG))[0] == 0:
         if time.monotonic() - began_s > wall_s:
@@ -161,9 +163,10 @@ def run(mutants: list[dict], results: Path) -> None:
     import pytest
     import scipy.optimize
     import scipy.stats
+    import statsmodels.stats.api
     import yaml
 
-    del hypothesis, numpy, pandas, pyarrow, pydantic, pytest, scipy, yaml
+    del hypothesis, numpy, pandas, pyarrow, pydantic, pytest, scipy, statsmodels, yaml
     known = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     done = {(row["module"], row["change"], row["line"]) for row in known}
     needed: dict[str, tuple[float, float]] = {}

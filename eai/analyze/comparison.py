@@ -30,6 +30,7 @@ WHERE = {"engine", "engine_version", "num_gpus", "gpus", "tp", "pp", "dp", "ep",
 WHERE |= {"pipeline_parallel", "server", "load", "kv_cache", "cache", "compile", "fewshot", "limit", "version"}
 """Options that say where and how it ran, or which items: rows that differ in one of them are never compared as strategies."""
 METRICS = ("energy_j_per_token", "throughput_tok_s", "power_mean_w", "cpu_s_per_token", "window_energy_j", *AS_RUN.values())
+RATIOS = ["baseline", "ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high"]
 ENERGY_METRICS = ("energy_j_per_token", "energy_j_per_request", "power_mean_w", "window_energy_j")
 
 
@@ -349,7 +350,7 @@ def _crossover_row(found: Crossover, position: pd.Series, x: str) -> dict:
 
 
 BLOCKS = (3, 5, 10, 20)
-RATIOS = np.round(np.concatenate([np.arange(0.80, 0.99, 0.01), [0.99, 0.995, 1.0]]), 3)
+TRUE_RATIOS = np.round(np.concatenate([np.arange(0.80, 0.99, 0.01), [0.99, 0.995, 1.0]]), 3)
 
 
 def power_curves(ratios: pd.DataFrame, blocks: tuple[int, ...] = BLOCKS, basis: str = "measured") -> pd.DataFrame:
@@ -371,7 +372,7 @@ def power_curves(ratios: pd.DataFrame, blocks: tuple[int, ...] = BLOCKS, basis: 
     rows = [
         {"n": n, "ratio": float(ratio), "power": planning.power(sd_log, n, float(ratio), planning.ALPHA / family)}
         for n in blocks
-        for ratio in RATIOS
+        for ratio in TRUE_RATIOS
     ]
     return pd.DataFrame(rows).assign(sd_log=sd_log, family=family, basis=basis)
 
@@ -470,15 +471,17 @@ def contrast(
 
 
 def with_ratios(summary: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The summary with the ratios of a comparisons table in place of its own: whatever baseline and test stood in the notebook.
-
-    A configuration that the comparisons do not name is a baseline: ratio 1 without an interval, or it was never usable.
-    """
-    columns = ["baseline", "ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high"]
+    """The summary with the ratios of a comparisons table in place of its own: whatever baseline and test stood in the notebook."""
     energy = comparisons[comparisons["metric"].isin(["energy_j_per_token", "energy_j_per_request"])]
     if energy.empty:
         return summary
-    table = summary.drop(columns=columns, errors="ignore").merge(energy[["configuration_id", *columns]], on="configuration_id", how="left")
-    own = table["baseline"].isna()
-    table["ratio_to_baseline"] = table["ratio_to_baseline"].mask(own & (table["n_blocks"] > 0), 1.0)
-    return table.assign(baseline=table["baseline"].fillna(table["quantization"]))
+    table = summary.drop(columns=RATIOS, errors="ignore").merge(energy[["configuration_id", *RATIOS]], on="configuration_id", how="left")
+    return with_own_ratio(table)
+
+
+def with_own_ratio(table: pd.DataFrame) -> pd.DataFrame:
+    """A configuration that no comparison names is a baseline: ratio 1 without an interval, or it was never usable."""
+    own = table["baseline"].isna() & (table["n_blocks"] > 0)
+    return table.assign(
+        ratio_to_baseline=table["ratio_to_baseline"].mask(own, 1.0), baseline=table["baseline"].fillna(table["quantization"])
+    )

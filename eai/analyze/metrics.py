@@ -133,25 +133,31 @@ def unit_label(table: pd.DataFrame, words: dict[str, str] = UNITS) -> str:
     return words["both"] if len(units) > 1 else words[units.pop()] if units else ""
 
 
-def with_scores(table: pd.DataFrame, blocks: pd.DataFrame, scores: pd.DataFrame | None) -> pd.DataFrame:
-    """Adds energy_wh and, where a score was measured, score, EOR, TWEOR and energy per correct answer with intervals; NaN where it was not.
+def over_blocks(values: pd.DataFrame, configuration: pd.Series) -> pd.DataFrame:
+    """Geometric mean of each column over the blocks of a configuration, with its t interval: `name`, `name_low`, `name_high`, and the
+    moments of its logarithm `name_mean_log`, `name_sd_log`. A block in which a value is unknown has no part in it."""
+    groups = np.log(values).groupby(configuration, sort=False)
+    mean, sd = groups.mean(), groups.std(ddof=1)
+    found = zip((*log_t_from_moments(mean, sd, groups.count()), mean, sd), (*ENDS, "_mean_log", "_sd_log"), strict=True)
+    return pd.concat([pd.DataFrame(numbers, mean.index, mean.columns).add_suffix(end) for numbers, end in found], axis=1)
 
-    `scores`: configuration_id, score and, for intervals, n_items. Raises UserError for a score that is no fraction, for two scores
-    of one configuration, and for a number of items that is not above zero.
+
+def with_scores(table: pd.DataFrame, scores: pd.DataFrame | None) -> pd.DataFrame:
+    """Adds, where a score was measured, score, EOR, TWEOR and energy per correct answer with intervals; NaN where it was not.
+
+    `table`: with `energy_wh`, `energy_wh_s` and `window_s` of the whole task (`over_blocks`). `scores`: configuration_id, score and, for
+    intervals, n_items. Raises UserError for a score that is no fraction, for two scores of one configuration, and for a number of items
+    that is not above zero.
     """
-    energy = _task_cost(blocks, watt_hours(blocks["window_energy_j"]))
-    energy_time = _task_cost(blocks, watt_hours(blocks["window_energy_j"]) * blocks["window_s"])
-    ids = table["configuration_id"]
-    table = _with_interval(table, "energy_wh", _interval_of(energy, ids))
-    score, n_items = _scores_of(ids, scores)
+    score, n_items = _scores_of(table["configuration_id"], scores)
     measured = np.isfinite(score)
     known = measured & np.isfinite(n_items)
     limits = wilson_interval(np.where(known, score * n_items, 0.0), np.where(known, n_items, 1.0))
     interval = Interval(score, np.where(known, limits.low, np.nan), np.where(known, limits.high, np.nan))
     table = _with_interval(table.assign(n_items=n_items), "score", interval)
-    window_s = _interval_of(_task_cost(blocks, blocks["window_s"]), ids).value
-    per_wh = quotient(interval, _interval_of(energy, ids))._replace(value=eor(score, table["energy_wh"]))
-    per_wh_s = quotient(interval, _interval_of(energy_time, ids))._replace(value=tweor(score, table["energy_wh"], window_s))
+    energy, energy_time = (Interval(*(table[f"{name}{end}"].to_numpy(float) for end in ENDS)) for name in ("energy_wh", "energy_wh_s"))
+    per_wh = quotient(interval, energy)._replace(value=eor(score, energy.value))
+    per_wh_s = quotient(interval, energy_time)._replace(value=tweor(score, energy.value, table["window_s"].to_numpy(float)))
     table = _with_interval(_with_interval(table, "eor", per_wh), "tweor", per_wh_s)
     return _with_interval(table, "energy_j_per_correct", per_correct(per_wh, n_items))
 
@@ -190,19 +196,6 @@ def _scores_of(ids: pd.Series, scores: pd.DataFrame | None) -> tuple[np.ndarray,
     if np.any(n_items <= 0):
         raise UserError(f"a score over {np.nanmin(n_items):g} items", "at least one item", "leave the score out")
     return table["score"].to_numpy(float), n_items
-
-
-def _task_cost(blocks: pd.DataFrame, cost: pd.Series) -> pd.DataFrame:
-    """Geometric mean of a cost of the whole task with its t interval over blocks, by configuration."""
-    logs = np.log(cost).groupby(blocks["configuration_id"])
-    moments = pd.DataFrame({"mean": logs.mean(), "sd": logs.std(ddof=1), "n": logs.size()})
-    interval = log_t_from_moments(moments["mean"], moments["sd"], moments["n"])
-    return pd.DataFrame(interval._asdict(), index=moments.index)
-
-
-def _interval_of(costs: pd.DataFrame, ids: pd.Series) -> Interval:
-    """The interval of each configuration, NaN where it has no block."""
-    return Interval(*costs.reindex(ids).to_numpy(float).T)
 
 
 def _with_interval(table: pd.DataFrame, name: str, interval: Interval) -> pd.DataFrame:

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from eai import catalog, footprint, strategies
 from eai.analyze import metrics
@@ -241,7 +241,7 @@ def _estimates(steps: np.ndarray, values: np.ndarray, weights: np.ndarray, degre
 
 def _p_of_zero(estimate: float, se: float, df: int) -> float:
     """Two-sided p of a zero by Student's t; NaN without a degree of freedom."""
-    return float(2 * stats.t.sf(abs(estimate) / se, df)) if df > 0 and se > 0 else np.nan
+    return float(2 * special.stdtr(df, -abs(estimate) / se)) if df > 0 and se > 0 else np.nan
 
 
 def _interval(estimate: float, se: float, df: int, u_relative: float) -> Interval:

@@ -48,15 +48,16 @@ def select(
     and so on down the registry. Raises UserError where nothing is usable, or not on the boundary or basis asked for.
     """
     windows = _last_attempts(windows)
-    usable = windows[windows["status"] == "ok"]
-    not_ok = windows[windows["status"] != "ok"].assign(why=lambda w: w["reason"].replace("", "no reason given"))
-    primary = energies[energies["primary"].astype(bool)].merge(usable[JOIN], on=JOIN)
+    ok = windows["status"] == "ok"
+    usable = windows[ok].reset_index(drop=True)
+    not_ok = windows[~ok].assign(why=lambda w: w["reason"].replace("", "no reason given"))
+    primary = energies[energies["primary"].astype(bool)].merge(usable[JOIN].assign(window=usable.index), on=JOIN)
     boundary = _choose("boundary", primary, BOUNDARY_ORDER, boundary)
     primary = primary[primary["boundary"] == boundary]
     basis = _choose("basis", primary, schema.BASES, basis)
     kind = "net" if net else "gross"
-    summed = _sum_devices(primary, "net_energy_j" if net else "energy_j")
-    joined = usable.drop(columns="basis", errors="ignore").merge(summed, on=JOIN, how="left")
+    summed = _sum_devices(primary, "net_energy_j" if net else "energy_j", basis)
+    joined = usable.drop(columns="basis", errors="ignore").join(summed)
     joined["why"] = _why_not(joined, boundary, basis, kind)
     rows = joined[joined["why"] == ""].drop(columns="why").assign(boundary=boundary, basis=basis)
     excluded = _count(pd.concat([not_ok, joined[joined["why"] != ""]], ignore_index=True))
@@ -105,8 +106,8 @@ def _choose(name: str, primary: pd.DataFrame, order: tuple[str, ...], asked: str
     return asked or next((value for value in order if value in present), order[0])
 
 
-def _sum_devices(primary: pd.DataFrame, energy: str) -> pd.DataFrame:
-    """One row a window: the energies of its devices summed, and what speaks against using the sum.
+def _sum_devices(primary: pd.DataFrame, energy: str, basis: str) -> pd.DataFrame:
+    """One row a window (its place among the usable ones): the energies of its devices summed, and what speaks against using the sum.
 
     A sum over cards of which one failed would be too low, so the worst card decides. Random terms add in quadrature;
     offset and gain add linearly, because cards of one kind may err alike. What subtracting idle adds to a net energy acts like an
@@ -115,33 +116,26 @@ def _sum_devices(primary: pd.DataFrame, energy: str) -> pd.DataFrame:
     terms = primary.reindex(columns=[*RANDOM_TERMS, *SYSTEMATIC_TERMS]).astype(float).fillna(0.0)
     if energy == "net_energy_j" and "u_net_j" in primary:
         terms["u_offset_j"] = np.hypot(terms["u_offset_j"], primary["u_net_j"].astype(float).fillna(0.0))
-    frame = pd.concat([primary[[*JOIN, "device_id", "basis"]], terms], axis=1)
-    frame[list(RANDOM_TERMS)] **= 2
-    frame["energy_j"] = primary[energy].astype(float)
-    frame["not_ok"] = primary["status"].where(primary["status"] != "ok")
-    frame["energy_low_j"] = frame["energy_j"].fillna(-np.inf)
-    frame["twice"] = frame.duplicated([*JOIN, "device_id"])
-    groups = frame.groupby(JOIN, sort=False)
-    summed = groups[["energy_j", *RANDOM_TERMS, *SYSTEMATIC_TERMS]].sum()
+    terms[list(RANDOM_TERMS)] **= 2
+    energy_j, twice = primary[energy].astype(float), primary.duplicated(["window", "device_id"])
+    flags = {"n_twice": twice, "n_devices": ~twice, "n_other_basis": primary["basis"] != basis}
+    summed = terms.assign(energy_j=energy_j, **flags).groupby(primary["window"]).sum()
     summed[list(RANDOM_TERMS)] **= 0.5
-    first = groups.agg(energy_basis=("basis", "min"), last_basis=("basis", "max"), energy_low_j=("energy_low_j", "min"))
-    flags = groups.agg(not_ok=("not_ok", "first"), twice=("twice", "any"), n_devices=("device_id", "nunique"))
-    return summed.join(first).join(flags).reset_index()
+    summed["energy_low_j"] = energy_j.fillna(-np.inf).groupby(primary["window"]).min()
+    bad = primary[primary["status"] != "ok"].groupby("window")["status"].first()
+    return summed.assign(not_ok=bad.reindex(summed.index).astype(object))
 
 
 def _why_not(joined: pd.DataFrame, boundary: str, basis: str, kind: str) -> np.ndarray:
     """Why each window of status ok is not used after all; an empty string where it is."""
-    absent = joined["energy_basis"].isna()
-    other = (joined["energy_basis"] != basis) | (joined["last_basis"] != basis)
     devices = joined.groupby(["job", "configuration_id"])["n_devices"].transform("max")
     tasks = as_run(joined)
-    units = joined["requests"].astype(float).where(tasks, joined["tokens_out"].astype(float)) if tasks.any() else joined["tokens_out"]
-    done = (units.astype(float) > 0) & (joined["duration_s"].astype(float) > 0)
+    done = (_units(joined, tasks) > 0) & (joined["duration_s"].astype(float) > 0)
     conditions = {
-        f"no {boundary} energy": absent,
-        "two primary energies of one device": joined["twice"].eq(True),
+        f"no {boundary} energy": joined["n_devices"].isna(),
+        "two primary energies of one device": joined["n_twice"] > 0,
         "energy not usable": joined["not_ok"].notna(),
-        f"basis is not {basis}": other,
+        f"basis is not {basis}": joined["n_other_basis"] > 0,
         f"no {kind} energy": joined["energy_low_j"].eq(-np.inf),
         f"{kind} energy not above zero": joined["energy_low_j"] <= 0,
         "energy of a device is missing": joined["n_devices"] < devices,
@@ -170,8 +164,8 @@ VARIES = {"length_varies", "tokens_from_pieces"}
 
 def is_served(table: pd.DataFrame) -> pd.Series:
     """For each row, window or configuration, whether it is one of a server: whether its options name a load."""
-    named = {text: "load" in json.loads(text) for text in table["options"].unique() if isinstance(text, str) and text}
-    return table["options"].map(lambda text: named.get(text, False)).astype(bool)
+    named = [text for text in table["options"].unique() if isinstance(text, str) and text and "load" in json.loads(text)]
+    return table["options"].isin(named)
 
 
 def requests_of(windows: pd.DataFrame) -> pd.Series:
@@ -183,8 +177,11 @@ def requests_of(windows: pd.DataFrame) -> pd.Series:
     counted = windows["requests"].astype(float)
     if "options" not in windows or "flags" not in windows:
         return counted
-    fixed = is_served(windows) & ~windows["flags"].map(lambda flags: bool(VARIES & set(flags))).astype(bool)
-    return counted.mask(fixed, windows["tokens_out"] / windows["output_tokens"]) if fixed.any() else counted
+    served = is_served(windows)
+    if not served.any():
+        return counted
+    fixed = served & ~windows["flags"].map(lambda flags: bool(VARIES & set(flags))).astype(bool)
+    return counted.mask(fixed, windows["tokens_out"] / windows["output_tokens"])
 
 
 BLOCK = ["configuration_id", "job", "block"]
@@ -212,10 +209,13 @@ def split_options(table: pd.DataFrame) -> pd.DataFrame:
 
 def unit_energy(rows: pd.DataFrame) -> pd.Series:
     """Energy of one unit of work of each window [J]: of an item where a task ran as it comes, of an output token otherwise."""
-    tasks = as_run(rows)
-    units = rows["tokens_out"].astype(float)
-    units = units.mask(tasks, rows["requests"].astype(float)) if tasks.any() else units
-    return rows["energy_j"].astype(float) / units
+    return rows["energy_j"].astype(float) / _units(rows, as_run(rows))
+
+
+def _units(rows: pd.DataFrame, tasks: pd.Series) -> pd.Series:
+    """The units of work of each window: items of tasks run as they come, output tokens otherwise."""
+    tokens = rows["tokens_out"].astype(float)
+    return tokens.mask(tasks, rows["requests"].astype(float)) if tasks.any() else tokens
 
 
 def block_means(rows: pd.DataFrame) -> pd.DataFrame:
@@ -225,37 +225,30 @@ def block_means(rows: pd.DataFrame) -> pd.DataFrame:
     holds several; NaN for a nominal window, which stands for rates of a source that states no totals. `unit_energy_j` is the
     compared cost: of an item of a task, of an output token otherwise. Per token is NaN where no token was produced.
     """
-    optional = ["cpu_time_s", "ttft_s", "memory_peak_gb", "model_bytes", "requests", "calls"]
-    rows = rows.assign(**{c: np.nan for c in optional if c not in rows})
-    rows = rows.assign(as_run=as_run(rows), requests=requests_of(rows))
-    rows["passes"] = rows["calls"].where(rows["as_run"], 1.0).fillna(1.0).astype(float)
-    rows = rows.assign(nominal=_flagged(rows, NOMINAL), shared=_flagged(rows, SHARED_BLOCK))
-    groups = rows.astype(dict.fromkeys(optional, float)).groupby(BLOCK, sort=False)
-    sums = groups[["energy_j", "duration_s", "tokens_out", "passes"]].sum()
-    sums["tokens_out"] = sums["tokens_out"].where(sums["tokens_out"] > 0)
-    requests = groups["requests"].sum(min_count=1).where(lambda n: n > 0)
-    cpu_s = groups["cpu_time_s"].sum(min_count=1)
-    blocks = groups.agg(
-        n_windows=("energy_j", "size"),
-        as_run=("as_run", "first"),
-        ttft_s=("ttft_s", "mean"),
-        memory_peak_gb=("memory_peak_gb", "max"),
-        model_bytes=("model_bytes", "max"),
-    )
-    blocks["energy_j_per_token"] = metrics.energy_per_token(sums["energy_j"], sums["tokens_out"])
-    blocks["throughput_tok_s"] = metrics.throughput(sums["tokens_out"], sums["duration_s"])
-    blocks["power_mean_w"] = metrics.mean_power(sums["energy_j"], sums["duration_s"])
-    blocks["cpu_s_per_token"] = cpu_s / sums["tokens_out"]
-    blocks["energy_j_per_request"] = metrics.energy_per_request(sums["energy_j"], requests)
-    blocks["requests_per_second"] = requests / sums["duration_s"]
-    blocks["cpu_s_per_request"] = cpu_s / requests
+    tasks, totals = as_run(rows), ["energy_j", "duration_s", "tokens_out", "u_offset_j", "u_gain_j", "cpu_time_s"]
+    means, peaks = ["ttft_s"], ["memory_peak_gb", "model_bytes"]
+    known = rows.reindex(columns=[*totals, *means, *peaks, "requests", "calls"]).astype(float)
+    known = known.assign(requests=requests_of(rows.assign(requests=known["requests"])), as_run=tasks)
+    known["passes"] = known["calls"].where(tasks, 1.0).fillna(1.0)
+    known = known.assign(nominal=_flagged(rows, NOMINAL), shared=_flagged(rows, SHARED_BLOCK))
+    groups = known.groupby([rows[c] for c in BLOCK], sort=False)
+    sums = groups[[*totals, "requests", "passes"]].sum(min_count=1)
+    energy_j, seconds = sums["energy_j"], sums["duration_s"]
+    tokens, requests = (sums[c].where(sums[c] > 0) for c in ("tokens_out", "requests"))
+    blocks = groups[means].mean().join(groups[[*peaks, "as_run", "nominal"]].max())
+    blocks = blocks.assign(n_windows=groups.size(), shared=groups["shared"].min())
+    blocks["energy_j_per_token"] = metrics.energy_per_token(energy_j, tokens)
+    blocks["throughput_tok_s"] = metrics.throughput(tokens, seconds)
+    blocks["power_mean_w"] = metrics.mean_power(energy_j, seconds)
+    blocks["cpu_s_per_token"] = sums["cpu_time_s"] / tokens
+    blocks["energy_j_per_request"] = metrics.energy_per_request(energy_j, requests)
+    blocks["requests_per_second"] = requests / seconds
+    blocks["cpu_s_per_request"] = sums["cpu_time_s"] / requests
     blocks["unit_energy_j"] = blocks["energy_j_per_token"].mask(blocks["as_run"], blocks["energy_j_per_request"])
-    blocks["window_energy_j"] = (sums["energy_j"] / sums["passes"]).mask(groups["nominal"].any())
-    blocks["window_s"] = sums["duration_s"] / sums["passes"]
-    systematic = groups[["u_offset_j", "u_gain_j"]].sum()
-    blocks["u_offset_relative"] = systematic["u_offset_j"] / sums["energy_j"]
-    blocks["u_gain_relative"] = systematic["u_gain_j"] / sums["energy_j"]
-    blocks["shared"] = groups["shared"].all()
+    blocks["window_energy_j"] = (energy_j / sums["passes"]).mask(blocks.pop("nominal"))
+    blocks["window_s"] = seconds / sums["passes"]
+    for term in ("offset", "gain"):
+        blocks[f"u_{term}_relative"] = sums[f"u_{term}_j"] / energy_j
     return blocks.reset_index()
 
 

@@ -13,8 +13,7 @@ Who is beaten in everything by someone else, and how sure that is.
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
-from statsmodels.stats.multitest import multipletests
+from scipy import special
 
 from eai.stats.intervals import CONFIDENCE, Interval, combine, t_quantile
 
@@ -75,13 +74,13 @@ def ratio_interval(difference: Difference, confidence: float = CONFIDENCE) -> In
 def p_value(difference: Difference) -> np.ndarray:
     """The two-sided p of "the ratio is 1"; NaN where not testable."""
     with np.errstate(invalid="ignore"):
-        return 2 * stats.t.sf(np.abs(difference.mean / difference.se), difference.df)
+        return 2 * special.stdtr(difference.df, -np.abs(difference.mean / difference.se))
 
 
 def one_sided_p(statistic, df) -> np.ndarray:
     """The p of "not above zero" for a t statistic; NaN where not testable."""
     with np.errstate(invalid="ignore"):
-        return stats.t.sf(statistic, df)
+        return special.stdtr(df, -np.asarray(statistic, float))
 
 
 def tost_p(difference: Difference, margin: float = MARGIN) -> np.ndarray:
@@ -89,11 +88,8 @@ def tost_p(difference: Difference, margin: float = MARGIN) -> np.ndarray:
 
     `margin` is a fraction (0.03: within 3 %), symmetric on the log scale so that A/B and B/A get the same answer.
     """
-    bound = np.log1p(margin)
-    with np.errstate(invalid="ignore"):
-        above = stats.t.sf((difference.mean + bound) / difference.se, difference.df)
-        below = stats.t.cdf((difference.mean - bound) / difference.se, difference.df)
-    return np.maximum(above, below)
+    nearest = np.log1p(margin) - np.abs(difference.mean)
+    return one_sided_p(nearest / difference.se, difference.df)
 
 
 def tost_power(sd_log, n, margin: float = MARGIN, alpha: float = ALPHA, u_log=0.0, df=None) -> np.ndarray:
@@ -115,17 +111,12 @@ def _tost_power(se, df, u, bound, alpha) -> np.ndarray:
     nodes, weights = np.polynomial.legendre.leggauss(64)
     quantiles = (nodes + 1) / 2
     distinct, where = np.unique(df, return_inverse=True)
-    scale = np.sqrt(stats.chi2.ppf(quantiles, distinct[:, None]) / distinct[:, None])[where]
+    scale = np.sqrt(special.chdtri(distinct[:, None], 1 - quantiles) / distinct[:, None])[where]
     combined, df_combined = combine(se[:, None] * scale, df[:, None], u[:, None])
-    critical = t_one_sided(df_combined, alpha)
+    distinct, where = np.unique(df_combined, return_inverse=True)  # a quantile is slow
+    critical = -special.stdtrit(distinct, alpha)[where].reshape(df_combined.shape)
     room = np.maximum(bound - critical * combined, 0) / np.hypot(se, u)[:, None]
     return (special.ndtr(room) - special.ndtr(-room)) @ weights / 2
-
-
-def t_one_sided(df, alpha: float = ALPHA) -> np.ndarray:
-    """The one-sided critical value of Student's t, computed once for each distinct `df` (a quantile is slow)."""
-    distinct, where = np.unique(df, return_inverse=True)
-    return stats.t.isf(alpha, distinct)[where].reshape(np.shape(df))
 
 
 def sign_flip_p(log_ratios, draws: int = 20_000, rng: np.random.Generator | None = None) -> float:
@@ -152,25 +143,16 @@ def sign_flip_decides(n: int, family: int = 1, alpha: float = ALPHA) -> bool:
     return 2.0 ** (1 - n) <= alpha / family
 
 
-def adjust(p, method: str = "holm") -> np.ndarray:
-    """Adjusted p-values of a family: `holm` for declared comparisons, `fdr_bh` for exploration. NaN takes no part.
+def adjust(p) -> np.ndarray:
+    """Holm's adjusted p-values of a family (1979, Scand. J. Statist. 6:65); NaN takes no part.
 
-    Holm 1979 (Scand. J. Statist. 6:65) is written out, because statsmodels' multipletests collects garbage at each such call.
+    The smallest p times the family's size, the next times one less, and so on; never falling, at most 1. Written out, because
+    statsmodels' multipletests collects garbage at each call.
     """
     p = np.asarray(p, float)
+    order = np.argsort(p)[: (~np.isnan(p)).sum()]  # NaN is sorted to the end
     adjusted = np.full(p.shape, np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        adjusted[known] = _holm(p[known]) if method == "holm" else multipletests(p[known], method=method)[1]
-    return adjusted
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """The smallest p times the family's size, the next times one less, and so on; never falling, at most 1."""
-    order = np.argsort(p)
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(steps, 1.0)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
     return adjusted
 
 
@@ -222,11 +204,13 @@ def crossover(x, log_ratio, confidence: float = 0.95) -> Crossover:
     x, y = np.asarray(x, float), np.asarray(log_ratio, float)
     if len(x) < 3 or np.ptp(x) == 0:
         return Crossover(np.nan, np.nan, np.nan, np.nan, np.nan, False)
+    from scipy import stats  # a second to import
+
     fit = stats.linregress(x, y)
     if fit.slope == 0:
         return Crossover(np.nan, np.nan, np.nan, 0.0, float(fit.pvalue), False)
     df = len(x) - 2
-    t2 = stats.t.ppf(0.5 + confidence / 2, df) ** 2
+    t2 = float(t_quantile(df, confidence)) ** 2
     residual = np.sum((y - fit.intercept - fit.slope * x) ** 2) / df
     centre, spread = x.mean(), np.sum((x - x.mean()) ** 2)
     g = t2 * residual / (spread * fit.slope**2)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from eai.stats.intervals import t_quantile
 
@@ -46,7 +46,7 @@ def covariate_effect(log_values, covariate, configuration, block) -> Effect:
     slope = (x @ y) / (x @ x)
     se = np.sqrt(np.sum((y - slope * x) ** 2) / df / (x @ x))
     half = float(t_quantile(df)) * se
-    p = 2 * stats.t.sf(abs(slope) / se, df) if se > 0 else np.nan
+    p = 2 * special.stdtr(df, -abs(slope) / se) if se > 0 else np.nan
     return Effect(float(slope), float(slope - half), float(slope + half), float(p), len(y))
 
 
@@ -72,7 +72,8 @@ def trend(values, time) -> Effect:
         r = np.clip(((residuals[1:] @ residuals[:-1]) / (residuals @ residuals) + 2 / n) / (1 - 4 / n), -0.9, 0.99)
         white_x, white_y = (np.concatenate([np.sqrt(1 - r**2) * v[:1], v[1:] - r * v[:-1]]) for v in (design, y))
     se, half = np.sqrt(variance), float(t_quantile(n - 3)) * np.sqrt(variance)
-    return Effect(float(fitted[1]), float(fitted[1] - half), float(fitted[1] + half), float(2 * stats.t.sf(abs(fitted[1]) / se, n - 3)), n)
+    p = float(2 * special.stdtr(n - 3, -abs(fitted[1]) / se))
+    return Effect(float(fitted[1]), float(fitted[1] - half), float(fitted[1] + half), p, n)
 
 
 def lag_one(residuals) -> float:
@@ -123,4 +124,4 @@ def _outlier_p(y, configuration, block) -> np.ndarray:
     judged = free > 1e-9
     own = np.where(judged, residuals**2 / np.where(judged, free, 1.0), 0.0)
     variance = np.maximum(np.sum(residuals**2) - own, 1e-300) / df
-    return np.where(judged, 2 * stats.t.sf(np.sqrt(own / variance), df), np.nan)
+    return np.where(judged, 2 * special.stdtr(df, -np.sqrt(own / variance)), np.nan)

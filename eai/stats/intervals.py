@@ -10,8 +10,7 @@ A quotient of two totals over items, such as nats over words, with the interval 
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
+from scipy import special
 
 CONFIDENCE = 0.95
 
@@ -27,7 +26,7 @@ class Interval(NamedTuple):
 def t_quantile(df, confidence: float = CONFIDENCE) -> np.ndarray:
     """The two-sided quantile of Student's t, NaN where `df` is not positive (one block has no spread)."""
     df = np.asarray(df, float)
-    return np.where(df > 0, stats.t.ppf(0.5 + confidence / 2, np.where(df > 0, df, 1.0)), np.nan)
+    return special.stdtrit(np.where(df > 0, df, np.nan), 0.5 + confidence / 2)
 
 
 def log_t_from_moments(mean_log, sd_log, n, confidence: float = CONFIDENCE) -> Interval:
@@ -60,10 +59,8 @@ def sd_interval(sd, n, confidence: float = CONFIDENCE) -> Interval:
     sd, df = np.broadcast_arrays(np.asarray(sd, float), np.asarray(n, float) - 1)
     known = df > 0
     tail = (1 - confidence) / 2
-    safe = np.where(known, df, 1.0)
-    low = np.where(known, sd * np.sqrt(safe / stats.chi2.ppf(1 - tail, safe)), np.nan)
-    high = np.where(known, sd * np.sqrt(safe / stats.chi2.ppf(tail, safe)), np.nan)
-    return Interval(np.where(known, sd, np.nan), low, high)
+    sd, df = np.where(known, sd, np.nan), np.where(known, df, np.nan)
+    return Interval(sd, *(sd * np.sqrt(df / special.chdtri(df, p)) for p in (tail, 1 - tail)))
 
 
 def cv_interval(cv, n, confidence: float = CONFIDENCE) -> Interval:
@@ -79,11 +76,16 @@ def wilson_interval(successes, n, confidence: float = CONFIDENCE) -> Interval:
 
     Raises ValueError unless 0 <= successes <= n and n > 0.
     """
-    successes, n = (x.copy() for x in np.broadcast_arrays(np.asarray(successes, float), np.asarray(n, float)))
+    successes, n = np.asarray(successes, float), np.asarray(n, float)
     if not (np.all(n > 0) and np.all(successes >= 0) and np.all(successes <= n)):
         raise ValueError(f"a proportion needs 0 <= successes <= n with n > 0, found {successes} of {n}")
-    low, high = proportion_confint(successes, n, alpha=1 - confidence, method="wilson")
-    return Interval(successes / n, np.asarray(low), np.asarray(high))
+    return Interval(successes / n, *wilson_limits(successes, n, special.ndtri(0.5 + confidence / 2)))
+
+
+def wilson_limits(x, n, z: float) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's limits of x in n at a normal quantile z, of a proportion in [0, 1]."""
+    centre, half = 2 * x + z**2, z * np.sqrt(z**2 + 4 * x * (1 - x / n))
+    return np.maximum(centre - half, 0) / (2 * (n + z**2)), np.minimum((centre + half) / (2 * (n + z**2)), 1)
 
 
 def with_systematic(mean_log, se_log, df, u_log, confidence: float = CONFIDENCE) -> Interval:

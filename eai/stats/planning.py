@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from eai.stats.comparisons import ALPHA, MARGIN, MIN_POWER, tost_power
 from eai.stats.intervals import CONFIDENCE, Interval, t_quantile
@@ -53,8 +53,8 @@ def power(sd_log: float, n: int, ratio: float, alpha: float = ALPHA) -> float:
     The noncentral t as the normal probability of rejection averaged over the chi-square distribution of the sample variance: library
     routines for the noncentral t give NaN for large effects, which a search for n would read as "not enough".
     """
-    spread = np.sqrt(stats.chi2.ppf((NODES + 1) / 2, n - 1) / (n - 1))
-    critical = stats.t.isf(alpha / 2, n - 1) * spread
+    spread = np.sqrt(special.chdtri(n - 1, (1 - NODES) / 2) / (n - 1))
+    critical = t_quantile(n - 1, 1 - alpha) * spread
     effect = abs(math.log(ratio)) / sd_log * math.sqrt(n)
     return float((special.ndtr(effect - critical) + special.ndtr(-effect - critical)) @ WEIGHTS / 2)
 
@@ -74,7 +74,7 @@ def detectable_score_ratio(n_items: int, score: float, correlation: float = 0.0,
 
     `correlation` of the two configurations' items: 0 for different items, about 0.5 to 0.9 where both answer the same ones.
     """
-    z = stats.norm.isf(alpha / 2) + stats.norm.isf(1 - wanted)
+    z = special.ndtri(1 - alpha / 2) + special.ndtri(wanted)
     return math.exp(z * math.sqrt(2 * (1 - correlation) * (1 - score) / (score * n_items)))
 
 

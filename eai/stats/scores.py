@@ -4,10 +4,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
+from scipy import special
 
-from eai.stats.intervals import CONFIDENCE, Interval
+from eai.stats.intervals import CONFIDENCE, Interval, wilson_limits
 
 FEWEST_FOR_BOOTSTRAP = 20
 
@@ -39,7 +38,7 @@ def mcnemar_p(counts: PairedScores) -> float:
     """The exact two-sided p of "both score the same" (McNemar 1947, doi:10.1007/BF02295996); 1 if they never disagree."""
     if counts.first + counts.second == 0:
         return 1.0
-    return float(mcnemar([[counts.both, counts.first], [counts.second, counts.neither]], exact=True).pvalue)
+    return min(2 * float(special.bdtr(min(counts.first, counts.second), counts.first + counts.second, 0.5)), 1.0)
 
 
 def difference_interval(first, second, rng: np.random.Generator, confidence: float = CONFIDENCE, draws: int = 2_000) -> Interval:
@@ -52,6 +51,8 @@ def difference_interval(first, second, rng: np.random.Generator, confidence: flo
         raise ValueError(f"a bootstrap needs at least {FEWEST_FOR_BOOTSTRAP} items, found {d.size}")
     if np.ptp(d) == 0:
         return Interval(d.mean(), np.nan, np.nan)
+    from scipy import stats  # a second to import
+
     found = stats.bootstrap((d,), np.mean, n_resamples=draws, confidence_level=confidence, method="BCa", rng=rng).confidence_interval
     return Interval(d.mean(), found.low, found.high)
 
@@ -79,15 +80,9 @@ def ratio_interval(counts: PairedScores, confidence: float = CONFIDENCE) -> Inte
         return Interval(np.nan, np.nan, np.nan)
     p1, p2 = (x1 + 1) / (n + 2), (x2 + 1) / (n + 2)
     pairing = math.sqrt((counts.first + counts.second + 2) / ((x1 + 1) * (x2 + 1)))
-    z = stats.norm.isf((1 - confidence) / 2) * pairing / (math.sqrt((1 - p1) / (x1 + 1)) + math.sqrt((1 - p2) / (x2 + 1)))
-    (low1, high1), (low2, high2) = _wilson(x1, n, z), _wilson(x2, n, z)
+    z = special.ndtri((1 + confidence) / 2) * pairing / (math.sqrt((1 - p1) / (x1 + 1)) + math.sqrt((1 - p2) / (x2 + 1)))
+    (low1, high1), (low2, high2) = wilson_limits(x1, n, z), wilson_limits(x2, n, z)
     return Interval(x1 / x2, low1 / high2, high1 / low2)
-
-
-def _wilson(x: int, n: int, z: float) -> tuple[float, float]:
-    """Wilson's limits of x in n at a normal quantile z."""
-    root = z * math.sqrt(z**2 + 4 * x * (1 - x / n))
-    return (2 * x + z**2 - root) / (2 * (n + z**2)), (2 * x + z**2 + root) / (2 * (n + z**2))
 
 
 def quotient(numerator: Interval, denominator: Interval) -> Interval:
