@@ -3,8 +3,10 @@
 papermill itself runs on with a misspelt parameter and exits 0 (papermill#245), and a kernel that dies has no cause (papermill#478).
 """
 
+import ast
 import difflib
 import errno
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,14 +43,34 @@ def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
     known = parameters_of(name)
     for key in parameters:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise UserError(
-                f"notebook {name} has no parameter '{key}'", f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else ""
-            )
+            raise _unknown(f"notebook {name}", key, list(known))
     if name == "measure":
         settings.sweep(**parameters)
     elif name in ("analyze", "compare", "plot") and "experiment" in parameters:
         tables.job_dirs(parameters["experiment"])
+
+
+def require_known(cells: list[str]) -> None:
+    """Raise UserError for a parameter that papermill by itself was given and the notebook does not have: it would run on with the default.
+
+    `cells`: IPython's `In`, the cells as they ran. papermill writes its values below the cell of parameters, under a comment of its own.
+    """
+    for known, given in itertools.pairwise(cells):
+        if given.startswith("# Parameters\n"):
+            for key in _assigned(given):
+                if key not in _assigned(known):
+                    raise _unknown("this notebook", key, _assigned(known))
+
+
+def _assigned(source: str) -> list[str]:
+    """The names that a cell assigns at its top level, in order."""
+    targets = [t for node in ast.parse(source).body for t in (getattr(node, "targets", None) or [getattr(node, "target", None)])]
+    return [t.id for t in targets if isinstance(t, ast.Name)]
+
+
+def _unknown(notebook: str, key: str, known: list[str]) -> UserError:
+    near = difflib.get_close_matches(key, known, n=1)
+    return UserError(f"{notebook} has no parameter '{key}'", f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else "")
 
 
 def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callable[[str], None] | None = None) -> Path:

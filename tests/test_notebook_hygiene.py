@@ -6,7 +6,8 @@ import re
 import nbformat
 import pytest
 
-from eai import paths
+from eai import notebooks, paths
+from eai.errors import UserError
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 assert NOTEBOOKS, "no notebooks found: the hygiene tests would pass vacuously"
@@ -47,6 +48,15 @@ def test_says_what_it_asks_reads_and_writes(nb):
 def test_parameters_are_typed_commented_defaults_papermill_can_set(nb):
     for line in parameters(nb).splitlines():
         assert re.fullmatch(r"\w+: \w+ = .+  # .+", line), f"parameter without type or comment: {line}"
+
+
+def test_a_misspelt_parameter_of_papermill_alone_is_refused(nb):
+    """papermill writes unknown parameters too, below the cell of parameters, and runs on."""
+    assert "notebooks.require_known(In)" in code(nb)[1].source.splitlines()
+    named = parameters(nb).split(":")[0]
+    notebooks.require_known(["", parameters(nb), f"# Parameters\n{named} = 1\n"])
+    with pytest.raises(UserError, match=f"no parameter '{named}s'.*did you mean '{named}'"):
+        notebooks.require_known(["", parameters(nb), f"# Parameters\n{named} = 1\n{named}s = 1\n"])
 
 
 def test_ran_from_top_to_bottom(nb):
