@@ -33,7 +33,10 @@ SAID = re.compile(r'\btr\("([^"]+)"')
 KNOWN = ("basis", "source", "card", "model", "engine", "strategy", "batch", "task", "accounting", "lengths", "measured", "published",
          "predicted", "estimated", "simulated", "token", "item", "not stated", "ok", "noisy", "rejected")  # fmt: skip
 """Words of the table itself that have a translation: heads, bases, units."""
-BUNDLE = re.compile(r"(/\*.*?\*/)\s*\(\s*function\(root, factory\) .*?(\"use strict\";)(var Plotly=.*)window\.Plotly = Plotly;\s*return Plotly;\s*}\)\);?\s*$", re.S)
+BUNDLE = re.compile(
+    r"(/\*.*?\*/)\s*\(\s*function\(root, factory\) .*?(\"use strict\";)(var Plotly=.*)window\.Plotly = Plotly;\s*return Plotly;\s*}\)\);?\s*$",
+    re.S,
+)
 """Plotly inside the wrapper for module loaders, which makes a browser parse all of it once more: a quarter of the time to open."""
 PLACE = re.compile(r"(?:(?P<repository>[\w.-]+): )?(?P<path>[^\s:]+) at (?P<commit>[0-9a-f]{7,40})")
 

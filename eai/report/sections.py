@@ -38,7 +38,7 @@ FACTOR = {"gpu": "hardware", "model": "model", "engine": "engine", "task": "task
           "input_tokens": "input tokens", "output_tokens": "output tokens", "quantization": "strategy", "load": "load"}  # fmt: skip
 REMARKS = {
     "overloaded": "More requests came than the server could complete at {names}: waiting there grows with the length of the window.",
-    "client_late": "At {names} the client was late by more than a tenth of a request's time: waiting there is partly its own.",
+    "client_late": "At {names} the client itself was late: waiting there is partly its own.",
     "tokens_from_pieces": "At {names} the server gave no number of tokens; pieces of text were counted instead.",
     "length_varies": "At {names} replies differ in length: compare the cost of a token there, not of a request.",
     "not_steady": "At {names} the speed was not shown to be steady before the window began.",
