@@ -284,8 +284,8 @@ def test_models_are_listed_or_nothing_is_said():
 
 def test_the_key_comes_from_the_environment_and_is_not_shown():
     here = endpoint("http://localhost:1", {"EAI_API_KEY": "secret"})
-    assert here.headers == {"Authorization": "Bearer secret"} and "secret" not in repr(here)
-    assert endpoint("http://localhost:1", {}).headers == {}
+    assert here.key == "secret" and "secret" not in repr(here)
+    assert endpoint("http://localhost:1", {}).key == ""
 
 
 @pytest.mark.parametrize(

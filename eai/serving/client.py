@@ -1,11 +1,5 @@
 """One request over HTTP: sent, streamed back with the time of each piece, retried where the server asks for it, never lost.
 
-    Endpoint   where the server is, and the key it wants, which is written nowhere
-    Reply      what one request produced, with the times at which it came
-    Event      one line of a streamed reply
-    Client     one connection: sends a request and makes a reply of what comes back
-    Slots      as many connections as requests in flight
-
 A reply is a series of `data:` lines (server-sent events), one JSON object each, and ends with `data: [DONE]`. Text comes as `delta` (chat)
 or `text`; usage comes with the last piece of text or in a piece of its own without choices; a fault may come as an object with `error`
 inside a reply that began well.
@@ -22,13 +16,13 @@ import asyncio
 import hashlib
 import itertools
 import json
-import math
 import os
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import httptools
 
@@ -72,16 +66,6 @@ class Endpoint:
     def completions(self) -> str:
         """The address that requests go to."""
         return self.base + (CHAT if self.chat else PLAIN)
-
-    @property
-    def models(self) -> str:
-        """The address that lists the models."""
-        return self.base + "/models"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers of every request; the key only if there is one."""
-        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     @property
     def mark(self) -> str:
@@ -202,17 +186,12 @@ class Reply:
         """Times between successive pieces of text, of those that arrived after `start_s` and up to `stop_s`."""
         return [after - before for before, after in itertools.pairwise(self.moments_s) if start_s < after <= stop_s]
 
-    def overlap_s(self, start_s: float, stop_s: float) -> float:
-        """How long the request was under way between two instants."""
-        return max(min(self.ended_s, stop_s) - max(self.due_s, start_s), 0.0)
-
 
 class StreamError(Exception):
     """The reply is not what the protocol says, or the server reported a fault inside it."""
 
 
-@dataclass(slots=True)
-class Event:
+class Event(NamedTuple):
     """What one line said: the text that came with it, the usage if told, whether the text is finished or this is the last line.
 
     `text` is None where nothing came that the model wrote; a call of a tool is written by the model and has no text.
@@ -252,20 +231,14 @@ def completion(payload: str, what: str = "a reply") -> Event:
         written = [found for found in (choice.get("text"), *map(delta.get, TEXTS)) if found]
         usage = content.get("usage") or {}
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-        tokens = [_count(told) for told in (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)]
+        tokens = [usage.get("prompt_tokens"), usage.get("completion_tokens"), cached]
     except (AttributeError, TypeError):
         raise StreamError(f"{what} that is no completion: {_line(content)}") from None
+    for told in tokens:  # whatever its sign: `Reply.miscount` says what cannot be
+        if told is not None and (isinstance(told, bool) or not isinstance(told, (int, float)) or told != told // 1):
+            raise StreamError(f"usage that is no count: {_line(told)}")
     text = next((found for found in written if isinstance(found, str)), "") if written else None
-    return Event(text, *tokens, bool(choice.get("finish_reason")))
-
-
-def _count(told: Any) -> int | None:
-    """A number of tokens as usage tells it, whatever its sign; None where it tells none. Raises StreamError for what is no whole number."""
-    if told is None or (isinstance(told, int) and not isinstance(told, bool)):
-        return told
-    if isinstance(told, float) and told.is_integer():
-        return int(told)
-    raise StreamError(f"usage that is no count: {_line(told)}")
+    return Event(text, *(told if told is None else int(told) for told in tokens), bool(choice.get("finish_reason")))
 
 
 def message(content: Any) -> str:
@@ -276,10 +249,10 @@ def message(content: Any) -> str:
     return _line(content)
 
 
-def excerpt(text: str, length: int = 160) -> str:
-    """The beginning of a text on one line."""
+def excerpt(text: str) -> str:
+    """The first 160 characters of a text on one line."""
     line = _line(text)
-    return line if len(line) <= length else line[: length - 3] + "..."
+    return line if len(line) <= 160 else line[:157] + "..."
 
 
 def _line(content: Any) -> str:
@@ -367,18 +340,8 @@ class _Answer:
 
     def retry_after_s(self, unasked_s: float) -> float:
         """The seconds of a Retry-After header, `unasked_s` where there is none or it is a date; at most 30."""
-        try:
-            asked_s = float(self.headers.get("retry-after", ""))
-        except ValueError:
-            asked_s = math.nan
-        return min(max(asked_s, 0.0) if math.isfinite(asked_s) else unasked_s, RETRY_CAP_S)
-
-    def counts(self) -> dict[str, Any]:
-        """The fields of a reply that tell what came."""
-        by_usage = self.tokens_out is not None
-        told = {"tokens_in": self.tokens_in, "tokens_cached": self.tokens_cached or 0, "http_status": self.status, "by_usage": by_usage}
-        pieces = {"moments_s": tuple(self.moments_s), "text": "".join(self.texts)}
-        return told | pieces | {"tokens_out": self.tokens_out if by_usage else len(self.moments_s)}
+        asked = self.headers.get("retry-after", "").strip()
+        return min(float(asked) if re.fullmatch(r"\d+(\.\d*)?", asked, re.ASCII) else unasked_s, RETRY_CAP_S)
 
 
 class _Wire(asyncio.Protocol):
@@ -532,8 +495,12 @@ class Client:
             if answer.status not in TURNED_AWAY or attempt == RETRIES or loop.time() + wait_s > until_s:
                 break
             await asyncio.sleep(wait_s)
-        told = {"failure": failure, "reason": excerpt(self.endpoint.redacted(reason)), "retries": attempt}
-        return Reply(due_s, sent_s, self.now_s(), asked_tokens=tokens, asked_bytes=len(content), **told, **answer.counts())
+        by_usage = answer.tokens_out is not None
+        tokens_out = answer.tokens_out if by_usage else len(answer.moments_s)
+        counts = {"tokens_in": answer.tokens_in, "tokens_out": tokens_out, "by_usage": by_usage, "tokens_cached": answer.tokens_cached or 0}
+        came = {"moments_s": tuple(answer.moments_s), "text": "".join(answer.texts), "http_status": answer.status, "retries": attempt}
+        asked = {"asked_tokens": tokens, "asked_bytes": len(content), "failure": failure, "reason": excerpt(self.endpoint.redacted(reason))}
+        return Reply(due_s, sent_s, self.now_s(), **counts, **came, **asked)
 
     async def _try(self, content: bytes, answer: _Answer, until_s: float) -> tuple[float, str, str]:
         """One attempt: when it had left, and what went wrong, of which kind and in words, "" if nothing did."""
@@ -557,7 +524,7 @@ class Client:
         """Send a request and read its answer; one that met a kept connection which the server had closed is sent again."""
         _, _, host, path = url.split("/", 3)
         lines = [f"{method} /{path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(content)}", "Content-Type: application/json"]
-        lines += [f"{name}: {value}" for name, value in self.endpoint.headers.items()]
+        lines += [f"Authorization: Bearer {self.endpoint.key}"] if self.endpoint.key else []
         request = "\r\n".join([*lines, "", ""]).encode() + content
         while True:
             await self.connect()
@@ -569,10 +536,10 @@ class Client:
                 if not kept or answer.moment_s:
                     raise
 
-    async def get(self, url: str) -> tuple[int, str]:
-        """(status, content) of a page, without the key. Raises OSError where nobody answers in time, StreamError for what is no HTTP."""
-        answer = _Answer(0)
-        await self._exchange("GET", url, b"", answer, [], asyncio.get_running_loop().time() + self.timeout_s)
+    async def models(self) -> tuple[int, str]:
+        """(status, content) of the list of models, without the key. Raises OSError where nobody answers in time, or StreamError."""
+        answer, until_s = _Answer(0), asyncio.get_running_loop().time() + self.timeout_s
+        await self._exchange("GET", self.endpoint.base + "/models", b"", answer, [], until_s)
         return answer.status, self.endpoint.redacted(answer.content.decode(errors="replace"))
 
 
@@ -587,7 +554,6 @@ class Slots:
     def __init__(self, endpoint: Endpoint, now_s: Callable[[], float], timeout_s: float):
         self._make = lambda: Client(endpoint, now_s, timeout_s)
         self._all: list[Client] = []
-        self._free: list[Client] = []
 
     async def open(self, count: int) -> None:
         """Make so many connections, a few at once; one that cannot be made is tried again, and reported, by its first request."""

@@ -81,8 +81,7 @@ def resolve_gpu(sweep: Sweep) -> str:
 
 def meter(sweep: Sweep, gpu: str) -> tuple[Meter, str]:
     """The meter that sees the server, and why it is that one; one that measures nothing where the server is out of sight."""
-    found = located(sweep)
-    if not found.processes:
+    if not (found := located(sweep)).processes:
         return AbsentMeter(endpoint(sweep.server).mark, found.reason), f"energy is not measured: {found.reason}."
     where = "cpu" if gpu == "cpu" else ",".join(uuid for uuid, _ in cards(sweep))
     if not where:
@@ -103,22 +102,15 @@ def bound_s(sweep: Sweep, warmup_cap_s: float, window_s: float) -> float:
 
 def facts(sweep: Sweep) -> dict:
     """What provenance says of the server: no address, no key."""
-    here = endpoint(sweep.server)
-    model = shown(sweep.server_model or sweep.models[0])
-    return {
-        "name": sweep.server_name,
-        "model": model,
-        "mark": here.mark,
-        "chat": here.chat,
-        "same_machine": estimate.is_this_machine(here.host),
-    }
+    here, model = endpoint(sweep.server), shown(sweep.server_model or sweep.models[0])
+    known = {"name": sweep.server_name, "model": model, "mark": here.mark, "chat": here.chat}
+    return known | {"same_machine": estimate.is_this_machine(here.host)}
 
 
 def scheduled_cpu_s(pids: Iterable[int]) -> float:
     """CPU seconds of the trees below `pids` as the scheduler counts them, in ns; 0 where the kernel does not tell (proc(5), schedstat)."""
-    paths = [path for pid in families(pids) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
     total_ns = 0
-    for path in paths:
+    for path in (path for pid in families(pids) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")):
         with contextlib.suppress(OSError, ValueError, IndexError):  # a thread that has ended meanwhile
             total_ns += int(path.read_text().split()[0])
     return total_ns / 1e9
@@ -192,18 +184,15 @@ class System:
         c, seed = w.configuration, [self._sweep.seed, w.block, w.order]
         self._traffic = self._session.traffic(load(c.options["load"]), c.input_tokens, c.output_tokens, clock.now_s, seed)
         longest = longest_s(self._sweep.server_timeout_s, c.output_tokens)
-        return ServedWork(c, self._traffic, clock, self._ran(), self._found, longest, self._count)
+        # what the server says of itself, without the folder that its model may lie in
+        listed = {k: v for k, v in self._session.listed.items() if k in ("owned_by", "max_model_len", "meta") and v}
+        ran = {"model": shown(self._model), "dialect": self._session.dialect.name, "verified": False} | listed
+        return ServedWork(c, self._traffic, clock, json.dumps(ran, sort_keys=True), self._found, longest, self._count)
 
     def close(self) -> None:
         """End what a window that failed may have left running."""
         if self._traffic is not None:
             self._traffic.stop(drain_s=0.0)
-
-    def _ran(self) -> str:
-        """What is known of what ran, as JSON: what the server says of itself, without the folder that its model may lie in."""
-        listed = {k: v for k, v in self._session.listed.items() if k in ("owned_by", "max_model_len", "meta") and v}
-        told = {"model": shown(self._model), "dialect": self._session.dialect.name, "verified": False} | listed
-        return json.dumps(told, sort_keys=True)
 
 
 class ServedWork:
@@ -248,9 +237,8 @@ class ServedWork:
             done = settled()
             self._keep_up(self._pause(10 * POLL_S))
         steps = [r.step_time_s for r in self._traffic.replies if r.step_time_s]
-        verdict = self._steadiness()
         step_time_s = statistics.median(steps) if steps else None
-        return Warm(self._clock.now_s() - begin_s, verdict.cv, done or settled(), None, step_time_s, keeps_running=True)
+        return Warm(self._clock.now_s() - begin_s, self._steadiness().cv, done or settled(), None, step_time_s, keeps_running=True)
 
     def _steadiness(self) -> Steadiness:
         """Whether the times of the requests so far are steady."""
@@ -315,9 +303,8 @@ class ServedWork:
     def columns(self) -> dict:
         """The window's columns, once everything under way has ended: a reply's usage comes with its end."""
         self._traffic.stop(drain_s=self._longest_s)
-        tally = self._tally = Tally(
-            self._traffic.replies, self._start_s, self._stop_s, self._traffic.load, self._traffic.beats, self._count
-        )
+        traffic = self._traffic
+        tally = self._tally = Tally(traffic.replies, self._start_s, self._stop_s, traffic.load, traffic.beats, self._count)
         flags = [UNVERIFIED, *tally.flags(self._c.input_tokens, self._c.output_tokens)]
         seen = {"cpu_time_s": self._server_s} if self._found.processes else {}
         told = {"client_cpu_s": self._client_s, "ran": self._ran, "flags": flags}
@@ -330,10 +317,9 @@ class ServedWork:
         least_s = least_cpu_s(self._c.model, self._tally)
         if self._c.gpu != "cpu" or self._seen_s >= least_s:
             return {}
-        used = (
-            f"{self._seen_s * 1e3:.3g} ms of CPU time for {self._tally.tokens_out:.0f} tokens, which take {least_s * 1e3:.3g} ms at least"
-        )
-        return {"status": "invalid", "reason": f"the server's processes used {used}: something else computes; name it with server_pid"}
+        used = f"{self._seen_s * 1e3:.3g} ms of CPU time for {self._tally.tokens_out:.0f} tokens"
+        why = f"the server's processes used {used}, which take {least_s * 1e3:.3g} ms at least: something else computes"
+        return {"status": "invalid", "reason": f"{why}; name it with server_pid"}
 
     def scores(self) -> list[dict]:
         """None: a fixed number of tokens has no right answer."""

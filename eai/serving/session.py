@@ -41,7 +41,7 @@ _TRIES = 4
 @cache
 def passage() -> tuple[str, ...]:
     """The words of our text."""
-    return tuple(files("eai.workload").joinpath("passage.txt").read_text(encoding="utf-8").split())
+    return tuple(files("eai.workload").joinpath("passage.txt").read_text("utf-8").split())
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Prompts:
     seed: Seed = 0
 
     def text(self, i: int) -> str:
-        """Prompt i: a number of six digits, then words from a place in the text that moves on by 37 words each time."""
+        """Prompt i: a number of six digits, then words from a place in our text that moves on by 37 words each time."""
         words = passage()
         number = int(np.random.default_rng([*np.atleast_1d(self.seed), i]).integers(100_000, 1_000_000))
         start = (i * STRIDE_WORDS) % len(words)
@@ -223,7 +223,7 @@ def models(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
 
     async def look() -> tuple[int, str]:
         async with Client(endpoint, time.monotonic, LIST_S) as client:
-            return await client.get(endpoint.models)
+            return await client.models()
 
     try:
         status, content = in_thread(look())

@@ -53,7 +53,7 @@ class Tally:
         """Completed requests whose first token arrived inside."""
         return [r for r in self.replies if r.ok and r.moments_s and self._holds(r.moments_s[0])]
 
-    @property
+    @cached_property
     def arrivals(self) -> int:
         """Requests that fell due inside."""
         return sum(self._holds(r.due_s) for r in self.replies)
@@ -75,14 +75,14 @@ class Tally:
         gaps_s = [gap for r in self.replies if r.ok for gap in r.gaps_between_s(self.start_s, self.stop_s)]
         ttft_s = [r.ttft_s for r in self.begun]
         latency_s = [r.latency_s for r in self.completed]
-        tokens_in = [r.tokens_in for r in self.begun]
+        tokens_in, seconds = [r.tokens_in for r in self.begun], self.stop_s - self.start_s
         return {
             "calls": len(self.completed) + len(self.failed),
             "requests": len(self.completed),
             "requests_failed": len(self.failed),
             "requests_retried": sum(r.retries > 0 for r in self.completed + self.failed),
             "arrivals": self.arrivals,
-            "in_flight_mean": sum(r.overlap_s(self.start_s, self.stop_s) for r in self.replies) / (self.stop_s - self.start_s),
+            "in_flight_mean": sum(max(min(r.ended_s, self.stop_s) - max(r.due_s, self.start_s), 0.0) for r in self.replies) / seconds,
             "tokens_in": None if None in tokens_in else sum(tokens_in),
             "tokens_out": round(self.tokens_out),
             "ttft_s": quantile(ttft_s, 0.5),
