@@ -34,7 +34,8 @@ KNOWN = ("basis", "source", "card", "model", "engine", "strategy", "batch", "tas
          "predicted", "estimated", "simulated", "token", "item", "not stated", "ok", "noisy", "rejected")  # fmt: skip
 """Words of the table itself that have a translation: heads, bases, units."""
 BUNDLE = re.compile(
-    r"(/\*.*?\*/)\s*\(\s*function\(root, factory\) .*?(\"use strict\";)(var Plotly=.*)window\.Plotly = Plotly;\s*return Plotly;\s*}\)\);?\s*$",
+    r"(/\*.*?\*/)\s*\(\s*function\(root, factory\) .*?(\"use strict\";)"
+    r"(var Plotly=.*)window\.Plotly = Plotly;\s*return Plotly;\s*}\)\);?\s*$",
     re.S,
 )
 """Plotly inside the wrapper for module loaders, which makes a browser parse all of it once more: a quarter of the time to open."""
