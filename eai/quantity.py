@@ -1,7 +1,7 @@
 """A number that never travels without its interval and unit, and the budget that interval comes from."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 SMALLEST = 1e-6
 """Below it a person reads nothing from the digits."""
@@ -80,7 +80,8 @@ class Quantity:
 
     def to_json(self) -> dict:
         """`{"value", "low", "high", "unit"}`, with None for what is not finite: JSON has no NaN."""
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()} | {"unit": self.unit}
 
     def __format__(self, spec: str) -> str:
         """`12.3 [11.9, 12.7] J` in plain digits; a `spec` applies to each of the three numbers."""

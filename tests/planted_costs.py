@@ -49,6 +49,7 @@ def planted(monkeypatch):
     empty = evidence.rows().head(0)
     monkeypatch.setattr(evidence, "predict", predict)
     monkeypatch.setattr(evidence, "rows", lambda: empty)
+    monkeypatch.setattr(evidence, "by_key", dict)
     monkeypatch.setattr(evidence, "session_spread", lambda: (0.1, 8))
     monkeypatch.setattr(optimize, "session_spread", lambda: (0.1, 8))
     evidence._seen.clear()

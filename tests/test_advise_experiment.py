@@ -202,7 +202,7 @@ def test_a_load_on_a_card_is_not_held_against_rows_of_plain_generation():
         "task": "generate",
         "options": '{"load":"closed:16","server":"vllm-0.11"}',
     }
-    found, (note,) = experiment._against_rows(row, None, "x")
+    found, (note,) = experiment._against_rows(row, {}, "x")
     assert found == {} and note.startswith("server vllm-0.11, load closed:16")
 
 

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from planted_costs import planted, predict  # noqa: F401
 
@@ -144,7 +143,6 @@ def test_power_stays_within_its_own_interval(planted):  # noqa: F811
 
 def test_a_broken_format_is_never_recommended(planted, monkeypatch):  # noqa: F811
     """A score of 0 of 164 (and one at a guess's 25 %) is broken output, however little energy it takes."""
-    base = evidence.scores().head(0)
     model = request(**LLAMA).now.model
     row = {
         "shape": evidence.shape(model),
@@ -155,10 +153,8 @@ def test_a_broken_format_is_never_recommended(planted, monkeypatch):  # noqa: F8
         "score_low": 0.0,
         "score_high": 0.02,
     }
-    made = pd.DataFrame([row | {"score_base": 0.6, "score_low_base": 0.55, "score_high_base": 0.65, "chance": 0.25}]).reindex(
-        columns=[*base.columns]
-    )
-    monkeypatch.setattr(evidence, "scores", lambda: made)
+    made = row | {"score_base": 0.6, "score_low_base": 0.55, "score_high_base": 0.65, "chance": 0.25}
+    monkeypatch.setattr(evidence, "scores", lambda: [made])
     evidence.accuracy.cache_clear()
     assert accuracy(model, "awq").status == "broken"
     answer = ask.optimize(**LLAMA, gpu="l40s", engine="vllm", requests_per_hour=4000)
@@ -242,7 +238,7 @@ def test_the_ranking_and_the_comparison_have_the_same_energies(planted):  # noqa
 def test_rows_are_found_by_shape_and_strategy():
     assert len(rows()) > 40 and (rows()["accounting"] != "net").all()
     found = evidence.matching(request(model="mistralai/Mistral-7B-Instruct-v0.2", gpu="a800", quantization="int8_pure").now)
-    assert found.iloc[0]["output_tokens"] == 256, "of two rows the one of the same answer length goes first"
+    assert found[0]["output_tokens"] == 256, "of two rows the one of the same answer length goes first"
 
 
 def test_capacity_reads_the_costs_it_is_given(planted):  # noqa: F811

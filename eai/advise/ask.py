@@ -1,63 +1,61 @@
-"""The questions as the command line asks them: plain options in, a JSON-able answer out."""
+"""The questions as the command line asks them: plain options in (as in `eai.advise.options`), a JSON-able answer out."""
 
 from typing import Any
 
 from eai import catalog
+from eai.advise.evidence import use
+from eai.advise.options import ALIASES, FIGURES, OPTIONS
 from eai.advise.request import Request, request
 from eai.errors import UserError
 
 
 def optimize(**options: Any) -> dict[str, Any]:
-    """`eai optimize`: ranked plans. Options as in `request.request`."""
-    from eai.advise import optimize as plans
-    from eai.advise.evidence import use
+    """`eai optimize`: ranked plans."""
+    from eai.advise.optimize import optimize as answer
 
-    use(options.pop("evidence", None) or [])
-    return plans.optimize(_with_model(request(**options)))
+    return answer(_of_a_model(_asked(options)))
 
 
 def compare(**options: Any) -> dict[str, Any]:
     """`eai compare --model ...`: strategies side by side."""
-    from eai.advise import compare as comparison
-    from eai.advise.evidence import use
+    from eai.advise.compare import compare as answer
 
-    use(options.pop("evidence", None) or [])
-    return comparison.compare(_with_model(request(**options)))
+    return answer(_of_a_model(_asked(options)))
 
 
 def estimate(**options: Any) -> dict[str, Any]:
     """`eai estimate`: the bill now and optimized; with `other_gpu` and `other_gpu_price` the break-even of two cards."""
-    from eai.advise import estimate as bills
-    from eai.advise.evidence import use
+    from eai.advise.estimate import estimate as answer
 
-    use(options.pop("evidence", None) or [])
     other, price = options.pop("other_gpu", None), options.pop("other_gpu_price", None)
     if (other is None) != (price is None):
         raise UserError("one of other_gpu and other_gpu_price", "both, or none", "give --other-gpu and --other-gpu-price")
-    asked = request(**options)
-    if other is None:
-        return bills.estimate(asked)
-    card = catalog.nearest_gpu(str(other))[0]
-    return bills.estimate(asked, (_with_model(asked).now.with_(gpu=card), float(price)))
+    asked = _asked(options)
+    return answer(asked, other and (_of_a_model(asked).now.with_(gpu=catalog.nearest_gpu(str(other))[0]), float(price)))
 
 
 def diagnose(**options: Any) -> dict[str, Any]:
-    """`eai diagnose`: what reported figures say of a configuration. Options as in `request.request` and `diagnose.FIGURES`."""
+    """`eai diagnose`: what reported figures say of a configuration."""
     from eai.advise import diagnose as diagnosis
 
-    if "energy_j_per_1k_tok" in options:
-        options["energy_j_per_1k"] = options.pop("energy_j_per_1k_tok")
-    reported = {name: options.pop(name, None) for name in diagnosis.FIGURES}
-    asked = _with_model(request(**options))
+    options = {ALIASES.get(name, name): value for name, value in options.items()}
+    reported = {name: options.pop(name, None) for name in FIGURES}
+    asked = _of_a_model(_asked(options))
     found = diagnosis.figures(reported, asked.output_tokens)
     diagnosis.require_possible(found, asked.now)
     return diagnosis.diagnose(asked, found)
 
 
-def _with_model(asked: Request) -> Request:
+def _asked(options: dict[str, Any]) -> Request:
+    """The request, with the user's experiments among the evidence."""
+    use(options.pop("evidence", None) or [])
+    return request(**options)
+
+
+def _of_a_model(asked: Request) -> Request:
     """The request, if it names a model. Raises UserError otherwise."""
     if asked.now is None:
-        raise UserError("no model", "a Hugging Face id or a name of data/catalog/models.csv, or --params-b", "name one with --model")
+        raise UserError("no model", OPTIONS["model"].expected, "name one with --model")
     return asked
 
 

@@ -180,43 +180,34 @@ PRIOR_WHY = {
 }
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """One confusion: what was confused, and the logarithm of the factor it puts on energy a token, throughput and power."""
-
-    name: str
-    energy: float = 0.0
-    throughput: float = 0.0
-    power: float = 0.0
-
-
-def confusions(c: Configuration) -> list[Confusion]:
-    """The confusions of units and counts that are possible for these token counts and this batch, each an exact factor."""
+def confusions(c: Configuration) -> list[tuple[str, float, float, float]]:
+    """The confusions of units and counts that are possible for these token counts and this batch: what was confused, and the logarithm of
+    the exact factor that it puts on energy a token, throughput and power."""
     out, total = log(c.output_tokens), log((c.input_tokens + c.output_tokens) / c.output_tokens)
     batch, request = log(c.batch_size), log(c.output_tokens / 1e3)
     found = [
-        Confusion("energy given per token, not per 1000 tokens", energy=-log(1e3)),
-        Confusion("energy multiplied by 1000 twice", energy=log(1e3)),
-        Confusion("watt hours given as joules", energy=-log(3600)),
-        Confusion("joules multiplied by 3600", energy=log(3600)),
-        Confusion("energy too large by 3.6 (kilojoules and watt hours confused)", energy=log(3.6)),
-        Confusion("energy too small by 3.6 (kilojoules and watt hours confused)", energy=-log(3.6)),
-        Confusion("energy a request given as energy per 1000 tokens", energy=request),
-        Confusion("power samples at 10 Hz summed without their interval", energy=log(10)),
-        Confusion("requests a second given as tokens a second", throughput=-out),
-        Confusion("prompt tokens counted as output tokens in both figures", energy=-total, throughput=total),
-        Confusion("prompt tokens counted in the throughput", throughput=total),
-        Confusion("prompt tokens counted in the energy's tokens", energy=-total),
-        Confusion("milliwatts given as watts", power=log(1e3)),
-        Confusion("kilowatts given as watts", power=-log(1e3)),
+        ("energy given per token, not per 1000 tokens", -log(1e3), 0.0, 0.0),
+        ("energy multiplied by 1000 twice", log(1e3), 0.0, 0.0),
+        ("watt hours given as joules", -log(3600), 0.0, 0.0),
+        ("joules multiplied by 3600", log(3600), 0.0, 0.0),
+        ("energy too large by 3.6 (kilojoules and watt hours confused)", log(3.6), 0.0, 0.0),
+        ("energy too small by 3.6 (kilojoules and watt hours confused)", -log(3.6), 0.0, 0.0),
+        ("energy a request given as energy per 1000 tokens", request, 0.0, 0.0),
+        ("power samples at 10 Hz summed without their interval", log(10), 0.0, 0.0),
+        ("requests a second given as tokens a second", 0.0, -out, 0.0),
+        ("prompt tokens counted as output tokens in both figures", -total, total, 0.0),
+        ("prompt tokens counted in the throughput", 0.0, total, 0.0),
+        ("prompt tokens counted in the energy's tokens", -total, 0.0, 0.0),
+        ("milliwatts given as watts", 0.0, 0.0, log(1e3)),
+        ("kilowatts given as watts", 0.0, 0.0, -log(1e3)),
     ]
     if c.batch_size > 1:
         found += [
-            Confusion("throughput of one sequence given for the whole batch", throughput=-batch),
-            Confusion("throughput multiplied by the batch size twice", throughput=batch),
-            Confusion("energy of the whole batch given for one sequence's tokens", energy=batch),
-            Confusion("energy divided by the batch size twice", energy=-batch),
-            Confusion("tokens of one sequence counted for the whole batch", energy=batch, throughput=-batch),
+            ("throughput of one sequence given for the whole batch", 0.0, -batch, 0.0),
+            ("throughput multiplied by the batch size twice", 0.0, batch, 0.0),
+            ("energy of the whole batch given for one sequence's tokens", batch, 0.0, 0.0),
+            ("energy divided by the batch size twice", -batch, 0.0, 0.0),
+            ("tokens of one sequence counted for the whole batch", batch, -batch, 0.0),
         ]
     return found
 

@@ -11,7 +11,7 @@ import numpy as np
 from eai import catalog, strategies
 from eai.advise import evidence
 from eai.advise.bill import bill
-from eai.advise.evidence import KEYS, Cost, accuracy, canonical, costs, measure_command, session_spread, within
+from eai.advise.evidence import Cost, accuracy, canonical, costs, measure_command, session_spread, within
 from eai.advise.optimize import SAFE, meeting, strategies_of
 from eai.advise.page import percent, signed
 from eai.advise.request import HALF, Configuration, Request, fits, memory, require_fit
@@ -126,16 +126,15 @@ def ratio_to_baseline(c: Configuration, known: dict[str, Cost], base: str | None
 
 def source_ratios(c: Configuration, base: str) -> dict[str, float]:
     """Source -> energy over the baseline's in that source, for this card, shape, engine and batch size at one pair of lengths."""
-    table = evidence.rows()
-    keys = [k for k in KEYS if k != "strategy"]
-    wanted = (c.gpu.slug, c.num_gpus, evidence.shape(c.model), c.engine, c.batch_size)
-    here = table[(table[keys] == np.array(wanted, object)).all(axis=1)]
-    means = here.groupby(["source", "input_tokens", "output_tokens", "strategy"], dropna=False)["energy_j_per_token"].mean().unstack()
-    own, other = canonical(c.quantization), canonical(base)
-    if own not in means or other not in means:
-        return {}
-    found = (means[own] / means[other]).dropna()
-    return {} if found.empty else np.exp(np.log(found).groupby(level="source").mean()).to_dict()
+    sides: tuple[dict, dict] = {}, {}
+    for side, quantization in zip(sides, (c.quantization, base), strict=True):
+        for row in evidence.by_key().get(evidence.key(c.with_(quantization=quantization)), ()):
+            place = row["source"], str(row["input_tokens"]), str(row["output_tokens"])
+            side.setdefault(place, []).append(row["energy_j_per_token"])
+    logs: dict[str, list[float]] = {}
+    for place in sorted(sides[0].keys() & sides[1].keys()):
+        logs.setdefault(place[0], []).append(np.log(np.mean(sides[0][place]) / np.mean(sides[1][place])))
+    return {source: float(np.exp(np.mean(each))) for source, each in logs.items()}
 
 
 def crossovers(c: Configuration, known: dict[str, Cost], base: str | None) -> list[str]:

@@ -20,25 +20,16 @@ from eai.advise.causes import AS_STATED, CAUSES, NONE, PRIOR_WHY, PRIORS, confus
 from eai.advise.compare import WORTH, ratio_to_baseline
 from eai.advise.evidence import Cost, accuracy, can_measure, cost_or_reason, idle_w, inverse, measure_command, sd_log, within
 from eai.advise.launch import LOAD, batch_code, launch
+from eai.advise.options import checked
 from eai.advise.page import percent, signed
-from eai.advise.request import PRESSED, Configuration, Memory, Request, memory, smaller
+from eai.advise.request import PRESSED, Configuration, Request, memory, smaller
 from eai.errors import UserError
 from eai.footprint import GIB_PER_GB
 from eai.quantity import Quantity, plain, shortest
 from eai.site import J_PER_KWH, NORMAL_95
 
 AXES = ("energy", "throughput", "power")
-FIGURES = {
-    "throughput": "output tokens a second of the whole batch",
-    "energy_j_per_1k": "joules per 1000 output tokens",
-    "energy_j_per_request": "joules a request",
-    "power_w": "mean power in watts",
-    "utilization_pct": "GPU utilisation in per cent, 0 to 100",
-    "memory_gb": "memory in use in GB",
-    "power_limit_w": "power limit in force in watts",
-    "temperature_c": "GPU temperature in degrees Celsius",
-}
-BOUNDS = {"utilization_pct": (0.0, 100.0), "temperature_c": (-20.0, 150.0)}
+CONTEXT = ("utilization_pct", "memory_gb", "power_limit_w", "temperature_c")
 AGREE = 0.06
 """Three figures agree if energy x throughput / power is within 6 % of 1. Published rows of gross energy: 0.7 % rms, 3.5 % at most."""
 MOST_TOK_S, MOST_HOST_W, ROUNDED = 1e6, 500.0, 1.01
@@ -108,7 +99,7 @@ class Figures:
     def to_json(self) -> dict[str, float]:
         """The given figures under the names of their options."""
         named = {"throughput": self.throughput_tok_s, "energy_j_per_1k": self.energy_j_per_1k}
-        named |= {name: getattr(self, name) for name in FIGURES if hasattr(self, name)}
+        named |= {name: getattr(self, name) for name in ("power_w", *CONTEXT)}
         return {name: value for name, value in named.items() if value is not None}
 
 
@@ -117,7 +108,7 @@ def figures(options: dict[str, Any], output_tokens: int) -> Figures:
 
     Raises UserError, one line, for a figure that cannot be, for two energies that disagree, and where nothing was given.
     """
-    found = {name: _number(name, options[name]) for name in FIGURES if options.get(name) is not None}
+    found = {name: checked(name, value) for name, value in options.items() if value is not None}
     rate, per_1k, per_request = (found.pop(name, None) for name in ("throughput", "energy_j_per_1k", "energy_j_per_request"))
     spread = per_request and per_request / output_tokens * 1e3
     if per_1k and spread and abs(math.log(spread / per_1k)) > AGREE:
@@ -128,19 +119,6 @@ def figures(options: dict[str, Any], output_tokens: int) -> Figures:
         do = "give --throughput and --energy-j-per-1k, and --power-w if you have it"
         raise UserError("no reported figure", "at least throughput or energy", do)
     return Figures(rate, energy and energy / 1e3, **found)
-
-
-def _number(name: str, value: Any) -> float:
-    """A finite number above 0; a utilisation from 0 to 100; a temperature that a card can have."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    low, high = BOUNDS.get(name, (1e-12, math.inf))
-    if isinstance(value, bool) or not (math.isfinite(number) and low <= number <= high):
-        expected = FIGURES[name] + ("" if name in BOUNDS else ", above 0")
-        raise UserError(f"{name} {value}", expected, f"correct {name}, or leave it out if it was not measured")
-    return number
 
 
 def require_possible(f: Figures, c: Configuration) -> None:
@@ -214,34 +192,47 @@ class Hypothesis:
 STILL = np.zeros((1, 3))
 
 
-def _busy(c: Configuration) -> tuple[float, float]:
-    """The utilisation that a configuration shows when nothing is wrong: high with many in flight, anything with few."""
-    return (3.0, 1.2) if c.batch_size > 8 else (1.0, 1.0)
-
-
 def hypotheses(here: State, engine_stated: bool) -> list[Hypothesis]:
     """Every cause that is possible for the stated configuration, priors summing to 1."""
     c, need = here.configuration, memory(here.configuration)
-    stated = PRIORS[AS_STATED] * (1.0 if need.fits else 0.1)
+    found: list[Hypothesis] = []
+
+    def add(pattern: str, variant: str, share: float, shifts: np.ndarray = STILL, state: State = here, **more: Any) -> None:
+        busy = (3.0, 1.2) if state.configuration.batch_size > 8 else (1.0, 1.0)  # many in flight keep a card busy, few anything
+        more = {"memory_gb": need.needed_gb, "utilization": busy} | more
+        found.append(Hypothesis(pattern, variant, share * PRIORS[pattern], state, shifts, **more))
+
+    share = 1.0 if need.fits else 0.1
     served = c.with_(engine="vllm").half
     open_engine = not engine_stated and c.engine == "transformers" and not strategies.get(c.quantization).is_quantized
     there = state(served) if open_engine else None
-    found = [Hypothesis(AS_STATED, "", stated * (0.7 if there else 1.0), here, STILL, need.needed_gb, _busy(c))]
+    add(AS_STATED, "", share * (0.7 if there else 1.0))
     if there:
-        found.append(Hypothesis(AS_STATED, "run by a serving engine", 0.3 * stated, there, STILL, None, _busy(c), other=True))
+        add(AS_STATED, "run by a serving engine", 0.3 * share, state=there, memory_gb=None, other=True)
     units = confusions(c)
-    share = PRIORS["unit_error"] / len(units)
-    for u in units:
-        shift = np.array([[u.energy, u.throughput, u.power]])
-        found.append(Hypothesis("unit_error", u.name, share, here, shift, need.needed_gb, _busy(c)))
-    found += [*_boundaries(here, need), *_others(here), *_slowed(here, need)]
-    found.append(Hypothesis(NONE, "", PRIORS[NONE], here, STILL, broad=True))
+    for name, *shift in units:
+        add("unit_error", name, 1 / len(units), np.array([shift]))
+    for name, share, shifts in _boundaries(here):
+        add("wrong_boundary", name, share, shifts)
+    for pattern, variant, share, other in _others(c):
+        there = state(other)
+        if there is None and other.quantization == "fp32":  # half precision with twice the bytes
+            there = State(other, here.centre + np.log([1.7, 1 / 1.7]), tuple((w, v + 0.04 * np.eye(2)) for w, v in here.parts), here.cost)
+        if there is not None:
+            add(pattern, variant, share, state=there, memory_gb=memory(other).needed_gb, other=True)
+    spill = 0.25 if not need.fits else 0.05 if need.needed_gb > PRESSED * need.available_gb else PRIORS["vram_spill"]
+    shares, busy = {"vram_spill": spill / PRIORS["vram_spill"]}, {"power_cap_or_throttle": (8.0, 1.5), "cpu_bound": (2.0, 5.0)}
+    for pattern, shifts in _slowed().items():
+        gb = need.available_gb if pattern == "vram_spill" else need.needed_gb
+        add(pattern, "", shares.get(pattern, 1.0), shifts, memory_gb=gb, utilization=busy.get(pattern, (2.0, 3.0)))
+    add(NONE, "", 1.0, broad=True, memory_gb=None, utilization=(1.0, 1.0))
     total = sum(h.prior for h in found)
     return [replace(h, prior=h.prior / total) for h in found]
 
 
-def _boundaries(here: State, need: Memory) -> list[Hypothesis]:
-    """Idle power taken off, the host or other cards added, or a peak in place of the mean; with the power at either boundary."""
+def _boundaries(here: State) -> list[tuple[str, float, np.ndarray]]:
+    """(variant, share, shifts): idle power taken off, the host or other cards added, or a peak in place of the mean; with the power at
+    either boundary."""
     rng, c, watts, q = np.random.default_rng(SEED), here.configuration, here.interval(2).value, idle_w(here.configuration.gpu)
     idles = c.num_gpus * q.value * np.exp(sd_log(q, 0.02) * rng.standard_normal(DRAWS))
     net = np.log1p(-np.minimum(idles / watts, 0.95))
@@ -249,71 +240,53 @@ def _boundaries(here: State, need: Memory) -> list[Hypothesis]:
     cards = rng.choice([2, 4, 8], DRAWS)
     others = np.where(rng.random(DRAWS) < 0.5, np.log(cards), np.log1p((cards - 1) * idles / watts))
     peak, zero = rng.uniform(np.log(1.15), np.log(3), DRAWS), np.zeros(DRAWS)
-    columns = {
-        "idle power subtracted from the energy, not from the power": (0.2, net, zero),
-        "idle power subtracted": (0.2, net, net),
-        "energy of the whole machine, power of the card": (0.1, host, zero),
-        "the whole machine instead of the card": (0.15, host, host),
-        "energy of all cards, power of one": (0.1, others, zero),
-        "all cards of the machine billed": (0.15, others, others),
-        "a peak or the power limit given as mean power": (0.1, zero, peak),
-    }
-    prior = PRIORS["wrong_boundary"]
-    return [
-        Hypothesis("wrong_boundary", name, prior * share, here, np.c_[e, zero, p], need.needed_gb, _busy(c))
-        for name, (share, e, p) in columns.items()
-    ]
+    rows = (
+        ("idle power subtracted from the energy, not from the power", 0.2, net, zero),
+        ("idle power subtracted", 0.2, net, net),
+        ("energy of the whole machine, power of the card", 0.1, host, zero),
+        ("the whole machine instead of the card", 0.15, host, host),
+        ("energy of all cards, power of one", 0.1, others, zero),
+        ("all cards of the machine billed", 0.15, others, others),
+        ("a peak or the power limit given as mean power", 0.1, zero, peak),
+    )
+    return [(name, share, np.c_[energy, zero, power]) for name, share, energy, power in rows]
 
 
-def _others(here: State) -> list[Hypothesis]:
-    """What else may have run under the stated name, where it fits the card and can run there."""
-    c, wanted = here.configuration, []
-    plain_weights = not strategies.get(c.quantization).is_quantized
-    if not plain_weights:
-        wanted.append(("quantization_not_applied", "16-bit weights ran", c.half, 0.8))
-    elif strategies.get(c.quantization).other_bits == 16 and c.engine == "transformers":
-        wanted.append(("quantization_not_applied", "32-bit weights ran", c.with_(quantization="fp32"), 0.2))
+def _others(c: Configuration) -> list[tuple[str, str, float, Configuration]]:
+    """(pattern, variant, share, what ran): what else may have run under the stated name, where it fits the card and can run there."""
+    stated, found = strategies.get(c.quantization), []
+    if stated.is_quantized:
+        found.append(("quantization_not_applied", "16-bit weights ran", 0.8, c.half))
+    elif stated.other_bits == 16 and c.engine == "transformers":
+        found.append(("quantization_not_applied", "32-bit weights ran", 0.2, c.with_(quantization="fp32")))
     if c.quantization != "int8_default" and c.engine == "transformers":
         share = 1.0 if c.quantization == "int8_pure" else 0.15
-        wanted.append(("int8_decomposition", "LLM.int8() ran with its default threshold", c.with_(quantization="int8_default"), share))
-    fewer = [b for b in ((1, c.batch_size // 16, c.batch_size // 4) if c.is_server else (1,)) if 1 <= b < c.batch_size]
-    for b in dict.fromkeys(fewer):
+        found.append(("int8_decomposition", "LLM.int8() ran with its default threshold", share, c.with_(quantization="int8_default")))
+    wanted = (1, c.batch_size // 16, c.batch_size // 4) if c.is_server else (1,)
+    fewer = dict.fromkeys(b for b in wanted if 1 <= b < c.batch_size)
+    for b in fewer:
         variant = "requests ran one by one" if b == 1 else f"about {b} in flight"
-        wanted.append(("batch_not_applied", variant, c.with_(batch_size=b), 1 / len(set(fewer))))
-    made = []
-    for pattern, variant, other, share in wanted:
-        if not can_measure(other):
-            continue
-        there = state(other)
-        if there is None and other.quantization == "fp32":  # half precision with twice the bytes
-            there = State(other, here.centre + np.log([1.7, 1 / 1.7]), tuple((w, v + 0.04 * np.eye(2)) for w, v in here.parts), here.cost)
-        if there is not None:
-            prior, need = share * PRIORS[pattern], memory(other).needed_gb
-            made.append(Hypothesis(pattern, variant, prior, there, STILL, need, _busy(other), other=True))
-    return made
+        found.append(("batch_not_applied", variant, 1 / len(fewer), c.with_(batch_size=b)))
+    return [x for x in found if can_measure(x[-1])]
 
 
-def _slowed(here: State, need: Memory) -> list[Hypothesis]:
-    """A card that runs slower than it should: capped or hot (power falls more than speed), waiting for launches (less), or for memory.
+def _slowed() -> dict[str, np.ndarray]:
+    """Pattern -> shifts of a card that is slower than it should be: capped or hot (power falls more than speed), waiting for launches
+    (less), or for memory.
 
     Clocks: dynamic power goes with f V^2, so power falls with an exponent of 1 to 2.5. Launches: the exponent of the rows. Spill: bytes
-    that cross PCIe take 2 to 50 times the step, at 30 to 100 % of the power; only where the card is full or does not hold the
-    configuration.
+    that cross PCIe take 2 to 50 times the step, at 30 to 100 % of the power.
     """
     rng = np.random.default_rng(SEED + 1)
     clocks, clocks_a = rng.uniform(np.log(0.25), np.log(0.93), DRAWS), rng.uniform(1.0, 2.5, DRAWS)
     launches, launches_a = rng.uniform(np.log(0.1), np.log(0.75), DRAWS), np.clip(rng.normal(*LAUNCH_EXPONENT, DRAWS), 0.05, 0.95)
     spill, spill_power = rng.uniform(np.log(0.02), np.log(0.5), DRAWS), rng.uniform(np.log(0.3), 0.0, DRAWS)
-    spills = 0.25 if not need.fits else 0.05 if need.needed_gb > PRESSED * need.available_gb else PRIORS["vram_spill"]
-    rows = {
-        "power_cap_or_throttle": (PRIORS["power_cap_or_throttle"], clocks, clocks_a * clocks, need.needed_gb, (8.0, 1.5)),
-        "cpu_bound": (PRIORS["cpu_bound"], launches, launches_a * launches, need.needed_gb, (2.0, 5.0)),
-        "vram_spill": (spills, spill, spill_power, need.available_gb, (2.0, 3.0)),
+    pairs = {
+        "power_cap_or_throttle": (clocks, clocks_a * clocks),
+        "cpu_bound": (launches, launches_a * launches),
+        "vram_spill": (spill, spill_power),
     }
-    return [
-        Hypothesis(name, "", prior, here, np.c_[power - speed, speed, power], gb, busy)
-        for name, (prior, speed, power, gb, busy) in rows.items()
-    ]
+    return {name: np.c_[power - speed, speed, power] for name, (speed, power) in pairs.items()}
 
 
 @dataclass(frozen=True)
@@ -378,11 +351,10 @@ def _context(h: Hypothesis, f: Figures) -> float:
 
 def impossible(f: Figures, c: Configuration) -> list[str]:
     """Figures beyond the card's own limits: mean power above the boards', and more bytes a second than the memory moves; empty if none."""
-    found, watts = [], f.mean_power_w
+    found, watts, share = [], f.mean_power_w, roof_share(f, c)
     limit = (c.gpu.tdp_w or math.inf) * c.num_gpus
     if watts is not None and watts > 1.1 * limit:
         found.append(f"{watts:,.0f} W on {c.cards}, whose limit is {limit:,.0f} W")
-    share = roof_share(f, c)
     if share is not None and share > 1.05:
         found.append(f"{plain(f.throughput_tok_s)} tok/s is {shortest(share, 2)} times what the memory's bandwidth allows")
     return found
@@ -423,15 +395,28 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
         found += [x for x in (_strategy(c, f, total, r), _batch(c, f, total, r)) if x is not None and x["confidence"] >= LOW]
         expected = deviations(f, here)
         if len(stated) > 1:
-            expected = [_widened(d, s) for d, s in zip(expected, deviations(f, stated[1]), strict=True)]
+            for d, other in zip(expected, deviations(f, stated[1]), strict=True):
+                q, ends = d["expected"], other["expected"]
+                q |= {"low": min(q["low"], ends["low"]), "high": max(q["high"], ends["high"])}
+                d["outside"] = not q["low"] <= d["reported"] <= q["high"]
             ran = " and ".join(s.configuration.engine for s in stated)
             notes.append(f"no engine was named: the expected range spans {ran}; --engine narrows it")
-    if (beyond := impossible(f, c)) and not any(p["kind"] == "fault" and p["named"] for p in found):
+    if (beyond := impossible(f, c)) and named_kind(found) != "fault":
         found.append(entry("impossible_figures", 0.95, c, beyond, [fix(CAUSES["impossible_figures"].fix)]))
     found.sort(key=lambda p: -p["confidence"])
     outside = [d for d in expected if d["outside"]]
-    verdict = _verdict(found, total, outside, here)
+    verdict = named_kind(found)
+    if not verdict and here is None:
+        verdict = "unknown"
+    elif not verdict and total[AS_STATED] >= MEDIUM:
+        verdict = "undecided" if outside else "healthy"
+    elif not verdict:
+        verdict = "unknown" if total.get(NONE, 0.0) >= MEDIUM else "undecided"
     priors = [{"name": f"prior of {n}", "value": p, "reason": PRIOR_WHY.get(n) or CAUSES[n].why} for n, p in PRIORS.items() if here]
+    first, *rest = total or (None,)
+    close = [n for n in rest if total[n] >= max(0.1, 0.1 * total[first])]
+    helps = ("power_w", "energy_j_per_1k", "memory_gb", "utilization_pct")
+    missing = next((f"--{name.replace('_', '-')}" for name in helps if getattr(f, name) is None), None)
     return {
         "configuration": c.to_json(),
         "figures": f.to_json(),
@@ -443,11 +428,17 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
         "notes": notes,
         "evidence": list(here.cost.evidence) if here else [],
         "contradiction": f.contradiction,
-        "undecided": _undecided(total, f),
+        "undecided": [{"patterns": [first, other], "would_decide": missing} for other in close],
         "measure": measure_command(c) if can_measure(c) else "",
         "assumptions": [*r.assumptions, *priors],
         "warnings": [*r.warnings, *memory(c).remarks, *(here.cost.warnings if here else ())],
     }
+
+
+def named_kind(patterns: list[dict]) -> str:
+    """`fault` or `costly_choice`, as the named patterns say; empty if none is named."""
+    kinds = {p["kind"] for p in patterns if p["named"]}
+    return "fault" if "fault" in kinds else "costly_choice" if kinds else ""
 
 
 def deviations(f: Figures, s: State) -> list[dict[str, Any]]:
@@ -462,12 +453,6 @@ def deviations(f: Figures, s: State) -> list[dict[str, Any]]:
     return found
 
 
-def _widened(d: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """A deviation whose interval spans both engines that may have run: neither was named."""
-    q, low, high = d["expected"], *(f(d["expected"][end], other["expected"][end]) for f, end in ((min, "low"), (max, "high")))
-    return d | {"expected": q | {"low": low, "high": high}, "outside": not low <= d["reported"] <= high}
-
-
 def _lines(f: Figures, s: State, name: str) -> list[str]:
     """`throughput 9.87 tok/s: -73 % against fp16 at batch 1 (36.9 [25 to 54])`, a line a figure."""
     found = []
@@ -478,32 +463,28 @@ def _lines(f: Figures, s: State, name: str) -> list[str]:
     return found
 
 
-def entry(
-    name: str, p: float, c: Configuration | None, cited: list[str], fixes: list[dict], variant: str = "", kind: str = ""
-) -> dict[str, Any]:
+def entry(name: str, p: float, c: Configuration | None, cited: list[str], fixes: list[dict], **more: Any) -> dict[str, Any]:
     """One pattern as it stands in answers; the first fix's impact is the expected improvement. Without a configuration no NVIDIA tool."""
     cause = CAUSES[name]
     return {
         "name": name,
         "title": cause.title,
-        "kind": kind or cause.kind,
+        "kind": cause.kind,
         "confidence": float(p),
         "level": level(p),
         "named": p >= MEDIUM,
-        "variant": variant,
+        "variant": "",
         "root_cause": cause.root_cause,
         "evidence": cited,
         "fixes": fixes,
         "expected_improvement": next((x["expected_impact"] for x in fixes if x["expected_impact"]), None),
         "verification": [v for v in cause.verify if c is not None or "nvidia-smi" not in v],
-    }
+    } | more
 
 
-def fix(
-    text: str, code: str = "", impact: Quantity | None = None, now: dict | None = None, then: dict | None = None, **more: Any
-) -> dict[str, Any]:
+def fix(text: str, code: str = "", impact: Quantity | None = None, **more: Any) -> dict[str, Any]:
     """One fix as it stands in answers: `now` and `then` are tokens/s, J per 1000 tokens, watts; `expected_impact` the energy saved."""
-    made = {"fix": text, "code": code, "expected_impact": impact.to_json() if impact else None, "now": now, "then": then}
+    made = {"fix": text, "code": code, "expected_impact": impact.to_json() if impact else None, "now": None, "then": None}
     return made | {"usd_a_month": None, "evidence": [], "warnings": [], "accuracy": None} | more
 
 
@@ -512,24 +493,23 @@ def saving(ratio: Quantity) -> Quantity:
     return Quantity(1 - ratio.value, *((None, None) if ratio.low is None else (1 - ratio.high, 1 - ratio.low)), SAVED)
 
 
-def _reported(f: Figures) -> dict[str, float | None]:
-    return {"throughput_tok_s": f.throughput_tok_s, "energy_j_per_1k_tok": f.energy_j_per_1k, "power_w": f.mean_power_w}
+def _change(
+    text: str, code: str, impact: Quantity | None, then: dict, joules_saved: float | None, f: Figures, r: Request, **more: Any
+) -> dict:
+    """A fix with the figures now and then, and the USD of electricity that so many joules a token save a month."""
+    usd = None
+    if f.energy_j_per_token is not None and joules_saved is not None and r.site.price is not None:
+        usd = joules_saved * r.output_tokens * r.requests * r.site.pue.value * r.site.price.value / J_PER_KWH
+    now = {"throughput_tok_s": f.throughput_tok_s, "energy_j_per_1k_tok": f.energy_j_per_1k, "power_w": f.mean_power_w}
+    return fix(text, code, impact, now=now, then=then, usd_a_month=usd, **more)
 
 
-def _usd(r: Request, joules: float | None) -> float | None:
-    """USD of electricity a month of an energy a token at the request's rate."""
-    if joules is None or r.site.price is None:
-        return None
-    return joules * r.output_tokens * r.requests * r.site.pue.value * r.site.price.value / J_PER_KWH
-
-
-def _change(text: str, code: str, ratio: Quantity, before: Cost, after: Cost, f: Figures, r: Request, **more: Any) -> dict[str, Any]:
+def _other(text: str, code: str, ratio: Quantity, before: Cost, after: Cost, f: Figures, r: Request, **more: Any) -> dict[str, Any]:
     """A fix that changes the configuration: the reported figures move as the two costs differ, so what was off stays off by as much."""
     rate = (f.throughput_tok_s or before.throughput_tok_s.value) * after.throughput_tok_s.value / before.throughput_tok_s.value
-    energy = (f.energy_j_per_token or before.energy_j_per_token.value) * ratio.value
-    then = {"throughput_tok_s": rate, "energy_j_per_1k_tok": 1e3 * energy, "power_w": energy * rate}
-    usd = None if f.energy_j_per_token is None else _usd(r, f.energy_j_per_token * (1 - ratio.value))
-    return fix(text, code, saving(ratio), _reported(f), then, usd_a_month=usd, **more)
+    was = f.energy_j_per_token or before.energy_j_per_token.value
+    then = {"throughput_tok_s": rate, "energy_j_per_1k_tok": 1e3 * was * ratio.value, "power_w": was * ratio.value * rate}
+    return _change(text, code, saving(ratio), then, was * (1 - ratio.value), f, r, **more)
 
 
 def _fault(name: str, p: float, weighed: list[Weighed], here: State, f: Figures, r: Request) -> dict[str, Any]:
@@ -540,27 +520,32 @@ def _fault(name: str, p: float, weighed: list[Weighed], here: State, f: Figures,
     if h.other:
         there = h.state.configuration
         cited += _lines(f, h.state, f"{there.quantization} at batch {there.batch_size}")
-    cited += _context_words(h, f) + ([f.contradiction] if f.contradiction else [])
-    impact, fixes = None, []
-    if f.energy_j_per_token is not None:
-        impact = saving(here.interval(0) / f.energy_j_per_1k)
+    if f.memory_gb is not None and h.memory_gb is not None:
+        cited.append(f"memory {plain(f.memory_gb)} GB, computed for this cause: {plain(h.memory_gb)} GB")
+    cited += [] if f.utilization_pct is None else [f"utilisation {f.utilization_pct:.0f} %"]
+    if f.power_limit_w is not None and f.mean_power_w is not None:
+        cited.append(f"mean power is {percent(f.mean_power_w / f.power_limit_w)} of the limit of {f.power_limit_w:.0f} W")
+    cited += [] if f.temperature_c is None else [f"temperature {f.temperature_c:.0f} C"]
+    cited += [f.contradiction] if f.contradiction else []
+    impact = None if f.energy_j_per_token is None else saving(here.interval(0) / f.energy_j_per_1k)
+    costs_more = impact is not None and impact.value < 0
     if name in ("unit_error", "wrong_boundary"):
-        fixes.append(fix(f"{cause.fix}: {corrected(best, f)}", cause.code))
+        fixes = [fix(f"{cause.fix}: {corrected(best, f)}", cause.code)]
     elif name == "int8_decomposition":
-        fixes += _strategy_fixes(h.state.configuration, r, f)
-    elif name == "quantization_not_applied" and impact is not None and impact.value < 0:
-        fixes.append(fix(f"leave it unquantized: {c.quantization} would cost {percent(-impact.value)} more energy here", LOAD["fp16"]))
+        fixes = _strategy_fixes(h.state.configuration, r, f)
+    elif name == "quantization_not_applied" and costs_more:
+        fixes = [fix(f"leave it unquantized: {c.quantization} would cost {percent(-impact.value)} more energy here", LOAD["fp16"])]
     else:
-        if name == "vram_spill":
-            fixes += [fix(f"{x.quantization} at batch {x.batch_size} fits", LOAD.get(x.quantization, "")) for x in smaller(c)[:1]]
+        fitting = smaller(c)[:1] if name == "vram_spill" else []
+        fixes = [fix(f"{x.quantization} at batch {x.batch_size} fits", LOAD.get(x.quantization, "")) for x in fitting]
         text, code = (cause.served_fix or cause.fix, launch(c)) if c.is_server else (cause.fix, cause.code or LOAD.get(c.quantization, ""))
         code = code.replace("{batch_size}", str(c.batch_size)).replace("{output_tokens}", str(c.output_tokens))
-        then = {figure: getattr(here.cost, figure).value for figure in _reported(f)}
-        saved = None if f.energy_j_per_token is None else _usd(r, f.energy_j_per_token - here.cost.energy_j_per_token.value)
+        then = {figure: getattr(here.cost, figure).value for figure in ("throughput_tok_s", "energy_j_per_1k_tok", "power_w")}
+        saved = f.energy_j_per_token and f.energy_j_per_token - here.cost.energy_j_per_token.value
         slower = "the figures show less energy a token than expected: the fix brings back speed, and need not save energy"
-        more = {"evidence": list(here.cost.evidence[:1]), "warnings": [slower] if impact is not None and impact.value < 0 else []}
-        fixes.append(fix(text, code, impact, _reported(f), then, usd_a_month=saved, **more))
-    return entry(name, p, c, cited, fixes, h.variant)
+        more = {"evidence": list(here.cost.evidence[:1]), "warnings": [slower] if costs_more else []}
+        fixes.append(_change(text, code, impact, then, saved, f, r, **more))
+    return entry(name, p, c, cited, fixes, variant=h.variant)
 
 
 def corrected(w: Weighed, f: Figures) -> str:
@@ -578,20 +563,6 @@ def corrected(w: Weighed, f: Figures) -> str:
     return f"({w.hypothesis.variant}) it would be " + " and ".join(parts)
 
 
-def _context_words(h: Hypothesis, f: Figures) -> list[str]:
-    """Memory, utilisation, limit and temperature, where they were given."""
-    found = []
-    if f.memory_gb is not None and h.memory_gb is not None:
-        found.append(f"memory {plain(f.memory_gb)} GB, computed for this cause: {plain(h.memory_gb)} GB")
-    if f.utilization_pct is not None:
-        found.append(f"utilisation {f.utilization_pct:.0f} %")
-    if f.power_limit_w is not None and f.mean_power_w is not None:
-        found.append(f"mean power is {percent(f.mean_power_w / f.power_limit_w)} of the limit of {f.power_limit_w:.0f} W")
-    if f.temperature_c is not None:
-        found.append(f"temperature {f.temperature_c:.0f} C")
-    return found
-
-
 def pattern_of(c: Configuration) -> str:
     """The name of the paradox that a quantized strategy stands for."""
     if c.quantization == "int8_default":
@@ -600,7 +571,7 @@ def pattern_of(c: Configuration) -> str:
     return "small_model_4bit" if small else "quantization_overhead"
 
 
-def _p_above(ratio: Quantity) -> float:
+def p_above(ratio: Quantity) -> float:
     """The probability that a ratio with this 95 % interval exceeds 1.05."""
     sd = sd_log(ratio, 0.02) if ratio.low is not None and ratio.high > ratio.low else 0.05
     return NormalDist().cdf(float((np.log(ratio.value) - np.log1p(WORTH)) / sd))
@@ -608,9 +579,8 @@ def _p_above(ratio: Quantity) -> float:
 
 def _strategy(c: Configuration, f: Figures, total: dict[str, float], r: Request) -> dict[str, Any] | None:
     """A quantized strategy that ran as stated against half precision; None for others, and where half precision cannot run or be told."""
-    other = c.half
-    named = total.get(pattern_of(c), 0.0) >= LOW
-    if not strategies.get(c.quantization).is_quantized or named or not can_measure(other):
+    other, name = c.half, pattern_of(c)
+    if not strategies.get(c.quantization).is_quantized or total.get(name, 0.0) >= LOW or not can_measure(other):
         return None
     known = {x.quantization: k for x in (c, other) if (k := cost_or_reason(x)[0]) is not None}
     if len(known) < 2:
@@ -620,7 +590,7 @@ def _strategy(c: Configuration, f: Figures, total: dict[str, float], r: Request)
     text = f"{c.quantization} costs {ends} energy a token against {other.quantization} at batch {c.batch_size} ({how})"
     here = state(c)
     cited = [text, *(_lines(f, here, f"{c.quantization} at batch {c.batch_size}") if here else [])]
-    return entry(pattern_of(c), total.get(AS_STATED, 0.0) * _p_above(q), c, cited, _strategy_fixes(c, r, f), kind="costly_choice")
+    return entry(name, total.get(AS_STATED, 0.0) * p_above(q), c, cited, _strategy_fixes(c, r, f), kind="costly_choice")
 
 
 def _strategy_fixes(ran: Configuration, r: Request, f: Figures) -> list[dict[str, Any]]:
@@ -639,7 +609,7 @@ def _strategy_fixes(ran: Configuration, r: Request, f: Figures) -> list[dict[str
         unsure = [] if quality.acceptable else [f"accuracy {quality.status}: {quality.note}"]
         code = launch(c) if c.is_server else LOAD.get(name, "")
         more = {"evidence": [how], "warnings": unsure, "accuracy": quality.to_json()}
-        made = _change(f"{name} instead of {ran.quantization}", code, kept, before, after, f, r, **more)
+        made = _other(f"{name} instead of {ran.quantization}", code, kept, before, after, f, r, **more)
         found.append((not quality.acceptable, kept.value - (0.05 if quality.status == "reference" else 0.0), made))
     return [made for *_, made in sorted(found, key=lambda x: x[:2])]
 
@@ -661,30 +631,15 @@ def _batch(c: Configuration, f: Figures, total: dict[str, float], r: Request) ->
     idle = 0.3 if r.use == "chat" else 0.5
     if f.utilization_pct is not None:
         idle = NormalDist(50.0, 5.0).cdf(100.0 - f.utilization_pct)
-    p, q = total[AS_STATED] * idle * _p_above(inverse(1, ratio, "")), saving(ratio)
+    p, q = total[AS_STATED] * idle * p_above(inverse(1, ratio, "")), saving(ratio)
     text = f"batch {batch} takes {percent(q.value)} [{percent(q.low)} to {percent(q.high)}] less energy a token ({then.basis})"
     text += "" if f.utilization_pct is not None else "; give --utilization-pct: below 50 % the card has room for more sequences"
     code = launch(c.with_(batch_size=batch)) if c.is_server else batch_code(batch, c.output_tokens)
-    cites = list(then.evidence[:1])
-    change = _change(f"batch concurrent requests: {batch} at once", code, ratio, now, then, f, r, evidence=cites)
+    change = _other(f"batch concurrent requests: {batch} at once", code, ratio, now, then, f, r, evidence=list(then.evidence[:1]))
     return entry("batch_1_waste", p, c, [text], [change])
 
 
-def _verdict(found: list[dict], total: dict[str, float], outside: list[dict], here: State | None) -> str:
-    """The word for the whole; healthy only where figures were compared and lie inside their intervals."""
-    kinds = {p["kind"] for p in found if p["named"]}
-    if kinds:
-        return "fault" if "fault" in kinds else "costly_choice"
-    if here is None:
-        return "unknown"
-    if total[AS_STATED] >= MEDIUM:
-        return "undecided" if outside else "healthy"
-    return "unknown" if total.get(NONE, 0.0) >= MEDIUM else "undecided"
-
-
-def _summary(
-    verdict: str, found: list[dict], total: dict[str, float], outside: list[dict], here: State | None, f: Figures, c: Configuration
-) -> str:
+def _summary(verdict: str, found: list[dict], total: dict, outside: list[dict], here: State | None, f: Figures, c: Configuration) -> str:
     """One or two sentences: what was found, how sure, and what is left open."""
     if verdict == "unknown" and here is None:
         known, reason = cost_or_reason(c)
@@ -695,7 +650,8 @@ def _summary(
         return f"nothing to compare with: {reason.rstrip('.') if known is None else 'no throughput is known'}{lies}"
     named = ", ".join(f"{p['title']} ({p['level']}, {percent(p['confidence'])} of the match)" for p in found if p["named"])
     stated = f"{percent(total.get(AS_STATED, 0))} of the match"
-    several = ", ".join(f"{_title(n)} {percent(p)}" for n, p in list(total.items())[:3])
+    titles = {AS_STATED: "as stated", NONE: "none of these"} | {n: cause.title for n, cause in CAUSES.items()}
+    several = ", ".join(f"{titles[n]} {percent(p)}" for n, p in list(total.items())[:3])
     fits_best = total.get(AS_STATED, 0) >= MEDIUM
     text = {
         "fault": f"the figures do not fit the configuration as stated: {named}",
@@ -708,18 +664,3 @@ def _summary(
         q = d["expected"]
         text += f"; {d['figure'].split('_')[0]} {plain(d['reported'])} is outside {plain(q['low'])} to {plain(q['high'])} {q['unit']}"
     return text + (f"; {f.contradiction}" if f.contradiction else "")
-
-
-def _title(name: str) -> str:
-    return {AS_STATED: "as stated", NONE: "none of these"}.get(name) or CAUSES[name].title
-
-
-def _undecided(total: dict[str, float], f: Figures) -> list[dict[str, Any]]:
-    """Pairs that these figures cannot tell apart, and a figure that would help."""
-    if not total:
-        return []
-    first, *others = total
-    helps = ("power_w", "energy_j_per_1k", "memory_gb", "utilization_pct")
-    missing = next((f"--{name.replace('_', '-')}" for name in helps if getattr(f, name) is None), None)
-    close = [n for n in others if total[n] >= max(0.1, 0.1 * total[first])]
-    return [{"patterns": [first, other], "would_decide": missing} for other in close]

@@ -7,7 +7,9 @@ in one ranking with the error between them: what the predictions of one card and
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -23,12 +25,11 @@ from eai.catalog import Model
 from eai.errors import UserError
 from eai.predict import predictor, sources
 from eai.predict.predictor import predict
+from eai.predict.rows import SAME_WORK
 from eai.quantity import Quantity
 from eai.site import NORMAL_95
 
 UNITS = {"energy_j_per_token": "J", "power_w": "W", "throughput_tok_s": "tok/s", "itl_s": "s"}
-SAME_WORK = {"bf16": "fp16", "int8_t0": "int8_pure", "int8_t6": "int8_default"}
-"""Strategies that move and compute the same bytes: a row of one stands for the other."""
 LENGTH_EFFECT = 0.10
 SAME_BATCH = 0.02
 """A served load is an average: 7.998 sequences in flight are 8."""
@@ -38,6 +39,8 @@ IDLE_SHARE, IDLE_FACTOR = 0.12, 1.8
 FALLBACK_SESSION_SD = 0.1
 BOARDS = ("gpu", "module", "soc")
 KEYS = ["gpu", "num_gpus", "shape", "strategy", "engine", "batch_size"]
+MILD_PERPLEXITY = 0.05
+BETTER_THAN_POSSIBLE = -0.03
 NEW = {
     "known": "card, engine and size are known",
     "new_card": "the card is new to the rows",
@@ -54,8 +57,14 @@ def use(experiments: Sequence[str]) -> None:
     ones, and correct the predictions of their card and engine. An empty list takes them out again."""
     if list(experiments) != OWN:
         OWN[:] = experiments
-        rows.cache_clear()
-        _seen.clear()
+        forget()
+
+
+def forget() -> None:
+    """Forget every row and cost that was read or computed."""
+    for kept in (_tables, rows, by_key, accuracy):
+        kept.cache_clear()
+    _seen.clear()
 
 
 def within(value: float, half: float, unit: str = "") -> Quantity:
@@ -122,7 +131,7 @@ class Cost:
 
 
 def canonical(quantization: str) -> str:
-    """The strategy whose rows stand for this one."""
+    """The strategy whose rows stand for this one: it moves and computes the same bytes."""
     return SAME_WORK.get(quantization, quantization)
 
 
@@ -142,29 +151,27 @@ def shape(model: Model) -> str:
 
 
 @cache
-def _digest() -> str:
-    """A hash of the tables and of the code that reads them."""
+def _tables() -> dict[str, list]:
+    """`rows`, `session_spread`, `perplexities` and `scores`, kept in the user's cache folder under a hash of all that they are made of."""
     seen = hashlib.sha256(f"{predictor.digest()} {pd.__version__}".encode())
     code = (Path(__file__), *sorted(Path(sources.__file__).parent.glob("*.py")))
     for path in (*sorted(paths.MEASURED.glob("*/summary.csv")), paths.CATALOG / "tasks.csv", *code):
         seen.update(path.read_bytes())
-    return seen.hexdigest()[:16]
-
-
-def _kept(name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table that `make` returns, kept in the user's cache folder under the hash of all that it is made of."""
-    path = paths.cache() / f"advise-{name}-{_digest()}.parquet"
-    if path.exists():
-        return pd.read_parquet(path)
-    table = make()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        table.to_parquet(temporary)
-        temporary.replace(path)
-    except OSError:
-        pass  # a cache folder that cannot be written costs time alone
-    return table
+    path = paths.cache() / f"advise-{seen.hexdigest()[:16]}.json"
+    if path.exists() and not OWN:
+        return json.loads(path.read_text())
+    found = _read_rows()
+    made = {name: t.to_dict("records") for name, t in (("rows", found), ("perplexities", _read_perplexities()), ("scores", _read_scores()))}
+    made["session_spread"] = list(_session_spread(found))
+    if not OWN:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(made))
+            temporary.replace(path)
+        except OSError:
+            pass  # a cache folder that cannot be written costs time alone
+    return made
 
 
 @cache
@@ -174,38 +181,46 @@ def rows() -> pd.DataFrame:
     Rows that the predictor does not learn from for a flaw that breaks the physics are left out; a doubt that does not stays beside its
     row.
     """
-    return _collected() if OWN else _kept("rows", _collected)
+    return pd.DataFrame(_tables()["rows"])
 
 
-def _collected() -> pd.DataFrame:
-    """The rows of all sources; `attrs` has the spread between sessions."""
+@cache
+def by_key() -> dict[tuple, list[dict[str, Any]]]:
+    """The rows as dicts, by the values of KEYS."""
+    found = defaultdict(list)
+    for row in _tables()["rows"]:
+        found[tuple(row[k] for k in KEYS)].append(row)
+    return found
+
+
+def _read_rows() -> pd.DataFrame:
+    """The rows of all sources."""
     table = sources.evidence(OWN, extras=True)
     usable = table["learned"].astype(bool) | (table["source"] == "ecocompute")
     usable &= (table["accounting"].fillna("gross") != "net") & table["boundary"].isin(BOARDS)
     usable &= table[["energy_j_per_token", "batch_size"]].notna().all(axis=1)
     table = table[usable].reset_index(drop=True)
-    cards = {name: _resolved("gpu", name) for name in table["gpu"].unique()}
+    cards = {name: _card(name) for name in table["gpu"].unique()}
     table = table.assign(gpu=table["gpu"].map(cards), strategy=table["quantization"].map(canonical), shape=table["model"].map(shape_of))
     whole = table["batch_size"].astype(float).round()
     near = (table["batch_size"].astype(float) / whole - 1).abs() <= SAME_BATCH
     counts = {"batch_size": whole, "num_gpus": table["num_gpus"].fillna(1).astype(int)}
     table = table.assign(**counts, source=table["session"], doubt=table["doubt"].fillna(""))[near]
-    table = table.astype({"batch_size": int}).reset_index(drop=True)
-    table.attrs["session_spread"] = list(_session_spread(table))
-    return table
+    return table.astype({"batch_size": int}).reset_index(drop=True)
 
 
-def _resolved(kind: str, name: str) -> str:
+def _card(name: str) -> str:
+    """The catalog's slug of a card, the name itself where the catalog does not know it."""
     try:
-        return catalog.resolve(kind, str(name))[0]
+        return catalog.resolve("gpu", str(name))[0]
     except UserError:
         return str(name)
 
 
 def session_spread() -> tuple[float, int]:
     """(standard deviation of the log energy of one configuration between sessions, its degrees of freedom), from all that were repeated."""
-    sd, df = rows().attrs["session_spread"]
-    return float(sd), int(df)
+    sd, df = _tables()["session_spread"]
+    return sd, df
 
 
 def _session_spread(table: pd.DataFrame) -> tuple[float, int]:
@@ -221,21 +236,22 @@ def _session_spread(table: pd.DataFrame) -> tuple[float, int]:
     return float(np.sqrt((groups.var().fillna(0.0) * df).sum() / df.sum())), int(df.sum())
 
 
-def matching(c: Configuration) -> pd.DataFrame:
+def key(c: Configuration) -> tuple:
+    """The values of KEYS."""
+    return c.gpu.slug, c.num_gpus, shape(c.model), canonical(c.quantization), c.engine, c.batch_size
+
+
+def matching(c: Configuration) -> list[dict[str, Any]]:
     """All rows of this card, model shape, strategy, engine and batch size, the preferred one first.
 
     Measured before published, without doubt before doubtful, then the same answer length, the same model, and the most runs.
     """
-    table = rows()
-    found = table[(table[KEYS] == pd.Series(_key(c), index=KEYS)).all(axis=1)]
-    order = {
-        "not_measured": found["basis"] != "measured",
-        "doubt": found["doubt"] != "",
-        "length": found["output_tokens"] != c.output_tokens,
-        "model": ~found["model"].isin((c.model.hf_id, c.model.slug)),
-        "fewer": -found["n"].fillna(0),
-    }
-    return found.loc[pd.DataFrame(order).sort_values(list(order), kind="stable").index]
+
+    def order(row: dict) -> tuple:
+        others = row["output_tokens"] != c.output_tokens, row["model"] not in (c.model.hf_id, c.model.slug)
+        return row["basis"] != "measured", row["doubt"] != "", *others, -row["n"] if pd.notna(row["n"]) else 0.0
+
+    return sorted(by_key().get(key(c), ()), key=order)
 
 
 def as_table(configurations: Sequence[Configuration]) -> pd.DataFrame:
@@ -291,38 +307,19 @@ def costs(configurations: Sequence[Configuration]) -> list[tuple[Cost | None, st
     if len(_seen) > MOST_SEEN:
         _seen.clear()
     new = [c for c in dict.fromkeys(configurations) if c not in _seen]
-    _seen.update(zip(new, _costs(new), strict=True))
+    reasons = {c: cannot_run(c) or ("" if (m := memory(c)).fits else m.explained) for c in new}
+    asked = [c for c in new if not reasons[c]]
+    found = {c: rows_of for c in asked if (rows_of := matching(c))}
+    said = expect([*asked, *(_at_lengths(c, same[0]) for c, same in found.items())])
+    here, there = dict(zip(asked, said, strict=False)), dict(zip(found, said[len(asked) :], strict=True))
+    for c in new:
+        p = here.get(c, {"reason": reasons[c]})
+        row = _of_row(c, found[c], p, there[c]) if c in found else None
+        _seen[c] = (row, "") if row else (None, p["reason"]) if p["reason"] else (from_prediction(p), "")
     return [_seen[c] for c in configurations]
 
 
-def _costs(configurations: Sequence[Configuration]) -> list[tuple[Cost | None, str]]:
-    """The costs of configurations that were not asked for before."""
-    known = _known_keys()
-    reasons = [cannot_run(c) or ("" if (m := memory(c)).fits else m.explained) for c in configurations]
-    found = [None if reason or _key(c) not in known else matching(c) for c, reason in zip(configurations, reasons, strict=True)]
-    asked = [c for c, reason in zip(configurations, reasons, strict=True) if not reason]
-    others = [_at_lengths(c, t.iloc[0]) for c, t in zip(configurations, found, strict=True) if t is not None]
-    said = expect([*asked, *others])
-    here, there = iter(said[: len(asked)]), iter(said[len(asked) :])
-    made: list[tuple[Cost | None, str]] = []
-    for c, reason, table in zip(configurations, reasons, found, strict=True):
-        p = {"reason": reason} if reason else next(here)
-        row = None if table is None else _of_row(c, table, p, next(there))
-        made.append((row, "") if row else (None, p["reason"]) if p["reason"] else (from_prediction(p), ""))
-    return made
-
-
-def _known_keys() -> set[tuple]:
-    """The configurations that rows are of."""
-    return set(rows()[KEYS].itertuples(index=False, name=None))
-
-
-def _key(c: Configuration) -> tuple:
-    """The values of KEYS."""
-    return c.gpu.slug, c.num_gpus, shape(c.model), canonical(c.quantization), c.engine, c.batch_size
-
-
-def _at_lengths(c: Configuration, row: pd.Series) -> Configuration:
+def _at_lengths(c: Configuration, row: dict) -> Configuration:
     """The configuration at a row's token lengths, at the requested ones where it states none."""
     return c.with_(**{k: int(row[k]) for k in ("input_tokens", "output_tokens") if pd.notna(row[k])})
 
@@ -337,9 +334,9 @@ def from_prediction(p: dict[str, Any]) -> Cost:
     return Cost(**quantities, basis="predicted", kind=str(p["kind"]), evidence=(cited, *corrected), sd_own=own, sd_shared=shared)
 
 
-def _of_row(c: Configuration, found: pd.DataFrame, here: dict[str, Any], there: dict[str, Any]) -> Cost | None:
+def _of_row(c: Configuration, found: list[dict], here: dict[str, Any], there: dict[str, Any]) -> Cost | None:
     """The cost as the preferred row gives it, None where its token lengths (predicted `there`) cost over 10 % more or less than here."""
-    row, effect, warnings = found.iloc[0], 0.0, []
+    row, effect, warnings = found[0], 0.0, []
     had = _at_lengths(c, row)
     if had != c:
         if here["reason"] or there["reason"]:
@@ -350,29 +347,19 @@ def _of_row(c: Configuration, found: pd.DataFrame, here: dict[str, Any], there: 
         lengths = f"{had.input_tokens} tokens in and {had.output_tokens} out"
         warnings.append(f"the row has {lengths}: computed effect {signed(np.expm1(effect), 1)}, in the interval")
     warnings += [f"doubt about the row: {row['doubt']}"] if row["doubt"] else []
-    sd, _ = session_spread()
-    runs = float(row["spread"]) if pd.notna(row["spread"]) else 0.0
+    runs = row["spread"] if pd.notna(row["spread"]) else 0.0
+    sd = session_spread()[0]
     half = NORMAL_95 * float(np.hypot(np.sqrt(2) * sd, runs)) + abs(effect)
-    rate = float(row["throughput_tok_s"])
-    watts = float(row["power_w"]) if pd.notna(row["power_w"]) else float(row["energy_j_per_token"]) * rate
+    joules, rate = row["energy_j_per_token"], row["throughput_tok_s"]
+    watts = row["power_w"] if pd.notna(row["power_w"]) else joules * rate
     power = within(watts, half, "W")
     power = replace(power, high=max(watts, min(power.high, (c.gpu.tdp_w or np.inf) * c.num_gpus)))
     n = f", {row['n']:.0f} runs" if pd.notna(row["n"]) else ""
     what = f"{row['model']} on {row['gpu']}, {row['quantization']}, {row['engine']}, batch {row['batch_size']}{n}, {row['source']}"
-    cited = [f"{row['row']}: {what}"]
-    cited += [f"also {o.row}: {1e3 * o.energy_j_per_token:,.0f} J per 1000 tokens ({o.source})" for o in found.iloc[1:4].itertuples()]
-    speed = within(rate, half, "tok/s")
-    return Cost(
-        within(row["energy_j_per_token"], half, "J"),
-        power,
-        speed,
-        within(c.batch_size / rate, half, "s"),
-        str(row["basis"]),
-        "row",
-        tuple(cited),
-        tuple(warnings),
-        float(np.hypot(sd, runs)),
-    )
+    also = [f"also {o['row']}: {1e3 * o['energy_j_per_token']:,.0f} J per 1000 tokens ({o['source']})" for o in found[1:4]]
+    figures = within(joules, half, "J"), power, within(rate, half, "tok/s"), within(c.batch_size / rate, half, "s")
+    cited = (f"{row['row']}: {what}", *also)
+    return Cost(*figures, row["basis"], "row", cited, tuple(warnings), float(np.hypot(sd, runs)))
 
 
 def measure_command(c: Configuration, baseline: str | None = None) -> str:
@@ -400,11 +387,7 @@ def idle_w(gpu) -> Quantity:
 @cache
 def _stated_idle() -> dict[str, float]:
     raw = tables.read_published("ecocompute_measurements").dropna(subset=["idle_stated_w"])
-    return raw.assign(gpu=[_resolved("gpu", g) for g in raw["gpu"]]).groupby("gpu")["idle_stated_w"].median().to_dict()
-
-
-MILD_PERPLEXITY = 0.05
-BETTER_THAN_POSSIBLE = -0.03
+    return raw.groupby(raw["gpu"].map(_card))["idle_stated_w"].median().to_dict()
 
 
 @dataclass(frozen=True)
@@ -428,31 +411,27 @@ class Accuracy:
         return {"status": self.status, "acceptable": self.acceptable, **numbers, "note": self.note, "evidence": list(self.evidence)}
 
 
-@cache
-def perplexities() -> pd.DataFrame:
-    """Relative perplexity changes against fp16 of the same session and model: shape, quantization, change, evidence.
+def perplexities() -> list[dict[str, Any]]:
+    """Relative perplexity changes against fp16 of the same session and model: shape, quantization, change, evidence."""
+    return _tables()["perplexities"]
 
-    A session whose quantized model reads clearly better than its unquantized one measured the two differently: its pairs are left out.
-    """
-    return _kept("perplexities", _read_perplexities)
+
+def scores() -> list[dict[str, Any]]:
+    """Scores of the repository's campaigns with the unquantized score of the same model, task and campaign, and the score of a guess."""
+    return _tables()["scores"]
 
 
 def _read_perplexities() -> pd.DataFrame:
+    """A session whose quantized model reads clearly better than its unquantized one measured the two differently: left out."""
     name = "ecocompute_measurements"
     raw = tables.read_published(name)
     raw = raw.assign(row=[f"{name}.csv:{line}" for line in range(2, len(raw) + 2)]).dropna(subset=["perplexity"])
     raw = raw[~raw["session"].str.startswith("dashboard")]
     pairs = raw[raw["quantization"] != "fp16"].merge(raw[raw["quantization"] == "fp16"], on=["session", "model"], suffixes=("", "_fp16"))
     pairs["change"] = pairs["perplexity"] / pairs["perplexity_fp16"] - 1
-    pairs["shape"] = [shape_of(m) for m in pairs["model"]]
     kept = pairs[pairs.groupby(["session", "model"])["change"].transform("min") >= BETTER_THAN_POSSIBLE]
-    return kept.assign(evidence=kept["row"] + " against " + kept["row_fp16"])[["model", "shape", "quantization", "change", "evidence"]]
-
-
-@cache
-def scores() -> pd.DataFrame:
-    """Scores of the repository's campaigns with the unquantized score of the same model, task and campaign, and the score of a guess."""
-    return _kept("scores", _read_scores)
+    kept = kept.assign(evidence=kept["row"] + " against " + kept["row_fp16"], shape=kept["model"].map(shape_of))
+    return kept[["model", "shape", "quantization", "change", "evidence"]]
 
 
 def _read_scores() -> pd.DataFrame:
@@ -461,17 +440,10 @@ def _read_scores() -> pd.DataFrame:
     columns = [*key, "quantization", "score", "score_low", "score_high"]
     table = pd.concat(parts)[columns].dropna(subset=["score"]) if parts else pd.DataFrame(columns=columns)
     table = table.drop_duplicates([*key, "quantization"])
-    base = table[table["quantization"].isin(("fp16", "bf16", "fp32"))].drop_duplicates(key)
-    chances = {task: _chance(task) for task in table["task"].unique()}
-    found = table.merge(base, on=key, suffixes=("", "_base"))
-    return found.assign(chance=found["task"].map(chances), shape=[shape_of(m) for m in found["model"]])
-
-
-def _chance(task: str) -> float:
-    try:
-        return catalog.task(task).chance or 0.0
-    except UserError:
-        return 0.0
+    found = table.merge(table[table["quantization"].isin(("fp16", "bf16", "fp32"))].drop_duplicates(key), on=key, suffixes=("", "_base"))
+    known = set(tables.read_catalog("tasks")["slug"])
+    chances = {task: catalog.task(task).chance or 0.0 for task in found["task"].unique() if task in known}
+    return found.assign(chance=found["task"].map(chances).fillna(0.0), shape=found["model"].map(shape_of))
 
 
 def at_chance(score_high: float, chance: float) -> bool:
@@ -481,50 +453,42 @@ def at_chance(score_high: float, chance: float) -> bool:
 
 @lru_cache(maxsize=512)
 def accuracy(model: Model, quantization: str, min_accuracy: float | None = None) -> Accuracy:
-    """What is known of a strategy's accuracy on a model; with `min_accuracy` only a measured score, or no quantization, is acceptable."""
-    strategy = strategies.get(quantization)
+    """What is known of a strategy's accuracy on a model; with `min_accuracy` only a measured score, or no quantization, is acceptable.
+
+    A measured share of the score in the worst task, else the change of perplexity; a perplexity of another model is no figure of this one
+    and is given as a remark alone.
+    """
+    strategy, own, exact = strategies.get(quantization), shape(model), Quantity(1.0, unit="")
     if quantization == native(model):
-        return Accuracy("reference", True, "the format in which the model's authors publish it", Quantity(1.0, unit=""))
+        return Accuracy("reference", True, "the format in which the model's authors publish it", exact)
     if not strategy.is_quantized and strategy.slug != "fp16_mixed":
-        return Accuracy("reference", True, "unquantized: the reference that others are compared with", Quantity(1.0, unit=""))
-    return _score(model, quantization, min_accuracy) or _perplexity(model, quantization, min_accuracy)
+        return Accuracy("reference", True, "unquantized: the reference that others are compared with", exact)
+    if found := [s for s in scores() if (s["shape"], s["quantization"]) == (own, quantization)]:
+        return _by_score(found, 1 - MILD_PERPLEXITY if min_accuracy is None else min_accuracy)
+    same = [p for p in perplexities() if p["quantization"] == canonical(quantization)]
+    cited, changes = tuple(p["evidence"] for p in same), [p["change"] for p in same]
+    mine = [p for p in same if p["shape"] == own]
+    if not mine:
+        seen = f"; on other models its perplexity rose by {signed(min(changes), 1)} to {signed(max(changes), 1)}" if same else ""
+        return Accuracy("unknown", False, f"no accuracy of {quantization} on {model.slug} is known{seen}", evidence=cited)
+    worst = max(mine, key=lambda p: p["change"])
+    note = f"perplexity {signed(worst['change'], 1)} against fp16 on {worst['model']}; no task score is known"
+    note += "" if min_accuracy is None else f", so that {percent(min_accuracy)} is kept is not shown"
+    mild = worst["change"] <= MILD_PERPLEXITY and min_accuracy is None
+    return Accuracy("perplexity", mild, note, None, worst["change"], tuple(p["evidence"] for p in mine))
 
 
-def _score(model: Model, quantization: str, min_accuracy: float | None) -> Accuracy | None:
-    """The measured share of the score in the worst task, its interval from both scores' intervals; None if nobody measured it."""
-    table = scores()
-    found = table[(table["shape"] == shape(model)) & (table["quantization"] == quantization)]
-    if found.empty:
-        return None
-    cited = tuple(f"{c}/summary.csv" for c in sorted(set(found["campaign"])))
-    broken = found[[at_chance(s, c) for s, c in zip(found["score_high"], found["chance"], strict=True)]]
-    if len(broken):
-        first = broken.iloc[0]
-        guess = f"no better than a guess ({percent(first['chance'])})"
-        note = f"its score in {first['task']} ({percent(first['score'])}) is {guess}: the output is broken"
+def _by_score(found: list[dict], floor: float) -> Accuracy:
+    """The measured share of the score in the worst task, its interval from both scores' intervals."""
+    cited = tuple(f"{c}/summary.csv" for c in sorted({s["campaign"] for s in found}))
+    if broken := next((s for s in found if at_chance(s["score_high"], s["chance"])), None):
+        guess = f"no better than a guess ({percent(broken['chance'])})"
+        note = f"its score in {broken['task']} ({percent(broken['score'])}) is {guess}: the output is broken"
         return Accuracy("broken", False, note, evidence=cited)
-    ratio = found["score"] / found["score_base"]
-    u = sum((np.log(found[f"score_high{s}"] / found[f"score_low{s}"]) / 2) ** 2 for s in ("", "_base")) ** 0.5
-    worst = ratio.idxmin()
-    kept = Quantity(float(ratio[worst]), float(ratio[worst] * np.exp(-u[worst])), float(ratio[worst] * np.exp(u[worst])), "")
-    floor = min_accuracy if min_accuracy is not None else 1 - MILD_PERPLEXITY
-    share = f"{percent(kept.value)} [{percent(kept.low)} to {percent(kept.high)}]"
-    note = f"keeps {share} of the score in {found.loc[worst, 'task']}, the worst of {len(found)} tasks"
-    return Accuracy("score", kept.value >= floor, note, kept, None, cited)
-
-
-def _perplexity(model: Model, quantization: str, min_accuracy: float | None) -> Accuracy:
-    """What perplexities say of this model's shape; a perplexity of another model is no figure of this one and is given as a remark
-    alone."""
-    table = perplexities()
-    same = table[table["quantization"] == canonical(quantization)]
-    own = same[same["shape"] == shape(model)]
-    if own.empty:
-        others = same["change"]
-        seen = f"; on other models its perplexity rose by {signed(others.min(), 1)} to {signed(others.max(), 1)}" if len(others) else ""
-        return Accuracy("unknown", False, f"no accuracy of {quantization} on {model.slug} is known{seen}", evidence=tuple(same["evidence"]))
-    worst = float(own["change"].max())
-    note = f"perplexity {signed(worst, 1)} against fp16 on {own.loc[own['change'].idxmax(), 'model']}; no task score is known"
-    if min_accuracy is not None:
-        note += f", so that {percent(min_accuracy)} is kept is not shown"
-    return Accuracy("perplexity", worst <= MILD_PERPLEXITY and min_accuracy is None, note, None, worst, tuple(own["evidence"]))
+    worst = min(found, key=lambda s: s["score"] / s["score_base"])
+    kept = within(
+        worst["score"] / worst["score_base"],
+        np.hypot(*(np.log(worst[f"score_high{s}"] / worst[f"score_low{s}"]) / 2 for s in ("", "_base"))),
+    )
+    note = f"keeps {percent(kept.value)} [{percent(kept.low)} to {percent(kept.high)}] of the score in {worst['task']}"
+    return Accuracy("score", kept.value >= floor, f"{note}, the worst of {len(found)} tasks", kept, None, cited)

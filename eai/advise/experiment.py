@@ -16,7 +16,8 @@ import pandas as pd
 
 from eai import catalog, footprint, schema, strategies, tables
 from eai.advise.causes import CAUSES
-from eai.advise.diagnose import LOW, SAVED, WORTH, Figures, diagnose, entry, figures, fix, pattern_of, roof_share
+from eai.advise.diagnose import LOW, Figures, diagnose, entry, figures, fix, named_kind, p_above, pattern_of, roof_share, saving
+from eai.advise.evidence import inverse, within
 from eai.advise.launch import LOAD, batch_code
 from eai.advise.page import percent, signed
 from eai.advise.request import request
@@ -24,7 +25,6 @@ from eai.analyze.metrics import costed
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.quantity import Quantity
-from eai.site import NORMAL_95
 
 KEYS = ["gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens", "task", "options"]
 READING = 0.99
@@ -98,7 +98,8 @@ def _work(row: dict) -> str:
 
 def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name: str, together: list[dict]) -> dict[str, Any]:
     """One configuration: its readings, its own ratios and siblings, the card's limits, and its figures against the rows."""
-    compared, notes = _against_rows(row, windows, name)
+    reported = figures_of(row, windows)
+    compared, notes = _against_rows(row, reported, name)
     own = [p for p in (_strategy(row, summary), _batch(row, summary)) if p is not None]
     settled = {p["name"] for p in own} | (COSTLY if any(p["name"] in COSTLY for p in own) else set())
     limits = [_shown("impossible_figures", text) for text in beyond_the_card(row)]
@@ -106,30 +107,23 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
     found |= {p["name"]: p for p in (*own, *together, *limits) if p["confidence"] >= LOW}
     for pattern, read in remarks(windows):
         found[pattern] = entry(pattern, READING, None, [read], [fix(CAUSES[pattern].fix, CAUSES[pattern].code)], kind="fault")
-    patterns = sorted(found.values(), key=lambda p: -p["confidence"])
+    patterns, usable = sorted(found.values(), key=lambda p: -p["confidence"]), bool(row["n_blocks"])
     with_baseline = np.isfinite(row.get("ratio_to_baseline_low") or np.nan) and row["quantization"] != row.get("baseline")
-    against = {
-        "rows or predictions": compared.get("expected"),
-        "its own baseline": with_baseline,
-        "its own batches": "batch_1_waste" in settled,
-    }
-    checked = [what for what, holds in against.items() if holds]
-    verdict = _verdict(patterns, compared, bool(row["n_blocks"]), checked)
+    checked = ["rows or predictions"] if compared.get("expected") else []
+    checked += ["its own baseline"] * bool(with_baseline) + ["its own batches"] * ("batch_1_waste" in settled)
+    verdict = named_kind(patterns) or (compared.get("verdict") or ("healthy" if checked else "unknown") if usable else "undecided")
     named = ", ".join(f"{p['title']} ({p['level']})" for p in patterns if p["named"])
     words = {"healthy": f"nothing wrong against {' and '.join(checked)}", "unknown": "compared with nothing that could show a fault"}
-    bad = _unusable(windows)
-    noisy = row["gate"] != "ok" and row["n_blocks"]
+    notes += [f"windows left out: {bad}"] if (bad := _unusable(windows)) else []
+    if row["gate"] != "ok" and usable:
+        notes.append(f"gate {row['gate']}: the energy varies by {row['energy_cv']:.1%} between {row['n_blocks']} blocks")
     return {
         "configuration": {k: row[k] for k in KEYS} | {"work": _work(row)},
         "verdict": verdict,
         "summary": named or (compared.get("summary", "") if verdict == "undecided" else "") or words.get(verdict, "no usable window"),
         "patterns": patterns,
-        "figures": figures_of(row, windows),
-        "notes": [
-            *notes,
-            *([f"windows left out: {bad}"] if bad else []),
-            *([f"gate {row['gate']}: the energy varies by {row['energy_cv']:.1%} between {row['n_blocks']} blocks"] if noisy else []),
-        ],
+        "figures": reported,
+        "notes": notes,
     }
 
 
@@ -138,24 +132,13 @@ def _shown(pattern: str, text: str, change: dict | None = None) -> dict[str, Any
     return entry(pattern, SHOWN, None, [text], [change or fix(CAUSES[pattern].fix)])
 
 
-def _verdict(patterns: list[dict], compared: dict, usable: bool, checked: list[str]) -> str:
-    """What is named, else what the rows say, else healthy within the experiment if something was compared; nothing compared is unknown."""
-    kinds = {p["kind"] for p in patterns if p["named"]}
-    if kinds:
-        return "fault" if "fault" in kinds else "costly_choice"
-    if not usable:
-        return "undecided"
-    return compared.get("verdict") or ("healthy" if checked else "unknown")
-
-
 def _asked(row: dict):
     """The request that asks about a row's configuration. Raises UserError for one that cannot be asked about."""
-    options = _options(row)
-    more = {n: options[n] for n in ("engine", "num_gpus") if n in options}
-    return request(**{n: row[n] for n in ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens")}, **more)
+    names, options = ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens"), _options(row)
+    return request(**{n: row[n] for n in names}, **{n: options[n] for n in ("engine", "num_gpus") if n in options})
 
 
-def _against_rows(row: dict, windows: pd.DataFrame, name: str) -> tuple[dict[str, Any], list[str]]:
+def _against_rows(row: dict, reported: dict[str, float], name: str) -> tuple[dict[str, Any], list[str]]:
     """(the diagnosis by rows and predictions, why there is none): measured or published energy of GPU boards in plain generation only."""
     if row["boundary"] != "gpu" or row["basis"] not in ("measured", "published"):
         return {}, [f"{row['basis']} energy of {row['boundary']}: no row is of that kind"]
@@ -165,7 +148,7 @@ def _against_rows(row: dict, windows: pd.DataFrame, name: str) -> tuple[dict[str
         return {}, [f"{work}: the rows are of plain generation"]
     try:
         asked = _asked(row)
-        return diagnose(asked, figures(figures_of(row, windows), asked.output_tokens), (name,)), []
+        return diagnose(asked, figures(reported, asked.output_tokens), (name,)), []
     except UserError as error:
         return {}, [f"not compared with rows: {error}"]
 
@@ -180,51 +163,45 @@ def _bits(quantization: str) -> float | None:
 
 
 def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
-    """configuration_id -> what its figures show beside those of the same work under other strategies: one kernel, or another memory."""
+    """configuration_id -> what its figures show beside those of the same work under other strategies: one kernel, or another memory.
+
+    Another memory is slow and cool: a card that waits for the bus; slow and warm is a kernel that computes more.
+    """
     found: dict[str, list[dict]] = {}
     keys = [k for k in KEYS if k != "quantization"]
     usable = summary[(summary["n_blocks"] > 0) & summary["unit_energy_j"].notna() & summary["units_per_s"].notna()]
-    if usable.empty:
-        return found
-    for _, group in usable.groupby(usable[keys].astype(str).agg("|".join, axis=1)):
-        rows = [r | {"bits": _bits(r["quantization"])} for r in group.to_dict("records")]
-        rows = [r for r in rows if r["bits"]]
+    for _, group in usable.groupby(usable[keys].astype(str).agg("|".join, axis=1)) if len(usable) else ():
+        rows = [r | {"bits": bits} for r in group.to_dict("records") if (bits := _bits(r["quantization"]))]
         for row in rows:
-            shown = found.setdefault(row["configuration_id"], [])
-            others = [
-                (o, max(o["bits"], row["bits"]) / min(o["bits"], row["bits"])) for o in rows if o["quantization"] != row["quantization"]
-            ]
-            if same := [o for o, apart in others if apart >= 1.5 and _alike(row, o)]:
-                names = ", ".join(sorted({row["quantization"], *(o["quantization"] for o in same)}))
+            shown = []
+            others = [o for o in rows if o["quantization"] != row["quantization"]]
+            apart = [o for o in others if max(o["bits"], row["bits"]) >= 1.5 * min(o["bits"], row["bits"])]
+            if same := [o["quantization"] for o in apart if _alike(row, o)]:
+                names = ", ".join(sorted({row["quantization"], *same}))
                 like = f"the same energy and speed within {percent(ONE_KERNEL)}, although their weights differ in size"
                 shown.append(_shown("one_kernel", f"{names} have {like}"))
-            slow = [o for o, _ in others if o["units_per_s"] / row["units_per_s"] > SPILLED * max(1.0, row["bits"] / o["bits"])]
-            if slow := [o for o in slow if _cooler(row, o)]:
+            watts = row.get("power_mean_w") or np.nan
+            warmer = [o for o in others if watts < 0.9 * (o.get("power_mean_w") or np.nan)]
+            if slow := [o for o in warmer if o["units_per_s"] / row["units_per_s"] > SPILLED * max(1.0, row["bits"] / o["bits"])]:
                 best = max(slow, key=lambda o: o["units_per_s"])
-                ratios = best["units_per_s"] / row["units_per_s"], row["bits"] / best["bits"]
-                text = f"{ratios[0]:.0f} times slower than {best['quantization']}, whose weights are {ratios[1]:.1f} times smaller, at "
-                text += f"{row['power_mean_w']:.0f} W instead of {best['power_mean_w']:.0f} W: its weights are read over the host's bus"
+                times, smaller = best["units_per_s"] / row["units_per_s"], row["bits"] / best["bits"]
+                text = f"{times:.0f} times slower than {best['quantization']}, whose weights are {smaller:.1f} times smaller, at "
+                text += f"{watts:.0f} W instead of {best['power_mean_w']:.0f} W: its weights are read over the host's bus"
                 spill = f"a strategy that fits ({best['quantization']}), or {CAUSES['vram_spill'].fix}"
                 shown.append(_shown("vram_spill", text, fix(spill, LOAD.get(best["quantization"], ""))))
-    return {key: shown for key, shown in found.items() if shown}
+            if shown:
+                found[row["configuration_id"]] = shown
+    return found
 
 
 def _alike(a: dict, b: dict) -> bool:
     return all(abs(math.log(a[c] / b[c])) <= ONE_KERNEL for c in ("unit_energy_j", "units_per_s") if a[c] > 0 and b[c] > 0)
 
 
-def _cooler(row: dict, other: dict) -> bool:
-    """Whether it draws clearly less: a card that waits for the bus is slow and cool; only kernels that compute more are slow and warm."""
-    a, b = (np.nan if x.get("power_mean_w") is None else x["power_mean_w"] for x in (row, other))
-    return bool(a < 0.9 * b and row["batch_size"] == other["batch_size"])
-
-
 def beyond_the_card(row: dict) -> list[str]:
     """Power above the boards' limit, and more bytes a second than their memory moves, where the catalog knows card and model."""
-    found, n = [], int(_options(row).get("num_gpus", 1))
-    try:
-        gpu = catalog.gpu(str(row["gpu"]))
-    except UserError:
+    found, n, gpu = [], int(_options(row).get("num_gpus", 1)), _card(row["gpu"])
+    if gpu is None:
         return found
     watts, limit, rate = row.get("power_mean_w"), (gpu.tdp_w or math.inf) * n, row.get("throughput_tok_s")
     if watts is not None and row["boundary"] == "gpu" and watts > 1.05 * limit:
@@ -244,31 +221,15 @@ def _unit(row: dict) -> str:
     return "an item" if row["unit"] == "item" else "a token"
 
 
-def _p_above(log_ratio: float, sd: float) -> float:
-    """The probability that a ratio exceeds 1.05, t distributed."""
-    from scipy.special import stdtr
-
-    return float(stdtr(10, (log_ratio - math.log1p(WORTH)) / max(sd, 1e-6)))
-
-
-def _saving(log_ratio: float, sd: float) -> Quantity:
-    """The fraction of the energy saved by a change whose energy ratio, before over after, has this logarithm and spread; 95 %."""
-    from scipy.special import stdtrit
-
-    half = float(stdtrit(10, 0.975)) * sd
-    return Quantity(*(float(-np.expm1(-log_ratio - d)) for d in (0.0, -half, half)), SAVED)
-
-
 def _strategy(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:
     """A quantized strategy against the experiment's own baseline; None for others, and where no ratio could be taken."""
     value, low, high, base = (row[n] for n in ("ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high", "baseline"))
     if _bits(row["quantization"]) is None or not strategies.get(row["quantization"]).is_quantized or not np.isfinite(low):
         return None
-    ends = f"{signed(value - 1, 1)} [{signed(low - 1, 1)} to {signed(high - 1, 1)}]"
+    ratio, ends = Quantity(value, low, high), f"{signed(value - 1, 1)} [{signed(low - 1, 1)} to {signed(high - 1, 1)}]"
     text = f"{row['quantization']} costs {ends} energy {_unit(row)} against {base} in this experiment, over {row['n_blocks']} blocks"
-    log_ratio, sd = float(np.log(value)), float(np.log(high / low) / (2 * NORMAL_95))
-    change = fix(f"{base} instead of {row['quantization']}", LOAD.get(base, ""), _saving(log_ratio, sd), evidence=[text])
-    return entry(_pattern_of(row, summary), _p_above(log_ratio, sd), None, [text], [change], kind="costly_choice")
+    change = fix(f"{base} instead of {row['quantization']}", LOAD.get(base, ""), saving(inverse(1, ratio, "")), evidence=[text])
+    return entry(_pattern_of(row, summary), p_above(ratio), None, [text], [change], kind="costly_choice")
 
 
 def _pattern_of(row: dict, summary: pd.DataFrame) -> str:
@@ -292,26 +253,20 @@ def _same(row: dict, summary: pd.DataFrame, but: str) -> pd.DataFrame:
 
 def _batch(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:
     """A batch of one against the largest batch that the experiment ran: measured room, whatever the utilisation."""
-    others = _same(row, summary, "batch_size")
-    others = others[others["batch_size"] > 1]
+    others = _same(row, summary, "batch_size").query("batch_size > 1")
     if row["batch_size"] != 1 or others.empty or not row["n_blocks"]:
         return None
     best = others.loc[others["batch_size"].idxmax()]
-    log_ratio = float(np.log(row["unit_energy_j"] / best["unit_energy_j"]))
-    sd = float(np.hypot(*(np.log(x["unit_energy_j_high"] / x["unit_energy_j_low"]) / (2 * NORMAL_95) for x in (row, best))))
-    if not np.isfinite(sd):
+    half = float(np.hypot(*(np.log(x["unit_energy_j_high"] / x["unit_energy_j_low"]) / 2 for x in (row, best))))
+    if not np.isfinite(half):
         return None
-    q = _saving(log_ratio, sd)
-    saved = f"{q.value:.1%} [{q.low:.1%} to {q.high:.1%}] of the energy {_unit(row)} in this experiment"
-    text = f"batch {best['batch_size']} saves {saved}".replace("%", " %")
+    ratio = within(best["unit_energy_j"] / row["unit_energy_j"], half)
+    q = saving(ratio)
+    text = f"batch {best['batch_size']} saves {q.value:.1%} [{q.low:.1%} to {q.high:.1%}]".replace("%", " %")
+    text += f" of the energy {_unit(row)} in this experiment"
     code = batch_code(best["batch_size"], row["output_tokens"])
     change = fix(f"batch concurrent requests: {best['batch_size']} at once", code, q, evidence=[text])
-    return entry("batch_1_waste", _p_above(log_ratio, sd), None, [text], [change])
-
-
-def remarks(windows: pd.DataFrame) -> list[tuple[str, str]]:
-    """(pattern, what was read) of every reading that speaks for a pattern: throttling, power cap, a full card, layers of another type."""
-    return [found for check in (_throttled, _capped, _spilled, _ran) if len(windows) and (found := check(windows)) is not None]
+    return entry("batch_1_waste", p_above(inverse(1, ratio, "")), None, [text], [change])
 
 
 def _unusable(windows: pd.DataFrame) -> str:
@@ -326,73 +281,56 @@ def _mean(windows: pd.DataFrame, name: str) -> float:
     return float(pd.to_numeric(windows[name], errors="coerce").mean()) if name in windows else float("nan")
 
 
-def _card(windows: pd.DataFrame) -> catalog.Gpu | None:
-    """The card of the catalog that the windows ran on, None for others (a simulated one)."""
+def _card(name: object) -> catalog.Gpu | None:
+    """The card of the catalog, None for others (a simulated one)."""
     try:
-        return catalog.gpu(str(windows["gpu"].iloc[0]))
+        return catalog.gpu(str(name))
     except UserError:
         return None
 
 
-def _read(share: float) -> str:
-    return f"{percent(share)} of the time" if np.isfinite(share) else "share not recorded"
-
-
-def _throttled(windows: pd.DataFrame) -> tuple[str, str] | None:
-    share, hot = _mean(windows, "throttle_fraction"), int((windows["status"] == "throttled").sum())
-    if not hot and not share > THROTTLED_SHARE:
-        return None
-    return "power_cap_or_throttle", f"under thermal violation: {_read(share)}, {hot} of {len(windows)} windows barred for it"
-
-
-def _capped(windows: pd.DataFrame) -> tuple[str, str] | None:
-    """A power limit that was lowered; a card at its own rated limit works as it was built to."""
-    share, limit, card = _mean(windows, "power_capped_fraction"), _mean(windows, "power_limit_w"), _card(windows)
-    flagged = int(windows["flags"].map(lambda flags: "power_capped" in (flags or [])).sum())
-    rated = card and card.tdp_w
-    if (not flagged and not share > CAPPED_SHARE) or (rated and np.isfinite(limit) and limit >= 0.97 * rated):
-        return None
-    at = f" of {limit:.0f} W" + (f" (rated {rated:.0f} W)" if rated else "") if np.isfinite(limit) else ""
-    return "power_cap_or_throttle", f"at the power limit{at}: {_read(share)}, {flagged} of {len(windows)} windows flagged"
-
-
-def _spilled(windows: pd.DataFrame) -> tuple[str, str] | None:
-    """A card whose memory is full: the next token's cache has nowhere to go but the host."""
-    used, oom, card = _mean(windows, "memory_used_peak_gb"), int((windows["status"] == "oom").sum()), _card(windows)
+def remarks(windows: pd.DataFrame) -> list[tuple[str, str]]:
+    """(pattern, what was read) of every reading that speaks for a pattern: throttling, a power limit that was lowered (a card at its own
+    rated limit works as it was built to), a full card (the next token's cache has nowhere to go but the host), layers of another type."""
+    if windows.empty:
+        return []
+    found, n, card = [], len(windows), _card(windows["gpu"].iloc[0])
+    throttled, capped, limit, used = (
+        _mean(windows, name) for name in ("throttle_fraction", "power_capped_fraction", "power_limit_w", "memory_used_peak_gb")
+    )
+    hot, oom = (int((windows["status"] == status).sum()) for status in ("throttled", "oom"))
+    read = lambda share: f"{percent(share)} of the time" if np.isfinite(share) else "share not recorded"  # noqa: E731
+    if hot or throttled > THROTTLED_SHARE:
+        found.append(("power_cap_or_throttle", f"under thermal violation: {read(throttled)}, {hot} of {n} windows barred for it"))
+    flagged, rated = int(windows["flags"].map(lambda flags: "power_capped" in (flags or [])).sum()), card and card.tdp_w
+    if (flagged or capped > CAPPED_SHARE) and not (rated and limit >= 0.97 * rated):
+        at = f" of {limit:.0f} W" + (f" (rated {rated:.0f} W)" if rated else "") if np.isfinite(limit) else ""
+        found.append(("power_cap_or_throttle", f"at the power limit{at}: {read(capped)}, {flagged} of {n} windows flagged"))
+    full = footprint.available_gb(card) + footprint.CONTEXT_GB if card and card.memory_gb else np.inf
     if oom:
-        return "vram_spill", f"{oom} of {len(windows)} windows ran out of memory"
-    if card is None or card.memory_gb is None or not np.isfinite(used):
-        return None
-    full = footprint.available_gb(card) + footprint.CONTEXT_GB
-    return ("vram_spill", f"{used:.1f} of {full:.1f} GB in use: the card is full") if used > FULL_SHARE * full else None
+        found.append(("vram_spill", f"{oom} of {n} windows ran out of memory"))
+    elif used > FULL_SHARE * full:
+        found.append(("vram_spill", f"{used:.1f} of {full:.1f} GB in use: the card is full"))
+    return found + _ran(windows)
 
 
-def _ran(windows: pd.DataFrame) -> tuple[str, str] | None:
-    """Linear layers that are not what the strategy stores."""
-    recorded = sorted({str(x) for x in windows["ran"].dropna() if str(x)})
+def _ran(windows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Linear layers that are not what the strategy stores; none where a server states what runs in it and nobody could look."""
     try:
         stated = strategies.get(str(windows["quantization"].iloc[0]))
     except UserError:
-        return None  # a published name that does not say which method ran
-    words = WORDS_OF.get(stated.stored)
-    if not recorded or words is None:
-        return None
-    if wrong := sorted({kind for text in recorded for kind in _kinds(text) if not re.search(words, kind)}):
-        return "quantization_not_applied", f"{stated.slug} was asked for, the linear layers were {', '.join(wrong)}"
-    thresholds = {float(x) for text in recorded for x in re.findall(r"threshold ([\d.]+)", text)}
+        return []  # a published name that does not say which method ran
+    words, kinds = WORDS_OF.get(stated.stored), set()
+    for text in {str(x) for x in windows["ran"].dropna() if str(x)} if words else ():
+        recorded = json.loads(text) if text.startswith("{") else {text: 1}
+        kinds |= set() if recorded.get("verified") is False else set(recorded)
+    if wrong := sorted(kind for kind in kinds if not re.search(words, kind)):
+        return [("quantization_not_applied", f"{stated.slug} was asked for, the linear layers were {', '.join(wrong)}")]
+    thresholds = {float(x) for kind in kinds for x in re.findall(r"threshold ([\d.]+)", kind)}
     if stated.threshold is None or not thresholds - {stated.threshold}:
-        return None
+        return []
     name = "int8_decomposition" if stated.threshold == 0 else "quantization_not_applied"
-    return name, f"{stated.slug} was asked for, the layers ran with threshold {', '.join(f'{t:g}' for t in sorted(thresholds))}"
-
-
-def _kinds(text: str) -> list[str]:
-    """The descriptions of linear layers in a `ran` column; none where a server states what runs in it and nobody could look."""
-    try:
-        recorded = json.loads(text)
-    except json.JSONDecodeError:
-        return [text]
-    return [] if recorded.get("verified") is False else list(recorded)
+    return [(name, f"{stated.slug} was asked for, the layers ran with threshold {', '.join(f'{t:g}' for t in sorted(thresholds))}")]
 
 
 def figures_of(row: dict[str, Any], windows: pd.DataFrame) -> dict[str, float]:

@@ -5,58 +5,20 @@ hardware_platform, sequence_length, generation_length, precision) are accepted a
 """
 
 import math
-import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from eai import catalog, footprint, strategies
+from eai.advise.options import ALIASES, DEFAULTS, LOAD, OPTIONS, OWN, checked
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
 from eai.quantity import shortest
 from eai.site import HOURS_A_MONTH, Site, intensity
 from eai.supports import ENGINES, GGUF_ENGINES, Device, runs, supports
 
-ALIASES = {
-    "model_id": "model",
-    "hardware_platform": "gpu",
-    "sequence_length": "input_tokens",
-    "generation_length": "output_tokens",
-    "energy_j_per_1k_tok": "energy_j_per_1k",
-    "requests_per_month": "requests",
-    "concurrency": "batch_size",
-    "max_latency": "max_latency_s",
-    "latency_p95": "latency_p95_s",
-    "ttft_p95": "ttft_p95_s",
-    "itl_p95": "itl_p95_s",
-    "budget": "budget_usd",
-    "power_budget": "power_budget_w",
-    "rent": "rent_usd_h",
-}
-DEFAULTS = {
-    "gpu": ("rtx4090d", "default card"),
-    "quantization": ("fp16", "unquantized half precision, the baseline of every ratio"),
-    "batch_size": (1, "one request at a time: the costliest case; batch concurrent requests where there are some"),
-    "input_tokens": (512, "default prompt"),
-    "output_tokens": (256, "default answer; the usual length of the published rows"),
-    "requests": (1_000_000, "requests a month, a round number to scale from"),
-    "use": ("api", "requests come one by one, at random times"),
-    "goal": ("energy", "energy decides cost and carbon once site and card are fixed"),
-    "region": ("us", "default site"),
-}
-CHOICES = {"goal": ("energy", "cost", "carbon"), "use": ("api", "chat", "offline"), "precision": ("fp32", "tf32", "bf16", "fp16")}
-COUNTS = ("batch_size", "input_tokens", "output_tokens", "num_gpus", "layers", "hidden", "kv_heads")
-RATES = {"requests_per_hour": HOURS_A_MONTH, "requests_per_day": HOURS_A_MONTH / 24, "requests": 1.0}
 TIMES = ("max_latency_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s")
-RANGES: dict[str, tuple[float, float, str]] = {
-    "pue": (1.0, 10.0, "a PUE of 1.0 or more (total over IT energy)"),
-    "price": (0.0, math.inf, "a price in USD/kWh, 0 or more"),
-    "gpu_price": (0.0, math.inf, "a price in USD, 0 or more"),
-    "rent_usd_h": (0.0, math.inf, "USD a card and hour, 0 or more"),
-    "min_accuracy": (0.0, 1.0, "a fraction of the unquantized score, 0 to 1"),
-    "card_utilisation": (1e-9, 1.0, "a share above 0, up to 1"),
-    "power_budget_w": (1e-9, math.inf, "a power such as 10kW or 800W"),
-}
+A_MONTH = {"requests_per_hour": HOURS_A_MONTH, "requests_per_day": HOURS_A_MONTH / 24, "requests": 1.0}
 SHAPE = ("params_b", "active_params_b", "layers", "hidden", "kv_heads")
 STATED = "stated shapes"
 HALF = ("fp16", "bf16")
@@ -172,7 +134,7 @@ class Request:
         return {name: getattr(self, name) for name in TIMES if getattr(self, name) is not None}
 
 
-NUMBERS = tuple(name for name, f in Request.__dataclass_fields__.items() if "float" in str(f.type) and name != "requests")
+NUMBERS = tuple(name for name in Request.__dataclass_fields__ if name in {*LOAD, *OWN} and name != "goal")
 
 
 def request(**options: Any) -> Request:
@@ -180,7 +142,7 @@ def request(**options: Any) -> Request:
     given = _given(options)
     values = {name: value for name, (value, _) in DEFAULTS.items()} | given
     if not {"model", "params_b", "energy_j_per_1k"} & set(given):
-        raise UserError("no model", "a Hugging Face id or a name of data/catalog/models.csv, or --params-b", "name one with --model")
+        raise UserError("no model", OPTIONS["model"].expected, "name one with --model")
     gpus, any_gpu, remarks = _gpus(str(values["gpu"]))
     counts = {name: values[name] for name in ("batch_size", "input_tokens", "output_tokens")}
     now, quantization, engine = None, *_strategy(values, "quantization" in given, gpus[0])
@@ -224,51 +186,26 @@ def request(**options: Any) -> Request:
     return replace(made, warnings=tuple(r for r in (*remarks, *_remarks(made)) if r))
 
 
-KNOWN = {*DEFAULTS, *RATES, *SHAPE, *NUMBERS, "model", "engine", "num_gpus", "precision", "pue", "price", "carbon", "lengths"}
-
-
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, under our names, each checked; a rate as requests a month, a precision as a quantization.
-
-    Raises UserError for an unknown option, for one given twice, and for a value out of its range.
-    """
+    """The options that were given, under our names and checked; rates as requests a month. Raises UserError for unknown and contradicting
+    ones."""
     given: dict[str, Any] = {}
     for name, value in options.items():
         own = ALIASES.get(name, name)
-        if own not in KNOWN:
-            raise UserError(f"unknown parameter '{name}'", f"one of {', '.join(sorted(KNOWN))}", "correct the name")
+        if own not in OPTIONS:
+            raise UserError(f"unknown parameter '{name}'", f"one of {', '.join(sorted(OPTIONS))}", "correct the name")
         if value is None:
             continue
         if own in given and given[own] != value:
             raise UserError(f"{own} is given twice, as {given[own]} and {value}", "one value", "leave one out")
-        if own in CHOICES and value not in CHOICES[own]:
-            raise UserError(f"{own} '{value}'", f"one of {', '.join(CHOICES[own])}", f"correct {own}")
-        given[own] = _number(own, value) if own in {*NUMBERS, *COUNTS, *RATES, *SHAPE, "pue", "price"} else value
-    if len(rates := [name for name in RATES if name in given]) > 1:
+        given[own] = checked(own, value)
+    if len(rates := [name for name in A_MONTH if name in given]) > 1:
         raise UserError(f"{' and '.join(rates)}", "one rate", "leave the others out")
     for name in rates:
-        given["requests"] = given.pop(name) * RATES[name]
+        given["requests"] = given.pop(name) * A_MONTH[name]
     if "precision" in given:
         given["quantization"] = _with_precision(given.pop("precision"), given.get("quantization"))
     return given
-
-
-def _number(name: str, value: Any) -> float | int:
-    """A number in the range of its name: above 0 unless RANGES says otherwise, whole for counts; a power may be `10kW`."""
-    low, high, expected = RANGES.get(name, (0.0, math.inf, "a number above 0"))
-    text, unit = str(value).strip(), 1.0
-    if name == "power_budget_w" and (found := re.fullmatch(r"([\d.]+)\s*(k|M)?W", text)):
-        text, unit = found[1], {"k": 1e3, "M": 1e6, None: 1.0}[found[2]]
-    try:
-        number = float(text) * unit
-    except ValueError:
-        number = math.nan
-    whole = name in COUNTS
-    expected = "a whole number, 1 or more" if whole else expected
-    fine = math.isfinite(number) and low <= number <= high and (number > 0 or name in RANGES) and (not whole or number.is_integer())
-    if isinstance(value, bool) or not fine:
-        raise UserError(f"{name} {value}", expected, f"correct {name}")
-    return int(number) if whole else number
 
 
 def _with_precision(precision: str, quantization: str | None) -> str:
