@@ -53,7 +53,7 @@ def planted(monkeypatch):
     monkeypatch.setattr(evidence, "session_spread", lambda: (0.1, 8))
     monkeypatch.setattr(optimize, "session_spread", lambda: (0.1, 8))
     evidence._seen.clear()
-    optimize._memory.clear()
+    optimize.searched.cache_clear()
     yield
     evidence._seen.clear()
-    optimize._memory.clear()
+    optimize.searched.cache_clear()

@@ -4,6 +4,7 @@ A ratio is taken between rows of one source where both stand in one: the source'
 the ratio of two costs with the errors that they do not share.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,17 @@ import numpy as np
 from eai import catalog, strategies
 from eai.advise import evidence
 from eai.advise.bill import bill
-from eai.advise.evidence import Cost, accuracy, canonical, costs, measure_command, session_spread, within
-from eai.advise.optimize import SAFE, meeting, strategies_of
+from eai.advise.evidence import Cost, canonical, costs, measure_command, session_spread, within
+from eai.advise.optimize import entry, plan, ranked, recommended, strategies_of
 from eai.advise.page import percent, signed
-from eai.advise.request import HALF, Configuration, Request, fits, memory, require_fit
+from eai.advise.request import HALF, Configuration, Request, fits, require_fit
 from eai.errors import UserError
 from eai.quantity import Quantity, plain, shortest
-from eai.site import DRAWS, NORMAL_95, SEED
+from eai.site import NORMAL_95
 
 WORTH = 0.05
 """A difference of less than 5 % in energy is none that a choice should rest on."""
+OF_A_PLAN = ("configuration", "boards", "replicas", "load", "kwh_a_month", "usd_a_month_cards", "objective", "p_best_known")
 MANY_REQUESTS = 1_000_000
 LADDER_B = (0.4, 0.8, 1.5, 3, 4, 7, 9, 14, 32, 70)
 """Sizes [1e9 parameters] at which a crossing is looked for: of each the catalog's model nearest to it."""
@@ -33,8 +35,7 @@ def compare(r: Request) -> dict[str, Any]:
     `against`: the recommended against each alternative: % energy, % speed, money a month. Raises UserError, with the reasons, where none
     can run or be predicted.
     """
-    c = r.now
-    known, not_told = {}, []
+    c, known, not_told = r.now, {}, []
     wanted = list(dict.fromkeys((*strategies_of(r, c.engine, c.gpu), c.quantization)))
     for strategy, (found, reason) in zip(wanted, costs([c.with_(quantization=q) for q in wanted]), strict=True):
         if found is None:
@@ -45,13 +46,18 @@ def compare(r: Request) -> dict[str, Any]:
         require_fit(c)
         reason = f"no strategy of {c.model.slug} at batch {c.batch_size} on {c.gpu.name}: {not_told[0]['reason']}"
         raise UserError(reason, "", "name another card, batch or engine")
-    ordered = sorted(known, key=lambda q: known[q].energy_j_per_token.value)
-    base = next((q for q in HALF if q in known), None)
-    p_best = dict(zip(ordered, _probabilities([known[q] for q in ordered]), strict=True))
-    table = [_row(r, c.with_(quantization=q), known, base, rank, float(p_best[q])) for rank, q in enumerate(ordered, start=1)]
-    fine = [e for e in table if e["accuracy"]["acceptable"]]
-    safe = [e for e in fine if min(e["p_meets"].values(), default=1.0) >= SAFE]
-    chosen = min(safe or fine, key=_preference, default=None)
+    base, full = next((q for q in HALF if q in known), None), replace(r, goal="energy", given=r.given - {"requests"})
+    plans = ranked([plan(c.with_(quantization=q), k, full) for q, k in known.items()], full)
+    table = []
+    for rank, p in enumerate(plans, start=1):
+        e, month = entry(p, full), bill(r, p.configuration, p.cost)
+        ratio, how = ratio_to_baseline(p.configuration, known, base)
+        row = {name: value for name, value in e.items() if name not in OF_A_PLAN}
+        table.append({"quantization": p.configuration.quantization, "rank": rank, "ratio_evidence": how} | row)
+        table[-1]["ratio_to_baseline"] = ratio.to_json() if ratio else None
+        table[-1]["month"] = {name: month[name] for name in ("energy_kwh", "cost_usd", "carbon_kg")} | {"cards_usd": month["cards"]["usd"]}
+    best = recommended(tuple(plans), full)
+    chosen = next((e for e, p in zip(table, plans, strict=True) if p is best), None)
     pair = dict.fromkeys(e["quantization"] for e in (chosen, *table) if e)
     lines = against(table, chosen)
     return {
@@ -68,43 +74,6 @@ def compare(r: Request) -> dict[str, Any]:
         "measure": [f"{c.cards}: {measure_command(c.with_(quantization=q), base)}" for q in list(pair)[:2]],
         "assumptions": [*r.assumptions, *(f.assumption() for f in r.site.factors)],
         "warnings": list(r.warnings),
-    }
-
-
-def _preference(e: dict) -> tuple[float, bool]:
-    """Least energy first, but half precision before what saves less than 5 % against it."""
-    reference = e["accuracy"]["status"] == "reference"
-    return e["energy_j_per_token"]["value"] * (1 - WORTH if reference else 1.0), not reference
-
-
-def _probabilities(known: list[Cost]) -> np.ndarray:
-    """The probability of each cost to have the least energy; what predictions of one card share cancels among them, not against rows."""
-    rng = np.random.default_rng(SEED)
-    common = rng.standard_normal(DRAWS)
-    logs = np.array([np.log(k.energy_j_per_token.value) + k.sd_own * rng.standard_normal(DRAWS) + k.sd_shared * common for k in known])
-    return np.bincount(logs.argmin(axis=0), minlength=len(known)) / DRAWS
-
-
-def _row(r: Request, c: Configuration, known: dict[str, Cost], base: str | None, rank: int, p_best: float) -> dict[str, Any]:
-    """One strategy's line."""
-    k, parts = known[c.quantization], memory(c)
-    ratio, how = ratio_to_baseline(c, known, base)
-    month = bill(r, c, k)
-    return {
-        "quantization": c.quantization,
-        **k.to_json(),
-        "ratio_to_baseline": ratio.to_json() if ratio else None,
-        "ratio_evidence": how,
-        "tokens_per_j": evidence.inverse(1, k.energy_j_per_token, "tok/J").to_json(),
-        "vram_gb": Quantity(parts.needed_gb, unit="GB").to_json(),
-        "latency_s": k.latency_s(c).to_json(),
-        "energy_j_per_request": month["energy_j_per_request"],
-        "month": {name: month[name] for name in ("energy_kwh", "cost_usd", "carbon_kg")} | {"cards_usd": month["cards"]["usd"]},
-        "rank": rank,
-        "p_best": p_best,
-        "accuracy": accuracy(c.model, c.quantization, r.min_accuracy).to_json(),
-        "p_meets": meeting(c, k, r)[0],
-        "warnings": [*k.warnings, *parts.remarks],
     }
 
 
@@ -143,30 +112,30 @@ def crossovers(c: Configuration, known: dict[str, Cost], base: str | None) -> li
     smaller = [q for q in known if strategies.get(q).is_quantized] if base else []
     dense = [m for m in catalog.models() if m.params_total > 0]
     ladder = dict.fromkeys(min(dense, key=lambda m: abs(np.log(m.params_total / 1e9 / size))) for size in LADDER_B)
-    tried = [c.with_(model=m, active_params=m.params_total, quantization=q) for m in ladder for q in (base, *smaller) if smaller]
+    of_size = {m: c.with_(model=m, active_params=m.params_total) for m in ladder}
+    tried = [each.with_(quantization=q) for each in of_size.values() for q in (base, *smaller) if smaller]
     seen = {x: k for x, (k, _) in zip(tried, costs(tried), strict=True) if k is not None}
     found = []
     for q in smaller:
         ratios = []
-        for m in ladder:
-            pair = {name: seen.get(c.with_(model=m, active_params=m.params_total, quantization=name)) for name in (q, base)}
+        for m, each in of_size.items():
+            pair = {name: seen.get(each.with_(quantization=name)) for name in (q, base)}
             if all(pair.values()):
-                ratio, _ = ratio_to_baseline(c.with_(model=m, active_params=m.params_total, quantization=q), pair, base)
-                ratios.append((m.params_total / 1e9, ratio.value))
+                ratio, _ = ratio_to_baseline(each.with_(quantization=q), pair, base)
+                ratios.append((f"{shortest(m.params_total / 1e9, 2)} B", ratio.value))
         if len(ratios) < 2:
             continue
-        saving = [value < 1 for _, value in ratios]
-        sizes = [f"{shortest(size, 2)} B" for size, _ in ratios]
-        where = f"at batch {c.batch_size}, with sizes of {sizes[0]} to {sizes[-1]} that fit both"
+        sizes, saving = [size for size, _ in ratios], [value < 1 for _, value in ratios]
+        where = f"(at batch {c.batch_size}, with sizes of {sizes[0]} to {sizes[-1]} that fit both)"
         turn = next((i for i in range(len(saving)) if all(saving[i:])), None)
         if turn == 0:
-            found.append(f"{q} saves energy against {base} at every size here ({where})")
-        elif turn is None and not any(saving):
-            found.append(f"{q} costs more energy than {base} at every size here ({where})")
+            found.append(f"{q} saves energy against {base} at every size here {where}")
+        elif not any(saving):
+            found.append(f"{q} costs more energy than {base} at every size here {where}")
         elif turn is not None and not any(saving[:turn]):
-            found.append(f"{q} saves energy against {base} from between {sizes[turn - 1]} and {sizes[turn]} on ({where})")
+            found.append(f"{q} saves energy against {base} from between {sizes[turn - 1]} and {sizes[turn]} on {where}")
         else:
-            signs = ", ".join(f"{size} {signed(value - 1)}" for size, (_, value) in zip(sizes, ratios, strict=True))
+            signs = ", ".join(f"{size} {signed(value - 1)}" for size, value in ratios)
             found.append(f"{q} against {base} has no one crossing: {signs} (at batch {c.batch_size})")
     return found
 
@@ -196,18 +165,19 @@ def paradoxes(table: list[dict], base: str | None) -> list[str]:
 
 def recommendation(table: list[dict], chosen: dict | None) -> str:
     """What to take and why, with what a format of less energy would save and what is not known of it."""
+    first = chosen or table[0]
+    sure = f"lowest with probability {percent(first['p_best'])}"
     if chosen is None:
-        first = table[0]
-        sure = f"lowest with probability {percent(first['p_best'])}"
-        by_energy = f"By energy alone {first['quantization']} comes first ({sure})"
-        return f"no format that fits has a known accuracy here. {by_energy}; score it on your task before you choose it"
-    rank = f"rank {chosen['rank']} of {len(table)} in energy (lowest with probability {percent(chosen['p_best'])})"
-    text = f"{chosen['quantization']}: {rank}, {chosen['accuracy']['note']}"
+        known = f"no format that fits has a known accuracy here. By energy alone {first['quantization']} comes first ({sure})"
+        return f"{known}; score it on your task before you choose it"
+    text = f"{chosen['quantization']}: rank {chosen['rank']} of {len(table)} in energy ({sure}), {chosen['accuracy']['note']}"
+    if not chosen["accuracy"]["acceptable"]:
+        text += "; nothing of known accuracy is left: check its score before it serves anyone"
     rivals = [e for e in table if e["rank"] < chosen["rank"] and e["accuracy"]["status"] != "broken"]
     if not rivals:
         return text
     e, saved = rivals[0], 1 - rivals[0]["energy_j_per_token"]["value"] / chosen["energy_j_per_token"]["value"]
-    close = " (within 5 %: no reason to quantize)" if saved < WORTH else ""
+    close = " (within 5 %: too little to decide)" if saved < WORTH else ""
     return text + f". {e['quantization']} would take {percent(saved)} less energy{close}: {e['accuracy']['note']}"
 
 

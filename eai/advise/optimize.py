@@ -7,8 +7,8 @@ A plan whose accuracy is unknown is ranked and marked; a format whose score is a
 """
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 from statistics import NormalDist
 from typing import Any
@@ -56,7 +56,7 @@ class Plan:
     """A configuration with its cost, accuracy, the service it gives (None without a rate), the work of a month, and its objective.
 
     `objective`: of the goal: kWh, kg or USD a month, at point values; `meets`: limit -> probability that it is met; `times`: limit -> what
-    is expected [s].
+    is expected [s]; `curve`: what a replica does by requests in flight, with a rate.
     """
 
     configuration: Configuration
@@ -68,6 +68,7 @@ class Plan:
     objective: float
     meets: dict[str, float]
     times: dict[str, float]
+    curve: Curve | None = None
     p_best: float = 0.0
     p_best_known: float = 0.0
 
@@ -113,6 +114,8 @@ def optimize(r: Request) -> dict[str, Any]:
     chosen = roles.get("recommended")
     c = chosen.configuration if chosen else None
     rivals = [p for p in found.plans if p.is_recommendable and p is not chosen]
+    wanted = [p.configuration for p in (chosen, roles.get("best"), *found.plans) if p is not None]
+    pair = [wanted[0], next((x for x in wanted if _family(x) != _family(wanted[0])), None)]
     taken = [a for a in r.assumptions if not (a["name"] in ("batch_size", "quantization") and chosen)]
     return {
         "goal": r.goal,
@@ -132,7 +135,7 @@ def optimize(r: Request) -> dict[str, Any]:
         "insights": insights(found.plans, chosen, r) if chosen else [],
         "pitfalls": pitfalls(found.plans, r),
         "transparency": transparency(found.plans),
-        "measure": measures(chosen, roles, found.plans),
+        "measure": [f"{x.cards}: {measure_command(x)}" for x in pair if x],
         "assumptions": [*taken, *(f.assumption() for f in r.site.factors)],
         "warnings": list(r.warnings),
     }
@@ -203,21 +206,13 @@ def _numbers(r: Request, c: Configuration) -> tuple[int, ...]:
     return tuple(n for n in NUMBERS if c.model.heads % n == 0)
 
 
-_memory: dict[tuple[Request, tuple[str, ...]], Found] = {}
-
-
 def search(r: Request) -> Found:
     """Every plan by objective, those that can meet no limit left out with the reason. Cached by what decides it."""
-    key = replace(r, assumptions=(), warnings=(), given=r.given & {"requests", "quantization", "batch_size"})
-    place = key, tuple(OWN)
-    if place not in _memory:
-        if len(_memory) > 32:
-            _memory.clear()
-        _memory[place] = _searched(key)
-    return _memory[place]
+    return searched(replace(r, assumptions=(), warnings=(), given=r.given & {"requests", "quantization", "batch_size"}), tuple(OWN))
 
 
-def _searched(r: Request) -> Found:
+@lru_cache(maxsize=32)
+def searched(r: Request, own: tuple[str, ...]) -> Found:
     """The plans of a request: one of each card, number, engine and strategy, but every batch where one card is asked about."""
     configurations, out = grid(r)
     points: list[tuple[Configuration, Cost]] = []
@@ -228,17 +223,22 @@ def _searched(r: Request) -> Found:
             points.append((c, known))
     plans, whole = [], len(r.gpus) == 1 and not r.is_served
     for group in [list(g) for _, g in groupby(points, key=lambda p: _family(p[0]))]:
-        made = _served(group, r) if r.is_served else [_plan(c, known, r) for c, known in group]
+        made = _served(group, r) if r.is_served else [plan(c, known, r) for c, known in group]
         plans += made if whole or not made else [min(made, key=lambda p: (not p.is_safe, p.objective))]
     barred = [(p, _barred(p, r)) for p in plans]
     nearest = sorted((max((p.times[n] / r.limits[n] for n in r.limits), default=0.0), i) for i, (p, reason) in enumerate(barred) if reason)
     out += [left_out(barred[i][0].configuration, "limit", barred[i][1]) for _, i in nearest]
-    kept = sorted((p for p, reason in barred if not reason), key=lambda p: (p.objective, -p.p_all))
-    kept = [replace(p, p_best=float(b)) for p, b in zip(kept, probabilities(kept, r), strict=True)]
+    kept = ranked([p for p, reason in barred if not reason], r)
     known = [i for i, p in enumerate(kept) if p.is_recommendable]
     for i, b in zip(known, probabilities([kept[i] for i in known], r), strict=True):
         kept[i] = replace(kept[i], p_best_known=float(b))
     return Found(tuple(kept), tuple(out))
+
+
+def ranked(plans: list[Plan], r: Request) -> list[Plan]:
+    """The plans by objective, each with its probability of being best."""
+    found = sorted(plans, key=lambda p: (p.objective, -p.p_all))
+    return [replace(p, p_best=float(b)) for p, b in zip(found, probabilities(found, r), strict=True)]
 
 
 def curve_of(points: list[tuple[Configuration, Cost]]) -> Curve:
@@ -283,33 +283,22 @@ def _served(points: list[tuple[Configuration, Cost]], r: Request) -> list[Plan]:
         tighter = serve(curve, r.per_s / k, room, r.output_tokens, r.answers)
         if tighter.stable and all(getattr(tighter, n) <= 1.01 * getattr(service, n) for n in wanted):
             most, service = room, tighter
-    flight = min(by_batch, key=lambda b: abs(np.log(b / max(1.0, service.in_flight))))
-    return [_plan(by_batch[most][0], by_batch[flight][1], r, k, service, curve)]
-
-
-def _plan(c: Configuration, known: Cost, r: Request, k: int = 0, service: Service | None = None, curve: Curve | None = None) -> Plan:
-    """One plan with its month, objective and probabilities; under a load the energy a token is that of its mixture of loads."""
+    c, known = by_batch[most][0], by_batch[min(by_batch, key=lambda b: abs(np.log(b / max(1.0, service.in_flight))))][1]
+    seconds, boards, waits = HOURS_A_MONTH * 3600 * k, k * c.num_gpus, idle_w(c.gpu)
+    used, idle = (service.power_w - service.idle_power_w) * seconds, service.idle_power_w * seconds
+    parts = [scaled(q, total / q.value, "J") for q, total in ((known.energy_j_per_token, used), (waits, idle))]
+    done = Work(boards, (1 - service.idle_share) * HOURS_A_MONTH * boards, *parts, boards * HOURS_A_MONTH)
+    known = replace(known, energy_j_per_token=scaled(done.used, 1 / (r.requests * r.output_tokens), "J"))
+    times = {name: getattr(service, LIMITS[name][0]) for name in r.limits}
+    needed = {name: _needed_speed(curve, r, k, most, LIMITS[name][0], limit) for name, limit in r.limits.items()}
+    meets = {name: p_at_least(speed, sd_log(known.throughput_tok_s)) for name, speed in needed.items()}
     quality = accuracy(c.model, c.quantization, r.min_accuracy)
-    if service is None:
-        done = work(r, c, known)
-        k = done.boards // c.num_gpus
-        meets, times = meeting(c, known, r)
-    else:
-        seconds, boards = HOURS_A_MONTH * 3600 * k, k * c.num_gpus
-        used, idle = (service.power_w - service.idle_power_w) * seconds, service.idle_power_w * seconds
-        waits = idle_w(c.gpu)
-        parts = [scaled(q, total / q.value, "J") for q, total in ((known.energy_j_per_token, used), (waits, idle))]
-        done = Work(boards, (1 - service.idle_share) * HOURS_A_MONTH * boards, *parts, boards * HOURS_A_MONTH)
-        known = replace(known, energy_j_per_token=scaled(done.used, 1 / (r.requests * r.output_tokens), "J"))
-        times = {name: getattr(service, LIMITS[name][0]) for name in r.limits}
-        needed = {name: _needed_speed(curve, r, k, c.batch_size, LIMITS[name][0], limit) for name, limit in r.limits.items()}
-        meets = {name: p_at_least(speed, sd_log(known.throughput_tok_s)) for name, speed in needed.items()}
-    return Plan(c, known, quality, service, k, done, _objective(r, c, done), meets, times)
+    return [Plan(c, known, quality, service, k, done, _objective(r, c, done), meets, times, curve)]
 
 
-def meeting(c: Configuration, known: Cost, r: Request) -> tuple[dict[str, float], dict[str, float]]:
-    """(limit -> probability that it is met, limit -> expected time [s]) of requests that wait for nobody: they run with their batch."""
-    times = {}
+def plan(c: Configuration, known: Cost, r: Request) -> Plan:
+    """The plan of requests that wait for nobody: they run with their batch, so the limits are held against its own times."""
+    done, times = work(r, c, known), {}
     for name in r.limits:
         if name == "itl_p95_s":
             times[name] = known.itl_s.value
@@ -317,7 +306,9 @@ def meeting(c: Configuration, known: Cost, r: Request) -> tuple[dict[str, float]
             times[name] = curve_of([(c, known)]).prefill_s * c.batch_size + known.itl_s.value
         else:
             times[name] = known.latency_s(c).value
-    return {name: p_at_least(times[name] / limit, sd_log(known.throughput_tok_s)) for name, limit in r.limits.items()}, times
+    meets = {name: p_at_least(times[name] / limit, sd_log(known.throughput_tok_s)) for name, limit in r.limits.items()}
+    quality = accuracy(c.model, c.quantization, r.min_accuracy)
+    return Plan(c, known, quality, None, done.boards // c.num_gpus, done, _objective(r, c, done), meets, times)
 
 
 def _objective(r: Request, c: Configuration, done: Work) -> float:
@@ -494,13 +485,12 @@ def entry(p: Plan, r: Request) -> dict[str, Any]:
 def capacity(p: Plan, r: Request) -> dict[str, Any]:
     """Cards needed, how full they are, times, and what happens at twice the load with the same cards."""
     s, c = p.service, p.configuration
-    each = [c.with_(batch_size=b) for b in sorted({*(b for b in BATCHES if b <= c.batch_size), c.batch_size})]
-    curve = curve_of([(x, k) for x, (k, _) in zip(each, costs(each), strict=True) if k is not None])
-    twice = serve(curve, 2 * r.per_s / p.replicas, c.batch_size, r.output_tokens, r.answers)
+    twice = serve(p.curve, 2 * r.per_s / p.replicas, c.batch_size, r.output_tokens, r.answers)
     wanted = {LIMITS[name][0]: value for name, value in r.limits.items()}
-    needed, _ = replicas(curve, 2 * r.per_s, c.batch_size, r.output_tokens, wanted, r.answers)
+    needed, _ = replicas(p.curve, 2 * r.per_s, c.batch_size, r.output_tokens, wanted, r.answers)
     times = ("load", "in_flight", "latency_mean_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s")
     queue = "continuous batching as a queue with limited processor sharing"
+    p95_s = twice.latency_p95_s if twice.stable else None
     return {
         "replicas": p.replicas,
         "boards": p.work.boards,
@@ -508,11 +498,7 @@ def capacity(p: Plan, r: Request) -> dict[str, Any]:
         **{name: getattr(s, name) for name in times},
         "busy_share": 1 - s.idle_share,
         "power_w": s.power_w * p.replicas,
-        "at_twice_the_load": {
-            "latency_p95_s": twice.latency_p95_s if twice.stable else None,
-            "stable": twice.stable,
-            "replicas_needed": needed,
-        },
+        "at_twice_the_load": {"latency_p95_s": p95_s, "stable": twice.stable, "replicas_needed": needed},
         "model": queue if c.is_server else "bulk service: who waits when a batch ends is the next batch",
     }
 
@@ -541,47 +527,37 @@ def why(chosen: Plan | None, roles: dict[str, Plan], r: Request, found: Found) -
 
 def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
     """What the levers are worth here: batch, strategy, engine, card; and whether memory presses."""
-    here, found = chosen.configuration, []
-    family = [p for p in plans if _family(p.configuration) == _family(here)]
+    here, parts, found = chosen.configuration, memory(chosen.configuration), []
+    family = sorted((p for p in plans if _family(p.configuration) == _family(here)), key=lambda p: p.configuration.batch_size)
     if len(family) > 1:
-        first, last = (f(family, key=lambda p: p.configuration.batch_size) for f in (min, max))
+        first, last = family[0], family[-1]
         change = last.cost.energy_j_per_token.value / first.cost.energy_j_per_token.value - 1
         sizes = f"{first.configuration.batch_size} to {last.configuration.batch_size}"
         found.append(f"batch: {sizes} changes the energy a token by {signed(change)}")
-    levers: dict[str, tuple[Callable[[Configuration], Any], Callable[[Configuration], Any]]] = {
-        "strategy": (lambda c: c.quantization, lambda c: (c.gpu, c.num_gpus, c.engine)),
-        "engine": (lambda c: c.engine, lambda c: c.gpu),
-        "card": (lambda c: c.gpu, lambda c: (c.engine, c.quantization)),
-    }
-    for what, (of, same) in levers.items():
-        apart = [(p, p.configuration) for p in plans if p.is_safe]
-        others = [p for p, c in apart if same(c) == same(here) and of(c) != of(here)]
-        if others:
-            best = min(others, key=lambda p: p.objective)
+    levers = {"strategy": ("quantization", ("gpu", "num_gpus", "engine")), "engine": ("engine", ("gpu",))}
+    for what, (of, same) in (levers | {"card": ("gpu", ("engine", "quantization"))}).items():
+        alike = [p for p in plans if p.is_safe and all(getattr(p.configuration, name) == getattr(here, name) for name in same)]
+        if best := next((p for p in alike if getattr(p.configuration, of) != getattr(here, of)), None):
             unsure = "" if best.quality.acceptable else f" (accuracy {best.quality.status})"
-            change = best.objective / chosen.objective - 1
-            found.append(f"{what}: the next best is {label(best.configuration)}, {signed(change)} {r.goal}{unsure}")
-    parts = memory(here)
+            change = signed(best.objective / chosen.objective - 1)
+            found.append(f"{what}: the next best is {label(best.configuration)}, {change} {r.goal}{unsure}")
     used = f"memory: {percent(parts.needed_gb / parts.available_gb)} of what a card can use"
-    found.append(used + (", pressed: leave more room" if parts.pressed else ", the rest is to spare"))
-    return found
+    return [*found, used + (", pressed: leave more room" if parts.pressed else ", the rest is to spare")]
 
 
 def pitfalls(plans: tuple[Plan, ...], r: Request) -> list[str]:
     """What would go wrong: strategies that cost more than half precision, lower watts that cost more, and broken formats."""
-    by = {p.configuration: p for p in plans}
+    by, found = {p.configuration: p for p in plans}, []
     worse: dict[tuple[str, str], list[tuple[float, int, bool]]] = {}
     for c, p in by.items():
         base = by.get(c.half)
-        if base is None or p.quality.status == "reference":
-            continue
-        change = p.cost.energy_j_per_token.value / base.cost.energy_j_per_token.value - 1
-        if change > 0:
+        if base is not None and p.quality.status != "reference":
+            change = p.cost.energy_j_per_token.value / base.cost.energy_j_per_token.value - 1
             cooler = p.cost.power_w.value < base.cost.power_w.value
-            worse.setdefault((c.quantization, c.engine), []).append((change, c.batch_size, cooler))
-    found = []
+            if change > 0:
+                worse.setdefault((c.quantization, c.engine), []).append((change, c.batch_size, cooler))
     for (q, engine), seen in worse.items():
-        ends = dict.fromkeys(f"{signed(f(c for c, *_ in seen))}" for f in (min, max))
+        ends = dict.fromkeys(signed(f(seen)[0]) for f in (min, max))
         batches = ", ".join(str(b) for b in sorted({b for _, b, _ in seen}))
         text = f"{q} with {engine} costs {' to '.join(ends)} energy against half precision at batch {batches}"
         cooler = any(less for *_, less in seen)
@@ -598,15 +574,6 @@ def transparency(plans: tuple[Plan, ...]) -> dict[str, Any]:
         "limits": "gross energy of the GPUs' boards; the host's CPU, memory and cooling only through the PUE; "
         "the CV of runs in one process says nothing of another session",
     }
-
-
-def measures(chosen: Plan | None, roles: dict[str, Plan], plans: tuple[Plan, ...]) -> list[str]:
-    """The commands that would settle it: the recommended plan and its rival."""
-    wanted = [p.configuration for p in (chosen, roles.get("best"), *plans) if p is not None]
-    first: dict[tuple, Configuration] = {}
-    for c in wanted:
-        first.setdefault(_family(c), c)
-    return [f"{c.cards}: {measure_command(c)}" for c in list(first.values())[:2]]
 
 
 def refusal(r: Request, found: Found) -> UserError:
