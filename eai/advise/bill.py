@@ -40,6 +40,8 @@ SERVER = Factor(
 )
 LIFETIME = Factor("life of cards and servers", 4.0, 3.0, 6.0, "years", "usual depreciation of servers, 3 to 6 years")
 
+MAKING = (EMBODIED, SERVER, LIFETIME)
+
 
 @dataclass(frozen=True)
 class Work:
@@ -98,7 +100,11 @@ def bill(r: Request, c: Configuration | None, known: Cost, done: Work | None = N
     hourly, how = card_hour(r, c)
     cards = scaled(hourly, done.paid_hours, "USD") if hourly and np.isfinite(done.paid_hours) else None
     total = cards or Quantity(None, unit="USD") if how.startswith("rent") else _sum([both["cost_usd"], cards], "USD")
-    embodied = {name: _embodied(f, done.paid_hours, rng) for name, f in (("cards_kg", EMBODIED), ("servers_kg", SERVER))}
+    embodied = {"cards_kg": Quantity(None, unit="kg"), "servers_kg": Quantity(None, unit="kg")}
+    if np.isfinite(done.paid_hours):
+        lives = done.paid_hours / HOURS_A_YEAR
+        for name, made in (("cards_kg", EMBODIED), ("servers_kg", SERVER)):
+            embodied[name] = interval(made.value / LIFETIME.value * lives, made.draw(rng) / LIFETIME.draw(rng) * lives, "kg")
     if c is None or is_module(c.gpu):
         embodied["servers_kg"] = Quantity(0.0 if c else None, unit="kg")
     carbon = {"in_use_and_idle_kg": both["carbon_kg"]} | (embodied if c else {})
@@ -119,14 +125,6 @@ def bill(r: Request, c: Configuration | None, known: Cost, done: Work | None = N
         "energy_j_per_request": (known.energy_j_per_token * r.output_tokens).to_json(),
         **known.to_json(),
     }
-
-
-def _embodied(made: Factor, hours: float, rng: np.random.Generator) -> Quantity:
-    """The share of what making a card (or its server) emitted that falls to so many hours of its life [kg]."""
-    if not np.isfinite(hours):
-        return Quantity(None, unit="kg")
-    draws = made.draw(rng) / LIFETIME.draw(rng)
-    return interval(made.value / LIFETIME.value / HOURS_A_YEAR * hours, draws / HOURS_A_YEAR * hours, "kg")
 
 
 def _sum(parts: list[Quantity | None], unit: str) -> Quantity:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from eai.advise.bill import EMBODIED, LIFETIME, SERVER, bill, break_even, draw_energy, work
+from eai.advise.bill import MAKING, bill, break_even, draw_energy, work
 from eai.advise.evidence import Cost, accuracy, cost, cost_or_reason, sd_log
 from eai.advise.launch import launch
 from eai.advise.optimize import Plan, label, recommended, search
@@ -31,21 +31,25 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
     if now is None:
         require_fit(c)
         now = cost(c)
-    quality = accuracy(c.model, c.quantization, r.min_accuracy) if c else None
-    better, why = _better(r, now) if c else (None, "name a model (--model, or --params-b) to see what would cost less")
-    optimized = None
+    better, why, current, optimized = None, "name a model (--model, or --params-b) to see what would cost less", bill(r, c, now), None
+    warnings, taken = list(r.warnings), [a for a in r.assumptions if c or a["name"] in ("output_tokens", "requests", "region")]
+    current |= {"accuracy": None, "wall_w": None}
+    if c is not None:
+        better, why = _better(r, now)
+        quality = accuracy(c.model, c.quantization, r.min_accuracy)
+        watts = None if now.power_w.value is None else wall(c.gpu, c.num_gpus, now.power_w).to_json()
+        current |= {"accuracy": quality.to_json(), "wall_w": watts}
+        warnings += [] if quality.acceptable else [f"accuracy {quality.status}: {quality.note}"]
     if better is not None:
         optimized = bill(r, better.configuration, better.cost, better.work) | {"accuracy": better.quality.to_json()}
         optimized["launch"] = launch(better.configuration, better.replicas)
+    warnings += ["your figure carries no interval: its own uncertainty is not in the result"] if now.basis == "given" else []
+    warnings += now.warnings
+    warnings += [] if r.site.price else [f"no sourced price of electricity for region {r.site.region}: give --price; cost is left empty"]
     dropped = better is not None and better.configuration.quantization != c.quantization and not quality.acceptable
-    unsure = [f"accuracy {quality.status}: {quality.note}"] if quality and not quality.acceptable else []
-    exact = ["your figure carries no interval: its own uncertainty is not in the result"] if now.basis == "given" else []
-    priced = [] if r.site.price else [f"no sourced price of electricity for region {r.site.region}: give --price; cost is left empty"]
-    wanted = None if c else ("output_tokens", "requests", "region")
-    making = (f.assumption() for f in (EMBODIED, SERVER, LIFETIME) if c)
     return {
         "request": {"requests_a_month": r.requests, "requests_a_day": r.requests / 365.25 * 12},
-        "current": bill(r, c, now) | {"accuracy": quality and quality.to_json(), "wall_w": _wall(c, now)},
+        "current": current,
         "optimized": optimized,
         "savings": savings(r, now, better) if better else None,
         "levers": levers(r, now, better.configuration, better.cost) if better else [],
@@ -53,19 +57,9 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         "not_proposed": c.quantization if dropped else None,
         "shares": shares(r, now),
         "break_even": break_even(r, c, *other) if other else None,
-        "assumptions": [
-            *(a for a in r.assumptions if wanted is None or a["name"] in wanted),
-            *(f.assumption() for f in r.site.factors),
-            BOUNDARY,
-            *making,
-        ],
-        "warnings": [*r.warnings, *unsure, *exact, *now.warnings, *priced],
+        "assumptions": [*taken, *(f.assumption() for f in r.site.factors), BOUNDARY, *(f.assumption() for f in MAKING if c)],
+        "warnings": warnings,
     }
-
-
-def _wall(c: Configuration | None, now: Cost) -> dict | None:
-    """Power of the usual machine around the boards at the wall [W], None without a card or its power."""
-    return wall(c.gpu, c.num_gpus, now.power_w).to_json() if c and now.power_w.value is not None else None
 
 
 def given(r: Request) -> Cost | None:
@@ -138,36 +132,29 @@ def levers(r: Request, now: Cost, then: Configuration, whole: Cost) -> list[dict
     """
     here, joined = r.now, r.now.is_half and then.is_half and r.now.engine != then.engine
     order = [("engine", ("quantization", "engine"))] if joined else [("strategy", ("quantization",)), ("engine", ("engine",))]
-    order += [("batch", ("batch_size",)), ("card", ("gpu", "num_gpus"))]
     steps: list[list] = []
     start, names = (here, now.energy_j_per_token.value), []
-    for name, fields in order:
+    for name, fields in (*order, ("batch", ("batch_size",)), ("card", ("gpu", "num_gpus"))):
         after = here.with_(**{f: getattr(then, f) for f in fields})
         if after == here:
             continue
         here = after
         names.append(name)
         known = whole if here == then else cost_or_reason(here)[0]
-        if known is None or (here != then and known.energy_j_per_token.value > (1 - WORTH) * start[1]):
-            continue
-        end = (here, known.energy_j_per_token.value)
-        steps.append([start, end, names])
-        start, names = end, []
+        if known is not None and (here == then or known.energy_j_per_token.value <= (1 - WORTH) * start[1]):
+            end = (here, known.energy_j_per_token.value)
+            steps.append([start, end, names])
+            start, names = end, []
     while len(steps) > 1 and steps[-1][1][1] > (1 - WORTH) * steps[-1][0][1]:
         last = steps.pop()
         steps[-1][1], steps[-1][2] = last[1], steps[-1][2] + last[2]
-    kwh = r.output_tokens * r.requests * r.site.pue.value / J_PER_KWH
-    return [
-        {
-            "lever": " and ".join(names),
-            "change": ", ".join(f"{_name(c, n, joined)} -> {_name(d, n, joined)}" for n in names),
-            "energy_fraction": 1 - b / a,
-            "kwh": (a - b) * kwh,
-        }
-        for (c, a), (d, b), names in steps
-    ]
 
+    def words(c: Configuration, lever: str) -> str:
+        engine = f"{c.quantization} with {c.engine}" if joined else c.engine
+        return {"batch": str(c.batch_size), "strategy": c.quantization, "engine": engine, "card": c.cards}[lever]
 
-def _name(c: Configuration, lever: str, joined: bool) -> str:
-    engine = f"{c.quantization} with {c.engine}" if joined else c.engine
-    return {"batch": str(c.batch_size), "strategy": c.quantization, "engine": engine, "card": c.cards}[lever]
+    kwh, found = r.output_tokens * r.requests * r.site.pue.value / J_PER_KWH, []
+    for (c, a), (d, b), names in steps:
+        change = ", ".join(f"{words(c, n)} -> {words(d, n)}" for n in names)
+        found.append({"lever": " and ".join(names), "change": change, "energy_fraction": 1 - b / a, "kwh": (a - b) * kwh})
+    return found
