@@ -155,8 +155,8 @@ def request(**options: Any) -> Request:
         if now.batch_size > most:
             raise UserError(f"batch_size {now.batch_size}", f"at most {most}, the largest measured", "measure it: `eai measure -- COMMAND`")
     limits = {name: values[name] for name in NUMBERS if name in given}
-    assumptions = [{"name": k, "value": values[k], "reason": why} for k, (_, why) in DEFAULTS.items() if k not in given]
-    assumptions = [a | {"value": quantization} if a["name"] == "quantization" else a for a in assumptions]
+    taken = values | {"quantization": quantization}
+    assumptions = [{"name": k, "value": taken[k], "reason": why} for k, (_, why) in DEFAULTS.items() if k not in given]
     streams = values["use"] == "chat" and "itl_p95_s" not in given
     waits = values["use"] == "api" and "requests" in given and not set(TIMES) & set(given)
     for wanted, name, value, why in (
@@ -166,23 +166,9 @@ def request(**options: Any) -> Request:
         if wanted:
             limits[name] = value
             assumptions.append({"name": name.removesuffix("_s"), "value": value, "unit": "s", "reason": why})
-    made = Request(
-        now,
-        gpus,
-        any_gpu,
-        given.get("num_gpus"),
-        engine,
-        values["use"],
-        values["requests"],
-        counts["output_tokens"],
-        values["goal"],
-        _site(values),
-        **limits,
-        answers=_lengths(given.get("lengths")),
-        given=frozenset(given),
-        assumptions=tuple(assumptions),
-    )
-    _check(made)
+    plain = {name: values[name] for name in ("use", "requests", "output_tokens", "goal")} | limits
+    more = {"answers": _lengths(given.get("lengths")), "given": frozenset(given), "assumptions": tuple(assumptions)}
+    made = Request(now, gpus, any_gpu, given.get("num_gpus"), engine, site=_site(values), **plain, **more)
     return replace(made, warnings=tuple(r for r in (*remarks, *_remarks(made)) if r))
 
 
@@ -203,21 +189,13 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"{' and '.join(rates)}", "one rate", "leave the others out")
     for name in rates:
         given["requests"] = given.pop(name) * A_MONTH[name]
-    if "precision" in given:
-        given["quantization"] = _with_precision(given.pop("precision"), given.get("quantization"))
+    if precision := given.pop("precision", None):
+        strategy = strategies.get(given.setdefault("quantization", precision))
+        agree = strategy.slug == precision if not strategy.is_quantized else precision in HALF and strategy.other_bits == 16
+        if not agree and strategy.slug not in ("dynamic", "fp16_mixed"):
+            do = "leave precision out: it follows from the quantization"
+            raise UserError(f"quantization {strategy.slug} with precision {precision}", "a quantized strategy with fp16 or bf16", do)
     return given
-
-
-def _with_precision(precision: str, quantization: str | None) -> str:
-    """The strategy that a precision and a quantization name together. Raises UserError where the two contradict each other."""
-    if quantization is None:
-        return precision
-    strategy = strategies.get(quantization)
-    agree = strategy.slug == precision if not strategy.is_quantized else precision in HALF and strategy.other_bits == 16
-    if not agree and strategy.slug not in ("dynamic", "fp16_mixed"):
-        do = "leave precision out: it follows from the quantization"
-        raise UserError(f"quantization {strategy.slug} with precision {precision}", "a quantized strategy with fp16 or bf16", do)
-    return quantization
 
 
 def _gpus(text: str) -> tuple[tuple[Gpu, ...], bool, list[str]]:
@@ -246,7 +224,8 @@ def _site(values: dict[str, Any]) -> Site:
 def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
     """(model, active parameters, remark): of the catalog, else of the shape that a list, a config.json, the name or the options state.
 
-    A name such as 30B-A3B or 8x7B states its active parameters itself. Raises UserError for a name that tells no size.
+    A name such as 30B-A3B or 8x7B states its active parameters itself. A shape becomes a gated decoder with its layers and parameters,
+    vocabulary and context as the catalog's nearest. Raises UserError for a name that tells no size.
     """
     name, stated = str(given.get("model", "")), {n: given[n] for n in SHAPE if n in given}
     if not stated or ("params_b" not in stated and set(stated) == {"active_params_b"}):
@@ -257,10 +236,9 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
             return found, active * 1e9, f"'{name}' is {note}" if note else ""
         except UserError:
             pass
-    if stated.get("active_params_b", 0) > stated.get("params_b", math.inf):
-        raise UserError(
-            f"active_params_b {stated['active_params_b']:g} of {stated['params_b']:g}", "at most as many as in all", "correct one"
-        )
+    total, active = stated.get("params_b", math.inf), stated.get("active_params_b", 0)
+    if active > total:
+        raise UserError(f"active_params_b {active:g} of {total:g}", "at most as many as in all", "correct one")
     try:
         shape = catalog.shape(name or None, **stated)
     except UserError:
@@ -269,34 +247,23 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
         raise UserError(f"unknown model '{name}' that states no size", expected, do) from None
     listed = not stated and not shape.origin.startswith("layers and width")
     said = f", {shortest(shape.active_params_b)} B of them a token" if shape.active_params_b < shape.params_b else ""
-    remark = ""
-    if name and not listed:
-        remark = f"'{name}' {catalog.NOT_THERE}: taken as {shortest(shape.params_b)} B parameters{said}, {shape.origin}"
-    return _of_shape(shape, name, listed), shape.active_params_b * 1e9, remark
-
-
-def _of_shape(shape: catalog.Shape, name: str, listed: bool) -> Model:
-    """A gated decoder with the shape's layers and parameters, vocabulary and context as the catalog's nearest."""
-    near = min(
-        (m for m in catalog.models() if m.architecture == "llama"), key=lambda m: abs(math.log(m.params_total / shape.params_b / 1e9))
-    )
+    remark = f"'{name}' {catalog.NOT_THERE}: taken as {shortest(shape.params_b)} B parameters{said}, {shape.origin}"
+    dense = (m for m in catalog.models() if m.architecture == "llama")
+    near = min(dense, key=lambda m: abs(math.log(m.params_total / shape.params_b / 1e9)))
     attention = shape.hidden * shape.head_dim * 2 * (shape.heads + shape.kv_heads)
     rest = shape.params_b * 1e9 - 2 * near.vocab * shape.hidden - shape.layers * attention
-    return replace(
+    made = replace(
         near,
         slug=name.rpartition("/")[2].lower() or f"{shape.params_b:g}b",
         hf_id=name,
         params_total=round(shape.params_b * 1e9),
         params_embedding=near.vocab * shape.hidden,
-        layers=shape.layers,
-        hidden=shape.hidden,
-        heads=shape.heads,
-        kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
         intermediate=max(1, round(rest / (3 * shape.layers * shape.hidden))),
         tie_embeddings=False,
         source=shape.origin if listed else STATED,
+        **{field: getattr(shape, field) for field in ("layers", "hidden", "heads", "kv_heads", "head_dim")},
     )
+    return made, shape.active_params_b * 1e9, remark if name and not listed else ""
 
 
 def _strategy(values: dict, is_given: bool, gpu: Gpu) -> tuple[str, str | None]:
@@ -341,33 +308,15 @@ def _lengths(path: Any) -> tuple[int, ...]:
     return tuple(round(x) for x in sorted(found)[:: max(1, -(-len(found) // 1000))])
 
 
-def _check(r: Request) -> None:
-    """Raises UserError for what no named card can run, and for a model that fits on none of them in any strategy."""
-    c = r.now
-    if c is None:
-        return
-    if "quantization" in r.given and all(cannot_run(c.with_(gpu=gpu)) for gpu in r.gpus):
-        raise UserError(cannot_run(c), "", "choose fp16, or a GPU that supports it")
-    if r.any_gpu or (r.num_gpus is None and len(r.gpus) > 1):
-        return
-    small = c.with_(quantization="nf4", batch_size=1, num_gpus=r.num_gpus or (1 if is_module(c.gpu) else 8))
-    if not any(fits(small.with_(gpu=gpu)) for gpu in r.gpus):
-        n, m = small.num_gpus, memory(small)
-        need = f"{c.model.slug} needs {n * m.needed_gb / footprint.GIB_PER_GB:.0f} GiB in 4 bit and does not fit in {n} x {c.gpu.name}"
-        whole = n * memory(small.with_(quantization="fp16")).needed_gb / footprint.GIB_PER_GB
-        do = f"choose a smaller model or GPUs with {whole:.0f} GiB in all for fp16"
-        raise UserError(f"{need} of {m.available_gb / footprint.GIB_PER_GB:.1f} usable GiB each", "a model that fits", do)
+@lru_cache(maxsize=20_000)
+def _refused(quantization: str, engine: str, gpu: Gpu) -> str:
+    found = supports(quantization, Device.of_catalog(gpu), engine=engine)
+    return found.reason if found else ""
 
 
 def cannot_run(c: Configuration) -> str:
     """What the strategy or the engine needs and the card lacks, empty if nothing: `eai.supports` without the memory."""
-    found = _refused(c.quantization, c.engine, c.gpu)
-    return found.reason if found else ""
-
-
-@lru_cache(maxsize=4096)
-def _refused(quantization: str, engine: str, gpu: Gpu):
-    return supports(quantization, Device.of_catalog(gpu), engine=engine)
+    return _refused(c.quantization, c.engine, c.gpu)
 
 
 def is_module(gpu: Gpu) -> bool:
@@ -466,10 +415,22 @@ def require_fit(c: Configuration) -> None:
 
 
 def _remarks(r: Request) -> list[str]:
-    """What is allowed and still deserves a word."""
+    """What is allowed and still deserves a word. Raises UserError for what no named card can run, and for a model that fits on none."""
     c, found = r.now, []
     if c is None:
         return found
+    if "quantization" in r.given and all(cannot_run(c.with_(gpu=gpu)) for gpu in r.gpus):
+        raise UserError(cannot_run(c), "", "choose fp16, or a GPU that supports it")
+    small = c.with_(quantization="nf4", batch_size=1, num_gpus=r.num_gpus or (1 if is_module(c.gpu) else 8))
+    free = r.any_gpu or (r.num_gpus is None and len(r.gpus) > 1)
+    if not free and not any(fits(small.with_(gpu=gpu)) for gpu in r.gpus):
+        n, needed = small.num_gpus, memory(small)
+        in_4_bit, whole, usable = (
+            gb / footprint.GIB_PER_GB
+            for gb in (n * needed.needed_gb, n * memory(small.with_(quantization="fp16")).needed_gb, needed.available_gb)
+        )
+        need = f"{c.model.slug} needs {in_4_bit:.0f} GiB in 4 bit and does not fit in {n} x {c.gpu.name} of {usable:.1f} usable GiB each"
+        raise UserError(need, "a model that fits", f"choose a smaller model or GPUs with {whole:.0f} GiB in all for fp16")
     if c.batch_size & (c.batch_size - 1):
         found.append(f"batch {c.batch_size} is no power of two: kernels are tuned for those")
     if c.input_tokens + c.output_tokens > c.model.context:
