@@ -21,22 +21,21 @@ def draw(answer: dict[str, Any], path: Path) -> Path:
     if "ranking" in answer:
         _plans(answer, ax)
     elif "current" in answer:
-        _bills(answer, ax)
+        sides = [("now", answer["current"]), ("better", answer["optimized"])]
+        _intervals([(name, side["energy_kwh"], True) for name, side in sides if side], ax)
+        levers = ", ".join(f"{x['lever']} {percent(x['energy_fraction'])}" for x in answer["levers"])
+        ax.set_xlabel("energy in use a month [kWh]" + (f": {levers}" if levers else ""))
     elif "rows" in answer and "recommended" in answer:
         _intervals([(e["quantization"], e["energy_j_per_1k_tok"], e["accuracy"]["acceptable"]) for e in answer["rows"]], ax)
         ax.set_xlabel("energy per 1000 output tokens [J] (hollow: accuracy not known)")
-    elif answer.get("expected"):
-        names = [
-            (d["figure"], {k: d["expected"][k] / d["expected"]["value"] for k in ("value", "low", "high")}, True)
-            for d in answer["expected"]
-        ]
-        _intervals(names, ax)
-        ax.plot([d["reported"] / d["expected"]["value"] for d in answer["expected"]], range(len(names)), "D", color="black", markersize=5)
+    elif found := answer.get("expected"):
+        over = [{end: d["expected"][end] / d["expected"]["value"] for end in ("value", "low", "high")} for d in found]
+        _intervals([(d["figure"], q, True) for d, q in zip(found, over, strict=True)], ax)
+        ax.plot([d["reported"] / d["expected"]["value"] for d in found], range(len(found)), "D", color="black", markersize=5)
         ax.set_xlabel("over what is expected as stated (diamond: reported)")
     else:
-        raise UserError(
-            "this answer has nothing to draw", "a ranking, a comparison, a bill or a diagnosis with expected figures", "leave --plot out"
-        )
+        drawn = "a ranking, a comparison, a bill or a diagnosis with expected figures"
+        raise UserError("this answer has nothing to draw", drawn, "leave --plot out")
     for axis, scale in ((ax.xaxis, ax.get_xscale()), (ax.yaxis, ax.get_yscale())):
         if scale == "log":
             plain_ticks(axis)
@@ -70,11 +69,3 @@ def _plans(answer: dict, ax) -> None:
     ax.margins(x=0.25)
     ax.set_xlabel("p95 of a request [s]" if answer["capacity"] else "time of a request [s]")
     ax.set_ylabel("energy a month [kWh] (hollow: accuracy not known)")
-
-
-def _bills(answer: dict, ax) -> None:
-    """Energy of a month now and better, with intervals, and what each lever saves."""
-    bars = [("now", answer["current"]["energy_kwh"])] + ([("better", answer["optimized"]["energy_kwh"])] if answer["optimized"] else [])
-    _intervals([(name, q, True) for name, q in bars], ax)
-    levers = ", ".join(f"{x['lever']} {percent(x['energy_fraction'])}" for x in answer["levers"])
-    ax.set_xlabel("energy in use a month [kWh]" + (f": {levers}" if levers else ""))

@@ -9,8 +9,9 @@ from eai.advise.request import Configuration
 _LOAD = 'model = AutoModelForCausalLM.from_pretrained(model_id, {}device_map={{"": 0}})'
 _QUANTIZED = "config = BitsAndBytesConfig({})\n" + _LOAD.replace("{}", "quantization_config=config, ")
 _NF4 = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16'
+_DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 LOAD = {
-    **{q: _LOAD.format(f"dtype=torch.{name}, ") for q, name in (("fp16", "float16"), ("bf16", "bfloat16"), ("fp32", "float32"))},
+    **{q: _LOAD.format(f"dtype=torch.{name}, ") for q, name in _DTYPES.items()},
     "int8_default": _QUANTIZED.format("load_in_8bit=True"),
     "int8_pure": _QUANTIZED.format("load_in_8bit=True, llm_int8_threshold=0.0"),
     "nf4": _QUANTIZED.format(_NF4),
@@ -22,7 +23,6 @@ BATCH = (
     "outputs = model.generate(**inputs, max_new_tokens={output_tokens})"
 )
 _IMPORTS = "import torch\nfrom transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig\n\n"
-_DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 
 
 def batch_code(batch_size: int, output_tokens: int | str) -> str:

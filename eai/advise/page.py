@@ -114,8 +114,8 @@ def grouped(patterns: list[dict]) -> list[tuple[dict, int]]:
 
 
 @cache
-def _environment():
-    """The templates with the filters above."""
+def environment():
+    """The Jinja environment of the templates, with the filters above; compiled templates are kept in the user's cache folder."""
     import jinja2
 
     kept = paths.cache() / "templates"
@@ -133,7 +133,7 @@ def _environment():
 def markdown(answer: dict[str, Any], explain: bool = True) -> str:
     """Any answer as Markdown: at most ten lines, tables, what to type; with `explain` what stands behind."""
     kind = next(kind for key, kind in KINDS.items() if key in answer)
-    text = _environment().get_template(f"{kind}.md.j2").render(a=answer, explain=explain)
+    text = environment().get_template(f"{kind}.md.j2").render(a=answer, explain=explain)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

@@ -35,7 +35,13 @@ def regression_gate(
     limit = fraction(max_regression)
     chosen = [select(tables.read_windows(e), tables.read_energies(e), **selection) for e in (before, after)]
     table = regressions(*chosen, limit=limit, metric=metric)
-    verdicts = [_verdict(row) for row in table.to_dict("records")]
+    known = table.astype(object).where(table.notna(), None)
+    names = ["gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens", "n_before", "n_after", "method"]
+    names += ["p_regression", "p_no_regression", "verdict", "reason"]
+    rows = [
+        {name: row[name] for name in names} | {"ratio": Quantity(row["ratio"], row["ratio_low"], row["ratio_high"], "").to_json()}
+        for row in known.to_dict("records")
+    ]
     counts = table["verdict"].value_counts().to_dict()
     return {
         "before": str(before),
@@ -44,19 +50,8 @@ def regression_gate(
         "max_regression": limit,
         "basis": chosen[0].basis,
         "boundary": chosen[0].boundary,
-        "rows": verdicts,
+        "rows": rows,
         "counts": counts,
         "failed": bool(counts.get("regression", 0)),
         "undecided": int(counts.get("inconclusive", 0) + counts.get("not_testable", 0)),
     }
-
-
-def _verdict(row: dict) -> dict:
-    """One configuration's ratio after / before with its interval and verdict."""
-    names = ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens")
-    ends = (None, None) if row["ratio_low"] != row["ratio_low"] else (row["ratio_low"], row["ratio_high"])
-    value = None if row["ratio"] != row["ratio"] else row["ratio"]
-    numbers = {"n_before": int(row["n_before"]), "n_after": int(row["n_after"]), "method": row["method"]}
-    ps = {name: None if row[name] != row[name] else row[name] for name in ("p_regression", "p_no_regression")}
-    ratio = Quantity(value, *(ends if value is not None else (None, None)), "").to_json()
-    return {name: row[name] for name in names} | {"ratio": ratio, **numbers, **ps, "verdict": row["verdict"], "reason": row["reason"]}
