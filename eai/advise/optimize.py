@@ -1,9 +1,8 @@
 """A workload -> card, number, engine, precision and concurrency: ranked plans, each with its probability of meeting the limits and of
 being best.
 
-One plan is one configuration with the replicas that serve the workload. Without a rate of requests plans are ranked at full load; with one,
-`capacity` gives percentiles of latency, cards, and energy in use and idle. A limit is judged by its probability, never by a point value.
-A plan whose accuracy is unknown is ranked and marked; a format whose score is at or below chance is never recommended.
+One plan is one configuration with the replicas that serve the workload. A limit is judged by its probability, never by a point value. A
+plan whose accuracy is unknown is ranked and marked; a format whose score is at or below chance is never recommended.
 """
 
 from collections import Counter
@@ -55,8 +54,8 @@ LIMITS = {
 class Plan:
     """A configuration with its cost, accuracy, the service it gives (None without a rate), the work of a month, and its objective.
 
-    `objective`: of the goal: kWh, kg or USD a month, at point values; `meets`: limit -> probability that it is met; `times`: limit -> what
-    is expected [s]; `curve`: what a replica does by requests in flight, with a rate.
+    `objective`: kWh, kg or USD a month at point values; `meets`: limit -> probability that it is met; `times`: limit -> what is expected
+    [s]; `curve`: what a replica does by requests in flight, with a rate.
     """
 
     configuration: Configuration
@@ -88,6 +87,17 @@ class Plan:
         return self.quality.acceptable and self.is_safe
 
     @property
+    def is_broken(self) -> bool:
+        """Whether its format writes nonsense: never recommended."""
+        return self.quality.status == "broken"
+
+    @property
+    def family(self) -> tuple:
+        """What configurations of one replica have in common, their batch apart."""
+        c = self.configuration
+        return c.gpu.slug, c.num_gpus, c.engine, c.quantization
+
+    @property
     def latency_s(self) -> Quantity:
         """p95 of a request's time under the load, without one the time of a request with its batch."""
         return Quantity(self.service.latency_p95_s, unit="s") if self.service else self.cost.latency_s(self.configuration)
@@ -114,8 +124,8 @@ def optimize(r: Request) -> dict[str, Any]:
     chosen = roles.get("recommended")
     c = chosen.configuration if chosen else None
     rivals = [p for p in found.plans if p.is_recommendable and p is not chosen]
-    wanted = [p.configuration for p in (chosen, roles.get("best"), *found.plans) if p is not None]
-    pair = [wanted[0], next((x for x in wanted if _family(x) != _family(wanted[0])), None)]
+    wanted = [p for p in (chosen, roles.get("best"), *found.plans) if p is not None]
+    pair = [wanted[0], next((p for p in wanted if p.family != wanted[0].family), None)]
     taken = [a for a in r.assumptions if not (a["name"] in ("batch_size", "quantization") and chosen)]
     return {
         "goal": r.goal,
@@ -135,37 +145,19 @@ def optimize(r: Request) -> dict[str, Any]:
         "insights": insights(found.plans, chosen, r) if chosen else [],
         "pitfalls": pitfalls(found.plans, r),
         "transparency": transparency(found.plans),
-        "measure": [f"{x.cards}: {measure_command(x)}" for x in pair if x],
+        "measure": [f"{p.configuration.cards}: {measure_command(p.configuration)}" for p in pair if p],
         "assumptions": [*taken, *(f.assumption() for f in r.site.factors)],
         "warnings": list(r.warnings),
     }
 
 
-def engines(r: Request) -> tuple[str, ...]:
-    """The engines to choose from: the one named; for a GGUF strategy its own; for a service vLLM, unless the strategy needs transformers.
-
-    Requests that come one by one need an engine that batches continuously; work that is a number to scale from may run under either.
-    """
-    if r.engine or r.now.engine not in ("transformers", "vllm"):
-        return (r.engine or r.now.engine,)
-    own = "quantization" in r.given and not runs("vllm", r.now.quantization)
-    return ("vllm",) if r.is_served and not own else ("transformers", "vllm")
-
-
 def strategies_of(r: Request, engine: str, gpu) -> tuple[str, ...]:
     """The strategies to try: the engine's usual ones, half precision as the card has it, and the one asked for."""
     own_format, asked = native(r.now.model), r.now.quantization
-    published = (own_format,) if own_format and runs(engine, own_format) else ()
-    usual = tuple(dict.fromkeys((*published, *STRATEGIES[engine])))
-    if (gpu.compute_capability or 8.0) < 8.0:
-        usual = tuple(dict.fromkeys("fp16" if q == "bf16" else q for q in usual))
-    own = (asked,) if "quantization" in r.given and asked not in usual and r.now.engine == engine else ()
-    return (*usual, *own)
-
-
-def _family(c: Configuration) -> tuple:
-    """What configurations of one replica have in common, their batch apart."""
-    return c.gpu.slug, c.num_gpus, c.engine, c.quantization
+    usual = [own_format] if own_format and runs(engine, own_format) else []
+    usual += ["fp16" if q == "bf16" and (gpu.compute_capability or 8.0) < 8.0 else q for q in STRATEGIES[engine]]
+    usual += [asked] if "quantization" in r.given and r.now.engine == engine else []
+    return tuple(dict.fromkeys(usual))
 
 
 def left_out(c: Configuration, kind: str, reason: str) -> dict[str, Any]:
@@ -174,36 +166,36 @@ def left_out(c: Configuration, kind: str, reason: str) -> dict[str, Any]:
 
 
 def grid(r: Request) -> tuple[list[Configuration], list[dict[str, Any]]]:
-    """(every configuration that can run and fits, what cannot with the reason): cards x numbers x engines x strategies x batches."""
-    made, out = [], []
-    for gpu, engine in ((g, e) for g in r.gpus for e in engines(r)):
+    """(every configuration that can run and fits, what cannot with the reason): cards x numbers x engines x strategies x batches.
+
+    Engines: the one named; for a GGUF strategy its own. Requests that come one by one need one that batches continuously: vLLM, unless the
+    strategy needs transformers; work that is a number to scale from may run under either. Numbers of boards: as asked, else powers of two
+    that divide the heads; one of transformers, and of a module such as Jetson.
+    """
+    made, out, engines = [], [], ("transformers", "vllm")
+    if r.engine or r.now.engine not in engines:
+        engines = (r.engine or r.now.engine,)
+    elif r.is_served and ("quantization" not in r.given or runs("vllm", r.now.quantization)):
+        engines = ("vllm",)
+    for gpu, engine in ((g, e) for g in r.gpus for e in engines):
         for quantization in strategies_of(r, engine, gpu):
             base = r.now.with_(gpu=gpu, engine=engine, quantization=quantization, batch_size=1)
             if lacks := cannot_run(base):
                 out.append(left_out(base, "cannot_run", lacks))
                 continue
-            sizes = [base.with_(num_gpus=n) for n in _numbers(r, base)]
+            alone = engine == "transformers" or is_module(gpu) or (len(r.gpus) == 1 and not r.any_gpu and not r.is_served and fits(base))
+            numbers = (1,) if alone else tuple(n for n in NUMBERS if base.model.heads % n == 0)
+            sizes = [base.with_(num_gpus=n) for n in (numbers if r.num_gpus is None else (r.num_gpus,))]
             fitting = [c for c in sizes if fits(c)]
             if not fitting:
                 out.append(left_out(sizes[-1], "memory", memory(sizes[-1]).explained))
-            most = 256 if base.is_server else MOST_BATCH
-            batches = sorted({b for b in BATCHES if b <= most} | {r.now.batch_size})
+            batches = sorted({b for b in BATCHES if b <= (256 if base.is_server else MOST_BATCH)} | {r.now.batch_size})
             for c in (each.with_(batch_size=b) for each in (fitting[:2] if r.num_gpus is None else fitting) for b in batches):
                 if fits(c):
                     made.append(c)
                 else:
                     out.append(left_out(c, "memory", memory(c).explained))
     return made, out
-
-
-def _numbers(r: Request, c: Configuration) -> tuple[int, ...]:
-    """Numbers of boards to try: as asked, else powers of two that divide the heads; one of transformers, and of a module such as Jetson."""
-    if r.num_gpus is not None:
-        return (r.num_gpus,)
-    alone = not r.any_gpu and len(r.gpus) == 1 and not r.is_served and fits(c)
-    if c.engine == "transformers" or is_module(c.gpu) or alone:
-        return (1,)
-    return tuple(n for n in NUMBERS if c.model.heads % n == 0)
 
 
 def search(r: Request) -> Found:
@@ -222,7 +214,8 @@ def searched(r: Request, own: tuple[str, ...]) -> Found:
         else:
             points.append((c, known))
     plans, whole = [], len(r.gpus) == 1 and not r.is_served
-    for group in [list(g) for _, g in groupby(points, key=lambda p: _family(p[0]))]:
+    alike = lambda p: replace(p[0], batch_size=1)  # noqa: E731
+    for group in [list(g) for _, g in groupby(points, key=alike)]:
         made = _served(group, r) if r.is_served else [plan(c, known, r) for c, known in group]
         plans += made if whole or not made else [min(made, key=lambda p: (not p.is_safe, p.objective))]
     barred = [(p, _barred(p, r)) for p in plans]
@@ -335,16 +328,14 @@ def p_at_least(needed: float, spread: float) -> float:
 
 def _needed_speed(curve: Curve, r: Request, k: int, most: int, attribute: str, limit: float) -> float:
     """The factor on the speed at which a p95 just meets its limit, by bisection between a quarter and four times; inf beyond."""
-    low, high = np.log(0.25), np.log(4.0)
 
     def is_met(log: float) -> bool:
         speed = float(np.exp(log))
         return getattr(serve(curve, r.per_s / k / speed, most, r.output_tokens, r.answers), attribute) <= speed * limit
 
-    if not is_met(high):
-        return float("inf")
-    if is_met(low):
-        return 0.25
+    low, high = -np.log(4.0), np.log(4.0)
+    if is_met(low) or not is_met(high):
+        return 0.25 if is_met(high) else float("inf")
     for _ in range(5):
         middle = (low + high) / 2
         low, high = (low, middle) if is_met(middle) else (middle, high)
@@ -405,7 +396,7 @@ def recommended(plans: tuple[Plan, ...], r: Request) -> Plan | None:
 
     None where a quality was asked for that no plan is known to keep, and where every format is broken.
     """
-    whole = [p for p in plans if p.quality.status != "broken"]
+    whole = [p for p in plans if not p.is_broken]
     known = [p for p in whole if p.is_recommendable]
     if known:
         return preferred(known)
@@ -420,30 +411,24 @@ def short_list(plans: tuple[Plan, ...], r: Request) -> dict[str, Plan]:
 
     Fastest is the shortest time of a request; of work that nobody waits for, the most tokens a second and card.
     """
-    whole = [p for p in plans if p.quality.status != "broken"]
+    whole, chosen = [p for p in plans if not p.is_broken], recommended(plans, r)
     safe = [p for p in whole if p.is_safe] or sorted(whole, key=lambda p: -p.p_all)[:1]
+    if not safe:
+        return {}
     pool = [p for p in safe if p.quality.acceptable] or safe
-    chosen = recommended(plans, r)
-    roles = {"recommended": chosen} if chosen is not None else {}
-    if safe:
-        roles["best"] = safe[0]
-        priced = [(q.value * p.work.paid_hours, p) for p in pool if (q := card_hour(r, p.configuration)[0]) is not None]
-        if priced:
-            roles["cheapest"] = min(priced, key=lambda x: x[0])[1]
-        waits = r.is_served or r.use == "chat" or r.limits
-        rate = lambda p: -p.cost.throughput_tok_s.value / p.configuration.num_gpus  # noqa: E731
-        roles["fastest"] = min(pool, key=lambda p: p.latency_s.value if waits else rate(p))
-        roles["smallest"] = min(pool, key=lambda p: (p.work.boards * (p.configuration.gpu.memory_gb or 0), p.objective))
-    return roles
+    roles = ({"recommended": chosen} if chosen is not None else {}) | {"best": safe[0]}
+    if priced := [(q.value * p.work.paid_hours, p) for p in pool if (q := card_hour(r, p.configuration)[0]) is not None]:
+        roles["cheapest"] = min(priced, key=lambda x: x[0])[1]
+    waits = r.is_served or r.use == "chat" or r.limits
+    rate = lambda p: -p.cost.throughput_tok_s.value / p.configuration.num_gpus  # noqa: E731
+    roles["fastest"] = min(pool, key=lambda p: p.latency_s.value if waits else rate(p))
+    return roles | {"smallest": min(pool, key=lambda p: (p.work.boards * (p.configuration.gpu.memory_gb or 0), p.objective))}
 
 
 def near_misses(plans: tuple[Plan, ...], chosen: Plan | None, r: Request) -> list[str]:
     """Plans that cost clearly less and meet a limit only perhaps: what a little more patience would save."""
-    if chosen is None or not r.limits:
-        return []
-    close = [p for p in plans if not p.is_safe and p.quality.acceptable and p.objective < (1 - CLOSE) * chosen.objective]
-    found = []
-    for p in close[:3]:
+    found, least = [], (1 - CLOSE) * chosen.objective if chosen and r.limits else 0.0
+    for p in [p for p in plans if not p.is_safe and p.quality.acceptable and p.objective < least][:3]:
         name = min(p.meets, key=p.meets.get)
         saved = f"saves {percent(1 - p.objective / chosen.objective)} and meets {getattr(r, name):g} s with probability {percent(p.p_all)}"
         found.append(f"{label(p.configuration, r)} {saved} (expected {plain(p.times[name])} s)")
@@ -528,7 +513,7 @@ def why(chosen: Plan | None, roles: dict[str, Plan], r: Request, found: Found) -
 def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
     """What the levers are worth here: batch, strategy, engine, card; and whether memory presses."""
     here, parts, found = chosen.configuration, memory(chosen.configuration), []
-    family = sorted((p for p in plans if _family(p.configuration) == _family(here)), key=lambda p: p.configuration.batch_size)
+    family = sorted((p for p in plans if p.family == chosen.family), key=lambda p: p.configuration.batch_size)
     if len(family) > 1:
         first, last = family[0], family[-1]
         change = last.cost.energy_j_per_token.value / first.cost.energy_j_per_token.value - 1
@@ -562,7 +547,7 @@ def pitfalls(plans: tuple[Plan, ...], r: Request) -> list[str]:
         text = f"{q} with {engine} costs {' to '.join(ends)} energy against half precision at batch {batches}"
         cooler = any(less for *_, less in seen)
         found.append(text + ("; it draws fewer watts and still more joules: lower power is not lower energy" if cooler else ""))
-    return found + [f"{label(p.configuration, r)}: {p.quality.note}" for p in plans if p.quality.status == "broken"][:1]
+    return found + [f"{label(p.configuration, r)}: {p.quality.note}" for p in plans if p.is_broken][:1]
 
 
 def transparency(plans: tuple[Plan, ...]) -> dict[str, Any]:
@@ -578,17 +563,13 @@ def transparency(plans: tuple[Plan, ...]) -> dict[str, Any]:
 
 def refusal(r: Request, found: Found) -> UserError:
     """The error where nothing is left: its commonest reason, in the words of the case that comes nearest."""
-    by_kind: dict[str, list[dict]] = {}
-    for x in found.excluded:
-        by_kind.setdefault(x["kind"], []).append(x)
-    name = r.now.model.slug
-    if "limit" in by_kind:
-        reason = f"no plan for {name} meets the limits: of the nearest, {by_kind['limit'][0]['reason']}"
+    first, name = {x["kind"]: x for x in reversed(found.excluded)}, r.now.model.slug
+    if "limit" in first:
+        reason = f"no plan for {name} meets the limits: of the nearest, {first['limit']['reason']}"
         return UserError(reason, "", "loosen the limit, or allow more cards (--gpu any, --num-gpus)")
-    if unknown := by_kind.get("not_predicted"):
-        c = next((p for p in grid(r)[0] if p.to_json() == unknown[0]["configuration"]), r.now)
-        reason = f"no configuration of {name} can be predicted: {unknown[0]['reason']}"
-        return UserError(reason, "", f"measure it: `{measure_command(c)}`")
+    if unknown := first.get("not_predicted"):
+        c = next((p for p in grid(r)[0] if p.to_json() == unknown["configuration"]), r.now)
+        return UserError(f"no configuration of {name} can be predicted: {unknown['reason']}", "", f"measure it: `{measure_command(c)}`")
     if len(r.gpus) == 1:
         require_fit(r.now)
     reason = found.excluded[0]["reason"] if found.excluded else "nothing to choose from"
