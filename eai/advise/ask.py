@@ -60,10 +60,7 @@ def _of_a_model(asked: Request) -> Request:
 
 
 def frame(entries: list[dict]):
-    """A ranking or comparison as a data frame: the configuration's columns, and `name`, `name_low`, `name_high` of every quantity.
-
-    `accuracy` and `acceptable` come from the entry's accuracy; lists (evidence, warnings) are joined by "; ".
-    """
+    """A ranking or comparison as a data frame: configuration, `name`, `name_low`, `name_high` of each quantity; lists joined by "; "."""
     import pandas as pd
 
     def flat(entry: dict) -> dict:

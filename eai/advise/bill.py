@@ -1,8 +1,5 @@
-"""The whole bill of a month: energy in use and idle, electricity, rent or ownership, carbon with what making cards and servers cost.
-
-energy [kWh] = energy an output token [J] x output tokens x requests x PUE / 3.6e6, gross at the GPUs' boards: the host's CPU and memory
-are not in it. Cards that are kept ready are idle for the rest of the month. A rented card costs its hour whether it works or not.
-"""
+"""The whole bill of a month: energy [kWh] = energy an output token [J] x output tokens x requests x PUE / 3.6e6, gross at the GPUs' boards,
+in use and idle; electricity, rent or ownership, carbon with what making cards and servers cost."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -62,8 +59,7 @@ class Work:
 def work(r: Request, c: Configuration | None, known: Cost) -> Work:
     """The month of a configuration at its stated batch: its cards are added until they work at most 80 % of the month.
 
-    Where a rate of requests was given, cards wait for the rest of the month; otherwise (and offline) only the hours worked count. Without a
-    configuration the hours of one unnamed card count, and it is never idle.
+    With a rate of requests cards wait for the rest of it; else only the hours worked count (without a configuration, of one unnamed card).
     """
     tokens, n = r.output_tokens * r.requests, c.num_gpus if c else 1
     rate = known.throughput_tok_s.value
@@ -85,12 +81,8 @@ def draw_energy(known: Cost, rng: np.random.Generator, common: np.ndarray | None
 
 
 def bill(r: Request, c: Configuration | None, known: Cost, done: Work | None = None) -> dict[str, Any]:
-    """The month of one configuration as it stands in answers; what is not known is None. Without a configuration: of own figures alone.
-
-    Keys beside the configuration and its figures: energy_kwh, cost_usd and carbon_kg of the energy in use; `idle` (the same of the cards
-    that wait); `cards` (their number, hours, what they cost); `life_cycle` (carbon in use and idle, embodied in cards and servers, in all);
-    total_usd; usd_per_million_tokens; energy_j_per_request.
-    """
+    """The month of one configuration as it stands in answers: energy, cost and carbon of the energy in use, `idle` (the same of cards that
+    wait), `cards`, `life_cycle`, total_usd, usd_per_million_tokens, energy_j_per_request and its figures. What is not known is None."""
     done = done or work(r, c, known)
     rng = np.random.default_rng(SEED)
     draws = drawn(done.used, rng.standard_normal(DRAWS))
@@ -137,11 +129,8 @@ def _sum(parts: list[Quantity | None], unit: str) -> Quantity:
 
 
 def card_hour(r: Request, c: Configuration | None) -> tuple[Quantity | None, str]:
-    """(what one board costs an hour [USD], how it is known): the stated rent, the share of a stated price, else the catalog's rent.
-
-    Owned: price / lifetime for every hour that the card is kept, and for hours worked alone over the share of its hours that work. None
-    where nothing is known.
-    """
+    """(what one board costs an hour [USD], how it is known): the stated rent, the share of a stated price (for every hour that the card is
+    kept; for hours worked alone over the share of its hours that work), else the catalog's rent. None where nothing is known."""
     if r.rent_usd_h is not None:
         return Quantity(r.rent_usd_h, unit="USD/h"), "rent as given"
     if r.gpu_price is not None:
@@ -162,11 +151,9 @@ def rents() -> dict[str, dict]:
 def break_even(r: Request, c: Configuration, other: Configuration, other_price_usd: float) -> dict[str, Any]:
     """From how many requests a month on one whole card each, bought for this work alone, the dearer card is the cheaper choice.
 
-    Both cards are paid for whether they work or not; a request costs only its electricity, and the price of electricity and the PUE are
-    the site's and common to both. `requests`: the crossing with the 2.5 and 97.5 percentiles of the draws in which there is one;
-    `p_crosses`: their share, None-valued below one half. `served`: what one card of each can serve a month: a crossing beyond needs more
-    cards.
-    Raises UserError where no price of electricity or of the first card is known, and for a card that cannot run the request.
+    A request costs its electricity at the site's price and PUE, common to both. `requests`: the crossing with its 95 % interval;
+    `p_crosses`: the share of draws that have one, no crossing below one half; `served`: what one card of each serves a month. Raises
+    UserError where no price is known, and for a card that cannot run the request.
     """
     price = r.site.price
     for known, what, option in ((r.gpu_price, "price of the card", "--gpu-price"), (price, "price of electricity", "--price")):

@@ -51,10 +51,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Service:
-    """A service in steady state: `load` (arrivals over the most it can serve), share of time idle, requests in flight, latency and power.
-
-    Times in seconds; `power_w` and `idle_power_w` (its part while nothing is in flight) are the mean of one replica. An overloaded one has
-    load of 1 or more and no finite latency.
+    """A service in steady state: `load` (arrivals over the most it can serve), share of time idle, requests in flight, latency [s], power
+    of one replica [W] (`idle_power_w`: its part while nothing is in flight). An overloaded one has a load of 1 or more and no finite
+    latency.
     """
 
     load: float
@@ -78,11 +77,8 @@ def _overloaded(load: float) -> Service:
 
 
 def serve(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...] = ()) -> Service:
-    """One replica under `per_s` requests a second, at most `most` in flight, answers of `tokens` (or the given lengths).
-
-    A replica that is faster by a factor sees requests come slower by it, on a scale of time as much shorter: nothing else changes. Raises
-    UserError for a rate that is none.
-    """
+    """One replica under `per_s` requests a second, at most `most` in flight, answers of `tokens` (or the given lengths). A replica faster
+    by a factor is one that sees requests come slower by it. Raises UserError for a rate that is none."""
     if not per_s > 0:
         raise UserError(f"a rate of {per_s:g} requests a second", "a number above 0", "give --requests-per-hour")
     return _continuous(curve, per_s, most, tokens, lengths) if curve.continuous else _bulk(curve, per_s, most, tokens)
@@ -123,10 +119,8 @@ def _continuous(curve: Curve, per_s: float, most: int, tokens: float, lengths: t
 
 
 def _bulk(curve: Curve, per_s: float, most: int, tokens: float) -> Service:
-    """The chain of what each batch leaves behind, for an engine that takes whoever waits as the next batch.
-
-    A request that comes during a batch waits for its end and for the full batches before its own, whose size those decide who still come.
-    """
+    """The chain of what each batch leaves behind, for an engine that takes whoever waits as the next batch; a request that comes during a
+    batch waits for its end and for the full batches before its own."""
     rate, power, itl, *_ = curve.up_to(most)
     time = np.arange(1, most + 1) * tokens / rate
     load = per_s * time[-1] / most
@@ -166,11 +160,8 @@ def _bulk(curve: Curve, per_s: float, most: int, tokens: float) -> Service:
 def replicas(
     curve: Curve, per_s: float, most: int, tokens: float, limits: dict[str, float], lengths: tuple[int, ...] = (), slow: float = 1.0
 ) -> tuple[int, Service]:
-    """(the fewest replicas that keep the load at or below 80 % and every p95 within its limit, one replica's service).
-
-    `limits`: by attribute of Service, held at `slow` times the expected speed: sized for the slow end of what is expected. Where more
-    replicas do not help, those for 80 % are returned: the caller sees what is missed.
-    """
+    """(the fewest replicas that keep the load at or below 80 % and every p95 within its limit, one replica's service); where more do not
+    help, those for 80 %. `limits`: by attribute of Service, held at `slow` times the expected speed."""
     capacity = curve.up_to(most)[0][-1] / tokens
     first = min(max(1, int(np.ceil(per_s / capacity / BUSY))), MOST_REPLICAS)
     start = serve(curve, per_s / first, most, tokens, lengths)

@@ -1,7 +1,6 @@
 """Strategies side by side at one batch on one card and engine: energy, speed, memory, rank, what each alternative costs, and paradoxes.
 
-A ratio is taken between rows of one source where both stand in one: the source's and the card's share of the error cancels. Otherwise it is
-the ratio of two costs with the errors that they do not share.
+A ratio is taken within sources where both rows stand in one, else from two costs with the errors that they do not share.
 """
 
 from dataclasses import replace
@@ -29,11 +28,9 @@ LADDER_B = (0.4, 0.8, 1.5, 3, 4, 7, 9, 14, 32, 70)
 
 
 def compare(r: Request) -> dict[str, Any]:
-    """The strategies side by side. Keys: baseline, rows (by rank), not_told, paradoxes, crossovers, recommendation, against, context,
-    measure.
-
-    `against`: the recommended against each alternative: % energy, % speed, money a month. Raises UserError, with the reasons, where none
-    can run or be predicted.
+    """The strategies side by side. Keys: baseline, rows (by rank), not_told, paradoxes, crossovers, recommendation, against (each
+    alternative: % energy, % speed, money a month), context, measure. Raises UserError, with the reasons, where none can run or be
+    predicted.
     """
     c, known, not_told = r.now, {}, []
     wanted = list(dict.fromkeys((*strategies_of(r, c.engine, c.gpu), c.quantization)))

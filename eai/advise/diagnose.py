@@ -1,9 +1,7 @@
-"""Reported figures -> likely causes with their share of the match, evidence, fixes, verification; healthy only where something was
-compared.
+"""Reported figures -> likely causes with their share of the match, evidence, fixes, verification.
 
-Expected figures come from `evidence.cost`, the same as in every other answer, as log-normal energy a token and throughput with their
-correlation (power is their product). Each cause shifts them by known or drawn factors; the likelihoods, t distributed, are normalized
-with the stated priors. Without row or prediction only the card's own limits are checked, and the verdict is unknown.
+Expected figures (`evidence.cost`) are log-normal in energy a token and throughput. Each cause shifts them by known or drawn factors; the
+likelihoods, t distributed, are normalized with the stated priors. Without row or prediction the card's own limits alone are checked.
 """
 
 import math
@@ -104,10 +102,8 @@ class Figures:
 
 
 def figures(options: dict[str, Any], output_tokens: int) -> Figures:
-    """The figures of plain options (None means not given); energy a request is spread over `output_tokens`.
-
-    Raises UserError, one line, for a figure that cannot be, for two energies that disagree, and where nothing was given.
-    """
+    """The figures of plain options (None means not given); energy a request is spread over `output_tokens`. Raises UserError, one line, for
+    a figure that cannot be, for two energies that disagree, and where nothing was given."""
     found = {name: checked(name, value) for name, value in options.items() if value is not None}
     rate, per_1k, per_request = (found.pop(name, None) for name in ("throughput", "energy_j_per_1k", "energy_j_per_request"))
     spread = per_request and per_request / output_tokens * 1e3
@@ -271,11 +267,9 @@ def _others(c: Configuration) -> list[tuple[str, str, float, Configuration]]:
 
 
 def _slowed() -> dict[str, np.ndarray]:
-    """Pattern -> shifts of a card that is slower than it should be: capped or hot (power falls more than speed), waiting for launches
-    (less), or for memory.
-
-    Clocks: dynamic power goes with f V^2, so power falls with an exponent of 1 to 2.5. Launches: the exponent of the rows. Spill: bytes
-    that cross PCIe take 2 to 50 times the step, at 30 to 100 % of the power.
+    """Pattern -> shifts of a card that is slower than it should be. Clocks: dynamic power goes with f V^2, so power falls with an exponent
+    of 1 to 2.5. Launches: the exponent of the rows. Spill: bytes that cross PCIe take 2 to 50 times the step, at 30 to 100 % of the
+    power.
     """
     rng = np.random.default_rng(SEED + 1)
     clocks, clocks_a = rng.uniform(np.log(0.25), np.log(0.93), DRAWS), rng.uniform(1.0, 2.5, DRAWS)
@@ -327,10 +321,8 @@ def _t_logpdf(x: np.ndarray, scale: np.ndarray, df: float) -> np.ndarray:
 
 
 def _context(h: Hypothesis, f: Figures) -> float:
-    """The log likelihood of memory, utilisation, power limit and temperature, as far as given.
-
-    A mean power at its limit, or a temperature at which cards slow down, speaks for a cap: odds of 12 and 8 to 1, else 1 to 4 and 3.
-    """
+    """The log likelihood of memory, utilisation, power limit and temperature, as far as given: a mean power at its limit, or a temperature
+    at which cards slow down, speaks for a cap with odds of 12 and 8 to 1, else against it with 4 and 3."""
     total = 0.0
     if f.memory_gb is not None:
         sd, centre = (NONE_SD, 10.0) if h.memory_gb is None else (MEMORY_SD, h.memory_gb)
@@ -371,12 +363,8 @@ def roof_share(f: Figures, c: Configuration) -> float | None:
 
 
 def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, Any]:
-    """What the figures say of the stated configuration.
-
-    Keys: verdict (healthy | fault | costly_choice | undecided | unknown), summary, patterns (by share, from 20 % on, with level),
-    probabilities, expected (deviations from the stated configuration), notes, evidence, contradiction, undecided, measure, assumptions,
-    warnings.
-    """
+    """What the figures say of the stated configuration. Keys: verdict (healthy | fault | costly_choice | undecided | unknown), summary,
+    patterns (from 20 % on, with level), probabilities, expected (deviations), notes, evidence, contradiction, undecided, measure."""
     c, total, found, expected, notes = r.now, {}, [], [], []
     others = {
         "quantization": (c.half.quantization, "fp32", "int8_default", "int8_pure", "nf4", "fp8", "bf16"),
@@ -615,10 +603,8 @@ def _strategy_fixes(ran: Configuration, r: Request, f: Figures) -> list[dict[str
 
 
 def _batch(c: Configuration, f: Figures, total: dict[str, float], r: Request) -> dict[str, Any] | None:
-    """A batch of one against the batch of 8 or the nearest that fits; whether the card idles is told by its utilisation alone.
-
-    Without a utilisation the same figures come from a card that serves one user as it should and from one that lets others wait: even odds.
-    """
+    """A batch of one against the batch of 8 or the nearest that fits; whether the card idles is told by its utilisation alone, else even
+    odds: a card that serves one user as it should has the same figures as one that lets others wait."""
     if c.batch_size > 1 or total.get(AS_STATED, 0.0) < MEDIUM:
         return None
     now, _ = cost_or_reason(c)

@@ -22,11 +22,8 @@ BOUNDARY = {"name": "boundary", "value": "gpu", "reason": "gross energy of the G
 
 
 def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> dict[str, Any]:
-    """The bill. Keys: request, current, optimized, savings, levers, optimized_note, shares, break_even, assumptions, warnings.
-
-    Own figures (energy, with or without throughput) need no model of the catalog: then there is nothing to optimize unless one is named.
-    `other`: another card and its price, for the break-even. Raises UserError where the configuration does not fit or is not known.
-    """
+    """The bill. Keys: request, current, optimized, savings, levers, optimized_note, shares, break_even, assumptions, warnings. Own figures
+    need no model. `other`: another card and its price, for the break-even. Raises UserError for what does not fit or is not known."""
     c, now = r.now, given(r)
     if now is None:
         require_fit(c)
@@ -106,11 +103,8 @@ def shares(r: Request, k: Cost) -> dict[str, dict[str, float]]:
 
 
 def savings(r: Request, now: Cost, better: Plan) -> dict[str, Any]:
-    """What the optimized plan saves a month, in kWh, USD and kg of the energy in use, and as a fraction; negative means it costs more.
-
-    Predictions of one card and engine share an error that cancels in the difference; anything else is drawn independently. Idle cards are
-    in `total_kwh` where a rate was given.
-    """
+    """What the optimized plan saves a month, in kWh, USD and kg of the energy in use, and as a fraction; negative means it costs more. The
+    error that predictions of one card and engine share cancels. Idle cards are in `total_kwh` where a rate was given."""
     rng = np.random.default_rng(SEED)
     then, c, tokens = better.cost, better.configuration, r.output_tokens * r.requests
     alike = (c.gpu, c.engine) == (r.now.gpu, r.now.engine) and now.basis == then.basis == "predicted"
@@ -124,12 +118,8 @@ def savings(r: Request, now: Cost, better: Plan) -> dict[str, Any]:
 
 
 def levers(r: Request, now: Cost, then: Configuration, whole: Cost) -> list[dict[str, Any]]:
-    """What each change contributes, one after the other from today's configuration: strategy, engine, batch, card.
-
-    Each entry: lever, change, energy_fraction (of the energy before that step), kwh a month. A step that by itself cannot run, cannot be
-    predicted or saves nothing is joined with the next, so every step saves. The contributions add up to the whole; another order would
-    share them differently.
-    """
+    """What each change contributes, one after the other from today's configuration: lever, change, energy_fraction (of the energy before
+    that step), kwh a month. A step that by itself cannot run, be predicted or save is joined with the next. They add up to the whole."""
     here, joined = r.now, r.now.is_half and then.is_half and r.now.engine != then.engine
     order = [("engine", ("quantization", "engine"))] if joined else [("strategy", ("quantization",)), ("engine", ("engine",))]
     steps: list[list] = []

@@ -1,9 +1,7 @@
-"""What a configuration is expected to cost: a measured or published row where there is one, else a prediction; and what is known of
-accuracy.
+"""What a configuration is expected to cost: a measured or published row where there is one, else a prediction; and its accuracy.
 
-Every protocol takes its numbers from here, so that no answer contradicts another. A row's interval is for another session of the same
-configuration, the reader's: sessions of one configuration differ far more than the runs within one. Published and predicted figures stand
-in one ranking with the error between them: what the predictions of one card and engine share cancels among them, and only among them.
+Every protocol takes its numbers from here. A row's interval is for another session of the same configuration. What the predictions of one
+card and engine share cancels among them, and only among them.
 """
 
 import hashlib
@@ -91,10 +89,9 @@ def sd_log(q: Quantity, least: float = 0.0) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a configuration costs, gross at the GPUs' boards, and how that is known.
-
-    `basis`: measured | published | predicted | given. `kind`: for a prediction what is new about it (known | new_card | new_engine |
-    new_model | new_both), for a row `row`. `sd_own`: the error of the log energy that predictions of one card and engine do not share.
+    """What a configuration costs, gross at the GPUs' boards, and how that is known. `basis`: measured | published | predicted | given;
+    `kind`: of a prediction what is new about it, else `row`; `sd_own`: the error of the log energy not shared by predictions of one card
+    and engine.
     """
 
     energy_j_per_token: Quantity
@@ -176,11 +173,8 @@ def _tables() -> dict[str, list]:
 
 @cache
 def rows() -> pd.DataFrame:
-    """The evidence that may be cited: gross energy at the boards, with `shape`, `strategy` (canonical) and `source` (its session).
-
-    Rows that the predictor does not learn from for a flaw that breaks the physics are left out; a doubt that does not stays beside its
-    row.
-    """
+    """The evidence that may be cited: gross energy at the boards, with `shape`, `strategy` (canonical) and `source` (its session). Rows
+    whose flaw breaks the physics are left out; another doubt stands beside its row."""
     return pd.DataFrame(_tables()["rows"])
 
 
@@ -242,10 +236,8 @@ def key(c: Configuration) -> tuple:
 
 
 def matching(c: Configuration) -> list[dict[str, Any]]:
-    """All rows of this card, model shape, strategy, engine and batch size, the preferred one first.
-
-    Measured before published, without doubt before doubtful, then the same answer length, the same model, and the most runs.
-    """
+    """All rows of this card, model shape, strategy, engine and batch size, the preferred one first: measured before published, without
+    doubt before doubtful, then the same answer length, the same model, and the most runs."""
 
     def order(row: dict) -> tuple:
         others = row["output_tokens"] != c.output_tokens, row["model"] not in (c.model.hf_id, c.model.slug)
@@ -392,10 +384,8 @@ def _stated_idle() -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """`status`: reference (unquantized) | score | perplexity | unknown | broken (a score at or below chance).
-
-    `acceptable`: whether it may be recommended unasked; `retained`: score over the unquantized one, where measured.
-    """
+    """`status`: reference (unquantized) | score | perplexity | unknown | broken (a score at or below chance). `acceptable`: whether it may
+    be recommended unasked; `retained`: score over the unquantized one, where measured."""
 
     status: str
     acceptable: bool
@@ -453,11 +443,8 @@ def at_chance(score_high: float, chance: float) -> bool:
 
 @lru_cache(maxsize=512)
 def accuracy(model: Model, quantization: str, min_accuracy: float | None = None) -> Accuracy:
-    """What is known of a strategy's accuracy on a model; with `min_accuracy` only a measured score, or no quantization, is acceptable.
-
-    A measured share of the score in the worst task, else the change of perplexity; a perplexity of another model is no figure of this one
-    and is given as a remark alone.
-    """
+    """What is known of a strategy's accuracy on a model: a measured share of the score in the worst task, else the change of perplexity (of
+    another model a remark alone); with `min_accuracy` only a measured score, or no quantization, is acceptable."""
     strategy, own, exact = strategies.get(quantization), shape(model), Quantity(1.0, unit="")
     if quantization == native(model):
         return Accuracy("reference", True, "the format in which the model's authors publish it", exact)

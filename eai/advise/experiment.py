@@ -1,8 +1,6 @@
-"""`eai diagnose --experiment DIR`: every configuration against its own readings, its own baseline and siblings, the card's limits, and
-the rows.
+"""`eai diagnose --experiment DIR`: every configuration against its own readings, baseline and siblings, the card's limits, and the rows.
 
-What an experiment measured itself goes before what rows or predictions say. The experiment's own rows never count as evidence for it.
-A configuration that was compared with nothing is unknown, never healthy: what was and was not compared stands in its notes.
+What an experiment measured itself goes first; its own rows never count as evidence for it. What was compared with nothing is unknown.
 """
 
 import json
@@ -48,11 +46,8 @@ WORDS_OF = {
 
 
 def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
-    """Every configuration with its patterns.
-
-    Keys: experiment, basis, boundary, configurations (configuration, verdict, summary, patterns, figures, notes), patterns (the named ones
-    of all, each with its configuration), counts, warnings. Raises UserError where the experiment has no windows.
-    """
+    """Every configuration with its patterns. Keys: experiment, basis, boundary, configurations, patterns (the named ones of all), counts,
+    warnings. Raises UserError where the experiment has no windows."""
     windows = tables.read_windows(experiment)
     summary = costed(_summary(experiment, windows))
     name, together = tables.experiment_dir(experiment).name, _among_siblings(summary)
@@ -163,10 +158,8 @@ def _bits(quantization: str) -> float | None:
 
 
 def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
-    """configuration_id -> what its figures show beside those of the same work under other strategies: one kernel, or another memory.
-
-    Another memory is slow and cool: a card that waits for the bus; slow and warm is a kernel that computes more.
-    """
+    """configuration_id -> what its figures show beside those of the same work under other strategies: one kernel, or another memory (slow
+    and cool: the card waits for the bus; slow and warm is a kernel that computes more)."""
     found: dict[str, list[dict]] = {}
     keys = [k for k in KEYS if k != "quantization"]
     usable = summary[(summary["n_blocks"] > 0) & summary["unit_energy_j"].notna() & summary["units_per_s"].notna()]

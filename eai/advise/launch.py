@@ -31,10 +31,8 @@ def batch_code(batch_size: int, output_tokens: int | str) -> str:
 
 
 def launch(c: Configuration, replicas: int = 1) -> str:
-    """The command, or for transformers the Python code, that runs a configuration; a checkpoint to be chosen is in capitals.
-
-    Options as of vLLM 0.11, SGLang 0.5, TensorRT-LLM 1.0, llama.cpp b6000 and Ollama 0.12; a comment says how several replicas are run.
-    """
+    """The command, or for transformers the Python code, that runs a configuration; a checkpoint to be chosen is in capitals. Options as of
+    vLLM 0.11, SGLang 0.5, TensorRT-LLM 1.0, llama.cpp b6000 and Ollama 0.12; a comment says how several replicas are run."""
     name, context, n = c.model.hf_id or c.model.slug, c.input_tokens + c.output_tokens, c.batch_size
     if c.engine == "transformers":
         if c.quantization in ("awq", "gptq"):

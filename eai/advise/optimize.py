@@ -113,10 +113,7 @@ class Found:
 
 def optimize(r: Request) -> dict[str, Any]:
     """The answer. Keys: recommended and `short_list` (entries of the ranking by role), why, monthly, capacity, launch, verify, ranking,
-    excluded, near_misses, insights, pitfalls, transparency, measure, assumptions, warnings.
-
-    Raises UserError, with the reasons, where not one plan is left.
-    """
+    excluded, near_misses, insights, pitfalls, transparency, measure. Raises UserError, with the reasons, where not one plan is left."""
     found = search(r)
     if not found.plans:
         raise refusal(r, found)
@@ -252,9 +249,7 @@ def curve_of(points: list[tuple[Configuration, Cost]]) -> Curve:
 
 def _served(points: list[tuple[Configuration, Cost]], r: Request) -> list[Plan]:
     """The plan of one replica's curve under the request's rate: the most in flight that the memory allows, less where a limit needs it.
-
-    Cards are counted so that each limit holds at the slow end of the expected speed, which nine in ten of the draws exceed.
-    """
+    Cards are counted so that each limit holds at the slow end of the expected speed, which nine in ten of the draws exceed."""
     curve, by_batch = curve_of(points), {c.batch_size: (c, known) for c, known in points}
     wanted = {LIMITS[name][0]: value for name, value in reversed(r.limits.items())}
     own = "batch_size" in r.given and r.now.batch_size in by_batch
@@ -362,11 +357,8 @@ def _barred(p: Plan, r: Request) -> str:
 
 
 def probabilities(plans: list[Plan], r: Request) -> np.ndarray:
-    """The probability that each plan has the least objective among those that meet their limits.
-
-    Errors that predictions of one card and engine share are drawn once for all of them, so they change no rank among them, and do change
-    the rank against rows and other cards. Plans beyond the first forty have none.
-    """
+    """The probability that each plan has the least objective among those that meet their limits. Errors that predictions of one card and
+    engine share are drawn once for all of them. Plans beyond the first forty have none."""
     top, found = plans[:SHORT_LIST], np.zeros(len(plans))
     if not top:
         return found
@@ -393,9 +385,7 @@ def preferred(plans: list[Plan]) -> Plan:
 
 def recommended(plans: tuple[Plan, ...], r: Request) -> Plan | None:
     """The plan to run: of known accuracy and safe; else the likeliest to meet the limits; without a known accuracy the best with a warning.
-
-    None where a quality was asked for that no plan is known to keep, and where every format is broken.
-    """
+    None where a quality was asked for that no plan is known to keep, and where every format is broken."""
     whole = [p for p in plans if not p.is_broken]
     known = [p for p in whole if p.is_recommendable]
     if known:
@@ -407,10 +397,8 @@ def recommended(plans: tuple[Plan, ...], r: Request) -> Plan | None:
 
 
 def short_list(plans: tuple[Plan, ...], r: Request) -> dict[str, Plan]:
-    """Role -> plan: recommended (best of known accuracy), best whatever its accuracy, cheapest, fastest, smallest; broken formats never.
-
-    Fastest is the shortest time of a request; of work that nobody waits for, the most tokens a second and card.
-    """
+    """Role -> plan: recommended, best whatever its accuracy, cheapest, fastest (shortest time; if nobody waits, most tokens a second and
+    card), smallest; broken formats never."""
     whole, chosen = [p for p in plans if not p.is_broken], recommended(plans, r)
     safe = [p for p in whole if p.is_safe] or sorted(whole, key=lambda p: -p.p_all)[:1]
     if not safe:

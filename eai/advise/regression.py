@@ -27,11 +27,8 @@ def fraction(text: str | float) -> float:
 def regression_gate(
     before: str | Path, after: str | Path, max_regression: str | float = DEFAULT_LIMIT, metric: str = "energy_j_per_token", **selection
 ) -> dict:
-    """Verdicts of every configuration of experiments `before` and `after`, and whether one is shown to be worse than the limit.
-
-    `failed`: a regression is shown (exit 1). `undecided`: how many the data do not decide: more blocks would. `selection` (boundary, basis,
-    net) goes to `analyze.selection.select`. Raises UserError where the experiments cannot be compared.
-    """
+    """Verdicts of every configuration of two experiments. `failed`: one is shown to be worse than the limit (exit 1); `undecided`: how many
+    the data do not decide. `selection` goes to `analyze.selection.select`. Raises UserError where the experiments cannot be compared."""
     limit = fraction(max_regression)
     chosen = [select(tables.read_windows(e), tables.read_energies(e), **selection) for e in (before, after)]
     table = regressions(*chosen, limit=limit, metric=metric)

@@ -1,8 +1,5 @@
-"""One request for advice, validated once: what runs today, the workload, the limits, the site, and the set of cards to choose from.
-
-Names are resolved, defaults explained, contradictions refused with one line. The names of the advisor's protocol (model_id,
-hardware_platform, sequence_length, generation_length, precision) are accepted as aliases of ours.
-"""
+"""One request for advice, validated once: what runs today, the workload, the limits, the site, and the set of cards to choose from. Names
+are resolved, defaults explained, contradictions refused with one line; names of the advisor's protocol (model_id, ...) are aliases."""
 
 import math
 from dataclasses import dataclass, replace
@@ -84,10 +81,9 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked. `assumptions`: defaults taken, each with its reason; `given`: the names of what was not a default.
-
-    `now`: the configuration that runs today, or that is asked about, None where only own figures are given and no model; `gpus`: the cards
-    to choose from; `num_gpus` and `engine`: None where they are free; `answers`: lengths of answers, where they vary.
+    """What is asked. `now`: the configuration that runs today or is asked about, None where only own figures are given; `gpus`: the cards
+    to choose from; `num_gpus` and `engine`: None where free; `answers`: lengths, where they vary; `given`: names of what was not a
+    default.
     """
 
     now: Configuration | None
@@ -222,11 +218,8 @@ def _site(values: dict[str, Any]) -> Site:
 
 
 def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
-    """(model, active parameters, remark): of the catalog, else of the shape that a list, a config.json, the name or the options state.
-
-    A name such as 30B-A3B or 8x7B states its active parameters itself. A shape becomes a gated decoder with its layers and parameters,
-    vocabulary and context as the catalog's nearest. Raises UserError for a name that tells no size.
-    """
+    """(model, active parameters, remark): of the catalog, else a gated decoder of the shape that a list, a config.json, the name (30B-A3B,
+    8x7B) or the options state, vocabulary and context as the catalog's nearest. Raises UserError for a name that tells no size."""
     name, stated = str(given.get("model", "")), {n: given[n] for n in SHAPE if n in given}
     if not stated or ("params_b" not in stated and set(stated) == {"active_params_b"}):
         try:
@@ -377,10 +370,8 @@ def _parts(model: Model, quantization: str, batch_size: int, input_tokens: int, 
 
 
 def memory(c: Configuration) -> Memory:
-    """What each board holds: the weights and the cache split over the boards, the activations whole.
-
-    A serving engine reads prompts in chunks of at most 8,192 tokens, so its activations stop growing there; transformers reads all.
-    """
+    """What each board holds: the weights and the cache split over the boards, the activations whole. A serving engine reads prompts in
+    chunks of at most 8,192 tokens, so its activations stop growing there."""
     weights, cache, activations = _parts(c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
     if c.is_server:
         chunk = max(1, min(c.batch_size, CHUNK_TOKENS // c.input_tokens))
