@@ -25,7 +25,7 @@ SEED = 20261122
 @cache
 def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights of Gauss-Legendre on [-1, 1]; computed when first asked for: start-up stays short."""
-    return np.polynomial.legendre.leggauss(200)
+    return np.polynomial.legendre.leggauss(64)
 
 
 @dataclass(frozen=True)

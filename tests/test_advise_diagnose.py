@@ -91,7 +91,7 @@ def test_weights_that_do_not_fit_are_never_named(planted):  # noqa: F811
     asked = {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "gpu": "t4", "quantization": "gguf_q4_k_m"}
     answer = ask.diagnose(**asked, throughput=22.2, energy_j_per_1k=2943, power_w=65.5)
     assert "quantization_not_applied" not in answer["probabilities"]
-    assert not diagnose._others(diagnose.state(request(**asked).now))
+    assert not diagnose._others(request(**asked).now)
 
 
 def test_ordinary_speed_on_a_card_at_its_own_limit_is_no_fault(monkeypatch):

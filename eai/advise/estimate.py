@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from eai.advise.bill import MAKING, bill, break_even, draw_energy, work
-from eai.advise.evidence import Cost, accuracy, cost, cost_or_reason, sd_log
+from eai.advise.evidence import Cost, accuracy, cost, cost_or_reason, costs, sd_log
 from eai.advise.launch import launch
-from eai.advise.optimize import Plan, label, recommended, search
+from eai.advise.optimize import Plan, grid, label, recommended, search
 from eai.advise.request import Configuration, Request, require_fit
 from eai.errors import UserError
 from eai.predict.predictor import wall
@@ -27,6 +27,7 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
     c, now = r.now, given(r)
     if now is None:
         require_fit(c)
+        costs([c, *grid(r)[0]])  # with the plans that come later, all at once: faster
         now = cost(c)
     better, why, current, optimized = None, "name a model (--model, or --params-b) to see what would cost less", bill(r, c, now), None
     warnings, taken = list(r.warnings), [a for a in r.assumptions if c or a["name"] in ("output_tokens", "requests", "region")]
@@ -79,7 +80,7 @@ def _better(r: Request, now: Cost) -> tuple[Plan | None, str]:
     except UserError as error:
         return None, str(error)
     if chosen is None or not chosen.quality.acceptable:
-        return None, "no configuration meets the limits with a known accuracy"
+        return None, f"no configuration {'that meets the limits ' if r.limits else ''}has a known accuracy: see `eai optimize`"
     if chosen.cost.energy_j_per_token.value >= (1 - WORTH) * now.energy_j_per_token.value:
         return None, "nothing whose accuracy is known costs less than the current configuration"
     c, s = chosen.configuration, chosen.service

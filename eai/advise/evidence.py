@@ -152,7 +152,7 @@ def _tables() -> dict[str, list]:
     """`rows`, `session_spread`, `perplexities` and `scores`, kept in the user's cache folder under a hash of all that they are made of."""
     seen = hashlib.sha256(f"{predictor.digest()} {pd.__version__}".encode())
     code = (Path(__file__), *sorted(Path(sources.__file__).parent.glob("*.py")))
-    for path in (*sorted(paths.MEASURED.glob("*/summary.csv")), paths.CATALOG / "tasks.csv", *code):
+    for path in (*sorted(paths.MEASURED.glob("*/summary.csv")), paths.CATALOG / "tasks.csv", paths.CATALOG / "accuracy.csv", *code):
         seen.update(path.read_bytes())
     path = paths.cache() / f"advise-{seen.hexdigest()[:16]}.json"
     if path.exists() and not OWN:
@@ -250,12 +250,11 @@ def as_table(configurations: Sequence[Configuration]) -> pd.DataFrame:
     """The predictor's input: one row a configuration; a model that no list has by its stated shapes."""
     made = []
     for c in configurations:
-        row = c.to_json() | dict.fromkeys(SHAPE, np.nan) | {"model": c.model.hf_id or None}
+        made.append(c.to_json() | {"model": c.model.hf_id or None})
         if c.model.source == STATED:
-            row |= {"params_b": c.model.params_total / 1e9, "active_params_b": c.active_params / 1e9}
-            row |= {name: getattr(c.model, name) for name in ("layers", "hidden", "kv_heads")}
-        made.append(row)
-    return pd.DataFrame(made)
+            parameters = {"params_b": c.model.params_total / 1e9, "active_params_b": c.active_params / 1e9}
+            made[-1] |= parameters | {name: getattr(c.model, name) for name in SHAPE if name not in parameters}
+    return pd.DataFrame(made, dtype=object)  # plain objects: pandas reads its own strings one by one
 
 
 FIGURES = [f"{name}{end}" for name in UNITS for end in ("", "_low", "_high")]
@@ -402,12 +401,12 @@ class Accuracy:
 
 
 def perplexities() -> list[dict[str, Any]]:
-    """Relative perplexity changes against fp16 of the same session and model: shape, quantization, change, evidence."""
+    """Relative perplexity changes against fp16 of the same source and model: shape, quantization, change, evidence."""
     return _tables()["perplexities"]
 
 
 def scores() -> list[dict[str, Any]]:
-    """Scores of the repository's campaigns with the unquantized score of the same model, task and campaign, and the score of a guess."""
+    """Scores of quantized models with the unquantized score of the same model, task and source, and the score of a guess."""
     return _tables()["scores"]
 
 
@@ -420,25 +419,49 @@ def _read_perplexities() -> pd.DataFrame:
     pairs = raw[raw["quantization"] != "fp16"].merge(raw[raw["quantization"] == "fp16"], on=["session", "model"], suffixes=("", "_fp16"))
     pairs["change"] = pairs["perplexity"] / pairs["perplexity_fp16"] - 1
     kept = pairs[pairs.groupby(["session", "model"])["change"].transform("min") >= BETTER_THAN_POSSIBLE]
-    kept = kept.assign(evidence=kept["row"] + " against " + kept["row_fp16"], shape=kept["model"].map(shape_of))
-    return kept[["model", "shape", "quantization", "change", "evidence"]]
+    kept = kept.assign(evidence=kept["row"] + " against " + kept["row_fp16"])
+    others = tables.read_catalog("accuracy").query("metric == 'perplexity'")
+    others = others.assign(change=others["value"] / others["baseline"] - 1, evidence=others["source"])
+    found = pd.concat([kept, others])[["model", "quantization", "change", "evidence"]]
+    return found.assign(shape=found["model"].map(shape_of))
 
 
 def _read_scores() -> pd.DataFrame:
+    """Scores of campaigns, which count for every model of the shape, and published ones, which count for that model alone (`of`)."""
     parts = [tables.read_result(p.parent, "summary").assign(campaign=p.parent.name) for p in sorted(paths.MEASURED.glob("*/summary.csv"))]
     key = ["campaign", "model", "task", "options"]
     columns = [*key, "quantization", "score", "score_low", "score_high"]
     table = pd.concat(parts)[columns].dropna(subset=["score"]) if parts else pd.DataFrame(columns=columns)
     table = table.drop_duplicates([*key, "quantization"])
-    found = table.merge(table[table["quantization"].isin(("fp16", "bf16", "fp32"))].drop_duplicates(key), on=key, suffixes=("", "_base"))
+    own = table.merge(table[table["quantization"].isin(("fp16", "bf16", "fp32"))].drop_duplicates(key), on=key, suffixes=("", "_base"))
+    own = own.assign(of=own["model"].map(shape_of), evidence=own["campaign"] + "/summary.csv", checkpoint="")
+    others = tables.read_catalog("accuracy").query("metric == 'score'")
+    others = others.assign(of=others["model"], evidence=others["source"], checkpoint=others["checkpoint"].fillna(""))
+    for end, column in (("", "value"), ("_base", "baseline")):
+        share = others[column] / 100
+        half = NORMAL_95 * np.sqrt(share * (1 - share) / others["n_items"])
+        others = others.assign(**{f"score{end}": share, f"score_low{end}": share - half, f"score_high{end}": share + half})
+    found = pd.concat([own, others], ignore_index=True)
     known = set(tables.read_catalog("tasks")["slug"])
     chances = {task: catalog.task(task).chance or 0.0 for task in found["task"].unique() if task in known}
-    return found.assign(chance=found["task"].map(chances).fillna(0.0), shape=found["model"].map(shape_of))
+    numbers = [f"score{end}{base}" for base in ("", "_base") for end in ("", "_low", "_high")]
+    found = found.assign(chance=found["task"].map(chances).fillna(0.0))
+    return found[["of", "quantization", "task", *numbers, "chance", "evidence", "checkpoint"]]
 
 
 def at_chance(score_high: float, chance: float) -> bool:
     """Whether a score is at or below that of a guess: its interval does not reach above it. A score of 0 always is."""
     return bool(score_high <= chance or score_high <= 0)
+
+
+def _scored(model: Model, quantization: str) -> list[dict[str, Any]]:
+    own = shape(model), model.slug.removeprefix("meta-")
+    return [s for s in scores() if s["quantization"] == quantization and s["of"] in own]
+
+
+def checkpoint(model: Model, quantization: str) -> str:
+    """The published checkpoint whose scores are known, empty where none is."""
+    return next((s["checkpoint"] for s in _scored(model, quantization) if s["checkpoint"]), "")
 
 
 @lru_cache(maxsize=512)
@@ -450,7 +473,7 @@ def accuracy(model: Model, quantization: str, min_accuracy: float | None = None)
         return Accuracy("reference", True, "the format in which the model's authors publish it", exact)
     if not strategy.is_quantized and strategy.slug != "fp16_mixed":
         return Accuracy("reference", True, "unquantized: the reference that others are compared with", exact)
-    if found := [s for s in scores() if (s["shape"], s["quantization"]) == (own, quantization)]:
+    if found := _scored(model, quantization):
         return _by_score(found, 1 - MILD_PERPLEXITY if min_accuracy is None else min_accuracy)
     same = [p for p in perplexities() if p["quantization"] == canonical(quantization)]
     cited, changes = tuple(p["evidence"] for p in same), [p["change"] for p in same]
@@ -467,7 +490,7 @@ def accuracy(model: Model, quantization: str, min_accuracy: float | None = None)
 
 def _by_score(found: list[dict], floor: float) -> Accuracy:
     """The measured share of the score in the worst task, its interval from both scores' intervals."""
-    cited = tuple(f"{c}/summary.csv" for c in sorted({s["campaign"] for s in found}))
+    cited = tuple(sorted({s["evidence"] for s in found}))
     if broken := next((s for s in found if at_chance(s["score_high"], s["chance"])), None):
         guess = f"no better than a guess ({percent(broken['chance'])})"
         note = f"its score in {broken['task']} ({percent(broken['score'])}) is {guess}: the output is broken"
@@ -478,4 +501,7 @@ def _by_score(found: list[dict], floor: float) -> Accuracy:
         np.hypot(*(np.log(worst[f"score_high{s}"] / worst[f"score_low{s}"]) / 2 for s in ("", "_base"))),
     )
     note = f"keeps {percent(kept.value)} [{percent(kept.low)} to {percent(kept.high)}] of the score in {worst['task']}"
-    return Accuracy("score", kept.value >= floor, f"{note}, the worst of {len(found)} tasks", kept, None, cited)
+    of = (f"the worst of {len(found)} tasks" if len(found) > 1 else "the only score") + (
+        f" ({worst['checkpoint']})" if worst["checkpoint"] else ""
+    )
+    return Accuracy("score", kept.value >= floor, f"{note}, {of}", kept, None, cited)

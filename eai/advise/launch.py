@@ -3,7 +3,7 @@
 from typing import Any
 
 from eai import strategies
-from eai.advise.evidence import Cost, measure_command
+from eai.advise.evidence import Cost, checkpoint, measure_command
 from eai.advise.request import Configuration
 
 _LOAD = 'model = AutoModelForCausalLM.from_pretrained(model_id, {}device_map={{"": 0}})'
@@ -48,8 +48,9 @@ def launch(c: Configuration, replicas: int = 1) -> str:
         return f"llama-server -m {file} -ngl 99 --parallel {n} -c {context * n}"
     if c.engine == "ollama":
         return f"OLLAMA_NUM_PARALLEL={n} OLLAMA_CONTEXT_LENGTH={context} ollama serve\nollama run {_checkpoint(c)}"
-    if c.is_native:
-        extra = ""
+    scored = checkpoint(c.model, c.quantization) if c.engine in ("vllm", "sglang") else ""
+    if c.is_native or scored:
+        name, extra = scored or name, ""
     elif c.quantization in ("awq", "gptq", "mxfp4", "nvfp4") or (c.quantization not in _DTYPES and c.engine == "tensorrt-llm"):
         name, extra = _checkpoint(c), ""
     else:
