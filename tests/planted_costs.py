@@ -14,7 +14,7 @@ FACTOR = 1.3
 
 def seconds_a_step(gpu, row) -> float:
     """Launches, weights over 60 % of the bandwidth, and 20 us a sequence."""
-    active_b = row["active_params_b"] if row["params_b"] == row["params_b"] else catalog.shape(row["model"]).active_params_b
+    active_b = row["active_params_b"] if row.get("params_b", np.nan) > 0 else catalog.shape(row["model"]).active_params_b
     moved = active_b * 1e9 * BYTES.get(row["quantization"], 1.0)
     extra = 0.08 if row["quantization"] == "int8_default" else 0.02 if row["quantization"] == "int8_pure" else 0.0
     return (

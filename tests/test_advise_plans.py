@@ -40,7 +40,7 @@ def test_card_number_engine_precision_and_concurrency_are_chosen_together(plante
     assert set(answer["short_list"]) == {"recommended", "best", "cheapest", "fastest", "smallest"}
     chosen = answer["recommended"]
     assert chosen["configuration"]["engine"] == "vllm" and chosen["accuracy"]["acceptable"]
-    assert answer["launch"].startswith("vllm serve meta-llama/") and "--max-num-seqs" in answer["launch"]
+    assert answer["launch"].startswith("vllm serve ") and "--max-num-seqs" in answer["launch"]
     assert answer["verify"]["command"].startswith("eai measure -- ")
     assert answer["capacity"]["load"] <= 0.8 and answer["capacity"]["latency_p95_s"] <= 20
 

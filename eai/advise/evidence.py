@@ -26,6 +26,7 @@ from eai.predict.predictor import predict
 from eai.predict.rows import SAME_WORK
 from eai.quantity import Quantity
 from eai.site import NORMAL_95
+from eai.supports import PUBLISHED_ONLY
 
 UNITS = {"energy_j_per_token": "J", "power_w": "W", "throughput_tok_s": "tok/s", "itl_s": "s"}
 LENGTH_EFFECT = 0.10
@@ -35,6 +36,8 @@ SHARED = 0.7
 """The share of a prediction's error variance that predictions for one card and engine have in common: it changes none of their ranks."""
 IDLE_SHARE, IDLE_FACTOR = 0.12, 1.8
 FALLBACK_SESSION_SD = 0.1
+UNQUANTIZED = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+"""Strategies that load a model as it is, and torch's name of each."""
 BOARDS = ("gpu", "module", "soc")
 KEYS = ["gpu", "num_gpus", "shape", "strategy", "engine", "batch_size"]
 MILD_PERPLEXITY = 0.05
@@ -199,7 +202,9 @@ def _read_rows() -> pd.DataFrame:
     whole = table["batch_size"].astype(float).round()
     near = (table["batch_size"].astype(float) / whole - 1).abs() <= SAME_BATCH
     counts = {"batch_size": whole, "num_gpus": table["num_gpus"].fillna(1).astype(int)}
-    table = table.assign(**counts, source=table["session"], doubt=table["doubt"].fillna(""))[near]
+    sessions = tables.read_published("ecocompute_sessions").dropna(subset=["software"]).set_index("session")
+    ran = table["session"].map("; " + sessions["date"].fillna("no date") + ": " + sessions["software"]).fillna("")
+    table = table.assign(**counts, source=table["session"], doubt=table["doubt"].fillna(""), software=ran)[near]
     return table.astype({"batch_size": int}).reset_index(drop=True)
 
 
@@ -346,7 +351,8 @@ def _of_row(c: Configuration, found: list[dict], here: dict[str, Any], there: di
     power = within(watts, half, "W")
     power = replace(power, high=max(watts, min(power.high, (c.gpu.tdp_w or np.inf) * c.num_gpus)))
     n = f", {row['n']:.0f} runs" if pd.notna(row["n"]) else ""
-    what = f"{row['model']} on {row['gpu']}, {row['quantization']}, {row['engine']}, batch {row['batch_size']}{n}, {row['source']}"
+    where = f"{row['model']} on {row['gpu']}, {row['quantization']}, {row['engine']}, batch {row['batch_size']}"
+    what = f"{where}{n}, {row['source']}{row['software']}"
     also = [f"also {o['row']}: {1e3 * o['energy_j_per_token']:,.0f} J per 1000 tokens ({o['source']})" for o in found[1:4]]
     figures = within(joules, half, "J"), power, within(rate, half, "tok/s"), within(c.batch_size / rate, half, "s")
     cited = (f"{row['row']}: {what}", *also)
@@ -364,7 +370,7 @@ def measure_command(c: Configuration, baseline: str | None = None) -> str:
         sizes = f"-npp {c.input_tokens} -ntg {c.output_tokens} -npl {c.batch_size} -c {(c.input_tokens + c.output_tokens) * c.batch_size}"
         return f"eai measure -- llama-batched-bench -m MODEL.gguf {sizes} -ngl 99"
     lengths = f"--random-input-len {c.input_tokens} --random-output-len {c.output_tokens}"
-    load = f"vllm bench serve --model {c.model.hf_id or c.model.slug} --dataset-name random {lengths} --ignore-eos"
+    load = f"vllm bench serve --model {served_name(c)} --dataset-name random {lengths} --ignore-eos"
     return f"eai measure -- {load} --max-concurrency {c.batch_size} --num-prompts {max(100, 10 * c.batch_size)}"
 
 
@@ -459,9 +465,14 @@ def _scored(model: Model, quantization: str) -> list[dict[str, Any]]:
     return [s for s in scores() if s["quantization"] == quantization and s["of"] in own]
 
 
-def checkpoint(model: Model, quantization: str) -> str:
-    """The published checkpoint whose scores are known, empty where none is."""
-    return next((s["checkpoint"] for s in _scored(model, quantization) if s["checkpoint"]), "")
+def served_name(c: Configuration) -> str:
+    """What is loaded: the model, the checkpoint whose scores are known, or the place of a checkpoint to be chosen, in capitals."""
+    if c.engine in ("vllm", "sglang") and (known := [s["checkpoint"] for s in _scored(c.model, c.quantization) if s["checkpoint"]]):
+        return known[0]
+    at_start = c.engine in ("vllm", "sglang") and c.quantization not in PUBLISHED_ONLY
+    if c.is_native or c.quantization in UNQUANTIZED or (at_start and c.quantization not in ("mxfp4", "nvfp4")):
+        return c.model.hf_id or c.model.slug
+    return f"{c.quantization.upper()}_CHECKPOINT_OF_{c.model.slug.upper().replace('-', '_').replace('.', '_')}"
 
 
 @lru_cache(maxsize=512)
@@ -501,7 +512,6 @@ def _by_score(found: list[dict], floor: float) -> Accuracy:
         np.hypot(*(np.log(worst[f"score_high{s}"] / worst[f"score_low{s}"]) / 2 for s in ("", "_base"))),
     )
     note = f"keeps {percent(kept.value)} [{percent(kept.low)} to {percent(kept.high)}] of the score in {worst['task']}"
-    of = (f"the worst of {len(found)} tasks" if len(found) > 1 else "the only score") + (
-        f" ({worst['checkpoint']})" if worst["checkpoint"] else ""
-    )
+    of = f"the worst of {len(found)} tasks" if len(found) > 1 else "the only score"
+    of += f" ({worst['checkpoint']})" if worst["checkpoint"] else ""
     return Accuracy("score", kept.value >= floor, f"{note}, {of}", kept, None, cited)

@@ -3,15 +3,15 @@
 from typing import Any
 
 from eai import strategies
-from eai.advise.evidence import Cost, checkpoint, measure_command
+from eai.advise.evidence import UNQUANTIZED, Cost, measure_command, served_name
 from eai.advise.request import Configuration
+from eai.supports import PUBLISHED_ONLY
 
 _LOAD = 'model = AutoModelForCausalLM.from_pretrained(model_id, {}device_map={{"": 0}})'
 _QUANTIZED = "config = BitsAndBytesConfig({})\n" + _LOAD.replace("{}", "quantization_config=config, ")
 _NF4 = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16'
-_DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 LOAD = {
-    **{q: _LOAD.format(f"dtype=torch.{name}, ") for q, name in _DTYPES.items()},
+    **{q: _LOAD.format(f"dtype=torch.{name}, ") for q, name in UNQUANTIZED.items()},
     "int8_default": _QUANTIZED.format("load_in_8bit=True"),
     "int8_pure": _QUANTIZED.format("load_in_8bit=True, llm_int8_threshold=0.0"),
     "nf4": _QUANTIZED.format(_NF4),
@@ -32,29 +32,27 @@ def batch_code(batch_size: int, output_tokens: int | str) -> str:
 
 def launch(c: Configuration, replicas: int = 1) -> str:
     """The command, or for transformers the Python code, that runs a configuration; a checkpoint to be chosen is in capitals. Options as of
-    vLLM 0.11, SGLang 0.5, TensorRT-LLM 1.0, llama.cpp b6000 and Ollama 0.12; a comment says how several replicas are run."""
-    name, context, n = c.model.hf_id or c.model.slug, c.input_tokens + c.output_tokens, c.batch_size
+    vLLM 0.11, SGLang 0.5, TensorRT-LLM 1.0, llama.cpp b6000 and Ollama 0.12; a comment says how several replicas are run.
+    """
+    name, context, n, extra = served_name(c), c.input_tokens + c.output_tokens, c.batch_size, ""
     if c.engine == "transformers":
-        if c.quantization in ("awq", "gptq"):
-            name, code = _checkpoint(c), _LOAD.format("")
+        if c.quantization in PUBLISHED_ONLY:
+            code = _LOAD.format("")
         elif c.quantization.startswith("int8_t"):
             code = _QUANTIZED.format(f"load_in_8bit=True, llm_int8_threshold={c.quantization.removeprefix('int8_t')}")
         else:
             code = LOAD.get(c.quantization, f"# quantized to {c.quantization} with torchao after loading\n{LOAD['bf16']}")
+        name = name if c.quantization in PUBLISHED_ONLY else c.model.hf_id or c.model.slug
         tokenizer = 'tokenizer = AutoTokenizer.from_pretrained(model_id, padding_side="left")'
         return f'{_IMPORTS}model_id = "{name}"\n{tokenizer}\n{code}\n{batch_code(n, c.output_tokens)}'
     if c.engine == "llama.cpp":
         file = f"{c.model.slug}-{c.quantization.removeprefix(strategies.GGUF).upper()}.gguf"
         return f"llama-server -m {file} -ngl 99 --parallel {n} -c {context * n}"
     if c.engine == "ollama":
-        return f"OLLAMA_NUM_PARALLEL={n} OLLAMA_CONTEXT_LENGTH={context} ollama serve\nollama run {_checkpoint(c)}"
-    scored = checkpoint(c.model, c.quantization) if c.engine in ("vllm", "sglang") else ""
-    if c.is_native or scored:
-        name, extra = scored or name, ""
-    elif c.quantization in ("awq", "gptq", "mxfp4", "nvfp4") or (c.quantization not in _DTYPES and c.engine == "tensorrt-llm"):
-        name, extra = _checkpoint(c), ""
-    else:
-        extra = f"--dtype {_DTYPES[c.quantization]}" if c.quantization in _DTYPES else f"--quantization {c.quantization}"
+        return f"OLLAMA_NUM_PARALLEL={n} OLLAMA_CONTEXT_LENGTH={context} ollama serve\nollama run {name}"
+    if name == (c.model.hf_id or c.model.slug) and not c.is_native:
+        kind = UNQUANTIZED.get(c.quantization)
+        extra = f"--dtype {kind}" if kind else f"--quantization {c.quantization}"
     if c.engine == "tensorrt-llm":
         command = f"trtllm-serve {name} --tp_size {c.num_gpus} --max_batch_size {n} --max_seq_len {context}"
     elif c.engine == "sglang":
@@ -64,11 +62,6 @@ def launch(c: Configuration, replicas: int = 1) -> str:
         command = f"vllm serve {name} {split}{extra + ' ' if extra else ''}--max-model-len {max(2048, context)} --max-num-seqs {n}"
     each = f"# {replicas} of these behind a load balancer, each on its own {c.num_gpus} card(s)\n" if replicas > 1 else ""
     return each + command.rstrip()
-
-
-def _checkpoint(c: Configuration) -> str:
-    """A checkpoint that the user must choose, as the model's name in capitals."""
-    return f"{c.quantization.upper()}_CHECKPOINT_OF_{c.model.slug.upper().replace('-', '_').replace('.', '_')}"
 
 
 def verify(c: Configuration, known: Cost, rival: str | None = None) -> dict[str, Any]:

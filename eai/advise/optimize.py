@@ -21,7 +21,7 @@ from eai.advise.launch import launch, verify
 from eai.advise.page import percent, signed
 from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, is_module, memory, native, require_fit, runs
 from eai.errors import UserError
-from eai.quantity import Quantity, plain
+from eai.quantity import Quantity, plain, shortest
 from eai.site import DRAWS, HOURS_A_MONTH, J_PER_KWH, SEED
 from eai.supports import GGUF_ENGINES
 
@@ -130,6 +130,7 @@ def optimize(r: Request) -> dict[str, Any]:
         "request": {"requests_a_month": r.requests, "served": r.is_served, "limits": r.limits},
         "recommended": entry(chosen, r) if chosen else None,
         "rival": entry(rivals[0], r) if chosen and rivals else None,
+        "hardware": hardware(c) if chosen else None,
         "short_list": {role: entry(p, r) for role, p in roles.items()},
         "why": why(chosen, roles, r, found),
         "monthly": bill(r, c, chosen.cost, chosen.work) if chosen else None,
@@ -453,6 +454,14 @@ def entry(p: Plan, r: Request) -> dict[str, Any]:
         "p_best_known": p.p_best_known,
         "warnings": [*unsure, *parts.remarks, *p.cost.warnings],
     }
+
+
+def hardware(c: Configuration) -> str:
+    """Model and card in figures: parameters, layers, architecture, memory and its bandwidth, power limit."""
+    total, active, g = c.model.params_total / 1e9, c.active_params / 1e9, c.gpu
+    size = f"{shortest(total)} B parameters" + (f", {shortest(active)} B of them a token" if active < total else "")
+    card = f"{g.name}: {g.architecture}, {g.memory_gb:g} GiB, {g.bandwidth_gb_s:,.0f} GB/s, {g.tdp_w:.0f} W"
+    return f"{size} in {c.model.layers} layers; {card}"
 
 
 def capacity(p: Plan, r: Request) -> dict[str, Any]:

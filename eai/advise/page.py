@@ -178,10 +178,11 @@ def terminal(answer: dict[str, Any], width: int, explain: bool = False, color: b
             wide = sum(min(22, max(len(cell) for cell in column)) + 2 for column in zip(*rows, strict=True))
             if wide > options.max_width and len(rows) <= 6:
                 rows = [list(row) for row in zip(*rows, strict=True)]
+            most = max(4, options.max_width // len(rows[0]) - 2)
             made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
             for i, head in enumerate(rows[0]):
                 longest = max((len(word) for row in rows for word in str(row[i]).split()), default=1)
-                made.add_column(head, overflow="fold", min_width=min(longest, 16))
+                made.add_column(head, overflow="fold", min_width=min(longest, 16, most))
             for row in rows[1:]:
                 made.add_row(*row)
             yield made
