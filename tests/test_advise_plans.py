@@ -244,10 +244,15 @@ def test_int8_of_the_default_threshold_is_a_paradox_and_each_alternative_has_its
     assert all(word in text for word in ("memory short", "latency critical", "cost at 3,000,000", "accuracy critical"))
 
 
-def test_an_undecided_ratio_is_called_so_in_every_place():
-    assert compare.is_undecided({"value": 1.05, "low": 0.95, "high": 1.15}) and not compare.is_undecided(
-        {"value": 1.2, "low": 1.1, "high": 1.3}
-    )
+def test_an_undecided_ratio_is_called_so_and_comes_last():
+    def line(q: str, ratio: tuple, status: str = "unknown") -> dict:
+        value, low, high = ratio
+        sides = {"ratio_to_baseline": {"value": value, "low": low, "high": high}, "power_w": {"value": 100.0}}
+        return {"quantization": q, "accuracy": {"status": status}} | sides
+
+    table = [line("fp16", (1.0, None, None), "reference"), line("nf4", (1.05, 0.95, 1.15)), line("int8_pure", (1.2, 1.1, 1.3))]
+    first, second = compare.paradoxes([*table, line("fp8", (0.9, 0.8, 1.1))], "fp16")
+    assert first.startswith("int8_pure costs +20 %") and "undecided" not in first and "nf4" in second and "undecided" in second
 
 
 def test_the_ranking_and_the_comparison_have_the_same_energies(planted):  # noqa: F811

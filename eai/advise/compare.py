@@ -137,13 +137,9 @@ def crossovers(c: Configuration, known: dict[str, Cost], base: str | None) -> li
     return found
 
 
-def is_undecided(ratio: dict | None) -> bool:
-    """Whether a ratio's interval includes 1: then nothing is said about which costs more."""
-    return ratio is None or ratio["low"] is None or ratio["low"] <= 1 <= ratio["high"]
-
-
 def paradoxes(table: list[dict], base: str | None) -> list[str]:
-    """Where a smaller format costs more energy, and where lower power does; only what the interval carries is called shown."""
+    """Where a smaller format costs more energy, and where lower power does, the largest first; only what the interval carries is called
+    shown."""
     found = []
     reference = next((e for e in table if e["quantization"] == base), None)
     for e in table:
@@ -152,12 +148,12 @@ def paradoxes(table: list[dict], base: str | None) -> list[str]:
             continue
         low, high = (ratio["low"], ratio["high"]) if ratio["low"] is not None else (ratio["value"], ratio["value"])
         text = f"{e['quantization']} costs {signed(ratio['value'] - 1)} [{signed(low - 1)} to {signed(high - 1)}] energy against {base}"
-        text += " (undecided: the interval includes no change)" if is_undecided(ratio) else ""
+        text += " (undecided: the interval includes no change)" if low <= 1 else ""
         watts = e["power_w"]["value"], reference["power_w"]["value"]
         if watts[0] < 0.97 * watts[1]:
             text += f", at {watts[0]:.0f} W instead of {watts[1]:.0f} W: lower power, lower speed, more energy a token"
-        found.append(text)
-    return found
+        found.append((low <= 1, -ratio["value"], text))
+    return [text for *_, text in sorted(found)]
 
 
 def recommendation(table: list[dict], chosen: dict | None) -> str:
