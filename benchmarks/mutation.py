@@ -32,7 +32,7 @@ TESTS = {
     "stats/scores": "stats_scores | analyze_scores analyze_tasks",
     "stats/diagnostics": "stats_diagnostics | analyze_stability analyze_study",
     "stats/planning": "stats_planning",
-    "quantity": "quantity terminal | advise_estimate advise_page predictor",
+    "quantity": "quantity terminal | advise_estimate advise_page",
     "footprint": "footprint workload_layers | workload_formats catalog simulation",
     "expressions": "import_language | import_shapes import_tools",
     "importers/cells": "import_language import_shapes | claims_foreign import_strangers",

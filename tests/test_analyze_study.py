@@ -7,12 +7,12 @@ from planted import Truth, experiment
 
 from eai.analyze.comparison import contrast
 from eai.analyze.deployment import decisions, deployment, pareto
-from eai.analyze.metrics import eor_ratio
 from eai.analyze.scores import retention
 from eai.analyze.selection import select
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.stats.intervals import log_t_interval
+from eai.stats.scores import pair, quotient, ratio_interval
 
 STUDY = Truth(
     gpus={"a100": 0.6, "l40s": 0.75, "rtx4090": 0.8, "rtx3090ti": 1.0, "rtx4060ti": 0.9, "v100": 1.4},
@@ -89,11 +89,11 @@ def test_the_ratio_of_two_eors_on_the_same_items_covers_the_truth():
         ability = rng.random(200)
         first, second = ability < 0.6, np.where(rng.random(200) < 0.8, ability < 0.5, rng.random(200) < 0.5)
         energy = log_t_interval(np.exp(rng.normal(np.log(0.8), 0.03, 5)))
-        _, low, high = eor_ratio(first, second, energy)
+        _, low, high = quotient(ratio_interval(pair(first, second)), energy)
         covered.append(low <= 1.5 <= high)
     assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
-    with pytest.raises(UserError, match="same items"):
-        eor_ratio([1, 0], [1], energy)
+    with pytest.raises(ValueError, match="paired items"):
+        pair([1, 0], [1])
 
 
 def test_the_deployment_matrix_takes_the_cheapest_that_meets_the_conditions(study):

@@ -143,6 +143,15 @@ def test_counts_and_times_that_are_not_above_zero_are_not_ok(name, value):
     assert found["status"] == "invalid" and name in found["reason"] and "not above zero" in found["reason"]
 
 
+def test_a_power_that_no_machine_draws_is_not_ok():
+    """50 Wh in 10 s are 18 kW; ten times as much is a unit mistaken, unless sixteen cards share it."""
+    given = CONSTANTS | {"duration_s": 10, "tokens_out": 100}
+    found = windows.convert(pd.DataFrame({"wh": [50.0, 500.0]}), mapping(constants=given)).windows
+    assert list(found["status"]) == ["ok", "invalid"] and "1.8e+05 W" in found["reason"][1]
+    found = windows.convert(pd.DataFrame({"wh": [500.0]}), mapping(constants=given | {"num_gpus": 16})).windows
+    assert list(found["status"]) == ["ok"]
+
+
 def test_a_number_that_is_none_names_its_row_and_column():
     frame = pd.DataFrame({"wh": [1.0, 2.0], "secs": ["5", "five"]})
     with pytest.raises(UserError, match="duration_s, row 2, column secs is 'five'"):

@@ -153,6 +153,8 @@ REFUSED = {
     "all N/A": (smi(lambda i, g: "[N/A]"), "N/A"),
     "one reading": (smi(n=1), "at least two"),
     "same time": (["time,power", "1.0,250", "1.0,251", "1.0,252"], "same time"),
+    "a time beyond counting": (["t_s,power_w", "0,250", "1,250", "1e308,250"], "years"),
+    "negative": (["t_s,power_w", *(f"{i},-250" for i in range(20))], "below 0 W"),
     "ambiguous": (["0.0,250.1,40.5", "0.1,250.2,40.5"], "may be power"),
 }
 
@@ -165,6 +167,12 @@ def test_what_cannot_be_integrated_is_refused_in_one_line(name, tmp_path):
     with pytest.raises(UserError, match=re.escape(words)) as error:
         summarize_trace(read_log(path))
     assert "\n" not in str(error.value)
+
+
+def test_a_parquet_file_with_an_empty_footer_is_one_line(tmp_path):
+    (tmp_path / "log.parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1")
+    with pytest.raises(UserError, match="damaged"):
+        read_log(tmp_path / "log.parquet")
 
 
 def test_a_missing_file_is_one_line(tmp_path):

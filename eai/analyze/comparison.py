@@ -17,7 +17,7 @@ from eai.analyze.selection import CONFIGURATION, Selection, as_run, block_means,
 from eai.errors import UserError
 from eai.stats import comparisons as tests
 from eai.stats import planning
-from eai.stats.comparisons import Crossover, crossover, interaction
+from eai.stats.comparisons import crossover, interaction
 
 STRATUM = [c for c in CONFIGURATION if c not in ("quantization", "options")]
 AS_RUN = {
@@ -89,9 +89,8 @@ def match_baselines(configurations: pd.DataFrame, baseline: str | None = None, s
     stratum = STRATUM if stratum is None else list(stratum)
     table = configurations[["configuration_id", *CONFIGURATION]].reset_index(drop=True)
     if baseline is not None and baseline not in set(table["quantization"]):
-        raise UserError(
-            f"baseline {baseline} was not measured", f"one of {', '.join(sorted(set(table['quantization'])))}", "name another baseline"
-        )
+        known = ", ".join(sorted(set(table["quantization"])))
+        raise UserError(f"baseline {baseline} was not measured", f"one of {known}", "name another baseline")
     table["baseline"] = baseline or table["gpu"].map(strategies.default_baseline)
     is_base = table["quantization"] == table["baseline"]
     options = {text: json.loads(text or "{}") for text in table["options"].fillna("{}").unique()}
@@ -103,9 +102,8 @@ def match_baselines(configurations: pd.DataFrame, baseline: str | None = None, s
     plain = _lookup(table, candidates[candidates["where"] == "{}"], stratum).mask(as_run(table))
     table.loc[is_base, "baseline_id"] = plain[is_base].fillna(table["configuration_id"])
     several = table.merge(candidates[stratum].drop_duplicates(), on=stratum, how="left", indicator=True)["_merge"].eq("both").to_numpy()
-    missing = "no " + table["baseline"] + " in this stratum"
-    why = np.where(several, "no " + table["baseline"] + " with the same options in this stratum", missing)
-    table["reason"] = np.where(table["baseline_id"].notna(), "", why)
+    why = "no " + table["baseline"] + np.where(several, " with the same options in this stratum", " in this stratum")
+    table["reason"] = why.where(table["baseline_id"].isna(), "")
     return table.drop(columns="where")
 
 
@@ -124,10 +122,10 @@ def log_values(blocks: pd.DataFrame, metric: str) -> pd.DataFrame:
     """
     frame = blocks[["configuration_id", "job", "block"]].copy()
     frame["place"] = blocks["job"].mask(blocks["shared"], "") if "shared" in blocks else blocks["job"]
+    values = blocks[metric]
+    if metric in AS_RUN and "as_run" in blocks:
+        values = values.mask(blocks["as_run"], blocks[AS_RUN[metric]])
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = (
-            blocks[metric].mask(blocks["as_run"], blocks[AS_RUN[metric]]) if metric in AS_RUN and "as_run" in blocks else blocks[metric]
-        )
         frame["log"] = np.log(values.astype(float))
     for term in ("u_offset_relative", "u_gain_relative"):
         frame[term] = blocks[term] if metric in ENERGY_METRICS else 0.0
@@ -136,29 +134,22 @@ def log_values(blocks: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def with_differences(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
     """Adds mean, se, df, u, n_pairs, method and sd of each comparison: paired on job and block where two blocks pair, else Welch."""
-    table = table.join(_pair_moments(table, logs), on="configuration_id")
-    own, other = _moments(logs), _moments(logs).add_suffix("_base")
-    table = table.join(own, on="configuration_id").join(other, on="baseline_id")
+    groups = pairs(table, logs).groupby("configuration_id")
+    paired = groups.agg(mean_pair=("log_ratio", "mean"), sd_pair=("log_ratio", "std"), n_pairs=("log_ratio", "size"), u=("u_log", "mean"))
+    groups = logs.groupby("configuration_id")
+    own = groups.agg(mean=("log", "mean"), sd=("log", "std"), n=("log", "size"), u_offset=("u_offset_relative", "mean"),
+                     u_gain=("u_gain_relative", "mean"), first_job=("job", "min"), last_job=("job", "max"))  # fmt: skip
+    table = table.join(paired, on="configuration_id").join(own, on="configuration_id").join(own.add_suffix("_base"), on="baseline_id")
     table["n_pairs"] = table["n_pairs"].fillna(0).astype(int)
-    pairs = tests.paired(table["mean_pair"], table["sd_pair"], table["n_pairs"], table["u_pair"].fillna(0.0))
+    together = tests.paired(table["mean_pair"], table["sd_pair"], table["n_pairs"], table.pop("u").abs().fillna(0.0))
     apart = tests.welch(table["mean"], table["sd"], table["n"], table["mean_base"], table["sd_base"], table["n_base"], _unpaired_u(table))
     use_pairs = np.isfinite(table["mean_pair"]) & (table["n_pairs"] >= 2)
-    chosen = {name: np.where(use_pairs, getattr(pairs, name), getattr(apart, name)) for name in ("mean", "se", "df", "u")}
+    chosen = {name: np.where(use_pairs, getattr(together, name), getattr(apart, name)) for name in ("mean", "se", "df", "u")}
     table["method"] = np.select([~np.isfinite(chosen["se"]), use_pairs], ["not_testable", "paired_t"], default="welch")
     one_pair = (table["n_pairs"] == 1) & (table["method"] == "not_testable")
     chosen["mean"] = np.where(one_pair, table["mean_pair"], chosen["mean"])
     table["reason"] = _why_not_testable(table)
     return table.assign(log_ratio=chosen["mean"], se_log=chosen["se"], df=chosen["df"], u_log=chosen["u"])
-
-
-def _pair_moments(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
-    """Mean, sd and number of the log ratios of blocks that hold both, and what the sensors do to their ratio."""
-    both = pairs(table, logs)
-    groups = both.groupby("configuration_id")
-    frame = groups.agg(
-        mean_pair=("log_ratio", "mean"), sd_pair=("log_ratio", "std"), n_pairs=("log_ratio", "size"), u_pair=("u_log", "mean")
-    )
-    return frame.assign(u_pair=frame["u_pair"].abs())
 
 
 def pairs(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
@@ -235,11 +226,6 @@ def planned_power(table: pd.DataFrame, margin: float) -> np.ndarray:
     df = np.where(paired, table["n_pairs"] - 1, table["n"] + table["n_base"] - 2)
     testable = table["method"] != "not_testable"
     return tests.tost_power(np.where(testable, sd, np.nan), np.nan_to_num(n), margin, u_log=table["u_log"].fillna(0), df=np.nan_to_num(df))
-
-
-def equivalence_power(sd_log, n_pairs, margin: float, u_log=0.0) -> np.ndarray:
-    """Power to show equivalence within `margin` if the true ratio is 1, for pairs whose log ratios spread by `sd_log`."""
-    return tests.tost_power(np.asarray(sd_log, float), np.asarray(n_pairs, float), margin, u_log=np.asarray(u_log, float))
 
 
 def compared(table: pd.DataFrame, metric: str) -> pd.Series:
@@ -333,20 +319,16 @@ def crossovers(ratios: pd.DataFrame, x: str, sizes: dict[str, float] | None = No
     held = ["quantization", *(c for c in STRATUM if c != x and (c != "weights" or x != "model"))]
     rows = []
     for key, group in table.groupby(held, sort=True):
-        found = crossover(np.log(group["position"]), group["log_ratio"])
-        rows.append(dict(zip(held, key, strict=True)) | _crossover_row(found, group["position"], x))
+        position = group["position"]
+        found = crossover(np.log(position), group["log_ratio"])
+        with np.errstate(over="ignore"):
+            at, low, high = (float(np.exp(v)) for v in (found.x, found.low, found.high))
+        within = bool(found.bounded and position.min() <= at <= position.max())
+        rows.append(dict(zip(held, key, strict=True)) | {
+            "x": x, "crossover": at if found.bounded else np.nan, "crossover_low": low, "crossover_high": high, "bounded": found.bounded,
+            "within_range": within, "slope_per_doubling": found.slope * np.log(2), "p_slope": found.p_slope, "n": len(group),
+        })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _crossover_row(found: Crossover, position: pd.Series, x: str) -> dict:
-    """The columns of one crossover on its own scale."""
-    with np.errstate(over="ignore"):
-        at, low, high = (float(np.exp(v)) for v in (found.x, found.low, found.high))
-    within = bool(found.bounded and position.min() <= at <= position.max())
-    return {
-        "x": x, "crossover": at if found.bounded else np.nan, "crossover_low": low, "crossover_high": high, "bounded": found.bounded,
-        "within_range": within, "slope_per_doubling": found.slope * np.log(2), "p_slope": found.p_slope, "n": len(position),
-    }  # fmt: skip
 
 
 BLOCKS = (3, 5, 10, 20)
@@ -369,15 +351,10 @@ def power_curves(ratios: pd.DataFrame, blocks: tuple[int, ...] = BLOCKS, basis: 
     family = int(known.sum())
     if sd_log == 0:
         raise UserError("paired blocks that do not vary", "repeated measurements", "look at the source of these numbers")
-    rows = [
-        {"n": n, "ratio": float(ratio), "power": planning.power(sd_log, n, float(ratio), planning.ALPHA / family)}
-        for n in blocks
-        for ratio in TRUE_RATIOS
-    ]
-    return pd.DataFrame(rows).assign(sd_log=sd_log, family=family, basis=basis)
+    rows = [(n, float(r), planning.power(sd_log, n, float(r), planning.ALPHA / family)) for n in blocks for r in TRUE_RATIOS]
+    return pd.DataFrame(rows, columns=["n", "ratio", "power"]).assign(sd_log=sd_log, family=family, basis=basis)
 
 
-VERDICTS = ("regression", "no_regression", "inconclusive", "not_testable")
 LOWER_IS_BETTER = {"energy_j_per_token": True, "cpu_s_per_token": True, "throughput_tok_s": False}
 
 
@@ -404,19 +381,8 @@ def regressions(before: Selection, after: Selection, limit: float = 0.03, metric
     table["p_no_regression"] = tests.adjust(tests.one_sided_p(-distance, difference.df))
     conditions = [~np.isfinite(difference.se), table["p_regression"] <= tests.ALPHA, table["p_no_regression"] <= tests.ALPHA]
     table["verdict"] = np.select(conditions, ["not_testable", "regression", "no_regression"], default="inconclusive")
-    kept = [
-        "ratio",
-        "ratio_low",
-        "ratio_high",
-        "n_before",
-        "n_after",
-        "method",
-        "u_log",
-        "p_regression",
-        "p_no_regression",
-        "verdict",
-        "reason",
-    ]
+    kept = ["ratio", "ratio_low", "ratio_high", "n_before", "n_after", "method", "u_log"]
+    kept += ["p_regression", "p_no_regression", "verdict", "reason"]
     return in_order(table[["configuration_id", *CONFIGURATION, *kept]].assign(metric=metric, limit=limit))
 
 

@@ -24,18 +24,8 @@ WORK = [*MODEL, *WORKLOAD]
 CHOICE = ["gpu", "quantization", "batch_size", "setup"]
 NORMAL_95 = 1.96
 KEPT = 0.95
-WORTH = [
-    "energy_saved",
-    "score",
-    "score_retained",
-    "score_retained_low",
-    "unit_energy_j",
-    "units_per_s",
-    "unit",
-    "memory_gb",
-    "gate",
-    "basis",
-]
+WORTH = ["energy_saved", "score", "score_retained", "score_retained_low", "unit_energy_j", "units_per_s", "unit", "memory_gb"]
+WORTH += ["gate", "basis"]
 
 
 def chances() -> dict[str, float]:
@@ -57,7 +47,8 @@ def at_chance(summary: pd.DataFrame, chance: dict[str, float] | None = None) -> 
     failed = summary["score"].notna() & (low <= guess)
     named = summary["task"] + ": score " + summary["score"].map("{:.2f}".format) + ", a guess has " + guess.map("{:g}".format)
     why = named.where(failed, "")
-    passes = summary[~failed & summary["score"].notna() & summary["quantization"].map(_full)]
+    full = {name for name, known in strategies.STRATEGIES.items() if not known.is_quantized}
+    passes = summary[~failed & summary["score"].notna() & summary["quantization"].isin(full)]
     passed = set(zip(passes["model"], passes["weights"], passes["task"], strict=True))
     named_works = zip(summary["model"], summary["weights"], summary["task"], strict=True)
     broken = np.array([work in passed for work in named_works], bool)
@@ -65,12 +56,6 @@ def at_chance(summary: pd.DataFrame, chance: dict[str, float] | None = None) -> 
     keys = pd.MultiIndex.from_frame(summary[[*MODEL, "quantization"]])
     spread = pd.Series(first.reindex(keys).to_numpy(), summary.index).fillna("") if len(first) else ""
     return why.where(why != "", spread)
-
-
-def _full(name: str) -> bool:
-    """Whether a strategy stores the model unquantized."""
-    known = strategies.STRATEGIES.get(name)
-    return known is not None and not known.is_quantized
 
 
 def pareto(summary: pd.DataFrame, rng: np.random.Generator, draws: int = DRAWS) -> pd.DataFrame:
@@ -129,10 +114,14 @@ def deployment(
 def _choice(summary: pd.DataFrame, conditions: dict, rng: np.random.Generator, value: str, draws: int) -> dict:
     """The best configuration under conditions: the lowest `value`, or the highest of the column that `best` names."""
     value, sign = (conditions["best"], -1) if "best" in conditions else (value, 1)
-    keep = _column(summary, value).notna()
     words = {k: v for k, v in conditions.items() if k != "best"}
+    columns = {name: name.removesuffix("_max").removesuffix("_min") for name in words}
+    for name in (value, *columns.values()):
+        if name not in summary:
+            raise UserError(f"condition on {name}", "a column of the summary, plain or with _min or _max")
+    keep = summary[value].notna()
     for name, limit in words.items():
-        stated = _column(summary, name.removesuffix("_max").removesuffix("_min"))
+        stated = summary[columns[name]]
         keep &= stated.le(limit) if name.endswith("_max") else stated.ge(limit) if name.endswith("_min") else stated.eq(limit)
     barred = summary[keep & (summary["left_out"] != "")]
     left_out = "; ".join((barred["quantization"] + " (" + barred["left_out"] + ")").drop_duplicates())
@@ -150,13 +139,6 @@ def _choice(summary: pd.DataFrame, conditions: dict, rng: np.random.Generator, v
         named = [str(second[c]) for c in ("gpu", "quantization", "setup") if second[c]]
         found |= {"runner_up": ", ".join([*named, f"batch {second['batch_size']}"]), "runner_up_ratio": second[value] / best[value]}
     return found
-
-
-def _column(summary: pd.DataFrame, name: str) -> pd.Series:
-    """A column that a scenario names. Raises UserError where there is none."""
-    if name not in summary:
-        raise UserError(f"condition on {name}", "a column of the summary, plain or with _min or _max")
-    return summary[name]
 
 
 def matrix(summary: pd.DataFrame, rng: np.random.Generator, retained: pd.DataFrame | None = None) -> pd.DataFrame:

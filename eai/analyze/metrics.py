@@ -15,7 +15,7 @@ import pandas as pd
 
 from eai.errors import UserError
 from eai.stats.intervals import Interval, log_t_from_moments, wilson_interval
-from eai.stats.scores import pair, quotient, ratio_interval
+from eai.stats.scores import quotient
 
 J_PER_WH = 3600.0
 
@@ -168,20 +168,6 @@ def per_correct(eor: Interval, n_items) -> Interval:
     Where nothing was right no joule bought an answer: infinite, with the lower end that the EOR's upper end gives.
     """
     return Interval(*(energy_per_correct(end, n_items) for end in (eor.value, eor.high, eor.low)))
-
-
-def eor_ratio(items, items_baseline, energy_ratio: Interval) -> Interval:
-    """The ratio of two EORs on the same items: paired score ratio (Bonett and Price) over paired energy ratio, combined by MOVER.
-
-    `items`, `items_baseline`: 1 for right and 0 for wrong, item by item; `energy_ratio`: the ratio of energies with its interval, as
-    `compare` gives it. Narrower than two EOR intervals suggest, because the same items are easy or hard for both. Raises UserError where
-    the items do not match.
-    """
-    try:
-        counts = pair(items, items_baseline)
-    except ValueError as error:
-        raise UserError(str(error), "the same items in the same order for both configurations") from None
-    return quotient(ratio_interval(counts), energy_ratio)
 
 
 def _scores_of(ids: pd.Series, scores: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,7 @@ every position where choices are scored, tokenization.
 
 import json
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -114,10 +115,9 @@ def _of_configuration(configuration: dict, times: pd.DataFrame, measured: dict) 
 
 def _check_countable(configuration: dict) -> None:
     """Raise UserError where the shapes do not decide what ran."""
-    options = json.loads(configuration["options"] or "{}")
     if configuration["task"] != "generate":
         raise UserError(f"the lengths of {configuration['task']} vary: its flops are not counted")
-    if options.get("kv_cache") is False:
+    if json.loads(configuration["options"] or "{}").get("kv_cache") is False:
         raise UserError("without a KV cache every step computes the whole context again: its flops are not counted")
 
 
@@ -128,10 +128,10 @@ def _work(configuration: dict, measured: dict) -> dict[str, dict]:
     roofs = measured.get((configuration["gpu"], configuration["quantization"])) or _catalog_roofs(configuration)
     steps = configuration["output_tokens"] - 1
     phases = {"prefill": (counted.prefill_flops, counted.weight_bytes), "decode": (counted.step_flops, counted.step_bytes)}
-    found = {
-        phase: {"flops": flops, "moved_bytes": moved, "roof_s": _roof_s(flops, moved, roofs), **vars(roofs)}
-        for phase, (flops, moved) in phases.items()
-    }
+    found = {}
+    for phase, (flops, moved) in phases.items():
+        roof_s = float(np.maximum(flops / roofs.peak_flop_s, moved / roofs.bandwidth_byte_s))  # under both; NaN without roofs
+        found[phase] = {"flops": flops, "moved_bytes": moved, "roof_s": roof_s, **vars(roofs)}
     parts = ("flops", "moved_bytes", "roof_s")
     return found | {"whole": found["decode"] | {c: found["prefill"][c] + steps * found["decode"][c] for c in parts}}
 
@@ -143,11 +143,6 @@ def _catalog_roofs(configuration: dict) -> Roofs:
         return Roofs(footprint.peak_flops(gpu, configuration["quantization"]), gpu.bandwidth_gb_s * 1e9)
     except UserError:
         return Roofs()
-
-
-def _roof_s(flops: float, moved_bytes: float, roofs: Roofs) -> float:
-    """The least time [s] under both roofs; NaN without roofs."""
-    return float(np.maximum(flops / roofs.peak_flop_s, moved_bytes / roofs.bandwidth_byte_s))
 
 
 def _point(phase: str, work: dict, times_s: pd.Series) -> dict:
@@ -168,8 +163,7 @@ QUANTITIES = {"energy_j": "j", "duration_s": "s"}
 CELL = [column for column in CONFIGURATION if column != "output_tokens"]
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """Prefill a request and decode a token, each with its 95 % interval, in the unit of the values.
 
     `decode` is the mean step between 1 and the longest output; `model`: line or curve (kept where `p_curvature` <= 0.05);
@@ -191,9 +185,8 @@ def split(output_tokens, values, blocks, u_relative: float = 0.0) -> Split:
     """
     lengths, table = _by_block(output_tokens, values, blocks)
     if len(lengths) < 2 or not len(table):
-        raise UserError(
-            f"{len(lengths)} output lengths in {len(table)} complete blocks", "two lengths or more, 1 among them", "add lengths"
-        )
+        found = f"{len(lengths)} output lengths in {len(table)} complete blocks"
+        raise UserError(found, "two lengths or more, 1 among them", "add lengths")
     if not (table > 0).all():
         raise UserError(f"a value of {table.min():g} a request", "positive values", "leave the window out")
     steps = lengths - 1.0
@@ -202,7 +195,8 @@ def split(output_tokens, values, blocks, u_relative: float = 0.0) -> Split:
     p_curvature, model = np.nan, "line"
     if len(steps) > 2:
         curve, curve_se, curve_df = _estimates(steps, table, weights, 2)
-        p_curvature = _p_of_zero(curve[2], curve_se[2], curve_df)
+        if curve_df > 0 and curve_se[2] > 0:
+            p_curvature = 2 * special.stdtr(curve_df, -abs(curve[2]) / curve_se[2])
         if p_curvature <= ALPHA:
             model, line, line_se, line_df = "curve", curve, curve_se, curve_df
     return Split(*(_interval(line[i], line_se[i], line_df, u_relative) for i in (0, 1)), float(p_curvature), model, len(table))
@@ -239,11 +233,6 @@ def _estimates(steps: np.ndarray, values: np.ndarray, weights: np.ndarray, degre
     return fits[0], np.sqrt(variance * np.sum(solve**2, axis=1)), df
 
 
-def _p_of_zero(estimate: float, se: float, df: int) -> float:
-    """Two-sided p of a zero by Student's t; NaN without a degree of freedom."""
-    return float(2 * special.stdtr(df, -abs(estimate) / se)) if df > 0 and se > 0 else np.nan
-
-
 def _interval(estimate: float, se: float, df: int, u_relative: float) -> Interval:
     """The estimate with its 95 % interval; a sensor's relative uncertainty is added in quadrature."""
     combined, df_combined = combine(se, df, abs(estimate) * u_relative)
@@ -271,7 +260,7 @@ def _split_row(cell: pd.DataFrame, quantity: str, unit: str) -> dict:
     sums = cell.groupby(["block", "output_tokens"])[[quantity, "requests"]].sum().reset_index()
     lengths = sorted(sums["output_tokens"].unique())
     described = {"lengths": " ".join(map(str, lengths)), "n_blocks": sums["block"].nunique()}
-    u_relative = _sensor_relative(cell) if quantity == "energy_j" else 0.0
+    u_relative = float(np.hypot(*(cell[["u_offset_j", "u_gain_j"]].fillna(0.0).sum() / cell["energy_j"].sum()))) if unit == "j" else 0.0
     try:
         found = split(sums["output_tokens"], sums[quantity] / sums["requests"], sums["block"], u_relative)
     except UserError as error:
@@ -282,12 +271,6 @@ def _split_row(cell: pd.DataFrame, quantity: str, unit: str) -> dict:
     numbers |= {f"decode_{unit}_per_token{end}": v for end, v in zip(("", "_low", "_high"), found.decode, strict=True)}
     reason = "" if lengths[0] == 1 else f"prefill is extrapolated from {lengths[0]} output tokens"
     return described | numbers | {"p_curvature": found.p_curvature, "model_fitted": found.model, "n_blocks": found.blocks, "reason": reason}
-
-
-def _sensor_relative(cell: pd.DataFrame) -> float:
-    """Relative systematic uncertainty of a cell's energies: offset and gain in quadrature."""
-    total = float(cell["energy_j"].sum())
-    return float(np.hypot(*(cell[name].fillna(0.0).sum() / total for name in ("u_offset_j", "u_gain_j"))))
 
 
 SAME = ["gpu", "model", "weights", "quantization", "batch_size", "job"]
@@ -318,7 +301,8 @@ def _decomposed_row(task: pd.DataFrame, generation: pd.DataFrame | None) -> dict
     if generation is None:
         return row | {"n_blocks": 0, "reason": "no plain generation with this strategy and batch size: add generate to the tasks"}
     per_item = sums.div(sums["requests"], axis=0)
-    length = _nearest(generation["input_tokens"].unique(), per_item["tokens_in"].mean())
+    wanted = max(per_item["tokens_in"].mean(), 1.0)
+    length = int(min(generation["input_tokens"].unique(), key=lambda n: abs(np.log(n / wanted))))  # the nearest by ratio
     prices, why = _prices(generation[generation["input_tokens"] == length])
     both = per_item.join(prices, how="inner")
     if both.empty:
@@ -330,11 +314,6 @@ def _decomposed_row(task: pd.DataFrame, generation: pd.DataFrame | None) -> dict
     found = dict(zip(NUMBERS, both[["tokens_in", "tokens_out", "energy_j", "prefill_j", "decode_j"]].mean(), strict=True))
     found |= {f"explained_share{end}": share.mean() + step for end, step in zip(ENDS, (0.0, -half, half), strict=True)}
     return row | found | {"input_tokens_priced": length, "rest_share": 1 - share.mean(), "n_blocks": len(both), "reason": ""}
-
-
-def _nearest(lengths: np.ndarray, wanted: float) -> int:
-    """The input length nearest to that of the items, by ratio."""
-    return int(min(lengths, key=lambda n: abs(np.log(n / max(wanted, 1.0)))))
 
 
 def _prices(cell: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -81,7 +81,14 @@ def against_baseline(selection: Selection, items: pd.DataFrame, rng: np.random.G
         return pd.DataFrame(columns=_item_columns())
     energy = compare_blocks(block_means(selection.rows), configurations, baseline, "window_energy_j").set_index("configuration_id")
     rows = [row | _compared_items(row, answers, energy, rng) for row in table.to_dict("records")]
-    return _judged(pd.DataFrame(rows), selection.basis)
+    table = pd.DataFrame(rows)
+    table = table.reindex(columns=[*table.columns, *(c for c in _item_columns() if c not in table)])
+    tested = table["p"].notna()
+    table["p_holm"] = tests.adjust(table["p"].to_numpy(float))
+    direction = np.where(table["score_difference"] < 0, "lower", "higher")
+    table["outcome"] = np.select([~tested, table["p_holm"] <= tests.ALPHA], ["not_testable", direction], "inconclusive")
+    table["reason"] = table["reason"].mask(~tested & (table["reason"] == ""), "partial credit: no test of right against wrong")
+    return in_order(table.assign(basis=selection.basis)[_item_columns()])
 
 
 def _item_columns() -> list[str]:
@@ -103,43 +110,20 @@ def _compared_items(row: dict, answers: dict[str, pd.Series], energy: pd.DataFra
     counts = pair(own, base) if np.isin(both.to_numpy(), (0, 1)).all() else None
     retained = ratio_interval(counts) if counts else NOTHING._replace(value=own.mean() / base.mean() if base.mean() else np.nan)
     found = {"n_items": len(both), "score": own.mean(), "score_baseline": base.mean(), "reason": ""}
-    found |= _ends("score_difference", _difference(own, base, rng)) | _ends("score_retained", retained)
+    enough = len(own) >= FEWEST_FOR_BOOTSTRAP
+    difference = difference_interval(own, base, rng) if enough else NOTHING._replace(value=own.mean() - base.mean())
+    found |= _ends("score_difference", difference) | _ends("score_retained", retained)
     cost = energy.loc[row["configuration_id"]]
     ratio = Interval(*(cost[f"ratio_to_baseline{end}"] for end in ("", "_low", "_high")))
-    found |= _ends("eor_ratio", quotient(retained, ratio))
-    return found | {"p": mcnemar_p(counts) if counts else np.nan, "detectable": _detectable(own, base) if counts else np.nan}
-
-
-def _difference(own: np.ndarray, base: np.ndarray, rng: np.random.Generator) -> Interval:
-    """The difference of the scores, with its bootstrap interval where there are items enough."""
-    if len(own) < FEWEST_FOR_BOOTSTRAP:
-        return NOTHING._replace(value=own.mean() - base.mean())
-    return difference_interval(own, base, rng)
-
-
-def _detectable(own: np.ndarray, base: np.ndarray) -> float:
-    """The smallest score ratio above 1 that these items can show, as alike as the two answer them; NaN where one of them never varies."""
-    if np.ptp(own) == 0 or np.ptp(base) == 0:
-        return np.nan
-    return float(detectable_score_ratio(len(base), base.mean(), max(np.corrcoef(own, base)[0, 1], 0.0)))
+    found |= _ends("eor_ratio", quotient(retained, ratio)) | {"p": mcnemar_p(counts) if counts else np.nan, "detectable": np.nan}
+    if counts and np.ptp(own) and np.ptp(base):  # as alike as the two answer them
+        found["detectable"] = float(detectable_score_ratio(len(base), base.mean(), max(np.corrcoef(own, base)[0, 1], 0.0)))
+    return found
 
 
 def _ends(name: str, interval: Interval) -> dict[str, float]:
     """An interval as three columns."""
     return {name: float(interval.value), f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}
-
-
-def _judged(table: pd.DataFrame, basis: str) -> pd.DataFrame:
-    """Adds p adjusted over the table and what may be said of the score."""
-    table = table.reindex(columns=[*table.columns, *(c for c in _item_columns() if c not in table)])
-    tested = table["p"].notna()
-    table["p_holm"] = tests.adjust(table["p"].to_numpy(float))
-    shown = table["p_holm"] <= tests.ALPHA
-    direction = np.where(table["score_difference"] < 0, "lower", "higher")
-    table["outcome"] = np.where(~tested, "not_testable", np.where(shown, direction, "inconclusive"))
-    no_test = ~tested & (table["reason"] == "")
-    table["reason"] = table["reason"].mask(no_test, "partial credit: no test of right against wrong")
-    return in_order(table.assign(basis=basis)[_item_columns()])
 
 
 METRIC = "word_perplexity_nats"
@@ -152,7 +136,11 @@ def of_texts(items: pd.DataFrame) -> pd.DataFrame:
 
     `items`: schema.SCORES. Texts that ran in several blocks count once. Intervals say how far other texts like these would move the figure.
     """
-    rows = [{"configuration_id": i, "n_items": len(texts)} | _figures(texts) for i, texts in _texts(items).groupby(level=0)]
+    rows = []
+    for i, texts in _texts(items).groupby(level=0):
+        found = {name: np.exp(quotient_of_totals(texts["score"], texts[size])) for name, size in SIZES.items()}
+        ends = {f"{name}{end}": float(v) for name, interval in found.items() for end, v in zip(ENDS, interval, strict=True)}
+        rows.append({"configuration_id": i, "n_items": len(texts)} | ends)
     return pd.DataFrame(rows, columns=["configuration_id", "n_items", *(f"{name}{end}" for name in SIZES for end in ENDS)])
 
 
@@ -161,12 +149,6 @@ def _texts(items: pd.DataFrame) -> pd.DataFrame:
     texts = items.reindex(columns=["configuration_id", "item", "metric", "score", *SIZES.values()])
     texts = texts[texts["metric"] == METRIC]
     return texts.groupby(["configuration_id", "item"])[["score", *SIZES.values()]].mean()
-
-
-def _figures(texts: pd.DataFrame) -> dict[str, float]:
-    """The perplexities of one configuration."""
-    found = {name: np.exp(quotient_of_totals(texts["score"], texts[size])) for name, size in SIZES.items()}
-    return {f"{name}{end}": float(v) for name, interval in found.items() for end, v in zip(ENDS, interval, strict=True)}
 
 
 def perplexity_against_baseline(selection: Selection, items: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
@@ -181,17 +163,8 @@ def perplexity_against_baseline(selection: Selection, items: pd.DataFrame, basel
     table = match_baselines(configurations, baseline)
     table = table[table["configuration_id"].isin(known) & (table["configuration_id"] != table["baseline_id"])]
     rows = [row | _compared_texts(row, texts, known) for row in table.to_dict("records")]
-    columns = [
-        *CONFIGURATION,
-        "metric",
-        "baseline",
-        *(f"ratio_to_baseline{end}" for end in ENDS),
-        "n_pairs",
-        "p",
-        "p_holm",
-        "outcome",
-        "reason",
-    ]
+    ratio = [f"ratio_to_baseline{end}" for end in ENDS]
+    columns = [*CONFIGURATION, "metric", "baseline", *ratio, "n_pairs", "p", "p_holm", "outcome", "reason"]
     found = pd.DataFrame(rows, columns=[*columns, "log_ratio", "se_log"])
     found["p_holm"] = tests.adjust(found["p"].to_numpy(float))
     d = tests.Difference(*(found[c].to_numpy(float) for c in ("log_ratio", "se_log")), found["n_pairs"] - 1, 0.0, found["n_pairs"])
@@ -305,11 +278,9 @@ def retention(summary: pd.DataFrame, pairs: pd.DataFrame | None = None) -> pd.Da
     found = {f"{name}{end}": values for name, interval in (("score_retained", retained), ("energy_saved", saved))
              for end, values in zip(("", "_low", "_high"), interval, strict=True)}  # fmt: skip
     table = both[CONFIGURATION].assign(**found, **{c: both[c] for c in ("n_blocks", "n_items", "basis")})
-    return _on_the_same_items(table, pairs, list(found)[:3]) if pairs is not None and len(pairs) else table
-
-
-def _on_the_same_items(table: pd.DataFrame, pairs: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """The table with the paired figures of the score where both ends of their interval are known."""
+    if pairs is None or pairs.empty:
+        return table
+    columns = list(found)[:3]
     paired = table[CONFIGURATION].merge(pairs[[*CONFIGURATION, *columns]], on=CONFIGURATION, how="left")[columns]
     known = paired.notna().all(axis=1)
     return table.assign(**{c: table[c].mask(known, paired[c]) for c in columns})

@@ -27,7 +27,6 @@ from eai.analyze.metrics import over_blocks, with_scores
 from eai.analyze.scores import of_items, of_texts
 from eai.analyze.selection import CONFIGURATION, Selection, block_means, in_order, is_served, requests_of, select, unit_energy
 from eai.errors import UserError
-from eai.quantity import Budget
 from eai.stats import comparisons, diagnostics
 from eai.stats.intervals import cv_interval, with_systematic
 
@@ -118,8 +117,8 @@ def gate(energy_cv, n_blocks) -> np.ndarray:
 def _reasons(table: pd.DataFrame, excluded: pd.DataFrame) -> pd.Series:
     """Why a configuration has fewer windows than were tried, or no interval: `2 x oom: out of memory; one block: no spread known`."""
     text = excluded["n"].astype(str) + " x " + excluded["status"] + ": " + excluded["reason"]
-    by_configuration = text.groupby(excluded["configuration_id"]).agg("; ".join).to_dict()
-    reasons = [by_configuration.get(c, "") for c in table["configuration_id"]]
+    of = text.groupby(excluded["configuration_id"]).agg("; ".join).to_dict()
+    reasons = [of.get(c, "") for c in table["configuration_id"]]
     single = np.where(table["n_blocks"] == 1, "one block: no spread known", "")
     cards = np.where(table["n_jobs"] > 1, "blocks of several jobs: their cards' gains differ", "")
     cv = 100 * table["energy_cv"]
@@ -141,20 +140,14 @@ def budgets(selection: Selection) -> pd.DataFrame:
     compared with it. offset and gain are not reduced by repeating. `within_card` = blocks and offset, `absolute` = with the gain.
     """
     rows = selection.rows
-    relative = pd.DataFrame({t: rows[f"u_{t}_j"] / rows["energy_j"] for t in SENSOR_TERMS}).assign(
-        configuration_id=rows["configuration_id"]
-    )
-    table = relative.groupby("configuration_id").mean()
-    windows = rows.groupby("configuration_id").size()
-    table[["granularity", "aliasing", "idle"]] = table[["granularity", "aliasing", "idle"]].div(np.sqrt(windows), axis=0)
+    groups = pd.DataFrame({t: rows[f"u_{t}_j"] / rows["energy_j"] for t in SENSOR_TERMS}).groupby(rows["configuration_id"])
+    table, random = groups.mean(), ["granularity", "aliasing", "idle"]
+    table[random] = table[random].div(np.sqrt(groups.size()), axis=0)
     blocks = block_means(rows)
     logs = np.log(blocks["unit_energy_j"]).groupby(blocks["configuration_id"])
     table["blocks"] = logs.std(ddof=1) / np.sqrt(logs.size())
-    combined = [
-        Budget(statistical=b, offset=o, gain=g) for b, o, g in table[["blocks", "offset", "gain"]].fillna({"blocks": 0.0}).to_numpy()
-    ]
-    table["within_card"] = [b.within_card for b in combined]
-    table["absolute"] = [b.absolute for b in combined]
+    table["within_card"] = np.hypot(table["blocks"].fillna(0.0), table["offset"])
+    table["absolute"] = np.hypot(table["within_card"], table["gain"])
     configurations = rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
     columns = ["configuration_id", *CONFIGURATION, *BUDGET_TERMS, "within_card", "absolute"]
     return in_order(configurations.merge(table.reset_index(), on="configuration_id")[columns].assign(basis=selection.basis))
@@ -165,10 +158,8 @@ RATES = ["energy_j_per_token", "energy_j_per_request", "throughput_tok_s"]
 LOAD_COLUMNS = [c.name for c in schema.TABLES["loads"] if c.name not in (*schema.CONFIGURATION, "configuration_id")]
 
 
-def by_load(
-    windows: pd.DataFrame, energies: pd.DataFrame, boundary: str | None = None, basis: str | None = None, net: bool = False
-) -> pd.DataFrame:
-    """The loads table (schema.TABLES["loads"]) of an experiment: one row for each configuration of a server.
+def by_load(windows: pd.DataFrame, energies: pd.DataFrame, *chosen) -> pd.DataFrame:
+    """The loads table (schema.TABLES["loads"]) of an experiment: one row for each configuration of a server; `chosen` as for `select`.
 
     Windows are selected as everywhere: one boundary, one basis, gross unless asked. Raises UserError where no server was measured, and
     where nothing of it is usable.
@@ -176,7 +167,7 @@ def by_load(
     served = is_served(windows)
     if not served.any():
         raise UserError("no window of a server", "an experiment measured with the parameter server", "see docs/servers.md")
-    selection = select(windows[served], energies, boundary, basis, net)
+    selection = select(windows[served], energies, *chosen)
     blocks = _load_blocks(selection.rows)
     table = _load_estimates(blocks).merge(
         windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id"), on="configuration_id"
@@ -189,12 +180,10 @@ def by_load(
     return table[["configuration_id", *CONFIGURATION, *LOAD_COLUMNS]].reset_index(drop=True)
 
 
-def loads(
-    windows: pd.DataFrame, energies: pd.DataFrame, boundary: str | None = None, basis: str | None = None, net: bool = False
-) -> pd.DataFrame:
+def loads(windows: pd.DataFrame, energies: pd.DataFrame, *chosen) -> pd.DataFrame:
     """The loads table as `by_load` makes it; without rows where no server was measured or nothing of it is usable."""
     try:
-        return by_load(windows, energies, boundary, basis, net)
+        return by_load(windows, energies, *chosen)
     except UserError:
         return pd.DataFrame(columns=["configuration_id", *CONFIGURATION, *LOAD_COLUMNS])
 
@@ -258,14 +247,7 @@ def disturbances(selection: Selection) -> pd.DataFrame:
 def _autocorrelation(selection: Selection) -> dict:
     """The lag-one autocorrelation of log ratios to the block's mean, over configurations that have every block of their job."""
     series = _block_series(selection)
-    row = {
-        "disturbance": "the block before (lag-one autocorrelation)",
-        "effect": np.nan,
-        "low": np.nan,
-        "high": np.nan,
-        "p": np.nan,
-        "n": series.shape[0],
-    }
+    row = {"disturbance": "the block before (lag-one autocorrelation)", "n": series.shape[0]}
     if series.shape[0] < 2 or series.shape[1] < 4 or np.ptp(series) < 1e-12:
         return row
     p = diagnostics.autocorrelation_p(series, np.random.default_rng(0))

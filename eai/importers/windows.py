@@ -30,6 +30,8 @@ HOLED = "the power log has gaps or steps back in time here"
 SAME_TIME = "the same machine over the same time as row {row}: a process of that run, no repeat"
 DEFAULTS = {"weights": "published", "task": "generate"}
 PLACE_DEFAULTS = {"engine": "transformers"} | dict.fromkeys(PARALLEL, 1)
+HIGHEST_MACHINE_W = 20_000.0
+"""Mean power [W] of a card above which the units of energy or time are wrong; as of a machine of eight boards."""
 ABOVE_ZERO = ("duration_s", "tokens_out", "requests", "tokens_in")
 DTYPES = {
     "float16": "fp16",
@@ -446,6 +448,11 @@ def _judge(
             allowed_zero = (rows[name] == 0) & (task if name == "tokens_out" else name == "tokens_in")
             off = (rows[name] <= 0) & ~allowed_zero
             nothing = nothing.mask(off & nothing.eq(""), name + " of " + rows[name].map("{:g}".format) + ": not above zero")
+    power_w = rows["attempt"].map(energies.groupby("attempt")["energy_j"].max()).astype(float) / rows["duration_s"].astype(float)
+    if (high := (power_w > HIGHEST_MACHINE_W) & nothing.eq("")).any():
+        cards = rows.loc[high, "options"].map(lambda text: json.loads(text or "{}").get("num_gpus", 1))
+        words = power_w[high].map("energy over time of {:.3g} W, which no machine draws: check the units".format)
+        nothing.loc[high] = words.where(power_w[high] > HIGHEST_MACHINE_W * cards, "")
     status = np.select([failed, ~measured | holed | nothing.ne("")], ["failed", "invalid"], default="ok")
     reason = np.select(
         [failed, ~measured & unread, ~measured, holed, nothing.ne("")],

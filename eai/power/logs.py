@@ -120,7 +120,7 @@ def read_log(path: str | Path, gpus: int | None = None, power: str | list[str] =
             source = "\n".join(stamped).encode() + b"\n"
             head = _head(source)
         return _read_table(head, source, where, gpus, wanted, time, card)
-    except (pa.ArrowException, UnicodeError, RecursionError) as error:
+    except (pa.ArrowException, OSError, UnicodeError, RecursionError) as error:
         why = " ".join(str(error).split())[:100]
         do = "record it again, or cut the damaged lines"
         raise UserError(f"{where} is damaged ({why})", "a whole log, its text in UTF-8", do) from None

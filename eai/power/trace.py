@@ -102,6 +102,8 @@ def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None, gp
     first_s, last_s = min(g.t_s.min() for g in log.gpus), max(g.t_s.max() for g in log.gpus)
     if last_s <= first_s:
         raise UserError("all readings have the same time", "a log over some time", "log timestamps with milliseconds")
+    if last_s - first_s > EPOCH_S:
+        raise UserError(f"a log over {(last_s - first_s) / 3.15576e7:.3g} years", "hours or days", "check its times for a changed unit")
     start_s, stop_s = _edges(window, float(first_s), float(last_s), log.zone)
     several, cut = len(log.gpus) > 1, window is not None
     rows, terms, clean = [], [], []
@@ -177,7 +179,9 @@ def _plausible(gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> L
     if gpu.boundary not in ("gpu", "cpu_package", "dram"):
         highest_w = HIGHEST_MACHINE_W
     whose = f"the {board.name} of {board.limit_w:,.0f} W" if board.limit_w and board.name else f"{who}a board"
-    if (middle_w := float(np.median(_some(power_w)))) > highest_w:
+    if (middle_w := float(np.median(_some(power_w)))) < 0:
+        raise UserError(f"{who}half of the readings are below 0 W", "power that is drawn", "check the sign, or name another column")
+    if middle_w > highest_w:
         found = f"{who}half of the readings are above {middle_w:,.0f} W"
         raise UserError(found, f"at most {highest_w:,.0f} W of {whose}", "if these are milliwatts, say so: --power COLUMN:mW")
     if gpu.boundary == "gpu" and not gpu.unit_said and 0 < float(power_w.max()) < 1.5:
