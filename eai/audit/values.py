@@ -19,19 +19,8 @@ _LEAVES = ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop
 _CHOICES = ("eager", "float32", "fp32", "float", 0)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.Module, ast.ClassDef)
-
-
-class _Unknown:
-    """The value that the file does not tell; false, and equal to nothing but itself."""
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __repr__(self) -> str:
-        return "UNKNOWN"
-
-
-UNKNOWN = _Unknown()
+UNKNOWN = type("Unknown", (), {"__bool__": lambda _: False, "__repr__": lambda _: "UNKNOWN"})()
+"""The value that the file does not tell; false, and equal to nothing but itself."""
 
 
 class Symbol(str):
@@ -67,11 +56,6 @@ def dotted(node: ast.AST) -> str:
     if not isinstance(node, ast.Name | ast.Call | ast.Subscript):
         return ""
     return ".".join([node.id if isinstance(node, ast.Name) else "()", *reversed(parts)])
-
-
-def _is_number(value: object) -> bool:
-    """Whether a value is an integer or a float, and small enough to multiply."""
-    return type(value) in (int, float) and abs(value) < 1e15
 
 
 def _bounded(value: list | dict | str):
@@ -118,13 +102,9 @@ class Values:
         """The innermost node of some kinds around `node`, None if there is none."""
         return next((a for a in self.ancestors(node) if isinstance(a, kinds)), None)
 
-    def scope(self, node: ast.AST) -> ast.AST:
-        """The innermost function, class or module around `node`."""
-        return self.around(node, SCOPES) or node
-
     def _home(self, node: ast.AST, name: str) -> ast.AST:
-        """Where a name is kept: `self.x` belongs to the class, others to the scope."""
-        return (self.around(node, ast.ClassDef) if name.startswith("self.") else None) or self.scope(node)
+        """Where a name is kept: `self.x` belongs to the class, others to the innermost function, class or module."""
+        return (self.around(node, ast.ClassDef) if name.startswith("self.") else None) or self.around(node, SCOPES) or node
 
     @cached_property
     def used(self) -> set[str]:
@@ -134,25 +114,25 @@ class Values:
         return names | {n.name for n in self.nodes if isinstance(n, FUNCTIONS) and n.decorator_list}
 
     def _add(self, node: ast.AST, target: ast.AST, value: ast.AST | None):
-        """Note that `target` is bound at `node`; value None: to something that is not followed."""
-        if isinstance(target, ast.Tuple | ast.List):
-            is_same = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts)
-            for part, item in zip(target.elts, value.elts if is_same else [None] * len(target.elts), strict=True):
-                self._add(node, part, item)
-        elif isinstance(target, ast.Starred):
-            self._add(node, target.value, None)
-        elif isinstance(target, ast.Subscript):
-            self._update(node, target.value, getattr(target.slice, "value", UNKNOWN), value)
-        elif name := dotted(target):
-            self.bound.setdefault((self._home(node, name), name), []).append((node, value))
+        """Note that `target`, a name or a key of a dictionary, is bound at `node`; value None: to something that is not followed."""
+        match target:
+            case ast.Tuple(elts=parts) | ast.List(elts=parts):
+                is_same = isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(parts)
+                for part, item in zip(parts, value.elts if is_same else [None] * len(parts), strict=True):
+                    self._add(node, part, item)
+            case ast.Starred(value=inner):
+                self._add(node, inner, None)
+            case ast.Subscript(value=base, slice=key):
+                self._update(node, dotted(base), getattr(key, "value", UNKNOWN), value)
+            case _ if name := dotted(target):
+                self.bound.setdefault((self._home(node, name), name), []).append((node, value))
 
-    def _update(self, node: ast.AST, target: ast.AST, key: object, value: ast.AST | None):
-        """Note that a key of the dictionary `target` is set at `node`."""
-        name = dotted(target)
+    def _update(self, node: ast.AST, name: str, key: object, value: ast.AST | None):
+        """Note that a key of the dictionary `name` is set at `node`."""
         self.updates.setdefault((self._home(node, name), name), []).append((node, key, value))
 
     def _bind(self, node: ast.AST):
-        """Enter what a statement binds."""
+        """Enter what a statement binds; of an argparse option its default, False for store_true, None where none is given."""
         match node:
             case ast.Assign():
                 for target in node.targets:
@@ -171,62 +151,50 @@ class Values:
             case ast.FunctionDef(args=spec) | ast.AsyncFunctionDef(args=spec):
                 names = spec.posonlyargs + spec.args
                 defaults = [None] * (len(names) - len(spec.defaults)) + list(spec.defaults)
-                for argument, default in [*zip(names, defaults, strict=True), *zip(spec.kwonlyargs, spec.kw_defaults, strict=True)]:
+                for argument, default in zip(names + spec.kwonlyargs, defaults + spec.kw_defaults, strict=True):
                     self.bound.setdefault((node, argument.arg), []).append((argument, default))
-            case ast.Call(func=ast.Attribute(attr="add_argument")):
-                self._bind_argument(node)
-            case ast.Call(func=ast.Attribute(value=target, attr="update")):
+            case ast.Call(func=ast.Attribute(attr="add_argument"), args=args):
+                flags = [a.value for a in args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+                given = {k.arg: getattr(k.value, "value", UNKNOWN) for k in node.keywords}
+                name = given.get("dest") or max(flags, key=len, default="").lstrip("-").replace("-", "_")
+                is_switch = given.get("action") in ("store_true", "store_false")
+                self.argparse[str(name)] = given.get("default", False if is_switch else None)
+            case ast.Call(func=ast.Attribute(value=target, attr="update")) if name := dotted(target):
                 given = [(k.arg, k.value) for k in node.keywords if k.arg]
                 for each in (a for a in node.args if isinstance(a, ast.Dict)):
                     given += [(k.value, v) for k, v in zip(each.keys, each.values, strict=True) if isinstance(k, ast.Constant)]
-                for key, value in given if dotted(target) else ():
-                    self._update(node, target, key, value)
-
-    def _bind_argument(self, node: ast.Call):
-        """One argparse option: its default, False for store_true, None where none is given."""
-        flags = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-        given = {k.arg: k.value for k in node.keywords}
-        name = getattr(given.get("dest"), "value", None) or max(flags, key=len, default="").lstrip("-").replace("-", "_")
-        otherwise = {"store_true": False, "store_false": True}.get(getattr(given.get("action"), "value", None))
-        self.argparse[str(name)] = getattr(given["default"], "value", UNKNOWN) if "default" in given else otherwise
+                for key, value in given:
+                    self._update(node, name, key, value)
 
     def _conditional(self, node: ast.AST, use: ast.AST) -> bool:
         """Whether `node` sits in a block (if, loop, try) of its function that `use` is not in."""
         inside = set(map(id, self.ancestors(use)))
-        first = self.around(node, (*SCOPES, *_BLOCKS))
-        while isinstance(first, _BLOCKS):
-            if id(first) not in inside:
+        for around in self.ancestors(node):
+            if isinstance(around, SCOPES):
+                return False
+            if isinstance(around, _BLOCKS) and id(around) not in inside:
                 return True
-            first = self.around(first, (*SCOPES, *_BLOCKS))
         return False
 
     def lookup(self, name: str, use: ast.AST, depth: int = 0):
         """The value of a name where it is used: of the last unconditional binding before it, or of all bindings if they agree."""
         scope = self._home(use, name)
-        while scope is not None:
-            if found := self.bound.get((scope, name)):
-                return self._choose(found, name, use, scope, depth)
-            outer = (a for a in self.ancestors(scope) if isinstance(a, SCOPES) and not isinstance(a, ast.ClassDef))
-            scope = next(outer, None)
-        return Symbol(name)
-
-    def _choose(self, found: list, name: str, use: ast.AST, scope: ast.AST, depth: int):
-        """One value out of all bindings of a name in a scope, UNKNOWN if they cannot be told apart."""
-        is_own = scope is self.scope(use)
-        before = [b for b in found if getattr(b[0], "lineno", 0) < getattr(use, "lineno", 0)] if is_own else []
+        while scope is not None and (scope, name) not in self.bound:
+            scope = next((a for a in self.ancestors(scope) if isinstance(a, SCOPES) and not isinstance(a, ast.ClassDef)), None)
+        if scope is None:
+            return Symbol(name)
+        found, line = self.bound[scope, name], getattr(use, "lineno", 0)
+        is_own = scope is (self.around(use, SCOPES) or use)
+        before = [b for b in found if getattr(b[0], "lineno", 0) < line] if is_own else []
         candidates = before[-1:] if before and not self._conditional(before[-1][0], use) else before or found
-        values = [
-            self._default(at, value, depth) if isinstance(at, ast.arg) else self.resolve(value, depth + 1) for at, value in candidates
-        ]
-        first = values[0]
-        if any(type(v) is not type(first) or (v is not first and v != first) for v in values[1:]):
+        first, *others = (self._default(at, v, depth) if isinstance(at, ast.arg) else self.resolve(v, depth + 1) for at, v in candidates)
+        if any(type(v) is not type(first) or (v is not first and v != first) for v in others):
             return UNKNOWN
-        if not isinstance(first, dict):
-            return first
-        first = dict(first)
-        for node, key, new in self.updates.get((scope, name), []):  # `d[key] = value` before the use; a conditional one is unknown
-            if node.lineno < getattr(use, "lineno", 0) or not is_own:
-                first[key] = UNKNOWN if self._conditional(node, use) else self.resolve(new, depth + 1)
+        if isinstance(first, dict):
+            first = dict(first)
+            for node, key, new in self.updates.get((scope, name), []):  # `d[key] = value` before the use; a conditional one is unknown
+                if node.lineno < line or not is_own:
+                    first[key] = UNKNOWN if self._conditional(node, use) else self.resolve(new, depth + 1)
         return first
 
     def _default(self, argument: ast.arg, default: ast.AST | None, depth: int):
@@ -245,16 +213,15 @@ class Values:
         if id(node) not in self._known:
             self._known[id(node)] = UNKNOWN
             before, self._is_left_open = self._is_left_open, False
-            self._known[id(node)] = self._resolve(node, depth)
+            self._known[id(node)] = self._resolve(node, depth, depth + 1)
             if self._is_left_open:
                 self._left_open.add(id(node))
             self._is_left_open = before
         self._is_left_open |= id(node) in self._left_open
         return self._known[id(node)]
 
-    def _resolve(self, node: ast.AST, depth: int):
+    def _resolve(self, node: ast.AST, depth: int, deeper: int):
         """`resolve` without its memory."""
-        deeper = depth + 1
         match node:
             case ast.Constant(value=value):
                 return value
@@ -263,7 +230,7 @@ class Values:
             case ast.Attribute():
                 return self._attribute(node, depth)
             case ast.Call():
-                return self._call(node, deeper)
+                return self._call(node, deeper + 1)
             case ast.Dict(keys=keys, values=values):
                 entries = {}
                 for key, value in zip(keys, (self.resolve(v, deeper) for v in values), strict=True):
@@ -283,7 +250,14 @@ class Values:
                 texts = [self.resolve(v.value if isinstance(v, ast.FormattedValue) else v, deeper) for v in parts]
                 return _bounded("".join(map(str, texts))) if all(type(t) in (str, int) for t in texts) else UNKNOWN
             case ast.BinOp(left=left, op=operator, right=right):
-                return _combined(self.resolve(left, deeper), operator, self.resolve(right, deeper))
+                left, right = self.resolve(left, deeper), self.resolve(right, deeper)
+                kinds = {type(left), type(right)}
+                if isinstance(operator, ast.BitOr) and kinds == {dict}:
+                    return left | right
+                if isinstance(operator, ast.Add) and kinds in ({str}, {list}):
+                    return _bounded(left + right)
+                if isinstance(operator, ast.Mult) and kinds <= {int, float} and max(abs(left), abs(right)) < 1e15:
+                    return left * right
             case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
                 left, right = self.resolve(left, deeper), self.resolve(right, deeper)
                 return left == right if type(left) is type(right) and type(left) in (str, int, bool) else UNKNOWN
@@ -293,7 +267,9 @@ class Values:
         """`args.x` as argparse gives it, `self.x` as the class binds it, else the dotted name."""
         name = dotted(node)
         base, _, attribute = name.rpartition(".")
-        if self.argparse and (base.rpartition(".")[2] in _PARSED or self._is_parsed(base, node)):
+        made = [v for _, v in self.bound.get((self.around(node, SCOPES) or node, base), [])] if self.argparse else []
+        is_parsed = len(made) == 1 and isinstance(made[0], ast.Call) and dotted(made[0].func).endswith("parse_args")
+        if self.argparse and (base.rpartition(".")[2] in _PARSED or is_parsed):
             return self.argparse.get(attribute, UNKNOWN)
         if name.startswith("self.") and name.count(".") == 1:
             value = self.lookup(name, node, depth)
@@ -301,49 +277,28 @@ class Values:
             return value if not isinstance(value, Symbol) else self.resolve(found[0][1], depth + 1) if len(found) == 1 else UNKNOWN
         return Symbol(name) if name and "()" not in name else UNKNOWN
 
-    def _is_parsed(self, name: str, use: ast.AST) -> bool:
-        """Whether a name is bound to `parser.parse_args(...)` where it is used."""
-        values = [v for _, v in self.bound.get((self.scope(use), name), [])]
-        return len(values) == 1 and isinstance(values[0], ast.Call) and dotted(values[0].func).endswith("parse_args")
-
-    def _call(self, node: ast.Call, depth: int):
+    def _call(self, node: ast.Call, deeper: int):
         """A call with its arguments resolved; `dict(...)`, copies, joined words, defaults of the environment are what they give."""
         kwargs, is_open, chosen = {}, False, set()
         for keyword in node.keywords:
-            value = self.resolve(keyword.value, depth + 1)
+            value = self.resolve(keyword.value, deeper)
             known = {keyword.arg: value} if keyword.arg else value if isinstance(value, dict) else {UNKNOWN: None}
             given = {k: v for k, v in known.items() if isinstance(k, str)}
             kwargs |= given
             is_open |= len(given) < len(known)
             chosen |= set(given) if id(keyword.value) in self._left_open else set()
-        name, args = dotted(node.func), node.args
-        last = name.rpartition(".")[2]
+        name, args, owner = dotted(node.func), node.args, getattr(node.func, "value", None)
+        last = getattr(node.func, "attr", name)
         if name == "getattr" and len(args) >= 2:
-            base, attribute = dotted(args[0]), self.resolve(args[1], depth + 1)
-            return Symbol(f"{base}.{attribute}") if base == "torch" and type(attribute) is str else UNKNOWN
+            attribute = self.resolve(args[1], deeper)
+            return Symbol(f"torch.{attribute}") if dotted(args[0]) == "torch" and type(attribute) is str else UNKNOWN
         if name in ("os.environ.get", "os.getenv", "environ.get", "getenv") and len(args) == 2:
-            return self.resolve(args[1], depth + 1)
-        if (
-            getattr(node.func, "attr", "") == "join"
-            and args
-            and isinstance(text := getattr(getattr(node.func, "value", None), "value", None), str)
-        ):
-            words = self.resolve(args[0], depth + 1)
+            return self.resolve(args[1], deeper)
+        if last == "join" and args and isinstance(text := getattr(owner, "value", None), str):
+            words = self.resolve(args[0], deeper)
             return text.join(map(str, words)) if isinstance(words, list) else UNKNOWN
         if last in ("dict", "copy", "deepcopy") and len(args) <= 1 and not is_open:
-            source = self.resolve(args[0] if args else getattr(node.func, "value", None), depth + 1) if name != "dict" or args else {}
+            source = self.resolve(args[0] if args else owner, deeper) if name != "dict" or args else {}
             if isinstance(source, dict):
                 return {**source, **kwargs}
-        return Built(name, [self.resolve(a, depth + 1) for a in args], kwargs, is_open, node, chosen)
-
-
-def _combined(left: object, operator: ast.operator, right: object):
-    """`a | b` of dictionaries, `a + b` of texts and lists, `a * b` of numbers; else UNKNOWN."""
-    match operator:
-        case ast.BitOr() if isinstance(left, dict) and isinstance(right, dict):
-            return left | right
-        case ast.Add() if type(left) is type(right) and type(left) in (str, list):
-            return _bounded(left + right)
-        case ast.Mult() if _is_number(left) and _is_number(right):
-            return left * right
-    return UNKNOWN
+        return Built(name, [self.resolve(a, deeper) for a in args], kwargs, is_open, node, chosen)
