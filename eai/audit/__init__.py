@@ -10,14 +10,9 @@ Severity follows from the expected waste: critical above 30 % of the energy (or 
 info, as is a finding without a number.
 """
 
-from importlib import import_module
 
-_WHERE = {"audit": "run"}
-__all__ = ["audit"]
+def audit(paths, published=None) -> dict:
+    """The report on files and folders (`eai.audit.run.audit`), imported on first use: the command line lists its commands without it."""
+    from eai.audit import run
 
-
-def __getattr__(name: str):
-    """What the room offers, imported on first use: the command line lists its commands without it."""
-    if name in _WHERE:
-        return getattr(import_module(f"eai.audit.{_WHERE[name]}"), name)
-    raise AttributeError(f"module 'eai.audit' has no attribute '{name}'")
+    return run.audit(paths, published)

@@ -78,27 +78,18 @@ def _split(text: str) -> list[str]:
         return text.split()
 
 
-def _options(words: Words, subject: Subject) -> None:
-    """Enter `--name value`, `--name=value`, `-n value` and bare flags (True) into a subject."""
-    for (word, line), (following, _) in itertools.pairwise([*words, ("-x", 0)]):
-        if re.match(r"--?[A-Za-z]", word):
-            name, equals, value = word.partition("=")
-            subject.add(name, value if equals else True if re.match(r"--?[A-Za-z]", following) else following, line)
-
-
 def _program(words: Words) -> tuple[int, str]:
     """(position, engine) of the first word that starts a server; (-1, "") if none does."""
     has_weights = any(w.endswith(".gguf") for w, _ in words)
-    trains = re.search(r"train|finetune|lora|sft", " ".join(w for w, _ in words)) is not None
     for position, ((word, _), (following, _)) in enumerate(itertools.pairwise([*words, ("", 0)])):
         engine, name = engine_of_program(word), word.rpartition("/")[2]
-        if engine and name.split(".")[0] in _SERVES and "." not in name and following not in _SERVES[name]:
+        if engine and following not in _SERVES.get(name, (following,)):
             continue
         if engine or name == "nvidia-smi":
             return position, engine or name
         if name in ("server", "main") and has_weights:
             return position, "llama.cpp"
-        if re.match(r"--load[-_](in[-_])?[48]-?bit", word) and not trains:
+        if re.match(r"--load[-_](in[-_])?[48]-?bit", word) and not any(re.search(r"train|finetune|lora|sft", w) for w, _ in words):
             return 0, "transformers"
     return -1, ""
 
@@ -123,12 +114,14 @@ def launch(words: Words, env: Environment, facts: dict | None = None, image: str
         for name, option in env.items():
             subject.add(name, expand(str(option.value), env), option.line)
     rest = words[position + 1 :]
-    _options(rest, subject)
+    for (word, line), (following, _) in itertools.pairwise([*rest, ("-x", 0)]):  # --name value, --name=value, -n value, bare flags
+        if re.match(r"--?[A-Za-z]", word):
+            name, equals, value = word.partition("=")
+            subject.add(name, value if equals else True if re.match(r"--?[A-Za-z]", following) else following, line)
     plain = [w for w, _ in rest[:2] if not w.startswith("-")]
-    if plain and plain[0] in ("serve", "run", "start") and len(plain) > 1:
+    if len(plain) > 1 and plain[0] in ("serve", "run", "start"):
         subject.options.setdefault("model", Option(plain[1], place))
-    for pair in str(subject.get("model_args") or "").split(","):  # lm_eval
-        name, equals, value = pair.partition("=")
+    for name, equals, value in (pair.partition("=") for pair in str(subject.get("model_args") or "").split(",")):  # lm_eval
         if equals:
             subject.add(name, value, place)
     return subject
@@ -155,17 +148,16 @@ def _logical_lines(text: str) -> Iterator[tuple[str, int, list[str]]]:
     """(joined text, first line, physical lines) of a script: backslashes and open arrays continue a line."""
     parts: list[str] = []
     start = 1
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
         if parts and line.lstrip().startswith("#"):
             continue
         start = start if parts else number
         continues = line.rstrip().endswith(("\\", "^", " `"))
         parts.append(line.rstrip().rstrip("\\^`") if continues else line)
         opened = re.match(r"\s*(?:declare -a |local -a )?\w+\+?=\(", parts[0]) is not None
-        if continues or (opened and not any(")" in p for p in parts) and len(parts) < 200):
-            continue
-        yield " ".join(parts), start, parts
-        parts = []
+        if not continues and (not opened or any(")" in p for p in parts) or len(parts) >= 200):
+            yield " ".join(parts), start, parts
+            parts = []
     if parts:
         yield " ".join(parts), start, parts
 
@@ -277,20 +269,14 @@ def dockerfile(text: str) -> list[Subject]:
             words = _located(_split(rest), parts, start)
             given = _assigned(words) or (_assigned([(f"{words[0][0]}={words[1][0]}", start)]) if len(words) == 2 else None) or {}
             env |= {n: Option(expand(str(o.value), env)[:_LONGEST_VALUE], o.line) for n, o in given.items()}
-        elif keyword == "ENTRYPOINT":
-            entry, command = _exec_form(rest, start, parts), []
-        elif keyword == "CMD":
-            command = _exec_form(rest, start, parts)
+        elif keyword in ("ENTRYPOINT", "CMD"):
+            try:
+                words = _located([str(w) for w in json.loads(rest if rest.startswith("[") else "")], parts, start)
+            except ValueError:  # a line for the shell
+                words = [("sh", start), ("-c", start), (rest, start)]
+            entry, command = (words, []) if keyword == "ENTRYPOINT" else (entry, words)
         stages[name] = (image, env, entry, command)
     return found + _contained(image, entry + command, env)
-
-
-def _exec_form(text: str, start: int, parts: list[str]) -> Words:
-    """The words of ENTRYPOINT or CMD: a JSON list, else a line for the shell."""
-    try:
-        return _located([str(w) for w in json.loads(text if text.startswith("[") else "")], parts, start)
-    except ValueError:
-        return [("sh", start), ("-c", start), (text, start)]
 
 
 def _contained(image: str, words: Words, env: Environment, facts: dict | None = None) -> list[Subject]:
@@ -381,14 +367,34 @@ def _is_setting(subject: Subject) -> bool:
     return bool(given)
 
 
+def subjects(unit: Unit) -> list[Subject]:
+    """What a file other than Python holds, by its kind. Raises Unreadable if it does not parse."""
+    if unit.kind in ("config", "settings"):
+        return Config(unit).subjects if unit.kind == "config" else key_values(unit)
+    if unit.kind in ("dockerfile", "modelfile"):
+        found = dockerfile(unit.text) if unit.kind == "dockerfile" else modelfile(unit.text)
+    else:
+        found = (hcl if unit.kind == "hcl" else shell)(unit.text, files=unit.environment)
+    card = card_in_text(unit.text) if found else None
+    for subject in found:
+        subject.facts.setdefault("gpu", card)
+    return found
+
+
 class Config:
     """A JSON or YAML file as subjects. Raises Unreadable if it does not parse."""
 
     def __init__(self, unit: Unit):
         self.unit = unit
         is_json = unit.path.endswith(".json")
-        text = _SURROGATE.sub("?", unit.text.replace("\t", " ")) if is_json else _without_templates(unit.text)
-        if _depth(text) > _MAX_DEPTH:
+        if is_json:
+            text = _SURROGATE.sub("?", unit.text.replace("\t", " "))
+        else:  # without Helm's or Jinja's braces: a line of nothing else is dropped, others hold a place
+            bare = ((line, _TEMPLATE.sub("", line)) for line in unit.text.split("\n"))
+            text = "\n".join("" if b != line and not b.strip() else _TEMPLATE.sub("TEMPLATE", line) for line, b in bare)
+        brackets = itertools.accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
+        runs = (len(re.match(r"[\s\-?]*", line).group()) // 2 for line in text.splitlines() if line[:1] in " -?")
+        if max(0, *brackets, *runs, 0) > _MAX_DEPTH:
             raise Unreadable(f"nested deeper than {_MAX_DEPTH} levels")
         try:
             self.roots = [n for n in yaml.compose_all(text, Loader=_LOADER) if n is not None]
@@ -396,31 +402,20 @@ class Config:
             raise Unreadable(f"does not parse as {'JSON' if is_json else 'YAML'}: {' '.join(str(error).split())[:120]}") from None
         self.taken: set[int] = set()
         self.variables = {n: Option(v, 1) for n, v in unit.environment(".env").items()}
-
-    @cached_property
-    def facts(self) -> dict:
-        """What the whole file tells, with the one model it names."""
-        scalars = [
-            (k.value, v.value)
-            for n in self._nodes()
-            if isinstance(n, yaml.MappingNode)
-            for k, v in n.value
-            if isinstance(k, yaml.ScalarNode) and isinstance(v, yaml.ScalarNode)
-        ]
+        scalars = [(k.value, v.value) for n in self._nodes() for k, v in _pairs(n) if isinstance(v, yaml.ScalarNode)]
         named = {expand(v, {}) for k, v in scalars if canonical(k) in MODEL_PLACES or (k == "name" and "/" in v)}
-        return _file_facts(self.unit) | ({"model": named.pop()} if len(named) == 1 else {})
+        self.facts = _file_facts(unit) | ({"model": named.pop()} if len(named) == 1 else {})
 
     def _nodes(self) -> Iterator[yaml.Node]:
         """Every node once, parents first; an anchor used many times is visited once."""
         stack, seen = list(reversed(self.roots)), set()
         while stack and len(seen) < _MAX_NODES:
             node = stack.pop()
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            yield node
-            if not isinstance(node, yaml.ScalarNode):
-                stack += reversed([v for _, v in node.value] if isinstance(node, yaml.MappingNode) else node.value)
+            if id(node) not in seen:
+                seen.add(id(node))
+                yield node
+                if not isinstance(node, yaml.ScalarNode):
+                    stack += reversed([v for _, v in node.value] if isinstance(node, yaml.MappingNode) else node.value)
 
     @cached_property
     def subjects(self) -> list[Subject]:
@@ -445,20 +440,21 @@ class Config:
 
     def _plain(self, node: yaml.MappingNode) -> list[Subject]:
         """A mapping's own scalars as settings, variables of Ollama and llama.cpp as their server's; measured results are none."""
-        if any(_RESULT.search(k.value) for k, _ in _pairs(node)):
+        pairs = _pairs(node)
+        if any(_RESULT.search(k.value) for k, _ in pairs):
             return []
-        line = node.start_mark.line + 1
-        subject = Subject("config", "", line, facts=self.facts | {"keys": [k.value for k, _ in _pairs(node)]})
+        subject = Subject("config", "", node.start_mark.line + 1, facts=self.facts | {"keys": [k.value for k, _ in pairs]})
         exported = {}
-        for key, value in _pairs(node):
+        for key, value in pairs:
             if isinstance(value, yaml.ScalarNode):
-                option = Option(_scalar(value), key.start_mark.line + 1)
-                subject.add(key.value, option.value, option.line)
-                exported |= {key.value: option} if key.value.startswith(("OLLAMA_", "LLAMA_ARG_")) else {}
+                subject.add(key.value, _scalar(value), key.start_mark.line + 1)
+                if key.value.startswith(("OLLAMA_", "LLAMA_ARG_")):
+                    exported[key.value] = Option(_scalar(value), key.start_mark.line + 1)
             elif isinstance(value, yaml.SequenceNode) and len(value.value) > 1 and canonical(key.value) in ("gpu", "num_gpus"):
                 subject.facts["several_cards"] = True
-        made = launch([], exported, dict(self.facts), "ollama" if "OLLAMA_" in str(list(exported)) else "llama-cpp") if exported else None
-        return [made] if made else [subject] if _is_setting(subject) else []
+        if exported:
+            return [launch([], exported, dict(self.facts), "ollama" if "OLLAMA_" in str(list(exported)) else "llama-cpp")]
+        return [subject] if _is_setting(subject) else []
 
     def _container(self, node: yaml.MappingNode) -> list[Subject]:
         """The servers of a mapping that has an image, a command, or an engine's settings; empty if it is no container."""
@@ -483,25 +479,29 @@ class Config:
 
     def _gather(self, node: yaml.MappingNode, words: Words, env: Environment, settings: list, inside: list, depth: int) -> None:
         """Collect a container's words, environment and settings from its mapping and those below it; other containers are left out."""
-        ordered = sorted(_pairs(node), key=lambda p: _WORDS.index(p[0].value.lower()) if p[0].value.lower() in _WORDS else -1)
-        for key, value in ordered:
+        for key, value in sorted(_pairs(node), key=lambda p: _WORDS.index(p[0].value.lower()) if p[0].value.lower() in _WORDS else -1):
             name, line = key.value.lower(), key.start_mark.line + 1
             if name in _KEYS["no_options"] or depth > 6 or any(x is value for x in inside[-200:]) or len(inside) > 5000:
                 continue
             inside.append(value)
-            items = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            is_list = isinstance(value, yaml.SequenceNode)
+            items = value.value if is_list else [value]
             texts = [(v.value, v.start_mark.line + 1) for v in items if isinstance(v, yaml.ScalarNode)]
             inside += items if len(texts) == len(items) else []
             if name == "env_file" and texts:
                 env |= {n: Option(v, line) for file, _ in texts for n, v in self.unit.environment(file).items()}
             elif name in _WORDS and isinstance(value, yaml.ScalarNode):
-                words += _command_words(value, line)
-            elif isinstance(value, yaml.SequenceNode) and len(texts) == len(items):
+                is_script, at, text = value.style == "|", line + (value.style in ("|", ">")), value.value
+                if not is_script or not _HINT.search(text):
+                    text = " ".join(x.strip().rstrip("\\") for x in text.splitlines())
+                is_script |= "&&" in text or ";" in text
+                words += [("sh", at), ("-c", at), (text, at)] if is_script else [(w, at) for w in _split(text)]
+            elif is_list and len(texts) == len(items):
                 if name in _ENVIRONMENT:
                     env |= {t.partition("=")[0]: Option(t.partition("=")[2], at) for t, at in texts}
                 elif name in _WORDS or any(t.startswith("--") for t, _ in texts):
                     words += texts
-            elif isinstance(value, yaml.SequenceNode):
+            elif is_list:
                 for item in (v for v in items if isinstance(v, yaml.MappingNode) and not _image(v)):
                     inside.append(item)
                     pairs = {k.value: v for k, v in _pairs(item) if isinstance(v, yaml.ScalarNode)}
@@ -515,21 +515,11 @@ class Config:
                 settings.append((key.value, Option(_scalar(value), line)))
 
 
-def _command_words(node: yaml.ScalarNode, line: int) -> Words:
-    """The words of a command that is one text; a script of several commands as words for a shell."""
-    is_script = node.style == "|"
-    text = node.value
-    if not is_script or not _HINT.search(text):
-        text = " ".join(x.strip().rstrip("\\") for x in text.splitlines())
-    at = line + (node.style in ("|", ">"))
-    return [("sh", at), ("-c", at), (text, at)] if is_script or "&&" in text or ";" in text else [(w, at) for w in _split(text)]
-
-
-def _pairs(node: yaml.MappingNode) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
+def _pairs(node: yaml.Node) -> list[tuple[yaml.ScalarNode, yaml.Node]]:
     """The entries of a mapping whose keys are scalars; `<<` brings in the mapping it names, which own keys override."""
-    own = [(k, v) for k, v in node.value if isinstance(k, yaml.ScalarNode) and k.value != "<<"]
-    names = {k.value for k, _ in own}
-    merged = [v for k, v in node.value if isinstance(k, yaml.ScalarNode) and k.value == "<<"]
+    every = [(k, v) for k, v in node.value if isinstance(k, yaml.ScalarNode)] if isinstance(node, yaml.MappingNode) else []
+    own = [(k, v) for k, v in every if k.value != "<<"]
+    names, merged = {k.value for k, _ in own}, [v for k, v in every if k.value == "<<"]
     sources = [x for v in merged for x in (v.value if isinstance(v, yaml.SequenceNode) else [v]) if isinstance(x, yaml.MappingNode)]
     return [(k, v) for source in sources for k, v in source.value if isinstance(k, yaml.ScalarNode) and k.value not in names] + own
 
@@ -544,19 +534,6 @@ def _image(node: yaml.MappingNode) -> str:
         if isinstance(value, yaml.MappingNode):
             return next((v.value for k, v in _pairs(value) if k.value in ("repository", "name") and isinstance(v, yaml.ScalarNode)), "")
     return ""
-
-
-def _without_templates(text: str) -> str:
-    """YAML without Helm's or Jinja's braces: a line of nothing else is dropped, others hold a place."""
-    bare = ((line, _TEMPLATE.sub("", line)) for line in text.split("\n"))
-    return "\n".join("" if without != line and not without.strip() else _TEMPLATE.sub("TEMPLATE", line) for line, without in bare)
-
-
-def _depth(text: str) -> int:
-    """An upper bound of the nesting: brackets open at once, or the longest run of indentation and dashes that starts a line."""
-    open_at_once = itertools.accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
-    runs = (len(re.match(r"[\s\-?]*", line).group()) // 2 for line in text.splitlines() if line[:1] in " -?")
-    return max(0, *open_at_once, *runs, 0)
 
 
 def _scalar(node: yaml.ScalarNode) -> object:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -18,7 +19,7 @@ from eai.audit.checks import CHECKS
 from eai.audit.code import Code
 from eai.audit.evidence import Evidence, Waste
 from eai.audit.files import Unit, Unreadable
-from eai.audit.subjects import RULES, Option, Subject, card_in_text, meets
+from eai.audit.subjects import RULES, Option, Subject, meets
 from eai.errors import UserError
 
 GROUPS = ("quantization", "precision", "memory", "batching", "generation", "reloading", "measuring")
@@ -53,15 +54,10 @@ def rules() -> tuple[Rule, ...]:
     found = []
     for group in GROUPS:
         for raw in yaml.safe_load((RULES / f"{group}.yaml").read_text()):
-            name = raw.pop("id", None)
-            places = {"code": name} if raw.pop("check", False) else {p: name for w in raw.get("when", ()) for p in _listed(w["place"])}
-            found.append(Rule(group, raw.pop("ids", None) or places, **raw))
+            name, places = raw.pop("id", None), [p for w in raw.get("when", ()) for p in np.atleast_1d(w["place"])]
+            ids = raw.pop("ids", None) or dict.fromkeys(["code"] if raw.pop("check", False) else map(str, places), name)
+            found.append(Rule(group, ids, **raw))
     return tuple(found)
-
-
-def _listed(value: object) -> list:
-    """A value as a list."""
-    return value if isinstance(value, list) else [value]
 
 
 @dataclass(frozen=True)
@@ -85,56 +81,32 @@ class Finding:
 class _View(dict):
     """What a message may name: a subject's options, then its properties."""
 
-    def __init__(self, subject: Subject):
-        super().__init__()
-        self.subject = subject
-
     def __missing__(self, name: str) -> object:
-        value = self.subject.gpu if name == "card" else self.subject.get(name)
-        return getattr(self.subject, name, "") if value is None else value
+        subject = self["subject"]
+        value = subject.gpu if name == "card" else subject.get(name)
+        return getattr(subject, name, "") if value is None else value
 
 
 def _of_subject(subject: Subject, known: Evidence, code: Code | None) -> Iterator[tuple[Rule, str, int, str, Waste | None]]:
     """(rule, its name, line, message, waste) of each rule that a subject meets; a choice that the file does not decide has no number."""
+
+    def holds(conditions: dict) -> bool:
+        return all(meets(subject.get(name), wanted, subject.is_open) for name, wanted in conditions.items())
+
     for rule in rules() if not subject.facts.get("trains") else ():
-        if subject.place not in rule.ids or not any(_meets_all(subject, w) for w in rule.when):
+        if subject.place not in rule.ids or not any(holds(w) for w in rule.when):
             continue
         at = next((n for n in rule.at if n in subject.options), "")
         option = subject.options.get(at, Option(None, subject.line))
         is_open = at in subject.facts.get("chosen", ()) or (code is not None and option.node is not None and code.is_option(option.node))
         if is_open and rule.decided:
             continue
-        message, waste = rule.message.format_map(_View(subject)), None
+        message, waste = rule.message.format_map(_View(subject=subject)), None
         if is_open:
             message += ", in a choice that this file does not decide"
-        elif rule.waste and (not rule.number_if or _meets_all(subject, rule.number_if)):
+        elif rule.waste and holds(rule.number_if):
             waste = evidence.of_rule(rule.waste, subject, known)
         yield rule, rule.ids[subject.place], option.line, message, waste
-
-
-def _meets_all(subject: Subject, conditions: dict) -> bool:
-    """Whether a subject meets every condition of one alternative."""
-    return all(meets(subject.get(name), wanted, subject.is_open) for name, wanted in conditions.items())
-
-
-def _subjects(unit: Unit) -> tuple[list[Subject], Code | None]:
-    """The subjects of a unit, and the parsed code where it is Python. Raises Unreadable if it does not parse."""
-    if unit.kind in ("python", "notebook"):
-        code = Code(unit)
-        return code.subjects, code
-    if unit.kind == "config":
-        return deployments.Config(unit).subjects, None
-    if unit.kind == "settings":
-        return deployments.key_values(unit), None
-    readers = {"dockerfile": deployments.dockerfile, "modelfile": deployments.modelfile}
-    if unit.kind in readers:
-        found = readers[unit.kind](unit.text)
-    else:
-        found = (deployments.hcl if unit.kind == "hcl" else deployments.shell)(unit.text, files=unit.environment)
-    card = card_in_text(unit.text) if found else None
-    for subject in found:
-        subject.facts.setdefault("gpu", card)
-    return found, None
 
 
 def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
@@ -142,7 +114,8 @@ def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
 
     A test exercises the wasteful path on purpose and on a small scale: its findings carry no number.
     """
-    subjects, code = _subjects(unit)
+    code = Code(unit) if unit.kind in ("python", "notebook") else None
+    subjects = code.subjects if code else deployments.subjects(unit)
     found = [hit for s in subjects for hit in _of_subject(s, known, code)]
     for rule in rules() if code is not None else ():
         if name := rule.ids.get("code"):
@@ -151,10 +124,9 @@ def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
     for rule, name, at, message, waste in found:
         line, cell = unit.where(at)
         message, waste = (f"{message}, in a test", None) if unit.is_test else (message, waste)
-        finding = Finding(unit.path, line, name, message, rule.fix, waste, cell)
         kept = unique.get((name, cell, line))
         if kept is None or (kept.waste is None and waste is not None):
-            unique[name, cell, line] = finding
+            unique[name, cell, line] = Finding(unit.path, line, name, message, rule.fix, waste, cell)
     return sorted(unique.values(), key=lambda f: (f.cell or 0, f.line, f.rule))
 
 
@@ -169,9 +141,7 @@ def good_practices(unit: Unit) -> list[dict]:
     """One `{path, line, cell, practice}` for each practice found in the code of a unit, at its first line; comments do not count."""
     found = []
     for word, pattern, practice in _practices():
-        if word not in unit.text:
-            continue
-        starts = (m.start() for m in pattern.finditer(unit.text))
+        starts = (m.start() for m in pattern.finditer(unit.text if word in unit.text else ""))
         start = next((s for s in starts if "#" not in unit.text[unit.text.rfind("\n", 0, s) + 1 : s]), None)
         if start is not None:
             line, cell = unit.where(unit.text.count("\n", 0, start) + 1)
@@ -186,18 +156,18 @@ def audit(paths: Iterable[str | Path], published: pd.DataFrame | None = None) ->
     `files`: how many there are; `read`: how many could be read; `concerned`: how many of those speak of inference. `published`
     replaces the published rows as evidence. Raises UserError for a path that does not exist, and where there is no file to audit.
     """
-    known = Evidence(published)
+    known, paths = Evidence(published), list(paths)
     findings, practices, skipped, count, read, concerned = [], [], [], 0, 0, 0
-    paths = list(paths)
     for path in files.find(paths):
         count += 1
         try:
-            unit = files.read(path)
-            findings += [f.to_json() for f in findings_of(unit, known)] if unit else []
-            practices += good_practices(unit) if unit else []
-            places = [(unit.where(at)[1], reason) for at, reason in unit.unread] if unit else []
-            skipped += [{"path": f"{path} cell {cell}", "reason": f"does not parse: {reason}"} for cell, reason in places]
-            read, concerned = read + 1, concerned + (unit is not None)
+            if unit := files.read(path):
+                findings += [f.to_json() for f in findings_of(unit, known)]
+                practices += good_practices(unit)
+                cells = ((unit.where(at)[1], reason) for at, reason in unit.unread)
+                skipped += [{"path": f"{path} cell {cell}", "reason": f"does not parse: {reason}"} for cell, reason in cells]
+                concerned += 1
+            read += 1
         except Unreadable as reason:
             skipped.append({"path": str(path), "reason": str(reason)})
         except RecursionError:
