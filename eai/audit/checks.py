@@ -115,7 +115,7 @@ def _generates_one(code: Code, call: Built, inside: ast.AST, tainted: set[str]) 
 
 def _is_list(code: Code, node: ast.AST) -> bool:
     """Whether an expression is a name that the file binds to a list made of several items."""
-    return isinstance(node, ast.Name) and any(isinstance(v, ast.ListComp) for v in code.bound(node.id))
+    return isinstance(node, ast.Name) and any(isinstance(v, ast.ListComp) for v in code.bound[node.id])
 
 
 def _single_prompt_helpers(code: Code) -> dict[str, bool]:
@@ -246,9 +246,9 @@ def _takes_one(code: Code, call: Built, function: ast.AST, handler: ast.AST) -> 
     prompts = [n.args[0] for n in calls if _last(n).lower() in _TOKENIZERS] or call.node.args[:1]
     for node in prompts:
         name = ast.unparse(node).rpartition(".")[2].strip("[]'\"")
-        made = [x for x in code.bound(node.id) if isinstance(x, ast.List)] if isinstance(node, ast.Name) else []
+        made = [x for x in code.bound[node.id] if isinstance(x, ast.List)] if isinstance(node, ast.Name) else []
         is_several = any(len(x.elts) > 1 and not all(isinstance(e, ast.Dict) for e in x.elts) for x in made)
-        if is_several or _PLURAL.match(name) or _is_list(code, node) or any(_LISTED.match(ast.unparse(f)) for f in code.bound(f".{name}")):
+        if is_several or _PLURAL.match(name) or _is_list(code, node) or any(_LISTED.match(ast.unparse(f)) for f in code.bound[f".{name}"]):
             return False
     return True
 

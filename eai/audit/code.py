@@ -5,9 +5,12 @@ launches of `deployments`, so that one rule covers an option wherever it is writ
 """
 
 import ast
+import itertools
 import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 from eai.audit.deployments import launch, shell
@@ -154,61 +157,45 @@ class Code:
     @cached_property
     def handlers(self) -> dict[ast.AST, str]:
         """Functions that answer requests, with the framework's word for it: routes, BentoML APIs, Gradio's functions, workers."""
-        given: dict[str, str] = {}
+        given, found = dict.fromkeys(("predict_fn", "transform_fn"), "SageMaker"), {}
         for call in self.calls:
             is_event = "gradio" in self.modules and call.last in ("click", "submit", "Interface", "ChatInterface", "change", "then", "load")
             if is_event and call.kwargs.get("batch") is not True:
-                given |= {str(v): "Gradio" for v in [*call.args[:1], call.kwargs.get("fn")] if isinstance(v, Symbol)}
+                given |= {str(v).removeprefix("self."): "Gradio" for v in [*call.args[:1], call.kwargs.get("fn")] if isinstance(v, Symbol)}
             if call.name.endswith("serverless.start") and call.args and isinstance(call.args[0], dict):
-                given |= {str(call.args[0].get("handler")): "RunPod"}
-        return {n: kind for n in self.nodes(*FUNCTIONS) if (kind := self._handles(n, given))}
-
-    def _handles(self, node: ast.FunctionDef, given: dict[str, str]) -> str:
-        """The kind of handler that a function is, empty if it is none; `given`: functions handed to a framework."""
-        if any(_ROUTE.search(ast.unparse(d)) for d in node.decorator_list):
-            return "endpoint"
-        if kind := given.get(node.name) or given.get(f"self.{node.name}"):
-            return kind
-        if node.name in ("predict_fn", "transform_fn"):
-            return "SageMaker"
-        around = self.values.parent.get(node)
-        if node.name not in _WORKERS or not isinstance(around, ast.ClassDef):
-            return ""
-        kind = " ".join([around.name, *map(ast.unparse, [*around.bases, *around.decorator_list])])
-        is_known = re.search(_WORKERS[node.name], kind) and self.modules & {"cog", "litserve", "kserve", "ts", "ray"}
-        return "worker" if is_known or "EndpointHandler" in kind else ""
-
-    def quantization_config(self, load: Built) -> Built | None:
-        """The quantization configuration that a model is loaded with, None if there is none or it is not known."""
-        inner = load.kwargs.get("model_kwargs")
-        given = [load.kwargs.get("quantization_config"), inner.get("quantization_config") if isinstance(inner, dict) else None]
-        return next((c for c in given if isinstance(c, Built)), None)
+                given[str(call.args[0].get("handler"))] = "RunPod"
+        for node in self.nodes(*FUNCTIONS):
+            around, kind = self.values.parent.get(node), given.get(node.name, "")
+            if any(_ROUTE.search(ast.unparse(d)) for d in node.decorator_list):
+                kind = "endpoint"
+            elif not kind and node.name in _WORKERS and isinstance(around, ast.ClassDef):
+                about = " ".join([around.name, *map(ast.unparse, [*around.bases, *around.decorator_list])])
+                is_known = re.search(_WORKERS[node.name], about) and self.modules & {"cog", "litserve", "kserve", "ts", "ray"}
+                kind = "worker" if is_known or "EndpointHandler" in about else ""
+            if kind:
+                found[node] = kind
+        return found
 
     def moves(self, load: Built) -> list[ast.Call]:
         """What moves or casts a loaded model: `.to(...)`, `.cuda()`, `.half()` and the like, on the load or on the name it goes into."""
         found, name = [], self.assigned_name(load.node)
-        for a in self.values.ancestors(load.node):
-            if not isinstance(a, ast.Call | ast.Attribute):
-                break
+        for a in itertools.takewhile(lambda a: isinstance(a, ast.Call | ast.Attribute), self.values.ancestors(load.node)):
             if isinstance(a, ast.Call) and isinstance(a.func, ast.Attribute) and a.func.attr in _MOVES:
                 found.append(a)
         return found + [c.node for c in self.calls if name and c.last in _MOVES and c.name == f"{name}.{c.last}"]
 
     def on_gpu(self, load: Built) -> bool:
         """Whether the loaded model is put on a GPU: device_map, device, or `.to("cuda")` / `.cuda()` on the load or its name."""
-        inner = load.kwargs.get("model_kwargs")
-        placed = [load.kwargs.get("device_map"), load.kwargs.get("device"), inner.get("device_map") if isinstance(inner, dict) else None]
+        placed = [load.kwargs.get("device_map"), load.kwargs.get("device"), _model_kwargs(load).get("device_map")]
         if any(str(p).startswith(_ON_GPU) or (type(p) is int and p >= 0) for p in placed if p is not None and p is not UNKNOWN):
             return True
         moves = self.moves(load)
         given = [a for m in moves for a in [*m.args, *(k.value for k in m.keywords if k.arg == "device")]]
         given += [k.value for k in load.node.keywords if k.arg == "device"]
-        return any(m.func.attr == "cuda" for m in moves) or any("cuda" in self._device(a) for a in given)
-
-    def _device(self, node: ast.AST) -> str:
-        """What a device expression says: its source, what its name is bound to, and its value."""
-        sources = self.bound(node.id) if isinstance(node, ast.Name) else [node]
-        return " ".join([*map(ast.unparse, sources), str(self.values.resolve(node))])
+        sources = [s for a in given for s in (self.bound[a.id] if isinstance(a, ast.Name) else [a])]
+        return any(m.func.attr == "cuda" for m in moves) or any(
+            "cuda" in text for text in [*map(ast.unparse, sources), *(str(self.values.resolve(a)) for a in given)]
+        )
 
     def assigned_name(self, node: ast.AST) -> str:
         """The name that a call's result (or `call.to(...)`) is assigned to, empty if none; a wrapper's name is not the model's."""
@@ -234,15 +221,11 @@ class Code:
 
     def is_option(self, node: ast.AST) -> bool:
         """Whether a node is one choice of several that this file does not decide: under a test of unknown outcome, in a table, or
-        returned by a function that nothing here uses.
-
-        Tests of the machine (`if torch.cuda.is_available()`) and of the entry point (`__name__`) are no such choice.
-        """
+        returned by a function that nothing here uses. Tests of the machine and of the entry point are no such choice."""
         function = self.function(node)
         if isinstance(self.values.parent.get(node), ast.Return) and not isinstance(function, ast.Module):
             tests = [s for s in function.body if isinstance(s, ast.If) and s.lineno < node.lineno and not _is_of_machine(s.test)]
-            is_called = any(c.last == function.name for c in self.calls)
-            if not is_called or any(isinstance(x, ast.Return) for s in tests for x in s.body):
+            if any(isinstance(x, ast.Return) for s in tests for x in s.body) or not self.named(function.name):
                 return True
         return self.is_in_branch(node)
 
@@ -266,18 +249,14 @@ class Code:
         return {n.name: n for n in self.nodes(*FUNCTIONS)}
 
     @cached_property
-    def _bound(self) -> dict[str, list[ast.AST]]:
-        """Every expression that each name is bound to anywhere in the file; fields of classes by their annotations as `.name`."""
-        found: dict[str, list[ast.AST]] = {}
+    def bound(self) -> dict[str, list[ast.AST]]:
+        """Every expression that each name is bound to anywhere in the file; the annotations of a class's fields as `.name`."""
+        found = defaultdict(list)
         for (_, name), every in self.values.bound.items():
-            found.setdefault(name, []).extend(v for _, v in every if v is not None)
+            found[name] += [v for _, v in every if v is not None]
         for field in (f for n in self.nodes(ast.ClassDef) for f in n.body if isinstance(f, ast.AnnAssign)):
-            found.setdefault(f".{ast.unparse(field.target)}", []).append(field.annotation)
+            found[f".{ast.unparse(field.target)}"].append(field.annotation)
         return found
-
-    def bound(self, name: str) -> list[ast.AST]:
-        """Every expression that a name is bound to anywhere in the file; `.name`: the annotations of a class's field."""
-        return self._bound.get(name, [])
 
     def loops_around(self, node: ast.AST) -> list[ast.AST]:
         """The loops and comprehensions that repeat a node inside its own function, innermost first, not of what a loop runs over."""
@@ -308,17 +287,28 @@ class Code:
     @cached_property
     def subjects(self) -> list[Subject]:
         """The loads, engines, generate calls and requests of the file, and the servers that it starts."""
-        attached = {id(c.node) for load in self.model_loads if (c := self.quantization_config(load))}
+        attached = {id(c.node) for load in self.model_loads if (c := _quantization(load))}
         found = [self._load(c) for c in self.model_loads]
         for config in (c for c in self.named("BitsAndBytesConfig") if id(c.node) not in attached):
             found.append(self._subject("load", "transformers", config, direct_flag=False))
         for call in (c for c in self.named("cpu_offload", "disk_offload") if "accelerate" in self.modules):
             found.append(self._subject("load", "accelerate", call))
-        found += [
-            self._subject("engine", engine, c, on_cpu="cpu" in self.source(self.function(c.node)).lower()) for c, engine in self.engines
-        ]
-        found += [self._generate(c) for c in self.generations] + list(self._settings())
-        return found + [self._request(c) for c in self.calls if "keep_alive" in body(c)] + self._commands()
+        for call, engine in self.engines:
+            found.append(self._subject("engine", engine, call, on_cpu="cpu" in self.source(self.function(call.node)).lower()))
+        for call in self.generations:
+            subject = self._subject("generate", "", call)
+            subject.options = self._subject("generate", "", replace(call, kwargs=configured(call))).options | subject.options
+            found.append(subject)
+        found += self._settings()
+        for call in (c for c in self.calls if "keep_alive" in body(c)):
+            given = {k: v for k, v in body(call).items() if isinstance(k, str)}
+            is_looped = bool(self.loops_around(call.node))
+            request = Subject("request", "ollama", call.node.lineno, facts=self.facts | {"in_loop": is_looped})
+            request.facts["asks"] = bool({"prompt", "messages"} & set(given))
+            for name, value in given.items():
+                request.add(name, value, call.node.lineno, call.node)
+            found.append(request)
+        return found + self._commands()
 
     def _subject(self, place: str, engine: str, call: Built, **facts: object) -> Subject:
         """A call's keywords as options, those of dictionaries meant for the engine among them."""
@@ -335,9 +325,10 @@ class Code:
 
     def _load(self, call: Built) -> Subject:
         """A model load with its quantization configuration's options, its device, and a data type raised in the same chain of calls."""
-        subject, config = self._subject("load", "transformers", call), self.quantization_config(call)
-        if call.last == "pipeline" and "model" not in subject.options and len(call.args) > 1:
-            subject.add("model", call.args[1], call.node.lineno, call.node)
+        subject, config, line = self._subject("load", "transformers", call), _quantization(call), call.node.lineno
+        is_pipeline = call.last == "pipeline"
+        if is_pipeline and "model" not in subject.options and len(call.args) > 1:
+            subject.add("model", call.args[1], line, call.node)
         if config:
             for name, value in config.kwargs.items():
                 subject.add(name, value, config.node.lineno, config.node)
@@ -345,27 +336,17 @@ class Code:
             subject.facts["chosen"] |= config.chosen
         moves = [(m.func.attr, " ".join(map(ast.unparse, [*m.args, *(k.value for k in m.keywords)]))) for m in self.moves(call)]
         if any((how == "float" and not to) or (how == "to" and to in ("torch.float32", "torch.float")) for how, to in moves):
-            subject.add("dtype", "float32", call.node.lineno, call.node)
-        inner, memory = call.kwargs.get("model_kwargs"), call.kwargs.get("max_memory")
-        flags = set(call.kwargs) | (set(inner) if isinstance(inner, dict) else set())
-        is_pipeline = call.last == "pipeline"
+            subject.add("dtype", "float32", line, call.node)
+        memory = call.kwargs.get("max_memory")
         subject.facts |= {
             "on_gpu": self.on_gpu(call),
             "is_plain": bool(subject.model) if is_pipeline else _PLAIN_CLASS.match(call.name) is not None,
-            "direct_flag": "load_in_4bit" in flags,
+            "direct_flag": "load_in_4bit" in {**call.kwargs, **_model_kwargs(call)},
             "quantized": config is not None or bool({"quantization_config", "load_in_4bit", "load_in_8bit"} & set(call.kwargs)),
             "generates": self.facts["generates"] or (is_pipeline and task_of(call) in _TEXT_TASKS[:2]),
             "moved_on": any(how in ("half", "bfloat16") or (how == "to" and re.search(r"dtype|float16", to)) for how, to in moves),
             "spills_on_purpose": isinstance(memory, dict) and memory.get("cpu") not in (None, 0, "0", "0GB", "0GiB"),
         }
-        return subject
-
-    def _generate(self, call: Built) -> Subject:
-        """A generation with the options of the configuration object it is given."""
-        subject = self._subject("generate", "", call)
-        for name, value in configured(call).items():
-            if isinstance(name, str) and name not in subject.options:
-                subject.add(name, value, call.node.lineno, call.node)
         return subject
 
     def _settings(self) -> Iterator[Subject]:
@@ -381,15 +362,6 @@ class Code:
             if setting == "_attn_implementation" and "eager" in values and self.model_loads:
                 option = {"attn_implementation": Option("eager", node.lineno, node)}
                 yield Subject("load", "", node.lineno, option, self.facts | {"generates": True})
-
-    def _request(self, call: Built) -> Subject:
-        """A request to a local server."""
-        given, line = {k: v for k, v in body(call).items() if isinstance(k, str)}, call.node.lineno
-        facts = {"in_loop": bool(self.loops_around(call.node)), "asks": bool({"prompt", "messages"} & set(given))}
-        subject = Subject("request", "ollama", line, facts=self.facts | facts)
-        for name, value in given.items():
-            subject.add(name, value, line, call.node)
-        return subject
 
     def _commands(self) -> list[Subject]:
         """Servers started through subprocess or os.system, by a notebook's `!` lines and shell cells, or by os.environ."""
@@ -433,6 +405,17 @@ def configured(call: Built) -> dict:
     """The options of the configuration objects that a generation is given."""
     given = [v for v in [*call.args, *call.kwargs.values()] if isinstance(v, Built) and v.last in ("GenerationConfig", "SamplingParams")]
     return {name: value for config in reversed(given) for name, value in config.kwargs.items()}
+
+
+def _model_kwargs(load: Built) -> dict:
+    """The `model_kwargs=` of a load, empty if it has none or they are not known."""
+    return load.kwargs["model_kwargs"] if isinstance(load.kwargs.get("model_kwargs"), dict) else {}
+
+
+def _quantization(load: Built) -> Built | None:
+    """The quantization configuration that a model is loaded with, None if there is none or it is not known."""
+    given = (load.kwargs.get("quantization_config"), _model_kwargs(load).get("quantization_config"))
+    return next((c for c in given if isinstance(c, Built)), None)
 
 
 def _is_of_machine(test: ast.AST) -> bool:

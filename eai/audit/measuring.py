@@ -131,7 +131,7 @@ def _bills_all(code: Code, call: Built) -> str:
 def _over_all(code: Code, loop: ast.AST) -> bool:
     """Whether a loop or comprehension runs over every GPU of the host, by number or by a list of handles made of them."""
     _, iterable = source_of(loop) or (None, None)
-    sources = code.bound(iterable.id) if isinstance(iterable, ast.Name) else [iterable] if iterable is not None else []
+    sources = code.bound[iterable.id] if isinstance(iterable, ast.Name) else [iterable] if iterable is not None else []
     return any(re.search(r"nvmlDeviceGetCount|device_count", ast.unparse(s)) for s in sources)
 
 
@@ -185,7 +185,7 @@ def _are_words(code: Code, node: ast.AST, depth: int = 0) -> bool:
     """Whether an expression is a text split at spaces, directly, filtered, or through the name it was given just before."""
     match node:
         case ast.Name(id=name) if depth < 4:
-            values = code.bound(name)
+            values = code.bound[name]
             return len(values) == 1 and isinstance(values[0], ast.Call | ast.ListComp) and _are_words(code, values[0], depth + 1)
         case ast.ListComp(elt=ast.Name(), generators=[each]) if depth < 4:
             return _are_words(code, each.iter, depth + 1)
