@@ -5,7 +5,7 @@ A check is a function from a parsed file and the evidence to hits; its rule in `
 
 import ast
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from eai.audit import evidence as wastes
@@ -17,14 +17,19 @@ from eai.audit.values import FUNCTIONS, Built
 _BATCHED = re.compile(r"batch|chunk|loader|bucket|shard", re.IGNORECASE)
 _PLURAL = re.compile(r"^(prompts|texts|queries|questions|documents|batch\w*|sentences|requests|inputs_list)$")
 _LISTED = re.compile(r"(typing\.)?(list|List|Sequence)\b(?!.*(dict|Dict|Message|tuple|Tuple))")
-_OTHER_MEDIA = re.compile(r"\bPIL\b|torchaudio|librosa|soundfile|ForVision|ImageProcessor|Blip|\bTTS\b|mel\b")  # no text decoding alone
+_OTHER_MEDIA = re.compile(  # no text decoding alone
+    r"\bPIL\b|torchaudio|librosa|soundfile|ForVision|ImageProcessor|Blip|\bTTS\b|mel\b|[Tt]ranscrib|\bASR\b|[wW]hisper"
+    r"|type[\"']: [\"'](audio|image|video)"
+)
 _NOT_TORCH = re.compile(r"(^|\.)(OV|ORT|TF|Flax|Neuron|RKNN)\w*\.from_pretrained$")
 _CONCURRENT = re.compile(r"ThreadPool|ProcessPool|gather\(|as_completed|TaskGroup|Semaphore|concurrent|streamlit|locust")
 _BATCHING = re.compile(r"serve\.batch|batchable\s*=\s*True|LitServer\([^)]*max_batch_size|dynamic_batch|Async(LLM|Engine)")
+_BENCHMARK = re.compile(r"bench|latency|throughput|profil", re.IGNORECASE)  # one stream at a time is what it measures
 _QUIET = ("no_grad", "inference_mode", "set_grad_enabled", "requires_grad_", "grad")
 _MODULE_METHODS = ("forward", "compute_loss", "training_step")
 _NO_PROMPTS = {"self", "model", "tokenizer", "config", "args", "device", "llm", "pipe"}
 _PROMPT_KEYWORDS = ("prompt", "prompts", "messages", "text_inputs", "text")
+_ROWS = ("apply", "map", "progress_apply")
 _SHORT_ANSWER = 8
 _TOKENIZERS = ("tokenizer", "tok", "processor", "encode", "encode_plus", "apply_chat_template")
 
@@ -161,18 +166,31 @@ def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
         loop = next((x for x in loops if source_of(x) and _could_batch(code, call, x, helpers)), None)
         if loop is not None and id(loop) not in seen:
             seen.add(id(loop))
-            is_open = code.trains or code.is_in_branch(loop) or bool(_OTHER_MEDIA.search(code.unit.text))
+            is_open = code.trains or code.is_in_branch(loop) or bool(_OTHER_MEDIA.search(code.unit.text)) or _measures(code, loop)
             is_decoding = helpers.get(call.name.removeprefix("self."), _decodes(call))
             waste = evidence.batch_1(_items(code, source_of(loop)[1]), _subject(code)) if is_decoding and not is_open else None
             yield Hit(call.node.lineno, {"call": call.name or "generate"}, waste)
+    for call in _given_to_rows(code, helpers):
+        is_decoding = helpers[str(call.args[0])] and not code.trains and not code.is_in_branch(call.node)
+        yield Hit(call.node.lineno, {"call": str(call.args[0])}, evidence.batch_1(None, _subject(code)) if is_decoding else None)
 
 
 def _mapped(code: Code, node: ast.AST) -> list[ast.Lambda]:
     """The lambda around a node that `.apply(...)` or `.map(...)` calls for each row."""
     around = code.values.around(node, ast.Lambda)
     call = code.values.parent.get(around)
-    is_row = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in ("apply", "map", "progress_apply")
+    is_row = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _ROWS
     return [around] if is_row and not any(k.arg == "batched" for k in call.keywords) else []
+
+
+def _given_to_rows(code: Code, helpers: Iterable[str]) -> list[Built]:
+    """The calls `.apply(helper)` and `.map(helper)` that hand a function to each row."""
+    return [c for c in code.named(*_ROWS) if "." in c.name and c.args and str(c.args[0]) in helpers and "batched" not in c.kwargs]
+
+
+def _measures(code: Code, node: ast.AST) -> bool:
+    """Whether a node stands in a function that measures one stream at a time on purpose."""
+    return bool(_BENCHMARK.search(getattr(code.function(node), "name", "")))
 
 
 def _could_batch(code: Code, call: Built, loop: ast.AST, helpers: dict[str, bool]) -> bool:
@@ -203,6 +221,11 @@ def _feeds_back(code: Code, call: Built, loop: ast.AST) -> bool:
     changed = {n for node in inside if isinstance(node, ast.Expr) and (f := _flow(node)) and f[0] & answers for n in f[1]}
     changed |= {n.target.id for n in inside if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)}
     made = {t.id for n in inside if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    first: dict[str, bool] = {}  # whether a name is read before it is made: then the last turn's value comes in
+    for n in sorted((n for n in inside if isinstance(n, ast.Name)), key=lambda n: (n.lineno, isinstance(n.ctx, ast.Store))):
+        first.setdefault(n.id, isinstance(n.ctx, ast.Load))
+    carried = {name for name in answers & made if first.get(name)}
+    changed, made = changed | carried, made - carried
     return any(_names(*given(call)) & _tainted(loop, {name}) for name in changed - made)
 
 
@@ -269,7 +292,10 @@ def in_sequence(code: Code, evidence: Evidence) -> Iterator[Hit]:
             continue
         items = _items(code, iterable)
         if not (_BATCHED.search(ast.unparse(iterable)) or (items or 2) < 2 or {"n", "best_of", "num_samples"} & set(call.kwargs)):
-            yield Hit(call.node.lineno, {"call": call.name}, evidence.batch_1(items, _subject(code)))
+            waste = None if _measures(code, loop) else evidence.batch_1(items, _subject(code))
+            yield Hit(call.node.lineno, {"call": call.name}, waste)
+    for call in _given_to_rows(code, through):
+        yield Hit(call.node.lineno, {"call": str(call.args[0])}, evidence.batch_1(None, _subject(code)))
 
 
 def _asks(code: Code, call: Built) -> bool:

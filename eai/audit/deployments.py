@@ -30,7 +30,9 @@ _START = re.compile(r"^(ExecStart\w*=[-@+!]*|RUN |[\w-]+: +(?=\S)|command *= *)"
 _SETTING = re.compile(r"(export |set |setx |ENV |declare |local |readonly |Environment=|launchctl setenv )?[\"']?\w+(\+?[:?]?=|\s)")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?:\[@\])?(?::?-([^}]*))?\}|\((\w+)\)|(\w+))")
-_POWERSHELL = re.compile(r"(?i)^\s*\$env:(\w+)\s*=\s*")
+_POWERSHELL = re.compile(
+    r"(?i)^\s*(?:\$env:(\w+)\s*=\s*|\[(?:System\.)?Environment\]::SetEnvironmentVariable\([\"'](\w+)[\"'],\s*([\"'][^\"']*[\"']).*)"
+)
 _TRAINING = re.compile(
     r"learning_rate|num_train_epochs|gradient_checkpointing|gradient_accumulation|lora_r\b|warmup_steps|optimizer|per_device_train"
 )
@@ -38,6 +40,10 @@ _OTHER_RUNTIME = re.compile(r"openvino|onnx|tensorrt|\bipex\b|exllama", re.IGNOR
 _RESULT = re.compile(r"joule|watts|wh_per|kwh|tokens?_per_s|tok_s|_itl|ttft|p9\d|co2|carbon|score|accuracy|elapsed", re.IGNORECASE)
 _KEYS = NAMES["containers"]
 _WORDS, _ENVIRONMENT, _IMAGE_KEYS, _ENGINE_SETTINGS = _KEYS["words"], _KEYS["environment"], _KEYS["image"], _KEYS["engine_settings"]
+_ON_CPU = re.compile(r"^\S*[-_/.:]cpu\b|VLLM_TARGET_DEVICE=cpu|VLLM_CPU_|(CUDA|HIP)_VISIBLE_DEVICES=(-1)?( |$)")
+_NO_GPU = re.compile(
+    r"(?s)^(?!.*(gpu|nvidia|cuda|amd\.com|tpu|accelerator|neuron|gaudi)).*\bresources\W.*\bcpu\W|resourceprofile\W+cpu", re.IGNORECASE
+)
 _TEMPLATE = re.compile(r"\{[{%][^{}\n]*[%}]\}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _HCL_IMAGE = re.compile(r'"?\bimage"?\s*[=:]\s*"([^"]+)"')
@@ -83,6 +89,8 @@ def _program(words: Words) -> tuple[int, str]:
     has_weights = any(w.endswith(".gguf") for w, _ in words)
     for position, ((word, _), (following, _)) in enumerate(itertools.pairwise([*words, ("", 0)])):
         engine, name = engine_of_program(word), word.rpartition("/")[2]
+        if following == "serve" and re.match(r"\$\{?VLLM", word, re.IGNORECASE):
+            return position, "vllm"
         if engine and following not in _SERVES.get(name, (following,)):
             continue
         if engine or name == "nvidia-smi":
@@ -113,6 +121,8 @@ def launch(words: Words, env: Environment, facts: dict | None = None, image: str
     if engine in _FROM_ENVIRONMENT and "vllm/vllm-openai" not in image and not (engine == "vllm" and position >= 0):
         for name, option in env.items():
             subject.add(name, expand(str(option.value), env), option.line)
+    if _ON_CPU.search(" ".join([image, *(f"{n}={o.value}" for n, o in env.items())])):
+        subject.facts["device"] = "cpu"
     rest = words[position + 1 :]
     for (word, line), (following, _) in itertools.pairwise([*rest, ("-x", 0)]):  # --name value, --name=value, -n value, bare flags
         if re.match(r"--?[A-Za-z]", word):
@@ -168,7 +178,7 @@ def shell(
     """The servers that a script starts, in its order; also those whose settings it only exports."""
     env, own, found, depth = dict(env or {}), {}, [], 0
     for joined, start, parts in _logical_lines(text):
-        line, stripped = first_line + start - 1, _POWERSHELL.sub(r"export \1=", joined).strip().lstrip("@-").strip()
+        line, stripped = first_line + start - 1, _POWERSHELL.sub(r"export \1\2=\3", joined).strip().lstrip("@-").strip()
         stripped = _START.sub("", stripped.strip("\"',") if stripped[:1] in ("'", '"') else stripped)
         if stripped.startswith(("#", "//", "REM ", "echo ")):
             continue
@@ -351,6 +361,7 @@ def _file_facts(unit: Unit) -> dict:
         "trains": bool(_TRAINING.search(unit.text)),
         "other_runtime": bool(_OTHER_RUNTIME.search(unit.text)),
         "several_cards": bool(re.search(r"(?m)(tensor|pipeline)[-_]?parallel[-_]?(size|degree)\W+([2-9]|1\d)", unit.text, re.I)),
+        "device": "cpu" if _NO_GPU.search(unit.text) else None,
     }
 
 
@@ -462,7 +473,9 @@ class Config:
         self._gather(node, words, env, settings, inside, 0)
         keys = {k.value: v for k, v in _pairs(node)}
         has_engine = any(k.lower() in _ENGINE_SETTINGS and isinstance(v, yaml.MappingNode) for k, v in keys.items())
+        named = keys.get("engine") if words else None
         image = _image(node) or ("vllm" if has_engine or ("modelFormat" in keys and words) else "")
+        image = image or (named.value.lower() if isinstance(named, yaml.ScalarNode) else "")
         has_command = any(k.lower() in _WORDS for k in keys) and _HINT.search(" ".join(w for w, _ in words))
         if not engine_of_image(image) and not has_command:
             return []

@@ -67,7 +67,7 @@ def _keeps(loop: ast.AST) -> bool:
 
 @check("power-read-after-work")
 def read_after(code: Code, evidence: Evidence) -> Iterator[Hit]:
-    """Functions whose only power reading comes after their last generation."""
+    """Functions that read the power before or after their generations, never during them, the last time after the last one."""
     if re.search(rf"Thread|Process\(|{_COUNTER}|Popen", code.unit.text):
         return
     reads, helpers = _power_reads(code), _helpers(code)
@@ -75,10 +75,10 @@ def read_after(code: Code, evidence: Evidence) -> Iterator[Hit]:
         own = [r for r in reads if code.function(r.node) is function]
         is_helper = getattr(function, "name", "") in helpers and not any(_reads_power(r) for r in own)
         lines = [r.node.lineno for r in own]
-        if lines and not is_helper and min(lines) > max(c.node.lineno for c in generations):
+        if lines and not is_helper and max(lines) > max(c.node.lineno for c in generations):
             note = "an A100 idles at 80 W with a CUDA context; 110 to 220 W (150) were published while its sibling A800 decodes"
             low, value, high = (100 * (1 - 80 / load_w) for load_w in (110, 150, 220))
-            yield Hit(min(lines), {}, Waste(value, low, high, "estimate", note, unit=FIGURE))
+            yield Hit(max(lines), {}, Waste(value, low, high, "estimate", note, unit=FIGURE))
 
 
 @check("idle-before-load")

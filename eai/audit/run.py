@@ -104,7 +104,7 @@ def _of_subject(subject: Subject, known: Evidence, code: Code | None) -> Iterato
         message, waste = rule.message.format_map(_View(subject=subject)), None
         if is_open:
             message += ", in a choice that this file does not decide"
-        elif rule.waste and holds(rule.number_if):
+        elif rule.waste and subject.decodes_on_gpu and holds(rule.number_if):
             waste = evidence.of_rule(rule.waste, subject, known)
         yield rule, rule.ids[subject.place], option.line, message, waste
 

@@ -28,6 +28,9 @@ _CARDS = re.compile(
 _SEVERAL = re.compile(r"\b(?:[2-9]|1\d)[ ]?[x×*-][ ]?(?:NVIDIA[ -])?(?:RTX|[AHLVB]\d{2,3}|[LT]4)")
 _FOUR_BITS = re.compile(r"(awq|gptq|exl[23]|(nv|mx)fp4|[-_.]i?q4|[-_](u?int|fp|nf)4|[-_](?:bnb-)?4bit|w4a(8|16))", re.IGNORECASE)
 _EIGHT_BITS = re.compile(r"([-_.]q8|[-_]fp8|[-_]int8|[-_]8bit|w8a)", re.IGNORECASE)
+_ENCODERS = re.compile(
+    r"\b(embed(ding)?|classify|score|reward|pooling)\b|\b(bge|e5|gte)\b|[-_]embed|rerank|sentence-transformers", re.IGNORECASE
+)
 _ASIDE = re.compile(r"\b(not|unlike|instead|avoid|issue|bug|than)\b|n't\b")
 MODEL_PLACES = ("model", "base_model", "pretrained", "pretrained_model_name_or_path")
 
@@ -136,6 +139,12 @@ class Subject:
         named = self.options.get("gpu")
         known = card(named.value) if named is not None and isinstance(named.value, str) else None
         return known or self.facts.get("gpu")
+
+    @property
+    def decodes_on_gpu(self) -> bool:
+        """Whether the published and computed figures apply: they are of text that a GPU decodes, not of a CPU, an encoder or a ranker."""
+        task = f"{self.get('task') or ''} {self.get('runner') or ''}"
+        return self.get("device") != "cpu" and not _ENCODERS.search(f"{task} {self.model}")
 
     @property
     def capability(self) -> float | None:
