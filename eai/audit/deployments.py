@@ -40,10 +40,11 @@ _OTHER_RUNTIME = re.compile(r"openvino|onnx|tensorrt|\bipex\b|exllama", re.IGNOR
 _RESULT = re.compile(r"joule|watts|wh_per|kwh|tokens?_per_s|tok_s|_itl|ttft|p9\d|co2|carbon|score|accuracy|elapsed", re.IGNORECASE)
 _KEYS = NAMES["containers"]
 _WORDS, _ENVIRONMENT, _IMAGE_KEYS, _ENGINE_SETTINGS = _KEYS["words"], _KEYS["environment"], _KEYS["image"], _KEYS["engine_settings"]
+_ARGUMENTS = re.compile(r"(EXTRA_)?VLLM_(EXTRA_|SERVER_|SERVE_)?(ARGS|ARGUMENTS|OPTS|FLAGS)")
 _ON_CPU = re.compile(r"^\S*[-_/.:]cpu\b|VLLM_TARGET_DEVICE=cpu|VLLM_CPU_|(CUDA|HIP)_VISIBLE_DEVICES=(-1)?( |$)")
-_NO_GPU = re.compile(
-    r"(?s)^(?!.*(gpu|nvidia|cuda|amd\.com|tpu|accelerator|neuron|gaudi)).*\bresources\W.*\bcpu\W|resourceprofile\W+cpu", re.IGNORECASE
-)
+_GPU = re.compile(r"gpu|nvidia|cuda|amd\.com|tpu|accelerator|neuron|gaudi", re.IGNORECASE)
+_CPU = re.compile(r"resourceprofile\W+cpu|\bdevice[\"']?\s*[:=]\s*[\"']?(cpu|mps)\b", re.IGNORECASE)
+_LIMITS = re.compile(r"\b(limits|requests)[\"']?\s*:\s*\{?\s*[\"']?(cpu|memory)\b")
 _TEMPLATE = re.compile(r"\{[{%][^{}\n]*[%}]\}")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _HCL_IMAGE = re.compile(r'"?\bimage"?\s*[=:]\s*"([^"]+)"')
@@ -124,6 +125,8 @@ def launch(words: Words, env: Environment, facts: dict | None = None, image: str
     if _ON_CPU.search(" ".join([image, *(f"{n}={o.value}" for n, o in env.items())])):
         subject.facts["device"] = "cpu"
     rest = words[position + 1 :]
+    for name, option in env.items() if engine == "vllm" else ():
+        rest += [(w, option.line) for w in _split(expand(str(option.value), env))] if _ARGUMENTS.fullmatch(name) else []
     for (word, line), (following, _) in itertools.pairwise([*rest, ("-x", 0)]):  # --name value, --name=value, -n value, bare flags
         if re.match(r"--?[A-Za-z]", word):
             name, equals, value = word.partition("=")
@@ -205,8 +208,8 @@ def shell(
                 found += shell(inner, env, line, facts, files)
             elif subject := launch(whole, env, (facts or {}) | {"in_loop": depth > 0}, files=files):
                 found.append(subject)
-    for engine, prefix in (("ollama", "OLLAMA_"), ("llama.cpp", "LLAMA_ARG_")):  # configured here, started elsewhere
-        settings = {n: o for n, o in own.items() if n.startswith(prefix)}
+    for engine, names in (("ollama", r"OLLAMA_.*"), ("llama.cpp", r"LLAMA_ARG_.*"), ("vllm", _ARGUMENTS)):  # set here, started elsewhere
+        settings = {n: o for n, o in own.items() if re.fullmatch(names, n)}
         if settings and not any(s.engine == engine for s in found):
             found.append(launch([], settings, facts, engine.replace(".", "-")))
     return found
@@ -361,7 +364,8 @@ def _file_facts(unit: Unit) -> dict:
         "trains": bool(_TRAINING.search(unit.text)),
         "other_runtime": bool(_OTHER_RUNTIME.search(unit.text)),
         "several_cards": bool(re.search(r"(?m)(tensor|pipeline)[-_]?parallel[-_]?(size|degree)\W+([2-9]|1\d)", unit.text, re.I)),
-        "device": "cpu" if _NO_GPU.search(unit.text) else None,
+        "device": "cpu" if _CPU.search(unit.text) or (_LIMITS.search(unit.text) and not _GPU.search(unit.text)) else None,
+        "benchmarks": bool(re.search(r"(?m)^\s*[\"']?(scenario|benchmark\w*|launcher)[\"']?\s*:", unit.text)),
     }
 
 

@@ -28,8 +28,10 @@ _CARDS = re.compile(
 _SEVERAL = re.compile(r"\b(?:[2-9]|1\d)[ ]?[x×*-][ ]?(?:NVIDIA[ -])?(?:RTX|[AHLVB]\d{2,3}|[LT]4)")
 _FOUR_BITS = re.compile(r"(awq|gptq|exl[23]|(nv|mx)fp4|[-_.]i?q4|[-_](u?int|fp|nf)4|[-_](?:bnb-)?4bit|w4a(8|16))", re.IGNORECASE)
 _EIGHT_BITS = re.compile(r"([-_.]q8|[-_]fp8|[-_]int8|[-_]8bit|w8a)", re.IGNORECASE)
-_ENCODERS = re.compile(
-    r"\b(embed(ding)?|classify|score|reward|pooling)\b|\b(bge|e5|gte)\b|[-_]embed|rerank|sentence-transformers", re.IGNORECASE
+_ENCODERS = re.compile(  # tasks and models that decode no text
+    r"\b(embed(ding)?|classify|score|reward|pooling)\b|\b(bge|e5|gte|whisper|clip|vit)\b|[-_]embed|rerank|sentence-transformers"
+    r"|\b(ro|distil|al|de)?berta?\b|diffusion",
+    re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\b(not|unlike|instead|avoid|issue|bug|than)\b|n't\b")
 MODEL_PLACES = ("model", "base_model", "pretrained", "pretrained_model_name_or_path")
@@ -142,9 +144,11 @@ class Subject:
 
     @property
     def decodes_on_gpu(self) -> bool:
-        """Whether the published and computed figures apply: they are of text that a GPU decodes, not of a CPU, an encoder or a ranker."""
-        task = f"{self.get('task') or ''} {self.get('runner') or ''}"
-        return self.get("device") != "cpu" and not _ENCODERS.search(f"{task} {self.model}")
+        """Whether published and computed figures apply: of text that a GPU decodes to be read; not of a CPU, an encoder, a benchmark."""
+        task = " ".join(str(self.get(name) or "") for name in ("task", "runner", "convert"))
+        return (
+            self.get("device") not in ("cpu", "mps") and not self.facts.get("benchmarks") and not _ENCODERS.search(f"{task} {self.model}")
+        )
 
     @property
     def capability(self) -> float | None:
