@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from eai.audit import evidence as wastes
-from eai.audit.code import MODEL_CLASS, Code, body, configured
+from eai.audit.code import MODEL_CLASS, TEXT_TASKS, Code, body, configured, task_of
 from eai.audit.evidence import SMALL_PARAMS_B, Evidence, Waste
 from eai.audit.subjects import Subject
 from eai.audit.values import FUNCTIONS, Built
@@ -170,9 +170,32 @@ def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
             is_decoding = helpers.get(call.name.removeprefix("self."), _decodes(call))
             waste = evidence.batch_1(_items(code, source_of(loop)[1]), _subject(code)) if is_decoding and not is_open else None
             yield Hit(call.node.lineno, {"call": call.name or "generate"}, waste)
+    pipes = {code.assigned_name(c.node): c for c in code.model_loads if c.last == "pipeline" and task_of(c) in TEXT_TASKS}
+    for call in code.calls if not code.trains else ():
+        made = pipes.get(call.name) if call.name and call.args else None
+        is_one = made and call.kwargs.get("batch_size", made.kwargs.get("batch_size", 1)) == 1 and not made.is_open | call.is_open
+        if is_one and _are_many(code, call.node.args[0]):
+            what = f"{call.name} with batch_size 1, which is its default,"
+            yield Hit(call.node.lineno, {"call": what}, evidence.batch_1(None, _subject(code)))
     for call in _given_to_rows(code, helpers):
         is_decoding = helpers[str(call.args[0])] and not code.trains and not code.is_in_branch(call.node)
         yield Hit(call.node.lineno, {"call": str(call.args[0])}, evidence.batch_1(None, _subject(code)) if is_decoding else None)
+
+
+def _are_many(code: Code, node: ast.AST) -> bool:
+    """Whether an expression is several texts: a list or comprehension of them, a dataset's column, a name in the plural."""
+    match node:
+        case ast.List(elts=elements):
+            return len(elements) > 3 and not any(isinstance(e, ast.Dict) for e in elements)
+        case ast.ListComp(elt=element):
+            return not isinstance(element, ast.Dict)
+        case ast.Subscript(slice=ast.Constant(value=str()), value=base):
+            return re.search(r"(^|_)(dataset|ds|df|data)$", ast.unparse(base)) is not None
+        case ast.Call(func=function):
+            return ast.unparse(function).endswith(("KeyDataset", ".tolist"))
+        case ast.Name(id=name):
+            return _PLURAL.match(name) is not None or _is_list(code, node)
+    return False
 
 
 def _mapped(code: Code, node: ast.AST) -> list[ast.Lambda]:

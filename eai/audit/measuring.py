@@ -35,34 +35,25 @@ def _reads_power(call: Built) -> bool:
     return call.last in _POWER_CALLS or (is_run and "power.draw" in ast.unparse(call.node))
 
 
-def _helpers(code: Code) -> set[str]:
-    """Functions of the file that read the power."""
-    return {getattr(code.function(c.node), "name", "") for c in code.calls if _reads_power(c)} - {""}
-
-
-def _power_reads(code: Code) -> list[Built]:
-    """Calls that read the power, directly or through a function of the file."""
-    helpers = _helpers(code)
-    return [c for c in code.calls if _reads_power(c) or c.last in helpers]
+def _power_reads(code: Code) -> tuple[list[Built], set[str]]:
+    """(calls that read the power, directly or through a function of the file; the names of those functions)."""
+    helpers = {getattr(code.function(c.node), "name", "") for c in code.calls if _reads_power(c)} - {""}
+    return [c for c in code.calls if _reads_power(c) or c.last in helpers], helpers
 
 
 @check("power-sampled-slowly")
 def sampled_slowly(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Loops that keep power readings and sleep a second or longer between them."""
-    for call in code.named("sleep"):
-        interval = call.args[0] if call.args else None
+    for call in code.named("sleep", "wait"):  # time.sleep(1), event.wait(timeout=1)
+        interval = next(iter([*call.args, *call.kwargs.values()]), None)
         loop = next((x for x in code.loops_around(call.node) if isinstance(x, ast.While | ast.For)), None)
         if type(interval) not in (int, float) or not 1 <= interval <= 60 or loop is None:
             continue
+        inside = {n.func.attr for n in ast.walk(loop) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
+        is_kept = bool(inside & set(_STORES)) or any(isinstance(n, ast.AugAssign) for n in ast.walk(loop))  # else it waits or logs
         works = any(loop in code.loops_around(c.node) for c in code.generations)
-        if any(loop in code.loops_around(c.node) for c in _power_reads(code)) and not works and _keeps(loop):
+        if is_kept and not works and any(loop in code.loops_around(c.node) for c in _power_reads(code)[0]):
             yield Hit(call.node.lineno, {"interval": f"{interval:g}"}, slow_sampling(interval))
-
-
-def _keeps(loop: ast.AST) -> bool:
-    """Whether a loop keeps what it reads: appends, adds or writes it; one that only waits or logs measures no energy."""
-    calls = (n.func.attr for n in ast.walk(loop) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute))
-    return any(name in _STORES for name in calls) or any(isinstance(n, ast.AugAssign) for n in ast.walk(loop))
 
 
 @check("power-read-after-work")
@@ -70,7 +61,7 @@ def read_after(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Functions that read the power before or after their generations, never during them, the last time after the last one."""
     if re.search(rf"Thread|Process\(|{_COUNTER}|Popen", code.unit.text):
         return
-    reads, helpers = _power_reads(code), _helpers(code)
+    reads, helpers = _power_reads(code)
     for function, generations in code.generations_in.items() if reads else ():
         own = [r for r in reads if code.function(r.node) is function]
         is_helper = getattr(function, "name", "") in helpers and not any(_reads_power(r) for r in own)
@@ -85,24 +76,15 @@ def read_after(code: Code, evidence: Evidence) -> Iterator[Hit]:
 def idle_before_load(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Idle powers read before the model is loaded in the same function."""
     places = [(code.function(load.node), load.node.lineno) for load in code.model_loads]
-    for read in _power_reads(code) if places else ():
-        name = _assigned(code, read.node)
+    for read in _power_reads(code)[0] if places else ():
+        statement = code.values.around(read.node, ast.stmt)
+        name = ast.unparse(statement.targets[0]) if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else ""
         is_before = any(f is code.function(read.node) and read.node.lineno < line for f, line in places)
         if is_before and re.search(r"idle|baseline", name, re.IGNORECASE):
             note = "an A100's 26 W between bare and context idle, in a net power of 110 to 220 W (150 in the middle) less 54 W"
             low, value, high = (100 * 26 / (load_w - 54) for load_w in (220, 150, 110))
             yield Hit(read.node.lineno, {"name": name}, Waste(value, low, high, "estimate", note, unit=FIGURE))
             return
-
-
-def _assigned(code: Code, node: ast.AST) -> str:
-    """The name that an expression around a call is assigned to, empty if none."""
-    for a in code.values.ancestors(node):
-        if isinstance(a, ast.Assign) and len(a.targets) == 1:
-            return ast.unparse(a.targets[0])
-        if not isinstance(a, ast.BinOp | ast.Call | ast.Attribute | ast.GeneratorExp | ast.ListComp):
-            return ""
-    return ""
 
 
 @check("all-gpus-billed")
@@ -125,14 +107,12 @@ def _bills_all(code: Code, call: Built) -> str:
         return ""
     around = code.values.ancestors(call.node)
     is_summed = any(isinstance(a, ast.AugAssign) or (isinstance(a, ast.Call) and ast.unparse(a.func) == "sum") for a in around)
-    return "the power of all GPUs is summed" if is_summed and any(_over_all(code, x) for x in code.loops_around(call.node)) else ""
-
-
-def _over_all(code: Code, loop: ast.AST) -> bool:
-    """Whether a loop or comprehension runs over every GPU of the host, by number or by a list of handles made of them."""
-    _, iterable = source_of(loop) or (None, None)
-    sources = code.bound[iterable.id] if isinstance(iterable, ast.Name) else [iterable] if iterable is not None else []
-    return any(re.search(r"nvmlDeviceGetCount|device_count", ast.unparse(s)) for s in sources)
+    for loop in code.loops_around(call.node) if is_summed else ():  # over the host's GPUs by number, or a list of their handles
+        _, over = source_of(loop) or (None, None)
+        sources = code.bound[over.id] if isinstance(over, ast.Name) else [over] if over is not None else []
+        if any(re.search(r"nvmlDeviceGetCount|device_count", ast.unparse(s)) for s in sources):
+            return "the power of all GPUs is summed"
+    return ""
 
 
 @check("timed-without-sync")

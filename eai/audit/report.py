@@ -40,9 +40,7 @@ def _place(row: dict, base: str) -> str:
 
 def _waste(waste: dict | None) -> str:
     """`57 % [29 to 63]`, or a dash."""
-    if waste is None:
-        return "-"
-    return f"{waste['value']:.0f} % [{waste['low']:.0f} to {waste['high']:.0f}]"
+    return f"{waste['value']:.0f} % [{waste['low']:.0f} to {waste['high']:.0f}]" if waste else "-"
 
 
 def headline(report: dict) -> str:
