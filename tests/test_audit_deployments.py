@@ -119,6 +119,17 @@ SPREAD = {
         '    args = [\n      "--dtype=float32",\n      "--max-num-seqs=1",\n    ]\n  }\n}\n',
     ),
     "PowerShell": ("run.ps1", '$env:TYPE = "float32"\nvllm serve m `\n  --dtype $TYPE `\n  --max-num-seqs 1\n'),
+    "PowerShell's class": (
+        "run.ps1",
+        '[Environment]::SetEnvironmentVariable("VLLM_ARGS", "--dtype float32 --max-num-seqs 1", "User")\n',
+    ),
+    "arguments in a variable": ("run.sh", 'docker run --gpus all -e VLLM_ARGS="--dtype float32 --max-num-seqs 1" org/vllm-demo:v0\n'),
+    "arguments of a container": (
+        "compose.yaml",
+        "a:\n  image: vllm/vllm-openai\n  environment:\n  - VLLM_ARGS=--dtype float32 --max-num-seqs 1\n",
+    ),
+    "a server's name in a variable": ("run.sh", '"${VLLM_CMD[@]}" serve "$MODEL" --dtype float32 --max-num-seqs 1\n'),
+    "KubeAI": ("compose.yaml", "spec:\n  url: hf://org/m\n  engine: VLLM\n  args: [--dtype=float32, --max-num-seqs=1]\n"),
     "a task's command": ("pyproject.toml", '[tool.tasks]\nserve = "vllm serve m --dtype float32 --max-num-seqs 1"\n'),
 }
 
@@ -239,3 +250,29 @@ def test_measured_results_are_no_deployment(evidence):
     row = '{"gpu": "H100", "num_gpus": 2, "model": "Qwen/Qwen2.5-7B-Instruct", "max_num_seqs": 1%s}'
     assert slugs("request.json", row % "", evidence) == {"config-one-sequence"}
     assert slugs("request.json", row % ', "joules_per_token": 1.5', evidence) == set()
+
+
+POD = "spec:\n  containers:\n  - image: {image}\n    args: [--model=org/m, --max-num-seqs=1, --dtype=float32]\n{rest}"
+NO_GPU = {
+    "the image": POD.format(image="registry/vllm-cpu-rhel9:3.3.0", rest=""),
+    "a variable": POD.format(image="org/vllm:v0", rest="    env: [{name: VLLM_TARGET_DEVICE, value: cpu}]\n"),
+    "resources": POD.format(image="org/vllm:v0", rest="    resources:\n      limits: {cpu: '4', memory: 8Gi}\n"),
+    "hidden cards": "a:\n  image: vllm/vllm-openai\n  command: --max-num-seqs 1\n  environment: {CUDA_VISIBLE_DEVICES: -1}\n",
+}
+
+
+@pytest.mark.parametrize("how", NO_GPU)
+def test_a_server_without_a_gpu_gets_no_number_of_a_gpu(how, evidence):
+    findings = findings_of(Unit("compose.yaml", "config", NO_GPU[how]), evidence)
+    assert [(f.rule, f.waste) for f in findings] == [("server-one-sequence", None)]
+    on_gpu = POD.format(image="org/vllm:v0", rest="    resources:\n      limits: {cpu: '4', nvidia.com/gpu: 1}\n")
+    assert {severity(f.waste) for f in findings_of(Unit("compose.yaml", "config", on_gpu), evidence)} == {"critical"}
+
+
+def test_encoders_and_benchmarks_get_no_number_of_decoding(evidence):
+    for text in (
+        "a:\n  image: vllm/vllm-openai\n  command: --model org/m --task embed --dtype float32\n",
+        "a:\n  image: vllm/vllm-openai\n  command: --model BAAI/bge-m3 --dtype float32\n",
+        "scenario: {name: inference}\nbackend: {model: org/m, quantization: fp16, batch_size: 1}\n",
+    ):
+        assert [f.waste for f in findings_of(Unit("compose.yaml", "config", text), evidence)] == [None]

@@ -468,3 +468,44 @@ def test_words_for_tokens_err_by_the_rule_of_thumb(count, missed, evidence):
     """0.75 words a token: without a factor a quarter of the tokens is missed, with 1.2 a tenth, with 4/3 none."""
     waste = found(HEAD + f"num_tokens = {count}\n", evidence)[0].waste
     assert waste.value == pytest.approx(missed, abs=1e-9) and waste.unit == "% of the figure" and waste.low <= waste.value <= waste.high
+
+
+PIVOT = """out = text
+for tokenizer, model in steps:
+    y = model.generate(**tokenizer([out], return_tensors="pt"), max_length=100)
+    out = tokenizer.decode(y[0])
+"""
+ASK = "def ask(q):\n    x = tokenizer(q, return_tensors='pt')\n    return model.generate(**x, max_new_tokens=9)\n"
+POWER = "import pynvml\ndef watts():\n    return pynvml.nvmlDeviceGetPowerUsage(h) / 1000\ndef run():\n"
+WAIT = "import pynvml\nwhile on:\n    rows.append(pynvml.nvmlDeviceGetPowerUsage(h))\n    stop.wait(timeout={})\n"
+PIPE = "pipe = pipeline('summarization', model='org/m', device=0, dtype='auto')\npipe({})\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (PIVOT, []),  # the last turn's answer is the next turn's prompt
+        (PIVOT.replace("    out =", "    other ="), []),  # one fixed prompt, several models
+        (ASK + "table['a'] = table['q'].apply(ask)\n", [("batch-1-loop", "critical")]),
+        (ASK + "table['a'] = table['q'].map(ask, batched=True)\n", []),
+        ("def bench(ps):\n" + _indented(ONE_BY_ONE.replace("questions", "ps")), [("batch-1-loop", "info")]),
+        ("m = [{'type': 'audio', 'url': u}]\n" + ONE_BY_ONE, [("batch-1-loop", "info")]),
+        (POWER + "    a = watts()\n    model.generate(x)\n    return (a + watts()) / 2\n", [("power-read-after-work", "critical")]),
+        (POWER + "    a = watts()\n    model.generate(x)\n    return a\n", []),
+        (WAIT.format(2), [("power-sampled-slowly", "info")]),
+        (WAIT.format(0.1), []),
+        (PIPE.format("dataset['article']"), [("batch-1-loop", "critical")]),
+        (PIPE.format("texts, batch_size=1"), [("batch-1-loop", "critical")]),
+        (PIPE.format("texts, batch_size=8"), []),
+        (PIPE.format("text"), []),
+    ],
+)
+def test_what_reading_public_repositories_taught(text, found, evidence):
+    assert seen(HEAD + text, evidence) == found
+
+
+def test_a_function_given_to_apply_waits_for_a_local_server(evidence):
+    text = "from openai import OpenAI\nc = OpenAI(base_url='http://localhost:8000/v1')\ndef ask(q):\n"
+    text += "    return c.chat.completions.create(model='m', messages=[{'role': 'user', 'content': q}])\na = table['q'].apply(ask)\n"
+    assert seen(text, evidence) == [("requests-in-sequence", "critical")]
+    assert seen(text.replace("localhost", "api.example.org"), evidence) == []

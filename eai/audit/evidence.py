@@ -103,20 +103,20 @@ class Evidence:
         on, what = [*_SETTING, "batch_size"], f"{used} against {instead}"
         return self._compare(on, "quantization", used, instead, subject, what, max_params_b or np.inf)
 
-    def batch(self, used: int, instead: int, subject: Subject | None = None) -> Waste | None:
-        """Waste of batch size `used` against `instead`: same session, card, model and quantization."""
-        what = f"batch {used} against batch {instead}"
-        return self._compare([*_SETTING, "quantization"], "batch_size", used, instead, subject, what)
+    def _batch(self, instead: int, subject: Subject | None = None) -> Waste | None:
+        """Waste of batch 1 against a larger batch: same session, card, model and quantization."""
+        on = [*_SETTING, "quantization"]
+        return self._compare(on, "batch_size", 1, instead, subject, f"batch 1 against batch {instead}")
 
     @cached_property
-    def batches(self) -> list[int]:
+    def _batches(self) -> list[int]:
         """Batch sizes that a published session compares with batch 1, ascending."""
-        return [b for b in sorted(int(x) for x in self.rows["batch_size"].unique()) if b > 1 and self.batch(1, b)]
+        return [b for b in sorted(int(x) for x in self.rows["batch_size"].unique()) if b > 1 and self._batch(b)]
 
     def batch_1(self, available: int | None = None, subject: Subject | None = None) -> Waste | None:
         """Waste of batch 1 where `available` requests could share a batch (None: unknown, 8 assumed); at most what was measured."""
-        reachable = [b for b in self.batches if b <= min(available or 8, 8)]
-        return self.once(("batch", reachable[-1]), subject, lambda: self.batch(1, reachable[-1], subject)) if reachable else None
+        reachable = [b for b in self._batches if b <= min(available or 8, 8)]
+        return self.once(("batch", reachable[-1]), subject, lambda: self._batch(reachable[-1], subject)) if reachable else None
 
 
 def _nearest(pairs: pd.DataFrame, subject: Subject | None) -> tuple[pd.DataFrame, str]:

@@ -30,8 +30,8 @@ def _words(*groups: str) -> tuple[bytes, ...]:
     return tuple(w.encode() for g in groups for item in NAMES["relevant"][g] for w in (item if isinstance(item, list) else [item]))
 
 
-_SETTINGS = _words("servers", "settings")
-_RELEVANT = {"python": _words("code"), "notebook": _words("code"), "config": _SETTINGS, "settings": _SETTINGS, "modelfile": (b"parameter",)}
+_RELEVANT = {"python": _words("code"), "notebook": _words("code"), "modelfile": (b"parameter",)}
+_RELEVANT |= dict.fromkeys(("config", "settings"), _words("servers", "settings"))
 
 
 @dataclass(frozen=True)
@@ -148,17 +148,22 @@ def notebook(path: str, text: str, transformers_4: bool = False) -> Unit:
         if magic and magic[1] not in ("time", "timeit", "capture"):
             lines += [f"# {line}" for line in cell]
             continue
-        continued = False
+        continued, plain = False, []
         for at, line in enumerate(cell):
+            shell = re.match(r"\s*(?:\w+\s*=\s*)?!(.*)", line)
             if continued:
                 commands[-1] = (commands[-1][0], f"{commands[-1][1]}\n{line}")
-                cell[at] = f"# {line}"
-            elif match := re.match(r"\s*(?:\w+\s*=\s*)?!(.*)", line):
-                commands.append((first + at, match[1]))
+            elif shell:
+                commands.append((first + at, shell[1]))
             elif match := re.match(r"\s*%(?:set_)?env\s+(\w+)[= ](.*)", line):
                 commands.append((first + at, f"export {match[1]}={match[2]}"))
-            continued = line.rstrip().endswith("\\") and (continued or re.match(r"\s*(\w+\s*=\s*)?!", line) is not None)
-        plain = [_plain(line) for line in cell]
+            if match := re.match(r"(\s*)%(?:time|timeit)\s+(?:-\w+\s*\d*\s+)*(.+)", line):  # what they run
+                plain.append(match[1] + match[2])
+            elif match := re.match(r"(\s*)((?:\w+\s*=\s*)?[%!]|\?|%%)", line):  # other magics: a comment, `pass` inside a block
+                plain.append(f"{match[1]}pass  # {line.strip()}")
+            else:
+                plain.append(f"# {line}" if continued or line.rstrip().endswith("?") else line)
+            continued = line.rstrip().endswith("\\") and (continued or shell is not None)
         try:
             parse("\n".join(plain))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -166,15 +171,6 @@ def notebook(path: str, text: str, transformers_4: bool = False) -> Unit:
             plain = [f"# {line}" for line in plain]
         lines += plain
     return Unit(path, "notebook", "\n".join(lines) + "\n", tuple(starts), tuple(commands), tuple(unread), transformers_4)
-
-
-def _plain(line: str) -> str:
-    """A notebook's line as Python: what `%time` and `%timeit` run, other magics and shell lines as comments, `pass` inside a block."""
-    if match := re.match(r"(\s*)%(?:time|timeit)\s+(?:-\w+\s*\d*\s+)*(.+)", line):
-        return match[1] + match[2]
-    if match := re.match(r"(\s*)((?:\w+\s*=\s*)?[%!]|\?|%%)", line):
-        return f"{match[1]}pass  # {line.strip()}"
-    return f"# {line}" if line.rstrip().endswith("?") else line
 
 
 def _mentions(data: bytes, words: tuple[bytes, ...]) -> bool:

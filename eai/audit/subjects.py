@@ -4,6 +4,8 @@ All of them are options with a value and a place. Spellings differ (`--max-num-s
 `rules/names.yaml` gives each option one name, and says how the engines are recognised.
 """
 
+import math
+import operator
 import re
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -34,6 +36,7 @@ _ENCODERS = re.compile(  # tasks and models that decode no text
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\b(not|unlike|instead|avoid|issue|bug|than)\b|n't\b")
+_COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
 MODEL_PLACES = ("model", "base_model", "pretrained", "pretrained_model_name_or_path")
 
 
@@ -212,34 +215,20 @@ def meets(value: object, wanted: object, is_open: bool) -> bool:
         return not meets(value, wanted["not"], is_open)
     if isinstance(wanted, list):
         return any(meets(value, w, is_open) for w in wanted)
-    if wanted == "absent":
-        return value is None and not is_open
-    if wanted == "unknown":
-        return value is UNKNOWN or isinstance(value, Symbol)
-    if value is None or value is UNKNOWN:
-        return False
-    if wanted == "present":
-        return True
+    if wanted in ("absent", "unknown"):
+        is_unknown = value is UNKNOWN or isinstance(value, Symbol)
+        return is_unknown if wanted == "unknown" else value is None and not is_open
+    if value is None or value is UNKNOWN or wanted == "present":
+        return value is not None and value is not UNKNOWN
+    if isinstance(wanted, bool):
+        return value is wanted or (isinstance(value, str) and value.lower() in (("true", "1", "") if wanted else ("false", "0")))
     if isinstance(wanted, str) and wanted.startswith("~"):
         return re.search(wanted[1:], str(value)) is not None
     comparison = re.fullmatch(r"([<>]=?) *(\S+)", wanted) if isinstance(wanted, str) else None
-    if comparison:
-        number, limit = _number(value), float(comparison[2])
-        return (
-            number is not None and {"<": number < limit, "<=": number <= limit, ">": number > limit, ">=": number >= limit}[comparison[1]]
-        )
-    if isinstance(wanted, bool):
-        return value is wanted or (isinstance(value, str) and value.lower() in (("true", "1", "") if wanted else ("false", "0")))
-    if isinstance(wanted, int | float):
-        return _number(value) == wanted
+    if comparison or isinstance(wanted, int | float):
+        try:
+            number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+        except ValueError:
+            return False
+        return _COMPARE[comparison[1] if comparison else "=="](number, float(comparison[2] if comparison else wanted))
     return str(value).lower() == wanted.lower()
-
-
-def _number(value: object) -> float | None:
-    """A value as a number: also the text of one; None for anything else, booleans too."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
