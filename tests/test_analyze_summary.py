@@ -9,7 +9,7 @@ from planted import Truth, experiment
 from scipy import stats
 
 from eai import schema
-from eai.analyze.selection import select
+from eai.analyze.selection import in_order, select
 from eai.analyze.summary import gate, summarize
 from eai.errors import UserError
 
@@ -100,6 +100,33 @@ def test_devices_of_one_boundary_are_summed_and_a_failed_card_spoils_the_window(
     assert list(select(windows, both).excluded["reason"]) == ["energy is disputed"]
     missing = select(windows, both.iloc[:-1])
     assert list(missing.excluded["reason"]) == ["energy of a device is missing"]
+
+
+def test_random_terms_of_two_devices_add_in_quadrature_and_systematic_ones_linearly():
+    windows, energies = experiment(Truth(), 1, np.random.default_rng(3))
+    first = energies.assign(u_statistical_j=3.0, u_idle_j=6.0, u_offset_j=3.0, u_gain_j=1.0)
+    second = energies.assign(device_id="GPU-second", u_statistical_j=4.0, u_idle_j=8.0, u_offset_j=4.0, u_gain_j=2.0)
+    rows = select(windows, pd.concat([first, second], ignore_index=True)).rows
+    assert rows[["u_statistical_j", "u_idle_j", "u_offset_j", "u_gain_j"]].drop_duplicates().to_numpy().tolist() == [[5.0, 10.0, 7.0, 3.0]]
+
+
+def test_rows_stand_by_configuration_and_strategies_from_full_precision_down():
+    kinds = [("b", "nf4", 1), ("a", "nf4", 1), ("a", "int8_default", 4), ("a", "int8_default", 1), ("a", "fp32", 1), ("a", "zz_unknown", 1)]
+    rows = [dict.fromkeys(schema.CONFIGURATION, 0) | {"gpu": g, "quantization": q, "batch_size": b} for g, q, b in kinds]
+    found = in_order(pd.DataFrame(rows))[["gpu", "quantization", "batch_size"]]
+    assert list(found.itertuples(index=False, name=None)) == [kinds[k] for k in (4, 3, 2, 1, 5, 0)]
+
+
+def test_the_interval_of_tweor_is_that_of_energy_times_time():
+    """With a million items the score is known, and what is left is the t interval of log(Wh s) over the blocks."""
+    windows, energies = experiment(Truth(), 4, np.random.default_rng(4))
+    windows["duration_s"] *= np.exp(np.random.default_rng(5).normal(0, 0.05, len(windows)))
+    scores = pd.DataFrame({"configuration_id": windows["configuration_id"].unique(), "score": 0.5, "n_items": 10**9})
+    row = summarize(windows, energies, scores=scores).iloc[0]
+    own = windows[windows["configuration_id"] == row["configuration_id"]].merge(energies, on=["configuration_id", "block"])
+    logs = np.log(own["energy_j"] / 3600 * own["duration_s"])
+    ends = stats.t.interval(0.95, 3, logs.mean(), logs.std(ddof=1) / 2)
+    assert (row["tweor_low"], row["tweor_high"]) == pytest.approx((0.5 / np.exp(ends[1]), 0.5 / np.exp(ends[0])), rel=1e-3)
 
 
 def test_boundaries_and_bases_are_never_mixed():

@@ -129,6 +129,7 @@ def test_a_config_gives_the_same_shapes_as_the_catalog():
         "max_position_embeddings": 8192,
     }
     built = footprint.from_config(config, "me/copy")
+    assert (built.slug, built.hf_id, footprint.from_config(config, "Plain").slug) == ("copy", "me/copy", "plain")
     assert built.params_total == 134_515_008
     assert footprint.kv_cache_bytes(built, 7) == footprint.kv_cache_bytes(SMOLLM2, 7)
     bloom = {"model_type": "bloom", "n_embed": 4096, "n_head": 32, "n_layer": 30, "vocab_size": 250880}

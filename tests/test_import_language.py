@@ -13,6 +13,7 @@ import pytest
 from eai import tables
 from eai.analyze.summary import summarize
 from eai.errors import UserError
+from eai.expressions import read_document
 from eai.importers import cells, imports, mappings, names, windows
 from eai.importers.mappings import evaluate, mapping_from
 
@@ -150,6 +151,17 @@ def test_a_power_that_no_machine_draws_is_not_ok():
     assert list(found["status"]) == ["ok", "invalid"] and "1.8e+05 W" in found["reason"][1]
     found = windows.convert(pd.DataFrame({"wh": [500.0]}), mapping(constants=given | {"num_gpus": 16})).windows
     assert list(found["status"]) == ["ok"]
+
+
+def test_a_mapping_nested_too_deeply_is_one_line(tmp_path):
+    (tmp_path / "m.yaml").write_text("[" * 5_000)
+    with pytest.raises(UserError, match="neither YAML nor JSON"):
+        read_document(tmp_path / "m.yaml")
+
+
+def test_a_constant_may_stand_on_either_side_of_a_comparison():
+    frame = pd.DataFrame({"a": [1.0, 5.0, 9.0]})
+    assert evaluate("1 if 5 < a else 0", frame).tolist() == [0, 0, 1] == evaluate("1 if a > 5 else 0", frame).tolist()
 
 
 def test_a_number_that_is_none_names_its_row_and_column():

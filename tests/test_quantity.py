@@ -85,3 +85,7 @@ def test_three_digits_stand_wherever_the_point_is(value, text):
 @pytest.mark.parametrize(("value", "digits", "text"), [(1026.4, 3, "1,030"), (70.0, 3, "70"), (8.03, 3, "8.03"), (123.0, 2, "120")])
 def test_the_size_of_a_model_is_never_in_exponent_form(value, digits, text):
     assert shortest(value, digits) == text
+
+
+def test_a_term_that_is_not_stated_is_none():
+    assert Budget().absolute == 0.0 and Budget(statistical=3.0, offset=4.0).within_card == 5.0

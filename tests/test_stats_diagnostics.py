@@ -69,6 +69,13 @@ def test_clean_experiments_accuse_somebody_at_the_stated_rate():
     assert np.mean(accused) == pytest.approx(0.05, abs=0.035)
 
 
+def test_a_value_that_stands_alone_in_its_block_is_judged_by_nothing():
+    """Its block's effect fits it exactly: no residual is left, and no warning of a division by zero."""
+    y, configuration, block = [1.0, 2.0, 1.1, 2.3, 1.3, 2.2, 9.0], [0, 1, 0, 1, 0, 1, 0], [0, 0, 1, 1, 2, 2, 3]
+    p = d._outlier_p(np.array(y), configuration, block)
+    assert np.isfinite(p[:6]).all() and np.isnan(p[6]) and not d.outliers(y, configuration, block)[6]
+
+
 def test_constants_have_no_outliers():
     assert not d.outliers([1.0] * 6, [0, 1] * 3, [0, 0, 1, 1, 2, 2]).any()
 
