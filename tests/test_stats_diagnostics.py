@@ -71,9 +71,10 @@ def test_clean_experiments_accuse_somebody_at_the_stated_rate():
 
 def test_a_value_that_stands_alone_in_its_block_is_judged_by_nothing():
     """Its block's effect fits it exactly: no residual is left, and no warning of a division by zero."""
-    y, configuration, block = [1.0, 2.0, 1.1, 2.3, 1.3, 2.2, 9.0], [0, 1, 0, 1, 0, 1, 0], [0, 0, 1, 1, 2, 2, 3]
+    y, configuration = [1.0, 2.0, 1.1, 2.3, 1.3, 2.2, 1.2, 2.4, 9.0], [0, 1, 0, 1, 0, 1, 0, 1, 0]
+    block = [0, 0, 1, 1, 2, 2, 3, 3, 4]
     p = d._outlier_p(np.array(y), configuration, block)
-    assert np.isfinite(p[:6]).all() and np.isnan(p[6]) and not d.outliers(y, configuration, block)[6]
+    assert np.isfinite(p[:8]).all() and np.isnan(p[8]) and not d.outliers(y, configuration, block)[8]
 
 
 def test_constants_have_no_outliers():
