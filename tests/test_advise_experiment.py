@@ -79,7 +79,8 @@ def test_the_named_patterns_stand_at_the_top_too(answer):
     named = [p for c in answer["configurations"] for p in c["patterns"] if p["named"]]
     assert len(answer["patterns"]) == len(named) > 0 and all("configuration" in p for p in answer["patterns"])
     assert sum(answer["counts"].values()) == len(answer["configurations"])
-    assert "# Diagnosis of sample" in to_markdown(answer) and len(head(answer)) <= 10
+    text = to_markdown(answer)
+    assert "# Diagnosis of sample" in text and "- LLM.int8() with its default threshold: " in text and len(head(answer)) <= 10
 
 
 def made_summary(**columns) -> pd.DataFrame:

@@ -45,6 +45,7 @@ SMALL_PARAMS = 4e9
 TO_AXES = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 UNITS, SCALES = ("J per 1000 tokens", "tok/s", "W"), (1e3, 1.0, 1.0)
 SAVED = "fraction of the energy saved"
+TITLES = {AS_STATED: "as stated", NONE: "none of these"} | {name: cause.title for name, cause in CAUSES.items()}
 
 
 def level(p: float) -> str:
@@ -400,7 +401,7 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
         verdict = "undecided" if outside else "healthy"
     elif not verdict:
         verdict = "unknown" if total.get(NONE, 0.0) >= MEDIUM else "undecided"
-    priors = [{"name": f"prior of {n}", "value": p, "reason": PRIOR_WHY.get(n) or CAUSES[n].why} for n, p in PRIORS.items() if here]
+    priors = [{"name": f"prior of {TITLES[n]}", "value": p, "reason": PRIOR_WHY.get(n) or CAUSES[n].why} for n, p in PRIORS.items() if here]
     first, *rest = total or (None,)
     close = [n for n in rest if total[n] >= max(0.1, 0.1 * total[first])]
     helps = ("power_w", "energy_j_per_1k", "memory_gb", "utilization_pct")
@@ -636,8 +637,7 @@ def _summary(verdict: str, found: list[dict], total: dict, outside: list[dict], 
         return f"nothing to compare with: {reason.rstrip('.') if known is None else 'no throughput is known'}{lies}"
     named = ", ".join(f"{p['title']} ({p['level']}, {percent(p['confidence'])} of the match)" for p in found if p["named"])
     stated = f"{percent(total.get(AS_STATED, 0))} of the match"
-    titles = {AS_STATED: "as stated", NONE: "none of these"} | {n: cause.title for n, cause in CAUSES.items()}
-    several = ", ".join(f"{titles[n]} {percent(p)}" for n, p in list(total.items())[:3])
+    several = ", ".join(f"{TITLES[n]} {percent(p)}" for n, p in list(total.items())[:3])
     fits_best = total.get(AS_STATED, 0) >= MEDIUM
     text = {
         "fault": f"the figures do not fit the configuration as stated: {named}",

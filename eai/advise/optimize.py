@@ -515,14 +515,18 @@ def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
         first, last = family[0], family[-1]
         change = last.cost.energy_j_per_token.value / first.cost.energy_j_per_token.value - 1
         sizes = f"{first.configuration.batch_size} to {last.configuration.batch_size}"
-        found.append(f"batch: {sizes} changes the energy a token by {signed(change)}")
+        times = [plain(p.cost.latency_s(p.configuration).value) for p in (first, last)]
+        found.append(
+            f"batch: {sizes} changes the energy a token by {signed(change)}, and the time of a request from {' to '.join(times)} s"
+        )
     levers = {"strategy": ("quantization", ("gpu", "num_gpus", "engine")), "engine": ("engine", ("gpu",))}
     for what, (of, same) in (levers | {"card": ("gpu", ("engine", "quantization"))}).items():
         alike = [p for p in plans if p.is_safe and all(getattr(p.configuration, name) == getattr(here, name) for name in same)]
         if best := next((p for p in alike if getattr(p.configuration, of) != getattr(here, of)), None):
             unsure = "" if best.quality.acceptable else f" (accuracy {best.quality.status})"
             change = signed(best.objective / chosen.objective - 1)
-            found.append(f"{what}: the next best is {label(best.configuration)}, {change} {r.goal}{unsure}")
+            room = f"{memory(best.configuration).needed_gb:.1f} GB a card instead of {parts.needed_gb:.1f}"
+            found.append(f"{what}: the next best is {label(best.configuration)}, {change} {r.goal}, {room}{unsure}")
     used = f"memory: {percent(parts.needed_gb / parts.available_gb)} of what a card can use"
     return [*found, used + (", pressed: leave more room" if parts.pressed else ", the rest is to spare")]
 
