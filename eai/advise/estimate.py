@@ -25,15 +25,16 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
     """The bill. Keys: request, current, optimized, savings, levers, optimized_note, shares, break_even, assumptions, warnings. Own figures
     need no model. `other`: another card and its price, for the break-even. Raises UserError for what does not fit or is not known."""
     c, now = r.now, given(r)
+    free = replace(r, engine=None, given=r.given - {"batch_size"})  # the batch and the engine of today bind no better plan
     if now is None:
         require_fit(c)
-        costs([c, *grid(r)[0]])  # with the plans that come later, all at once: faster
+        costs([c, *grid(free)[0]])  # with the plans that come later, all at once: faster
         now = cost(c)
     better, why, current, optimized = None, "name a model (--model, or --params-b) to see what would cost less", bill(r, c, now), None
     warnings, taken = list(r.warnings), [a for a in r.assumptions if c or a["name"] in ("output_tokens", "requests", "region")]
     current |= {"accuracy": None, "wall_w": None}
     if c is not None:
-        better, why = _better(r, now)
+        better, why = _better(free, now)
         quality = accuracy(c.model, c.quantization, r.min_accuracy)
         watts = None if now.power_w.value is None else wall(c.gpu, c.num_gpus, now.power_w).to_json()
         current |= {"accuracy": quality.to_json(), "wall_w": watts}
@@ -74,9 +75,8 @@ def given(r: Request) -> Cost | None:
 
 def _better(r: Request, now: Cost) -> tuple[Plan | None, str]:
     """(the plan that `optimize` recommends if it costs less energy than the current one, a sentence about it)."""
-    free = replace(r, engine=None, given=r.given - {"batch_size"})  # the batch and the engine of today bind no better plan
     try:
-        chosen = recommended(search(free).plans, free)
+        chosen = recommended(search(r).plans, r)
     except UserError as error:
         return None, str(error)
     if chosen is None or not chosen.quality.acceptable:
