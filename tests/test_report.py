@@ -371,6 +371,40 @@ def test_the_studys_metrics_are_ours_and_nothing_apart_is_joined(published):
     assert published.verdict("S-synergy", EN) == "untested"
 
 
+def test_cells_of_card_strategy_and_model_carry_published_rows_and_printed_scores():
+    """The energy is the median of EnergyBench's five undoubted rows of that card, shape, strategy and batch; a V100 has no INT8 kernels."""
+    found = study.cells(["a100_pcie_80gb", "v100_sxm_32gb"], ["qwen2.5-7b-instruct", "mistral-7b-instruct-v0.2"], study.COMPARED, [8])
+    cell = found.set_index(["gpu", "model", "quantization"])
+    own = cell.loc[("a100_pcie_80gb", "mistral-7b-instruct-v0.2", "fp16")]
+    assert own["basis"] == "published" and own["energy_j_per_token"] == pytest.approx(2.06904)
+    assert own["energy_j_per_token_low"] < 2.06904 < own["energy_j_per_token_high"] and own["itl_s"] == pytest.approx(
+        8 / own["throughput_tok_s"]
+    )
+    kept = (70.9 / 71.8 + 70.8 / 71.5) / 2
+    scores = cell.xs("int8_pure", level="quantization").loc["a100_pcie_80gb"]
+    assert scores.loc["qwen2.5-7b-instruct", ["score", "score_basis"]].tolist() == [pytest.approx(0.709), "published"]
+    assert scores.loc["mistral-7b-instruct-v0.2", ["score", "score_basis"]].tolist() == [pytest.approx(0.591 * kept), "computed"]
+    assert found.loc[found["quantization"] == "nf4", "score"].isna().all() and set(found["basis"]) == {"published", "predicted"}
+    old = cell.loc[("v100_sxm_32gb", "qwen2.5-7b-instruct", "int8_default")]
+    assert old["reason"] and np.isnan(old["energy_j_per_token"])
+
+
+def test_a_scenario_is_decided_by_its_three_steps():
+    """Of five cells one cannot run, one loses too much score, one is too dear; of the two left the cheaper is likelier the best."""
+    grid = pd.DataFrame({"gpu": ["a100_pcie_80gb", "b", "c", "d", "e"], "model": "m", "quantization": ["int8_pure", *4 * ["fp16"]],
+        "batch_size": 8, "reason": ["", "no memory", "", "", ""], "kept": [0.9, 1.0, 1.0, 1.0, 1.0], "itl_s": 0.01, "watts": 300.0,
+        "energy_j_per_token": [0.5, np.nan, 0.6, 1.0, 2.0], "usd_an_hour": [1.0, 1.0, 9.0, 1.0, np.nan]})  # fmt: skip
+    grid["energy_j_per_token_low"], grid["energy_j_per_token_high"] = grid["energy_j_per_token"] / 1.5, grid["energy_j_per_token"] * 1.5
+    limit = {"batch_size": 8, "kept": 0.98, "itl_s": 0.05, "usd_an_hour": 4.0}
+    row = study.decided(grid, {"data_center_production": limit}, "m", np.random.default_rng(0)).iloc[0]
+    assert row[["asked", "hardware", "need", "cost", "gpu"]].tolist() == [5, 4, 3, 2, "d"]
+    apart = np.log(2) / np.hypot(*2 * [np.log(1.5) / 1.96])
+    assert row["p_best"] == pytest.approx(stats.norm.cdf(apart), abs=0.03)
+    assert (row["advised"], row["advised_ratio"], row["misses"]) == ("a100_pcie, unspecified_int8", 0.5, "kept")
+    none = study.decided(grid, {"data_center_production": limit | {"itl_s": 0.001}}, "m", np.random.default_rng(0)).iloc[0]
+    assert none["cost"] == 0 and np.isnan(none["advised_ratio"])
+
+
 def test_what_the_studys_script_says_in_words_is_in_its_tables(published):
     """A quarter, a sixth, a tenth; eight times; a fifth on other tasks; no strategy moves a task by more than a quarter."""
     table = published.tables["quantization_strategies"]

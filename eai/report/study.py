@@ -4,18 +4,27 @@
 stands beside the printed one and says so.
 """
 
+import itertools
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from eai import plots, provenance, tables
+from eai import catalog, plots, provenance, supports, tables
 from eai.analyze import metrics
 from eai.errors import UserError
+from eai.plots import style
 from eai.report.pages import Document, Picture, Table, Words, composed, number
 from eai.report.sections import written_by
+from eai.stats import comparisons
 
 NAME = "study"
+NORMAL_95 = 1.96
+TOGETHER_BATCH = 8
+COMBINED = ["gpu", "model", "quantization", "batch_size"]
 STRATEGIES = {
     "unspecified_baseline": "baseline",
     "unspecified_int8": "INT8",
@@ -39,7 +48,19 @@ TASKS = {"mmlu": "MMLU", "arc_challenge": "ARC", "hellaswag": "HellaSwag", "trut
 SCENARIOS = {"data_center_production": "data centre production", "enterprise_application": "enterprise application",
              "research_and_testing": "research and development", "edge_computing": "edge", "budget_constrained": "budget"}  # fmt: skip
 CROSSED = "qwen2.5-7b-instruct"
-PREDICTED = ["fp16", "int8_default", "nf4"]
+METHODS = {"unspecified_int8": ["int8_default", "int8_pure"], "unspecified_fp16_mixed": ["fp16_mixed", "fp16"],
+           "unspecified_dynamic": ["dynamic"]}  # fmt: skip
+"""The study does not say which INT8 it ran: what it prints for one stands for each strategy of that kind."""
+CARDS = {"a100_pcie_80gb": "A100 PCIe 80 GB", "v100_sxm_32gb": "V100 32 GB"}
+COMPARED = ["fp16", "fp16_mixed", "int8_default", "int8_pure", "dynamic", "nf4"]
+LIMITS = {
+    "data_center_production": {"batch_size": 32, "kept": 0.98, "itl_s": 0.05, "usd_an_hour": 4.0},
+    "enterprise_application": {"batch_size": 8, "kept": 0.99, "itl_s": 0.08, "usd_an_hour": 2.0},
+    "research_and_testing": {"batch_size": 4, "kept": 0.97, "itl_s": 0.2, "usd_an_hour": 1.0},
+    "edge_computing": {"batch_size": 1, "kept": 0.95, "itl_s": 0.1, "usd_an_hour": 1.0, "watts": 200},
+    "budget_constrained": {"batch_size": 8, "kept": 0.94, "itl_s": 0.2, "usd_an_hour": 0.5},
+}
+"""Limits of ours for the study's scenarios: least share of the score, most seconds a token, USD an hour of a card, watts of its board."""
 VERDICTS = ("consistent", "reproduced", "mixed", "not decided", "inconsistent", "contradicted", "untested")
 FLOW = [
     ("1 hardware", ["Tensor Cores?", "memory bandwidth?", "power limit?"]),
@@ -121,6 +142,89 @@ def gather() -> Study:
     return Study(own, claims)
 
 
+def cells(
+    gpus: list[str], models: list[str], strategies: list[str], batches: list[int], tokens: tuple[int, int] = (256, 256)
+) -> pd.DataFrame:
+    """Every combination with its energy, time and score, one row each; `reason` says why one cannot run, else it is empty.
+
+    `energy_j_per_token` and `throughput_tok_s` with `_low` and `_high`, `itl_s`; their `basis` is published where a row was measured on
+    that card with a model of those shapes, strategy and batch (median of the rows, the width of a prediction), else predicted. `score` is
+    the study's for that model and strategy (`score_basis` published; it states no card), or its score of the model times `kept`, the mean
+    share that the study prints for the strategy (computed); NaN for a strategy without a printed score. `usd_an_hour`, `watts`: the card's.
+    """
+    from eai.predict import predict, sources, work
+    from eai.predict.rows import SAME_WORK
+
+    known = catalog.gpu
+    grid = pd.DataFrame(itertools.product((known(g).slug for g in gpus), models, strategies, batches), columns=COMBINED)
+    grid = predict(grid.assign(input_tokens=tokens[0], output_tokens=tokens[1]))
+    refused = [
+        supports.supports(c.quantization, supports.Device.of_catalog(known(c.gpu)), "published", catalog.model(c.model), c.batch_size)
+        for c in grid.itertuples()
+    ]
+    grid["reason"] = [r.reason if r else reason for r, reason in zip(refused, grid["reason"], strict=True)]
+    ends = [f"{c}{end}" for c in ("energy_j_per_token", "throughput_tok_s") for end in ("", "_low", "_high")]
+    grid.loc[grid["reason"] != "", ends] = float("nan")
+
+    rows = sources.evidence(extras=True)
+    rows = rows[rows["learned"].astype(bool) & (rows["doubt"].fillna("") == "") & (rows["num_gpus"].fillna(1) == 1)]
+    rows = rows[(rows["accounting"] != "net") & rows["boundary"].isin(sources.BOARDS)]
+    done = work.table(rows)[0]
+    rows = rows.assign(gpu=done["gpu"], shape=done["shape"], quantization=rows["quantization"].replace(SAME_WORK))
+    shapes = {m: catalog.shape(m).key for m in models}
+    keys = ["gpu", "shape", "quantization", "batch_size"]
+    own = grid.assign(shape=grid["model"].map(shapes))[keys].join(rows.groupby(keys)[[ends[0], ends[3]]].median(), on=keys)
+    for column in (ends[0], ends[3]):
+        factor = (own[column] / grid[column]).fillna(1.0)
+        grid[[c for c in ends if c.startswith(column)]] = grid[[c for c in ends if c.startswith(column)]].mul(factor, axis=0)
+    grid["basis"] = np.where(own[ends[0]].notna(), "published", "predicted")
+    grid["itl_s"] = grid["batch_size"] / grid["throughput_tok_s"]
+
+    printed = tables.read_published("study_quantization_strategies").pivot_table("accuracy_pct", "model", "quantization") / 100
+    share = printed.div(printed["unspecified_baseline"], axis=0).mean()
+    method = {strategy: slug for slug, several in METHODS.items() for strategy in several}
+    base = tables.read_published("study_mmlu_by_gpu").groupby("model")["accuracy"].median()
+    slugs = grid["quantization"].map(method)
+    grid["kept"] = slugs.map(share)
+    grid["score"] = [
+        printed[s].get(m, float("nan")) if isinstance(s, str) else float("nan") for m, s in zip(grid["model"], slugs, strict=True)
+    ]
+    grid["score_basis"] = np.where(grid["score"].notna(), "published", np.where(grid["kept"].notna(), "computed", ""))
+    grid["score"] = grid["score"].fillna(grid["model"].map(base) * grid["kept"])
+    grid["usd_an_hour"] = grid["gpu"].map(tables.read_catalog("rent").set_index("slug")["usd_per_hour"])
+    return grid.assign(watts=[known(g).tdp_w for g in grid["gpu"]])
+
+
+def decided(grid: pd.DataFrame, limits: dict[str, dict], model: str, rng: np.random.Generator) -> pd.DataFrame:
+    """The study's three steps for each scenario: one row each with how many `cells` of a model are left after every step, and the choice.
+
+    `asked`; `hardware`: it can run; `need`: least share `kept` of the score, most `itl_s`; `cost`: most `usd_an_hour` (a rent that nobody
+    lists excludes nothing) and `watts`. The choice has the lowest energy of what is left, and `p_best` the probability that it has; empty
+    where nothing is left. `advised`: the study's choice, `advised_ratio` its energy over that of ours, `misses` the limits it misses.
+    """
+    advice = tables.read_published("study_deployment_matrix").set_index("scenario")
+    found = []
+    for scenario, limit in limits.items():
+        asked = grid[(grid["batch_size"] == limit["batch_size"]) & (grid["model"] == model)]
+        able = asked[asked["reason"] == ""]
+        useful = able[(able["kept"] >= limit["kept"]) & (able["itl_s"] <= limit["itl_s"])]
+        most = {"usd_an_hour": limit["usd_an_hour"], "watts": limit.get("watts", np.inf)}
+        paid = useful[~(useful[list(most)] > pd.Series(most)).any(axis=1)].sort_values("energy_j_per_token").reset_index(drop=True)
+        row = {"scenario": scenario, "asked": len(asked), "hardware": len(able), "need": len(useful), "cost": len(paid)}
+        if len(paid):
+            se = np.log(paid["energy_j_per_token_high"] / paid["energy_j_per_token_low"]) / (2 * NORMAL_95)
+            drawn = comparisons.draw(np.log(paid["energy_j_per_token"]), se, np.inf, rng, 2000)
+            row |= paid.iloc[0].to_dict() | {"p_best": float(np.mean(drawn.argmin(axis=1) == 0))}
+        said = advice.loc[scenario]
+        own = asked[asked["gpu"].str.startswith(said["gpu"]) & asked["quantization"].isin(METHODS[said["quantization"]])]
+        own = own.dropna(subset="energy_j_per_token").sort_values("energy_j_per_token").head(1)
+        over = [c for c, end in (most | {"itl_s": limit["itl_s"]}).items() if (own[c] > end).any()]
+        missed = over + ["kept"] * bool((own["kept"] < limit["kept"]).any()) if len(own) else ["cannot run"]
+        ratio = own["energy_j_per_token"].sum() / row["energy_j_per_token"] if len(own) and len(paid) else float("nan")
+        found.append(row | {"advised": f"{said['gpu']}, {said['quantization']}", "advised_ratio": ratio, "misses": ", ".join(missed)})
+    return pd.DataFrame(found)
+
+
 def report(found: Study, t: Words) -> Document:
     """The whole study."""
     abstract, *sections = composed("study.txt", t, s=Said(found, t))
@@ -158,12 +262,13 @@ class Said:
 
     def name(self, value: str) -> str:
         """A card, model, task, strategy or scenario as a page names it."""
-        plain, words = GPUS | MODELS | TASKS, (STRATEGIES | SCENARIOS).get(value, value)
+        plain, words = GPUS | CARDS | MODELS | TASKS, (STRATEGIES | SCENARIOS).get(value, value)
         return plain.get(value) or self.t.catalogue.get(words) or words
 
     def named(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The frame with the names of its rows and columns as a page has them."""
-        return frame.rename(index=self.name, columns=self.name)
+        """The frame with the names of its rows and columns in the language of the figure that is being drawn."""
+        shown = Said(self.found, Words("en")) if style.t("baseline") == "baseline" else self
+        return frame.rename(index=shown.name, columns=shown.name)
 
     def source(self, name: str) -> str:
         """Where every figure of a table stands."""
@@ -175,7 +280,7 @@ class Said:
         """How the claims came out."""
         n = self.found.claims["verdict"].value_counts()
         listed = self.t.join(f"{n[v]} {self.t(v)}" for v in VERDICTS if n.get(v))
-        return self.t("Of {n} claims, {listed}.", n=len(self.found.claims), listed=listed)
+        return self.t("Verdicts on {n} claims: {listed}.", n=len(self.found.claims), listed=listed)
 
     def table(self, name: str, columns: dict[str, str], caption: str, appendix: bool = False) -> Table:
         """A published table: figures as printed, and those that begin with `=` computed."""
@@ -212,10 +317,21 @@ class Said:
 
     def verdicts(self, *ids: str) -> list[Table]:
         """The headline claims of a section with their verdicts and reasons."""
-        known = "What the study states, and the verdict computed from its tables."
-        caption = self.t.sentences(self.t(known), self.t("Reasons are in English.") if self.t.language != "en" else "")
-        table = self.found.about(*ids)
-        return [self.t.table(table, {"claim": "claim", "verdict": "verdict", "reason": "reason"}, caption)] if len(table) else []
+        table, caption = self.found.about(*ids), self.t("What the study states, and the verdict computed from its tables.")
+        return [self.t.table(table, {"claim": "claim", "verdict": "verdict"} | self.why, caption)] if len(table) else []
+
+    @property
+    def why(self) -> dict:
+        """The columns that say why: the reason, which is in English, or in another language the figures that it rests on."""
+        if self.t.language == "en":
+            return {"reason": "reason"}
+        return {f"{kind}, of the claim": lambda r, kind=kind: self.figures(r[kind]) for kind in ("stated", "computed")}
+
+    def figures(self, text: object) -> str:
+        """A stated or computed figure of a claim with its few words in the language of the page; `-` where there is none."""
+        parts = [self.name(part) for part in re.split("[|]", "" if pd.isna(text) else str(text)) if part]
+        words = ("at most", "at least", "first in", "points", "models", "tasks", "strategies")
+        return re.sub(rf"\b({'|'.join(words)}|to|of)\b", lambda m: self.t(f"{m[0]} (figure)"), self.t.join(parts)) or "-"
 
     def short_verdicts(self, caption: str, *ids: str) -> Table:
         """Claims with their verdicts alone."""
@@ -223,7 +339,7 @@ class Said:
 
     def all_verdicts(self, caption: str) -> Table:
         """Every claim with its verdict."""
-        columns = {name: name for name in ("id", "claim", "verdict", "reason")}
+        columns = {name: name for name in ("id", "claim", "verdict")} | self.why
         return self.t.table(self.found.claims, columns, caption, "data/published/claims.csv")
 
     def examples(self, caption: str) -> Table:
@@ -311,9 +427,11 @@ class Said:
         grid = self.found.tables[table].pivot_table(index=index, columns=columns, values="energy_wh").dropna(how="all")
         if columns == "quantization":
             grid = grid[[q for q in STRATEGIES if q in grid]]
-        grid = self.named(self.by_task() if name == "complexity" else grid)
+        grid = self.by_task() if name == "complexity" else grid
         caption = self.t.sentences(caption, self.source(table))
-        return self.t.figure(name, caption, lambda ax: plots.bars(grid, ax, label, name == "complexity"), 2.8)
+        return self.t.figure(
+            name, caption, lambda ax: plots.bars(self.named(grid), ax, label, name == "complexity"), 2.8, wide=name == "complexity"
+        )
 
     def filled(self, sentence: str) -> str:
         """How many cells of card and strategy were measured."""
@@ -322,27 +440,73 @@ class Said:
 
     def crossed(self, name: str, caption: str) -> Picture:
         """The cells of card and strategy that the study measured."""
-        cells = self.named(self.found.cells())
-        return self.t.figure(name, caption, lambda ax: plots.heatmap(cells, ax, "energy of MMLU [Wh]", empty="not measured"), 3.4)
+        label = "energy of MMLU [Wh]"
+        return self.t.figure(name, caption, lambda ax: plots.heatmap(self.named(self.found.cells()), ax, label, empty="not measured"), 3.4)
 
-    def predicted(self, seen: str, listed: str) -> list:
-        """Our own grid of the same cards: predictions, since nothing of ours was measured on them; nothing where none is answered."""
-        from eai.predict import predict
+    @cached_property
+    def combined(self) -> pd.DataFrame:
+        """`cells` of the study's cards and models at the batch sizes of the scenarios."""
+        cards = [*CARDS, *(g for g in GPUS if not any(c.startswith(g) for c in CARDS))]
+        return cells(cards, list(MODELS), COMPARED, sorted({limit["batch_size"] for limit in LIMITS.values()}))
 
-        grid = pd.MultiIndex.from_product([GPUS, PREDICTED], names=["gpu", "quantization"]).to_frame(index=False)
-        known = predict(grid.assign(model=CROSSED, batch_size=1, input_tokens=512, output_tokens=256)).dropna(subset=["energy_j_per_token"])
-        if known.empty:
-            return []
-        t, cells = self.t, known.pivot_table(index="gpu", columns="quantization", values="energy_j_per_token")
-        cells = self.named(cells.reindex(index=[g for g in GPUS if g in cells.index], columns=PREDICTED))
-        base = known["gpu"].map(known[known["quantization"] == "fp16"].set_index("gpu")["energy_j_per_token"])
-        columns = {"GPU": "gpu", "strategy": "quantization", "J per output token": "energy_j_per_token", "s per output token": "itl_s",
-                   "energy over FP16's": "over_fp16"}  # fmt: skip
-        table = known.assign(gpu=known["gpu"].map(GPUS), over_fp16=known["energy_j_per_token"] / base)
-        reach = number((known["energy_j_per_token_high"] / known["energy_j_per_token"]).median(), 2)
-        label = "predicted energy per output token [J]"
-        return [t.figure("predicted-grid", t(seen, reach=reach), lambda ax: plots.heatmap(cells, ax, label, empty="no answer"), 3.0),
-                t.table(table, columns, t(listed))]  # fmt: skip
+    def together(self, seen: str, listed: str) -> list:
+        """Energy, score and their basis for every card, strategy and model at one batch size: a figure of one model, a table of all."""
+        t = self.t
+        grid = self.combined[self.combined["batch_size"] == TOGETHER_BATCH]
+        known = grid["reason"] == ""
+        words = {"published": "m", "predicted": "p"}
+        letters = grid["basis"].map(words)
+        score = [number(100 * s) + ("~" if b == "computed" else "") for s, b in zip(grid["score"], grid["score_basis"], strict=True)]
+        notes = pd.Series([s + " %, " if s != "-" else "" for s in score], grid.index) + letters
+        text = grid["energy_j_per_token"].map(number) + " " + letters + " / " + pd.Series(score, grid.index)
+        table = grid.assign(note=notes, text=text.where(known, t("cannot run")))
+        one = table[table["model"] == CROSSED]
+        cost, note = (one.pivot_table(v, "gpu", "quantization", "first", sort=False) for v in ("energy_j_per_token", "note"))
+        reach = number((grid["energy_j_per_token_high"] / grid["energy_j_per_token"]).median(), 2)
+        wide = table.pivot_table("text", ["gpu", "model"], "quantization", "first", sort=False)[COMPARED]
+        rows = tuple((*map(self.name, key), *texts) for key, texts in zip(wide.index, wide.to_numpy(), strict=True))
+        values = {"batch": TOGETHER_BATCH, "reach": reach, "model": MODELS[CROSSED]}
+        label = "energy per output token [J]"
+
+        def draw(ax) -> None:
+            plots.heatmap(self.named(cost[COMPARED]), ax, label, notes=note[COMPARED], empty="cannot run")
+
+        return [
+            t.figure("together", t(seen, **values), draw, 3.6, wide=True),
+            Table((t("GPU"), t("model"), *COMPARED), rows, t(listed, **values), appendix=True),
+        ]
+
+    @cached_property
+    def choices(self) -> pd.DataFrame:
+        """`decided` for the study's first model."""
+        return decided(self.combined, LIMITS, CROSSED, np.random.default_rng(0))
+
+    def pair(self, gpu: object, strategy: object) -> str:
+        """A card with a strategy in words."""
+        return self.t.join((self.name(str(gpu)), self.name(str(strategy)))) if isinstance(gpu, str) else self.t("nothing meets the limits")
+
+    def computed(self, caption: str) -> Table:
+        """What the limits of each scenario leave, and the choice."""
+        t = self.t
+        limit = lambda c, factor=1: lambda r: printed(round(factor * LIMITS[r["scenario"]].get(c, float("nan")), 3))  # noqa: E731
+        columns = {
+            "scenario": lambda r: self.name(r["scenario"]), "least score kept [%]": limit("kept", 100), "most s per token": limit("itl_s"),
+            "most USD/h": limit("usd_an_hour"), "most W": limit("watts"),
+            "left after hardware, need, cost": lambda r: t.join((f"{r['hardware']} / {r['asked']}", r["need"], r["cost"])),
+            "choice": lambda r: self.pair(r["gpu"], r["quantization"]), "J per output token": "energy_j_per_token",
+            "probability": lambda r: plots.percent(r["p_best"]), "basis": "basis",
+        }  # fmt: skip
+        return t.table(self.choices, columns, t(caption, model=MODELS[CROSSED]))
+
+    def advised(self, caption: str) -> Table:
+        """The study's choice for each scenario beside the computed one, under the same limits."""
+        missed = {"itl_s": "time per token", "usd_an_hour": "rent", "watts": "power", "kept": "score", "cannot run": "cannot run"}
+        columns = {
+            "scenario": lambda r: self.name(r["scenario"]), "the study's choice": lambda r: self.pair(*r["advised"].split(", ")),
+            "computed choice": lambda r: self.pair(r["gpu"], r["quantization"]), "its energy over the computed": "advised_ratio",
+            "limits it misses": lambda r: self.t.join(self.t(missed[m]) for m in filter(None, r["misses"].split(", "))) or "-",
+        }  # fmt: skip
+        return self.t.table(self.choices, columns, caption)
 
     def matrix(self) -> Table:
         """The five scenarios with what the study expects of them."""
