@@ -465,7 +465,7 @@ def test_llama_bench_names_its_strategy_and_its_build(scratch):
 def test_ranks_of_one_machine_are_one_run(summary, scratch):
     header = "timestamp,run_id,duration,emissions,cpu_energy,gpu_energy,ram_energy,energy_consumed,gpu_count,gpu_model,tracking_mode\n"
     for rank in range(3):
-        row = f"2026-05-05T04:04:{40 + rank},r{rank},3600,1,1,8.0,0.1,9.1,8,8 x NVIDIA A40,machine\n"
+        row = f"2026-05-05T04:04:{40 + rank},r{rank},36000,1,1,8.0,0.1,9.1,8,8 x NVIDIA A40,machine\n"
         (scratch / f"emissions_{rank}.csv").write_text(header + row)
     files = sorted(scratch.glob("emissions_*.csv"))
     table, answer = summary(*files, *[w for pair in SAID if "gpu" not in pair for w in ("-p", pair)], "-p", "tokens_out=1000000")
@@ -512,7 +512,7 @@ def test_a_guess_is_a_mapping_that_reads(eai, scratch):
     assert (
         document["columns"]["gpu"] == "GPU"
         and document["energies"][0]["column"] == "Energy (Wh)"
-        and document["constants"] == {"input_tokens": "?", "output_tokens": "?"}
+        and document["constants"] == {"input_tokens": 0, "output_tokens": 0, "task": "?", "n_items": "?"}
     )
 
 

@@ -47,10 +47,11 @@ def read_mapping(path: str | Path) -> Mapping:
             turned = "; our name stands left and theirs right" if str(theirs) in known else mappings.nearest(ours, known)
             raise UserError(f"the mapping names '{ours}'", f"a known name{turned}", "correct the mapping")
     units = {str(k): str(v) for k, v in document.get("units", {}).items()}
+    units |= {"score": str(document["score_unit"])} if "score_unit" in document else {}
     for ours, unit in units.items():
         if kind := names.unit_of(ours)[0]:
             cells.conversion(unit, kind, ours)
-    rest = {k: v for k, v in document.items() if k not in ("columns", "units")}
+    rest = {k: v for k, v in document.items() if k not in ("columns", "units", "score_unit")}
     return replace(mappings.mapping_from(rest, Mapping("", ())), columns=columns, units=units)
 
 
@@ -62,7 +63,7 @@ def plan(mapping: Mapping) -> tuple[dict[str, object], dict[str, str]]:
         name = PARTS[energy.boundary] if PER[energy.per] == "run" else f"energy_j_per_{PER[energy.per]}"
         columns.setdefault(name, energy.column)
         units.setdefault(name, energy.unit)
-    columns |= {k: v if isinstance(v, int | float) else repr(str(v)) for k, v in mapping.constants.items() if k in KNOWN}
+    columns |= {k: v if isinstance(v, int | float) else repr(str(v)) for k, v in mapping.constants.items() if k in KNOWN and v != "?"}
     return {k: v for k, v in columns.items() if k in KNOWN} | mapping.check, units
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
+import pandas as pd
 
 from eai.claims.findings import Finding, check, judged, number
 from eai.claims.quantities import BASELINES, ENERGIES, PARTS
@@ -386,6 +387,7 @@ def countable(table: Table) -> list[Finding]:
     """Scores that no whole number of right answers gives: |k / n - score| beyond the printed step for every k.
 
     The GRIM test (Brown and Heathers 2017, doi:10.1177/1948550616673876). It says something only where 1 / n is larger than the step.
+    A task none of whose scores fits, in a table where those of other tasks do, is scored by a mean (ROUGE, say) and is no such count.
     """
     if not table.has("accuracy", "n_items"):
         return []
@@ -393,6 +395,9 @@ def countable(table: Table) -> list[Finding]:
     seen = np.isfinite(p) & (n > 0) & (p >= 0) & (p <= 1) & (1 / n > 2 * h) & (n == np.round(n))
     nearest = np.round(p * n) / n
     off = seen & (np.abs(nearest - p) > h + 1e-9)
+    by_task = pd.DataFrame({"task": table.key("task")[seen], "off": off[seen]}).groupby("task")["off"].agg(["all", "any", "size"])
+    graded = by_task.index[by_task["all"] & (by_task["size"] >= 3) & (~by_task["any"]).any()]
+    off &= ~np.isin(table.key("task"), graded)
     i = int(np.argmax(off))
     reason = f"{off.sum()} scores are no k / n; the first is {p[i]:.6g} of {n[i]:.0f} items, where {nearest[i]:.6g} is the nearest"
     claim = "every score is a whole number of right answers"

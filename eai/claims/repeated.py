@@ -13,7 +13,7 @@ from scipy import special
 
 from eai import strategies
 from eai.claims.findings import Finding, check, judged, number
-from eai.claims.quantities import ENERGIES, FACTORS
+from eai.claims.quantities import ENERGIES, FACTORS, PARTS
 from eai.claims.relations import changes
 from eai.claims.tabular import MOST_COMPARED, Table, _coded, is_set, significant_digits, together
 from eai.errors import UserError
@@ -21,6 +21,7 @@ from eai.errors import UserError
 IDENTITY = (*FACTORS[:2], "weights", *(f for f in FACTORS[2:] if f != "params_b"))
 NEIGHBOURHOOD = 0.05
 LEAST_DIGITS = 4
+COPIED_DIGITS = 10
 SESSION_SD = 0.05  # log scale, k = 1: gain of a card's power sensor is 5 % (arXiv 2312.02741); sessions differ by less
 CHANGE_SD = 0.03  # of a ratio of two configurations in one session: gain cancels
 NAMED = 12
@@ -99,6 +100,34 @@ def _ties(table: Table, column: str, task: str, at: np.ndarray, alpha: float) ->
         reason = f"{len(values)} figures of {name} stand for several configurations each; {NAMED} are listed"
         found.append(Finding("one_value", claim, "inconsistent", reason, "", "", at[np.unique(pairs)], f"{name}:all"))
     return found
+
+
+@check("two measured quantities of four digits or more, several rows of one configuration")
+def copied(table: Table) -> list[Finding]:
+    """Rows of one configuration that equal each other in every measured figure: one measurement stands in the table twice.
+
+    Two quantities that are measured apart have to agree, with at least ten digits together; an energy in two units is one of them.
+    """
+    apart = [
+        table.first(*ENERGIES, *PARTS),
+        *(n for n in ("power_w", "throughput_tok_s", "duration_s", "latency_s", "ttft_s") if table.has(n)),
+    ]
+    columns = [c for c in apart if c and not is_set(table.column(c))]
+    digits = np.array([significant_digits(table.column(c), table.step(c)) for c in columns]).reshape(len(columns), len(table))
+    seen = ((digits >= LEAST_DIGITS).sum(axis=0) >= 2) & (digits.sum(axis=0) >= COPIED_DIGITS)
+    if not seen.any() or not any(table.has(k) for k in identity(table)):
+        return []
+    codes = together(
+        [
+            table.groups([*identity(table), *(k for k in ("location",) if k in table.words)]),
+            *(pd.factorize(table.column(c))[0] for c in columns),
+        ],
+        len(table),
+    )
+    count = np.bincount(codes[seen], minlength=codes.max() + 1)
+    off = seen & (count[codes] > 1)
+    reason = f"{off.sum()} rows hold {len(np.unique(codes[off]))} measurements: {' and '.join(columns)} are equal to the last digit"
+    return judged("copied", "a row is one measurement", off, seen, reason, "{n} rows are measurements of their own")
 
 
 @check("several rows of one configuration", weighs_chance=True)

@@ -207,7 +207,10 @@ def together(codes: list[np.ndarray], rows: int) -> np.ndarray:
 
 def _coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """A column as codes and distinct texts: numbers without a trailing .0, missing as the empty text, which stands last."""
-    codes, uniques = pd.factorize(column, use_na_sentinel=True)
+    try:
+        codes, uniques = pd.factorize(column, use_na_sentinel=True)
+    except TypeError:  # lists, of nested JSON
+        codes, uniques = pd.factorize(column.astype(str), use_na_sentinel=True)
     texts = [f"{u:g}" if isinstance(u, float | np.floating) else str(u).strip() for u in uniques]
     if "" in texts or len(set(texts)) < len(texts):
         place = {t: i for i, t in enumerate(dict.fromkeys(t for t in texts if t))}
@@ -242,17 +245,21 @@ def mapped(frame: pd.DataFrame, columns: dict[str, object], units: dict[str, str
 def _meant(frame: pd.DataFrame) -> dict[str, tuple[str, float]]:
     """Each quantity's column and factor. Raises UserError where two columns mean one quantity: a plain name beats a synonym."""
     found: dict[str, tuple[int, str, float]] = {}
+    doubtful = set()
     for column in map(str, frame.columns):
         base, factor = ("", 1.0) if names.ambiguous(column) else names.our_column(column)
         if base not in QUANTITIES:
             continue
         rank = 2 if factor != 1 else int(re.sub(r"[^a-z0-9.]+", "_", column.lower()).strip("_") != base)
+        rank = rank if names.spelt_out(column) == (base, factor) else 3  # read by its words only
         if base in found and found[base][0] == rank < 2:
             both = f"columns '{found[base][1]}' and '{column}' both mean {base}"
             raise UserError(both, "one column a quantity", f"say in a mapping which is {base}")
+        if base in found and found[base][0] == rank == 3:
+            doubtful.add(base)
         if base not in found or rank < found[base][0] or pd.isna(frame[found[base][1]]).all():
             found[base] = (rank, column, factor)
-    return {base: (column, factor) for base, (_, column, factor) in found.items()}
+    return {base: (column, factor) for base, (rank, column, factor) in found.items() if not (rank == 3 and base in doubtful)}
 
 
 def build(frame: pd.DataFrame, name: str, lines: np.ndarray | None = None, limits: pd.DataFrame | None = None) -> Table:

@@ -63,6 +63,7 @@ _ALIASES = {
     "fraction": "dimensionless",
 }
 _NUMBER = re.compile(r"^([-+\u2212]?[\d.,'\u00a0\u202f ]*\d(?:[eE][-+]?\d+)?)\s*([^\d\s].*)?$")
+_SPACED = re.compile(r"[-+]?\d{1,3}(?:['\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?:[eE][-+]?\d+)?")
 _SPREAD = re.compile(r"\s*(?:±|\+/-|\+-)\s*[\d.,]+")
 _GROUPED = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?(?:[eE][-+]?\d+)?")
 _SPACES = {ord(c): None for c in "'\u00a0\u202f "}
@@ -133,7 +134,10 @@ def plain_number(text: str) -> tuple[float, str]:
     match = _NUMBER.match(_SPREAD.sub("", text.strip()))
     if not match:
         return float("nan"), ""
-    digits = match[1].replace("\u2212", "-").translate(_SPACES)
+    digits = match[1].replace("\u2212", "-")
+    if _SPACES.keys() & set(map(ord, digits)) and not _SPACED.fullmatch(digits):  # two numbers in one cell
+        return float("nan"), ""
+    digits = digits.translate(_SPACES)
     if "," in digits:
         if not _GROUPED.fullmatch(digits):
             return float("nan"), ""

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from eai import catalog, schema
@@ -104,6 +105,7 @@ def read(asked: Asked, read_power: Callable[[Path], EnergyOf]) -> Imported:
     if found.windows["status"].ne("ok").all():
         why = found.windows["reason"].value_counts()
         raise UserError(f"none of the {len(found.windows)} rows can be used ({why.index[0]})", "a measured energy", "nothing was written")
+    windows.possible(found.windows, found.energies)
     if asked.scores:
         found = replace(found, scores=evaluations.joined(list(asked.scores), found.windows))
     return found
@@ -135,7 +137,7 @@ def _table(asked: Asked, tool: str, read_power: Callable[[Path], EnergyOf]) -> I
 
 def load(files, tool: str, document: object) -> tuple[pd.DataFrame, Mapping | None]:
     """The rows of the files and the mapping of their tool: the one named, else the one whose columns they have, else None."""
-    own = document.get("rows", "") if isinstance(document, dict) else ""
+    own = str(document.get("rows", "")) if isinstance(document, dict) else ""
     nested = "" if own or tool else _rows_in(Path(files[0]))
     if tool:
         base = mappings.tools()[tool]
@@ -169,8 +171,9 @@ def _zeros(frame: pd.DataFrame, mapping: Mapping) -> list[str]:
     found = []
     for energy in mapping.energies:
         if energy.column in frame:
-            zero = int((pd.to_numeric(frame[energy.column], errors="coerce") == 0).sum())
-            found += [f"{energy.column} is 0 in {zero} of {len(frame)} rows: the {energy.boundary} was not measured"] if zero else []
+            values = pd.to_numeric(frame[energy.column], errors="coerce")
+            off, what = int((values <= 0).sum()), "0" if not (values < 0).any() else "not above 0"
+            found += [f"{energy.column} is {what} in {off} of {len(frame)} rows: the {energy.boundary} was not measured"] if off else []
     return found
 
 
@@ -233,7 +236,7 @@ def _notes(found: Imported) -> list[str]:
     with_it = energies.loc[energies["boundary"] == boundary, "attempt"]
     if without := int((rows["status"].eq("ok") & ~rows["attempt"].isin(with_it)).sum()):
         notes.append(f"{without} of these rows have no energy of boundary {boundary}, which an analysis takes: it leaves them out")
-    if boundary != "gpu" and rows.loc[rows["status"] == "ok", "gpu"].ne("cpu").any():
+    if boundary not in ("gpu", "machine") and rows.loc[rows["status"] == "ok", "gpu"].ne("cpu").any():
         notes.append(
             f"the GPU did the work and has no energy here: what is left is of boundary {boundary}, and says nothing about the card"
         )
@@ -278,54 +281,139 @@ def guess(files: tuple[Path, ...]) -> str:
     frame, base = load(files, "", {"rows": rows} if rows else {})
     if base is not None:
         return f"# These are the columns of {base.source}: no mapping is needed, say what is missing with -p.\n"
-    body = {"source": files[0].name} | ({"rows": rows} if rows else {}) | {"energies": [], "columns": {}, "constants": {}, "options": {}}
-    left, unsure = [], []
-    for column in (str(c) for c in frame.columns if not str(c).startswith(FILE)):
-        why = known_names.ambiguous(column)
-        name, times = ("", 1.0) if why else known_names.our_column(column)
-        if "." in column and not re.search(r"energy|power|util|temp|mem", column.rsplit(".", 1)[0].lower()):
-            name, times = known_names.our_column(column.rsplit(".", 1)[1])
-        ours = {"accuracy": "score", "power_w": "power_mean_w"}.get(name, name)
-        task = _task(column)
+    frame = frame[
+        [c for c in frame if not str(c).startswith(FILE) and frame[c].map(lambda v: str(v).strip() not in ("", "nan", "None")).any()]
+    ]
+    texts, remarks, left = {c: frame[c].astype(str) for c in frame}, [], []
+    energies, columns, constants, options, units, split, extra = [], {}, {}, {}, {}, {}, {}
+    for column in map(str, frame.columns):
+        cells_, why = frame[column], known_names.ambiguous(column)
+        name, task = "" if why else _named(column, cells_), _task(column)
         if why:
-            unsure.append(f"{column}: {why}")
-        elif name.startswith("energy_") and name.split("_")[1] in ("j", "wh", "kwh", "gpu") and not name.endswith("pct"):
-            unit = {"energy_wh": "Wh", "energy_kwh": "kWh"}.get(name, "J") if times == 1 else cells.header_unit(column, "J")
-            per = "token" if "per_token" in name else "request" if "per_request" in name else "run"
-            body["energies"].append({"column": column, "unit": unit, "boundary": "gpu", "per": per})
-        elif one_of_several := _pattern_of(column, frame):
-            entry = {"column": one_of_several, "unit": cells.spelt(cells.header_unit(column, "J") or "J"), "boundary": "gpu", "per": "run"}
-            body["energies"] += [entry] if entry not in body["energies"] else []
-        elif task and "score" not in body["columns"]:
-            body["columns"]["score"], body["constants"]["task"] = column, task
-        elif ours in mappings.PLACES or ours in mappings.OURS:
-            body["columns"].setdefault(ours, column)
-        elif windows.role_of(column, frame[column], frame[column].astype(str)) == "factor":
-            body["options"][re.sub(r"[^\w.]+", "_", column.lower()).strip("_")] = column
-        elif re.fullmatch(r"(run|rep|repeat|repetition|trial|block|seed|iteration)s?", column.lower()) and _all_ran(frame[column]):
-            body["block"] = column
+            remarks.append(f"not read: {column}: {why}")
+        elif several := _pattern_of(column, frame):
+            entry = {"column": several, "unit": cells.spelt(cells.header_unit(column, "J") or "J"), "boundary": "gpu", "per": "run"}
+            energies += [entry] if entry not in energies else []
+        elif name.startswith("energy"):
+            energies.append(_energy(column, name))
+        elif task and "score" not in columns:
+            columns["score"], constants["task"] = column, task
+        elif name in mappings.OURS and name not in columns:
+            columns[name] = column
+            last = column.rsplit(".", 1)[-1]
+            plain = name == last or known_names.our_column(last)[0] in known_names.RECOGNISED or known_names.meaning(last)[1]
+            units |= {name: "?"} if mappings.unit_of(name) in ("s", "W") and not plain else {}
+        elif (runs := _runs_in(cells_)) and "block" not in extra:
+            split[column], extra["block"] = runs
+        elif re.fullmatch(r"(run|rep|repeat|repetition|trial|block|seed|iteration)s?", column.lower()) and _all_ran(cells_):
+            extra["block"] = column
+        elif (
+            re.search(r"(prompt|question|sample|request|item|query)(_?id|_?index)?$", column.lower())
+            and texts[column].nunique() > len(frame) / 2
+        ):
+            extra["per"] = "request"
+        elif windows.role_of(column, cells_, texts[column]) == "factor" and 1 < texts[column].nunique() <= len(frame) / 2:
+            options[re.sub(r"[^\w.]+", "_", column.lower()).strip("_")] = column
         else:
-            left.append(column)
-    by_power = {"power_mean_w", "duration_s"} <= set(body["columns"]) or {"power_mean_w", "throughput_tok_s"} <= set(body["columns"])
-    if not body["energies"] and by_power:
-        timed = "duration_s" in body["columns"]
-        product = " * ".join(f"`{body['columns'][n]}`" for n in ("power_mean_w", "duration_s")) if timed else ""
-        quotient = "`{power_mean_w}` / `{throughput_tok_s}`".format(**body["columns"]) if not timed else ""
-        body["energies"] = [{"column": product or quotient, "unit": "J", "boundary": "gpu", "per": "run" if timed else "token"}]
-    body["energies"] = [
-        {**e, "basis": "measured", "words": ""}
-        for e in body["energies"] or [dict.fromkeys(("column", "unit"), "?") | {"boundary": "gpu", "per": "run"}]
+            left += [column] if texts[column].nunique() > 1 else []
+    if "key" in frame and "quantization" not in columns and any(not windows.strategy(k).startswith("unspec") for k in texts["key"]):
+        columns["quantization"] = "key"
+    if "task" not in columns and (task := next((t for t in map(_task, rows.split(".")) if t), "")):
+        constants["task"] = task
+    if "model" in columns and texts[columns["model"]].str.fullmatch(mappings.TAGGED).all():
+        split[columns["model"]], columns["model"] = mappings.TAGGED, "base"
+        columns.setdefault("quantization", "tag")
+        frame = mappings.prepared(frame, Mapping("", (), split=split))
+    fixed = [c for n, c in columns.items() if n in schema.CONFIGURATION]
+    for option, column in list(options.items()):  # what follows from the rest is no factor of its own
+        groups = frame.astype(str).groupby(fixed)[column].nunique() if fixed else pd.Series([2])
+        if groups.max() > 1:
+            fixed.append(column)
+        else:
+            del options[option]
+    energies = [e | {"basis": "measured", "words": ""} for e in _told_once(energies, columns, remarks)]
+    if "duration_s" not in columns and {"tokens_out", "throughput_tok_s"} <= set(columns):
+        columns["duration_s"] = "`{tokens_out}` / `{throughput_tok_s}`".format(**columns)
+    elif "duration_s" not in columns and "latency_s" in columns:
+        many = columns.get("requests") or columns.get("n_items")
+        columns["duration_s"] = f"`{columns['latency_s']}` * `{many}`" if many else columns["latency_s"] if "per" in extra else "?"
+        remarks.append(f"duration_s: {columns['latency_s']} times the number of requests is right where they ran one after the other")
+        energies = [e | {"per": e["per"] if many or "per" in extra or e["per"] == "token" else "request"} for e in energies]
+    if "score" in columns and cells.floats(frame[columns["score"]]).max() > 1:
+        extra["score_unit"] = "percent"
+    labels = frame[columns["quantization"]].dropna().astype(str).unique() if "quantization" in columns else []
+    odd = [label for label in labels if windows.strategy(label).startswith("unspecified")]
+    extra |= {"values": {"quantization": dict.fromkeys(odd, "?")}} if odd else {}
+    constants |= dict.fromkeys([c for c in ("gpu", "model", "quantization", "batch_size") if c not in columns], "?")
+    constants |= {n: 0 if {"score", "task"} & {*columns, *constants} else "?" for n in windows.LENGTHS if n not in columns}
+    if "score" in columns:
+        constants |= {n: "?" for n in ("task", "n_items") if n not in {*columns, *constants} and not (n == "n_items" and "per" in extra)}
+    head = [
+        "A first guess. Check every line: whether boundary is gpu, cpu_package, dram or machine; whether basis is measured or estimated;",
+        "whether an energy is per run, token or request; fill in each '?'. `block`: only where each run measured everything.",
+        *(line[:220] for line in remarks),
+        *([f"nothing was taken from: {', '.join(left)[:300]}"] if left else []),
     ]
-    missing = [c for c in ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens") if c not in body["columns"]]
-    body["constants"] |= dict.fromkeys(missing, "?")
-    remarks = [
-        "# A first guess. Check every line: whether boundary is gpu, cpu_package, dram or machine; whether basis is measured or estimated;",
-        "# whether an energy is per run, token or request; fill in each '?'. `block`: only where each run measured everything.",
-        *(f"# not read: {line[:200]}" for line in unsure),
-        *([f"# nothing was taken from: {', '.join(left)[:300]}"] if left else []),
-    ]
-    body = {key: value for key, value in body.items() if value}
-    return "\n".join(remarks) + "\n" + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
+    body = {"source": files[0].name, "rows": rows, "energies": energies, "columns": columns, "constants": constants, "options": options}
+    body = {key: value for key, value in (body | {"units": units, "split": split} | extra).items() if value}
+    return "".join(f"# {line}\n" for line in head) + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _named(column: str, cells_: pd.Series) -> str:
+    """Our name for a column by its header and what its cells hold; `energy...` for an energy, whose unit need not be known."""
+    part = column if re.search(r"energy|power|util|temp|mem", column.rsplit(".", 1)[0].lower()) else column.rsplit(".", 1)[-1]
+    name = known_names.our_column(part)[0]
+    if name not in known_names.RECOGNISED and name not in mappings.OURS:
+        name = known_names.meaning(part)[0] or ("energy_net" if re.search(r"energy_net|net_energy", name) else "")
+    name = {"accuracy": "score", "accuracy_pct": "score", "power_w": "power_mean_w", "power": "power_mean_w"}.get(name, name)
+    name = f"{name}_s" if name in ("latency", "ttft", "itl", "duration") else name
+    if name in windows.LENGTHS and windows.counted(cells_):
+        name = "tokens_" + {"input_tokens": "in", "output_tokens": "out"}[name]
+    is_text = name in ("gpu", "model", "quantization", "task", "engine")
+    if (name == "gpu" and cells_.astype(str).str.lower().isin(("cuda", "gpu")).all()) or name.endswith("pct"):
+        return ""
+    return name if is_text or np.isfinite(cells.numbers(cells_)[0]).any() else ""
+
+
+def _energy(column: str, name: str) -> dict[str, str]:
+    """A first entry of the mapping's energies for a column; a unit that the header does not state is asked for."""
+    words = set(known_names.words_of(column))
+    per = "token" if "per_token" in name else "request" if "per_request" in name else "run"
+    part = next((p for p, marks in known_names.PARTS.items() if words & marks), "")
+    boundary = {"cpu": "cpu_package", "ram": "dram"}.get(part, "machine" if words & known_names.MACHINE else "gpu")
+    unit = known_names.meaning(column)[1] or cells.header_unit(column, "J") or ("J" if "j" in words else "")
+    return {"column": column, "unit": cells.spelt(unit) if unit else "?", "boundary": boundary, "per": per}
+
+
+def _told_once(energies: list[dict], columns: dict, remarks: list[str]) -> list[dict]:
+    """The energies, each boundary once: a figure a token or in another unit beside that of the run is left to `eai check`.
+
+    Without an energy, power times time or over a rate; else a `?`.
+    """
+    kept = {}
+    power, time = columns.get("power_mean_w"), columns.get("duration_s") or columns.get("latency_s")
+    for net in [e for e in energies if power and time and "net" in known_names.words_of(e["column"])]:
+        remarks.append(f"not taken: {net['column']}, which is net of idle power: power times time is gross, as others state it")
+        energies = [e for e in energies if e is not net]
+    for energy in sorted(energies, key=lambda e: (e["per"] != "run", e["unit"] != "J")):
+        first = kept.setdefault(energy["boundary"] + energy["column"] * ("*" in energy["column"]), energy)
+        if first is not energy:
+            remarks.append(f"not taken: {energy['column']}, beside {first['column']} (`eai check` compares them)")
+    per = {"boundary": "gpu", "per": "run" if "duration_s" in columns else "request"}
+    if not kept and power and time:
+        return [{"column": f"`{power}` * `{time}`", "unit": "J"} | per]
+    if not kept and power and "throughput_tok_s" in columns:
+        return [{"column": f"`{power}` / `{columns['throughput_tok_s']}`", "unit": "J", "boundary": "gpu", "per": "token"}]
+    return list(kept.values()) or [{"column": "?", "unit": "?", "boundary": "gpu", "per": "run"}]
+
+
+def _runs_in(cells_: pd.Series) -> tuple[str, str] | None:
+    """The pattern that takes the run out of names such as `run_3_repetition_0`, and the part that holds it; None for other cells."""
+    for mark in ("repetition", "repeat", "rep", "trial", "run"):
+        found = cells_.astype(str).str.extract(rf"(?:.*[_-])?{mark}[_-]?(\d+)$")[0]
+        if found.notna().all() and _all_ran(found):
+            return rf"{mark}[_-]?(?P<{mark}>\d+)$", mark
+    return None
 
 
 def _rows_in(path: Path) -> str:

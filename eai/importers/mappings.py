@@ -47,6 +47,8 @@ NUMBERS = tuple(
     if c.kind in ("int", "float") and c.name not in (*schema.WINDOW_KEY, *schema.CONFIGURATION, "order", "load", "samples")
 )
 OURS = (*schema.CONFIGURATION, *NUMBERS, "throughput_tok_s", *SCORED, *PLACES, *INSTANTS)
+TAGGED = r"(?i)(?P<base>.+?)[-_.](?P<tag>i?q\d(?:_\w+)*|f16|fp16|bf16|f32|fp32|int8|int4|awq|gptq|nf4|fp8|mxfp4)(?:\.gguf)?$"
+"""A model's name with the strategy at its end: `qwen3:4b-instruct-q4_K_M`."""
 UNITS = {"_s": "s", "_w": "W", "_gb": "GB"}
 
 
@@ -74,6 +76,8 @@ class Energy:
         for name, allowed in (("boundary", schema.BOUNDARIES), ("basis", schema.BASES), ("per", PER)):
             if getattr(self, name) not in allowed:
                 raise UserError(f"energy column {self.column}: {name} '{getattr(self, name)}'", f"one of {', '.join(allowed)}")
+        if "?" in (self.column, self.unit):
+            raise UserError(f"energy column {self.column}, unit {self.unit}", "a column of energies and its unit", "fill in the '?'")
         if self.unit and self.unit not in cells.ENERGY_UNITS:
             cells.conversion(self.unit, "J", f"energy column {self.column}")
 
@@ -82,6 +86,7 @@ class Energy:
 class Mapping:
     """How to read one foreign table; the fields are the keys of a mapping file, explained above.
 
+    `per`: what one row is; requests of one configuration and block are added up to one run.
     `columns`, `options`: our name -> their column or an expression; `values`: our name -> their value -> ours; `failed`: a column that is
     not empty, or not among `passed`, where the row failed. `same_machine`: a column and the value that says that a row counted the whole
     machine, so that rows of one time are one run; `check`: what `eai check` reads beside. `known`: a tool's own
@@ -95,6 +100,7 @@ class Mapping:
     units: dict[str, str] = field(default_factory=dict)
     options: dict[str, object] = field(default_factory=dict)
     values: dict[str, dict] = field(default_factory=dict)
+    per: str = "run"
     block: str | None = None
     failed: str | None = None
     passed: tuple[str, ...] = ()
@@ -138,6 +144,7 @@ def mapping_from(document: object, base: Mapping | None = None) -> Mapping:
             raise UserError(f"{name} of the mapping is {str(document[name])[:40]!r}", "a list in [ ]")
     rest = {k: tuple(str(v) for v in document[k]) for k in _LISTS if k in document}
     rest |= {k: document[k] for k in document if k not in (*_LISTS, "energies")}
+    rest |= {"rows": str(document["rows"])} if "rows" in document else {}
     if "energies" in document:
         rest["energies"] = _energies(document["energies"])
     if base is None:
@@ -148,9 +155,22 @@ def mapping_from(document: object, base: Mapping | None = None) -> Mapping:
 
 def _checked(mapping: Mapping) -> Mapping:
     """The mapping, with names that are ours. Raises UserError for one that is not."""
+    if mapping.per not in ("run", "request"):
+        raise UserError(f"per: {mapping.per}", "run or request: what one row of the table is", "correct the mapping")
     for name in (*mapping.columns, *mapping.constants, *mapping.units):
         if name not in OURS:
             raise UserError(f"mapped to {name}", f"one of our names{nearest(name, OURS)}", "other factors go under `options`")
+    return mapping
+
+
+def complete(mapping: Mapping) -> Mapping:
+    """The mapping. Raises UserError where a `?` of a guess still stands in it."""
+    asked = [k for part in ("columns", "constants", "units", "options") for k, v in getattr(mapping, part).items() if v == "?"]
+    asked += [str(theirs) for values in mapping.values.values() for theirs, ours in values.items() if ours == "?"]
+    if asked:
+        raise UserError(
+            f"{', '.join(asked[:6])} {'is' if len(asked) == 1 else 'are'} still '?'", "what the guess could not know", "fill it in"
+        )
     return mapping
 
 
@@ -165,10 +185,14 @@ def _energies(entries: object) -> tuple[Energy, ...]:
 
 
 def with_constants(mapping: Mapping, constants: dict[str, object]) -> Mapping:
-    """The mapping with values that hold for every row; they go before a column for the same."""
+    """The mapping with values that hold for every row, which go before a column for the same, and with `per`, `block`, `baseline` or
+    `score_unit` where they are among them."""
+    said = {k: str(v) for k, v in constants.items() if k in ("per", "block", "baseline", "score_unit")}
+    constants = {k: v for k, v in constants.items() if k not in said}
+    units = mapping.units | ({"score": said.pop("score_unit")} if "score_unit" in said else {})
     columns = {ours: theirs for ours, theirs in mapping.columns.items() if ours not in constants}
     options = {ours: theirs for ours, theirs in mapping.options.items() if ours not in constants}
-    return _checked(replace(mapping, columns=columns, options=options, constants=mapping.constants | constants))
+    return _checked(replace(mapping, columns=columns, options=options, constants=mapping.constants | constants, units=units, **said))
 
 
 @cache

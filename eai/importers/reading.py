@@ -29,6 +29,7 @@ TELLING = ("energy_", "power_w", "throughput_tok_s", "tokens_per_j")
 UNNAMED = "column "
 MLLOG = ":::MLLOG "
 FILE = "file."
+SHARES = frozenset(("cpu", "gpu", "ram", "dram", "total", "prefill", "decode"))  # parts of one result, no results of their own
 """What the names of a file say stands in columns `file.name`, `file.stem` and `file.path`."""
 
 
@@ -42,7 +43,7 @@ def read_table(file: str | Path, rows: str = "") -> pd.DataFrame:
     elif path.suffix in (".json", ".jsonl"):
         frame = flat(read_documents(path), rows, path)
     else:
-        frame = _text(path)
+        frame = _text(path, rows)
     return frame.assign(**{f"{FILE}name": path.name, f"{FILE}stem": path.stem, f"{FILE}path": str(path)})
 
 
@@ -103,13 +104,16 @@ def flat(documents: list, rows: str, path: Path) -> pd.DataFrame:
 
 
 def _rows_at(node: object, parts: list[str], path: Path, rows: str) -> list:
-    """The rows below a node, with what stands beside the way to them."""
+    """The rows below a node, with what stands beside the way to them; a second `*` names its rows in `key2`."""
     if isinstance(node, list):
         return [row for each in node for row in _rows_at(each, parts, path, rows)] if parts else node
     if not parts or not isinstance(node, dict):
         return [node]
     if parts[0] == "*":
-        return [{"key": key} | row for key, each in node.items() for row in _rows_at(each, parts[1:], path, rows) if isinstance(row, dict)]
+        stars = rows.split(".").count("*") - parts.count("*")
+        name = f"key{stars + 1}" if stars else "key"
+        below = [(key, row) for key, each in node.items() for row in _rows_at(each, parts[1:], path, rows)]
+        return [{name: key} | row for key, row in below if isinstance(row, dict)]
     if parts[0] not in node:
         raise UserError(f"{path} has nothing at {rows}", f"one of {', '.join(map(str, list(node)[:8]))}", "correct `rows`")
     beside = {k: v for k, v in node.items() if k != parts[0] and not isinstance(v, list)}
@@ -117,12 +121,30 @@ def _rows_at(node: object, parts: list[str], path: Path, rows: str) -> list:
 
 
 def rows_in(documents: list) -> str:
-    """Where the rows stand in a document that is no table by itself: at its one list of objects, two steps down at most; else ""."""
+    """Where the rows stand in a document that is no table by itself, "" where that is not plain.
+
+    At its one list of objects, two steps down at most, or in values that have the same keys, three steps down (`mmlu.*`, `*.*`).
+    """
+    document = documents[0] if len(documents) == 1 else None
     found = []
-    for key, node in documents[0].items() if len(documents) == 1 and isinstance(documents[0], dict) else ():
+    for key, node in document.items() if isinstance(document, dict) else ():
         below = {f"{key}.{k}": v for k, v in node.items()} if isinstance(node, dict) else {key: node}
         found += [k for k, v in below.items() if isinstance(v, list) and v and all(isinstance(row, dict) for row in v)]
-    return found[0] if len(found) == 1 else ""
+    return found[0] if len(found) == 1 else _keyed(document, 3)
+
+
+def _keyed(node: object, deep: int) -> str:
+    """The way to objects named by their keys: two or more with the same keys, whose values are no such objects themselves."""
+    if not deep or not isinstance(node, dict) or not node:
+        return ""
+    values = list(node.values())
+    below = {_keyed(v, deep - 1) for v in values if isinstance(v, dict)} - {""}
+    alike = len(values) > 1 and all(isinstance(v, dict) and set(v) == set(values[0]) for v in values) and not set(node) & SHARES
+    if len(below) == 1 and len(values) > 1 and all(isinstance(v, dict) for v in values):
+        return f"*.{below.pop()}"
+    if len(below) == 1:
+        return next(f"{k}.{_keyed(v, deep - 1)}" for k, v in node.items() if _keyed(v, deep - 1))
+    return "*" if alike else ""
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -132,7 +154,7 @@ def _parquet(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} cannot be read ({str(error).splitlines()[0][:80]})", "a Parquet table") from None
 
 
-def _text(path: Path) -> pd.DataFrame:
+def _text(path: Path, rows: str) -> pd.DataFrame:
     """A file of text: LoadGen's log, a Markdown table or CSV. Raises UserError for a ragged row."""
     with path.open("rb") as f:
         start = f.read(4096).lstrip(b"\xef\xbb\xbf").lstrip()
@@ -141,7 +163,7 @@ def _text(path: Path) -> pd.DataFrame:
         events = [_document(path, line, n) for n, line in enumerate(lines, start=1)]
         return flat([{e["key"]: e.get("value") for e in events if isinstance(e, dict) and "key" in e}], "", path)
     if start.startswith(b"|") or path.suffix == ".md":
-        return _markdown(path, read_text(path))
+        return _markdown(path, read_text(path), rows)
     layout = csv_layout(path)
     bad = BadRows(layout.line)
     frames = [block.to_pandas() for block in csv_blocks(path, layout, bad)]
@@ -159,8 +181,8 @@ def filled(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=[c for c in frame if str(c).startswith(UNNAMED) and (frame[c].isna() | frame[c].eq("")).all()])
 
 
-def _markdown(path: Path, text: str) -> pd.DataFrame:
-    """The table of a Markdown file: of several the one that has an energy, a power or a throughput.
+def _markdown(path: Path, text: str, number: str) -> pd.DataFrame:
+    """The table of a Markdown file: the one of that number, else the one that has an energy, a power or a throughput.
 
     Raises UserError where it has none, where several would do, and for a row of another width.
     """
@@ -170,18 +192,28 @@ def _markdown(path: Path, text: str) -> pd.DataFrame:
     for at in (n for n in range(len(lines) - 1) if is_rule[n + 1] and "|" in lines[n]):
         end = next((n for n in range(at, len(lines)) if "|" not in lines[n]), len(lines))
         rows = [next(csv.reader([line.strip("|")], delimiter="|")) for line in lines[at:end]]
-        tables.append([[re.sub(r"\*\*|`", "", cell).strip() for cell in row] for row in rows])  # bold figures are figures
+        tables.append([[_unmarked(cell) for cell in row] for row in rows])
     telling = [t for t in tables if any(names.our_column(c)[0].startswith(TELLING) for c in t[0] if not names.ambiguous(c))]
+    if number.isdecimal() and 1 <= int(number) <= len(tables):
+        telling = [tables[int(number) - 1]]
     if not tables or len(telling) > 1:
-        what = f"{len(telling)} tables with energies, powers or rates" if tables else "no table"
+        several = "; ".join(f"{tables.index(t) + 1}: {', '.join(t[0])[:60]}, {len(t) - 2} rows" for t in telling[:4])
         raise UserError(
-            f"{path} holds {what}", "one table: a line of names, a line of dashes, rows", "keep the table that is meant in a file"
+            f"{path} holds {f'{len(telling)} tables with energies, powers or rates' if tables else 'no table'}",
+            "one table: a line of names, a line of dashes, rows",
+            f"say in a mapping which is meant, `rows: 1` ({several})" if tables else "",
         )
     header, _, *rows = (telling or tables)[0]
     if wrong := next((row for row in rows if len(row) != len(header)), None):
         raise UserError(f"{path}: the row '{' | '.join(wrong)[:50]}' has {len(wrong)} fields", f"{len(header)}, as the header has")
     commas = decimal_commas(header, rows)
     return pd.DataFrame(rows, columns=header, dtype=object).apply(lambda c: c.map(with_point) if c.name in commas else c)
+
+
+def _unmarked(cell: str) -> str:
+    """A cell without Markdown's emphasis and escapes: bold figures are figures."""
+    plain = re.sub(r"\*\*|`", "", cell).strip()
+    return re.sub(r"\\([^\w\s])", r"\1", re.sub(r"^([*_])(.+)\1$", r"\2", plain)).strip()
 
 
 _COMMA = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:e[-+]?\d+)?(?: ?[^\d\s.,]\S*)?", re.I)

@@ -9,7 +9,9 @@ import fnmatch
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -28,10 +30,14 @@ NOT_MEASURED = "the source's energy is empty or zero: not measured"
 NO_NUMBER = "the source's energy is no number: not measured"
 HOLED = "the power log has gaps or steps back in time here"
 SAME_TIME = "the same machine over the same time as row {row}: a process of that run, no repeat"
+COPIED = "equal to an earlier row of its configuration to the last digit of every measured figure: a copy, no repeat"
 DEFAULTS = {"weights": "published", "task": "generate"}
 PLACE_DEFAULTS = {"engine": "transformers"} | dict.fromkeys(PARALLEL, 1)
 HIGHEST_MACHINE_W = 20_000.0
 """Mean power [W] of a card above which the units of energy or time are wrong; as of a machine of eight boards."""
+MOST_APART = 5.0
+MOST_OF_LIMIT, LEAST_OF_LIMIT = 1.5, 0.01  # of a board's power limit: more is no board, less is below any board's idle power
+LENGTHS = ("input_tokens", "output_tokens")
 ABOVE_ZERO = ("duration_s", "tokens_out", "requests", "tokens_in")
 DTYPES = {
     "float16": "fp16",
@@ -76,7 +82,9 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     frame, used, notes = mappings.prepared(frame.reset_index(drop=True), mapping), set(), []
     if twice := [str(c) for c in frame.columns[frame.columns.duplicated()]]:
         raise UserError(f"column {twice[0]} stands twice", f"one column a name in {mapping.source}", "rename or drop one")
-    mapping = _present(frame, mapping, energy_of is not None)
+    mapping = _present(frame, mappings.complete(mapping), energy_of is not None)
+    if mapping.per == "request":
+        mapping = _of_requests(mapping)
     rows = _quantities(frame, mapping, used, notes)
     rows = rows.join(_configurations(frame, mapping, used))
     rows["attempt"] = pd.Series([f"{i:08x}" for i in range(len(rows))], dtype=object, index=rows.index)
@@ -89,8 +97,15 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     else:
         energies, unread = _of_log(rows, energy_of), np.zeros(len(rows), bool)
     rows = _judge(frame, rows, energies, unread, mapping, used)
-    rows = _one_run(frame, rows, energies, mapping)
+    rows = _copies(frame, _one_run(frame, rows, energies, mapping))
     _unpooled(frame, rows, used, mapping, notes)
+    if mapping.per == "request":
+        rows, energies = _added(rows, energies, notes)
+    models = rows.groupby("model")["quantization"].nunique()
+    if models.eq(1).all() and len(models) > 1 and models.index.str.fullmatch(mappings.TAGGED).all() and rows["quantization"].nunique() > 1:
+        notes.append(
+            f"the strategy is part of the model's name ({models.index[0]}), so no two strategies share a model: `split` takes it out"
+        )
     scores = _scores(rows, notes) if "score" in rows else pd.DataFrame()
     usable = energies["energy_j"].notna() & energies["attempt"].isin(rows.loc[rows["status"] == "ok", "attempt"])
     windows = rows.reindex(columns=[c.name for c in schema.WINDOWS])
@@ -119,6 +134,37 @@ def _present(frame: pd.DataFrame, mapping: Mapping, with_log: bool) -> Mapping:
                 "name it in the mapping's `energies`" if wanted else "name it with --power, or say its mean power with -p power_mean_w=",
             )
     return replace(mapping, energies=energies)
+
+
+def _of_requests(mapping: Mapping) -> Mapping:
+    """The mapping of a table of requests: lengths are counts of each request, and a row is one request and one item."""
+    counts = {"tokens_in": "input_tokens", "tokens_out": "output_tokens"}
+    columns = {count: mapping.columns[name] for count, name in counts.items() if name in mapping.columns} | mapping.columns
+    one = {"requests": 1} | ({"n_items": 1} if "score" in columns else {})
+    return replace(mapping, columns=columns, constants={k: v for k, v in one.items() if k not in columns} | mapping.constants)
+
+
+def _added(rows: pd.DataFrame, energies: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Requests of one configuration and block as one window: energies, tokens and times added, scores and latencies averaged.
+
+    Where the rows say when they ran and did so side by side, the time is from the first beginning to the last end.
+    """
+    ok = rows["status"].eq("ok")
+    parts = rows[ok].assign(first=rows[ok].groupby(["job", "configuration_id", "block"])["attempt"].transform("first"))
+    grouped = parts.groupby("first", sort=False)
+    sums = [c for c in ("duration_s", "tokens_in", "tokens_out", "requests", "n_items") if c in rows]
+    means = [c for c in (*NUMBERS, "score") if c in rows and c not in sums]
+    one = parts.drop_duplicates("first").set_index("first")
+    one[sums], one[means], one["repeat"] = grouped[sums].sum(min_count=1), grouped[means].mean(), 1
+    if {"_started_at", "_ended_at"} <= set(rows):
+        one["duration_s"] = np.fmin(one["duration_s"], grouped["_ended_at"].max() - grouped["_started_at"].min())
+    notes.append(f"{len(parts)} rows are requests: added up to {len(one)} run(s)")
+    energies = energies.assign(attempt=energies["attempt"].map(parts.set_index("attempt")["first"]))
+    energies = energies[energies["attempt"].notna() & energies["energy_j"].notna()]
+    device = energies.groupby(["attempt", "device_id", "boundary"], sort=False)
+    total = energies.assign(energy_j=device["energy_j"].transform("sum")).drop_duplicates(["attempt", "device_id", "boundary"])
+    total["repeat"] = 1
+    return pd.concat([one.reset_index(drop=True), rows[~ok]], ignore_index=True), total.reset_index(drop=True)
 
 
 def _readable(text: object, frame: pd.DataFrame) -> bool:
@@ -242,6 +288,18 @@ def _configurations(frame: pd.DataFrame, mapping: Mapping, used: set) -> pd.Data
     for name, theirs in mapping.options.items():
         parts[f"options.{name}"] = mappings.evaluate(theirs, frame, used)
     values = pd.DataFrame(parts, index=frame.index)
+    for name in (n for n in LENGTHS if n in mapping.columns and n not in mapping.constants):
+        rest = [values[c].astype(str) for c in values if c not in LENGTHS]
+        if mapping.per == "request":  # one length for all strategies, or none would be compared with another: the mean of all requests
+            rest = [values[c].astype(str) for c in values if c not in (*LENGTHS, "quantization")]
+            values[name] = pd.Series(cells.floats(values[name]), index=frame.index).groupby(rest).transform("mean").round()
+        elif not mapping.known and counted(values[name], rest) and mappings.column_of(mapping.columns[name], frame):
+            raise UserError(
+                f"{name} is column {mapping.columns[name]}, and nearly every row has its own: {', '.join(map(str, values[name].iloc[:3]))}",
+                "a length that was set, the same for what is compared",
+                f"counts go under {dict(zip(LENGTHS, ('tokens_in', 'tokens_out'), strict=True))[name]}, with -p {name}=0 for whatever a "
+                "task gives; where each row is one request say -p per=request",
+            )
     codes = np.zeros(len(frame), dtype=np.int64)
     for name in values:
         text = values[name].astype(str) if values[name].dtype == object else values[name]
@@ -251,6 +309,16 @@ def _configurations(frame: pd.DataFrame, mapping: Mapping, used: set) -> pd.Data
     built = [_configuration(values.iloc[i].to_dict(), mapping, i + 1) for i in first]
     columns = pd.DataFrame([{"configuration_id": b.configuration_id} | b.columns() for b in built])
     return columns.iloc[codes].set_axis(frame.index)
+
+
+def counted(lengths: pd.Series, groups: list[pd.Series] = ()) -> bool:
+    """Whether lengths are counts of what happened, not set: nearly all differ, in the table or within a group, and most are not round."""
+    numbers = pd.Series(cells.floats(lengths), index=lengths.index)
+    each = numbers.groupby(list(groups) or [pd.Series(0, index=numbers.index)]).agg(["size", "nunique"])
+    each = each[each["size"] >= 4]
+    differ = (each["nunique"] / each["size"]).median() >= 0.8 or (len(numbers) >= 4 and numbers.nunique() >= 0.8 * len(numbers))
+    distinct = numbers.dropna().unique()
+    return bool(differ and len(distinct) and ((distinct % 8 != 0) & (distinct % 10 != 0)).mean() > 0.5)
 
 
 def _absent(value: object) -> bool:
@@ -342,11 +410,13 @@ def strategy(name: str) -> str:
     if match := _GGUF.fullmatch(low):
         size = (match[2] or match[3] or "")[:1]
         low = f"gguf_{match[1]}{f'_{size}' if size else ''}"
-    for each in (name, low):
-        try:
-            return strategies.get(each).slug
-        except UserError:
-            continue
+    words = re.split(r"[^a-z0-9]+", low)
+    plain = [w for w in words if not re.fullmatch(r"\d*bits?|\d+", w)]  # awq-4-bit, gptq_int4: the method, and bits that are its own
+    for each in (name, low, *(plain if len(plain) == 1 else ())):
+        with suppress(UserError):
+            found = strategies.get(each)
+            if each in (name, low) or str(round(found.weight_bits)) in re.findall(r"\d+", low):
+                return found.slug
     return name if name.startswith(strategies.UNSPECIFIED) else strategies.UNSPECIFIED + name.strip()
 
 
@@ -430,14 +500,14 @@ def _judge(
     holed = rows["attempt"].isin(energies.loc[energies["status"] != "ok", "attempt"]).to_numpy()
     failed = np.zeros(len(rows), bool)
     if mapping.failed:
-        said = mappings.evaluate(mapping.failed, frame, used).astype(object)
+        said = mappings.evaluate(mapping.failed, frame, used)
         text = said.astype(str).str.strip()
-        failed = (
-            ~text.isin(mapping.passed) if mapping.passed else said.notna() & text.ne("") & ~text.str.lower().isin(cells.MISSING)
-        ).to_numpy()
+        failed = said if said.dtype == bool else said.notna() & ~text.str.lower().isin(cells.MISSING)
+        failed = (~text.isin(mapping.passed) if mapping.passed else failed).to_numpy()
     task = (rows["input_tokens"] == 0) & (rows["output_tokens"] == 0)
     nothing = pd.Series("", index=rows.index)
-    nothing = nothing.mask(rows["duration_s"].isna(), "no duration is stated: map duration_s, or say it with -p")
+    how = "latency_s times the requests where they ran one by one" if "latency_s" in rows else "or say it with -p"
+    nothing = nothing.mask(rows["duration_s"].isna(), f"no duration is stated: map duration_s, {how}")
     no_work = rows["requests"].isna() & (task | rows["tokens_out"].isna())
     words = np.where(
         task, "no number of items is stated: map requests or n_items", "no output tokens are stated: map tokens_out, or say it with -p"
@@ -491,6 +561,39 @@ def _one_run(frame: pd.DataFrame, rows: pd.DataFrame, energies: pd.DataFrame, ma
     return rows.assign(status=status, reason=reason)
 
 
+def possible(rows: pd.DataFrame, energies: pd.DataFrame) -> None:
+    """Raises UserError where energies over times are no power that was stated or that boards have: a unit, a count or `per` is wrong."""
+    ok = rows[rows["status"].eq("ok")].set_index("attempt")
+    measured = energies[~energies["basis"].isin(("estimated", "predicted"))]
+    part = "gpu" if measured["boundary"].eq("gpu").any() else measured["boundary"].iloc[0] if measured["boundary"].nunique() == 1 else ""
+    power = (measured[measured["boundary"].eq(part)].groupby("attempt")["energy_j"].sum() / ok["duration_s"]).dropna()
+    if power.empty:
+        return
+    cards = ok["options"].astype(str).str.extract(r'"num_gpus":\s*(\d+)')[0].astype(float).fillna(1)
+    limit = ok["gpu"].map({g: _limit_w(g) for g in ok["gpu"].unique()}) * cards
+    stated = ok["power_mean_w"] if "power_mean_w" in ok else limit * np.nan
+    apart, share = (power / stated).median(), (power / limit).median() if part == "gpu" else np.nan
+    if apart > MOST_APART or apart < 1 / MOST_APART:
+        against = f"power_mean_w says {stated.median():.3g} W"
+    elif share > MOST_OF_LIMIT or share < LEAST_OF_LIMIT:
+        against = f"the boards of a row ({ok['gpu'].iloc[0]}, {cards.iloc[0]:.0f}) take up to {limit.median():.3g} W"
+    else:
+        return
+    raise UserError(
+        f"energies over times are {power.median():.3g} W (median), and {against}",
+        "one power",
+        "correct a unit (`units: {duration_s: ms}`), the number of cards (num_gpus), or `per: request` of the energy",
+    )
+
+
+@cache
+def _limit_w(gpu: str) -> float:
+    """The board's power limit [W], NaN where the catalog does not know it."""
+    with suppress(UserError):
+        return float(catalog.gpu(gpu).tdp_w or "nan")
+    return float("nan")
+
+
 _REPLICATE = re.compile(
     r"(^|[_. ])(id|uuid|run|runs|rep|reps|repeat|repetition|trial|iter|iteration|seed|index|idx|row"
     r"|sample|order|name|path|file|url|commit|hash)s?$|unnamed|^column \d+$"
@@ -528,6 +631,8 @@ def _unpooled(frame: pd.DataFrame, rows: pd.DataFrame, used: set, mapping: Mappi
         varies = text.groupby(group[usable]).nunique()
         if (varies > 1).any():
             kind = role_of(name, frame[column][usable], text)
+            if mapping.per == "request" and (varies / text.groupby(group[usable]).size()).median() >= 0.8:  # prompts and answers
+                kind = "run"
             if _PROCESS.search(name.lower()):
                 raise UserError(
                     f"rows of one configuration differ in column {name}: processes or cards of one run are no repeats of it",
@@ -556,6 +661,8 @@ def role_of(name: str, column: pd.Series, text: pd.Series) -> str:
     low = name.lower()
     numbers = cells.floats(column)
     is_number = np.isfinite(numbers).sum() >= 0.5 * max(1, (~column.map(_absent)).sum())
+    if is_number and _fine(numbers).mean() > 0.5:  # nobody sets a factor to six digits
+        return "measurement"
     if _FACTOR.search(low) and not re.search(r"(energy|power|util|temp|mem|clock|tput|through|latenc|avg|mean)", low):
         return "factor"
     if _REPLICATE.search(low):
@@ -569,6 +676,28 @@ def role_of(name: str, column: pd.Series, text: pd.Series) -> str:
         if re.search(r"date|stamp|time|note|comment|remark|uuid|hash|started|ended", low) or column.map(type).eq(list).any()
         else "factor"
     )
+
+
+def _fine(numbers: np.ndarray) -> np.ndarray:
+    """Which numbers show more than five significant digits, as only something measured does."""
+    with np.errstate(all="ignore"):
+        shown = np.abs(numbers) / 10.0 ** (np.floor(np.log10(np.abs(numbers))) - 4)
+    return np.isfinite(shown) & (np.abs(shown - np.round(shown)) > 1e-6)
+
+
+def _copies(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one configuration that equal another to the last digit of two measured figures or more: invalid, a copy is no repeat."""
+    usable = rows["status"].eq("ok")
+    if not rows.loc[usable, "configuration_id"].duplicated().any():
+        return rows
+    numbers = {c: cells.floats(frame[c]) for c in frame if not frame[c].map(type).isin((list, dict)).any()}
+    fine = [c for c, values in numbers.items() if _fine(values[usable]).mean() > 0.5]
+    if len(fine) < 2:
+        return rows
+    keys = [pd.Series(numbers[c], index=rows.index)[usable] for c in fine] + [rows.loc[usable, "configuration_id"]]
+    first = pd.Series(rows.index, index=rows.index)[usable].groupby(keys, dropna=False).transform("min").reindex(rows.index)
+    copied = usable & first.ne(pd.Series(rows.index, index=rows.index))
+    return rows.assign(status=rows["status"].mask(copied, "invalid"), reason=rows["reason"].mask(copied, COPIED))
 
 
 def _scores(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
