@@ -132,7 +132,7 @@ def test_decimal_commas_are_checked_as_numbers(eai, scratch, mark):
     assert eai("check", scratch / "t.csv")[0] == 0
     (scratch / "t.csv").write_text("\n".join(mark.join(row) for row in rows).replace("10,00", "20,00") + "\n")
     code, out, _ = eai("check", scratch / "t.csv")
-    assert (code == 1 and "energy_wh is printed as 20" in out) or "3600 x energy_wh" in out
+    assert (code == 1 and "energy [Wh] is printed as 20" in out) or "3600 x energy [Wh]" in out
 
 
 def test_a_negative_energy_is_flagged_once(eai, scratch):
@@ -347,7 +347,9 @@ def test_rows_of_requests_are_one_run_where_that_is_said_and_refused_where_lengt
     joules, seconds = 40.5 * 4 + 8 * 6, 0.5 * 4 + 0.125 * 6
     assert full["output_tokens"] == round((32.5 * 4 + 7 * 6) / 4) and full["n_items"] == 4
     assert full["eor"] == pytest.approx(0.5 / (joules / 3600)) and full["tweor"] == pytest.approx(0.5 / (joules / 3600) / seconds)
-    assert found.loc[found["quantization"] == "nf4", "ratio_to_baseline"].tolist() == pytest.approx([0.75 * (34 * 4 + 42) / (31 * 4 + 42)] * 2), "a token"
+    assert found.loc[found["quantization"] == "nf4", "ratio_to_baseline"].tolist() == pytest.approx(
+        [0.75 * (34 * 4 + 42) / (31 * 4 + 42)] * 2
+    ), "a token"
 
 
 AVERAGES_A_REQUEST = "model,quant,benchmark,latency_s,energy_net_j,avg_power_w,score\n" + "".join(

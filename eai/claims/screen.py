@@ -1,9 +1,11 @@
 """Verdicts and findings for a terminal: the summary first, on one screen; `--all` has every line."""
 
+import re
 import textwrap
 
 import pandas as pd
 
+from eai.claims.quantities import LABELS
 from eai.terminal import findings_text
 
 MOST_FINDINGS, MOST_ALIKE, MOST_CLAIMS, WIDTH = 12, 2, 4, 140
@@ -24,6 +26,11 @@ def _short(text: str, width: int) -> str:
     return textwrap.shorten(str(text), width, placeholder=" ...")
 
 
+def _labelled(text: str) -> str:
+    """A sentence with quantities by their labels: `energy [Wh]` for energy_wh."""
+    return re.sub(r"\b[a-z]+(?:_[a-z0-9]+)+\b", lambda name: LABELS.get(name[0], name[0]), text)
+
+
 def findings(found: pd.DataFrame) -> str:
     """What a check of a table found: what was checked and with what result, every contradiction, then what was not checked and why."""
     table = str(found["source"].iloc[0])
@@ -41,8 +48,8 @@ def findings(found: pd.DataFrame) -> str:
     for row in shown.to_dict("records"):
         lines += [
             f"inconsistent {row['id']}",
-            f"    {row['claim']}",
-            *textwrap.wrap(row["reason"], WIDTH, initial_indent="    ", subsequent_indent="    "),
+            f"    {_labelled(row['claim'])}",
+            *textwrap.wrap(_labelled(row["reason"]), WIDTH, initial_indent="    ", subsequent_indent="    "),
         ]
         lines += [f"    rows: {_short(row['rows'], WIDTH)}"] if row["rows"] else []
     if len(wrong) > len(shown):

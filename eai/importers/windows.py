@@ -79,7 +79,7 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     """
     if frame.empty:
         raise UserError("an empty table", f"rows of {mapping.source}")
-    frame, used, notes = mappings.prepared(frame.reset_index(drop=True), mapping), set(), []
+    frame, used, notes = mappings.prepared(frame.reset_index(drop=True), mapping), set(mapping.split), []
     if twice := [str(c) for c in frame.columns[frame.columns.duplicated()]]:
         raise UserError(f"column {twice[0]} stands twice", f"one column a name in {mapping.source}", "rename or drop one")
     mapping = _present(frame, mappings.complete(mapping), energy_of is not None)
