@@ -98,6 +98,7 @@ def gather(experiment: str | Path, baseline: str | None = None, say: Callable[[s
     """
     root = tables.experiment_dir(experiment)
     windows = tables.read_windows(experiment)
+    baseline = baseline or next((b for job in tables.read_provenance(experiment) if (b := job.get("baseline"))), None)  # said at import
     with tempfile.TemporaryDirectory() as scratch:
         source = written(root, baseline, Path(scratch), say or (lambda line: None))
         summary, comparisons, loads, answers = (_read(source, n) for n in ("summary", "comparisons", "loads", "score_comparisons"))
