@@ -164,7 +164,45 @@ def test_a_time_shorter_than_the_energy_allows_is_found():
     # EOR / TWEOR = 0.0104 / 0.0358 = 0.29 s for 68.74 Wh = 852 kW
     frame = pd.DataFrame({"gpu": ["gpu-a"], "accuracy": [0.717], "energy_wh": [68.74], "eor": [0.0104], "tweor": [0.0358]})
     (reason,) = found(frame, "physical", limits=limits())["reason"]
-    assert "0.291 s" in reason and "852,000 W" in reason
+    assert "0.291 s" in reason and "852,000 W" in reason and "at least 825 s" in reason  # 68.74 x 3600 J at 300 W
+
+
+def test_an_energy_below_half_of_power_over_rate_is_found():
+    """100 W over 10 tok/s are 10 J a token: idle may take half of it, not four fifths."""
+    frame = pd.DataFrame({"gpu": ["a", "b", "c"], "power_w": 100.01, "throughput_tok_s": [10.01, 20.01, 40.01]})
+    gross = frame["power_w"] / frame["throughput_tok_s"]
+    assert found(frame.assign(energy_j_per_token=gross * 0.6), "accounting").empty
+    (row,) = found(frame.assign(energy_j_per_token=gross * 0.2), "accounting").to_dict("records")
+    assert "x 0.2" in row["reason"] and "3 of 3 rows" in row["reason"]
+
+
+def test_a_carbon_intensity_is_as_coarse_as_the_printed_emissions():
+    """0.01 kg of 5 Wh are 2,000 g/kWh, or 1,000 where two digits were printed: only the finer figure contradicts every grid."""
+    frame = pd.DataFrame({"gpu": list("abc"), "energy_kwh": [0.005, 0.0051, 0.0049]})
+    assert found(frame.assign(carbon_kg=[0.01, 0.01, 0.01]), "carbon").empty
+    assert len(found(frame.assign(carbon_kg=[0.010001, 0.010102, 0.009903]), "carbon")) == 1
+
+
+def test_energies_that_are_time_times_a_constant_are_found_only_where_the_times_differ():
+    times = np.array([10.01, 20.02, 30.03, 40.04, 50.05, 60.06])
+    frame = pd.DataFrame({"gpu": "a100", "model": [f"m{i}" for i in range(6)], "duration_s": times, "energy_j": 51.7 * times})
+    assert len(found(frame, "constant_power")) == 1
+    alike = frame.assign(duration_s=30.0 + 1e-4 * np.arange(1, 7), energy_j=1551.5031)
+    assert found(alike, "constant_power").empty
+
+
+def test_scores_at_the_level_of_guessing_are_named():
+    frame = pd.DataFrame({"gpu": "a100", "model": ["m1", "m2"], "task": "mmlu", "accuracy": [0.26, 0.71], "n_items": 100})
+    result = checks.check_table(frame)
+    (row,) = result[(result["check"] == "chance") & (result["verdict"] == "untested")].to_dict("records")
+    assert row["reason"].startswith("1 of 2 scores do not differ from guessing")
+
+
+def test_a_score_over_no_items_is_not_counted():
+    frame = pd.DataFrame({"gpu": "a100", "model": list("mno"), "accuracy": [0.125, 0.375, 0.875], "n_items": [8, 8, 0]})
+    result = checks.check_table(frame)
+    (row,) = result[(result["check"] == "countable") & (result["verdict"] == "consistent")].to_dict("records")
+    assert row["reason"].startswith("2 scores")
 
 
 def test_mixed_fractions_and_percents_are_found():

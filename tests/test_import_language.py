@@ -153,6 +153,12 @@ def test_a_power_that_no_machine_draws_is_not_ok():
     assert list(found["status"]) == ["ok"]
 
 
+def test_cells_with_units_come_in_the_commonest_of_them():
+    values, seen, unread = cells.numeric(pd.Series(["2 kWh", "500 Wh", "3 kWh", "n/a", "what"]))
+    assert values[:3].tolist() == [2.0, 0.5, 3.0] and np.isnan(values[3:]).all()
+    assert (seen["kWh"], seen["Wh"], unread.tolist()) == (2, 1, [4])
+
+
 def test_a_mapping_nested_too_deeply_is_one_line(tmp_path):
     (tmp_path / "m.yaml").write_text("[" * 5_000)
     with pytest.raises(UserError, match="neither YAML nor JSON"):

@@ -83,7 +83,7 @@ def chance(table: Table, alpha: float) -> list[Finding]:
     who = ", ".join(str(table.key(k)[i]) for k in ("gpu", "model", "quantization", "task") if table.key(k)[i])
     than = f", guessing gets {level[i]:.3f}" if np.isfinite(level[i]) else ""
     reason = f"{below.sum()} scores are at 0 or below chance; {who} scores {score[i]:.3f}{than}: its output or its scoring is broken"
-    at = seen & (p < 0.975) & (score <= level + 2 * np.sqrt(level * (1 - level) / n))
+    at = seen & (p < 0.975)
     if at.any() and not below.any():
         told = f"{at.sum()} of {seen.sum()} scores do not differ from guessing by more than chance"
         return [Finding("chance", claim, "untested", told, "", "", np.flatnonzero(at), "at")]
