@@ -9,7 +9,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -111,6 +111,7 @@ class Electricity:
 
 NEAR_SHARE = 0.15
 _KINDS = {"gpu": ("gpus", Gpu), "model": ("models", Model), "task": ("tasks", Task), "region": ("electricity", Electricity)}
+_PRECISION = re.compile(r"(?i)[-_](fp8|bf16|awq|gptq|int[48]|w[48]a\d+|nvfp4|mxfp4|gguf|quantized|dynamic|bnb|4bit|8bit)+(?=$|[-_.])")
 _VENDOR_WORDS = re.compile(r"\b(nvidia|geforce|tesla|amd|instinct|graphics|gpu)\b")
 
 
@@ -125,11 +126,9 @@ def _value(raw, kind):
     if pd.isna(raw):
         return None
     text = str(kind)
-    if "int" in text:
-        return int(raw)
     if "bool" in text:
         return str(raw).lower() == "true"
-    return float(raw) if "float" in text else str(raw)
+    return (int if "int" in text else float if "float" in text else str)(raw)
 
 
 @cache
@@ -145,29 +144,15 @@ def _entries(kind: str) -> dict:
 def _index(kind: str) -> dict[str, list[tuple[str, str]]]:
     """Key of every slug, name, hub id and alias -> [(slug, note)], the preferred one first."""
     index: dict[str, list[tuple[str, str]]] = {}
-
-    def add(name: str, slug: str, note: str = ""):
+    names = []
+    for slug, e in _entries(kind).items():
+        hub = getattr(e, "hf_id", "")
+        names += [(name, slug, "") for name in (slug, getattr(e, "name", ""), hub, hub.rpartition("/")[2]) if name]
+    aliases = tables.read_catalog("aliases").fillna("").to_dict("records")
+    for name, slug, note in names + [(row["alias"], row["slug"], row["note"]) for row in aliases if row["kind"] == kind]:
         known = index.setdefault(_key(name), [])
-        if slug not in [s for s, _ in known]:
-            known.append((slug, note))
-
-    for slug, entry in _entries(kind).items():
-        names = [slug, getattr(entry, "name", ""), getattr(entry, "hf_id", ""), getattr(entry, "hf_id", "").rpartition("/")[2]]
-        for name in filter(None, names):
-            add(name, slug)
-    for row in tables.read_catalog("aliases").to_dict("records"):
-        if row["kind"] == kind:
-            add(row["alias"], row["slug"], "" if pd.isna(row["note"]) else row["note"])
+        known += [(slug, note)] * all(slug != other for other, _ in known)
     return index
-
-
-def _unknown(kind: str, name: str) -> UserError:
-    """The error for a name that is not in the catalog, with the names nearest to it."""
-    slugs = list(_entries(kind))
-    near = difflib.get_close_matches(_key(name), list(_index(kind)), n=4, cutoff=0.5)
-    suggestions = list(dict.fromkeys(slug for key in near for slug, _ in _index(kind)[key])) or slugs[:6]
-    do = f"name one of these, or add it to {_KINDS[kind][0]}.csv"
-    return UserError(f"unknown {kind} '{name}'", f"a name from data/catalog, such as {', '.join(suggestions)}", do)
 
 
 def resolve(kind: str, name: str) -> tuple[str, str]:
@@ -176,57 +161,32 @@ def resolve(kind: str, name: str) -> tuple[str, str]:
     Raises UserError with near names if there is no such entry. A model's revision (`name@revision`) is no part of its name.
     """
     name = str(name).partition("@")[0] if kind == "model" else name
-    found = _index(kind).get(_key(str(name)))
-    if not found or not _key(str(name)):
-        raise _unknown(kind, str(name))
-    return found[0]
+    index, key = _index(kind), _key(str(name))
+    if key and key in index:
+        return index[key][0]
+    near = difflib.get_close_matches(key, list(index), n=4, cutoff=0.5)
+    suggestions = list(dict.fromkeys(slug for k in near for slug, _ in index[k])) or list(_entries(kind))[:6]
+    expected = f"a name from data/catalog, such as {', '.join(suggestions)}"
+    raise UserError(f"unknown {kind} '{name}'", expected, f"name one of these, or add it to {_KINDS[kind][0]}.csv")
 
 
 def gpu(name: str, memory_gb: float | None = None) -> Gpu:
-    """The accelerator called `name`; `memory_gb` (as read from the board) decides between boards that share a name.
-
-    Raises UserError if it is unknown: `nearest_gpu` never does where the architecture can be told.
-    """
-    slug, _ = resolve("gpu", name)
-    candidates = [_entries("gpu")[s] for s, _ in _index("gpu")[_key(name)]]
-    if memory_gb is None or len(candidates) == 1:
-        return _entries("gpu")[slug]
-    return min(candidates, key=lambda g: abs((g.memory_gb or 0) - memory_gb))
+    """The accelerator called `name`; `memory_gb` (as read from the board) decides between boards that share a name. Raises UserError."""
+    slugs = (
+        [resolve("gpu", name)[0]] if memory_gb is None else [slug for slug, _ in _index("gpu").get(_key(name)) or [resolve("gpu", name)]]
+    )
+    return min((_entries("gpu")[s] for s in slugs), key=lambda g: abs((g.memory_gb or 0) - (memory_gb or 0)))
 
 
-def model(name: str) -> Model:
-    """The model with this slug, hub id (with or without its owner) or alias. Raises UserError with near names if it is unknown."""
-    return _entries("model")[resolve("model", name)[0]]
+def _named(kind: str, name: str):
+    """The entry with this slug, name or alias. Raises UserError with near names if it is unknown."""
+    return _entries(kind)[resolve(kind, name)[0]]
 
 
-def task(name: str) -> Task:
-    """The benchmark with this slug, lm-eval name or alias. Raises UserError with near names if it is unknown."""
-    return _entries("task")[resolve("task", name)[0]]
-
-
-def region(code: str) -> Electricity:
-    """Electricity of a region: two- or three-letter country code or name. Raises UserError if it is unknown."""
-    return _entries("region")[resolve("region", code)[0]]
-
-
-def gpus() -> list[Gpu]:
-    """All accelerators, in the table's order."""
-    return list(_entries("gpu").values())
-
-
-def models() -> list[Model]:
-    """All language models, in the table's order."""
-    return list(_entries("model").values())
-
-
-def tasks() -> list[Task]:
-    """All benchmarks, in the table's order."""
-    return list(_entries("task").values())
-
-
-def regions() -> list[Electricity]:
-    """All regions, in the table's order."""
-    return list(_entries("region").values())
+model, task, region = (partial(_named, kind) for kind in ("model", "task", "region"))
+"""Of a slug, hub id (with or without its owner) or alias; of a slug or lm-eval name; of a country code or name."""
+gpus, models, tasks, regions = (partial(lambda kind: list(_entries(kind).values()), kind) for kind in _KINDS)
+"""All entries, in the table's order."""
 
 
 def nearest_gpu(name: str, memory_gb: float | None = None, bandwidth_gb_s: float | None = None) -> tuple[Gpu, str]:
@@ -281,9 +241,7 @@ class Shape:
     @property
     def expert_params_b(self) -> float:
         """Parameters inside the experts [1e9]: what a token leaves out is (1 - k / E) of them."""
-        if not self.experts:
-            return 0.0
-        return (self.params_b - self.active_params_b) / (1 - self.experts_active / self.experts)
+        return (self.params_b - self.active_params_b) / (1 - self.experts_active / self.experts) if self.experts else 0.0
 
     def touched(self, batch_size: float) -> float:
         """Share of the experts that a batch reads, its tokens choosing independently: 1 - (1 - k / E)^batch."""
@@ -313,15 +271,12 @@ def _shapes() -> dict[str, Shape]:
         shape = Shape(name=row["hf_id"], origin=row["source"], **values)
         for name in (row["hf_id"], *([] if pd.isna(row["names"]) else row["names"].split(";"))):
             found[_key(name.rpartition("/")[2])] = shape
-    for m in models():
-        found.setdefault(_key(m.hf_id.rpartition("/")[2]), _of_model(m))
+    for key, ((slug, _), *_) in _index("model").items():
+        m = _entries("model")[slug]
+        params = (m.params_total - (0 if m.tie_embeddings else m.params_embedding)) / 1e9
+        sizes = (params, params, m.layers, m.hidden, m.heads, m.kv_heads, m.head_dim, m.layers)
+        found.setdefault(key, Shape(m.hf_id, *sizes, vocab=m.vocab, origin=m.source))
     return found
-
-
-def _of_model(m: Model) -> Shape:
-    """The Shape of a catalog model."""
-    params = (m.params_total - (0 if m.tie_embeddings else m.params_embedding)) / 1e9
-    return Shape(m.hf_id, params, params, m.layers, m.hidden, m.heads, m.kv_heads, m.head_dim, m.layers, vocab=m.vocab, origin=m.source)
 
 
 def shape(name: str | None = None, **given: float | None) -> Shape:
@@ -330,46 +285,25 @@ def shape(name: str | None = None, **given: float | None) -> Shape:
     `given`: params_b, active_params_b, layers, hidden, kv_heads; None means not given. Layers and width that nobody states are those of
     the listed model nearest in size. Raises UserError where not even a size is known.
     """
-    given = {k: float(v) for k, v in given.items() if v is not None and not pd.isna(v)}
+    given = {k: float(v) if k.endswith("_b") else int(v) for k, v in given.items() if v is not None and not pd.isna(v)}
+    given |= {"attention_layers": given["layers"]} if "layers" in given else {}  # layers given replace the attending ones too
     if isinstance(name, str) and name:
-        found = _listed(name) or _from_folder(name)
+        short = _PRECISION.sub("", name)  # a precision at its end: -FP8, -AWQ, -GPTQ-Int4, -GGUF
+        keys = [_key(part) for n in (name, short, short.replace("Meta-Llama", "Llama")) for part in (n.rpartition("/")[2], n)]
+        found = next((_shapes()[key] for key in keys if key in _shapes()), None)
+        path = Path(name).expanduser()
+        path = path / "config.json" if path.is_dir() else path
+        if not found and path.suffix == ".json" and path.is_file():
+            found = shape_of_config(json.loads(path.read_text()), name)
         if found:
-            return replace(found, **_typed(given)) if given else found
+            return replace(found, **given)
         total, active = sizes_in_name(name)
         given = {k: v for k, v in (("params_b", total), ("active_params_b", active)) if v} | given
     if "params_b" not in given:
-        raise UserError(
-            f"unknown model '{name}' that states no size", "an id of data/catalog, a folder with config.json, or params_b", "give its size"
-        )
+        known = "an id of data/catalog, a folder with config.json, or params_b"
+        raise UserError(f"unknown model '{name}' that states no size", known, "give its size")
     given.setdefault("active_params_b", given["params_b"])
     return _by_size(str(name or f"{given['params_b']:g}B"), given)
-
-
-def _typed(given: dict[str, float]) -> dict:
-    """Given values with counts as integers; layers given replace the attending ones too."""
-    out = {k: v if k.endswith("_b") else int(v) for k, v in given.items()}
-    return out | ({"attention_layers": out["layers"]} if "layers" in out else {})
-
-
-def _listed(name: str) -> Shape | None:
-    """The Shape of a listed id, also with a precision at its end (-FP8, -AWQ, -GPTQ-Int4, -GGUF)."""
-    short = re.sub(r"(?i)[-_](fp8|bf16|awq|gptq|int[48]|w[48]a\d+|nvfp4|mxfp4|gguf|quantized|dynamic|bnb|4bit|8bit)+(?=$|[-_.])", "", name)
-    for candidate in (name, short, short.replace("Meta-Llama", "Llama")):
-        key = _key(candidate.rpartition("/")[2])
-        if key in _shapes():
-            return _shapes()[key]
-        if _index("model").get(_key(candidate)):
-            return _of_model(model(candidate))
-    return None
-
-
-def _from_folder(name: str) -> Shape | None:
-    """The Shape of a local folder's config.json, or of such a file; None where there is none. Raises UserError for one without shapes."""
-    path = Path(name).expanduser()
-    path = path / "config.json" if path.is_dir() else path
-    if path.suffix != ".json" or not path.is_file():
-        return None
-    return shape_of_config(json.loads(path.read_text()), name)
 
 
 def shape_of_config(config: dict, name: str) -> Shape:
@@ -391,21 +325,8 @@ def shape_of_config(config: dict, name: str) -> Shape:
     shared = layers * expert * (c.get("n_shared_experts") or 0)
     total = (attention + mlp + shared + vocab * hidden) / 1e9
     used = total - (layers * expert * (experts - active) / 1e9 if experts else 0)
-    return Shape(
-        name,
-        total,
-        used,
-        layers,
-        hidden,
-        heads,
-        kv,
-        width,
-        layers,
-        experts=experts,
-        experts_active=active,
-        vocab=vocab,
-        origin="config.json",
-    )
+    routed = {"experts": experts, "experts_active": active}
+    return Shape(name, total, used, layers, hidden, heads, kv, width, layers, vocab=vocab, origin="config.json", **routed)
 
 
 def _by_size(name: str, given: dict[str, float]) -> Shape:
@@ -416,7 +337,7 @@ def _by_size(name: str, given: dict[str, float]) -> Shape:
     mixture = active < 0.9 * total
     alike = [s for s in dict.fromkeys(_shapes().values()) if (s.experts > 0) == mixture and not s.state_gb]
     near = min(alike, key=lambda s: abs(math.log(s.params_b / total)) + abs(math.log(s.active_params_b / active)))
-    return replace(near, name=name, origin=f"layers and width as {near.name}, the listed model nearest in size", **_typed(given))
+    return replace(near, name=name, origin=f"layers and width as {near.name}, the listed model nearest in size", **given)
 
 
 def sizes_in_name(name: str) -> tuple[float | None, float | None]:
@@ -434,7 +355,5 @@ def sizes_in_name(name: str) -> tuple[float | None, float | None]:
 
 def params_in_name(name: str) -> float | None:
     """The parameter count that a model's name states (`Foo-7B` -> 7e9, `x-135M` -> 135e6), None if it states none or an 8x7B mixture."""
-    if re.search(r"\d+x\d", name.lower()):
-        return None
-    found = re.findall(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z])", name.lower().replace("_", "-"))
-    return float(found[0][0]) * (1e9 if found[0][1] == "b" else 1e6) if found else None
+    total = sizes_in_name(name)[0]
+    return None if total is None or re.search(r"\d+x\d", name.lower()) else round(total * 1e9, 3)

@@ -12,6 +12,7 @@ doi:10.1080/01621459.2017.1307116, section 5.2): a question far from all rows ge
 deviation says too little, as another engine's constants stand in: its intervals are of one width.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -20,70 +21,20 @@ import pandas as pd
 from eai.predict.physics import Fit
 
 KINDS = ("known", "new_model", "new_card", "new_engine", "new_both")
+UNSEEN = ("new_engine", "new_both")
+"""Kinds without a row of the engine: few engines were measured, so their intervals come from the errors of both."""
 TARGETS = ("energy", "throughput", "power")
 FIFTHS, FLOOR_SD = 5, 0.25
 CONFIDENCE = {"energy": 0.96, "throughput": 0.95, "power": 0.96}
 INNER = {"known": 1, "new_model": 2, "new_card": 2, "new_engine": 3}
 """Folds of each kind inside the training rows that choose the form: groups are joined until there are so many."""
 
-
-class LogLinear:
-    """Baseline: ridge regression of the log of step time and power on log work, size, batch, card figures, engine and format."""
-
-    def __init__(self, rows: pd.DataFrame, ridge: float = 3.0):
-        self.levels = {c: sorted(rows[c].unique()) for c in ("engine", "quantization")}
-        x = self._design(rows)
-        self.mean, self.sd = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1.0)
-        self.coefficients = {}
-        for name, y in (("step", np.log(rows["step_s"])), ("share", np.log(rows["power_share"]))):
-            use = y.notna().to_numpy()
-            z = (x[use] - self.mean) / self.sd
-            middle = float(y[use].mean())
-            slope = np.linalg.solve(z.T @ z + ridge * np.eye(z.shape[1]), z.T @ (y[use].to_numpy() - middle))
-            self.coefficients[name] = middle, slope
-
-    def _design(self, rows: pd.DataFrame) -> np.ndarray:
-        """Logs of the work a GPU and bandwidth or peak, and indicators."""
-        moved = rows["dense_gb"] + rows["expert_gb"] + rows["cache_gb"]
-        logs = [moved / rows["n"] / rows["bandwidth_gb_s"], rows["gflop"] / rows["n"] / rows["peak_gflop_s"], rows["batch"], rows["n"]]
-        logs += [rows["layers"], rows["params_b"], rows["bandwidth_gb_s"] / rows["tdp_w"], rows["peak_gflop_s"] / rows["bandwidth_gb_s"]]
-        flags = [(rows[c] == v).astype(float) for c, levels in self.levels.items() for v in levels]
-        return np.column_stack([*(np.log(v) for v in logs), *flags])
-
-    def log_predictions(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """As `Fit.log_predictions`."""
-        z = (self._design(rows) - self.mean) / self.sd
-        step, share = (m + z @ s for m, s in (self.coefficients["step"], self.coefficients["share"]))
-        rate, power = np.log(rows["batch"].to_numpy(float)) - step, share + np.log((rows["n"] * rows["tdp_w"]).to_numpy(float))
-        return pd.DataFrame({"energy": power - rate, "throughput": rate, "power": power}, index=rows.index)
-
-
-class Nearest:
-    """Baseline: the nearest measured row (same engine and format first), scaled by the ratio of bytes over bandwidth and of limits."""
-
-    def __init__(self, rows: pd.DataFrame):
-        self.rows = rows[rows["power_share"].notna()].reset_index(drop=True)
-
-    def log_predictions(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """As `Fit.log_predictions`."""
-        moved = lambda r: (r["dense_gb"] + r["expert_gb"] + r["cache_gb"]).to_numpy(float)  # noqa: E731
-        other = lambda c: rows[c].to_numpy()[:, None] != self.rows[c].to_numpy()  # noqa: E731
-        apart = lambda x, y: np.abs(np.log(np.asarray(x, float)[:, None] / np.asarray(y, float)))  # noqa: E731
-        far = 5.0 * other("engine") + 2.0 * other("quantization") + other("chip") + apart(moved(rows), moved(self.rows))
-        best = self.rows.iloc[(far + apart(rows["batch"], self.rows["batch"]) + apart(rows["n"], self.rows["n"])).argmin(axis=1)]
-        roof = lambda r: moved(r) / (r["n"] * r["bandwidth_gb_s"]).to_numpy(float)  # noqa: E731
-        rate = np.log(rows["batch"].to_numpy(float) / (best["step_s"].to_numpy(float) * roof(rows) / roof(best)))
-        power = np.log(best["power_share"].to_numpy(float) * (rows["n"] * rows["tdp_w"]).to_numpy(float))
-        return pd.DataFrame({"energy": power - rate, "throughput": rate, "power": power}, index=rows.index)
-
-
 FORMS = {
     "physics": Fit.to,
     "physics, narrow priors": partial(Fit.to, widths=0.5),
     "physics, wide priors": partial(Fit.to, widths=2.0),
-    "log_linear": LogLinear,
-    "nearest": Nearest,
 }
+"""Form -> its fit to rows. benchmarks/prediction.py has the baselines."""
 
 
 def folds(rows: pd.DataFrame, most: dict[str, int] | None = None) -> list[tuple[str, str, np.ndarray]]:
@@ -107,34 +58,31 @@ def folds(rows: pd.DataFrame, most: dict[str, int] | None = None) -> list[tuple[
 
 def kinds_of(test: pd.DataFrame, train: pd.DataFrame, kind: str) -> np.ndarray:
     """The kind of question that each row left out is, "" where it is none of its fold's (a card that went with its engine)."""
-    pairs, shapes = (
-        set(zip(train["chip"], train["engine"], strict=True)),
-        set(zip(train["gpu"], train["engine"], train["shape"], strict=True)),
-    )
-    seen = np.array([p in pairs for p in zip(test["chip"], test["engine"], strict=True)])
+    known = lambda *columns: test[list(columns)].apply(tuple, axis=1).isin(set(train[list(columns)].itertuples(index=False, name=None)))  # noqa: E731
+    seen = known("chip", "engine").to_numpy()
     if kind == "new_engine":
         return np.where(test["chip"].isin(train["chip"]), "new_engine", "new_both")
     if kind == "new_card":
         return np.where(test["engine"].isin(train["engine"]), kind, "")
-    same = np.array([p in shapes for p in zip(test["gpu"], test["engine"], test["shape"], strict=True)])
+    same = known("gpu", "engine", "shape")
     named = {"known": np.where(same, kind, ""), "session": np.where(same, "known", "new_model")}.get(kind, kind)
     return np.where(seen, named, "")
 
 
-def errors_of(rows: pd.DataFrame, fold: tuple[str, str, np.ndarray], form: str) -> pd.DataFrame:
-    """Errors of one fold by one form: kind, group, engine, gpu, log of predicted over measured `energy`, `throughput` and `power` with the
-    predicted `sd_...`, and the measured log energy, one row a row left out."""
+def errors_of(rows: pd.DataFrame, fold: tuple[str, str, np.ndarray], form: str | Callable) -> pd.DataFrame:
+    """Errors of one fold by one form (of FORMS, or a fit), one row a row left out: kind, group, engine, gpu, log of predicted over measured
+    `energy`, `throughput` and `power` with the predicted `sd_...`, and the measured log energy."""
     kind, group, out = fold
     train, test = rows[~out], rows[out]
     named = kinds_of(test, train, kind)
     if not (named != "").any() or len(train) < 50:
         return pd.DataFrame()
-    said = FORMS[form](train).log_predictions(test)
+    said = (form if callable(form) else FORMS[form])(train).log_predictions(test)
     measured = pd.DataFrame({"throughput": np.log(test["throughput_tok_s"]).where(test["vague"] == 1), "power": np.log(test["power_w"])})
     measured["energy"] = measured["power"] - measured["throughput"]
     errors = (said[list(TARGETS)] - measured[list(TARGETS)]).assign(kind=named, group=group, engine=test["engine"], gpu=test["gpu"])
     sd = {f"sd_{t}": said.get(f"sd_{t}", 0.0) for t in TARGETS}
-    return errors.assign(measured=measured["energy"], form=form, **sd)[named != ""]
+    return errors.assign(measured=measured["energy"], form=getattr(form, "__name__", form), **sd)[named != ""]
 
 
 def choice(rows: pd.DataFrame, kind: str = "") -> str:
@@ -149,22 +97,19 @@ def choice(rows: pd.DataFrame, kind: str = "") -> str:
     return min(scores, key=scores.get)
 
 
-def fold_errors(rows: pd.DataFrame, form: str | dict[str, str] | None = None) -> pd.DataFrame:
+def fold_errors(rows: pd.DataFrame, form: str | Callable | dict[str, str] | None = None) -> pd.DataFrame:
     """`errors_of` every fold by `form`: one for all, one a fold by "kind group", or None: chosen inside each fold's training rows."""
     parts = []
     for fold in folds(rows):
-        name = (
-            form.get(" ".join(fold[:2]), "physics")
-            if isinstance(form, dict)
-            else form or choice(rows[~fold[2]], "known" if fold[0] == "session" else fold[0])
-        )
+        name = form.get(" ".join(fold[:2]), "physics") if isinstance(form, dict) else form
+        name = name or choice(rows[~fold[2]], "known" if fold[0] == "session" else fold[0])
         parts.append(errors_of(rows, fold, name).assign(fold=" ".join(fold[:2])))
     return pd.concat([p for p in parts if "energy" in p], ignore_index=True)
 
 
 def scale(kind: pd.Series, sd: pd.Series) -> np.ndarray:
     """What errors are divided by: the prediction's standard deviation [log] with a floor, 1 for an engine that no row measures."""
-    return np.where(kind.isin(("new_engine", "new_both")), 1.0, np.hypot(sd, FLOOR_SD))
+    return np.where(kind.isin(UNSEEN), 1.0, np.hypot(sd, FLOOR_SD))
 
 
 def half_width(errors: dict[str, dict], kind: pd.Series, target: str, sd: pd.Series) -> np.ndarray:
@@ -192,19 +137,20 @@ def stated(errors: pd.DataFrame) -> dict[str, dict]:
     out: dict[str, dict] = {kind: {} for kind in KINDS}
     for kind in KINDS:
         for target in TARGETS:
-            part = errors[(errors["kind"] == kind) & errors[target].notna()]
+            pool = errors[errors["kind"].isin(UNSEEN if kind in UNSEEN else (kind,)) & errors[target].notna()]
+            by = scale(pool["kind"], pool[f"sd_{target}"])
+            pool = pool.assign(by=by, z=pool[target].abs() / by)
+            part = pool[pool["kind"] == kind]
             if part.empty:
                 continue
-            by = scale(part["kind"], part[f"sd_{target}"])
-            scaled = part[["group"]].assign(z=part[target].abs() / by)
-            factor, inside = quantile(scaled, "z", CONFIDENCE[target]), []
-            for group, own in scaled.groupby("group"):
-                others = scaled[scaled["group"] != group]
+            factor, inside = quantile(pool, "z", CONFIDENCE[target]), []
+            for group, own in part.groupby("group"):
+                others = pool[pool["group"] != group]
                 inside += list(own["z"] <= quantile(others, "z", CONFIDENCE[target])) if len(others) else []
             size = np.expm1(part[target].abs())
             out[kind][target] = {
                 "n": len(part), "groups": int(part["group"].nunique()), "median": float(size.median()), "p90": float(size.quantile(0.9)),
-                "factor": factor, "width": float(np.median(np.exp(2 * factor * by))),
+                "factor": factor, "width": float(np.median(np.exp(2 * factor * part["by"]))),
                 "coverage": float(np.mean(inside)) if inside else None,
             }  # fmt: skip
     return out

@@ -7,6 +7,9 @@ Time [s] of a step of b sequences on n GPUs, with ~ a constant of the engine:
     body      = (launches^4 + (memory + compute)^4)^(1/4)             (launches overlap the GPU's work: plain transformers)
     step      = body + prompts' flops / share~ + seq~ x b + layers x (latency + bytes / link) of communication between GPUs
 
+A step never takes less than its bytes at 90 % of the bandwidth. transformers copies the KV cache every step (it reads, appends and reads:
+three times its bytes, and expands grouped heads), which the memory's time and power both count.
+
 transformers and llama.cpp hold a share of the layers on each of n GPUs and run one GPU at a time: for them n is 1, and the others idle.
 
 Power, as a share of n boards' limit, from the share of bandwidth u and of the peak f (of prompts p) that the step reaches:
@@ -34,7 +37,7 @@ TIME = {
     "lay": ("log", (7e-4, 4e-5, 2e-4, 2e-5), 0.7),
     "seq": ("log", (1e-5, 2e-5, 2e-4, 1e-5), 0.8),
     "memory": ("share", (0.75, 0.85, 0.75, 0.75), 0.5),
-    "cache": ("share", (0.16, 0.6, 0.4, 0.4), 0.7),
+    "cache": ("share", (0.48, 0.6, 0.4, 0.4), 0.7),
     "compute": ("share", (0.5, 0.65, 0.5, 0.4), 0.7),
     "prefill": ("share", (0.45, 0.6, 0.5, 0.35), 0.4),
     "experts": ("share", (0.75, 0.5, 0.7), 0.6),
@@ -44,8 +47,8 @@ TIME = {
     "modules": ("log", (0.07, 0.1, 0.4, 0.2), 0.8),
     "dequantize": ("log", (16.0, 4.0), 0.6),
     "unpack": ("log", (8.0,), 0.7),
-    "fp8_lay": ("log", (5e-5, 8e-5), 0.8),
-    "formats": ("share", (0.8, 0.75, 0.75), 0.5),
+    "fp8_lay": ("log", (2e-5, 5e-5, 8e-5), 0.8),
+    "formats": ("share", (0.8, 0.75, 0.75, 0.75), 0.5),
 }
 POWER = {
     "active": ("log", (0.12, 0.25, 0.15, 0.2), 0.6),
@@ -70,9 +73,12 @@ EFFECTS = {
 """Effect -> standard deviation of its levels [log]; the level "" (nothing named) has none."""
 PCIE_TRAFFIC = 1.3
 """Bytes that two all-reduces a layer move over PCIe, over 4 a value: no row measures it. Over NVLink it is fitted."""
+MOST_BANDWIDTH = 0.9
+"""Share of the datasheet's bandwidth that no step exceeds (the best row reaches 0.86): refresh and row changes of DRAM take the rest."""
 HBM, GDDR, LPDDR = range(3)
 BANDWIDTH_PER_WATT = np.array([4.6, 2.6, 2.6])
-FORMATS = {"fp8": 0, "mxfp4": 1, "nvfp4": 1, "gguf_mxfp4": 1, "fp8_block": 2}
+FORMATS = {"fp8": 0, "mxfp4": 1, "nvfp4": 1, "gguf_mxfp4": 1, "fp8_block": 2, "awq": 3, "gptq": 3, "int4_wo": 3}
+"""Format -> its share of the 16-bit kernels' bandwidth; the last, 4-bit weights unpacked to 16 bits, is a share of their peak too."""
 QUANTITIES = ("energy", "throughput", "power", "itl")
 _IN = {"log": np.log, "share": lambda p: np.log(p / (1 - p)), "plain": lambda x: x}
 _OUT = {"log": np.exp, "share": lambda x: 1 / (1 + np.exp(-x)), "plain": lambda x: x}
@@ -159,11 +165,12 @@ def step_parts(k: dict, a: Arrays, chip=0.0, host=0.0, session=0.0, model=0.0, p
     experts = a.expert_gb / k["experts"][a.mixture_kernel] / share / rate
     memory = a.dense_gb / share / rate + experts + a.cache_gb * a.copies / k["cache"][e] / rate
     memory = memory + a.params_b * np.where(a.dequantized >= 0, k["dequantize"][a.dequantized], 0.0) * a.expands / rate
-    compute, prefill = (x / k[name][e] / (a.lanes * a.peak_gflop_s) for x, name in ((a.gflop, "compute"), (a.prefill_gflop, "prefill")))
+    peak = a.lanes * a.peak_gflop_s * np.where(a.format == 3, k["formats"][3], 1.0)
+    compute, prefill = (x / k[name][e] / peak for x, name in ((a.gflop, "compute"), (a.prefill_gflop, "prefill")))
     compute, prefill = compute + k["unpack"][0] * a.unpacked_b / (a.lanes * a.fp32_gflop_s), prefill * np.exp(prompt)
     modules = 7 * np.where(a.special >= 0, k["modules"][a.special], 0.0)
     lay = k["lay"][e] * (1 + modules) + a.mixture * a.served * k["expert_lay"][0]
-    lay = lay + (a.format == 0) * k["fp8_lay"][0] + (a.format == 2) * k["fp8_lay"][1]
+    lay = lay + np.select([a.format == 2, (a.format == 0) & (a.mixture > 0), a.format == 0], k["fp8_lay"][[2, 1, 0]], 0.0)
     launches = (a.layers * lay + k["fix"][e]) * np.exp((host + session) * a.hosted)
     busiest = memory + experts * (a.imbalance - 1)
     body = np.where(a.overlaps, (launches**4 + (busiest + compute) ** 4) ** 0.25, launches + np.hypot(busiest, compute))
@@ -172,21 +179,19 @@ def step_parts(k: dict, a: Arrays, chip=0.0, host=0.0, session=0.0, model=0.0, p
     traffic = np.where(a.link_gb_s < NVLINK_GB_S, PCIE_TRAFFIC, k["traffic"][split])
     between = (a.lanes > 1) * a.layers * (latency + traffic * 4 * a.hidden * a.batch / (a.link_gb_s * 1e9))
     itl = body + between + k["seq"][e] * a.batch
-    return {name: part * np.exp(model) for name, part in (("step", itl + prefill), ("itl", itl), ("gpu", memory + compute + prefill))}
+    roof = (a.dense_gb + a.expert_gb * a.imbalance + a.cache_gb) / (MOST_BANDWIDTH * a.lanes * a.bandwidth_gb_s)
+    itl, prefill = np.maximum(itl * np.exp(model), roof), prefill * np.exp(model)
+    return {"step": itl + prefill, "itl": itl, "gpu": (memory + compute) * np.exp(model) + prefill}
 
 
 def power_share(k: dict, a: Arrays, step_s: np.ndarray, gpu_s: np.ndarray, chip=0.0, session=0.0, model=0.0, prompt=0.0) -> np.ndarray:
     """Mean power of the boards as a share of their limits, during steps of `step_s` of which the GPUs are busy `gpu_s`."""
-    u = np.clip((a.dense_gb + a.expert_gb + a.cache_gb) / (a.lanes * a.bandwidth_gb_s) / step_s, 1e-6, 1.1)
+    u = np.clip((a.dense_gb + a.expert_gb + a.cache_gb * a.copies) / (a.lanes * a.bandwidth_gb_s) / step_s, 1e-6, 1.1)
     f, p = (np.clip(x / (a.lanes * a.peak_gflop_s) / step_s, 1e-6, 1.1) for x in (a.gflop, a.prefill_gflop * np.exp(prompt)))
     x = k["active"][a.engine] + k["byte"][a.memory] * a.byte_cost * a.gb_s_per_w * u ** k["byte_power"][0]
-    x = x + k["flop"][0] * f ** k["flop_power"][0] + k["prefill"][0] * p ** k["flop_power"][0]
-    x = (
-        x
-        + k["busy"][a.memory] * np.clip(gpu_s / step_s, 0, 1)
-        + k["block"][0] * (a.format == 2)
-        + k["dequantize"][0] * (a.dequantized == 0) * a.expands
-    )
+    x += k["flop"][0] * f ** k["flop_power"][0] + k["prefill"][0] * p ** k["flop_power"][0]
+    x += k["busy"][a.memory] * np.clip(gpu_s / step_s, 0, 1) + k["block"][0] * (a.format == 2)
+    x += k["dequantize"][0] * (a.dequantized == 0) * a.expands
     room = np.where(a.memory == LPDDR, 1.0, (a.gb_s_per_w / BANDWIDTH_PER_WATT[a.memory]) ** k["room"][np.minimum(a.memory, GDDR)])
     x = x * np.exp(chip + session + model) * room * np.where(a.memory == GDDR, (a.node / 5) ** k["node"][0], 1.0)
     idle = k["idle"][a.memory]
@@ -311,8 +316,7 @@ class Fit:
             variance += (slope(logs(time, power, f"time {name}")) * sd) ** 2
         for name, (_, sd) in strong.items():
             variance += (slope(logs(time, power, f"power {name}")) * sd) ** 2
-        variance += np.array([NOISE["time"] ** 2 + NOISE["power"] ** 2, NOISE["time"] ** 2, NOISE["power"] ** 2, NOISE["time"] ** 2])[
-            :, None
-        ]
+        noise = np.array([np.hypot(NOISE["time"], NOISE["power"]), NOISE["time"], NOISE["power"], NOISE["time"]])
+        variance += noise[:, None] ** 2
         made = dict(zip(QUANTITIES, base, strict=True)) | {f"sd_{q}": v for q, v in zip(QUANTITIES, np.sqrt(variance), strict=True)}
         return pd.DataFrame(made, index=work.index)

@@ -24,8 +24,9 @@ FORM = 2
 QUANTITIES = ("energy_j_per_token", "power_w", "throughput_tok_s", "itl_s")
 GIB_PER_GB = 1.073741824
 OWN_SD, OWN_SPREAD = 0.1, 0.25
-MACHINES = {"HBM": (230.0, 0.94), "GDDR": (65.0, 0.9), "LPDDR": (8.0, 0.9)}
-"""Memory of the cards -> (power of everything else a GPU [W], efficiency of the supply): what machine they are usually in."""
+MACHINES = {"HBM": (230.0, 0.94), "GDDR": (None, 0.9), "LPDDR": (8.0, 0.9)}
+"""Memory of the cards -> (power of everything else a GPU [W], efficiency of the supply): what machine they are usually in. None: fitted."""
+GUESSED_SPREAD = 2.0
 
 
 def digest() -> str:
@@ -162,11 +163,7 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
     limit_w = (w["n"] * w["tdp_w"]).to_numpy(float)
     if evidence:
         own = _calibration(w, evidence)
-        said["throughput"], said["itl"], said["power"] = (
-            said["throughput"] - own["late"],
-            said["itl"] + own["late"],
-            said["power"] + own["strong"],
-        )
+        said[["throughput", "itl", "power"]] += np.column_stack([-own["late"], own["late"], own["strong"]])
         mine = (own["kind"] != "") & kind.isin(("known", "new_card", "new_model"))
         kind = own["kind"].where(mine, kind)
         said.loc[mine, [f"sd_{q}" for q in physics.QUANTITIES]] = OWN_SD
@@ -191,13 +188,14 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
 def wall(gpu: catalog.Gpu, num_gpus: int, power_w: Quantity) -> Quantity:
     """Power of the whole machine at the wall [W] from that of its boards: (boards + everything else) / efficiency of the supply.
 
-    Everything else, a GPU: 230 W in a server with stacked memory (idle and loaded MLPerf rows of eight H200 under a limit of 500 W give
-    224 to 238 W), 65 W in a PC or a server of plain cards, 8 W around a module, chip or laptop. Between its half and its double.
+    Everything else, a GPU: of a PC, or a server of plain cards, fitted to cards read in a PC and on a Raspberry Pi
+    (`sources.rest_of_pc_w`); 230 W in a server with stacked memory (idle and loaded rows of one server of eight H200: 224 to 238 W) and 8 W
+    around a module, chip or laptop: one machine each, so the rows say nothing of their spread, and between half and double is a guess.
     """
     else_w, efficiency = MACHINES[work.MEMORY_KINDS[work.memory_kind(gpu)]]
-    at = lambda boards, factor: (boards + num_gpus * else_w * factor) / efficiency  # noqa: E731
-    low, high = (power_w.value if v is None else v for v in (power_w.low, power_w.high))
-    return Quantity(at(power_w.value, 1.0), at(low, 0.5), at(high, 2.0), "W")
+    rest = (else_w, else_w / GUESSED_SPREAD, else_w * GUESSED_SPREAD) if else_w else [efficiency * w for w in rows_of.rest_of_pc_w()]
+    boards = [power_w.value if w is None else w for w in (power_w.value, power_w.low, power_w.high)]
+    return Quantity(*((board + num_gpus * other) / efficiency for board, other in zip(boards, rest, strict=True)), "W")
 
 
 def draw(errors: pd.DataFrame, ax) -> list:
@@ -206,24 +204,34 @@ def draw(errors: pd.DataFrame, ax) -> list:
     `measured` is the log of the measured energy a token [J]; the line is equality.
     """
     known = errors[errors["energy"].notna()]
-    artists = _points(known, ax, lambda rows: np.exp(rows["measured"] + rows["energy"]))
+    kinds = [(k, known[known["kind"] == k]) for k in accuracy.KINDS]
+    artists = [
+        ax.scatter(np.exp(r["measured"]), np.exp(r["measured"] + r["energy"]), s=6, alpha=0.5, label=k.replace("_", " "))
+        for k, r in kinds
+        if len(r)
+    ]
     ends = np.exp([known["measured"].min(), known["measured"].max()])
     artists += ax.plot(ends, ends, color="0.4", linewidth=1)
     ax.set(xscale="log", yscale="log", xlabel="measured energy per output token [J]", ylabel="predicted [J]")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
     ax.legend()
     return artists
 
 
 def draw_residuals(errors: pd.DataFrame, ax) -> list:
-    """Draw predicted over measured energy against the measured one, a colour a kind, on `ax`; returns the artists."""
-    known = errors[errors["energy"].notna()]
-    artists = _points(known, ax, lambda rows: np.exp(rows["energy"]))
-    artists.append(ax.axhline(1, color="0.4", linewidth=1))
-    ax.set(xscale="log", yscale="log", xlabel="measured energy per output token [J]", ylabel="predicted / measured")
+    """Draw predicted over measured energy of rows left out, every kind's in order of size, on `ax`; returns the artists.
+
+    A thin bar is the typical 95 % interval of its kind (`stated_errors`).
+    """
+    known, artists = errors[errors["energy"].notna()], [ax.axhline(1, color="0.4", linewidth=1)]
+    kinds = [k for k in accuracy.KINDS if (known["kind"] == k).any()]
+    for at, kind in enumerate(kinds):
+        ratio = np.exp(np.sort(known.loc[known["kind"] == kind, "energy"]))
+        artists.append(ax.scatter(at + np.linspace(-0.4, 0.4, len(ratio)), ratio, s=6, alpha=0.5))
+        half = np.sqrt(stated_errors()[kind]["energy"]["width"])
+        artists += ax.plot([at, at], [1 / half, half], color="0.2", linewidth=1, marker="_")
+    ax.set(yscale="log", ylabel="predicted / measured energy", yticks=[0.5, 0.7, 1, 1.4, 2], yticklabels=["0.5", "0.7", "1", "1.4", "2"])
+    ax.minorticks_off()
+    ax.set_xticks(range(len(kinds)), [k.replace("_", chr(10)) for k in kinds])
     return artists
-
-
-def _points(known: pd.DataFrame, ax, height) -> list:
-    """A scatter of each kind's rows on `ax`."""
-    kinds = [(k, known[known["kind"] == k]) for k in accuracy.KINDS]
-    return [ax.scatter(np.exp(r["measured"]), height(r), s=8, alpha=0.5, label=k.replace("_", " ")) for k, r in kinds if len(r)]

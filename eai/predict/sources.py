@@ -25,15 +25,8 @@ COLUMNS = (
     "spread", "doubt",
 )  # fmt: skip
 PROMPTS = {
-    "lm-arena-chat": 300,
-    "gpqa": 250,
-    "sourcegraph-fim": 1000,
-    "chat": 250,
-    "code": 200,
-    "static batch": 60,
-    "decode": 0,
-    "single": 60,
-}
+    "lm-arena-chat": 300, "gpqa": 250, "sourcegraph-fim": 1000, "chat": 250, "code": 200, "static batch": 60, "decode": 0, "single": 60,
+}  # fmt: skip
 """Prompt tokens taken for a load whose source does not give them: of its task's usual prompts."""
 BROKEN = "offloaded|not fused|without a fused|speculative|ran on the processor|several machines|filed under another|Raspberry Pi"
 PI_W, OF_THE_PEAK = 12.0, 0.84
@@ -77,6 +70,24 @@ def _board_w(raw: pd.DataFrame, host: pd.Series, rows: pd.DataFrame) -> pd.Serie
     limit = rows["gpu"].map({g.slug: g.tdp_w for g in work.catalog.gpus()})
     sound = host.str.startswith("Pi ") & (rows["throughput_tok_s"] > 0.5 * best) & (raw["power_max_w"] != limit)
     return ((raw["power_max_w"] - PI_W) * OF_THE_PEAK).where(sound)
+
+
+def rest_of_pc_w() -> tuple[float, float, float]:
+    """(value, low, high) of what a PC draws at the wall beside its card and the losses of that [W]: a 95 % interval for one more PC.
+
+    Peak readings of one card and model in a PC less those on a Raspberry Pi (12 W), both at one speed within 25 %: geometric mean, with
+    Student's t of the logs.
+    """
+    from scipy import stats
+
+    raw = tables.read_published("ollama_wall_peak")
+    raw["host"] = [json.loads(o)["host"] for o in raw["options"]]
+    on_pi = raw["host"].str.startswith("Pi ")
+    both = raw[~on_pi & raw["host"].str.contains("PC")].merge(raw[on_pi], on=["gpu", "model"], suffixes=("", "_pi"))
+    both = both[np.abs(np.log(both["throughput_tok_s"] / both["throughput_tok_s_pi"])) < np.log(1.25)]
+    logs = np.log(both["power_max_w"] - both["power_max_w_pi"] + PI_W)
+    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std() * np.sqrt(1 + 1 / len(logs))
+    return tuple(np.exp([logs.mean(), logs.mean() - half, logs.mean() + half]).tolist())
 
 
 def _pairs(experiments: list[str | Path] | None) -> pd.DataFrame:
@@ -131,19 +142,9 @@ def learned(table: pd.DataFrame | None = None) -> pd.DataFrame:
     table["batch"] = table["batch_size"].round(1)
     lengths = np.where(table["source"].isin(("energybench", "jetson_llm_maxperf")), table["input_tokens"].astype(str), table["load"])
     keys = [
-        "source",
-        "session",
-        "gpu",
-        "num_gpus",
-        "expert_parallel",
-        "engine",
-        "engine_version",
-        "model",
-        "quantization",
-        "batch",
-        "prompt",
-        "vague",
-    ]
+        "source", "session", "gpu", "num_gpus", "expert_parallel", "engine", "engine_version", "model", "quantization", "batch",
+        "prompt", "vague",
+    ]  # fmt: skip
     numbers = ["batch_size", "input_tokens", "output_tokens", "throughput_tok_s", "power_w", "itl_s"]
     logs = np.log(table[numbers].clip(lower=1e-9))
     groups = [table[k].where(table[k].notna(), "") for k in keys] + [pd.Series(lengths, index=table.index, name="lengths")]

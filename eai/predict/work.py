@@ -23,8 +23,10 @@ ALIKE = {
 }
 """Engines that no row measures, or other names, and the measured one whose constants stand for them."""
 SAME_ENGINE = ("huggingface", "hf", "torch", "pytorch", "ollama", "lm-studio", "llama-cpp", "llamacpp", "llama_cpp")
-DEQUANTIZED = {"nf4": 0, "nf4_dq": 0, "fp4": 0, "int8_default": 1, "int8_pure": 1, "dynamic": 1}
-SPECIAL = {"nf4": 0, "fp4": 0, "nf4_dq": 1, "int8_default": 2, "int8_pure": 3, "dynamic": 2}
+DEQUANTIZED = {"nf4": 0, "nf4_dq": 0, "fp4": 0, "int8_default": 1}
+SPECIAL = {"nf4": 0, "fp4": 0, "nf4_dq": 1, "int8_default": 2, "int8_pure": 3}
+UNMEASURED = {"dynamic": "int8_w8a8", "static": "int8_w8a8", "int8_ffn": "int8_w8a8", "int8_wo": "int8_pure", "int8_wo_affine": "int8_pure"}
+"""INT8 of torchao, whose steps on a GPU no source gives, and the nearest format that is predicted."""
 TWINS = {"a800": "a100", "h200": "h100", "gh200": "h100", "h20": "h100", "rtx4090d": "rtx4090", "rtx3090ti": "rtx3090"}
 DEFAULTS = {"num_gpus": 1, "batch_size": 1, "input_tokens": 256, "output_tokens": 256}
 HBM_GAIN, HBM_YEAR = 0.13, 2020
@@ -71,12 +73,13 @@ def kernel(quantization: str) -> str:
 def engine(name: object, quantization: str, num_gpus: float, version: object = None) -> tuple[str, bool]:
     """(measured engine whose constants are used, whether rows measure this very engine).
 
-    Without a name: llama.cpp for GGUF, transformers for bitsandbytes and for 16-bit weights on one GPU, else vLLM.
+    Without a name: llama.cpp for GGUF, transformers for torch's and bitsandbytes' formats on one GPU, else vLLM.
     """
     if not isinstance(name, str) or not name.strip():
         if quantization.startswith("gguf"):
             return LLAMA, True
-        return (SERVED if quantization not in (*SPECIAL, "fp16", "bf16", "fp32", "tf32") or num_gpus > 1 else PLAIN), True
+        plain = strategies.get(quantization).library in ("torch", "bitsandbytes")
+        return (PLAIN if plain and num_gpus <= 1 else SERVED), True
     key = name.strip().lower().replace(" ", "-")
     old = isinstance(version, str) and ("2024" in version or version.lstrip("v").startswith(("0.2", "0.3", "0.4", "0.5")))
     if key in ("vllm_2024", "vllm") and (old or key == "vllm_2024"):
@@ -116,6 +119,8 @@ def of(row: dict) -> dict:
     quantization = str(row.get("quantization") or "bf16").lower()
     which, measured = engine(row.get("engine"), quantization, n, row.get("engine_version"))
     quantization = "gguf_mxfp4" if which == LLAMA and quantization == "mxfp4" else quantization
+    if nearest := UNMEASURED.get(quantization):
+        raise UserError(f"no source measures {quantization} on a GPU", "a format that is predicted", f"the nearest is {nearest}")
     width, rest, kind = bits(quantization)
     experts, touched = shape.expert_params_b, shape.touched(batch)
     parallel = float(row.get("expert_parallel") or (n if shape.experts and which == SERVED and n > 1 and quantization != "mxfp4" else 1))
@@ -123,6 +128,8 @@ def of(row: dict) -> dict:
     # the output head is not quantized; of MXFP4 checkpoints the experts alone are
     plain = dense if "mxfp4" in quantization else min(0.2 * dense, shape.vocab * shape.hidden / 1e9)
     dense_gb = ((dense - plain) * width + plain * rest) / 8
+    # autocast reads 32 bits of a weight, writes 16 and reads them, every step
+    moved = 2.0 if quantization == "fp16_mixed" else 1.0
     context = tokens_in + tokens_out / 2
     cache = shape.cache_gb(context) * batch
     attention = 4 * shape.attention_layers * shape.heads * shape.head_dim * context * batch / 1e9
@@ -130,19 +137,19 @@ def of(row: dict) -> dict:
     ahead = (8 if which == PLAIN else 2) * shape.attention_layers * shape.heads * shape.head_dim * tokens_in / 1e9
     return {
         "gpu": card.slug, "chip": silicon(card.slug), "model": shape.name, "shape": shape.key, "quantization": quantization,
-        "engine": which, "measured_engine": measured, "n": n, "batch": batch, "dense_gb": dense_gb,
+        "engine": which, "measured_engine": measured, "n": n, "batch": batch, "dense_gb": dense_gb * moved,
         "expert_gb": experts * touched * width / 8,
         "imbalance": shape.imbalance(batch, n) if parallel > 1 else 1.0, "cache_gb": cache, "params_b": shape.params_b,
         "gflop": 2 * shape.active_params_b * batch + attention,
         "prefill_gflop": (2 * shape.active_params_b + ahead) * batch * tokens_in / tokens_out,
         "unpacked_b": dense + experts * touched if which == LLAMA and width < 16 else 0.0,
         "fp32_gflop_s": 1e3 * (card.fp32_tflops or card.fp16_tflops / 2),
-        "copies": (3 + 2 * repeats) / 3 if which == PLAIN and repeats > 1 else 1.0, "node": NODES.get(card.architecture, 5.0),
+        "copies": (3.0 if repeats == 1 else 3 + 2 * repeats) if which == PLAIN else 1.0, "node": NODES.get(card.architecture, 5.0),
         "layers": shape.layers, "hidden": shape.hidden, "mixture": float(shape.experts > 0), "expert_parallel": parallel,
         "bandwidth_gb_s": card.bandwidth_gb_s, "peak_gflop_s": _peak(card, kind), "tdp_w": card.tdp_w,
         "gb_s_per_w": card.bandwidth_gb_s / card.tdp_w / _progress(card), "memory_gb": card.memory_gb,
         "byte_cost": 0.8 if card.memory_type == "GDDR7" else 1.0,
-        "link_gb_s": NVLINK_GB_S if "HBM" in str(card.memory_type) else PCIE_GB_S,
+        "link_gb_s": NVLINK_GB_S if "HBM" in str(card.memory_type) and "pcie" not in card.slug else PCIE_GB_S,
         "memory": memory_kind(card),
         "weights_gb": dense_gb + experts * width / 8,
         "dequantized": DEQUANTIZED.get(quantization, 1 if quantization.startswith("int8_t") else -1),
