@@ -35,7 +35,7 @@ import pandas as pd
 
 from eai import schema, settings, store, tables
 from eai.errors import UserError
-from eai.power.replay import replay
+from eai.power.derive import replay
 from eai.serving.client import Client, endpoint, longest_s
 
 OUTCOMES = ("refused", "kept", "traceback", "silent", "endless")

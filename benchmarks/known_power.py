@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from faulty_nvml import CounterSpec
 
-from eai.power.fake import CounterSpec, SensorSpec
+from eai.power.readings import COLUMNS, LABELS, DeviceSpec, Spec
 from eai.power.sensor import GAIN_REL, OFFSET_W
-from eai.power.stream import COLUMNS, LABELS, DeviceSpec, Spec
+from eai.power.simulated import SensorSpec
 
 
 @dataclass(frozen=True)

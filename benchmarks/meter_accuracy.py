@@ -17,8 +17,7 @@ from known_power import PRESETS, Preset, Truth
 from scipy import stats
 
 from eai.power.derive import derive
-from eai.power.readings import NEAR_BEATS, beats, is_aliased, wave_rel
-from eai.power.stream import DeviceSpec
+from eai.power.readings import NEAR_BEATS, DeviceSpec, beats, is_aliased, wave_rel
 from eai.power.trace import scatter as scatter_of
 
 DURATIONS_S = (5.0, 10.0, 30.0)

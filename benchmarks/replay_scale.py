@@ -48,7 +48,7 @@ def build(folder: Path, windows: int, samples: int) -> None:
 
 def child(folder: str) -> None:
     """Replays every block of a folder and prints its figures."""
-    from eai.power.replay import replay
+    from eai.power.derive import replay
 
     begin_s, windows, rows, mismatches = time.perf_counter(), 0, 0, 0
     for path in sorted(Path(folder).glob("samples*.parquet")):

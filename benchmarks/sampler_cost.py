@@ -15,12 +15,13 @@ from types import SimpleNamespace
 
 import known_power
 import numpy as np
+from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 from scipy import stats
 
 from eai.errors import UserError
-from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec
 from eai.power.meter import MonotonicClock
 from eai.power.nvml import NvmlMeter
+from eai.power.simulated import SensorSpec
 
 SLICE_S = 0.25
 

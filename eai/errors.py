@@ -2,10 +2,8 @@
 
 
 class UserError(Exception):
-    """Raised for bad input or a missing precondition; the command line prints it on stderr and exits 2.
-
-    The message is one line and says what was found, what was expected and what to do next.
-    """
+    """Raised for bad input or a missing precondition; the command line prints it on stderr and exits 2. The message is one line and says
+    what was found, what was expected and what to do next."""
 
     def __init__(self, found: str, expected: str = "", do: str = ""):
         parts = [found.strip().rstrip(".")]

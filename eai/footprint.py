@@ -14,14 +14,8 @@ from eai.errors import UserError
 GIB_PER_GB = 1.073741824
 CONTEXT_GB = 0.75
 INLINE_ECC_SHARE = 1 / 16
-_PEAKS = {
-    "float32": "fp32_tflops",
-    "tf32": "tf32_tflops",
-    "float16": "fp16_tflops",
-    "bfloat16": "bf16_tflops",
-    "int8": "int8_tops",
-    "float8": "fp8_tflops",
-}
+_PEAKS = {"float32": "fp32_tflops", "tf32": "tf32_tflops", "float16": "fp16_tflops", "bfloat16": "bf16_tflops", "int8": "int8_tops"}
+_PEAKS["float8"] = "fp8_tflops"
 
 
 @dataclass(frozen=True)
@@ -64,22 +58,10 @@ class Parameters:
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Whether a configuration fits in a GPU's memory, in GB of 1e9 bytes; `explained` says it in one line."""
-
-    fits: bool
-    needed_gb: float
-    available_gb: float
-    explained: str
-
-
-@dataclass(frozen=True)
 class Footprint:
     """Bytes and flops of one configuration; a step is one decode step of the whole batch, at the mean context of the generation.
-
-    `prefill_flops` is of the whole batch; `intensity_flop_per_byte` and the times belong to a decode step; the times are None without
-    a GPU.
-    """
+    `prefill_flops` is of the whole batch; `intensity_flop_per_byte` and the times belong to a decode step; the times are None without a
+    GPU."""
 
     weight_bytes: float
     kv_cache_bytes: float
@@ -101,20 +83,11 @@ class Footprint:
         return self.step_flops / self.step_bytes
 
 
-def layout(model: Model) -> Layout:
-    """The layout of the model's family. Raises UserError for a family whose counting is not known here."""
-    if model.architecture not in LAYOUTS:
-        raise UserError(
-            f"architecture '{model.architecture}' of {model.hf_id}",
-            f"one of {', '.join(LAYOUTS)}",
-            "choose another model or add its layout",
-        )
-    return LAYOUTS[model.architecture]
-
-
 def parameters(model: Model) -> Parameters:
     """Parameter counts by role, computed from the shapes. Raises UserError for an unknown architecture."""
-    family = layout(model)
+    if (family := LAYOUTS.get(model.architecture)) is None:
+        found = f"architecture '{model.architecture}' of {model.hf_id}"
+        raise UserError(found, f"one of {', '.join(LAYOUTS)}", "choose another model or add its layout")
     q_dim, kv_dim = model.heads * model.head_dim, model.kv_heads * model.head_dim
     mlp = (3 if family.gated else 2) * model.hidden * model.intermediate
     attention = model.layers * model.hidden * (2 * q_dim + 2 * kv_dim)
@@ -128,19 +101,16 @@ def parameters(model: Model) -> Parameters:
 
 
 def from_config(config: dict, name: str) -> Model:
-    """A Model of a Hugging Face `config.json` (as a dict), for a model that the catalog does not list.
-
-    Raises UserError for an architecture whose layout is not known, or a missing field.
-    """
+    """A Model of a Hugging Face `config.json` (as a dict), for a model that the catalog does not list. Raises UserError for an architecture
+    whose layout is not known, or a missing field."""
     try:
         hidden = config.get("hidden_size") or config["n_embed"]
         heads = config.get("num_attention_heads") or config["n_head"]
         layers = config.get("num_hidden_layers") or config["n_layer"]
         vocab, intermediate = config["vocab_size"], config.get("intermediate_size") or 4 * hidden
     except KeyError as missing:
-        raise UserError(
-            f"the config of {name} has no {missing}", "the config.json of a decoder-only language model", "give another model"
-        ) from None
+        wanted = "the config.json of a decoder-only language model"
+        raise UserError(f"the config of {name} has no {missing}", wanted, "give another model") from None
     tied = bool(config.get("tie_word_embeddings", config["model_type"] in ("bloom",)))
     model = Model(
         slug=name.rpartition("/")[2].lower(),
@@ -166,11 +136,8 @@ def from_config(config: dict, name: str) -> Model:
 
 
 def weight_bytes(model: Model, quantization: str, other_bits: int | None = None) -> float:
-    """Bytes of the stored weights, block scales included.
-
-    Linear layers of the blocks are stored in the strategy's bits; embeddings, head, norms and biases keep `other_bits`
-    (by default the strategy's; 32 where a CPU computes in FP32).
-    """
+    """Bytes of the stored weights, block scales included. Linear layers of the blocks are stored in the strategy's bits; embeddings, head,
+    norms and biases keep `other_bits` (by default the strategy's; 32 where a CPU computes in FP32)."""
     strategy, count = strategies.get(quantization), parameters(model)
     rest = count.total - count.linear
     kept = count.attention if strategy.attention_bits else 0
@@ -190,11 +157,9 @@ def kv_cache_bytes(model: Model, tokens: int, batch_size: int = 1, quantization:
 
 
 def activation_bytes(model: Model, quantization: str, batch_size: int, input_tokens: int) -> float:
-    """Estimate of the largest transient memory: one block's prefill, the last position's logits, one dequantized weight.
-
-    Counts the MLP's three intermediates, four hidden-sized tensors and FP32 logits beside their native copy; fused attention
-    keeps no score matrix. A block-quantized weight (NF4, FP4, INT4) is expanded to 16 bits one at a time for a prefill.
-    """
+    """Estimate of the largest transient memory: one block's prefill, the last position's logits, one dequantized weight. Counts the MLP's
+    three intermediates, four hidden-sized tensors and FP32 logits beside their native copy; fused attention keeps no score matrix. A
+    block-quantized weight (NF4, FP4, INT4) is expanded to 16 bits one at a time for a prefill."""
     width = activation_bytes_per_value(quantization)
     block = batch_size * input_tokens * (3 * model.intermediate + 4 * model.hidden) * width
     logits = batch_size * model.vocab * (4 + width)
@@ -267,28 +232,9 @@ def footprint(
 
 def available_gb(gpu: Gpu) -> float:
     """Memory that a program can use [1e9 bytes]: the board's GiB, less inline ECC on GDDR boards without spare chips, less the CUDA
-    context.
-
-    Data-centre GDDR6 boards keep a sixteenth for ECC (a 48 GB L40S reports 46,068 MiB); the context and library workspaces take about
-    0.75 GB. Raises UserError for a CPU, whose memory the host decides.
-    """
+    context. Data-centre GDDR6 boards keep a sixteenth for ECC (a 48 GB L40S reports 46,068 MiB); the context and library workspaces take
+    about 0.75 GB. Raises UserError for a CPU, whose memory the host decides."""
     if gpu.memory_gb is None:
         raise UserError(f"no memory size for {gpu.name}", "a GPU of data/catalog/gpus.csv", "name a GPU")
     ecc = INLINE_ECC_SHARE if gpu.memory_type == "GDDR6" and "RTX" not in gpu.name else 0.0
     return gpu.memory_gb * GIB_PER_GB * (1 - ecc) - CONTEXT_GB
-
-
-def fit(
-    model: Model | str, quantization: str, gpu: Gpu | str, batch_size: int = 1, input_tokens: int = 512, output_tokens: int = 256
-) -> Fit:
-    """Whether the configuration fits in the GPU's memory, and by how much. Raises UserError for unknown names and for a CPU."""
-    gpu = catalog.gpu(gpu) if isinstance(gpu, str) else gpu
-    model = catalog.model(model) if isinstance(model, str) else model
-    parts = footprint(model, quantization, batch_size, input_tokens, output_tokens)
-    available = available_gb(gpu)
-    fits = parts.memory_gb <= available
-    by_part = {"weights": parts.weight_bytes, "KV cache": parts.kv_cache_bytes, "activations": parts.activation_bytes}
-    needs = f"{parts.memory_gb:.1f} GB ({', '.join(f'{name} {b / 1e9:.1f}' for name, b in by_part.items())})"
-    verdict = f"{'fits in' if fits else 'does not fit in'} the {available:.1f} GB usable on {gpu.name}"
-    explained = f"{model.slug} in {quantization} at batch {batch_size} needs {needs} and {verdict}"
-    return Fit(fits, parts.memory_gb, available, explained)

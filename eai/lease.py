@@ -1,12 +1,12 @@
 """One measurement at a time on a device: leases by UUID, held by a lock that the kernel drops when the process dies.
 
-A crash cannot leak a lease, and an orphan that still computes keeps its own: whoever comes next waits for it instead of measuring
-beside it. Schedulers count devices and do not name them, so a job takes whichever matching card is free; what a scheduler or a user
-has chosen already (CUDA_VISIBLE_DEVICES) is respected. A job that has begun on a card takes that card again, because another
-card is another experiment.
+A crash cannot leak a lease, and an orphan that still computes keeps its own. Schedulers count devices and do not name them, so a job takes
+whichever matching card is free; what was chosen already (CUDA_VISIBLE_DEVICES) is respected. A job that has begun on a card takes that
+card again, because another card is another experiment.
 """
 
 import fcntl
+import math
 import os
 import runpy
 import sys
@@ -51,14 +51,13 @@ def card_name(name: str) -> str:
 
 def present(asked: str = "auto") -> list[Card]:
     """The GPUs this process may measure on, in CUDA's order; empty for cpu, without a driver or card, or with a torch that has no CUDA.
-
-    Asks the driver, not torch: that costs milliseconds and leaves the choice of the card open. A simulated card is on every machine.
-    """
+    Asks the driver, not torch: that costs milliseconds and leaves the choice of the card open. A simulated card is on every machine."""
     if asked == "cpu":
         return []
     if is_simulated(asked):
         return [Card(uuid, gpu) for uuid, gpu in simulated.present(asked)]
-    if _hidden(os.environ.get("CUDA_VISIBLE_DEVICES")) or not _torch_has_cuda():
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "all").split(",")[0].strip()
+    if first in ("", "-1") or not _torch_has_cuda():  # CUDA's list ends at the first entry that is none
         return []
     from eai.power.nvml import load_nvml, text, visible
 
@@ -69,11 +68,6 @@ def present(asked: str = "auto") -> list[Card]:
     if not nvml.nvmlDeviceGetCount():
         return []
     return [Card(uuid, card_name(text(nvml.nvmlDeviceGetName(handle)))) for uuid, handle in visible(nvml)]
-
-
-def _hidden(wanted: str | None) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES hides every card: CUDA's list ends at the first entry that is none."""
-    return wanted is not None and wanted.split(",")[0].strip() in ("", "-1")
 
 
 def _torch_has_cuda() -> bool:
@@ -90,10 +84,8 @@ class NotHere(UserError):
 
 
 def resolve(asked: str, cards: Sequence[Card]) -> str:
-    """The slug of the device that `asked` means here: `auto` is the first visible card's kind, else cpu.
-
-    Raises NotHere if a card was asked for that is not among `cards`, UserError for one that nobody knows.
-    """
+    """The slug of the device that `asked` means here: `auto` is the first visible card's kind, else cpu. Raises NotHere if a card was asked
+    for that is not among `cards`, UserError for one that nobody knows."""
     if is_simulated(asked):
         simulated.model_of(asked)
         return asked
@@ -104,19 +96,14 @@ def resolve(asked: str, cards: Sequence[Card]) -> str:
     wanted = asked if any(c.gpu == asked for c in cards) else catalog.gpu(asked).slug
     if all(c.gpu != wanted for c in cards):
         here = ", ".join(sorted({c.gpu for c in cards})) or "no CUDA device"
-        raise NotHere(
-            f"gpu '{asked}' was asked for but here is {here}",
-            "a GPU that is there",
-            "set gpus to auto, choose it with CUDA_VISIBLE_DEVICES, or run `eai doctor`",
-        )
+        found = f"gpu '{asked}' was asked for but here is {here}"
+        raise NotHere(found, "a GPU that is there", "set gpus to auto, choose it with CUDA_VISIBLE_DEVICES, or run `eai doctor`")
     return wanted
 
 
 def candidates(gpu: str, cards: Sequence[Card], bound: Iterable[str] = ()) -> list[Card]:
     """The devices a job on `gpu` (a slug that `resolve` gave) may take: the card it has begun on if that is here, else any of its kind.
-
-    `bound`: the marks of the cards on which the job has begun.
-    """
+    `bound`: the marks of the cards on which the job has begun."""
     if gpu == "cpu":
         return [Card(gpu, gpu)]
     matching, marks = [c for c in cards if c.gpu == gpu], set(bound)
@@ -131,30 +118,21 @@ def folder() -> Path:
     return Path(shared) / "eai"
 
 
-def _open(card: Card) -> int:
-    """A descriptor of the card's lock file, which every user of the machine may open.
-
-    An existing file is opened without O_CREAT: Linux refuses that for another user's file in a sticky folder.
-    """
+def _try(card: Card) -> int | None:
+    """The descriptor that holds the card's lock, None if someone else holds it. Every user of the machine may open its file."""
     where = folder()
+    path = where / f"{slug(card.uuid)}.lock"
     try:
         if not where.is_dir():
             where.mkdir(parents=True, exist_ok=True)
             where.chmod(0o1777)
-        path = where / f"{slug(card.uuid)}.lock"
-        try:
-            return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:  # without O_CREAT: Linux refuses that for another user's file in a sticky folder
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             os.fchmod(descriptor, 0o666)
-            return descriptor
     except OSError as error:
         raise UserError(f"cannot open a lock in {where} ({error.strerror})", "a folder for locks", "set EAI_LOCKS to a folder") from None
-
-
-def _try(card: Card) -> int | None:
-    """The descriptor that holds the card's lock, None if someone else holds it."""
-    descriptor = _open(card)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -175,18 +153,17 @@ def holder(card: Card) -> str:
 
 def _first_free(cards: Sequence[Card], say: Callable[[str], None], wait_s: float | None) -> tuple[Card, int]:
     """The first card that can be had, waiting for one if need be. Raises UserError after `wait_s`."""
-    end_s = None if wait_s is None else time.monotonic() + wait_s
-    told = False
+    end_s, said = math.inf if wait_s is None else time.monotonic() + wait_s, False
     while True:
         for card in cards:
             if (descriptor := _try(card)) is not None:
                 return card, descriptor
         held = f"{', '.join(c.uuid for c in cards)}: another measurement (process {holder(cards[0])}) runs there"
-        if end_s is not None and time.monotonic() >= end_s:
+        if time.monotonic() >= end_s:
             raise UserError(held, "a free device", "wait for it, or stop it")
-        if not told:
+        if not said:
             say(f"waiting for {held}")
-            told = True
+        said = True
         time.sleep(POLL_S)
 
 
@@ -198,12 +175,9 @@ def take(
     wait_s: float | None = None,
     cards: Sequence[Card] | None = None,
 ) -> Iterator[Card]:
-    """Hold a device for one measurement: the processor for `cpu`, else a free card of the kind asked for, shown to CUDA alone.
-
-    `bound` gives the marks of the cards on which the job has begun, for the slug that `asked` means here. Waits until a card is free, for
-    `wait_s` seconds if given. Raises UserError if no such card is here, and where CUDA has already chosen
-    another card in this process.
-    """
+    """Hold a device for one measurement: the processor for `cpu`, else a free card of the kind asked for, shown to CUDA alone. `bound`
+    gives the marks of the cards on which the job has begun, for the slug that `asked` means here. Waits until a card is free, for `wait_s`
+    seconds if given. Raises UserError if no such card is here, and where CUDA has already chosen another card in this process."""
     here = present(asked) if cards is None else list(cards)
     gpu = resolve(asked, here)
     possible = candidates(gpu, here, bound(gpu))
@@ -219,7 +193,8 @@ def take(
         yield card
     finally:
         if not _cuda_is_up():
-            _restore(before)
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+            os.environ |= {} if before is None else {"CUDA_VISIBLE_DEVICES": before}
         os.close(descriptor)
 
 
@@ -227,11 +202,3 @@ def _cuda_is_up() -> bool:
     """Whether torch has chosen its card in this process: what is visible no longer changes then."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.cuda.is_initialized()
-
-
-def _restore(before: str | None) -> None:
-    """CUDA_VISIBLE_DEVICES as it was."""
-    if before is None:
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    else:
-        os.environ["CUDA_VISIBLE_DEVICES"] = before

@@ -74,11 +74,9 @@ def _unknown(notebook: str, key: str, known: list[str]) -> UserError:
 
 
 def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callable[[str], None] | None = None) -> Path:
-    """Run notebook `name` with `parameters` and return the executed copy, `out_dir/<name>.ipynb`.
-
-    `say` gets each line that the notebook prints while it runs. Raises UserError for an unknown notebook or parameter, for a full disk and
-    for whatever the notebook itself raised as UserError, NotebookFailed for any other error; the executed copy is kept in both cases.
-    """
+    """Run notebook `name` with `parameters` and return the executed copy, `out_dir/<name>.ipynb`. `say` gets each line that the notebook
+    prints while it runs. Raises UserError for an unknown notebook or parameter, for a full disk and for whatever the notebook itself raised
+    as UserError, NotebookFailed for any other error; the executed copy is kept in both cases."""
     check_parameters(name, parameters)
     import papermill
 

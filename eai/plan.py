@@ -1,9 +1,10 @@
 """What is to be done: the jobs of a sweep and how much of each is on disk, what would stop them, which notebooks need no second run.
 
 What would stop a sweep is found before any GPU second is spent: one line each, with what to do. What went into a notebook of the analysis
-is remembered as one digest: the notebook, its parameters, the package's source and the content of every table; so is what came out of it.
+is remembered as one digest (notebook, parameters, the package's source, every table's content); so is what came out of it.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -21,7 +22,6 @@ from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
 from eai.settings import EMBEDDED_MODEL, Sweep
 from eai.store import write_json
-from eai.taskcards import TaskCard
 
 
 @dataclass(frozen=True)
@@ -52,24 +52,31 @@ class Job:
 
 
 def plan(sweep: Sweep, experiment: Path, gpus: Sequence[str] | None = None) -> list[Job]:
-    """The jobs of the sweep in the order of its lists; `gpus`: the devices by slug, otherwise looked up on this machine.
-
-    Raises UserError for a GPU that is not here, and for two models whose folders would have one name.
-    """
+    """The jobs of the sweep in the order of its lists; `gpus`: the devices by slug, otherwise looked up on this machine. Raises UserError
+    for a GPU that is not here, and for two models whose folders would have one name."""
     devices = resolve_gpus(sweep) if gpus is None else list(gpus)
     names: dict[str, str] = {}
     for model in sweep.models:
         if (other := names.setdefault(jobs.slug(model), model)) != model:
             raise UserError(f"models '{other}' and '{model}' would share a folder", "models whose names differ in letters or digits")
     present, cells = _folders(experiment), len(sweep.configurations(devices[0], sweep.models[0]))
-    return [_job(sweep, gpu, model, cells, present.get(f"{gpu}--{name}", ())) for gpu in devices for name, model in names.items()]
+    found = []
+    for gpu in devices:
+        for name, model in names.items():
+            best, done, places = None, 0, present.get(f"{gpu}--{name}", ())
+            wanted = jobs.wanted_keys(sweep, gpu, model) if places else set()
+            for folder in places:
+                here = len(wanted & jobs.done_keys(folder))
+                if here > done and not jobs.differing_settings(folder, sweep):
+                    best, done = folder, here
+            windows, loads = cells * sweep.blocks * sweep.repeats, len(sweep.quantizations) * sweep.blocks
+            found.append(Job(gpu, model, windows, loads, done, best))
+    return found
 
 
 def resolve_gpus(sweep: Sweep) -> list[str]:
-    """The slugs of the sweep's GPUs on this machine; of a server, what its processes are on.
-
-    Raises UserError for one that is not here, and for one that is named twice.
-    """
+    """The slugs of the sweep's GPUs on this machine; of a server, what its processes are on. Raises UserError for one that is not here, and
+    for one that is named twice."""
     if sweep.server:
         return [plugins.server().resolve_gpu(sweep)]
     needs_driver = any(g != "cpu" and not is_simulated(g) for g in sweep.gpus)
@@ -87,17 +94,6 @@ def _folders(experiment: Path) -> dict[str, list[Path]]:
         for path in sorted(experiment.iterdir()):
             found.setdefault(path.name.rpartition("--")[0], []).append(path)
     return found
-
-
-def _job(sweep: Sweep, gpu: str, model: str, cells: int, folders: Sequence[Path]) -> Job:
-    """One job with what its best folder holds; keys are computed only where there is a folder to compare them with."""
-    best, done = None, 0
-    wanted = jobs.wanted_keys(sweep, gpu, model) if folders else set()
-    for folder in folders:
-        here = len(wanted & jobs.done_keys(folder))
-        if here > done and not jobs.differing_settings(folder, sweep):
-            best, done = folder, here
-    return Job(gpu, model, cells * sweep.blocks * sweep.repeats, len(sweep.quantizations) * sweep.blocks, done, best)
 
 
 WINDOW_BYTES = 100_000
@@ -124,11 +120,8 @@ def state_dir(experiment: Path) -> Path:
 
 def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path, options: Any, elsewhere: bool = False) -> None:
     """Nothing, if the sweep can start, here or (`elsewhere`) on a machine with its cards and models. Raises UserError for the first thing
-    that would stop it.
-
-    Settings that contradict each other, an engine or profile that is not there, a folder that cannot be written or holds another sweep,
-    a disk too small for what is planned, models that do not exist. GPUs were looked for when the jobs were planned.
-    """
+    that would stop it. Settings that contradict each other, an engine or profile that is not there, a folder that cannot be written or
+    holds another sweep, a disk too small for what is planned, models that do not exist. GPUs were looked for when the jobs were planned."""
     left = [job for job in planned if not job.is_done]
     _agree(sweep, planned, options)
     for folder in (experiment, figures):
@@ -144,27 +137,18 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
     may_be_elsewhere = elsewhere or (options is not None and options.is_slurm)
     if sweep.server:
         return None if may_be_elsewhere else plugins.server().require(sweep, left[0].model)
-    _require_models(sweep, left, may_be_elsewhere)
+    for model, simulated in dict.fromkeys((job.model, is_simulated(job.gpu)) for job in left):
+        if simulated:  # needs no more than the shapes
+            simulation.shapes(model)
+        else:
+            require_model(model, sweep.weights, may_be_elsewhere)
     for card in sweep.task_cards().values():
-        _require_items(card, may_be_elsewhere)
+        from eai.workload import tasks
 
-
-def _require_models(sweep: Sweep, left: Sequence[Job], may_be_elsewhere: bool) -> None:
-    """Raises UserError for the first model that does not exist; a simulated card needs no more than its shapes, a server has its own."""
-    for model in dict.fromkeys(job.model for job in left if is_simulated(job.gpu)):
-        simulation.shapes(model)
-    for model in dict.fromkeys(job.model for job in left if not is_simulated(job.gpu)):
-        require_model(model, sweep.weights, may_be_elsewhere)
-
-
-def _require_items(card: TaskCard, may_be_elsewhere: bool) -> None:
-    """Raises UserError for a benchmark that nothing here can run, or whose items cannot be had."""
-    from eai.workload import tasks
-
-    if importlib.util.find_spec("lm_eval") is None and not may_be_elsewhere:
-        raise UserError(f"task {card.name} needs lm_eval, which is not installed", "lm_eval", "run `pip install lm_eval==0.4.13`")
-    if card.harness:
-        tasks.require(card.name, card.harness, may_be_elsewhere)
+        if importlib.util.find_spec("lm_eval") is None and not may_be_elsewhere:
+            raise UserError(f"task {card.name} needs lm_eval, which is not installed", "lm_eval", "run `pip install lm_eval==0.4.13`")
+        if card.harness:
+            tasks.require(card.name, card.harness, may_be_elsewhere)
 
 
 def named_gpus(sweep: Sweep) -> list[str]:
@@ -184,18 +168,13 @@ def _agree(sweep: Sweep, planned: Sequence[Job], options: Any) -> None:
         raise UserError("meter nvml with gpu cpu", "a meter that sees the processor", "set meter to auto, or gpus to a card")
     simulated = next((job.gpu for job in planned if is_simulated(job.gpu) and not job.is_done), "")
     if simulated and (names := list(sweep.task_cards())):
-        raise UserError(
-            f"task {names[0]} on {simulated}, which loads no model and can answer nothing",
-            "tasks [generate]",
-            "or set gpus to a real device",
-        )
+        found = f"task {names[0]} on {simulated}, which loads no model and can answer nothing"
+        raise UserError(found, "tasks [generate]", "or set gpus to a real device")
 
 
 def require_own(folder: Path) -> None:
-    """Raises UserError for a folder in use that no run wrote to: results do not go between somebody's other files.
-
-    A sweep.yaml may lie in the folder of its results.
-    """
+    """Raises UserError for a folder in use that no run wrote to: results do not go between somebody's other files. A sweep.yaml may lie in
+    the folder of its results."""
     ours = (".eai", "figures/*.ipynb", "*/provenance.jsonl", "*/windows.jsonl")
     others = sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml")) if folder.is_dir() else []
     if others and not any(any(folder.glob(pattern)) for pattern in ours):
@@ -205,15 +184,10 @@ def require_own(folder: Path) -> None:
 def require_space(folder: Path, left: Sequence[Job]) -> None:
     """Raises UserError if the disk has less room than the missing windows, notebooks and figures will need, by a generous estimate."""
     needed = ANALYSIS_BYTES + sum(JOB_BYTES + WINDOW_BYTES * job.windows_left for job in left)
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{free / 1e6:.0f} MB are free at {folder}",
-            f"about {needed / 1e6:.0f} MB for this sweep",
-            "make room, or use --out on another disk",
-        )
+    folder = next(f for f in (folder, *folder.parents) if f.exists())
+    if (free := shutil.disk_usage(folder).free) < needed:
+        wanted = f"about {needed / 1e6:.0f} MB for this sweep"
+        raise UserError(f"{free / 1e6:.0f} MB are free at {folder}", wanted, "make room, or use --out on another disk")
 
 
 def _same_sweep(sweep: Sweep, planned: Sequence[Job], experiment: Path) -> None:
@@ -223,27 +197,18 @@ def _same_sweep(sweep: Sweep, planned: Sequence[Job], experiment: Path) -> None:
     present = {path.parent for path in experiment.glob("*/windows.jsonl")}
     mine = {folder.name.rpartition("--")[0] for folder in present} & {job.id for job in planned}
     if present and not mine:
-        other = min(folder.name for folder in present)
-        raise UserError(
-            f"{experiment} holds another sweep ({other})", "an empty folder or one of this sweep", "choose another name or --out"
-        )
+        other = f"{experiment} holds another sweep ({min(folder.name for folder in present)})"
+        raise UserError(other, "an empty folder or one of this sweep", "choose another name or --out")
     for job in planned:
-        if job.is_done or job.id not in mine:
-            continue
-        for folder in jobs.folders(experiment, job.gpu, job.model):
+        for folder in jobs.folders(experiment, job.gpu, job.model) if not job.is_done and job.id in mine else ():
             if differing := jobs.differing_settings(folder, sweep):
-                raise UserError(
-                    f"{folder} was measured with another {', '.join(differing)}",
-                    "one protocol an experiment",
-                    "choose another name or --out",
-                )
+                found = f"{folder} was measured with another {', '.join(differing)}"
+                raise UserError(found, "one protocol an experiment", "choose another name or --out")
 
 
 def require_model(model: str, weights: str, may_be_elsewhere: bool = False) -> None:
-    """Raises UserError for a model that does not exist; with random weights its shapes are enough.
-
-    `may_be_elsewhere`: a hub that cannot be reached from here may be reachable from a node of the cluster.
-    """
+    """Raises UserError for a model that does not exist; with random weights its shapes are enough. `may_be_elsewhere`: a hub that cannot be
+    reached from here may be reachable from a node of the cluster."""
     from eai.workload import models, sources
 
     if model == EMBEDDED_MODEL:
@@ -251,15 +216,11 @@ def require_model(model: str, weights: str, may_be_elsewhere: bool = False) -> N
     elif Path(model).expanduser().is_dir() or model.startswith(("/", "./", "../", "~")):
         if weights == "published" or not (Path(model).expanduser() / "config.json").is_file():
             models.locate(model)
-    elif weights == "published" or not _in_catalog(model):
+    else:
+        with contextlib.suppress(UserError):
+            if weights != "published" and catalog.model(model):
+                return
         _require_on_hub(model, may_be_elsewhere)
-
-
-def _in_catalog(model: str) -> bool:
-    try:
-        return bool(catalog.model(model))
-    except UserError:
-        return False
 
 
 def _require_on_hub(model: str, may_be_elsewhere: bool) -> None:
@@ -304,10 +265,8 @@ def tables_digest(experiment: Path) -> str:
 
 
 class Freshness:
-    """What is remembered of the last analysis of an experiment, in the coordinator's folder: what went in, and what came out.
-
-    `places`: the folders whose files a step may write, besides the experiment's own.
-    """
+    """What is remembered of the last analysis of an experiment, in the coordinator's folder: what went in, and what came out. `places`: the
+    folders whose files a step may write, besides the experiment's own."""
 
     def __init__(self, experiment: Path, *places: Path):
         self.path, self._places = state_dir(experiment) / "analysis.json", (experiment, *places)
@@ -326,10 +285,8 @@ class Freshness:
         return hashlib.sha256(f"{self._inputs} {text}".encode()).hexdigest()
 
     def is_fresh(self, name: str, parameters: Mapping[str, Any]) -> bool:
-        """Whether nothing that goes into the step has changed, and everything that it wrote is there as it wrote it.
-
-        Where it is not, the step is taken to begin now: what is written from here on is its own.
-        """
+        """Whether nothing that goes into the step has changed, and everything that it wrote is there as it wrote it. Where it is not, the
+        step is taken to begin now: what is written from here on is its own."""
         known = self._known.get(name, {})
         written = known.get("wrote", {})
         fresh = known.get("inputs") == self._digest(name, parameters)

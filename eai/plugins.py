@@ -6,6 +6,7 @@ eai.reports    modules that write an experiment's report: export
 eai.engines    modules that run the jobs of a sweep: Options, require, gpus, run, outlook, within
 """
 
+from functools import partial
 from importlib.metadata import entry_points
 from types import ModuleType
 
@@ -13,10 +14,8 @@ from eai.errors import UserError
 
 
 def plug_in(group: str, name: str) -> ModuleType:
-    """What the plug-in registered as `name` in the group `group`.
-
-    Raises UserError where it is not installed, or a library of its extra is missing.
-    """
+    """What the plug-in registered as `name` in the group `group`. Raises UserError where it is not installed, or a library of its extra is
+    missing."""
     for each in entry_points(group=group, name=name):
         try:
             return each.load()
@@ -24,22 +23,16 @@ def plug_in(group: str, name: str) -> ModuleType:
             if (error.name or "").partition(".")[0] == "eai":
                 raise
             extra = each.module.split(".")[1]
-            raise UserError(
-                f"{error.name} is not installed, which eai.{extra} needs", f"the extra '{extra}'", f"run `pip install 'eai[{extra}]'`"
-            ) from None
+            found = f"{error.name} is not installed, which eai.{extra} needs"
+            raise UserError(found, f"the extra '{extra}'", f"run `pip install 'eai[{extra}]'`") from None
     raise UserError(f"no plug-in gives {group} '{name}'", "a complete installation", "run `pip install -e .` in the checkout again")
 
 
-def server() -> ModuleType:
-    """The system under test that is a server (eai.serving.served)."""
-    return plug_in("eai.systems", "server")
+server = partial(plug_in, "eai.systems", "server")
+"""The system under test that is a server (eai.serving.served)."""
 
+engine = partial(plug_in, "eai.engines", "snakemake")
+"""The engine that runs several jobs, here or on a cluster (eai.cluster.engine)."""
 
-def engine() -> ModuleType:
-    """The engine that runs several jobs, here or on a cluster (eai.cluster.engine)."""
-    return plug_in("eai.engines", "snakemake")
-
-
-def report() -> ModuleType:
-    """What writes the report and talk of an experiment (eai.report.publishing)."""
-    return plug_in("eai.reports", "report")
+report = partial(plug_in, "eai.reports", "report")
+"""What writes the report and talk of an experiment (eai.report.publishing)."""

@@ -15,19 +15,8 @@ from pathlib import Path
 from eai import __version__, schema
 from eai.paths import IS_CHECKOUT, ROOT
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "bitsandbytes",
-    "accelerate",
-    "gguf",
-    "lm_eval",
-    "datasets",
-    "numpy",
-    "pandas",
-    "scipy",
-    "nvidia-ml-py",
-)
+PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "gguf", "lm_eval", "datasets", "numpy", "pandas", "scipy")
+PACKAGES += ("nvidia-ml-py",)
 
 
 def versions() -> dict[str, str | None]:
@@ -89,13 +78,7 @@ def machine_mark() -> str:
 
 def line(**what: object) -> dict:
     """The provenance of a job: time, versions, commit and machine, with what the caller adds (settings, meter, model)."""
-    machine = {
-        "cpu": cpu_name(),
-        "cpu_instructions": cpu_instructions(),
-        "cores": os.cpu_count(),
-        "memory_gb": memory_gb(),
-        "os": platform.system(),
-        "kernel": platform.release(),
-    }
+    machine = {"cpu": cpu_name(), "cpu_instructions": cpu_instructions(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
+    machine |= {"os": platform.system(), "kernel": platform.release()}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"at": now, "schema": schema.VERSION, "versions": versions(), "commit": commit(), "machine": machine} | what

@@ -1,7 +1,7 @@
 """A number that never travels without its interval and unit, and the budget that interval comes from."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 SMALLEST = 1e-6
 """Below it a person reads nothing from the digits."""
@@ -35,12 +35,8 @@ def shortest(value: float, digits: int = 3) -> str:
 
 @dataclass(frozen=True)
 class Quantity:
-    """An estimate with its 95 % interval and unit.
-
-    `low` and `high` are None where no interval can be stated (one block, a count); they are never made up.
-
-    Raises ValueError if the interval does not contain the estimate.
-    """
+    """An estimate with its 95 % interval and unit. `low` and `high` are None where no interval can be stated (one block, a count); they are
+    never made up. Raises ValueError if the interval does not contain the estimate."""
 
     value: float | None
     low: float | None = None
@@ -73,10 +69,8 @@ class Quantity:
         ladder = next((units for units in _LADDERS if self.unit in units), None)
         if ladder is None or not self.value:
             return self
-        size = abs(self.value) * ladder[self.unit]
-        unit = next((u for u, factor in ladder.items() if size >= factor), list(ladder)[-1])
-        scaled = self * (ladder[self.unit] / ladder[unit])
-        return Quantity(scaled.value, scaled.low, scaled.high, unit)
+        unit = next((u for u, factor in ladder.items() if abs(self.value) * ladder[self.unit] >= factor), list(ladder)[-1])
+        return replace(self * (ladder[self.unit] / ladder[unit]), unit=unit)
 
     def to_json(self) -> dict:
         """`{"value", "low", "high", "unit"}`, with None for what is not finite: JSON has no NaN."""
@@ -84,7 +78,7 @@ class Quantity:
         return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()} | {"unit": self.unit}
 
     def __format__(self, spec: str) -> str:
-        """`12.3 [11.9, 12.7] J` in plain digits; a `spec` applies to each of the three numbers."""
+        """`12.3 [11.9 to 12.7] J` in plain digits; a `spec` applies to each of the three numbers."""
 
         def digits(number: float) -> str:
             text = format(number, spec) if spec else plain(number, 4)
@@ -94,7 +88,7 @@ class Quantity:
             return "not measured"
         text = digits(self.value)
         if self.low is not None:
-            text += f" [{digits(self.low)}, {digits(self.high)}]"
+            text += f" [{digits(self.low)} to {digits(self.high)}]"
         return f"{text} {self.unit}".rstrip()
 
     def __str__(self) -> str:
@@ -103,10 +97,8 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Budget:
-    """Standard uncertainties (k = 1) of one energy, in joules, by where they come from.
-
-    `gain` is common to everything measured on one card and cancels in a ratio on it; the others do not.
-    """
+    """Standard uncertainties (k = 1) of one energy, in joules, by where they come from. `gain` is common to everything measured on one card
+    and cancels in a ratio on it; the others do not."""
 
     statistical: float = 0.0
     granularity: float = 0.0

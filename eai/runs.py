@@ -39,9 +39,8 @@ def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: 
     began_s = time.monotonic()
     missing = [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise UserError(
-            "a run measures and executes notebooks, and the extras for it are not installed", do=f"pip install 'eai[{','.join(missing)}]'"
-        )
+        found = "a run measures and executes notebooks, and the extras for it are not installed"
+        raise UserError(found, do=f"pip install 'eai[{','.join(missing)}]'")
     experiment, folder = _places(sweep, out)
     planned = _planned(sweep, experiment, options)
     preflight.check(sweep, planned, experiment, folder, options)
@@ -55,13 +54,8 @@ def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: 
         if not failures:
             raise
         failures = [*failures, Failure("analysis", str(error), str(folder))]
-    found = {
-        "experiment": str(experiment),
-        "rows": rows,
-        "figures": str(folder),
-        "seconds": round(time.monotonic() - began_s, 1),
-        "status_counts": counts,
-    }
+    seconds = round(time.monotonic() - began_s, 1)
+    found = {"experiment": str(experiment), "rows": rows, "figures": str(folder), "seconds": seconds, "status_counts": counts}
     return found | ({"failed": [vars(f) for f in failures]} if failures else {})
 
 
@@ -114,9 +108,10 @@ def _measure(sweep: Sweep, planned: Sequence[Job], experiment: Path, folder: Pat
 
 def _analyze(sweep: Sweep, experiment: Path, folder: Path, say: Say | None, is_sweep: bool) -> None:
     """The notebooks of the analysis, each only if something that goes into it or came out of it has changed, or one before it ran."""
-    fresh, again = Freshness(experiment, folder), False
+    fresh, again, shown = Freshness(experiment, folder), False, {"figures_dir": str(folder)}
+    needed = {"plot": {"experiment": str(experiment)} | shown, "claims": {"against": str(experiment)} | shown}
     for name in (*STEPS, *(("claims",) if is_sweep else ())):
-        parameters = _parameters(name, experiment, folder, sweep)
+        parameters = needed.get(name, {"experiment": str(experiment), "baseline": sweep.baseline})
         if not fresh.is_fresh(name, parameters) or again:
             again = True
             if say:
@@ -124,27 +119,14 @@ def _analyze(sweep: Sweep, experiment: Path, folder: Path, say: Say | None, is_s
             notebooks.execute(name, parameters, folder)
             fresh.remember(name, parameters)
     if is_sweep and (not fresh.is_fresh("report", {}) or again):
-        _report(experiment, folder / "report", say)
-        fresh.remember("report", {})
-
-
-def _report(experiment: Path, folder: Path, say: Say | None) -> None:
-    """Report and talk of the experiment; one that has no usable window yet has none."""
-    if say:
-        say("report and talk")
-    try:
-        plugins.report().export(str(experiment), folder)
-    except UserError as error:
         if say:
-            say(f"no report: {error}")
-
-
-def _parameters(name: str, experiment: Path, folder: Path, sweep: Sweep) -> dict:
-    """What each notebook of the main job needs to know."""
-    return {
-        "plot": {"experiment": str(experiment), "figures_dir": str(folder)},
-        "claims": {"against": str(experiment), "figures_dir": str(folder)},
-    }.get(name, {"experiment": str(experiment), "baseline": sweep.baseline})
+            say("report and talk")
+        try:
+            plugins.report().export(str(experiment), folder / "report")
+        except UserError as error:  # no usable window yet
+            if say:
+                say(f"no report: {error}")
+        fresh.remember("report", {})
 
 
 def describe(sweep: Sweep, out: Path | None = None, options: Any = None, region: str = "us") -> dict:
@@ -159,19 +141,14 @@ def describe(sweep: Sweep, out: Path | None = None, options: Any = None, region:
     preflight.check(sweep, planned, experiment, folder, options, elsewhere=bool(not_here))
     elsewhere = bool(not_here) or (options is not None and options.is_slurm)
     found = plugins.engine().outlook(sweep, planned, elsewhere, region)
-    listed = [
-        {"gpu": j.gpu, "model": j.model, "windows": j.windows, "windows_done": j.windows_done, "loads": j.loads, "done": j.is_done}
-        for j in planned
-    ]
-    warning = [f"to plan only: {not_here}"] if not_here else []
-    lines = [*map(_line, planned), *found["lines"], *warning]
+    listed, lines = [], []
+    for j in planned:
+        said = {name: getattr(j, name) for name in ("gpu", "model", "windows", "windows_done", "loads")}
+        listed.append(said | {"done": j.is_done})
+        state = ", all on disk" if j.is_done else f", {j.windows_done} on disk" if j.windows_done else ""
+        lines.append(f"{j.gpu} x {j.model}: {j.windows} windows on {j.loads} loads{state}")
+    lines += [*found["lines"], *([f"to plan only: {not_here}"] if not_here else [])]
     return {"experiment": str(experiment), "jobs": listed} | found | {"not_here": not_here, "lines": lines}
-
-
-def _line(job: Job) -> str:
-    """One job for a person."""
-    state = ", all on disk" if job.is_done else f", {job.windows_done} on disk" if job.windows_done else ""
-    return f"{job.gpu} x {job.model}: {job.windows} windows on {job.loads} loads{state}"
 
 
 def human_summary(result: dict) -> str:
@@ -196,20 +173,15 @@ def _task_table(task: str, rows: pd.DataFrame) -> str:
     known = set(tables.schema.CONFIGURATION) | {c.name for c in tables.schema.SUMMARY}
     factors = ["gpu", "model", "quantization", *(c for c in rows if c not in known), "batch_size", "input_tokens", "output_tokens"]
     shown = [c for c in factors if c == "quantization" or rows[c].nunique(dropna=False) > 1]
-    names = {
-        "quantization": "strategy",
-        "batch_size": "batch",
-        "input_tokens": "tokens in",
-        "output_tokens": "tokens out",
-        "server": "engine",
-    }
+    names = {"quantization": "strategy", "batch_size": "batch", "input_tokens": "tokens in", "output_tokens": "tokens out"}
+    names["server"] = "engine"
     energy, unit = ("energy_j_per_token", "J/token") if task == taskcards.GENERATE else ("energy_j_per_request", "J/item")
     figures = {energy: unit, "score": "score", "word_perplexity": "word perplexity"}
     figures |= ({"throughput_tok_s": "tokens/s"} if task == taskcards.GENERATE else {}) | {"ratio_to_baseline": "ratio"}
 
     def cell(row: pd.Series, name: str) -> str:
         ends = [row.get(f"{name}_{end}", float("nan")) for end in ("low", "high")]
-        interval = "" if pd.isna(ends[0]) else f" [{plain(ends[0])}, {plain(ends[1])}]"
+        interval = "" if pd.isna(ends[0]) else f" [{plain(ends[0])} to {plain(ends[1])}]"
         return plain(row[name]) + interval
 
     table = pd.DataFrame({names.get(c, c): rows[c].map(lambda v: "-" if pd.isna(v) else str(v).rpartition("/")[2]) for c in shown})
@@ -226,12 +198,16 @@ def _task_table(task: str, rows: pd.DataFrame) -> str:
 
 
 def _doubts(experiment: str | Path) -> list[str]:
-    """Why rows are not `ok`, and whether other work had the processor while they were measured."""
+    """Why rows are not `ok`, how many windows began before the work had settled, and whether other work had the processor meanwhile."""
     summary, windows = tables.read_result(experiment, "summary"), tables.read_windows(experiment)
     rejected = summary.loc[summary["gate"] == "rejected", "reason"].astype(object).fillna("its blocks differ too much")
     reasons = rejected.value_counts()
     found = [f"rejected: {n} of {len(summary)} rows: {reason}" for reason, n in reasons[:MOST_REASONS].items()]
     found += [f"  and {len(reasons) - MOST_REASONS} more reasons, in summary.csv"] if len(reasons) > MOST_REASONS else []
+    capped = windows[windows["flags"].map(lambda flags: "not_steady" in flags) & windows["status"].eq("ok")]
+    if len(capped):
+        longest, n = f"{capped['warmup_s'].max():.1f} s", (windows["status"] == "ok").sum()
+        found.append(f"warm-up: its cap ended it before the speed had settled in {len(capped)} of {n} windows (after {longest} at most)")
     threads = {line["settings"].get("threads") for line in tables.read_provenance(experiment) if "settings" in line}
     share = windows.loc[windows["gpu"].eq("cpu") & windows["status"].eq("ok"), "cpu_threads_busy"].dropna()
     if threads == {1} and len(share) and (waited := (share < BUSY_SHARE)).any():

@@ -48,10 +48,8 @@ WINDOWS, ENERGIES, SAMPLES, SCORES, SUMMARY = (TABLES[name] for name in ("window
 
 
 def column(name: str, table: str | None = None) -> Column:
-    """The column called `name`, from `table` or from whichever table has it first.
-
-    Raises KeyError for a column that is not registered: a number without a registered unit is a defect.
-    """
+    """The column called `name`, from `table` or from whichever table has it first. Raises KeyError for a column that is not registered: a
+    number without a registered unit is a defect."""
     for each in [table] if table else TABLES:
         for c in TABLES[each]:
             if c.name == name:
@@ -87,9 +85,7 @@ def dictionary() -> str:
     """The data dictionary as Markdown: one table a table, one line a column."""
     parts = []
     for table, columns in TABLES.items():
-        parts.append(f"## {table}\n\n| column | type | unit | meaning |\n|---|---|---|---|\n")
-        for c in columns:
-            values = f" ({', '.join(c.allowed)})" if c.allowed else ""
-            parts.append(f"| `{c.name}` | {c.kind} | {c.unit} | {c.meaning}{values} |\n")
-        parts.append("\n")
-    return "".join(parts).rstrip() + "\n"
+        values = [f" ({', '.join(c.allowed)})" if c.allowed else "" for c in columns]
+        lines = [f"| `{c.name}` | {c.kind} | {c.unit} | {c.meaning}{said} |" for c, said in zip(columns, values, strict=True)]
+        parts.append("\n".join([f"## {table}\n\n| column | type | unit | meaning |\n|---|---|---|---|", *lines]))
+    return "\n\n".join(parts) + "\n"

@@ -1,9 +1,7 @@
 """What a sweep asks of a server: the loads that it is driven with, and which parameters go together.
 
-A load is closed (so many requests always in flight) or open (so many arrive a second, whatever the server does). Users arrive without
-waiting for each other, so a service meets an open load: requests queue up as its limit comes near. A closed load shows what a server can
-do at a given concurrency. The two give different latencies at the same throughput (Schroeder, Wierman and Harchol-Balter, Open versus
-closed: a cautionary tale, NSDI 2006).
+A load is closed (so many requests always in flight: what a server can do at a given concurrency) or open (so many arrive a second, as
+users do). The two give different latencies at the same throughput (Schroeder, Wierman and Harchol-Balter, Open versus closed, NSDI 2006).
 """
 
 import re
@@ -40,18 +38,16 @@ def load(text: str) -> Load:
         return Load(concurrency=int(match[2]))
     if match and float(match[4]) > 0:
         return Load(rate_per_s=float(match[4]))
-    raise UserError(
-        f"load '{text}'", "closed:N with N requests in flight, or open:R with R requests a second", "for example closed:4 or open:2.5"
-    )
+    found = f"load '{text}'"
+    raise UserError(found, "closed:N with N requests in flight, or open:R with R requests a second", "for example closed:4 or open:2.5")
 
 
 def address(server: str) -> SplitResult:
     """The parts of a server's address. Raises UserError for what is none, and for one with a name or password in it."""
     wanted = "an address such as http://127.0.0.1:8000/v1"
     if "@" in server:
-        raise UserError(
-            "the server's address holds a name or a password", wanted, f"put a key into the environment variable {KEY_VARIABLE}"
-        )
+        found = "the server's address holds a name or a password"
+        raise UserError(found, wanted, f"put a key into the environment variable {KEY_VARIABLE}")
     try:
         parts = urlsplit(server.strip())
         port = parts.port
@@ -63,14 +59,12 @@ def address(server: str) -> SplitResult:
 
 
 def problem(sweep: Any, option_defaults: dict[str, Any]) -> str:
-    """What is wrong with a sweep of a server in a few words, "" if nothing is; raises UserError for its address.
-
-    What the server runs was decided by whoever started it and cannot be seen through its protocol: model and quantization are as stated,
-    one of each, and options of a model in this process are not its.
-    """
+    """What is wrong with a sweep of a server in a few words, "" if nothing is; raises UserError for its address. What the server runs was
+    decided by whoever started it and cannot be seen through its protocol: model and quantization are as stated, one of each, and options of
+    a model in this process are not its."""
     if not sweep.server:
-        alone = {"server_name": "", "server_model": "", "server_pid": 0, "server_timeout_s": 60.0, "loads": ["closed:1"]}
-        stated = [name for name, unset in alone.items() if getattr(sweep, name) != unset]
+        alone, fields = ("server_name", "server_model", "server_pid", "server_timeout_s", "loads"), type(sweep).model_fields
+        stated = [name for name in alone if getattr(sweep, name) != fields[name].default]
         if stated:
             return f"{stated[0]} is of a server; set server to its address, or take {stated[0]} out"
         files = [name for name in sweep.quantizations if name.startswith(strategies.GGUF)]
@@ -92,11 +86,8 @@ def problem(sweep: Any, option_defaults: dict[str, Any]) -> str:
 
 
 def told_quantization(listed: dict[str, Any]) -> str:
-    """The strategy that a server's list says its model is in, "" where it says nothing that is known.
-
-    llama.cpp's server tells the type of its file as `meta.ftype`: "Q4_1", "Q4_K - Medium", "IQ4_XS - 4.25 bpw", "all F32"; what everyone
-    calls Q2_K is "Q2_K - Medium" there.
-    """
+    """The strategy that a server's list says its model is in, "" where it says nothing that is known. llama.cpp's server tells the type of
+    its file as `meta.ftype`: "Q4_1", "Q4_K - Medium", "IQ4_XS - 4.25 bpw", "all F32"; what everyone calls Q2_K is "Q2_K - Medium" there."""
     told = str((listed.get("meta") or {}).get("ftype", "")).lower().removeprefix("all ")
     kind, _, mixture = told.partition(" - ")
     suffix = {"small": "_s", "medium": "_m", "large": "_l"}.get(mixture, "") if told != "q2_k - medium" else ""

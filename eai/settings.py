@@ -195,21 +195,13 @@ class Sweep(BaseModel):
         return value if value == "auto" else strategies.get(value).slug
 
     @model_validator(mode="after")
-    def _options_agree(self) -> "Sweep":
+    def _parts_agree(self) -> "Sweep":
         if self.cache == "static" and not self.kv_cache:
             raise ValueError("cache static needs kv_cache true")
         if self.compile and self.cache != "static":
             raise ValueError("compile true needs cache static: a growing cache is compiled anew each step")
-        return self
-
-    @model_validator(mode="after")
-    def _server_is_stated(self) -> "Sweep":
         if problem := servers.problem(self, OPTION_DEFAULTS):
             raise ValueError(problem)
-        return self
-
-    @model_validator(mode="after")
-    def _tasks_can_run(self) -> "Sweep":
         scored = [card.options(self.limit, self.fewshot) for card in self.task_cards().values()]
         if not scored and (self.limit is not None or self.fewshot is not None):
             raise ValueError("limit and fewshot are of tasks; name one beside 'generate'")
@@ -228,10 +220,8 @@ class Sweep(BaseModel):
         return [taskcards.GENERATE] * (taskcards.GENERATE in self.tasks) + list(self.task_cards())
 
     def configurations(self, gpu: str, model: str) -> list[Configuration]:
-        """Every configuration of the job `gpu` x `model`, in the order of the grid.
-
-        Lengths are axes of plain generation; a task's items have their own, written as 0. A server has loads in place of batch sizes.
-        """
+        """Every configuration of the job `gpu` x `model`, in the order of the grid. Lengths are axes of plain generation; a task's items
+        have their own, written as 0. A server has loads in place of batch sizes."""
         common = {"gpu": gpu, "model": model, "weights": self.weights}
         if self.server:
             common |= {"quantization": self.quantizations[0], "batch_size": 1}
@@ -256,9 +246,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> UserError:
     name = ".".join(str(part) for part in first["loc"]) or "settings"
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, model.model_fields, n=1)
-        return UserError(
-            f"unknown parameter '{name}'", f"one of {', '.join(model.model_fields)}", f"did you mean '{near[0]}'?" if near else ""
-        )
+        found = f"unknown parameter '{name}'"
+        return UserError(found, f"one of {', '.join(model.model_fields)}", f"did you mean '{near[0]}'?" if near else "")
     if first["type"] == "value_error":
         return UserError(f"{name}: {first['ctx']['error']}", do="correct it and run again")
     expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be ")).format(**first.get("ctx", {}))
@@ -279,15 +268,10 @@ def sweep_from(namespace: Mapping[str, Any]) -> Sweep:
 
 
 def read_sweep(path: Path) -> Sweep:
-    """The sweep of a YAML file; files of items that it names by a relative path count from its folder.
-
-    Raises UserError if it is missing, not YAML, not a mapping, or not valid.
-    """
+    """The sweep of a YAML file; files of items that it names by a relative path count from its folder. Raises UserError if it is missing,
+    not YAML, not a mapping, or not valid."""
     content = inputs.yaml_mapping(path, "a sweep.yaml")
-    return sweep(**content | ({"tasks": _beside(path.parent, content["tasks"])} if content.get("tasks") else {}))
-
-
-def _beside(folder: Path, tasks: Any) -> list:
-    """The tasks with those that are files in `folder` by their whole path; others are left as they are."""
-    files = {str(task): (folder / str(task)).resolve() for task in _as_list(tasks) if str(task).endswith(".jsonl")}
-    return [str(files[str(t)]) if str(t) in files and files[str(t)].is_file() else t for t in _as_list(tasks)]
+    if content.get("tasks"):
+        places = [(t, (path.parent / str(t)).resolve()) for t in _as_list(content["tasks"])]
+        content["tasks"] = [str(p) if p.suffix == ".jsonl" and p.is_file() else t for t, p in places]
+    return sweep(**content)

@@ -21,19 +21,14 @@ NORMAL_95 = 1.959964
 DRAWS = 4_000
 SEED = 20261122
 
-
-@cache
-def _quadrature() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of Gauss-Legendre on [-1, 1]; computed when first asked for: start-up stays short."""
-    return np.polynomial.legendre.leggauss(64)
+quadrature = cache(lambda: np.polynomial.legendre.leggauss(64))
+"""Nodes and weights of Gauss-Legendre on [-1, 1]; computed when first asked for: start-up stays short."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor with the range inside which it lies (low = value = high: taken as exact), its unit, and where it comes from.
-
-    It is drawn from a triangle with its mode at `value`: the least that a range and a most likely value say.
-    """
+    """A factor with the range inside which it lies (low = value = high: taken as exact), its unit, and where it comes from. It is drawn
+    from a triangle with its mode at `value`: the least that a range and a most likely value say."""
 
     name: str
     value: float
@@ -51,7 +46,7 @@ class Factor:
         """Standard deviation of the logarithm of the draws, by quadrature over the triangle's quantiles; 0 if taken as exact."""
         if self.low == self.high:
             return 0.0
-        nodes, weights = _quadrature()
+        nodes, weights = quadrature()
         share, rank = (self.value - self.low) / (self.high - self.low), (nodes + 1) / 2
         rising = self.low + np.sqrt(rank * (self.high - self.low) * (self.value - self.low))
         falling = self.high - np.sqrt((1 - rank) * (self.high - self.low) * (self.high - self.value))
@@ -84,8 +79,8 @@ class Site:
     @property
     def price(self) -> Factor | None:
         """Price of electricity: as given, else the region's; None where the catalog has none."""
-        if self.price_given is not None:
-            return Factor("price", self.price_given, self.price_given, self.price_given, "USD/kWh", "given")
+        if (given := self.price_given) is not None:
+            return Factor("price", given, given, given, "USD/kWh", "given")
         found = catalog.region(self.region)
         if found.price_usd_per_kwh is None:
             return None
@@ -108,10 +103,8 @@ class Site:
 
 def intensity(given: object) -> Factor | None:
     """Carbon intensity [g/kWh] as given: a number, or a CSV file with a row an hour (or any time of equal length): its column g_per_kwh,
-    weighted by a column requests where there is one.
-
-    What the cleanest quarter of the rows has stands in the source. Raises UserError for a file or a number that is none.
-    """
+    weighted by a column requests where there is one. What the cleanest quarter of the rows has stands in the source. Raises UserError for a
+    file or a number that is none."""
     if given is None:
         return None
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from eai import paths, tables
 from eai.errors import UserError
-from eai.power.replay import replay
+from eai.power.derive import replay
 
 BENCHMARKS = paths.ROOT / "benchmarks"
 GPU = "simulated_h200_sxm"

@@ -140,13 +140,14 @@ def test_candidates_are_always_of_the_kind_and_never_none(bound):
 
 def test_cards_of_the_driver_get_their_catalog_slug(monkeypatch):
     import known_power
+    from faulty_nvml import FakeCard, FakeNvml
 
-    from eai.power import fake
     from eai.power import nvml as meter
+    from eai.power.simulated import VirtualClock
 
     flat = known_power.constant(0.0, 1e6, 100.0, 50.0)
     names = ("NVIDIA A800-SXM4-80GB", "NVIDIA Something 9000")
-    nvml = fake.FakeNvml([fake.FakeCard(flat, {}, uuid=f"GPU-{i}", name=n) for i, n in enumerate(names)], fake.VirtualClock())
+    nvml = FakeNvml([FakeCard(flat, {}, uuid=f"GPU-{i}", name=n) for i, n in enumerate(names)], VirtualClock())
     monkeypatch.setattr(meter, "load_nvml", lambda: nvml)
     monkeypatch.setattr(lease, "_torch_has_cuda", lambda: True)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,10 +82,10 @@ def test_what_cannot_run_becomes_a_row_and_the_rest_goes_on(sweep):
 def test_a_failing_call_is_data(sweep, monkeypatch, error, status):
     real = generation.Generation.run
 
-    def run(self, new_tokens=None):
+    def run(self, new_tokens=None, **how):
         if self.batch_size == 4:
             raise error
-        return real(self, new_tokens)
+        return real(self, new_tokens, **how)
 
     monkeypatch.setattr(generation.Generation, "run", run)
     windows = tables.read_windows(measure.run(sweep(blocks=1), lambda line: None))
@@ -92,7 +93,7 @@ def test_a_failing_call_is_data(sweep, monkeypatch, error, status):
 
 
 def test_a_failure_that_may_be_gone_is_tried_again_but_not_an_oom(sweep, monkeypatch):
-    def run(self, new_tokens=None):
+    def run(self, new_tokens=None, **how):
         raise MemoryError("no room") if self.batch_size == 4 else RuntimeError("driver hiccup")
 
     with monkeypatch.context() as patched:
@@ -135,7 +136,7 @@ def test_auto_reuses_the_sample_only_if_it_holds_everything():
 
 def test_warm_up_stops_when_speed_is_steady(monkeypatch):
     class Work:
-        output_tokens = 16
+        output_tokens, times_tokens = 16, False
 
         def __init__(self, durations):
             self.durations = iter(durations)
@@ -156,7 +157,7 @@ def test_slow_work_warms_up_within_its_cap():
     """Where one call for the first token takes longer than the cap, nothing more is run: a window of slow work is not half warm-up."""
 
     class Slow:
-        output_tokens, calls = 16, 0
+        output_tokens, calls, times_tokens = 16, 0, False
 
         def run(self, new_tokens=None):
             Slow.calls += 1
@@ -176,12 +177,47 @@ def test_slow_work_warms_up_within_its_cap():
     assert Slow.calls == 1 and (warm.duration_s, warm.ttft_s, warm.steady, warm.step_time_s) == (7.0, 7.0, False, None)
 
 
+@pytest.mark.parametrize(("least_s", "calls"), [(0.4, 1), (1.0, 0)])
+def test_where_the_window_times_its_tokens_slow_work_is_only_touched(least_s, calls):
+    """A whole call that cannot fit into the cap is not begun; what the window's own calls tell is the median of all of them."""
+
+    class Timed:
+        output_tokens, times_tokens, calls = 3, True, 0
+
+        def least_s(self):
+            clock.now += 0.1
+            return least_s
+
+        def run(self):
+            Timed.calls += 1
+            clock.now += 2.0
+            first = 0.5 + 0.1 * Timed.calls
+            return generation.Produced(2, 16, 6, 2.0, (first, first + 0.2, first + 0.6))
+
+    class Clock:
+        now = 0.0
+
+        def now_s(self):
+            return self.now
+
+    clock = Clock()
+    loaded = SimpleNamespace(device="none", model_bytes=1, report={"linears": {}})
+    one = work.FixedGeneration(Timed(), loaded, clock)
+    warm = one.warm_up(1.0, lambda: None)
+    assert Timed.calls == calls * 6 and not warm.steady and warm.ttft_s is None  # groups of at least 16 steps
+    Timed.calls = 0
+    one.run_for(5.0)
+    found = one.columns()
+    assert found["calls"] == 3 and found["tokens_out"] == 18
+    assert found["ttft_s"] == pytest.approx(0.7) and found["itl_s"] == pytest.approx(0.3) and found["itl_p95_s"] == pytest.approx(0.4)
+    assert found["step_time_s"] == pytest.approx((2.0 - 0.7) / 2)
+
+
 def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
     """Speed is constant from the start; power rises by 10 W a group for 20 groups: only then may measuring begin."""
 
     class Work:
-        output_tokens = 16
-        groups = 0
+        output_tokens, times_tokens, groups = 16, False, 0
 
         def first_token_s(self, **how):
             return 0.1
@@ -225,11 +261,12 @@ def test_kill_minus_nine_loses_at_most_the_window_in_flight(tiny_model, scratch)
 def test_a_sensed_window_is_stored_so_that_it_replays_bit_for_bit(sweep, monkeypatch):
     """The whole path of a GPU meter (counter and power, baselines, samples) through the store, on a simulated card that draws 200 W."""
     import known_power
+    from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
-    from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec
+    from eai.power.derive import replay
     from eai.power.meter import MonotonicClock
     from eai.power.nvml import NvmlMeter
-    from eai.power.replay import replay
+    from eai.power.simulated import SensorSpec
 
     clock = MonotonicClock()
     load = known_power.constant(clock.now_s() - 10.0, 10_000.0, 200.0, 80.0)

@@ -20,15 +20,16 @@ import numpy as np
 import pytest
 import yaml
 from fake_server import Behaviour, FakeServer
+from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
 from eai import measure, paths, settings, tables
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.power import estimate
-from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec
+from eai.power.derive import replay
 from eai.power.meter import MonotonicClock
 from eai.power.nvml import NvmlMeter
-from eai.power.replay import replay
+from eai.power.simulated import SensorSpec
 from eai.power.window import MAKERS
 from eai.servers import load, told_quantization
 from eai.serving import served

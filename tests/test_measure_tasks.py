@@ -5,7 +5,7 @@ import pytest
 
 from eai import measure, settings, tables
 from eai.measure.work import TaskPasses
-from eai.power.fake import VirtualClock
+from eai.power.simulated import VirtualClock
 from eai.workload import models, tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from eai.power.derive import derive
-from eai.power.fake import SensorSpec
+from eai.power.simulated import SensorSpec
 
 SEEDS = 16
 

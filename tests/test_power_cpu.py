@@ -6,16 +6,17 @@ import time
 
 import known_power
 import pytest
+from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
 from eai.errors import UserError
 from eai.power import rapl
 from eai.power.derive import derive
 from eai.power.estimate import EstimateMeter, children_cpu_s
-from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, VirtualClock
 from eai.power.meter import JointMeter
 from eai.power.nvml import NvmlMeter
 from eai.power.rapl import RaplMeter, domains
-from eai.power.stream import Spec
+from eai.power.readings import Spec
+from eai.power.simulated import SensorSpec, VirtualClock
 from eai.power.window import MAKERS, best_meter, window
 
 WRAP_UJ = 262_143_328_850

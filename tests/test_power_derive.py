@@ -6,14 +6,28 @@ import known_power
 import numpy as np
 import pandas as pd
 import pytest
+from faulty_nvml import CounterSpec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai.power.derive import derive
-from eai.power.fake import CounterSpec, SensorSpec
-from eai.power.readings import Energy, at_edges, counter_delta, coverage, idle_power, integrate, interval, is_aliased, total
-from eai.power.replay import replay, same
-from eai.power.stream import DeviceSpec, Spec, row, split, to_stream
+from eai.power.derive import derive, replay, same
+from eai.power.readings import (
+    DeviceSpec,
+    Energy,
+    Spec,
+    at_edges,
+    counter_delta,
+    coverage,
+    idle_power,
+    integrate,
+    interval,
+    is_aliased,
+    row,
+    split,
+    to_stream,
+    total,
+)
+from eai.power.simulated import SensorSpec
 from eai.power.window import power_settled, steadiness, until_steady
 
 GRID = np.arange(0.0, 10.0, 0.1)

@@ -7,6 +7,7 @@ import json
 import plistlib
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -530,7 +531,7 @@ def test_packed_logs_and_standard_input(pack, tmp_path, monkeypatch):
     path.write_bytes(pack(smi().encode()))
     assert summarize_trace(read_log(path))["energy_j"].value == pytest.approx(RAMP_J)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pack(smi().encode()))))
-    assert summarize_trace(read_log("-"))["energy_j"].value == pytest.approx(RAMP_J)
+    assert summarize_trace(read_log(Path("-")))["energy_j"].value == pytest.approx(RAMP_J)
     path.write_bytes(pack(smi().encode())[:-20])
     with pytest.raises(UserError, match="unpacked"):
         read_log(path)

@@ -9,12 +9,13 @@ import time
 
 import known_power
 import pytest
+from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
 from eai.errors import UserError
-from eai.power import live
-from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, VirtualClock
+from eai.power import live, rapl
 from eai.power.logs import read_log
 from eai.power.nvml import NvmlMeter
+from eai.power.simulated import SensorSpec, VirtualClock
 from eai.power.trace import summarize_trace
 
 BURN = "import time; t = time.process_time()\nwhile time.process_time() - t < 0.4: pass"
@@ -101,6 +102,21 @@ def test_what_is_watched_is_a_log_that_trace_reads(tmp_path, monkeypatch):
         live.watch(meter, 0.1, 1.0, path)
     with pytest.raises(UserError, match="--interval"), fake_meter(tmp_path, monkeypatch) as meter:
         live.watch(meter, 0.001)
+
+
+def test_a_watched_counter_is_read_back_as_the_means_that_it_is(tmp_path, monkeypatch):
+    """100 W for five seconds, then 300 W: 2,000 J. Read as instants, the first second were missing and the edge a ramp: 1,800 J."""
+    domain, clock = tmp_path / "cap" / "intel-rapl:0", VirtualClock(1000.0)
+    domain.mkdir(parents=True)
+    for name, text in (("name", "package-0"), ("max_energy_range_uj", "262143328850"), ("energy_uj", "1")):
+        (domain / name).write_text(text)
+    monkeypatch.setattr(rapl.Domain, "read_j", lambda self: 100 * (t := clock.now_s() - 1000) + 200 * max(t - 5, 0))
+    with rapl.RaplMeter(tmp_path / "cap", clock) as meter:
+        (gauge,) = live.watch(meter, 1.0, 10.0, tmp_path / "watched.csv")
+    assert gauge.energy_j == pytest.approx(2000.0)
+    log = read_log(tmp_path / "watched.csv")
+    assert log.gpus[0].held and log.gpus[0].boundary == "cpu_package"
+    assert summarize_trace(log)["energy_j"].value == pytest.approx(2000.0)
 
 
 def test_a_counter_that_wraps_adds_nothing_and_a_silent_card_is_unknown():

@@ -3,18 +3,20 @@
 import bisect
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import known_power
 import numpy as np
 import pytest
+from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
 from eai import paths
 from eai.errors import UserError
 from eai.power import sensor
-from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, VirtualClock
 from eai.power.logs import LoggedGpu
 from eai.power.nvml import NvmlMeter
 from eai.power.probe import Calibration, apply_calibration, calibrate, calibrate_logs, probe, probe_cards, remember_calibration
+from eai.power.simulated import SensorSpec, VirtualClock
 from eai.power.window import MAKERS, expected, survey, window
 
 
@@ -172,7 +174,7 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sensor.Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_text", full)
     assert sensor.remember("GPU-x", "1", "2", sensor.Sensor("power_instant_w")) is False
     *_, result, _, _ = probed("100 / 100")
     assert result.sensor.source == "probed"

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import known_power
 import psutil
 import pytest
+from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
 from eai.errors import UserError
 from eai.power import derive, estimate, nvml
 from eai.power.estimate import EstimateMeter, families, trees_cpu_s
-from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, VirtualClock
 from eai.power.meter import AbsentMeter
 from eai.power.nvml import NvmlMeter
+from eai.power.simulated import SensorSpec, VirtualClock
 from eai.power.window import window
 
 BURN = "while True: pass"

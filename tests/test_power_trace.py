@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from eai.errors import UserError
-from eai.power.fake import SensorSpec
 from eai.power.logs import LoggedGpu, PowerLog, read_log
+from eai.power.simulated import SensorSpec
 from eai.power.trace import board_of, phase_energies, summarize_trace
 
 A100, H100 = "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3"
@@ -279,3 +279,20 @@ def test_phases_for_the_importers_have_every_term():
     rows = phase_energies(log_of(flat(60.0), name=A100))(10.0, 20.0)
     assert rows[0]["device_id"] == "gpu0" and rows[0]["energy_j"] == pytest.approx(3000, rel=0.01) and rows[0]["u_aliasing_j"] > 0
     assert {"u_statistical_j", "u_granularity_j", "u_gain_j", "u_offset_j"} <= rows[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "said"),
+    [
+        ("time,power", "{i},250.0", True),
+        ("", "{i},250.0", True),
+        ("time,gpu power", "{i},250.0", False),
+        ("timestamp,index,power", "{i},0,250.0", False),
+        ("", "{i},250.0 W", False),
+    ],
+)
+def test_a_power_of_nobody_is_said_to_be_taken_for_a_card(tmp_path, head, row, said):
+    path = tmp_path / "log.csv"
+    path.write_text("\n".join([*([head] if head else []), *(row.format(i=i) for i in range(30))]) + "\n")
+    assert any("whose power" in w for w in summarize_trace(read_log(path))["warnings"]) is said
+    assert not any("whose power" in w for w in summarize_trace(read_log(path), gpu="a100")["warnings"])

@@ -11,9 +11,9 @@ import pytest
 import eai
 from eai import power, schema
 from eai.power.estimate import EstimateMeter
-from eai.power.fake import VirtualClock
 from eai.power.meter import MonotonicClock, next_beat
-from eai.power.stream import row
+from eai.power.readings import row
+from eai.power.simulated import VirtualClock
 from eai.power.window import MAKERS
 
 

@@ -18,7 +18,7 @@ def test_json_has_the_four_keys_and_no_nan():
 
 
 def test_text_shows_interval_and_unit():
-    assert str(Quantity(2.0, 1.0, 3.0, "J")) == "2 [1, 3] J"
+    assert str(Quantity(2.0, 1.0, 3.0, "J")) == "2 [1 to 3] J"
     assert f"{Quantity(2.0, unit='J'):.2f}" == "2.00 J"
     assert str(Quantity(None, unit="J")) == "not measured"
 
@@ -61,10 +61,10 @@ def test_a_quantity_times_a_number_keeps_its_interval():
 @pytest.mark.parametrize(
     ("quantity", "text"),
     [
-        (Quantity(0.0636, 0.0309, 0.153, "h"), "3.816 [1.854, 9.18] min"),
-        (Quantity(60.0, 48.0, 72.0, "h"), "2.5 [2, 3] d"),
+        (Quantity(0.0636, 0.0309, 0.153, "h"), "3.816 [1.854 to 9.18] min"),
+        (Quantity(60.0, 48.0, 72.0, "h"), "2.5 [2 to 3] d"),
         (Quantity(0.0005, None, None, "h"), "1.8 s"),
-        (Quantity(0.004, 0.002, 0.008, "kWh"), "4 [2, 8] Wh"),
+        (Quantity(0.004, 0.002, 0.008, "kWh"), "4 [2 to 8] Wh"),
         (Quantity(2500.0, None, None, "kg"), "2.5 t"),
         (Quantity(0.5, None, None, "J/token"), "0.5 J/token"),
         (Quantity(0.0, None, None, "h"), "0 h"),

@@ -17,8 +17,8 @@ from eai.claims import measured
 from eai.errors import UserError
 from eai.measure import simulation
 from eai.power import simulated
-from eai.power.fake import CounterSpec, SensorSpec, Timeline
-from eai.power.replay import replay
+from eai.power.derive import replay
+from eai.power.simulated import CounterSpec, SensorSpec, Timeline
 from eai.predict import rows
 
 GPU = "simulated_h200_sxm"

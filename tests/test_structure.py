@@ -101,7 +101,7 @@ def test_only_power_nvml_talks_to_nvml():
         for name, path in NAMES.items()
         if "pynvml" in {a.name for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Import) for a in n.names}
     ]
-    assert set(users) == {"eai.power.nvml", "eai.power.fake"}, users  # the fake stands in for it and needs its constants
+    assert set(users) == {"eai.power.nvml", "eai.power.simulated"}, users  # the simulated driver stands in for it and needs its constants
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -226,7 +226,7 @@ def test_the_table_shows_the_perplexity_of_texts(scratch):
         folder.mkdir()
         frame.assign(**more).to_csv(folder / "summary.csv", index=False)
     perplexities, scores = runs.human_table(str(texts)).split("arithmetic: ")
-    assert "word perplexity" in perplexities and "21.5 [20.0, 23.0]" in perplexities and "score" not in perplexities
+    assert "word perplexity" in perplexities and "21.5 [20.0 to 23.0]" in perplexities and "score" not in perplexities
     assert "0.25" in scores and "21.5" not in scores
     assert "perplexity" not in runs.human_table(str(scored))
 

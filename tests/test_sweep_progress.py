@@ -6,7 +6,7 @@ import os
 import pytest
 
 from eai import settings
-from eai.cluster.progress import Progress, View, table
+from eai.cluster.engine import Progress, View, table
 from eai.plan import Freshness, Job, plan
 from eai.store import write_json
 
@@ -30,7 +30,7 @@ def append(folder, status="ok", energy_j=2.0, newline="\n"):
 
 def test_progress_counts_windows_energy_and_jobs(two, tmp_path, monkeypatch):
     state, clock = tmp_path / ".eai", [100.0]
-    monkeypatch.setattr("eai.cluster.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("eai.cluster.engine.time.monotonic", lambda: clock[0])
     append(tmp_path / f"{two[0].id}--51002d00")
     seen = Progress(two, tmp_path, state)
     seen.update()

@@ -5,11 +5,11 @@ import statistics
 import known_power
 
 from eai import jobs, power
-from eai.measure.system import system
+from eai.measure.job import system
 from eai.power import probe as probing
 from eai.power.nvml import NvmlMeter
+from eai.power.readings import row
 from eai.power.simulated import SimulatedMeter, is_simulated
-from eai.power.stream import row
 from eai.settings import EMBEDDED_MODEL
 
 POLL_S, POLLED_S = 0.05, 8.0

@@ -191,7 +191,7 @@ class Subject:
             return None
         available = footprint.available_gb(self.gpu)
         try:
-            return footprint.fit(self.model, self.strategy, self.gpu).needed_gb, available
+            return footprint.footprint(self.model, self.strategy).memory_gb, available
         except UserError:
             weights = self.size_b * strategies.get(self.strategy).weight_bits / 8 if self.size_b else None
             return (weights, available) if weights else None

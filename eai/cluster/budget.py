@@ -1,12 +1,9 @@
 """What to measure in so many hours: the part of a sweep that can show most, and what that is.
 
 A sweep is cut along its lists (cards, models, strategies, batch sizes, tasks), in blocks and in items of each task. Every cut is forecast
-as `forecast` does it, and counted: the comparisons with the baseline that show a change of 5 % in energy with a planned power of 0.8 at
-alpha over the family, and the scores that show such a change on their items. The cut that shows most is taken, of equals the shortest;
-where none has that power, the one with the highest expected number.
-
-Lists are cut from their end, so that what stands first matters most; of batch sizes the ends stay, of tasks the shortest, and the baseline
-always. The spread of paired blocks is not known before: 1.5 % with a sensor and 3 % where energy is an estimate, said with the answer.
+and counted: the comparisons with the baseline that show a change of 5 % in energy with a planned power of 0.8 at alpha over the family,
+and the scores that do so on their items. The cut that shows most is taken, of equals the shortest; where none has that power, the one with
+the highest expected number. Lists are cut from their end; of batch sizes the ends stay, of tasks the shortest, and the baseline always.
 """
 
 import itertools
@@ -93,10 +90,8 @@ class _Grid:
 
 
 def within(sweep: Sweep, planned: Sequence[Job], hours: float, elsewhere: bool = False) -> tuple[Sweep, list[str]]:
-    """The part of a sweep for so many hours of device time, and what it leaves out and can show, a line each.
-
-    Raises UserError for hours that are not above zero, for a server (its loads are not forecast), and where nothing useful fits.
-    """
+    """The part of a sweep for so many hours of device time, and what it leaves out and can show, a line each. Raises UserError for hours
+    that are not above zero, for a server (its loads are not forecast), and where nothing useful fits."""
     if not hours > 0 or math.isinf(hours):
         raise UserError(f"--hours {hours:g}", "hours above 0")
     if sweep.server:

@@ -1,27 +1,25 @@
 """What a sweep would do, before anything starts: which configurations cannot run, and what is left in hours, energy, cost and carbon.
 
-What cannot run is told from shapes and data sheets before anything is loaded. Only what is certain counts, by the rules that a run goes by:
-a strategy that the card or the weights rule out, weights and KV cache larger than the memory that a program can use, more tokens than the
-model's context. What cannot be judged, such as a model of unknown shapes or the items of a task, is not judged. A run makes a row with
-status and reason of each, and goes on.
+What cannot run is told from shapes and data sheets by the rules that a run goes by; what cannot be judged, such as a model of unknown
+shapes, is not judged. A run makes a row with status and reason of each, and goes on.
 
-Everything else here is predicted, and says from what. Hours follow from the protocol: each load is idle twice, each window warms up and
-lasts `window_s`. How long a warm-up and a load take is known only afterwards, so the interval spans none to all of the allowed warm-up and
-a load at a third to three times the assumed pace. Energy is the predicted power of each configuration over its windows and warm-ups, at the
-GPU's board.
+Everything else is predicted, and says from what. Hours follow from the protocol; how long a warm-up and a load take is known only
+afterwards, so the interval spans none to all of the allowed warm-up and a load at a third to three times the assumed pace. Energy is the
+predicted power of each configuration over its windows and warm-ups, at the GPU's board.
 """
 
 import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
+from typing import NamedTuple
 
 from eai import catalog, footprint, tables
-from eai.catalog import Gpu, Model
+from eai.catalog import Model
 from eai.errors import UserError
 from eai.measure import simulation
 from eai.plan import Job
@@ -37,8 +35,7 @@ from eai.workload import device
 MOST_LINES = 20
 
 
-@dataclass(frozen=True)
-class Obstacle:
+class Obstacle(NamedTuple):
     """One configuration that cannot run: `status` as its rows will have it, and the reason with its figures."""
 
     gpu: str
@@ -52,9 +49,6 @@ class Obstacle:
     reason: str
 
 
-_CELL = ("gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens", "task")
-
-
 @dataclass(frozen=True)
 class Obstacles:
     """What cannot run: the rows, the windows that they stand for, and by (gpu, model) the places of the cells in the sweep's grid."""
@@ -65,7 +59,7 @@ class Obstacles:
 
     def to_json(self) -> dict:
         """The count and the rows as a JSON-able dict."""
-        return {"windows": self.windows, "configurations": len(self.rows), "rows": [asdict(row) for row in self.rows]}
+        return {"windows": self.windows, "configurations": len(self.rows), "rows": [row._asdict() for row in self.rows]}
 
 
 def obstacles(sweep: Sweep, planned: Sequence[Job], elsewhere: bool = False) -> Obstacles:
@@ -74,20 +68,26 @@ def obstacles(sweep: Sweep, planned: Sequence[Job], elsewhere: bool = False) -> 
         return Obstacles()
     rows, cells, windows = [], {}, 0
     for job in (job for job in planned if not job.is_done):
-        grid, card, shapes = sweep.configurations(job.gpu, job.model), _card(job.gpu), _shapes(job.model)
-        why = {i: found for i, c in enumerate(grid) if (found := _why(c, card, shapes, elsewhere))}
-        rows += [Obstacle(*(getattr(grid[i], name) for name in _CELL), *found) for i, found in why.items()]
+        grid, shapes = sweep.configurations(job.gpu, job.model), _shapes(job.model)
+        try:
+            card = None if job.gpu == "cpu" else model_of(job.gpu) if is_simulated(job.gpu) else catalog.gpu(job.gpu)
+        except UserError:  # not in the catalog: its libraries alone can be judged
+            card = None
+        if job.gpu == "cpu":
+            target = Device("this machine", is_cpu=True, memory_gb=None if elsewhere else device.free_gb("cpu"))
+        else:
+            target = Device.of_catalog(card, not elsewhere) if card else Device(job.gpu, has_libraries=not elsewhere)
+        why = {}
+        for i, c in enumerate(grid):
+            sizes = (c.batch_size, c.input_tokens, c.output_tokens, c.options.get("kv_cache", True))
+            is_made_up = is_simulated(c.gpu)
+            found = simulation.refusal(c, shapes) if is_made_up else supports(c.quantization, target, c.weights, shapes, *sizes)
+            if found:
+                why[i] = (found.kind, found.reason)
+        rows += [Obstacle(*(getattr(grid[i], name) for name in Obstacle._fields[:-2]), *found) for i, found in why.items()]
         cells[job.gpu, job.model] = frozenset(why)
         windows += len(why) * job.windows // len(grid)
     return Obstacles(tuple(rows), windows, cells)
-
-
-def _card(gpu: str) -> Gpu | None:
-    """The card of the catalog, None for a processor and for a card that is not in it."""
-    try:
-        return None if gpu == "cpu" else model_of(gpu) if is_simulated(gpu) else catalog.gpu(gpu)
-    except UserError:
-        return None
 
 
 def _shapes(model: str) -> Model | None:
@@ -107,21 +107,6 @@ def _shapes(model: str) -> Model | None:
         return None
 
 
-def _why(c: Configuration, card: Gpu | None, shapes: Model | None, elsewhere: bool) -> tuple[str, str] | None:
-    """(status, reason) of a configuration that cannot run, None of one that may."""
-    if is_simulated(c.gpu):
-        found = simulation.refusal(c, shapes)
-    else:
-        if c.gpu == "cpu":
-            target = Device("this machine", is_cpu=True, memory_gb=None if elsewhere else device.free_gb("cpu"))
-        else:
-            target = Device.of_catalog(card, not elsewhere) if card else Device(c.gpu, has_libraries=not elsewhere)
-        found = supports(
-            c.quantization, target, c.weights, shapes, c.batch_size, c.input_tokens, c.output_tokens, c.options.get("kv_cache", True)
-        )
-    return (found.kind, found.reason) if found else None
-
-
 def obstacle_lines(found: Obstacles, planned: Sequence[Job]) -> list[str]:
     """What cannot run, for a person: the count by status, then what shares a reason, at most twenty lines."""
     if not found.rows:
@@ -133,17 +118,13 @@ def obstacle_lines(found: Obstacles, planned: Sequence[Job]) -> list[str]:
     alike: dict[tuple[str, str, str], list[Obstacle]] = {}
     for row in found.rows:
         alike.setdefault((row.gpu, row.model, row.reason.rstrip(".")), []).append(row)
-    for (gpu, model, reason), rows in list(alike.items())[:MOST_LINES]:
-        text.append(f"  {gpu} x {model}, {_together(rows)}: {reason}")
+    for (gpu, model, reason), rows in list(alike.items())[:MOST_LINES]:  # configurations that share a reason: each part once
+        work = dict.fromkeys(r.task if not r.input_tokens else f"{r.input_tokens} + {r.output_tokens} tokens" for r in rows)
+        batches = f"batch {', '.join(dict.fromkeys(str(r.batch_size) for r in rows))}"
+        together = "; ".join(", ".join(part) for part in (dict.fromkeys(r.quantization for r in rows), [batches], work))
+        text.append(f"  {gpu} x {model}, {together}: {reason}")
     more = len(alike) - MOST_LINES
     return text + ([f"  and {more} more reasons: --json lists every configuration"] if more > 0 else [])
-
-
-def _together(rows: Sequence[Obstacle]) -> str:
-    """Configurations that share a reason: each part once."""
-    work = dict.fromkeys(r.task if not r.input_tokens else f"{r.input_tokens} + {r.output_tokens} tokens" for r in rows)
-    parts = [dict.fromkeys(r.quantization for r in rows), [f"batch {', '.join(dict.fromkeys(str(r.batch_size) for r in rows))}"], work]
-    return "; ".join(", ".join(part) for part in parts)
 
 
 LOAD_GB_S = 1.0
@@ -156,10 +137,9 @@ be."""
 MOST_PREDICTED = 120
 S_PER_H = 3600.0
 
+NO_TIME = Quantity(0.0, 0.0, 0.0, "s")
 Blocked = Mapping[tuple[str, str], Collection[int]]
 """By (gpu, model): the places in the sweep's grid of the cells that cannot run."""
-
-NOTHING: Blocked = {}
 
 
 def add(quantities: Iterable[Quantity], unit: str) -> Quantity:
@@ -198,23 +178,15 @@ def load_s(model: str) -> Quantity:
     return Quantity(value, value / LOAD_FACTOR, value * LOAD_FACTOR, "s")
 
 
-NO_TIME = Quantity(0.0, 0.0, 0.0, "s")
-
-
 @dataclass(frozen=True)
 class Shares:
     """Of a job's cells: those that can run, those whose length can be forecast among them (both of all cells), and the loads that hold any.
-
-    `more_s`: seconds that a window takes beyond the protocol's, averaged over the cells that can be forecast: whole passes over a task.
-    """
+    `more_s`: seconds that a window takes beyond the protocol's, averaged over the cells that can be forecast: whole passes over a task."""
 
     runs: float = 1.0
     known: float = 1.0
     loads: float = 1.0
     more_s: Quantity = NO_TIME
-
-
-ALL = Shares()
 
 
 def shares(sweep: Sweep, job: Job, blocked: Collection[int] = ()) -> Shares:
@@ -231,11 +203,9 @@ def shares(sweep: Sweep, job: Job, blocked: Collection[int] = ()) -> Shares:
 
 
 def pass_s(c: Configuration) -> Quantity | None:
-    """Seconds of one pass over a task's items, within a factor of three; None for unknown items, shapes or cards.
-
-    Reading: 2 flops a weight and prompt token at half the card's peak, and a launch for each batch. Answering: a step of the roofline
-    three times over and its launches, for every token of an answer.
-    """
+    """Seconds of one pass over a task's items, within a factor of three; None for unknown items, shapes or cards. Reading: 2 flops a weight
+    and prompt token at half the card's peak, and a launch for each batch. Answering: a step of the roofline three times over and its
+    launches, for every token of an answer."""
     size, card = task_size(c.task), c.gpu.removeprefix(PREFIX)
     if size is None or card == "cpu":
         return None
@@ -268,7 +238,7 @@ def task_size(task: str) -> dict | None:
     return {name: float(row[name]) for name in names} | {"subjects": 57 if row.name == "mmlu" else 1}
 
 
-def job_s(sweep: Sweep, job: Job, share: Shares = ALL) -> Quantity:
+def job_s(sweep: Sweep, job: Job, share: Shares = Shares()) -> Quantity:
     """Seconds that the missing windows of a job will take; windows that cannot run or whose length is not known count nothing."""
     window, idle_s = window_s(sweep, job.gpu)
     loads = share.loads * job.loads * job.windows_left / job.windows
@@ -277,11 +247,9 @@ def job_s(sweep: Sweep, job: Job, share: Shares = ALL) -> Quantity:
     return add([windows, load_s(job.model) * loads, Quantity(still_s, still_s, still_s)], "s")
 
 
-def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = NOTHING) -> tuple[Quantity | None, float, str]:
-    """(energy [J] of the windows that can be predicted, their number, why others cannot) at the GPUs' boards.
-
-    Of many configurations every k-th is predicted and stands for its neighbours in the grid.
-    """
+def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = MappingProxyType({})) -> tuple[Quantity | None, float, str]:
+    """(energy [J] of the windows that can be predicted, their number, why others cannot) at the GPUs' boards. Of many configurations every
+    k-th is predicted and stands for its neighbours in the grid."""
     import pandas as pd
 
     from eai.predict import predict
@@ -295,13 +263,11 @@ def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = NOTHING) -> t
             picked.append((job, sweep.configurations(job.gpu, job.model)[i % a_job]))
     if not picked:
         return None, 0.0, "nothing that can run is left"
-    sizes = [task_size(c.task) if c.task != GENERATE else None for _, c in picked]
-    rows = [
-        c.columns()
-        | {"gpu": c.gpu.removeprefix(PREFIX)}
-        | ({} if size is None else {"input_tokens": int(size["prompt_tokens"]), "output_tokens": int(max(size["answer_tokens"], 1))})
-        for (_, c), size in zip(picked, sizes, strict=True)
-    ]
+    rows = []
+    for _, c in picked:
+        size = task_size(c.task) if c.task != GENERATE else None
+        lengths = {} if size is None else {"input_tokens": int(size["prompt_tokens"]), "output_tokens": int(max(size["answer_tokens"], 1))}
+        rows.append(c.columns() | {"gpu": c.gpu.removeprefix(PREFIX)} | lengths)
     found = predict(pd.DataFrame(rows).drop(columns=["options", "task"]))
     parts, refusal = [], ""
     for (job, c), row in zip(picked, found.to_dict("records"), strict=True):
@@ -327,7 +293,7 @@ def bill(energy: Quantity, site: Site) -> dict:
     return {name: money[name].to_json() for name in ("cost_usd", "carbon_kg")} | {"assumptions": [f.assumption() for f in site.factors]}
 
 
-def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: Blocked = NOTHING) -> dict:
+def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: Blocked = MappingProxyType({})) -> dict:
     """What is left, as a JSON-able dict; `hours` by device, `hours_share` the windows they cover, `predicted_share` those of the energy.
 
     Keys: basis, windows, device_hours, hours_share, hours, energy_kwh, predicted_share, not_predicted, cost_usd, carbon_kg, assumptions.
@@ -378,6 +344,7 @@ def lines(found: dict) -> list[str]:
 
 
 def _text(q: dict) -> str:
-    """A quantity of three digits with its interval and unit: `1,130 [377 to 3,400] h`."""
-    value, *ends = (plain(q[name]) for name in ("value", "low", "high") if q[name] is not None)
-    return f"{value}{f' [{ends[0]} to {ends[1]}]' if ends else ''} {q['unit']}"
+    """A quantity of three digits with its interval in a unit of its size: `3.82 [1.85 to 9.17] min`."""
+    said = Quantity(**q).in_readable_unit()
+    ends = "" if said.low is None else f" [{plain(said.low)} to {plain(said.high)}]"
+    return f"{plain(said.value)}{ends} {said.unit}"

@@ -16,7 +16,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -135,30 +135,22 @@ PER_ATTEMPT = ("attempt", "started_at")
 def kept_attempts(parts: list[Part]) -> list[set[str]]:
     """For each part the attempts that are taken from it: all but those of windows that an earlier part holds with the same values.
 
-    Raises UserError for a window that two parts hold with different contents.
+    Two parts may hold one measurement, copied (a copy may be older than its original: then its attempts are the first ones of the other),
+    or two measurements of the same values. Raises UserError for a window that they hold with different contents.
     """
     kept = [{row["attempt"] for row in part.windows} for part in parts]
     for (one, _), (other, taken) in itertools.combinations(zip(parts, kept, strict=True), 2):
         for key in one.attempts.keys() & other.attempts.keys():
-            if _measured_again(one, other, key):
+            shorter, longer = sorted((one.attempts[key], other.attempts[key]), key=len)
+            names = [row["attempt"] for row in shorter]
+            if all(a == b for a, b in zip(shorter, longer, strict=False)):
+                same = all(one.energies.get(name, []) == other.energies.get(name, []) for name in names)
+            elif same := _values(one, key) == _values(other, key):
                 taken -= {row["attempt"] for row in other.attempts[key]}
+            if not same:
+                found = "block {}, configuration {}, repeat {} of ".format(*key) + f"{one.directory} and of {other.directory} differ"
+                raise UserError(found, "the same window once, or with identical content", "leave one of the folders out")
     return kept
-
-
-def _measured_again(one: Part, other: Part, key: Key) -> bool:
-    """Whether two parts hold a window as two measurements of the same values; False if it is the same measurement, copied.
-
-    A copy may be older than its original: then its attempts are the first ones of the other. Raises UserError for anything else.
-    """
-    shorter, longer = sorted((one.attempts[key], other.attempts[key]), key=len)
-    if all(a == b for a, b in zip(shorter, longer, strict=False)):
-        for row in shorter:
-            if one.energies.get(row["attempt"], []) != other.energies.get(row["attempt"], []):
-                raise _conflict(one, other, key)
-        return False
-    if _values(one, key) != _values(other, key):
-        raise _conflict(one, other, key)
-    return True
 
 
 def _values(part: Part, key: Key) -> list[dict]:
@@ -166,12 +158,6 @@ def _values(part: Part, key: Key) -> list[dict]:
     last = part.attempts[key][-1]
     rows = [last, *part.energies.get(last["attempt"], [])]
     return [{k: v for k, v in row.items() if k not in PER_ATTEMPT} for row in rows]
-
-
-def _conflict(one: Part, other: Part, key: Key) -> UserError:
-    block, configuration_id, repeat = key
-    found = f"block {block}, configuration {configuration_id}, repeat {repeat} of {one.directory} and of {other.directory} differ"
-    return UserError(found, "the same window once, or with identical content", "leave one of the folders out")
 
 
 def union(parts: list[Part], name: str, kept: list[set[str]]) -> list[bytes]:
@@ -185,10 +171,8 @@ def union(parts: list[Part], name: str, kept: list[set[str]]) -> list[bytes]:
 
 
 def write_tables(target: Path, parts: list[Part], kept: list[set[str]]) -> None:
-    """Write raw readings and item scores: files as they are from a single part, else joined with every attempt once.
-
-    Raises UserError where two parts hold one attempt with different content.
-    """
+    """Write raw readings and item scores: files as they are from a single part, else joined with every attempt once. Raises UserError where
+    two parts hold one attempt with different content."""
     joined: dict[str, list[pd.DataFrame]] = {}
     for part, attempts in zip(parts, kept, strict=True):
         for path in sorted(p for pattern in PARQUET for p in part.directory.glob(pattern)):
@@ -198,28 +182,17 @@ def write_tables(target: Path, parts: list[Part], kept: list[set[str]]) -> None:
                 shutil.copyfile(path, target / name)
             else:
                 frame = pd.read_parquet(path)
-                joined.setdefault(_whole(path), []).append(frame[frame["attempt"].isin(attempts)])
+                whole = f"samples/{path.name.split('.')[0]}.parquet" if path.parent.name == "samples" else "scores.parquet"
+                joined.setdefault(whole, []).append(frame[frame["attempt"].isin(attempts)])
     for name, frames in joined.items():
         table = pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True)
-        _require_same_content(f"{target.name}/{name}", frames, table)
+        fullest, found = pd.concat([f["attempt"].value_counts() for f in frames]).groupby(level=0).max(), table["attempt"].value_counts()
+        if wrong := sorted(found.index[found > fullest.reindex(found.index)]):  # more rows than in any part: two parts disagree about it
+            where = f"the rows of attempt {wrong[0]} in {target.name}/{name} differ"
+            raise UserError(where, "one content an attempt", "leave one of the folders out")
         if len(table):
             (target / name).parent.mkdir(exist_ok=True)
             table.to_parquet(target / name, index=False)
-
-
-def _whole(path: Path) -> str:
-    """The file that a file of samples or scores belongs into: one a block of samples, one of scores."""
-    if path.name == "scores.parquet" or path.parent.name == "scores":
-        return "scores.parquet"
-    return f"samples/{path.name.split('.')[0]}.parquet"
-
-
-def _require_same_content(name: str, frames: list[pd.DataFrame], joined: pd.DataFrame) -> None:
-    """Raise UserError if an attempt has more rows in the union than in the fullest part: then two parts disagree about it."""
-    fullest = pd.concat([frame["attempt"].value_counts() for frame in frames]).groupby(level=0).max()
-    found = joined["attempt"].value_counts()
-    if wrong := sorted(found.index[found > fullest.reindex(found.index)]):
-        raise UserError(f"the rows of attempt {wrong[0]} in {name} differ", "one content an attempt", "leave one of the folders out")
 
 
 def copy_rest(target: Path, parts: list[Part]) -> None:
@@ -234,39 +207,29 @@ def copy_rest(target: Path, parts: list[Part]) -> None:
                 raise UserError(f"{path} differs from that of {parts[0].source}", "one content a file", "leave one of the folders out")
 
 
-@dataclass
-class Merged:
-    """What became of a merge: windows a job, how many were found twice, and what a reader should know."""
-
-    jobs: list[dict] = field(default_factory=list)
-    found_twice: int = 0
-    warnings: list[str] = field(default_factory=list)
-
-
 def merge(sources: Sequence[str | Path], out: Path) -> dict:
-    """Merge experiments into the new folder `out`; returns `{experiment, jobs, windows, found_twice, warnings}`.
-
-    Raises UserError for a source that is none or is being written, an `out` that exists, rows that do not fit this version's registry,
-    one job of two cards or two protocols, and a window with two different contents.
-    """
+    """Merge experiments into the new folder `out`; returns `{experiment, jobs, windows, found_twice, warnings}`. Raises UserError for a
+    source that is none or is being written, an `out` that exists, rows that do not fit this version's registry, one job of two cards or two
+    protocols, and a window with two different contents."""
     out = Path(out).resolve()
-    merged, groups = Merged(), _groups(_folders(sources, out))
-    building = _beside(out)
+    groups, building = _groups(_folders(sources, out)), _beside(out)
     try:
-        for job, parts in groups.items():
-            _write_job(building / job, parts, merged)
-        merged.warnings += _remarks(groups)
-        answer = {"jobs": merged.jobs, "windows": sum(j["windows"] for j in merged.jobs), "found_twice": merged.found_twice}
-        answer |= {"warnings": merged.warnings}
-        record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "sources": _origins(groups)} | answer
+        written = [_write_job(building / job, parts) for job, parts in groups.items()]
+        warnings = [*(w for _, _, own in written for w in own), *_remarks(groups)]
+        jobs, twice = [job for job, _, _ in written], sum(twice for _, twice, _ in written)
+        answer = {"jobs": jobs, "windows": sum(j["windows"] for j in jobs), "found_twice": twice, "warnings": warnings}
+        origins = []  # no path of the machine
+        for name, part in ((name, part) for name, parts in groups.items() for part in parts):
+            digest = hashlib.sha256((part.directory / "windows.jsonl").read_bytes()).hexdigest()
+            origins.append({"source": part.source.name, "job": name, "windows": len(part.attempts), "sha256": digest})
+        record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "sources": origins} | answer
         (building / "merge.json").write_text(json.dumps(record, indent=1) + "\n")
         building.chmod(0o755)
         building.rename(out)
     except OSError as error:
         what = error.strerror or type(error).__name__
-        raise UserError(
-            f"cannot merge into {out} ({what})", "sources to read and room to write", "check them, or choose another --out"
-        ) from None
+        found = f"cannot merge into {out} ({what})"
+        raise UserError(found, "sources to read and room to write", "check them, or choose another --out") from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return {"experiment": str(out)} | answer
@@ -310,37 +273,32 @@ def _groups(folders: list[Path]) -> dict[str, list[Part]]:
     return groups
 
 
-def _write_job(target: Path, parts: list[Part], merged: Merged) -> None:
-    """Write one job from its parts after every check on it."""
+def _write_job(target: Path, parts: list[Part]) -> tuple[dict, int, list[str]]:
+    """(the job, windows found twice, warnings) of one job that is written from its parts after every check on it."""
+    warnings = []
     for part in parts:
         check_rows(part)
-        merged.warnings += list(odd_clocks(part))
-        merged.warnings += [f"1 torn line left out of {part.label}/{name}.jsonl" for name in LINES if part.is_torn(name)]
+        warnings += list(odd_clocks(part))
+        warnings += [f"1 torn line left out of {part.label}/{name}.jsonl" for name in LINES if part.is_torn(name)]
     for one, other in itertools.combinations(parts, 2):
-        _require_alike(one, other)
+        both = f"{one.directory} and {other.directory}"
+        if one.devices and other.devices and not one.devices & other.devices:
+            cards = " and ".join(", ".join(sorted(part.devices)) for part in (one, other))
+            found = f"{both} have one name but were measured on {cards}"
+            raise UserError(found, "one card a job", "rename one of the folders and its rows, or merge them apart")
+        if differing := [name for name, values in _protocols([one, other]).items() if len(values) > 1]:
+            raise UserError(f"{both} were measured with another {', '.join(differing)}", "one protocol a job", "merge them apart")
     target.mkdir(parents=True)
     kept = kept_attempts(parts)
-    written = {name: union(parts, name, kept) for name in LINES}
-    for name, lines in written.items():
-        if lines:
+    for name in LINES:
+        if lines := union(parts, name, kept):
             (target / f"{name}.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
     write_tables(target, parts, kept)
     copy_rest(target, parts)
     store.seal(target)
     keys = [key for part in parts for key in part.attempts]
-    merged.found_twice += len(keys) - len(set(keys))
-    merged.jobs.append({"job": target.name, "windows": len(set(keys)), "sources": [p.source.name for p in parts]})
-
-
-def _require_alike(one: Part, other: Part) -> None:
-    """Raise UserError for two parts of one name that were measured on different cards, or under different protocols."""
-    both = f"{one.directory} and {other.directory}"
-    if one.devices and other.devices and not one.devices & other.devices:
-        cards = " and ".join(", ".join(sorted(part.devices)) for part in (one, other))
-        found = f"{both} have one name but were measured on {cards}"
-        raise UserError(found, "one card a job", "rename one of the folders and its rows, or merge them apart")
-    if differing := [name for name, values in _protocols([one, other]).items() if len(values) > 1]:
-        raise UserError(f"{both} were measured with another {', '.join(differing)}", "one protocol a job", "merge them apart")
+    job = {"job": target.name, "windows": len(set(keys)), "sources": [p.source.name for p in parts]}
+    return job, len(keys) - len(set(keys)), warnings
 
 
 def _protocols(parts: list[Part]) -> dict[str, set[str]]:
@@ -350,10 +308,8 @@ def _protocols(parts: list[Part]) -> dict[str, set[str]]:
 
 
 def _remarks(groups: dict[str, list[Part]]) -> Iterator[str]:
-    """What a reader must know of jobs that differ: settings (within a job they are refused), versions, and cards under two names.
-
-    A card has two names where a catalog learned of one between two runs: such jobs are not compared with each other.
-    """
+    """What a reader must know of jobs that differ: settings (within a job they are refused), versions, and cards under two names. A card
+    has two names where a catalog learned of one between two runs: such jobs are not compared with each other."""
     for name, values in _protocols([part for parts in groups.values() for part in parts]).items():
         if len(values) > 1:
             yield f"jobs were measured with another {name}: {', '.join(sorted(values))}"
@@ -369,17 +325,3 @@ def _remarks(groups: dict[str, list[Part]]) -> Iterator[str]:
     for card, under in names.items():
         if len(under) > 1:
             yield f"card {card} stands under {len(under)} names: {', '.join(sorted(under))}"
-
-
-def _origins(groups: dict[str, list[Part]]) -> list[dict]:
-    """Where each job came from: the source's name, its windows, and a digest of the file as it was read; no path of the machine."""
-    return [
-        {
-            "source": part.source.name,
-            "job": job,
-            "windows": len(part.attempts),
-            "sha256": hashlib.sha256((part.directory / "windows.jsonl").read_bytes()).hexdigest(),
-        }
-        for job, parts in groups.items()
-        for part in parts
-    ]

@@ -1,14 +1,12 @@
 """One job of a sweep in a process of its own: `python -m eai.cluster.single PLAN JOB`.
 
-It runs the measure notebook for one gpu x one model and writes `done/JOB.json`, or `failed/JOB.json` with the error; the executed
-notebook is kept in both cases. It ends with whoever started it, and when the job is started again elsewhere: a killed coordinator,
-scheduler or node daemon leaves nothing computing on a device. A load on which the kernel dies twice becomes rows, and the rest of the
-job goes on; so does what a time limit leaves over.
+It runs the measure notebook for one gpu x one model and writes `done/JOB.json`, or `failed/JOB.json` with the error. It ends with whoever
+started it: a killed coordinator, scheduler or node daemon leaves nothing computing on a device. A load on which the kernel dies twice
+becomes rows, and the rest of the job goes on; so does what a time limit leaves over.
 
-Slurm may start a job again while its first start lives on: on a node whose daemon has died, or that the controller no longer reaches,
-processes go on computing although their job counts as cancelled or waits in the queue again. So each start writes a claim, a new
-coordinator revokes them all, and whoever reads that the claim is no longer its own ends itself. The claim also remembers in
-which node each card is, so that a job can be sent back to the card that it began on.
+Slurm may start a job again while its first start lives on, on a node that the controller no longer reaches. So each start writes a claim, a
+new coordinator revokes them all, and whoever reads that the claim is no longer its own ends itself. The claim also remembers in which
+node each card is, so that a job can be sent back to the card that it began on.
 """
 
 import json
@@ -50,7 +48,7 @@ def claim(state: Path, job: str, gpu: str) -> Claim:
     """Claim a job for this process, and note the cards that it may measure on with the node they are in."""
     node = os.environ.get("SLURMD_NODENAME") or platform.node()
     here = [provenance.machine_mark()] if gpu == "cpu" else [card.mark for card in lease.present(gpu)]
-    return _write(_claim_path(state, job), nodes(state, job) | dict.fromkeys(here, node))
+    return _write(state / "claims" / f"{job}.json", nodes(state, job) | dict.fromkeys(here, node))
 
 
 def revoke(state: Path) -> None:
@@ -68,13 +66,9 @@ def _write(path: Path, known: dict[str, str]) -> Claim:
 def nodes(state: Path, job: str) -> dict[str, str]:
     """The node of each card, by its mark, that was ever within the job's reach; empty for a job that nobody claimed."""
     try:
-        return json.loads(_claim_path(state, job).read_text())["nodes"]
+        return json.loads((state / "claims" / f"{job}.json").read_text())["nodes"]
     except (OSError, ValueError, KeyError):
         return {}
-
-
-def _claim_path(state: Path, job: str) -> Path:
-    return state / "claims" / f"{job}.json"
 
 
 COORDINATOR = "EAI_COORDINATOR"
@@ -97,10 +91,8 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def starters(last: int | None) -> list[psutil.Process]:
-    """The processes above this one up to `last`, or up to Slurm's step daemon; none of them may end before the job does.
-
-    Raises Orphaned where `last` is not above: it was killed before this process had looked, and nobody will come for the job.
-    """
+    """The processes above this one up to `last`, or up to Slurm's step daemon; none of them may end before the job does. Raises Orphaned
+    where `last` is not above: it was killed before this process had looked, and nobody will come for the job."""
     found = []
     with suppress(psutil.NoSuchProcess):
         for process in psutil.Process().parents():
@@ -115,10 +107,8 @@ def starters(last: int | None) -> list[psutil.Process]:
 
 
 def kill_below(pid: int) -> None:
-    """End every process below `pid`, hard: what it had measured is on disk, and nothing may stay on a device.
-
-    Kernels have a session of their own, so that a group's signal misses them.
-    """
+    """End every process below `pid`, hard: what it had measured is on disk, and nothing may stay on a device. Kernels have a session of
+    their own, so that a group's signal misses them."""
     with suppress(psutil.NoSuchProcess):
         for process in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess):
@@ -163,7 +153,11 @@ class Single:
 
     def run(self) -> None:
         """Measure until nothing is missing, time is up, or the kernel has died too often. Raises what stopped the job for good."""
-        timer = self._start_timer()
+        timer = None
+        if self.timeout_s is not None:  # kills the kernel at the limit: a notebook cannot look at a clock while it hangs
+            timer = threading.Timer(self.timeout_s, self._stop)
+            timer.daemon = True
+            timer.start()
         try:
             while True:
                 try:
@@ -173,30 +167,18 @@ class Single:
                     if self.timed_out:
                         self._give_up("timeout", f"the job took longer than {self.timeout_s:g} s", self.missing())
                         return
-                    self._survive()
+                    self.deaths += 1
+                    left = self.missing()
+                    load = (left[0].block, left[0].load) if left else None
+                    if self.deaths >= MOST_DEATHS:
+                        raise
+                    if load == self._died_on:  # rows for the load on which it has died twice
+                        reason = "the kernel died here twice (out of memory?)"
+                        self._give_up("failed", reason, [w for w in left if (w.block, w.load) == load])
+                    self._died_on = load
         finally:
             if timer:
                 timer.cancel()
-
-    def _survive(self) -> None:
-        """After the kernel's death: once more, and if it dies on the same load again, rows for that load. Raises it again at the end."""
-        self.deaths += 1
-        in_flight = self._load_in_flight()
-        load = (in_flight[0].block, in_flight[0].load) if in_flight else None
-        if self.deaths >= MOST_DEATHS:
-            raise
-        if load == self._died_on:
-            self._give_up("failed", "the kernel died here twice (out of memory?)", in_flight)
-        self._died_on = load
-
-    def _start_timer(self) -> threading.Timer | None:
-        """The timer that kills the kernel at the job's time limit; a notebook cannot look at a clock while it hangs."""
-        if self.timeout_s is None:
-            return None
-        timer = threading.Timer(self.timeout_s, self._stop)
-        timer.daemon = True
-        timer.start()
-        return timer
 
     def _stop(self) -> None:
         self.timed_out = True
@@ -213,33 +195,22 @@ class Single:
         done = jobs.done_keys(folder) if folder else set()
         return [w for w in jobs.job_order(self.sweep, self.gpu, self.model) if w.key not in done]
 
-    def _load_in_flight(self) -> list[jobs.PlannedWindow]:
-        """The missing windows of the first load that is not complete: the one that ran when the kernel died."""
-        left = self.missing()
-        return [w for w in left if (w.block, w.load) == (left[0].block, left[0].load)]
-
     def _give_up(self, status: str, reason: str, windows: list[jobs.PlannedWindow]) -> None:
         """Write a row for each of `windows` and leave them for the next run. Raises UserError where the job never had a folder."""
         folder = self.folder()
         if folder is None:
-            raise UserError(
-                f"{reason}, before anything was measured", "a job that comes to its first window", "give it more time or memory"
-            )
+            found = f"{reason}, before anything was measured"
+            raise UserError(found, "a job that comes to its first window", "give it more time or memory")
         known = tables.read_jsonl(folder / "provenance.jsonl")[-1]
         source = {"meter": known["meter"].get("meter"), "basis": known.get("basis")}
         with JobStore(folder) as store:
-            rows = [_row(folder.name, w) | source | {"status": status, "reason": reason} for w in windows]
-            for row in rows:
-                store.append_window(row, [])
-        attempts = [row["attempt"] for row in rows]
+            attempts, empty = [new_attempt() for _ in windows], {c.name: None for c in schema.WINDOWS} | {"flags": []}
+            for attempt, w in zip(attempts, windows, strict=True):
+                c = w.configuration
+                key = {"job": folder.name, "block": w.block, "configuration_id": c.configuration_id, "repeat": w.repeat}
+                place = {"attempt": attempt, "order": w.order, "load": w.load, "status": status, "reason": reason}
+                store.append_window(empty | c.columns() | key | place | source, [])
         os.environ[jobs.NOT_AGAIN] = ",".join(filter(None, [os.environ.get(jobs.NOT_AGAIN, ""), *attempts]))
-
-
-def _row(job: str, w: jobs.PlannedWindow) -> dict:
-    """The row of a window that could not be measured, without what is known of the reason."""
-    empty = {c.name: None for c in schema.WINDOWS} | {"flags": []}
-    key = {"job": job, "block": w.block, "configuration_id": w.configuration.configuration_id, "repeat": w.repeat}
-    return empty | w.configuration.columns() | key | {"attempt": new_attempt(), "order": w.order, "load": w.load}
 
 
 def main(plan_path: Path, job: str) -> int:

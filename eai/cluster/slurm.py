@@ -1,10 +1,10 @@
 """What a job asks a Slurm cluster for, and how jobs that a dead coordinator left there are taken back.
 
-Snakemake does not reattach to jobs it has submitted before a crash: a second run would measure the same windows beside them. Its own
-notes are no guide either, since a running job overwrites its id there (snakemake#762). Slurm knows: every job carries its working
-directory and, as a comment, the rule's name.
+Snakemake does not reattach to jobs it has submitted before a crash, and a running job overwrites its id in Snakemake's notes
+(snakemake#762). Slurm knows: every job carries its working directory and, as a comment, the rule's name.
 """
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -68,11 +68,9 @@ def gres_types(among: Sequence[Node] | None = None) -> list[str]:
 
 
 def gives_back(among: Sequence[Node], name: str, gres: str, exclusive: bool) -> bool:
-    """Whether a job that asks for `gres` on the node `name` is certain to get the card that it had there.
-
-    Slurm counts cards and hands out the first one that is free: certain is a node of one such card, a whole node, and one without cards.
-    Elsewhere waiting for one node would give up the others for a chance.
-    """
+    """Whether a job that asks for `gres` on the node `name` is certain to get the card that it had there. Slurm counts cards and hands out
+    the first one that is free: certain is a node of one such card, a whole node, and one without cards. Elsewhere waiting for one node
+    would give up the others for a chance."""
     node = next((n for n in among if n.name == name), None)
     if node is None or not node.is_up:
         return False
@@ -80,14 +78,16 @@ def gives_back(among: Sequence[Node], name: str, gres: str, exclusive: bool) -> 
 
 
 def gres(gpu: str, types: Sequence[str]) -> str:
-    """The generic resource to ask for: one card of the type that is `gpu`, an untyped one where the cluster names none, empty for cpu.
-
-    A simulated card takes the place of a real one where the cluster has it. Raises UserError where no type can be told to be that card.
-    """
+    """The generic resource to ask for: one card of the type that is `gpu`, an untyped one where the cluster names none, empty for cpu. A
+    simulated card takes the place of a real one where the cluster has it. Raises UserError where no type can be told to be that card."""
     if gpu == "cpu":
         return ""
-    for name in types:
-        if name and _is(name, gpu.removeprefix(PREFIX)):
+    card = gpu.removeprefix(PREFIX)
+    for name in filter(None, types):  # the same slug, an alias of it, or the beginning of it (`a100` for a100_sxm_80gb)
+        same = name.lower() in (card, card.split("_")[0])
+        with contextlib.suppress(UserError):
+            same = same or catalog.gpu(name).slug == card
+        if same:
             return f"gpu:{name}:1"
     if is_simulated(gpu):
         return ""
@@ -97,21 +97,9 @@ def gres(gpu: str, types: Sequence[str]) -> str:
     raise UserError(f"gpu '{gpu}' is not among the cluster's types ({named})", "a card that the cluster has", "see `sinfo -o %G`")
 
 
-def _is(name: str, gpu: str) -> bool:
-    """Whether the cluster's `name` means the card: the same slug, an alias of it, or the beginning of it (`a100` for a100_sxm_80gb)."""
-    if name.lower() == gpu or gpu.split("_")[0] == name.lower():
-        return True
-    try:
-        return catalog.gpu(name).slug == gpu
-    except UserError:
-        return False
-
-
 def runtime_min(timeout_s: float | None) -> int:
-    """Minutes to ask for: a job's time limit with a margin for its start; 0, the partition's own, without one.
-
-    A job that asks for more than its partition allows would wait for ever.
-    """
+    """Minutes to ask for: a job's time limit with a margin for its start; 0, the partition's own, without one. A job that asks for more
+    than its partition allows would wait for ever."""
     return 0 if timeout_s is None else -(-int(timeout_s) // 60) + MARGIN_MIN
 
 
@@ -126,12 +114,9 @@ def left_behind(state: Path) -> dict[str, str]:
 
 
 def reap(state: Path, wait_s: float = REAP_WAIT_S) -> list[str]:
-    """Cancel the jobs an earlier coordinator left in Slurm for this sweep and wait until they are gone; returns their ids.
-
-    Nothing that they measured is lost: every window is on disk as it ends. A job that stays `COMPLETING` is on a node that does not
-    answer; Slurm will not start it again, and what may still run there ends itself, as its claim is revoked. Raises UserError if others do
-    not go away.
-    """
+    """Cancel the jobs an earlier coordinator left in Slurm for this sweep and wait until they are gone; returns their ids. Nothing that
+    they measured is lost: every window is on disk as it ends. A job that stays `COMPLETING` is on a node that does not answer; Slurm will
+    not start it again, and what may still run there ends itself, as its claim is revoked. Raises UserError if others do not go away."""
     reaped = list(left_behind(state))
     if not reaped:
         return []

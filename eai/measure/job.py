@@ -1,6 +1,7 @@
 """One job: the loop over blocks, loads and windows, with every outcome committed as it comes."""
 
 import time
+import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -20,24 +21,22 @@ from eai.jobs import (
     slug,
 )
 from eai.measure import simulation
-from eai.measure.system import System, system
-from eai.power.meter import Baseline, Meter
+from eai.measure.work import FixedGeneration, Work, task_passes
+from eai.power.meter import Baseline, Clock, Meter
 from eai.power.simulated import is_simulated
-from eai.settings import Sweep
+from eai.settings import Configuration, Sweep
 from eai.store import JobStore, new_attempt
 from eai.supports import CannotRun
 from eai.tables import read_jsonl
-from eai.workload import device, models, sources
+from eai.workload import device, generation, models, sources, tasks
 
 # How long each part of a measurement lasts: a sensor needs time that an exact counter of CPU time does not.
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The durations, resolved for the meter at hand.
-
-    Seconds: `window_s` of work, at most `warmup_cap_s` of warm-up, `idle_s` of each idle measurement (0: none).
-    """
+    """The durations, resolved for the meter at hand. Seconds: `window_s` of work, at most `warmup_cap_s` of warm-up, `idle_s` of each idle
+    measurement (0: none)."""
 
     window_s: float
     warmup_cap_s: float
@@ -51,6 +50,64 @@ class Protocol:
         return cls(*(default if asked is None else asked for asked, default in zip(given, (window_s, warmup_cap_s, idle_s), strict=True)))
 
 
+# What the windows of a load run on, opened once and closed before the next.
+
+
+class System(typing.Protocol):
+    """What the windows of one load share. `refusal` says beforehand why a window cannot run on it; None if it may."""
+
+    def refusal(self, c: Configuration) -> Exception | None: ...
+    def open(self) -> None: ...
+    def work(self, w: PlannedWindow, clock: Clock) -> Work: ...
+    def close(self) -> None: ...
+
+
+class LoadedSystem:
+    """A model in this process, under one strategy. Raises CannotRun before anything is loaded where the strategy cannot run here."""
+
+    def __init__(self, first: Configuration, sweep: Sweep):
+        device.release()
+        device.reset_peak(models.torch_device(first.gpu))
+        if refused := models.refusal(first):
+            raise refused
+        self._first, self._sweep, self._shapes = first, sweep, models.shapes(first.model)
+        self._cards = sweep.task_cards()
+
+    def refusal(self, c: Configuration) -> Exception | None:
+        """CannotRun for what certainly cannot run or fit, a task's error where its items cannot be had, else None."""
+        try:
+            if refused := models.refusal(c, self._shapes):
+                return refused
+            if c.task in self._cards:
+                tasks.task_objects(self._cards[c.task])
+        except UserError as error:
+            return error
+        return None
+
+    def open(self) -> None:
+        """Load the model and verify what the strategy made of it."""
+        first, sweep = self._first, self._sweep
+        self.loaded = models.load(first.model, first.quantization, first.gpu, first.weights, sweep.trust_remote_code, sweep.seed)
+
+    def work(self, w: PlannedWindow, clock: Clock) -> Work:
+        """The work of one window."""
+        c = w.configuration
+        if c.task in self._cards:
+            return task_passes(self.loaded, self._cards[c.task], c.batch_size, c.options, self._sweep.seed, clock)
+        shape = generation.Generation(self.loaded, c.batch_size, c.input_tokens, c.output_tokens, **c.options)
+        return FixedGeneration(shape, self.loaded, clock)
+
+    def close(self) -> None:
+        """Nothing: the next load frees the memory of this one, after its own idle power was taken."""
+
+
+def system(first: Configuration, sweep: Sweep) -> System:
+    """The system under test that a load's configurations need; `first` is one of them."""
+    if sweep.server:
+        return plugins.server().System(first, sweep)
+    return simulation.SimulatedSystem(first, sweep) if is_simulated(first.gpu) else LoadedSystem(first, sweep)
+
+
 # One job: the loop over blocks, loads and windows, with every outcome committed as it comes.
 
 COLUMNS = tuple(column.name for column in schema.WINDOWS)
@@ -59,11 +116,9 @@ Say = Callable[[str], None]
 
 
 def run(sweep: Sweep, say: Say = print) -> Path:
-    """Measure what the sweep asks for and is not on disk yet; returns the experiment's folder.
-
-    `say` gets one line a window with what was found and how long the rest will take. Raises UserError for what can be known
-    beforehand: a model or GPU that is not there, a folder that cannot be written or that was measured in another way.
-    """
+    """Measure what the sweep asks for and is not on disk yet; returns the experiment's folder. `say` gets one line a window with what was
+    found and how long the rest will take. Raises UserError for what can be known beforehand: a model or GPU that is not there, a folder
+    that cannot be written or that was measured in another way."""
     experiment = resolve_experiment(sweep)
     for asked in sweep.gpus:
         for model in sweep.models:
@@ -71,8 +126,7 @@ def run(sweep: Sweep, say: Say = print) -> Path:
                 with lease.take("cpu" if sweep.server else asked, partial(marks, experiment, model=model), say) as card:
                     gpu = plugins.server().resolve_gpu(sweep) if sweep.server else card.gpu
                     if not _told_finished(experiment, sweep, gpu, model, say):
-                        _require_model(sweep, gpu, model)
-                        _require_card(card)
+                        _require(sweep, card, gpu, model)
                         _run_job(sweep, gpu, model, experiment, say)
     return experiment
 
@@ -85,22 +139,17 @@ def _told_finished(experiment: Path, sweep: Sweep, gpu: str, model: str, say: Sa
     return finished is not None
 
 
-def _require_card(card: lease.Card) -> None:
-    """Raise UserError if CUDA works on another card than the leased one: its choice was made before the lease."""
-    if card.gpu != "cpu" and not is_simulated(card.gpu) and device.cuda_uuid() != card.uuid:
-        raise UserError(
-            f"CUDA uses {device.cuda_uuid()} in this process", f"the leased card {card.uuid}", "restart the kernel and run again"
-        )
-
-
-def _require_model(sweep: Sweep, gpu: str, model: str) -> None:
-    """Raise UserError for a model that is not to be had; a simulated card needs no more than its shapes, a server has its own."""
+def _require(sweep: Sweep, card: lease.Card, gpu: str, model: str) -> None:
+    """Raise UserError for a model that is not to be had, and where CUDA chose another card than the leased one before the lease. A
+    simulated card needs no more than the model's shapes, a server has its own."""
     if sweep.server:
         plugins.server().require(sweep, model)
     elif is_simulated(gpu):
         simulation.shapes(model)
     else:
         models.locate(model, sweep.weights)
+    if card.gpu != "cpu" and not is_simulated(card.gpu) and (used := device.cuda_uuid()) != card.uuid:
+        raise UserError(f"CUDA uses {used} in this process", f"the leased card {card.uuid}", "restart the kernel and run again")
 
 
 def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> None:
@@ -109,15 +158,12 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
     meter, why = _meter(sweep, gpu)
     threads = None if is_simulated(gpu) or sweep.server else device.set_threads(sweep.threads)
     name = f"{gpu}--{slug(model)}--{device_mark(gpu, meter)}"
-    loads = not (is_simulated(gpu) or sweep.server) and sweep.weights == "published"
-    revision = sources.revision(model) if loads else None
+    is_loaded = not (is_simulated(gpu) or sweep.server) and sweep.weights == "published"
+    revision = sources.revision(model) if is_loaded else None
     _require_revision(experiment / name, model, revision)
     if differing := differing_settings(experiment / name, sweep):
-        raise UserError(
-            f"{experiment / name} was measured with another {', '.join(differing)}",
-            "one protocol an experiment",
-            "choose another experiment name",
-        )
+        found = f"{experiment / name} was measured with another {', '.join(differing)}"
+        raise UserError(found, "one protocol an experiment", "choose another experiment name")
     with JobStore(experiment / name) as store, meter:
         done = done_keys(store.directory)
         left = [w for w in plan if w.key not in done]
@@ -140,8 +186,11 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
         )
         job = _Job(sweep, meter, store, Protocol.of(sweep, meter), name, say, len(left))
         job.idle("bare")
-        for load in _loads(left):
-            job.measure_load(load)
+        loads: dict[tuple[int, int], list[PlannedWindow]] = {}
+        for w in left:
+            loads.setdefault((w.block, w.load), []).append(w)
+        for windows in loads.values():
+            job.measure_load(windows)
 
 
 def _require_revision(job: Path, model: str, revision: str | None) -> None:
@@ -158,14 +207,6 @@ def _meter(sweep: Sweep, gpu: str) -> tuple[Meter, str]:
     if sweep.server:
         return plugins.server().meter(sweep, gpu)
     return power.best_meter(gpu if gpu == "cpu" or is_simulated(gpu) else device.cuda_uuid(), sweep.meter, sweep.shared)
-
-
-def _loads(windows: list[PlannedWindow]) -> list[list[PlannedWindow]]:
-    """The windows grouped by (block, load), in order."""
-    groups: dict[tuple[int, int], list[PlannedWindow]] = {}
-    for w in windows:
-        groups.setdefault((w.block, w.load), []).append(w)
-    return list(groups.values())
 
 
 class _Job:
@@ -191,7 +232,11 @@ class _Job:
         first, block = windows[0].configuration, windows[0].block
         try:
             under_test = system(first, self.sweep)
-            windows = self._that_fit(windows, under_test)
+            refusals = [(w, under_test.refusal(w.configuration)) for w in windows]
+            for w, refusal in refusals:
+                if refusal:
+                    self._commit(w, failure(refusal))
+            windows = [w for w, refusal in refusals if not refusal]
             if windows:
                 under_test.open()
         except Exception as error:
@@ -199,27 +244,14 @@ class _Job:
                 self._commit(w, failure(error))
         else:
             try:
-                self._measure_all(windows, under_test)
+                if windows:
+                    baseline = self.idle("context", windows[0])
+                    for w in windows:
+                        self._measure(w, under_test, baseline)
+                    self.idle("context_after", windows[0])
             finally:
                 under_test.close()
         self.store.compact(block)
-
-    def _that_fit(self, windows: list[PlannedWindow], under_test: System) -> list[PlannedWindow]:
-        """The windows that may run; each of the others becomes a row, and is not tried."""
-        refusals = [(w, under_test.refusal(w.configuration)) for w in windows]
-        for w, refusal in refusals:
-            if refusal:
-                self._commit(w, failure(refusal))
-        return [w for w, refusal in refusals if not refusal]
-
-    def _measure_all(self, windows: list[PlannedWindow], under_test: System) -> None:
-        """Measure the windows of one load between its two idle measurements."""
-        if not windows:
-            return
-        baseline = self.idle("context", windows[0])
-        for w in windows:
-            self._measure(w, under_test, baseline)
-        self.idle("context_after", windows[0])
 
     def _measure(self, w: PlannedWindow, under_test: System, baseline: Baseline | None) -> None:
         """Warm up, measure one window and commit it. What the work raises becomes the row's status; a fault of ours is raised."""
@@ -248,28 +280,20 @@ class _Job:
         self.store.append_window(window, list(energies), stream, list(scores))
         self.ended += 1
         work = c.quantization if c.task == taskcards.GENERATE else f"{c.quantization} {c.task}"
-        what = f"block {w.block} {work} {c.options.get('load') or f'batch {c.batch_size}'}: {_outcome(window, energies)}"
-        self.say(f"[{self.ended}/{self.total}] {what}; {self._remaining()}")
-
-    def _remaining(self) -> str:
+        if window["status"] == "ok":
+            energy_j = sum(e["energy_j"] for e in energies if e["primary"] and e["energy_j"] is not None)
+            n, unit = (window["tokens_out"], "tok") if c.task == taskcards.GENERATE else (window["requests"], "item")
+            outcome = f"{n / window['duration_s']:.3g} {unit}/s, {energy_j / n:.3g} J/{unit} ({window['basis']})"
+        else:
+            outcome = f"{window['status']} ({window['reason']})"
+        what = f"block {w.block} {work} {c.options.get('load') or f'batch {c.batch_size}'}: {outcome}"
         left_s = (time.monotonic() - self.began_s) / self.ended * (self.total - self.ended)
-        return f"about {int(left_s // 60)}:{int(left_s % 60):02d} left"
-
-
-def _outcome(window: dict, energies: Iterable[dict]) -> str:
-    """The outcome of a window in a few words."""
-    if window["status"] != "ok":
-        return f"{window['status']} ({window['reason']})"
-    energy_j = sum(e["energy_j"] for e in energies if e["primary"] and e["energy_j"] is not None)
-    n, unit = (window["tokens_out"], "tok") if window["task"] == taskcards.GENERATE else (window["requests"], "item")
-    return f"{n / window['duration_s']:.3g} {unit}/s, {energy_j / n:.3g} J/{unit} ({window['basis']})"
+        self.say(f"[{self.ended}/{self.total}] {what}; about {int(left_s // 60)}:{int(left_s % 60):02d} left")
 
 
 def failure(error: Exception) -> dict:
-    """Status and one-line reason of what stopped a window: failure is data.
-
-    An error of the store itself is not a window's failure and is raised again.
-    """
+    """Status and one-line reason of what stopped a window: failure is data. An error of the store itself is not a window's failure and is
+    raised again."""
     if isinstance(error, WindowFault):
         return {"status": error.status, "reason": str(error)}
     if isinstance(error, CannotRun):

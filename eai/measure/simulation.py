@@ -80,6 +80,8 @@ def shapes(model: str) -> catalog.Model:
 class SimulatedGeneration:
     """Generation of fixed shape on a simulated card; what it does is make virtual time pass."""
 
+    times_tokens = False
+
     def __init__(self, w: PlannedWindow, sweep: Sweep, clock: SimulatedClock):
         self._c, self._clock, self.output_tokens = w.configuration, clock, w.configuration.output_tokens
         block = np.random.default_rng([sweep.seed, w.block, zlib.crc32(self._c.gpu.encode())])

@@ -1,5 +1,6 @@
 """When a window may begin: the work runs until its speed and power have settled, or its time is up."""
 
+import itertools
 import json
 import math
 import statistics
@@ -10,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from eai.power.meter import Clock, MonotonicClock
-from eai.power.window import GROUP_STEPS, GROUPS, power_settled, until_steady
+from eai.power.window import GROUP_STEPS, GROUPS, Steadiness, power_settled, until_steady
 from eai.taskcards import TaskCard
 from eai.workload import device
 from eai.workload.generation import Produced
@@ -22,17 +23,17 @@ class Steppable(Protocol):
     """Work that decodes in steps: a call makes `output_tokens` of each sequence, the first of them after `first_token_s`."""
 
     output_tokens: int
+    times_tokens: bool
 
     def first_token_s(self, calls: int = 3, cap_s: float = math.inf) -> float: ...
+    def least_s(self) -> float: ...
     def run(self) -> Produced: ...
 
 
 @dataclass(frozen=True)
 class Warm:
     """What the warm-up found: seconds spent, coefficient of variation of the last groups (None: too few), steady, TTFT, step time [s].
-
-    `keeps_running`: the work is still going on, and will go on after the window, as a server's does.
-    """
+    `keeps_running`: the work is still going on, and will go on after the window, as a server's does."""
 
     duration_s: float
     cv: float | None
@@ -46,33 +47,44 @@ class Warm:
         return {"ttft_s": self.ttft_s, "warmup_s": self.duration_s, "warmup_cv": self.cv}
 
 
-def warm_up(work: Steppable, cap_s: float, power_w: Callable[[], float | None] = lambda: None, clock: Clock | None = None) -> Warm:
-    """Run the work until its speed and power have settled, or for `cap_s` seconds: one call for the first token, three where they fit.
+def settle(step: Callable[[], float], cap_s: float, power_w: Callable[[], float | None], clock: Clock) -> Steadiness:
+    """Run `step() -> duration_s` until speed and power have settled, or for `cap_s` seconds; once at least. Speed: the coefficient of
+    variation of the last 5 steps is <= 2 %. Power, where `power_w` tells it: no slope over the last 5."""
+    readings: list[tuple[float, float]] = []
 
-    Speed: the coefficient of variation of the last 5 groups of at least 16 decode steps is <= 2 %. Power, where `power_w` tells it:
-    no slope over the last 5 groups.
-    """
+    def watched() -> float:
+        duration_s = step()
+        if (watts := power_w()) is not None:
+            readings.append((clock.now_s(), watts))
+        return duration_s
+
+    def is_flat() -> bool:
+        return not readings or power_settled(*zip(*readings[-GROUPS:], strict=True))
+
+    verdict, _ = until_steady(watched, clock.now_s, cap_s, is_flat, group_steps=1)
+    return replace(verdict, steady=verdict.steady and is_flat())
+
+
+def warm_up(work: Steppable, cap_s: float, power_w: Callable[[], float | None] = lambda: None, clock: Clock | None = None) -> Warm:
+    """Run the work until it has settled in groups of at least 16 decode steps, or for `cap_s` seconds, after calls for the first token."""
     clock = clock or MonotonicClock()
-    start_s, ttft_s = clock.now_s(), work.first_token_s(cap_s=cap_s)
-    if (spent_s := clock.now_s() - start_s) >= cap_s:
+    start_s, ttft_s, least_s = clock.now_s(), None, 0.0
+    if work.times_tokens:  # those of the window are timed: here a short call will do, where a whole one takes longer than the cap
+        least_s = work.least_s()
+    else:
+        ttft_s = work.first_token_s(cap_s=cap_s)
+    if (spent_s := clock.now_s() - start_s) + least_s >= cap_s:
         return Warm(spent_s, None, False, ttft_s, None)
     groups_s: list[float] = []
-    readings: list[tuple[float, float]] = []
 
     def group() -> float:
         calls = [work.run() for _ in range(max(1, -(-GROUP_STEPS // work.output_tokens)))]
         groups_s.append(statistics.mean(call.duration_s for call in calls))
-        if (watts := power_w()) is not None:
-            readings.append((clock.now_s(), watts))
         return groups_s[-1]
 
-    def settled() -> bool:
-        return not readings or power_settled(*zip(*readings[-GROUPS:], strict=True))
-
-    verdict, _ = until_steady(group, clock.now_s, cap_s - spent_s, settled, group_steps=1)
-    steps = work.output_tokens - 1
-    step_time_s = (groups_s[-1] - ttft_s) / steps if steps and groups_s[-1] > ttft_s else None
-    return Warm(clock.now_s() - start_s, verdict.cv, verdict.steady and settled(), ttft_s, step_time_s)
+    verdict, steps = settle(group, cap_s - spent_s, power_w, clock), work.output_tokens - 1
+    step_time_s = (groups_s[-1] - ttft_s) / steps if steps and ttft_s is not None and groups_s[-1] > ttft_s else None
+    return Warm(clock.now_s() - start_s, verdict.cv, verdict.steady, ttft_s, step_time_s)
 
 
 # What one window does: warm up, keep working for as long as the window lasts, then say what was done.
@@ -95,9 +107,9 @@ class FixedGeneration:
         self._calls: list[Produced] = []
 
     def warm_up(self, cap_s: float, power_w: Callable[[], float | None]) -> Warm:
-        """Run until steady, then time the tokens of one batch: the last run before the window, whatever the cap."""
+        """Run until steady. Where reading tokens would slow the work, those of one more batch are timed, whatever the cap."""
         self._warm = warm_up(self._generation, cap_s, power_w, self._clock)
-        self._gaps_s = self._generation.inter_token_s()
+        self._gaps_s = [] if self._generation.times_tokens else self._generation.inter_token_s()
         if self._warm.step_time_s is None and self._gaps_s:
             self._warm = replace(self._warm, step_time_s=statistics.median(self._gaps_s))
         device.reset_peak(self._loaded.device)
@@ -112,8 +124,12 @@ class FixedGeneration:
     def columns(self) -> dict:
         """The window's columns about the work: counted, not assumed."""
         steps = self._calls[0].tokens_out // self._calls[0].requests - 1
-        decode_s = statistics.median(call.duration_s for call in self._calls) - self._warm.ttft_s
+        timed = [call.token_s for call in self._calls if call.token_s]
+        ttft_s = statistics.median(moments[0] for moments in timed) if timed else self._warm.ttft_s
+        self._gaps_s += [after - before for moments in timed for before, after in itertools.pairwise(moments)]
+        decode_s = statistics.median(call.duration_s for call in self._calls) - ttft_s
         return {
+            "ttft_s": ttft_s,
             "calls": len(self._calls),
             **{name: sum(getattr(call, name) for call in self._calls) for name in ("requests", "tokens_in", "tokens_out")},
             "step_time_s": decode_s / steps if steps and decode_s > 0 else None,
@@ -140,22 +156,11 @@ class TaskPasses:
         self._done = 0
 
     def warm_up(self, cap_s: float, power_w: Callable[[], float | None]) -> Warm:
-        """Run a few items until their speed and the power have settled, or for `cap_s` seconds; once at least."""
+        """Run a few items until they have settled, or for `cap_s` seconds; once at least."""
         start_s = self._clock.now_s()
-        readings: list[tuple[float, float]] = []
-
-        def step() -> float:
-            duration_s = self._passes.run_few()
-            if (watts := power_w()) is not None:
-                readings.append((self._clock.now_s(), watts))
-            return duration_s
-
-        def settled() -> bool:
-            return not readings or power_settled(*zip(*readings[-GROUPS:], strict=True))
-
-        verdict, _ = until_steady(step, self._clock.now_s, cap_s, settled, group_steps=1)
+        verdict = settle(self._passes.run_few, cap_s, power_w, self._clock)
         device.reset_peak(self._loaded.device)
-        return Warm(self._clock.now_s() - start_s, verdict.cv, verdict.steady and settled(), None, None)
+        return Warm(self._clock.now_s() - start_s, verdict.cv, verdict.steady, None, None)
 
     def run_for(self, duration_s: float) -> None:
         """Whole passes until `duration_s` has passed, at least one."""

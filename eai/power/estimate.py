@@ -1,11 +1,10 @@
 """The meter of last resort, CPU time x a stated power of a busy thread, and whose CPU time it is.
 
-Where no hardware counter can be read, energy is CPU time in disguise: good for "which takes less work", not for watts.
-So its basis is `estimated`, its interval is wide, and it is never added to a measured energy. Looking for children takes
-CPU time itself: it is done before the first reading of our own time and after the last.
+Where no hardware counter can be read, energy is CPU time in disguise: its basis is `estimated`, its interval wide, and it is never added to
+a measured energy. Looking for children takes CPU time itself: it is done before the first reading of our own time and after the last.
 
-A server's processes are those that listen on its port, found in /proc as the kernel lists them (proc(5)). Only what is certain counts: a
-server on another machine, in another network namespace, of another user or behind a forwarder is not found, and the answer says so.
+A server's processes are those that listen on its port (proc(5)). Only what is certain counts: a server on another machine, in another
+network namespace, of another user or behind a forwarder is not found, and the answer says so.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from eai import provenance
-from eai.power.meter import Clock, Device, MeterBase
-from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
+from eai.power.meter import Clock, Device, Meter
+from eai.power.readings import DeviceSpec, Row, row, to_stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,11 +61,9 @@ def children_cpu_s() -> float:
     return times.children_user + times.children_system + sum(spent_s for pid, spent_s in families([own]).items() if pid != own)
 
 
-class EstimateMeter(MeterBase):
-    """CPU energy of this process and its children, estimated. Boundary cpu_package, basis estimated.
-
-    `processes`: those of a server, which are billed with their children in place of this process; gone, they are lost as a card is.
-    """
+class EstimateMeter(Meter):
+    """CPU energy of this process and its children, estimated. Boundary cpu_package, basis estimated. `processes`: those of a server, which
+    are billed with their children in place of this process; gone, they are lost as a card is."""
 
     name, basis, boundary = "estimate", "estimated", "cpu_package"
 
@@ -100,21 +97,9 @@ class EstimateMeter(MeterBase):
     def _row(self, field: str, value: float) -> Row:
         return row(self.clock.now_s(), "cpu-process", "cpu_package", field, value)
 
-    def spec(self, baseline=None, step_time_s=None) -> Spec:
-        idle_w, u_idle_w = (None, 0.0)
-        if baseline is not None:
-            idle_w, u_idle_w = baseline.power_w.get("cpu-process"), baseline.u_power_w.get("cpu-process", 0.0)
-        device = DeviceSpec(
-            "cpu-process",
-            "cpu_package",
-            self.basis,
-            watts_per_thread=self.watts_per_thread,
-            tick_s=1.0 / os.sysconf("SC_CLK_TCK"),
-            idle_w=idle_w,
-            u_idle_w=u_idle_w,
-            gain_rel=U_GAIN_REL,
-        )
-        return Spec(self.boundary, (device,), step_time_s)
+    def device_specs(self) -> list[DeviceSpec]:
+        known = {"watts_per_thread": self.watts_per_thread, "tick_s": 1.0 / os.sysconf("SC_CLK_TCK"), "gain_rel": U_GAIN_REL}
+        return [DeviceSpec("cpu-process", "cpu_package", self.basis, **known)]
 
     def limitations(self) -> list[str]:
         whose = "the server's processes" if self._processes else "this process and its children"

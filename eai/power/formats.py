@@ -57,12 +57,18 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Choice:
-    """A column, or an expression, that is power of a device: `scale` turns it into watts, None where the cells have to say."""
+    """A column, or an expression, that is power of a device: `scale` turns it into watts, None where the cells have to say. `assumed`:
+    nothing says whose power it is. `is_mean`: each value is the mean since the reading before, as `eai watch` logs a counter."""
 
     column: str
     boundary: str
     index: int | str | None
     scale: float | None = None
+    assumed: bool = False
+
+    @property
+    def is_mean(self) -> bool:
+        return "interval_mean" in self.column
 
 
 def words(name: str) -> list[str]:
@@ -104,15 +110,12 @@ def numbered(cards: Iterable[str | int | None]) -> dict:
 
 
 def meaning(name: str, is_power: bool = False) -> Meaning | None:
-    """What power a column holds by its name; None if it is no power. `is_power`: the format says so, the name only whose.
-
-    Raises UserError where the unit may be milli or mega.
-    """
+    """What power a column holds by its name; None if it is no power. `is_power`: the format says so, the name only whose. Raises UserError
+    where the unit may be milli or mega."""
     metric, labels = labels_of(name)
     if re.search(r"(?<![A-Za-z])MW(?![A-Za-z])", metric) and metric.upper() != metric:
-        raise UserError(
-            f"the unit of {metric} may be mW or MW", "mW, W or kW", f"choose with --power, for instance --power {quoted(metric + ':mW')}"
-        )
+        found = f"the unit of {metric} may be mW or MW"
+        raise UserError(found, "mW, W or kW", f"choose with --power, for instance --power {quoted(metric + ':mW')}")
     found = words(metric)
     have, unit = set(found), next((w for w in reversed(found) if w in WATTS), None)
     last = found[-1] if found else ""
@@ -152,11 +155,8 @@ def choose(
     names: Iterable[str], where: str, wanted: list[str] | None = None, is_power: bool = False, expression: Callable | None = None
 ) -> tuple[list[Choice], list[Choice]]:
     """(columns whose energy is the answer, other columns of power) among `names`; `wanted` settles it, as `NAME`, `NAME:UNIT`, a pattern
-    with `*`, or what `expression` accepts; `is_power`: all of them are power by their format. Counters of energy stand in where there is
-    no power.
-
-    Raises UserError where no column is power, or where several could be it: all of them are listed.
-    """
+    with `*`, or what `expression` accepts; `is_power`: all of them are power by their format. Counters of energy stand in where there is no
+    power. Raises UserError where no column is power, or where several could be it: all of them are listed."""
     names = list(names)
     if wanted:
         each = [n for w in wanted for n in (fnmatch.filter(names, w) if "*" in w and w not in names else []) or [w]]
@@ -164,11 +164,7 @@ def choose(
     known = counters(names) or {name: m for name in names if (m := meaning(name, is_power))}
     if not known:
         bare = [n for n in names if re.fullmatch(r"(gpu|card|cuda|device)[ _:]?\d+", n.strip(), re.I)]
-        do = (
-            f"say which are power: --power {quoted(','.join(bare))}"
-            if bare
-            else "say which are power: --power COLUMN, or add power.draw to the query"
-        )
+        do = f"say which are power: --power {quoted(','.join(bare)) if bare else 'COLUMN, or add power.draw to the query'}"
         raise UserError(f"{where} has no power column (found {listed(names)})", "one such as power.draw [W]", do)
     groups: dict[tuple, list[str]] = {}
     for name, m in known.items():
@@ -189,7 +185,7 @@ def choose(
     if not by["gpu"] and by["unknown"]:
         if len(by["unknown"]) < len(best) or (len(best) > 1 and any(c.index is None for c in by["unknown"])):
             _refuse([c.column for c in best.values()], where)
-        by["gpu"], by["unknown"] = [Choice(c.column, "gpu", c.index, c.scale) for c in by["unknown"]], []
+        by["gpu"], by["unknown"] = [Choice(c.column, "gpu", c.index, c.scale, assumed=True) for c in by["unknown"]], []
     if not by["gpu"] and len(by["sum"]) == 1:
         by["gpu"], by["sum"] = by["sum"], []
     first = next(b for b in by if by[b])
@@ -199,11 +195,8 @@ def choose(
 
 
 def _refuse(members: list[str], where: str) -> None:
-    raise UserError(
-        f"{len(members)} columns of {where} could be the power ({listed(members)})",
-        "one of a device",
-        f"choose with --power, for instance --power {quoted(members[0])}",
-    )
+    found = f"{len(members)} columns of {where} could be the power ({listed(members)})"
+    raise UserError(found, "one of a device", f"choose with --power, for instance --power {quoted(members[0])}")
 
 
 def counters(names: Iterable[str]) -> dict[str, Meaning]:
@@ -234,9 +227,8 @@ def _wanted(text: str, names: list[str], where: str, expression: Callable | None
     if not fits and expression and re.search(r"[-+*/(]", column):
         return Choice(expression(column), "gpu", None, scale)
     if len(fits) != 1:
-        raise UserError(
-            f"--power {column} names {len(fits)} columns of {where}", f"one of {listed(names)}", "copy the name from the header"
-        )
+        found = f"--power {column} names {len(fits)} columns of {where}"
+        raise UserError(found, f"one of {listed(names)}", "copy the name from the header")
     m = counters(fits).get(fits[0]) or (meaning(fits[0]) if scale is None else None)
     numbers = re.findall(r"\d+", fits[0])
     index = m.index if m else card_of(labels_of(fits[0])[1]) or (numbers[-1] if numbers else None)
@@ -299,12 +291,9 @@ STAMP = r"(?:\w{3},? )?\w{3} +\d+ [\d:.]+ .*\d{4}|\d{4}-\d\d-\d\d[T ][\d:.,]+\S*
 STAMPS = {"{CTIME}": CTIME, "{STAMP}": STAMP, "{EPOCH}": STAMP_ALONE}
 
 
-def _stamped(value: object) -> object:
-    """A pattern with its stamps filled in."""
-    return functools.reduce(lambda text, each: text.replace(*each), STAMPS.items(), value) if isinstance(value, str) else value
-
-
-LINE_FORMATS = tuple(LineFormat(**{k: _stamped(v) for k, v in entry.items()}) for entry in _TABLE["lines"])
+for _entry in _TABLE["lines"]:
+    _entry |= {k: functools.reduce(lambda text, each: text.replace(*each), STAMPS.items(), v) for k, v in _entry.items() if type(v) is str}
+LINE_FORMATS = tuple(LineFormat(**entry) for entry in _TABLE["lines"])
 SAMPLE = r"^[A-Za-z_:][\w:]*(?:\{.*\})? +[-+\d.eEnaN]+"
 INFLUX = re.compile(r'^([^,\s#{}"]+(?:,(?:[^\\, =]|\\.)+=(?:[^\\, =]|\\.)+)+) ((?:[^ "]|"[^"]*")+)(?: (-?\d{6,}))?\s*$')
 PROMETHEUS = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*(?:\{.*\})?) +(?P<value>\S+)(?: +(?P<time>\d{9,}(?:\.\d+)?))?\s*$")
@@ -360,10 +349,8 @@ def read_plist(content: bytes, where: str) -> Iterator[Reading]:
 
 
 def with_stamps(head: list[str], lines: Callable[[], list[str]]) -> list[str]:
-    """A table whose times stand on lines of their own, as `date; nvidia-smi --format=csv` in a loop writes it, with a column of time.
-
-    Empty for any other log.
-    """
+    """A table whose times stand on lines of their own, as `date; nvidia-smi --format=csv` in a loop writes it, with a column of time. Empty
+    for any other log."""
     alone = re.compile(rf"^\s*({STAMP}|\d\d:\d\d:\d\d(?:[.,]\d+)?)\s*$")
     if sum(bool(alone.match(line)) for line in head) < 2:
         return []
@@ -432,10 +419,8 @@ def json_as_csv(text: str, where: str) -> str:
 
 
 def read_json(text: str, where: str) -> Iterator[Reading]:
-    """Every value of a JSON document or of JSON lines: Prometheus' query_range, rocm-smi, amd-smi, Scaphandre, records of a logger.
-
-    Raises UserError for text that is no JSON, and for a Prometheus answer that is an error.
-    """
+    """Every value of a JSON document or of JSON lines: Prometheus' query_range, rocm-smi, amd-smi, Scaphandre, records of a logger. Raises
+    UserError for text that is no JSON, and for a Prometheus answer that is an error."""
     for document in _documents(text, where):
         data = document.get("data") if isinstance(document, dict) else None
         if isinstance(document, dict) and document.get("status") == "error":

@@ -24,11 +24,9 @@ NOT_FOUND, NOT_ALLOWED = 127, 126
 
 
 def measure_command(command: list[str], meter: Meter | None = None, quiet: bool = False, step_s: float | None = None) -> tuple[Window, int]:
-    """(the window around a command, its exit code); `quiet` sends what it prints on stdout to stderr.
-
-    Other processes on the GPUs are accepted and flagged: a server that is loaded by the command has to be there. An interrupt reaches
-    the command, as it does without us; what was used until then is measured.
-    """
+    """(the window around a command, its exit code); `quiet` sends what it prints on stdout to stderr. Other processes on the GPUs are
+    accepted and flagged: a server that is loaded by the command has to be there. An interrupt reaches the command, as it does without us;
+    what was used until then is measured."""
     if not command:
         raise UserError("no command", "one after --", "eai measure -- vllm bench serve ...")
     meter = meter or best_meter(shared=True)[0]
@@ -63,8 +61,7 @@ def _passed_on(process: subprocess.Popen) -> Iterator[None]:
 
 def tokens_of(path: Path, since_s: float = 0.0) -> int:
     """Output tokens by the result file of vllm bench serve, guidellm, aiperf or llama-bench. Raises UserError for another, or an older
-    one.
-    """
+    one."""
     try:
         text, changed_s = path.read_text(encoding="utf-8"), path.stat().st_mtime
     except OSError as error:
@@ -80,9 +77,8 @@ def tokens_of(path: Path, since_s: float = 0.0) -> int:
             raise UserError(f"{path} is no JSON", "a result file", "give --tokens") from None
     found = [n for one in (document if isinstance(document, list) else [document]) if (n := _tokens(one)) is not None]
     if not found or sum(found) <= 0:
-        raise UserError(
-            f"{path} tells no output tokens", "total_output_tokens or what guidellm, aiperf and llama-bench write", "give --tokens"
-        )
+        found = f"{path} tells no output tokens"
+        raise UserError(found, "total_output_tokens or what guidellm, aiperf and llama-bench write", "give --tokens")
     return round(sum(found))
 
 
@@ -93,7 +89,8 @@ def _tokens(one: object) -> float | None:
     if isinstance(count := one.get("total_output_tokens"), int | float):  # vllm bench serve, sglang.bench_serving
         return count
     if isinstance(one.get("benchmarks"), list):  # guidellm
-        each = [_guidellm(b.get("metrics", {}).get("output_token_count", {})) for b in one["benchmarks"]]
+        good = [b.get("metrics", {}).get("output_token_count", {}).get("successful", {}) for b in one["benchmarks"]]
+        each = [g.get("total_sum", g["mean"] * g["count"] if {"mean", "count"} <= g.keys() else None) for g in good]
         return None if None in each else sum(each)
     if "n_gen" in one:  # llama-bench: tokens generated in each repetition; 0 for a prompt alone
         return one["n_gen"] * len(one.get("samples_ns") or [0])
@@ -103,30 +100,14 @@ def _tokens(one: object) -> float | None:
     return None
 
 
-def _guidellm(counts: dict) -> float | None:
-    good = counts.get("successful", {})
-    return good.get("total_sum", good["mean"] * good["count"] if {"mean", "count"} <= good.keys() else None)
-
-
 def window_answer(w: Window, code: int, command: list[str]) -> dict:
     """A measured command as a JSON-able dict: energies as quantities, per token where `w.tokens` is known."""
     energies = {"gpu": w.gpu_energy_j, "cpu_package": w.cpu_energy_j, "dram": w._total("dram")}
     found = {boundary: q for boundary, q in energies.items() if q is not None}
-    return {
-        "command": command,
-        "exit_code": code,
-        "duration_s": w.duration_s,
-        "status": w.status,
-        "reason": w.reason,
-        "flags": w.flags,
-        "meter": w.meter,
-        "basis": w.basis,
-        "boundary": w.boundary,
-        "tokens": w.tokens,
-        "energies_j": found,
-        "energies_per_token_j": {b: q / w.tokens for b, q in found.items()} if w.tokens else {},
-        "power_mean_w": w.context.get("power_mean_w"),
-    }
+    each = {b: q / w.tokens for b, q in found.items()} if w.tokens else {}
+    said = {name: getattr(w, name) for name in ("duration_s", "status", "reason", "flags", "meter", "basis", "boundary", "tokens")}
+    answer = {"command": command, "exit_code": code} | said | {"energies_j": found, "energies_per_token_j": each}
+    return answer | {"power_mean_w": w.context.get("power_mean_w")}
 
 
 # Watching
@@ -149,17 +130,9 @@ class Gauge:
 
     def to_dict(self) -> dict:
         """What was shown last, and the energy."""
-        seen = self.high_w >= self.low_w
-        return {
-            "device": self.key,
-            "name": self.name,
-            "boundary": self.boundary,
-            "basis": "estimated" if self.estimated else "measured",
-            "power_w": self.power_w,
-            "lowest_w": self.low_w if seen else None,
-            "highest_w": self.high_w if seen else None,
-            "energy_j": self.energy_j,
-        }
+        ends = (self.low_w, self.high_w) if self.high_w >= self.low_w else (None, None)
+        said = {"device": self.key, "name": self.name, "boundary": self.boundary, "basis": "estimated" if self.estimated else "measured"}
+        return said | {"power_w": self.power_w, "lowest_w": ends[0], "highest_w": ends[1], "energy_j": self.energy_j}
 
     def __str__(self) -> str:
         return f"{self.key}: {self.energy_j:,.0f} J = {plain(self.energy_j / 3600)} Wh{' (estimated)' if self.estimated else ''}"
@@ -214,10 +187,8 @@ def watch(
     csv_path: Path | None = None,
     show: Callable[[list[Gauge]], None] | None = None,
 ) -> list[Gauge]:
-    """The gauges after `duration_s` seconds, or when interrupted; `show` gets them at each reading, and `csv_path` a line a card.
-
-    Raises UserError for an interval under 0.05 s, and for a file that exists already.
-    """
+    """The gauges after `duration_s` seconds, or when interrupted; `show` gets them at each reading, and `csv_path` a line a card. Raises
+    UserError for an interval under 0.05 s, and for a file that exists already."""
     if not 0.05 <= interval_s <= 60:
         raise UserError(f"--interval {interval_s:g}", "0.05 to 60 seconds", "sensors update every 20 to 100 ms")
     pairs = gauges_of(meter)
@@ -231,9 +202,9 @@ def watch(
                 raise UserError(f"{csv_path} exists", "a new file", "name another, so that nothing is lost") from None
             except OSError as error:
                 raise UserError(f"{csv_path}: {error.strerror}", "a file that can be written") from None
-            log.writerow(_header(gauges))
+            log.writerows(_rows(gauges, None))
         stack.enter_context(contextlib.suppress(KeyboardInterrupt))
-        begin_s, beat = meter.clock.now_s(), 0
+        epoch_s, begin_s, beat = time.time(), meter.clock.now_s(), 0
         while True:
             now_s = meter.clock.now_s()
             for gauge, read in pairs:
@@ -242,7 +213,7 @@ def watch(
                 except OSError:
                     gauge.take(now_s)
             if log is not None:
-                log.writerows(_lines(gauges, time.time() if not getattr(meter.clock, "restart", None) else now_s))
+                log.writerows(_rows(gauges, epoch_s + now_s - begin_s))
             if show is not None:
                 show(gauges)
             beat += 1
@@ -252,23 +223,20 @@ def watch(
     return gauges
 
 
-def _others(gauges: list[Gauge]) -> list[Gauge]:
-    return [g for g in gauges if g.boundary != "gpu"]
+def _rows(gauges: list[Gauge], epoch_s: float | None) -> list[list[str]]:
+    """The lines of a log that `eai trace` reads, or its header (None): cards by line, other devices in columns of their own. A counter's
+    power is the mean since the reading before, and its column says so."""
+    cards, rest = ([g for g in gauges if (g.boundary == "gpu") == wanted] for wanted in (True, False))
+    if epoch_s is None:
+        names = (f"{g.key.replace('-', '_')}_power_interval_mean_w" for g in rest)
+        return [["timestamp", *(["index", "uuid", "name", "power.draw [W]"] if cards else []), *names]]
 
-
-def _header(gauges: list[Gauge]) -> list[str]:
-    """Columns in a form that `eai trace` reads: cards by line, other devices in columns of their own."""
-    cards = ["index", "uuid", "name", "power.draw [W]"] if any(g.boundary == "gpu" for g in gauges) else []
-    return ["timestamp", *cards, *(f"{g.key.replace('-', '_')}_power_w" for g in _others(gauges))]
-
-
-def _lines(gauges: list[Gauge], epoch_s: float) -> list[list]:
     def text(gauge: Gauge) -> str:
         return "" if gauge.power_w is None else f"{gauge.power_w:.3f}"
 
-    rest = [text(g) for g in _others(gauges)]
-    cards = [[str(i), g.uuid, g.name, text(g)] for i, g in enumerate(g for g in gauges if g.boundary == "gpu")] or [[]]
-    return [[f"{epoch_s:.3f}", *card, *rest] for card in cards if any(card[-1:] + rest)]
+    lines = [[str(i), g.uuid, g.name, text(g)] for i, g in enumerate(cards)] or [[]]
+    others = list(map(text, rest))
+    return [[f"{epoch_s:.3f}", *line, *others] for line in lines if any(line[-1:] + others)]
 
 
 def table_of(gauges: list[Gauge], seconds: float):
@@ -276,15 +244,8 @@ def table_of(gauges: list[Gauge], seconds: float):
     from rich.table import Table
 
     table = Table(title=f"power, {seconds:.0f} s")
-    for name, side in (
-        ("device", "left"),
-        ("W", "right"),
-        ("lowest", "right"),
-        ("highest", "right"),
-        ("J so far", "right"),
-        ("Wh", "right"),
-    ):
-        table.add_column(name, justify=side)
+    for name in ("device", "W", "lowest", "highest", "J so far", "Wh"):
+        table.add_column(name, justify="left" if name == "device" else "right")
     for g in gauges:
         now, low, high = ("-" if v is None or v == float("inf") else f"{v:,.1f}" for v in (g.power_w, g.low_w, g.high_w))
         label = f"{g.key}  {g.name}" + ("  (estimated)" if g.estimated else "")

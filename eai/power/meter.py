@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from eai.power.derive import derive
-from eai.power.readings import NOT_A_NUMBER
-from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
+from eai.power.readings import NOT_A_NUMBER, DeviceSpec, Row, Spec, row, to_stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,12 +41,9 @@ class MonotonicClock:
 
 
 class Sampler:
-    """Calls `read() -> rows` every `period_s` on a thread of its own and collects the rows.
-
-    The schedule is fixed in advance (start + k * period), so a late read does not delay the following ones; beats that
-    were missed altogether are skipped, and the gap shows in the stream. An exception in `read` ends the sampling and
-    leaves a `sampler_error` row: the window then knows that its trace is cut off.
-    """
+    """Calls `read() -> rows` every `period_s` on a thread of its own and collects the rows. The schedule is fixed in advance (start + k *
+    period), so a late read does not delay the following ones; beats that were missed altogether are skipped, and the gap shows in the
+    stream. An exception in `read` ends the sampling and leaves a `sampler_error` row: the window then knows that its trace is cut off."""
 
     def __init__(self, read: Read, period_s: float, clock: Clock):
         self.read, self.period_s, self.clock = read, period_s, clock
@@ -110,10 +106,8 @@ class Device:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Idle power of each device [W] and its standard uncertainty (k = 1), measured over `duration_s`.
-
-    `kind`: bare (nothing loaded), context (model loaded, settled), context_after. An unmeasured device has no entry.
-    """
+    """Idle power of each device [W] and its standard uncertainty (k = 1), measured over `duration_s`. `kind`: bare (nothing loaded),
+    context (model loaded, settled), context_after. An unmeasured device has no entry."""
 
     kind: str
     duration_s: float
@@ -121,33 +115,13 @@ class Baseline:
     u_power_w: dict[str, float] = field(default_factory=dict)
 
 
-class Meter(Protocol):
+class Meter:
     """A source of energy readings. `basis`: measured | estimated | simulated. `boundary`: its primary one.
 
-    `start` returns when the work may begin and `stop` is called when it has ended: pads and edge readings lie outside.
-    `spec` says how the stream is to be read, so that `derive(stream, start_s, stop_s, spec)` needs nothing else.
+    `start` returns when the work may begin and `stop`, which returns the stream, is called when it has ended: pads and edge readings lie
+    outside. `spec` says how the stream is to be read: `derive(stream, start_s, stop_s, spec)` needs nothing else. A meter of one's own
+    gives `devices`, `start`, `stop`, `device_specs`, `limitations` and `metadata`.
     """
-
-    name: str
-    basis: str
-    boundary: str
-    clock: Clock
-    is_open: bool
-
-    def devices(self) -> list[Device]: ...
-    def open(self) -> Meter: ...
-    def close(self) -> None: ...
-    def start(self) -> None: ...
-    def stop(self) -> pd.DataFrame: ...
-    def idle(self, duration_s: float = 5.0, kind: str = "context") -> Baseline: ...
-    def spec(self, baseline: Baseline | None = None, step_time_s: float | None = None) -> Spec: ...
-    def power_w(self) -> float | None: ...
-    def limitations(self) -> list[str]: ...
-    def metadata(self) -> dict: ...
-
-
-class MeterBase:
-    """What the meters share: the context manager, the clock, and idle power as an ordinary window of doing nothing."""
 
     name = basis = boundary = ""
 
@@ -161,6 +135,22 @@ class MeterBase:
     def __exit__(self, *_) -> None:
         self.close()
 
+    def devices(self) -> list[Device]:
+        """What is measured."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begin to record."""
+        raise NotImplementedError
+
+    def stop(self) -> pd.DataFrame:
+        """What was recorded since the start."""
+        raise NotImplementedError
+
+    def device_specs(self) -> Iterable[DeviceSpec]:
+        """How the stream of each device is read, without its idle power."""
+        raise NotImplementedError
+
     def open(self):
         self.is_open = True
         return self
@@ -168,11 +158,22 @@ class MeterBase:
     def close(self) -> None:
         self.is_open = False
 
-    def idle(self, duration_s: float = 5.0, kind: str = "context") -> Baseline:
-        """Power of each device over `duration_s` of waiting, by the same rules as any window.
+    def spec(self, baseline: Baseline | None = None, step_time_s: float | None = None) -> Spec:
+        """The instructions by which `derive` reads the stream."""
+        idle_w, u_w = (baseline.power_w, baseline.u_power_w) if baseline else ({}, {})
+        known = (replace(d, idle_w=idle_w.get(d.device_id), u_idle_w=u_w.get(d.device_id, 0.0)) for d in self.device_specs())
+        return Spec(self.boundary, tuple(known), step_time_s)
 
-        Raises ValueError for an unknown kind.
-        """
+    def limitations(self) -> list[str]:
+        """What its numbers leave out, a sentence each."""
+        return []
+
+    def metadata(self) -> dict:
+        """What describes it in the provenance."""
+        return {"meter": self.name}
+
+    def idle(self, duration_s: float = 5.0, kind: str = "context") -> Baseline:
+        """Power of each device over `duration_s` of waiting, by the same rules as any window. Raises ValueError for an unknown kind."""
         if kind not in IDLE_KINDS:
             raise ValueError(f"idle kind {kind!r}, expected one of {IDLE_KINDS}")
         if not self.is_open:
@@ -196,11 +197,9 @@ class MeterBase:
         return f"<{type(self).__name__} {self.name} {self.basis} {[d.device_id for d in self.devices()]}>"
 
 
-class AbsentMeter(MeterBase):
-    """A place for energies that stay empty. Every window of it is `invalid`: unmeasured is never 0, and never another machine's.
-
-    `mark` stands for the device that is out of sight; `reason` says why it is.
-    """
+class AbsentMeter(Meter):
+    """A place for energies that stay empty. Every window of it is `invalid`: unmeasured is never 0, and never another machine's. `mark`
+    stands for the device that is out of sight; `reason` says why it is."""
 
     name, basis, boundary = "none", None, "cpu_package"
 
@@ -217,8 +216,8 @@ class AbsentMeter(MeterBase):
     def stop(self) -> pd.DataFrame:
         return to_stream([])
 
-    def spec(self, baseline=None, step_time_s=None) -> Spec:
-        return Spec(self.boundary, (DeviceSpec(self.mark, self.boundary, self.basis),), step_time_s)
+    def device_specs(self) -> Iterable[DeviceSpec]:
+        return [DeviceSpec(self.mark, self.boundary, self.basis)]
 
     def limitations(self) -> list[str]:
         return [f"energy is not measured: {self.reason}"]
@@ -227,11 +226,9 @@ class AbsentMeter(MeterBase):
         return {"meter": self.name, "why": self.reason}
 
 
-class JointMeter(MeterBase):
-    """A primary meter, whose boundary the window is about, with others beside it. Their energies are never added to each other.
-
-    The others are read closest to the work: the primary's pads would otherwise be counted as the processor's.
-    """
+class JointMeter(Meter):
+    """A primary meter, whose boundary the window is about, with others beside it. Their energies are never added to each other. The others
+    are read closest to the work: the primary's pads would otherwise be counted as the processor's."""
 
     def __init__(self, primary, *others):
         super().__init__(primary.clock)
@@ -266,9 +263,8 @@ class JointMeter(MeterBase):
         joined = pd.concat([s.astype(dict.fromkeys(labels, "str")) for s in streams], ignore_index=True)
         return joined.astype(dict.fromkeys(labels, "category"))
 
-    def spec(self, baseline=None, step_time_s=None) -> Spec:
-        devices = tuple(d for m in self.meters for d in m.spec(baseline, step_time_s).devices)
-        return Spec(self.boundary, devices, step_time_s)
+    def device_specs(self) -> Iterable[DeviceSpec]:
+        return [d for m in self.meters for d in m.device_specs()]
 
     def limitations(self) -> list[str]:
         return [note for m in self.meters for note in m.limitations()]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from eai.errors import UserError
 from eai.power import sensor
-from eai.power.meter import Clock, Device, MeterBase
-from eai.power.stream import NAN, DeviceSpec, Row, Spec, row, to_stream
+from eai.power.meter import Clock, Device, Meter
+from eai.power.readings import NAN, DeviceSpec, Row, row, to_stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,30 +48,19 @@ def visible(nvml, environ: Mapping[str, str] = os.environ) -> list[tuple[str, ob
         chosen = []
         for entry in (e.strip() for e in wanted.split(",")):
             if entry.isdigit() and len(names) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-                raise UserError(
-                    f"CUDA_VISIBLE_DEVICES={wanted} among different cards ({', '.join(sorted(names))})",
-                    "an unambiguous choice",
-                    "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the cards by UUID (nvidia-smi -L)",
-                )
+                do = "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the cards by UUID (nvidia-smi -L)"
+                raise UserError(f"CUDA_VISIBLE_DEVICES={wanted} among different cards ({', '.join(sorted(names))})", "a clear choice", do)
             if entry.startswith("MIG"):
-                raise UserError(
-                    f"CUDA_VISIBLE_DEVICES={wanted} names a MIG slice", "a whole GPU", "a slice has no energy sensor of its own"
-                )
-            found = _entry(entry, cards)
-            if found is None:
+                found = f"CUDA_VISIBLE_DEVICES={wanted} names a MIG slice"
+                raise UserError(found, "a whole GPU", "a slice has no energy sensor of its own")
+            matches = cards[int(entry) :][:1] if entry.isdigit() else [c for c in cards if entry and c[0].startswith(entry)]
+            if len(matches) != 1:
                 break
-            chosen.append(found)
+            chosen += matches
     if not chosen:
         seen = f"CUDA_VISIBLE_DEVICES={wanted} leaves none of {len(cards)} GPUs" if wanted is not None else "NVML lists no GPU"
         raise UserError(seen, "a visible NVIDIA GPU", "check CUDA_VISIBLE_DEVICES and nvidia-smi -L")
     return chosen
-
-
-def _entry(entry: str, cards: list[tuple[str, object]]) -> tuple[str, object] | None:
-    if entry.isdigit():
-        return cards[int(entry)] if int(entry) < len(cards) else None
-    matches = [c for c in cards if entry and c[0].startswith(entry)]
-    return matches[0] if len(matches) == 1 else None
 
 
 def card_processes(nvml, handle) -> set[int] | None:
@@ -88,9 +77,7 @@ def used_by(nvml, chosen: list[tuple[str, object]], ours: frozenset[int]) -> lis
 
 def other_processes(nvml, handle, ours: frozenset[int] = frozenset()) -> int | None:
     """How many compute processes other than this one, its family and `ours` (a server's) are on the card; None where that cannot be told.
-
-    In a container NVML tells the host's process ids, so one foreign id may be our own: only the ones beyond it count.
-    """
+    In a container NVML tells the host's process ids, so one foreign id may be our own: only the ones beyond it count."""
     pids = card_processes(nvml, handle)
     if pids is None:
         return None
@@ -110,9 +97,8 @@ def _initial_namespace(path: Path = Path("/proc/self/ns/pid")) -> bool:
 def card_refusal(nvml, uuid: str, handle, shared: bool, ours: frozenset[int] = frozenset()) -> UserError | None:
     """Why this card cannot be measured: MIG, a virtual GPU, or other processes (accepted if the user says shared)."""
     if ask(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0]):
-        return UserError(
-            f"GPU {uuid} is in MIG mode", "a whole GPU", "its sensors see all slices together: turn MIG off or take another card"
-        )
+        found = f"GPU {uuid} is in MIG mode"
+        return UserError(found, "a whole GPU", "its sensors see all slices together: turn MIG off or take another card")
     if ask(nvml, lambda: nvml.nvmlDeviceGetVirtualizationMode(handle)) == nvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU:
         return UserError(f"GPU {uuid} is a virtual GPU", "a physical or passed-through card", "its energy is not visible from this machine")
     others = other_processes(nvml, handle, ours)
@@ -157,18 +143,14 @@ class Card:
         self.driver = text(nvml.nvmlSystemGetDriverVersion())
         self.vbios = text(ask(nvml, lambda: nvml.nvmlDeviceGetVbiosVersion(handle), ""))
         self.has_counter = ask(nvml, lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) is not None
-        self.power_field = self._find_power_field()
+        self.power_field = "power_usage_w" if ask(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle)) else None
+        for name, constant in reversed(FIELDS):  # the first one that shows something
+            if (value := ask(nvml, lambda c=constant: self._field(getattr(nvml, c)))) is not None and value[0] > 0:
+                self.power_field = name
         architecture = ask(nvml, lambda: nvml.nvmlDeviceGetArchitecture(handle), 0)
         self.sensor = sensor.knowledge(self.uuid, self.name, int(architecture), self.driver, self.vbios, self.power_field)
         self.is_lost, self.lost_code = False, 0
         self._unsupported: set[str] = set()
-
-    def _find_power_field(self) -> str | None:
-        for name, constant in FIELDS:
-            value = ask(self.nvml, lambda c=constant: self._field(getattr(self.nvml, c)))
-            if value is not None and value[0] > 0:
-                return name
-        return "power_usage_w" if ask(self.nvml, lambda: self.nvml.nvmlDeviceGetPowerUsage(self.handle)) else None
 
     def _field(self, field_id: int) -> tuple[float, float, float]:
         """(value in W, driver time stamp in us, latency in us) of a power field. Raises NVMLError where unsupported."""
@@ -187,10 +169,8 @@ class Card:
         return self._reading(self.power_field, lambda: self._field(field_id))
 
     def edge(self) -> list[Row]:
-        """What is read only at the edges: the energy counter [J], violation times [ns], the limit in force, other processes.
-
-        A card that was lost before says so in every later window too.
-        """
+        """What is read only at the edges: the energy counter [J], violation times [ns], the limit in force, other processes. A card that
+        was lost before says so in every later window too."""
         if self.is_lost:
             return [self._row("lost", self.lost_code)]
         nvml, handle = self.nvml, self.handle
@@ -239,12 +219,8 @@ class Card:
     def facts(self) -> dict:
         """What describes the card and its settings; None where it does not tell."""
         nvml, handle = self.nvml, self.handle
-        return {
-            "uuid": self.uuid,
-            "name": self.name,
-            "driver": self.driver,
-            "vbios": self.vbios,
-            "power_field": self.power_field,
+        known = {name: getattr(self, name) for name in ("uuid", "name", "driver", "vbios", "power_field")}
+        return known | {
             "counter": self.has_counter,
             "sensor": self.sensor.to_dict(),
             "power_limit_w": ask(nvml, lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3),
@@ -254,31 +230,24 @@ class Card:
 
 
 def cards_of(processes: frozenset[int], nvml=None, environ=os.environ, guess: bool = True) -> list[tuple[str, str]]:
-    """(UUID, name) of the visible cards on which any of these processes runs, by the driver's own list; empty if none does.
-
-    In a container the driver's process ids are not ours: then the cards that are visible are meant, if there is one or they were chosen
-    with CUDA_VISIBLE_DEVICES; none without `guess`. Raises UserError where neither tells, and without a driver.
-    """
+    """(UUID, name) of the visible cards on which any of these processes runs, by the driver's own list; empty if none does. In a container
+    the driver's process ids are not ours: then the cards that are visible are meant, if there is one or they were chosen with
+    CUDA_VISIBLE_DEVICES; none without `guess`. Raises UserError where neither tells, and without a driver."""
     nvml = nvml or load_nvml()
     found = visible(nvml, environ)
     used = used_by(nvml, found, processes)
     if used is None and not guess:
         return []
     if used is None and len(found) > 1 and "CUDA_VISIBLE_DEVICES" not in environ:
-        raise UserError(
-            f"cannot tell which of {len(found)} cards the server uses",
-            "its processes on a card",
-            "name the cards with CUDA_VISIBLE_DEVICES",
-        )
+        wrong = f"cannot tell which of {len(found)} cards the server uses"
+        raise UserError(wrong, "its processes on a card", "name the cards with CUDA_VISIBLE_DEVICES")
     return [(uuid, text(nvml.nvmlDeviceGetName(handle))) for uuid, handle in (found if used is None else used)]
 
 
-class NvmlMeter(MeterBase):
-    """Energy of the visible NVIDIA GPUs, one device each. Basis measured, boundary gpu.
-
-    `gpu`: `auto` or a catalog slug for all visible cards, or UUIDs separated by commas. `shared` accepts other processes on the card;
-    their energy is then in the number and the windows are flagged. `ours`: processes that are no others, those of a server.
-    """
+class NvmlMeter(Meter):
+    """Energy of the visible NVIDIA GPUs, one device each. Basis measured, boundary gpu. `gpu`: `auto` or a catalog slug for all visible
+    cards, or UUIDs separated by commas. `shared` accepts other processes on the card; their energy is then in the number and the windows
+    are flagged. `ours`: processes that are no others, those of a server."""
 
     name, basis, boundary = "nvml", "measured", "gpu"
 
@@ -353,9 +322,8 @@ class NvmlMeter(MeterBase):
         self._beats += 1
         return rows
 
-    def spec(self, baseline=None, step_time_s=None) -> Spec:
-        idle_w, u_idle_w = (baseline.power_w, baseline.u_power_w) if baseline else ({}, {})
-        devices = tuple(
+    def device_specs(self) -> list[DeviceSpec]:
+        return [
             DeviceSpec(
                 c.uuid,
                 "gpu",
@@ -363,14 +331,11 @@ class NvmlMeter(MeterBase):
                 counter_field="energy_counter_j" if c.has_counter else None,
                 power_field=c.power_field,
                 sample_s=self.sample_s,
-                idle_w=idle_w.get(c.uuid),
-                u_idle_w=u_idle_w.get(c.uuid, 0.0),
                 shared=self._shared,
                 **c.sensor.reading(),
             )
             for c in self.cards
-        )
-        return Spec(self.boundary, devices, step_time_s)
+        ]
 
     def power_w(self) -> float | None:
         """Power of all cards right now [W]; None where one of them does not answer."""

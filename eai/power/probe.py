@@ -1,9 +1,8 @@
 """How a card's own sensor behaves, measured with a load that we switch: what no table tells, and what tables get wrong.
 
-Three experiments: random switching shows when the sensor updates and, held against the load, how long it averages; a steady load shows how
-often the counter ticks and how its gain compares with the integral's; a square wave of the sensor's own period, at eight phases, shows
-whether the counter sees all of the time or is fed by the same sampling sensor (then both agree and both are wrong). A card's gain is found
-against a meter at the wall (`calibrate`): the one term of the budget that no repetition removes.
+Random switching shows when the sensor updates and how long it averages; a steady load how often the counter ticks and how its gain compares
+with the integral's; a square wave of the sensor's own period, at eight phases, whether the counter sees all of the time or is fed by the
+same sampling sensor (then both agree and both are wrong). A card's gain is found against a meter at the wall (`calibrate`).
 """
 
 import itertools
@@ -39,10 +38,9 @@ Series = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Probe:
-    """The sensor as probed, the levels of power [W] it was probed between, and the spreads over the phases of a square wave, as shares
-    of the rise: of the counter (None without one), which decides whether it sees everything, and of the readings, which shows whether
-    they have holes.
-    """
+    """The sensor as probed, the levels of power [W] it was probed between, and the spreads over the phases of a square wave, as shares of
+    the rise: of the counter (None without one), which decides whether it sees everything, and of the readings, which shows whether they
+    have holes."""
 
     sensor: Sensor
     idle_w: float
@@ -89,9 +87,8 @@ def _watch(card: Card, period_s: float, work: Callable[[], None]) -> Series:
         rows = sampler.stop()
     readings = [(r[0], r[4]) for r in rows if r[3] == card.power_field]
     if len(readings) < 10:
-        raise UserError(
-            f"GPU {card.uuid} gave {len(readings)} power readings while it was probed", "a steady stream", "see nvidia-smi -q -d POWER"
-        )
+        found = f"GPU {card.uuid} gave {len(readings)} power readings while it was probed"
+        raise UserError(found, "a steady stream", "see nvidia-smi -q -d POWER")
     t_s, power_w = np.array(readings).T
     return t_s, power_w
 
@@ -116,9 +113,8 @@ def update_period(card: Card, t_s: np.ndarray, power_w: np.ndarray) -> float:
     """Seconds between updates of the power field, from the times at which it changes under a load switched at random."""
     changes_s = t_s[1:][np.diff(power_w) != 0]
     if len(changes_s) < 10:
-        raise UserError(
-            f"the power of GPU {card.uuid} does not follow the load", "readings that change", "check that the load runs on this card"
-        )
+        found = f"the power of GPU {card.uuid} does not follow the load"
+        raise UserError(found, "readings that change", "check that the load runs on this card")
     gaps_s = np.diff(changes_s)
     rough_s = float(np.median(gaps_s))
     periods = np.round(gaps_s / rough_s)
@@ -136,11 +132,8 @@ def levels(card: Card, busy: Busy, repeats: int = 4, hold_s: float = 2.5) -> tup
         highs.append(float(np.mean(power_w[t_s > begin_s + 0.8 * hold_s])))
     idle_w, load_w = float(np.median(lows)), float(np.median(highs))
     if load_w < 1.2 * idle_w:
-        raise UserError(
-            f"the load moves GPU {card.uuid} from {idle_w:.0f} to {load_w:.0f} W only",
-            "20 % more than idle",
-            "probe it with a heavier load",
-        )
+        found = f"the load moves GPU {card.uuid} from {idle_w:.0f} to {load_w:.0f} W only"
+        raise UserError(found, "20 % more than idle", "probe it with a heavier load")
     return idle_w, load_w
 
 
@@ -184,11 +177,8 @@ def averaging(t_s: np.ndarray, power_w: np.ndarray, loads: np.ndarray, update_s:
 
 
 def counter(card: Card, busy: Busy, reads: int, update_s: float) -> dict:
-    """`tick_s`, `gain_ratio`, `u_gain_ratio` from slow counter readings beside the power trace under a steady load.
-
-    Readings of a counter that ticks every T scatter below the line of a constant load by a uniform [0, T] x power: their standard
-    deviation is T P / sqrt(12).
-    """
+    """`tick_s`, `gain_ratio`, `u_gain_ratio` from slow counter readings beside the power trace under a steady load. Readings of a counter
+    that ticks every T scatter below the line of a constant load by a uniform [0, T] x power: their standard deviation is T P / sqrt(12)."""
     readings: list[tuple[float, float]] = []
 
     def read_counter():
@@ -220,11 +210,8 @@ def counter(card: Card, busy: Busy, reads: int, update_s: float) -> dict:
 
 def spreads(card: Card, busy: Busy, found: Sensor, rise_w: float) -> tuple[float | None, float]:
     """How much the mean power by the counter (None without one) and by the readings depends on the phase of a square wave of the sensor's
-    own period, as shares of the rise.
-
-    0 for what sees everything (each wave costs the same), up to 1 for a sensor that looks at a quarter of each period, and a counter fed
-    by it.
-    """
+    own period, as shares of the rise. 0 for what sees everything (each wave costs the same), up to 1 for a sensor that looks at a quarter
+    of each period, and a counter fed by it."""
     clock, period_s = card.clock, found.update_s
     base_s, by_counter, by_readings = clock.now_s(), [], []
     for phase in range(PHASES):
@@ -259,12 +246,7 @@ def probe_cards(meter: NvmlMeter, load_of: Callable[[int], Busy] | None = None) 
     rows = []
     for index, card in enumerate(meter.cards):
         found = probe(card, load_of(index))
-        levels = {
-            "idle_w": found.idle_w,
-            "load_w": found.load_w,
-            "counter_spread": found.counter_spread,
-            "power_spread": found.power_spread,
-        }
+        levels = {name: value for name, value in vars(found).items() if name != "sensor"}
         rows.append({"device_id": card.uuid, "name": card.name, **levels, **found.sensor.to_dict()})
     return rows
 
@@ -295,11 +277,9 @@ LEVEL_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Calibration:
-    """`scale` turns the card's readings into true watts, with relative standard uncertainty `gain_rel` (k = 1).
-
-    `host_w` is what the wall shows beside the card; the card's offset is part of it and cannot be told apart. `lag_s` is how much later
-    the wall meter's clock or averaging shows the load.
-    """
+    """`scale` turns the card's readings into true watts, with relative standard uncertainty `gain_rel` (k = 1). `host_w` is what the wall
+    shows beside the card; the card's offset is part of it and cannot be told apart. `lag_s` is how much later the wall meter's clock or
+    averaging shows the load."""
 
     scale: float
     gain_rel: float
@@ -320,23 +300,28 @@ def calibrate(wall: LoggedGpu, card: LoggedGpu, efficiency: float = 1.0, u_effic
     doing the same throughout. Raises UserError for logs that do not overlap, are too short, or in which the card's power hardly changes.
     """
     if not 0.5 <= efficiency <= 1 or not 0 <= u_efficiency < 0.2:
-        raise UserError(
-            f"efficiency {efficiency:g} +- {u_efficiency:g}", "0.5 to 1, known to better than 0.2", "see the power supply's data sheet"
-        )
+        found = f"efficiency {efficiency:g} +- {u_efficiency:g}"
+        raise UserError(found, "0.5 to 1, known to better than 0.2", "see the power supply's data sheet")
     lag_s = _lag_s(wall, card)
-    x, y = _bins(wall, card, lag_s)
+    start_s, stop_s = _overlap(wall, card, lag_s)
+    edges_s = start_s + BIN_S * np.arange(int((stop_s - start_s) / BIN_S) + 1)
+    margins_s = np.column_stack([edges_s[:-1] - 1.0, edges_s[:-1] + BIN_S / 3, edges_s[1:] - BIN_S / 3, edges_s[1:] + 1.0])
+    thirds = np.array([_means(card, np.clip(m, card.t_s[0], card.t_s[-1] + 1e-9)) for m in margins_s])
+    level = np.ptp(thirds, axis=1) <= LEVEL_SHARE * max(np.ptp(thirds), 1e-9)  # at a jump the two disagree by what the lag is off
+    if level.sum() < LEAST_BINS:
+        found = f"{level.sum()} spans of {BIN_S:.0f} s with level power"
+        raise UserError(found, f"at least {LEAST_BINS}", "hold each load for half a minute")
+    x, y = _means(card, edges_s)[level], _means(wall, edges_s + lag_s)[level]
     if np.ptp(x) < LEAST_SWING * x.mean():
-        raise UserError(
-            f"the card's power changes by {np.ptp(x):.0f} W around {x.mean():.0f} W only", "idle and load", "record both, each for a minute"
-        )
+        found = f"the card's power changes by {np.ptp(x):.0f} W around {x.mean():.0f} W only"
+        raise UserError(found, "idle and load", "record both, each for a minute")
     slope, host_w = np.polyfit(x, y, 1)
     residual = y - host_w - slope * x
     u_slope = math.sqrt(float(residual @ residual) / (len(x) - 2) / float(np.sum((x - x.mean()) ** 2)))
     r_squared = 1 - float(residual @ residual) / float(np.sum((y - y.mean()) ** 2))
     if not r_squared > 0.9:
-        raise UserError(
-            f"the wall follows the card badly (r2 {r_squared:.2f})", "one load that moves both", "stop what else runs on the machine"
-        )
+        found = f"the wall follows the card badly (r2 {r_squared:.2f})"
+        raise UserError(found, "one load that moves both", "stop what else runs on the machine")
     gain_rel = math.hypot(u_slope / slope, u_efficiency / efficiency)
     return Calibration(float(slope * efficiency), gain_rel, float(host_w), lag_s, len(x), r_squared)
 
@@ -345,33 +330,13 @@ def _overlap(wall: LoggedGpu, card: LoggedGpu, lag_s: float) -> tuple[float, flo
     start_s = max(float(card.t_s[0]), float(wall.t_s[0]) - lag_s)
     stop_s = min(float(card.t_s[-1]), float(wall.t_s[-1]) - lag_s)
     if stop_s - start_s < LEAST_BINS * BIN_S:
-        raise UserError(
-            f"the two logs overlap by {max(stop_s - start_s, 0):.0f} s",
-            f"{LEAST_BINS * BIN_S:.0f} s at least",
-            "record both at once; check their clocks",
-        )
+        found = f"the two logs overlap by {max(stop_s - start_s, 0):.0f} s"
+        raise UserError(found, f"{LEAST_BINS * BIN_S:.0f} s at least", "record both at once; check their clocks")
     return start_s, stop_s
 
 
 def _means(log: LoggedGpu, edges_s: np.ndarray) -> np.ndarray:
     return np.array([integrate(log.t_s, log.power_w, a, b) / (b - a) for a, b in itertools.pairwise(edges_s)])
-
-
-def _bins(wall: LoggedGpu, card: LoggedGpu, lag_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """(card W, wall W) in 10 s means, the wall's shifted by its lag, of the bins in which the card's power is level.
-
-    In a bin with a jump the two disagree by what the lag is off, which would pull the slope down.
-    """
-    start_s, stop_s = _overlap(wall, card, lag_s)
-    edges_s = start_s + BIN_S * np.arange(int((stop_s - start_s) / BIN_S) + 1)
-    margins_s = np.column_stack([edges_s[:-1] - 1.0, edges_s[:-1] + BIN_S / 3, edges_s[1:] - BIN_S / 3, edges_s[1:] + 1.0])
-    thirds = np.array([_means(card, np.clip(m, card.t_s[0], card.t_s[-1] + 1e-9)) for m in margins_s])
-    level = np.ptp(thirds, axis=1) <= LEVEL_SHARE * max(np.ptp(thirds), 1e-9)
-    if level.sum() < LEAST_BINS:
-        raise UserError(
-            f"{level.sum()} spans of {BIN_S:.0f} s with level power", f"at least {LEAST_BINS}", "hold each load for half a minute"
-        )
-    return _means(card, edges_s)[level], _means(wall, edges_s + lag_s)[level]
 
 
 def _lag_s(wall: LoggedGpu, card: LoggedGpu) -> float:

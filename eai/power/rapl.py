@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eai.errors import UserError
-from eai.power.meter import Clock, Device, MeterBase
-from eai.power.stream import DeviceSpec, Row, Spec, row, to_stream
+from eai.power.meter import Clock, Device, Meter
+from eai.power.readings import DeviceSpec, Row, row, to_stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +48,8 @@ class Domain:
 
 
 def domains(root: Path = POWERCAP) -> list[Domain]:
-    """Packages and their DRAM, in the order of the sockets.
-
-    `core` and `uncore` lie inside the package and `psys` around everything: adding them would count twice. The memory-mapped
-    twin (`intel-rapl-mmio`) of a package is the same counter again and is left out.
-    """
+    """Packages and their DRAM, in the order of the sockets. `core` and `uncore` lie inside the package and `psys` around everything: adding
+    them would count twice. The memory-mapped twin (`intel-rapl-mmio`) of a package is the same counter again and is left out."""
     found = []
     for path in sorted(root.glob("intel-rapl:*")):
         try:
@@ -72,11 +69,8 @@ def refusal(root: Path = POWERCAP) -> UserError | None:
     """Why RAPL cannot be read here and what to do about it; None if it can."""
     found = domains(root)
     if not found:
-        return UserError(
-            f"no {root}/intel-rapl:* (a virtual machine, a container without it, or no intel_rapl_msr module)",
-            "the energy counters of the processor",
-            "run on the host itself, or try `sudo modprobe intel_rapl_msr`",
-        )
+        found = f"no {root}/intel-rapl:* (a virtual machine, a container without it, or no intel_rapl_msr module)"
+        return UserError(found, "the energy counters of the processor", "run on the host itself, or try `sudo modprobe intel_rapl_msr`")
     for domain in found:
         try:
             domain.read_j()
@@ -87,7 +81,7 @@ def refusal(root: Path = POWERCAP) -> UserError | None:
     return None
 
 
-class RaplMeter(MeterBase):
+class RaplMeter(Meter):
     """Energy of the CPU packages and, where there is one, of the DRAM. Basis measured."""
 
     name, basis, boundary = "rapl", "measured", "cpu_package"
@@ -130,24 +124,11 @@ class RaplMeter(MeterBase):
                 rows.append(row(self.clock.now_s(), d.device_id, d.boundary, "error", code))
         return rows
 
-    def spec(self, baseline=None, step_time_s=None) -> Spec:
-        idle_w, u_idle_w = (baseline.power_w, baseline.u_power_w) if baseline else ({}, {})
-        devices = tuple(
-            DeviceSpec(
-                d.device_id,
-                d.boundary,
-                self.basis,
-                counter_field="energy_counter_j",
-                wrap_j=d.wrap_j,
-                tick_s=TICK_S,
-                full_rate=True,
-                idle_w=idle_w.get(d.device_id),
-                u_idle_w=u_idle_w.get(d.device_id, 0.0),
-                gain_rel=GAIN_REL[d.boundary],
-            )
-            for d in self._domains
-        )
-        return Spec(self.boundary, devices, step_time_s)
+    def device_specs(self) -> list[DeviceSpec]:
+        known = {"counter_field": "energy_counter_j", "tick_s": TICK_S, "full_rate": True}
+        return [
+            DeviceSpec(d.device_id, d.boundary, self.basis, wrap_j=d.wrap_j, gain_rel=GAIN_REL[d.boundary], **known) for d in self._domains
+        ]
 
     def limitations(self) -> list[str]:
         notes = ["RAPL sees the whole package: whatever else runs on this machine is in the number"]

@@ -1,13 +1,138 @@
-"""The energies of one device from its readings: counter, integral of power, or estimate, each with its uncertainty terms."""
+"""The raw record of a window, every reading as one row, and the energies of one device in it: counter, integral of power, or estimate.
 
+A stream is the only thing a meter produces and, with its `Spec`, the only thing `derive` reads, so storing both is enough to replay a
+measurement bit for bit. Columns: `t_s` (monotonic clock of the host, s), `device_id`, `boundary` (gpu | cpu_package | dram), `field` (its
+unit is in its name), `value`, and, where the driver tells them, `driver_t_us` and `latency_us`. A failed read is a row too: field `error`,
+value the driver's code; a dead sampler is a row of field `sampler_error`.
+"""
+
+from __future__ import annotations
+
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eai.power.stream import DeviceSpec
 from eai.quantity import Budget, Quantity
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("t_s", "device_id", "boundary", "field", "value", "driver_t_us", "latency_us")
+LABELS = ("device_id", "boundary", "field")
+NAN = float("nan")
+
+Row = tuple[float, str, str, str, float, float, float]
+
+
+def row(t_s: float, device_id: str, boundary: str, field: str, value: float, driver_t_us: float = NAN, latency_us: float = NAN) -> Row:
+    """One reading, in the order of `COLUMNS`."""
+    return (t_s, device_id, boundary, field, float(value), driver_t_us, latency_us)
+
+
+def to_stream(rows: Iterable[Row]) -> pd.DataFrame:
+    """The rows as a stream; labels are categories, which a long recording needs (20 bytes a row instead of 150)."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
+    numbers = [c for c in COLUMNS if c not in LABELS]
+    frame[numbers] = frame[numbers].astype("float64")
+    return frame.astype(dict.fromkeys(LABELS, "category"))
+
+
+def split(stream: pd.DataFrame) -> dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]:
+    """`{(device_id, boundary, field): (t_s, value)}`, each in the order of time. One pass over integer codes: a comparison of strings for
+    each field would dominate the replay of a long campaign."""
+    import pandas as pd
+
+    codes, names = [], []
+    for label in LABELS:
+        column = stream[label]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            codes.append(column.cat.codes.to_numpy().astype(np.int64))
+            names.append(column.cat.categories.tolist())
+        else:
+            code, values = pd.factorize(column)
+            codes.append(code.astype(np.int64))
+            names.append(list(values))
+    if not len(stream):
+        return {}
+    sizes = [max(len(n), 1) for n in names]
+    key = (codes[0] * sizes[1] + codes[1]) * sizes[2] + codes[2]
+    t_s, value = stream["t_s"].to_numpy(), stream["value"].to_numpy()
+    order = np.lexsort((t_s, key))
+    ends = np.flatnonzero(np.diff(key[order])) + 1
+    parts = {}
+    for block in np.split(order, ends):
+        device, rest = divmod(int(key[block[0]]), sizes[1] * sizes[2])
+        boundary, field = divmod(rest, sizes[2])
+        parts[names[0][device], names[1][boundary], names[2][field]] = (t_s[block], value[block])
+    return parts
+
+
+@dataclass(frozen=True)
+class DeviceSpec:
+    """The reading instructions of one device; JSON-able, so a stored window carries its own.
+
+    counter_field, wrap_j, tick_s   cumulative energy [J], where it wraps (None: it never does), how often it advances
+    power_field, update_s, averaging_s, sample_s   power [W]: how often the sensor updates, what span a reading averages, our period
+    watts_per_thread                the estimate: power of one busy thread [W]
+    full_rate                       True where the counter is proven to integrate every instant, None where nobody knows
+    gain_ratio, u_gain_ratio        counter / integral on a steady load, as probed; divided out before they are compared
+    idle_w, u_idle_w                context idle [W], None where no baseline was measured
+    gain_rel, offset_w              standard uncertainties (k = 1) of this card's gain [1] and offset [W]
+    scale, shift_w                  calibration against a wall meter: true = scale * reading + shift_w * time
+    shared                          whether other processes on the card are accepted
+    pads_loaded                     whether the work went on before and after the window, as a server's does, so that no pad is idle
+    """
+
+    device_id: str
+    boundary: str
+    basis: str
+    counter_field: str | None = None
+    wrap_j: float | None = None
+    tick_s: float = 0.0
+    power_field: str | None = None
+    update_s: float = 0.0
+    averaging_s: float = 0.0
+    sample_s: float = 0.0
+    watts_per_thread: float | None = None
+    full_rate: bool | None = None
+    gain_ratio: float = 1.0
+    u_gain_ratio: float = 0.0
+    idle_w: float | None = None
+    u_idle_w: float = 0.0
+    gain_rel: float = 0.0
+    offset_w: float = 0.0
+    scale: float = 1.0
+    shift_w: float = 0.0
+    shared: bool = False
+    pads_loaded: bool = False
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The specs of a meter's devices, the boundary it is about, and the period of the work's steps [s] if known."""
+
+    boundary: str
+    devices: tuple[DeviceSpec, ...]
+    step_time_s: float | None = None
+
+    def to_json(self) -> str:
+        """One line of JSON; Python writes the shortest digits that read back to the same float, so nothing is lost."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Spec:
+        """The spec written by `to_json`. Raises ValueError or TypeError if the text is none."""
+        raw = json.loads(text)
+        return cls(raw["boundary"], tuple(DeviceSpec(**d) for d in raw["devices"]), raw["step_time_s"])
+
+
+# The energies of one device, each with its uncertainty terms
 
 NOT_A_NUMBER = ("disputed", "counter_reset", "invalid", "lost")
 COVERAGE_FACTOR = 1.959963984540054
@@ -15,11 +140,9 @@ COVERAGE_FACTOR = 1.959963984540054
 
 @dataclass(frozen=True)
 class Energy:
-    """`energy_j` is gross; `net_energy_j` has the context idle removed (None without a baseline). u_* are k = 1, in J.
-
-    `method`: counter | power | estimate. `energy_j` is None where the reading failed: unmeasured is never 0.
-    `u_net_j` is what subtracting the idle power over the whole window adds to the uncertainty of the net energy.
-    """
+    """`energy_j` is gross; `net_energy_j` has the context idle removed (None without a baseline). u_* are k = 1, in J. `method`: counter |
+    power | estimate. `energy_j` is None where the reading failed: unmeasured is never 0. `u_net_j` is what subtracting the idle power over
+    the whole window adds to the uncertainty of the net energy."""
 
     device_id: str
     boundary: str
@@ -66,11 +189,9 @@ class Energy:
 
 
 def interval(energy_j: float | None, u_j: float) -> Quantity:
-    """The energy with its 95 % interval, log-normal because an energy is positive.
-
-    Matching moments, sigma = sqrt(ln(1 + (u/E)^2)): for the few percent of a sensor it is E +- 1.96 u to three digits,
-    for an estimate good to a factor it does not reach below zero. A net energy <= 0 gets the normal interval.
-    """
+    """The energy with its 95 % interval, log-normal because an energy is positive. Matching moments, sigma = sqrt(ln(1 + (u/E)^2)): for the
+    few percent of a sensor it is E +- 1.96 u to three digits, for an estimate good to a factor it does not reach below zero. A net energy
+    <= 0 gets the normal interval."""
     if energy_j is None or not math.isfinite(energy_j):
         return Quantity(None, unit="J")
     if energy_j <= 0:
@@ -80,10 +201,8 @@ def interval(energy_j: float | None, u_j: float) -> Quantity:
 
 
 def total(energies: Iterable[Energy], boundaries: tuple[str, ...]) -> Quantity | None:
-    """Sum of the primary energies within these boundaries, or None if one of them is missing or not a number.
-
-    Cards are independent, so their uncertainties (gain included) add in quadrature.
-    """
+    """Sum of the primary energies within these boundaries, or None if one of them is missing or not a number. Cards are independent, so
+    their uncertainties (gain included) add in quadrature."""
     chosen = [e for e in energies if e.primary and e.boundary in boundaries]
     if not chosen or any(e.energy_j is None or e.status in NOT_A_NUMBER for e in chosen):
         return None
@@ -123,11 +242,8 @@ def integrate(t_s: np.ndarray, power_w: np.ndarray, start_s: float, stop_s: floa
 
 
 def coverage(t_s: np.ndarray, start_s: float, stop_s: float, period_s: float) -> Coverage:
-    """How completely readings every `period_s` cover the interval.
-
-    A gap counts for what it lacks beyond one period. The interval's own edges count as readings only if one lies within
-    a period beyond them: a trace that ends early misses its end.
-    """
+    """How completely readings every `period_s` cover the interval. A gap counts for what it lacks beyond one period. The interval's own
+    edges count as readings only if one lies within a period beyond them: a trace that ends early misses its end."""
     lo, hi = np.searchsorted(t_s, [start_s, stop_s])
     first, last = max(lo - 1, 0), min(hi + 1, len(t_s))
     known = np.clip(t_s[first:last], start_s, stop_s)
@@ -139,11 +255,9 @@ def coverage(t_s: np.ndarray, start_s: float, stop_s: float, period_s: float) ->
 
 
 def counter_delta(value_j: np.ndarray, wrap_j: float | None = None) -> float | None:
-    """Energy [J] between the first and the last of successive counter readings; None if the counter was reset.
-
-    A counter with a range adds one range at each step down (RAPL's `max_energy_range_uj`). One without never goes down,
-    except when its driver was reloaded: then nobody knows what it counted, and no absolute value can repair that.
-    """
+    """Energy [J] between the first and the last of successive counter readings; None if the counter was reset. A counter with a range adds
+    one range at each step down (RAPL's `max_energy_range_uj`). One without never goes down, except when its driver was reloaded: then
+    nobody knows what it counted, and no absolute value can repair that."""
     steps = np.diff(value_j)
     if wrap_j is None and np.any(steps < 0):
         return None
@@ -188,10 +302,8 @@ def beats(spec: DeviceSpec, step_time_s: float | None, duration_s: float) -> flo
 
 
 def wave_rel(power_w: np.ndarray) -> float:
-    """The slowest wave in the readings of a window, relative to their mean: the larger Fourier component of 3/4 of a turn and of one.
-
-    It is what a beat leaves in the mean; half of it is the standard uncertainty of a mean at a phase that nobody knows.
-    """
+    """The slowest wave in the readings of a window, relative to their mean: the larger Fourier component of 3/4 of a turn and of one. It is
+    what a beat leaves in the mean; half of it is the standard uncertainty of a mean at a phase that nobody knows."""
     mean_w = float(np.mean(power_w)) if len(power_w) > 4 else 0.0
     if not mean_w:
         return 0.0
@@ -201,11 +313,9 @@ def wave_rel(power_w: np.ndarray) -> float:
 
 
 def is_aliased(spec: DeviceSpec, step_time_s: float | None, duration_s: float, power_w: np.ndarray | None = None) -> bool:
-    """Whether steps of this length beat with the sensor so slowly that the energy of the window may be off by over 5 %.
-
-    Below 0.7 beats the readings cannot tell; below 10 they can: a window is aliased if their slowest wave is above 3.1 % of their mean.
-    Without readings 1.5 beats are asked for.
-    """
+    """Whether steps of this length beat with the sensor so slowly that the energy of the window may be off by over 5 %. Below 0.7 beats the
+    readings cannot tell; below 10 they can: a window is aliased if their slowest wave is above 3.1 % of their mean. Without readings 1.5
+    beats are asked for."""
     found = beats(spec, step_time_s, duration_s)
     if power_w is None:
         return found < UNREAD_BEATS
@@ -213,11 +323,9 @@ def is_aliased(spec: DeviceSpec, step_time_s: float | None, duration_s: float, p
 
 
 def sampling_u_w(power_w: np.ndarray, duration_s: float, spec: DeviceSpec, aliased: bool) -> float:
-    """Standard uncertainty [W] of mean power from a sensor with holes: scatter x sqrt(share unseen / updates); a quarter if aliased.
-
-    The scatter is taken from differences of readings one update apart (von Neumann's successive differences), so that a ramp
-    or a throttle step, which the sensor follows, does not count as noise.
-    """
+    """Standard uncertainty [W] of mean power from a sensor with holes: scatter x sqrt(share unseen / updates); a quarter if aliased. The
+    scatter is taken from differences of readings one update apart (von Neumann's successive differences), so that a ramp or a throttle
+    step, which the sensor follows, does not count as noise."""
     stride = max(round(spec.update_s / spec.sample_s), 1) if spec.sample_s > 0 else 1
     readings = power_w[::stride]
     if len(readings) < 3 or duty(spec) > FULL_DUTY:
@@ -264,10 +372,8 @@ def finish(spec: DeviceSpec, method: str, gross_j: float, duration_s: float, sta
 
 
 def estimated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec) -> Energy:
-    """CPU time at the edges x the stated power of a busy thread [J].
-
-    Our own time is known to the nanosecond, the children's in ticks of the scheduler: two tick errors, uniform each.
-    """
+    """CPU time at the edges x the stated power of a busy thread [J]. Our own time is known to the nanosecond, the children's in ticks of
+    the scheduler: two tick errors, uniform each."""
     if "cpu_time_s" not in series or (delta_s := _edge_delta(series["cpu_time_s"], start_s, stop_s)) is None:
         return nothing(spec, "invalid", "estimate")
     children_s = _edge_delta(series["child_cpu_time_s"], start_s, stop_s) if "child_cpu_time_s" in series else 0.0
@@ -302,11 +408,14 @@ def counted(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, ste
     outside_s, mean_w = span_s - duration_s, delta_j / span_s
     pad_s = float(t_s[edges[1]]) - stop_s
     if spec.pads_loaded:
-        idle = (mean_w, scatter) if (scatter := _scatter_w(series, spec)) is not None else None
+        all_w = series.get(spec.power_field, (None, np.empty(0)))[1]
+        idle = (mean_w, float(all_w.std(ddof=1))) if len(all_w) > 1 else None
     else:
         idle = idle_power(series, start_s, spec) if pad_s >= spec.tick_s > 0 else None
     outside_w, u_outside_w = idle or (mean_w, abs(mean_w) if outside_s > spec.tick_s else 0.0)
-    aliased = spec.full_rate is not True and is_aliased(spec, step_time_s, duration_s, _inside(series, start_s, stop_s, spec))
+    inside_w = _inside(series, start_s, stop_s, spec)
+    aliased = spec.full_rate is not True and is_aliased(spec, step_time_s, duration_s, inside_w)
+    holes = spec.full_rate is not True and inside_w is not None
     return finish(
         spec,
         "counter",
@@ -315,18 +424,15 @@ def counted(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, ste
         "aliased" if aliased else "ok",
         spec.counter_field,
         granularity=abs(outside_w) * spec.tick_s / math.sqrt(6),
-        aliasing=0.0 if spec.full_rate is True else _sampling_u_j(series, start_s, stop_s, spec, aliased),
+        aliasing=sampling_u_w(inside_w, duration_s, spec, aliased) * duration_s if holes else 0.0,
         idle=u_outside_w * outside_s,
     )
 
 
 def idle_power(series: Series, start_s: float, spec: DeviceSpec) -> tuple[float, float] | None:
     """Idle power [W], as the sensor shows it, in the pads with its standard uncertainty: the baseline, else the trace's own ends; None
-    without either.
-
-    Without a baseline it lies between the last reading before the work and the last one of the trace, when the sensor has told all
-    of the work: the middle, uniform between the two.
-    """
+    without either. Without a baseline it lies between the last reading before the work and the last one of the trace, when the sensor has
+    told all of the work: the middle, uniform between the two."""
     if spec.idle_w is not None:
         return (spec.idle_w - spec.shift_w) / spec.scale, spec.u_idle_w / spec.scale
     t_s, power_w = series.get(spec.power_field, (np.empty(0), np.empty(0)))
@@ -335,18 +441,6 @@ def idle_power(series: Series, start_s: float, spec: DeviceSpec) -> tuple[float,
         return None
     first, last = float(power_w[before]), float(power_w[-1])
     return (first + last) / 2, abs(first - last) / math.sqrt(12)
-
-
-def _scatter_w(series: Series, spec: DeviceSpec) -> float | None:
-    """Standard deviation [W] of the power readings; None where there are not two."""
-    power_w = series.get(spec.power_field, (None, np.empty(0)))[1]
-    return float(power_w.std(ddof=1)) if len(power_w) > 1 else None
-
-
-def _sampling_u_j(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, aliased: bool) -> float:
-    """Uncertainty [J] of a sensor that sees only part of the time, from the scatter of its own readings."""
-    inside = _inside(series, start_s, stop_s, spec)
-    return 0.0 if inside is None else sampling_u_w(inside, stop_s - start_s, spec, aliased) * (stop_s - start_s)
 
 
 def _inside(series: Series, start_s: float, stop_s: float, spec: DeviceSpec) -> np.ndarray | None:
@@ -360,8 +454,13 @@ def _inside(series: Series, start_s: float, stop_s: float, spec: DeviceSpec) -> 
 def integrated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, step_time_s: float | None) -> Energy:
     """The integral of the power readings over the work and the tail in which the sensor still reports it, less that tail's idle [J].
 
-    A reading at t speaks of the time from t - averaging - update to t. Integrated to the stop alone it loses what it has not yet
-    told (-4.4 % at 10 s for a 1 s average); integrated until it has told all, nothing is lost and only idle power is subtracted.
+    A reading at t speaks of the time from t - averaging - update to t. Integrated to the stop alone it loses what it has not yet told
+    (-4.4 % at 10 s for a 1 s average); integrated until it has told all, only idle power is subtracted. A full-time sensor keeps its
+    energy: only the trapezoid's slope between two samples, uniform over a sampling period, remains at each edge; one with holes sees an
+    edge at its next update, uniform over the hole.
+
+    Where the work goes on before and after the window no tail is idle: the integral is taken half of that stretch T later, and each edge is
+    blurred by it: with the scatter s of the readings, u = s T sqrt(2 / 12) an edge.
     """
     failed = nothing(spec, "invalid", "power")
     if spec.power_field not in series:
@@ -372,58 +471,24 @@ def integrated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, 
     covered = coverage(t_s, start_s, stop_s, spec.sample_s)
     if not covered.samples or covered.missing > MISSING_SHARE:
         return failed
-    duration_s = stop_s - start_s
+    duration_s, inside_w = stop_s - start_s, power_w[(t_s >= start_s) & (t_s <= stop_s)]
+    scatter_w, stretch_s = float(inside_w.std()), spec.update_s + spec.averaging_s
+    aliased = is_aliased(spec, step_time_s, duration_s, inside_w)
     if spec.pads_loaded:
-        return _integrated_within(t_s, power_w, start_s, stop_s, spec, step_time_s, covered.missing)
-    end_s = max(min(stop_s + spec.update_s + spec.averaging_s, float(t_s[-1])), stop_s)
-    idle_w, u_idle_w = idle_power({spec.power_field: (t_s, power_w)}, start_s, spec) or (float(power_w.min()), float(np.ptp(power_w)))
-    inside_w = power_w[(t_s >= start_s) & (t_s <= stop_s)]
-    aliased = is_aliased(spec, step_time_s, duration_s, inside_w)
-    return finish(
-        spec,
-        "power",
-        integrate(t_s, power_w, start_s, end_s) - idle_w * (end_s - stop_s),
-        duration_s,
-        "aliased" if aliased else "ok",
-        spec.power_field,
-        statistical=covered.missing * duration_s * float(inside_w.std()),
-        granularity=max(float(np.median(inside_w)) - idle_w, 0.0) * _edge_u_s(spec),
-        aliasing=_sampling_u_j(series, start_s, stop_s, spec, aliased),
-        idle=u_idle_w * (end_s - stop_s),
-    )
-
-
-def _integrated_within(
-    t_s: np.ndarray, power_w: np.ndarray, start_s: float, stop_s: float, spec: DeviceSpec, step_time_s: float | None, missing: float
-) -> Energy:
-    """The integral of readings of a work that goes on before and after the window: no tail is idle, so none is added or subtracted.
-
-    A reading speaks of a stretch of update + averaging before it, on average of half as long ago: the integral is taken that much later.
-    Each edge is blurred by that stretch T: with the scatter s of the readings on both sides, u = s T sqrt(2 / 12) an edge.
-    """
-    stretch_s, duration_s = spec.update_s + spec.averaging_s, stop_s - start_s
-    late_s = stretch_s / 2
-    inside_w = power_w[(t_s >= start_s) & (t_s <= stop_s)]
-    scatter_w, series = float(inside_w.std()), {spec.power_field: (t_s, power_w)}
-    aliased = is_aliased(spec, step_time_s, duration_s, inside_w)
-    return finish(
-        spec,
-        "power",
-        integrate(t_s, power_w, start_s + late_s, stop_s + late_s),
-        duration_s,
-        "aliased" if aliased else "ok",
-        spec.power_field,
-        statistical=missing * duration_s * scatter_w,
-        granularity=scatter_w * stretch_s / math.sqrt(3),
-        aliasing=_sampling_u_j(series, start_s, stop_s, spec, aliased),
-    )
-
-
-def _edge_u_s(spec: DeviceSpec) -> float:
-    """Standard uncertainty [s] of where the work's two edges lie in a held trace.
-
-    A full-time sensor keeps its energy however it is phased; only the trapezoid's slope between two samples, uniform over a sampling
-    period, remains at each edge. One with holes sees an edge at its next update: uniform over the hole.
-    """
-    hole_s = max(spec.update_s - spec.averaging_s, 0.0)
-    return math.hypot(spec.sample_s, hole_s) / math.sqrt(6)
+        energy_j, idle_j = integrate(t_s, power_w, start_s + stretch_s / 2, stop_s + stretch_s / 2), 0.0
+        granularity_j, seen_w = scatter_w * stretch_s / math.sqrt(3), inside_w
+    else:
+        end_s = max(min(stop_s + stretch_s, float(t_s[-1])), stop_s)
+        idle_w, u_idle_w = idle_power({spec.power_field: (t_s, power_w)}, start_s, spec) or (float(power_w.min()), float(np.ptp(power_w)))
+        energy_j, idle_j = integrate(t_s, power_w, start_s, end_s) - idle_w * (end_s - stop_s), u_idle_w * (end_s - stop_s)
+        hole_s = max(spec.update_s - spec.averaging_s, 0.0)
+        granularity_j = max(float(np.median(inside_w)) - idle_w, 0.0) * math.hypot(spec.sample_s, hole_s) / math.sqrt(6)
+        seen_w = _inside(series, start_s, stop_s, spec)
+    aliasing_j = sampling_u_w(seen_w, duration_s, spec, aliased) * duration_s
+    terms_j = {
+        "statistical": covered.missing * duration_s * scatter_w,
+        "granularity": granularity_j,
+        "aliasing": aliasing_j,
+        "idle": idle_j,
+    }
+    return finish(spec, "power", energy_j, duration_s, "aliased" if aliased else "ok", spec.power_field, **terms_j)

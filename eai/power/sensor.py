@@ -7,7 +7,6 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from pathlib import Path
 
 from eai import paths
 
@@ -23,11 +22,9 @@ as cards of arXiv:2312.02741 are: 0.036 / (1/120 - 1/250). Their gains scatter b
 
 @dataclass(frozen=True)
 class Sensor:
-    """Behaviour of one power field and of the energy counter of a card; `source`: published | probed | unknown.
-
-    update_s: how often the field changes; averaging_s: what span a value averages; tick_s: how often the counter advances;
-    full_rate: whether the counter was proven to see every instant (None: nobody looked).
-    """
+    """Behaviour of one power field and of the energy counter of a card; `source`: published | probed | unknown. update_s: how often the
+    field changes; averaging_s: what span a value averages; tick_s: how often the counter advances; full_rate: whether the counter was
+    proven to see every instant (None: nobody looked)."""
 
     field: str
     update_s: float = 0.100
@@ -74,10 +71,8 @@ def _priors() -> list[dict]:
 
 
 def prior(name: str, architecture: int, driver: str, field: str | None) -> Sensor:
-    """The published behaviour of a field on a card of this product name, NVML architecture number and driver.
-
-    The first row that fits counts: particular dies and drivers stand before their family. Unknown cards get a marked guess.
-    """
+    """The published behaviour of a field on a card of this product name, NVML architecture number and driver. The first row that fits
+    counts: particular dies and drivers stand before their family. Unknown cards get a marked guess."""
     field = field or "power_instant_w"
     for entry in _priors():
         pattern, only = str(entry["die_pattern"]), str(entry["driver"])
@@ -88,17 +83,9 @@ def prior(name: str, architecture: int, driver: str, field: str | None) -> Senso
     return Sensor(field)
 
 
-def _file(uuid: str) -> Path:
-    return paths.cache() / "sensors" / f"{uuid}.json"
-
-
-def _key(driver: str, vbios: str, field: str) -> str:
-    return f"{driver} | {vbios} | {field}"
-
-
 def _stored(uuid: str) -> dict:
     try:
-        return json.loads(_file(uuid).read_text())
+        return json.loads((paths.cache() / "sensors" / f"{uuid}.json").read_text())
     except (OSError, ValueError):
         return {}
 
@@ -106,14 +93,14 @@ def _stored(uuid: str) -> dict:
 def knowledge(uuid: str, name: str, architecture: int, driver: str, vbios: str, field: str | None) -> Sensor:
     """The best knowledge of a card's sensor: probed under this very driver and VBIOS, else published, else a marked guess."""
     known = prior(name, architecture, driver, field)
-    probed = _stored(uuid).get(_key(driver, vbios, known.field))
+    probed = _stored(uuid).get(f"{driver} | {vbios} | {known.field}")
     return replace(known, **probed) if isinstance(probed, dict) else known
 
 
 def remember(uuid: str, driver: str, vbios: str, sensor: Sensor) -> bool:
     """Keep what was probed for the next run; False where the cache cannot be written, which costs only the next probe."""
-    entries = _stored(uuid) | {_key(driver, vbios, sensor.field): sensor.to_dict()}
-    path = _file(uuid)
+    entries = _stored(uuid) | {f"{driver} | {vbios} | {sensor.field}": sensor.to_dict()}
+    path = paths.cache() / "sensors" / f"{uuid}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")

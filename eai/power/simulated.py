@@ -2,7 +2,8 @@
 
 `gpus: [simulated_h200_sxm]`, or any other NVIDIA slug of the catalog, runs the whole pipeline without a GPU and without loading a
 model. Everything it yields has the basis `simulated`: it tests the measuring, it measures nothing. Its sensors behave as published for
-its architecture (arXiv:2312.02741), with a gain, an offset and phases of each card's own.
+its architecture (arXiv:2312.02741), with a gain, an offset and phases of each card's own. The driver stands where the NVML binding goes
+and answers with its constants and exceptions: the meter cannot tell the difference.
 
 Every stream begins at the same virtual second, so a window depends on nothing that ran before it. Environment:
 
@@ -12,21 +13,291 @@ Every stream begins at the same virtual second, so a window depends on nothing t
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from eai.errors import UserError
-from eai.power.fake import CounterSpec, FakeCard, FakeNvml, SensorSpec, Timeline, VirtualClock
-from eai.power.meter import Baseline
+from eai.power.meter import Baseline, Read, beat, next_beat
 from eai.power.nvml import NvmlMeter, visible
+from eai.power.readings import Row
 from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W
 
 if TYPE_CHECKING:
     from eai.catalog import Gpu
+
+
+class Truth(Protocol):
+    """A power curve whose energy is known: exact between any two instants."""
+
+    start_s: float
+    stop_s: float
+
+    def cumulative_j(self, t_s: np.ndarray | float) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class SensorSpec:
+    """A power sensor: every `update_s` (first at `phase_s`) it publishes the mean of the last `averaging_s`, `delay_s` late. reading = gain
+    x mean + offset, rounded to `quantum_w`."""
+
+    update_s: float = 0.100
+    averaging_s: float = 0.025
+    phase_s: float = 0.0
+    delay_s: float = 0.0
+    gain: float = 1.0
+    offset_w: float = 0.0
+    quantum_w: float = 0.001
+
+    def update_times(self, t_s: np.ndarray) -> np.ndarray:
+        """When the value visible at each instant was published [s]."""
+        return self.phase_s + np.floor((np.asarray(t_s, dtype=float) - self.phase_s) / self.update_s) * self.update_s
+
+    def values(self, truth: Truth, published_s: np.ndarray) -> np.ndarray:
+        """The value [W] published at each of these instants."""
+        end_s = published_s - self.delay_s
+        mean_w = (truth.cumulative_j(end_s) - truth.cumulative_j(end_s - self.averaging_s)) / self.averaging_s
+        return np.round((self.gain * mean_w + self.offset_w) / self.quantum_w) * self.quantum_w
+
+    def read(self, truth: Truth, t_s: np.ndarray) -> np.ndarray:
+        """What a reader sees at each instant [W]."""
+        return self.values(truth, self.update_times(t_s))
+
+
+@dataclass(frozen=True)
+class CounterSpec:
+    """An energy counter that integrates the truth with `gain` and `offset_w`, and advances every `tick_s` in steps of `quantum_j`."""
+
+    tick_s: float = 0.100
+    phase_s: float = 0.0
+    quantum_j: float = 0.001
+    gain: float = 1.0
+    offset_w: float = 0.0
+    start_j: float = 1.0e6
+
+    def counted_j(self, truth: Truth, t_s: np.ndarray) -> np.ndarray:
+        """What it has counted [J] at each instant, were it not for ticks and steps."""
+        return self.start_j + self.gain * truth.cumulative_j(t_s) + self.offset_w * t_s
+
+    def read(self, truth: Truth, t_s: np.ndarray) -> np.ndarray:
+        """The counter [J] at each instant."""
+        ticked = self.phase_s + np.floor((np.asarray(t_s, dtype=float) - self.phase_s) / self.tick_s) * self.tick_s
+        return np.floor(self.counted_j(truth, ticked) / self.quantum_j) * self.quantum_j
+
+
+class VirtualClock:
+    """A clock that moves only when someone waits; samplers beat while it moves, in the order of time. `pace`: host seconds that a second of
+    it takes; 0 is as fast as it can."""
+
+    def __init__(self, now_s: float = 1000.0, pace: float = 0.0):
+        self._now_s, self.pace = now_s, pace
+        self._samplers: list[VirtualSampler] = []
+
+    def now_s(self) -> float:
+        return self._now_s
+
+    def sampler(self, read: Read, period_s: float) -> VirtualSampler:
+        return VirtualSampler(read, period_s, self)
+
+    def sleep(self, duration_s: float) -> None:
+        """Move on, letting every sampler that is due take its reading on the way."""
+        end_s = self._now_s + duration_s
+        while due := [s for s in self._samplers if s.due_s <= end_s]:
+            sampler = min(due, key=lambda s: s.due_s)
+            self._now_s = max(self._now_s, sampler.due_s)
+            sampler.take()
+        self._now_s = end_s
+        if self.pace and duration_s > 0:
+            time.sleep(self.pace * duration_s)
+
+
+class VirtualSampler:
+    """The sampler of a virtual clock: no thread, the same schedule and the same treatment of a reader that breaks."""
+
+    def __init__(self, read: Read, period_s: float, clock: VirtualClock):
+        self.read, self.period_s, self.clock = read, period_s, clock
+        self.failure: Exception | None = None
+        self.due_s = clock.now_s()
+        self._rows: list[Row] = []
+
+    def start(self) -> None:
+        self.due_s = self.clock.now_s()
+        self.clock._samplers.append(self)
+
+    def take(self) -> None:
+        if beat(self.read, self._rows, self.clock, self):
+            self.due_s = next_beat(self.due_s, self.period_s, self.clock.now_s())
+        else:
+            self.clock._samplers.remove(self)
+
+    def stop(self) -> list[Row]:
+        if self in self.clock._samplers:
+            self.clock._samplers.remove(self)
+        rows, self._rows = self._rows, []
+        return rows
+
+
+class Timeline:
+    """A power curve that grows while work runs: constant pieces one after the other, `idle_w` before, between and after them. A piece is
+    added before its time passes, so that a sensor asked meanwhile sees it; energies are exact, as those of `Truth`."""
+
+    def __init__(self, start_s: float, idle_w: float):
+        self.idle_w = idle_w
+        self._edge_s, self._power_w, self._sum_j = [start_s], [], [0.0]
+
+    def add(self, start_s: float, duration_s: float, power_w: float) -> None:
+        """Draw `power_w` from `start_s` on. Raises ValueError for a piece that begins before the last one has ended."""
+        if start_s < self._edge_s[-1] or duration_s <= 0:
+            raise ValueError(f"a piece of {duration_s} s at {start_s} s does not follow {self._edge_s[-1]} s")
+        for stop_s, watts in ((start_s, self.idle_w), (start_s + duration_s, power_w)):
+            if stop_s > self._edge_s[-1]:
+                self._sum_j.append(self._sum_j[-1] + (stop_s - self._edge_s[-1]) * watts)
+                self._edge_s.append(stop_s)
+                self._power_w.append(watts)
+
+    @property
+    def start_s(self) -> float:
+        return self._edge_s[0]
+
+    @property
+    def stop_s(self) -> float:
+        return self._edge_s[-1]
+
+    def cumulative_j(self, t_s: np.ndarray | float) -> np.ndarray:
+        """Energy [J] from the start until each instant, negative before it."""
+        t_s = np.asarray(t_s, dtype=float)
+        return np.array([self._until_j(t) for t in t_s.ravel().tolist()]).reshape(t_s.shape)
+
+    def _until_j(self, t_s: float) -> float:
+        piece = bisect.bisect_right(self._edge_s, t_s) - 1
+        if piece < 0:
+            return (t_s - self._edge_s[0]) * self.idle_w
+        power_w = self._power_w[piece] if piece < len(self._power_w) else self.idle_w
+        return self._sum_j[piece] + (t_s - self._edge_s[piece]) * power_w
+
+
+@dataclass
+class SimulatedCard:
+    """One simulated GPU. `truth`: its power curve, fixed or growing as the work runs. `sensors` maps field names (power_instant_w,
+    power_average_w, power_usage_w) to their behaviour; from `lost_at_s` on it is lost."""
+
+    truth: Truth
+    sensors: dict[str, SensorSpec]
+    counter: CounterSpec | None = None
+    uuid: str = "GPU-00000000-0000-0000-0000-000000000000"
+    name: str = "NVIDIA A100-SXM4-40GB"
+    architecture: int = 7
+    power_limit_w: float = 400.0
+    memory_total_bytes: int = 40 * 10**9
+    memory_used_bytes: int = 16 * 10**9
+    temperature_c: float = 55.0
+    sm_clock_mhz: int = 1410
+    lost_at_s: float | None = None
+
+
+def _field_values(nvml: SimulatedNvml, card: SimulatedCard, field_ids: list[int]) -> list[SimpleNamespace]:
+    names = {nvml.NVML_FI_DEV_POWER_INSTANT: "power_instant_w", nvml.NVML_FI_DEV_POWER_AVERAGE: "power_average_w"}
+    found = []
+    for name in (names.get(field_id) for field_id in field_ids):
+        seen = name in card.sensors
+        mw = nvml.power_mw(card, name) if seen else 0
+        stamp_us = int(float(card.sensors[name].update_times(np.array([nvml.clock.now_s()]))[0]) * 1e6) if seen else 0
+        code = 0 if seen else nvml.NVML_ERROR_NOT_SUPPORTED
+        found.append(SimpleNamespace(nvmlReturn=code, value=SimpleNamespace(uiVal=mw), timestamp=stamp_us, latencyUsec=40))
+    return found
+
+
+def _power_usage(nvml: SimulatedNvml, card: SimulatedCard) -> int:
+    if "power_usage_w" not in card.sensors:
+        raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
+    return nvml.power_mw(card, "power_usage_w")
+
+
+def _energy(nvml: SimulatedNvml, card: SimulatedCard) -> int:
+    if card.counter is None:
+        raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
+    return int(1e3 * float(card.counter.read(card.truth, np.array([nvml.clock.now_s()]))[0]))
+
+
+def _utilization(nvml: SimulatedNvml, card: SimulatedCard) -> SimpleNamespace:
+    return SimpleNamespace(gpu=100 if card.truth.start_s <= nvml.clock.now_s() <= card.truth.stop_s else 0, memory=0)
+
+
+FACTS = {
+    "UUID": lambda nvml, card: card.uuid,
+    "Name": lambda nvml, card: card.name,
+    "Architecture": lambda nvml, card: card.architecture,
+    "VbiosVersion": lambda nvml, card: nvml.vbios,
+}
+ANSWERS = FACTS | {
+    "FieldValues": _field_values,
+    "PowerUsage": _power_usage,
+    "TotalEnergyConsumption": _energy,
+    "ViolationStatus": lambda nvml, card, policy: SimpleNamespace(violationTime=0),
+    "EnforcedPowerLimit": lambda nvml, card: round(card.power_limit_w * 1e3),
+    "Temperature": lambda nvml, card, sensor: round(card.temperature_c),
+    "ClockInfo": lambda nvml, card, clock: card.sm_clock_mhz if clock == nvml.NVML_CLOCK_SM else 1215,
+    "UtilizationRates": _utilization,
+    "MemoryInfo": lambda nvml, card: SimpleNamespace(total=card.memory_total_bytes, used=card.memory_used_bytes),
+    "CurrentClocksEventReasons": lambda nvml, card: 0,
+    "MigMode": lambda nvml, card: [0, 0],
+    "VirtualizationMode": lambda nvml, card: nvml.NVML_GPU_VIRTUALIZATION_MODE_NONE,
+    "ComputeRunningProcesses": lambda nvml, card: [],
+    "PersistenceMode": lambda nvml, card: 1,
+    "EccMode": lambda nvml, card: [1, 1],
+}
+"""What the driver says of a card, by the name of NVML's function without `nvmlDeviceGet`; of a card that is lost the facts alone."""
+
+
+class SimulatedNvml:
+    """The functions of the NVML binding that the meter uses, over `cards` on `clock`."""
+
+    answers: Mapping[str, Callable] = ANSWERS
+
+    def __init__(self, cards: list[SimulatedCard], clock: VirtualClock, driver: str = "550.54.15", vbios: str = "92.00.45.00.03"):
+        import pynvml
+
+        self._real, self.cards, self.clock, self.driver, self.vbios = pynvml, cards, clock, driver, vbios
+
+    def __getattr__(self, name: str):
+        """An answer, or a constant or exception of the real binding; any function that is not simulated is an error."""
+        if name.startswith("nvmlDeviceGet") and (short := name.removeprefix("nvmlDeviceGet")) in self.answers:
+            return partial(self._answer, short)
+        value = getattr(self._real, name)
+        if callable(value) and not isinstance(value, type):
+            raise AttributeError(f"the simulated NVML has no {name}")
+        return value
+
+    def _answer(self, name: str, card: SimulatedCard, *arguments):
+        """What the driver says. Raises NVMLError for a card that is lost by now."""
+        if name not in FACTS and card.lost_at_s is not None and self.clock.now_s() >= card.lost_at_s:
+            raise self.NVMLError(self.NVML_ERROR_GPU_IS_LOST)
+        return self.answers[name](self, card, *arguments)
+
+    def nvmlSystemGetDriverVersion(self):
+        return self.driver
+
+    def nvmlDeviceGetCount(self):
+        return len(self.cards)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return self.cards[index]
+
+    def power_mw(self, card: SimulatedCard, name: str) -> int:
+        """What a field shows now [mW]."""
+        return max(round(1e3 * float(card.sensors[name].read(card.truth, np.array([self.clock.now_s()]))[0])), 0)
+
+
+# The cards of this machine, by name
+
 
 WIDTH = 3**0.5
 """Half width of a uniform draw of standard deviation 1: no card is wilder than its uncertainty budget can bear."""
@@ -87,7 +358,7 @@ def uuid(gpu: str, index: int) -> str:
     return f"GPU-5100{digest[:2]}{index:02x}-{digest[2:6]}-4{digest[6:9]}-8{digest[9:12]}-{digest[12:24]}"
 
 
-def _card(gpu: str, index: int) -> FakeCard:
+def _card(gpu: str, index: int) -> SimulatedCard:
     """Card `index`: gain, offset and phases drawn from what the uncertainty budget states, by its UUID."""
     model, own = model_of(gpu), uuid(gpu, index)
     rng = np.random.default_rng(int(own[4:12], 16))
@@ -97,7 +368,7 @@ def _card(gpu: str, index: int) -> FakeCard:
     offset_w = OFFSET_W * min(model.tdp_w / LARGE_W, 1.0) * float(rng.uniform(-WIDTH, WIDTH))
     phase_s, tick_phase_s = float(rng.uniform(0, update_s)), float(rng.uniform(0, 0.100))
     sensor = SensorSpec(update_s, averaging_s, phase_s, gain=gain, offset_w=offset_w)
-    return FakeCard(
+    return SimulatedCard(
         Timeline(START_S, BARE_SHARE * model.tdp_w),
         {"power_instant_w": sensor},
         CounterSpec(0.100, tick_phase_s, gain=gain, offset_w=offset_w),
@@ -110,10 +381,10 @@ def _card(gpu: str, index: int) -> FakeCard:
     )
 
 
-def box(gpu: str, environ: Mapping[str, str] = os.environ) -> FakeNvml:
+def box(gpu: str, environ: Mapping[str, str] = os.environ) -> SimulatedNvml:
     """The driver of this machine's simulated cards, on a clock of their own."""
     clock = SimulatedClock(START_S, _pace(environ))
-    return FakeNvml([_card(gpu, i) for i in range(count(environ))], clock, driver="simulated", vbios="simulated")
+    return SimulatedNvml([_card(gpu, i) for i in range(count(environ))], clock, driver="simulated", vbios="simulated")
 
 
 def present(gpu: str, environ: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
@@ -124,7 +395,7 @@ def present(gpu: str, environ: Mapping[str, str] = os.environ) -> list[tuple[str
 class SimulatedClock(VirtualClock):
     """Virtual time in which a card works: while `work` passes, the card draws power."""
 
-    card: FakeCard
+    card: SimulatedCard
     rest_w: float
 
     def work(self, duration_s: float, power_w: float) -> None:
@@ -136,15 +407,13 @@ class SimulatedClock(VirtualClock):
 
     def begin(self) -> None:
         """The first second again, the card at rest: what follows does not depend on what ran before."""
-        self.restart(START_S)
+        self._now_s, self._samplers = START_S, []
         self.card.truth = Timeline(START_S, self.rest_w)
 
 
 class SimulatedMeter(NvmlMeter):
     """The NVIDIA meter on one simulated card, the first visible one or the one named by its UUID. Basis `simulated`.
-
-    `clock.work(duration_s, power_w)` is how work makes the card draw power.
-    """
+    `clock.work(duration_s, power_w)` is how work makes the card draw power."""
 
     name, basis = "simulated", "simulated"
 

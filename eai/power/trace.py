@@ -9,9 +9,20 @@ import numpy as np
 from eai.errors import UserError
 from eai.power import rapl
 from eai.power.logs import LoggedGpu, PowerLog
-from eai.power.readings import ALIASED_REL, FULL_DUTY, NEAR_BEATS, UNREAD_BEATS, beats, duty, integrate, interval, is_aliased, wave_rel
+from eai.power.readings import (
+    ALIASED_REL,
+    FULL_DUTY,
+    NEAR_BEATS,
+    UNREAD_BEATS,
+    DeviceSpec,
+    beats,
+    duty,
+    integrate,
+    interval,
+    is_aliased,
+    wave_rel,
+)
 from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W, prior
-from eai.power.stream import DeviceSpec
 from eai.quantity import Quantity, plain
 
 MISSING_SHARE = 0.05
@@ -109,10 +120,12 @@ def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None, gp
     rows, terms, clean = [], [], []
     for one in log.gpus:
         board = board_of(gpu or one.name, log.power_name, one.limit_w, bool(gpu))
-        who = f"{_label(one)}: " if several else ""
+        who = f"{f'GPU {one.index}' if one.boundary == 'gpu' else one.index}: " if several else ""
         one = _plausible(one, board, who, warnings)
         row, terms_j = _one(one, board, (start_s, stop_s), cut, step_s, who, warnings)
         rows.append(row), terms.append(terms_j), clean.append(one)
+    if log.assumed and not gpu:
+        warnings.append(f"the log does not say whose power `{log.power_name}` is: it is taken for a GPU's; name the card with --gpu")
     others = []
     for one in log.others:
         try:
@@ -144,10 +157,6 @@ def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None, gp
     }
 
 
-def _label(gpu: LoggedGpu) -> str:
-    return f"GPU {gpu.index}" if gpu.boundary == "gpu" else str(gpu.index)
-
-
 def _edges(window: tuple[float, float] | None, first_s: float, last_s: float, zone: str) -> tuple[float, float]:
     """Start and stop [s] on the log's own time. Raises UserError for a window that the log does not touch."""
     if window is None:
@@ -170,10 +179,8 @@ def _edges(window: tuple[float, float] | None, first_s: float, last_s: float, zo
 
 
 def _plausible(gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> LoggedGpu:
-    """The card without readings that no board draws: negative ones, and spikes far above its limit.
-
-    Raises UserError where most of them are: then the unit is another.
-    """
+    """The card without readings that no board draws: negative ones, and spikes far above its limit. Raises UserError where most of them
+    are: then the unit is another."""
     power_w = gpu.power_w
     highest_w = ABOVE_LIMIT * board.limit_w if board.limit_w and gpu.boundary == "gpu" else HIGHEST_W
     if gpu.boundary not in ("gpu", "cpu_package", "dram"):
@@ -185,9 +192,8 @@ def _plausible(gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> L
         found = f"{who}half of the readings are above {middle_w:,.0f} W"
         raise UserError(found, f"at most {highest_w:,.0f} W of {whose}", "if these are milliwatts, say so: --power COLUMN:mW")
     if gpu.boundary == "gpu" and not gpu.unit_said and 0 < float(power_w.max()) < 1.5:
-        raise UserError(
-            f"{who}no reading is above {plain(power_w.max())} W", "the watts of a card", "name the unit: --power COLUMN:kW, or COLUMN:W"
-        )
+        found = f"{who}no reading is above {plain(power_w.max())} W"
+        raise UserError(found, "the watts of a card", "name the unit: --power COLUMN:kW, or COLUMN:W")
     bad = (power_w < 0) | (power_w > highest_w)
     if not bad.any():
         return gpu
@@ -200,8 +206,10 @@ def _one(
     gpu: LoggedGpu, board: Board, asked: tuple[float, float], cut: bool, step_s: float | None, who: str, warnings: list[str]
 ) -> tuple[dict, dict[str, float]]:
     """(row, standard uncertainties [J] by term) of one card over the part of `asked` that its readings cover."""
-    t_s, power_w, backwards = _in_order(gpu)
+    t_s, power_w, backwards = gpu.t_s, gpu.power_w, int((np.diff(gpu.t_s) < 0).sum())
     if backwards:
+        order = np.argsort(t_s, kind="stable")
+        t_s, power_w = t_s[order], power_w[order]
         warnings.append(f"{who}time goes backwards {backwards} time(s): the clock was set, or two logs were joined")
     steps = np.diff(t_s)
     if not (steps > 0).any():
@@ -261,20 +269,9 @@ def _some(values: np.ndarray) -> np.ndarray:
     return values[:: len(values) // MANY + 1]
 
 
-def _in_order(gpu: LoggedGpu) -> tuple[np.ndarray, np.ndarray, int]:
-    """(t_s, power_w, number of steps back), sorted in time."""
-    backwards = int((np.diff(gpu.t_s) < 0).sum())
-    if not backwards:
-        return gpu.t_s, gpu.power_w, 0
-    order = np.argsort(gpu.t_s, kind="stable")
-    return gpu.t_s[order], gpu.power_w[order], backwards
-
-
 def _missing_s(t_s: np.ndarray, asked: tuple[float, float], period_s: float, held: bool) -> tuple[float, int, float]:
-    """(seconds of the window that no reading tells of, number of gaps, seconds beyond the log's ends).
-
-    A pause counts for what it lacks beyond one period, as far as it lies in the window, at its edges too.
-    """
+    """(seconds of the window that no reading tells of, number of gaps, seconds beyond the log's ends). A pause counts for what it lacks
+    beyond one period, as far as it lies in the window, at its edges too."""
     beyond_s = max(t_s[0] - asked[0], 0.0) + max(asked[1] - t_s[-1], 0.0)
     first, last = max(int(np.searchsorted(t_s, asked[0], "right")) - 1, 0), int(np.searchsorted(t_s, asked[1], "left")) + 1
     known = t_s[first:last]
@@ -329,16 +326,12 @@ def _alias_doubts(board: Board, aliased: bool, step_s: float | None, held: bool,
         if board.sensor is None and step_s is not None:
             warnings.append(f"{who}whether steps of {step_s * 1e3:g} ms alias is not known: name the card with --gpu")
         return
-    share, update_ms = duty(board.sensor), 1e3 * board.sensor.update_s
+    sees = f"sees {duty(board.sensor):.0%} of every {1e3 * board.sensor.update_s:g} ms"
     if aliased:
-        warnings.append(
-            f"{who}steps of {step_s * 1e3:g} ms beat with the sensor, which sees {share:.0%} of every {update_ms:g} ms: aliased"
-        )
+        warnings.append(f"{who}steps of {step_s * 1e3:g} ms beat with the sensor, which {sees}: aliased")
     elif step_s is None:
-        warnings.append(
-            f"{who}the sensor of the {board.name} sees {share:.0%} of every {update_ms:g} ms: steps near a multiple or a half of that "
-            "alias by 16 to 23 %, and the log cannot show it; give the time of a decode step with --step"
-        )
+        doubt = "steps near a multiple or a half of that alias by 16 to 23 %, and the log cannot show it"
+        warnings.append(f"{who}the sensor of the {board.name} {sees}: {doubt}; give the time of a decode step with --step")
 
 
 def _uncertainty_j(
@@ -374,10 +367,8 @@ def scatter(power_w: np.ndarray) -> float:
 
 
 def _joint_scatter_j(gpus: list[LoggedGpu], start_s: float, stop_s: float) -> float:
-    """The statistical term [J] of the sum of several cards, from the scatter of their sum.
-
-    Cards that work in turn scatter against each other, and cards in step scatter together: neither is the sum of squares.
-    """
+    """The statistical term [J] of the sum of several cards, from the scatter of their sum. Cards that work in turn scatter against each
+    other, and cards in step scatter together: neither is the sum of squares."""
     base = max(gpus, key=lambda g: len(g.t_s))
     t_s = base.t_s[(base.t_s >= start_s) & (base.t_s <= stop_s)]
     if len(t_s) < 3 or any(g.held for g in gpus):
@@ -388,11 +379,9 @@ def _joint_scatter_j(gpus: list[LoggedGpu], start_s: float, stop_s: float) -> fl
 
 
 def phase_energies(log: PowerLog, gpu: str = "") -> Callable[[float, float], list[dict]]:
-    """What integrates the log between two instants: one row a card, with device_id, energy_j, the terms of its uncertainty, and status.
-
-    An instant is seconds from the first reading, or since 1970. Raises UserError for a phase that reaches beyond the log: part of its
-    energy is nobody's reading.
-    """
+    """What integrates the log between two instants: one row a card, with device_id, energy_j, the terms of its uncertainty, and status. An
+    instant is seconds from the first reading, or since 1970. Raises UserError for a phase that reaches beyond the log: part of its energy
+    is nobody's reading."""
     first_s, last_s = float(min(g.t_s.min() for g in log.gpus)), float(max(g.t_s.max() for g in log.gpus))
     boards = [board_of(gpu or g.name, log.power_name, g.limit_w) for g in log.gpus]
     cards = [_plausible(g, b, "", []) for g, b in zip(log.gpus, boards, strict=True)]
@@ -403,15 +392,13 @@ def phase_energies(log: PowerLog, gpu: str = "") -> Callable[[float, float], lis
         if start_s < first_s - SLOW_S or stop_s > last_s + SLOW_S:
             found = f"a phase from {start_s - first_s:.1f} to {stop_s - first_s:.1f} s of a power log of {last_s - first_s:.1f} s"
             raise UserError(found, "phases inside the log", f"its time was read as {log.zone}: check the clocks and how long it ran")
-        return [_phase(card, board, start_s, stop_s) for card, board in zip(cards, boards, strict=True)]
+        found = []
+        for card, board in zip(cards, boards, strict=True):
+            row, terms_j = _one(card, board, (start_s, stop_s), True, None, "", [])
+            kept = {f"u_{k}_j": terms_j[k] for k in ("granularity", "aliasing", "gain", "offset")}
+            kept["u_statistical_j"] = math.hypot(terms_j["statistical"], terms_j["gap"])
+            device = f"gpu{row['index']}" if isinstance(row["index"], int) else str(row["index"])
+            found.append({"device_id": device, "energy_j": row["energy_j"], "status": row["status"]} | kept)
+        return found
 
     return energies
-
-
-def _phase(gpu: LoggedGpu, board: Board, start_s: float, stop_s: float) -> dict:
-    """The energy of one card in one phase, in the columns of the energies table."""
-    row, terms_j = _one(gpu, board, (start_s, stop_s), True, None, "", [])
-    device = f"gpu{row['index']}" if isinstance(row["index"], int) else str(row["index"])
-    kept = {f"u_{k}_j": terms_j[k] for k in ("granularity", "aliasing", "gain", "offset")}
-    kept["u_statistical_j"] = math.hypot(terms_j["statistical"], terms_j["gap"])
-    return {"device_id": device, "energy_j": row["energy_j"], "status": row["status"]} | kept

@@ -28,9 +28,8 @@ from eai.power.derive import Derived, derive
 from eai.power.estimate import EstimateMeter
 from eai.power.meter import Baseline, JointMeter, Meter
 from eai.power.rapl import RaplMeter
-from eai.power.readings import NOT_A_NUMBER, Energy, interval, total
+from eai.power.readings import NOT_A_NUMBER, DeviceSpec, Energy, Spec, interval, total
 from eai.power.simulated import SimulatedMeter, is_simulated
-from eai.power.stream import DeviceSpec, Spec
 from eai.quantity import Quantity
 
 if TYPE_CHECKING:
@@ -56,12 +55,6 @@ def _estimate(gpu: str, shared: bool = False, processes: frozenset[int] = frozen
     return EstimateMeter(processes=processes)
 
 
-def _simulated(gpu: str, name: str) -> Meter:
-    if name not in ("auto", "nvml"):
-        raise UserError(f"meter {name} for {gpu}", "meter auto", "a simulated card is seen by its own meter alone")
-    return SimulatedMeter(gpu)
-
-
 MAKERS = {"nvml": _nvml, "rapl": _rapl, "estimate": _estimate}
 
 
@@ -78,7 +71,9 @@ def best_meter(gpu: str = "auto", name: str = "auto", shared: bool = False, proc
     if name not in ("auto", *NAMES):
         raise UserError(f"meter {name!r}", f"one of auto, {', '.join(NAMES)}", "leave it at auto")
     if is_simulated(gpu):
-        return _simulated(gpu, name), "nothing is measured: the card is simulated."
+        if name not in ("auto", "nvml"):
+            raise UserError(f"meter {name} for {gpu}", "meter auto", "a simulated card is seen by its own meter alone")
+        return SimulatedMeter(gpu), "nothing is measured: the card is simulated."
     billed = {"processes": processes} if processes else {}
     if name != "auto":
         return MAKERS[name](gpu, shared, **billed), f"{name} was asked for."
@@ -104,48 +99,33 @@ TYPICAL_W = {"gpu": 250.0, "cpu_package": 60.0, "dram": 5.0}
 
 
 def survey(gpu: str = "auto") -> list[dict]:
-    """One row a meter: name, basis, usable, why, do, devices, interval_10s, within_card_10s, limitations.
-
-    A GPU's device says where the knowledge of its `sensor` is from: published, probed or unknown.
-
-    The two intervals are relative, `{"low": -0.11, "high": 0.12}`: of a typical 10 s window against the true energy, and for comparisons on
-    one card. They are None where the meter cannot be used.
-    """
+    """One row a meter: name, basis, usable, why, do, devices, interval_10s, within_card_10s, limitations. A GPU's device says where the
+    knowledge of its `sensor` is from: published, probed or unknown. The two intervals are relative, `{"low": -0.11, "high": 0.12}`: of a
+    typical 10 s window against the true energy, and for comparisons on one card. They are None where the meter cannot be used."""
     return [_survey_row(name, gpu) for name in NAMES]
 
 
 def _survey_row(name: str, gpu: str) -> dict:
-    basis = "estimated" if name == "estimate" else "measured"
-    row = {"name": name, "basis": basis, "usable": False, "why": "", "do": "", "devices": [], "limitations": []}
-    row |= {"interval_10s": None, "within_card_10s": None}
+    row = {"name": name, "basis": "estimated" if name == "estimate" else "measured", "usable": False, "why": "", "do": ""}
+    row |= {"devices": [], "limitations": [], "interval_10s": None, "within_card_10s": None}
     try:
-        meter = MAKERS[name](gpu)
-        meter.open()
+        opened = MAKERS[name](gpu).open()
     except UserError as error:
         found, _, rest = str(error).rstrip(".").partition("; ")
         return row | {"why": found, "do": rest.rpartition("; ")[2]}
-    try:
-        return row | _survey_usable(meter)
-    finally:
-        meter.close()
-
-
-def _survey_usable(meter: Meter) -> dict:
-    devices = meter.devices()
-    sensors = {c["uuid"]: c["sensor"]["source"] for c in meter.metadata().get("cards", [])}
-    primary = [d for d in meter.spec().devices if d.boundary == meter.boundary]
-    absolute, within = zip(*(expected(d) for d in primary), strict=True)
-    return {
-        "usable": True,
-        "why": ", ".join(d.name for d in devices),
-        "do": advice(primary),
-        "devices": [
-            {"device_id": d.device_id, "name": d.name, "boundary": d.boundary, "sensor": sensors.get(d.device_id)} for d in devices
-        ],
-        "limitations": meter.limitations(),
-        "interval_10s": max(absolute, key=lambda i: i["high"]),
-        "within_card_10s": max(within, key=lambda i: i["high"]),
-    }
+    with contextlib.closing(opened) as meter:
+        sensors = {c["uuid"]: c["sensor"]["source"] for c in meter.metadata().get("cards", [])}
+        primary = [d for d in meter.spec().devices if d.boundary == meter.boundary]
+        absolute, within = zip(*(expected(d) for d in primary), strict=True)
+        return row | {
+            "usable": True,
+            "why": ", ".join(d.name for d in meter.devices()),
+            "do": advice(primary),
+            "devices": [vars(d) | {"sensor": sensors.get(d.device_id)} for d in meter.devices()],
+            "limitations": meter.limitations(),
+            "interval_10s": max(absolute, key=lambda i: i["high"]),
+            "within_card_10s": max(within, key=lambda i: i["high"]),
+        }
 
 
 def expected(device: DeviceSpec, duration_s: float = WINDOW_S) -> tuple[dict, dict]:
@@ -154,11 +134,9 @@ def expected(device: DeviceSpec, duration_s: float = WINDOW_S) -> tuple[dict, di
     edge_w = TYPICAL_W[device.boundary] / 3 if device.boundary == "gpu" else TYPICAL_W[device.boundary]
     tick_s = device.tick_s if device.counter_field else device.update_s if device.power_field else 0.0
     within_j = math.hypot(edge_w * tick_s / math.sqrt(6), device.offset_w * duration_s)
-    result = []
-    for u_j in (math.hypot(within_j, device.gain_rel * energy_j), within_j):
-        q = interval(energy_j, u_j)
-        result.append({"low": q.low / energy_j - 1, "high": q.high / energy_j - 1})
-    return result[0], result[1]
+    both = [interval(energy_j, u_j) / energy_j for u_j in (math.hypot(within_j, device.gain_rel * energy_j), within_j)]
+    absolute, within = ({"low": q.low - 1, "high": q.high - 1} for q in both)
+    return absolute, within
 
 
 def advice(devices: list[DeviceSpec]) -> str:
@@ -178,11 +156,9 @@ CONTEXT_COLUMNS = ("power_mean_w", "temperature_mean_c", "sm_clock_mean_mhz", "p
 
 @dataclass
 class Window:
-    """What was measured. Filled when the `with` block ends; before, `status` is `running`.
-
-    Times are monotonic seconds (`started_at` is UTC wall time); `context` has None for what was not sensed. `stream` and
-    `spec` are all that `derive` needs to find the same numbers again. `tokens` may be set in the block.
-    """
+    """What was measured. Filled when the `with` block ends; before, `status` is `running`. Times are monotonic seconds (`started_at` is UTC
+    wall time); `context` has None for what was not sensed. `stream` and `spec` are all that `derive` needs to find the same numbers again.
+    `tokens` may be set in the block."""
 
     name: str = ""
     started_at: str = ""
@@ -360,28 +336,24 @@ class Steadiness:
     reason: str
 
 
-def steadiness(
-    latencies_s: Sequence[float], groups: int = GROUPS, group_steps: int = GROUP_STEPS, cv_limit: float = CV_LIMIT
-) -> Steadiness:
-    """Whether the means of the last `groups` groups of `group_steps` latencies vary by at most `cv_limit` (sample sd / mean).
-
-    Single steps jitter for harmless reasons; a group's mean moves only while clocks, caches or compilers still do.
-    """
+def steadiness(latencies_s: Sequence[float], groups: int = GROUPS, group_steps: int = GROUP_STEPS) -> Steadiness:
+    """Whether the means of the last `groups` groups of `group_steps` latencies vary by at most 2 % (sample sd / mean). Single steps jitter
+    for harmless reasons; a group's mean moves only while clocks, caches or compilers still do."""
     needed = groups * group_steps
     if len(latencies_s) < needed:
         return Steadiness(False, None, f"{len(latencies_s)} of {needed} steps")
     means = np.asarray(latencies_s[-needed:], dtype=float).reshape(groups, group_steps).mean(axis=1)
     cv = float(means.std(ddof=1) / means.mean())
-    return Steadiness(cv <= cv_limit, cv, f"CV {cv:.2%} of the last {groups} groups of {group_steps} steps")
+    return Steadiness(cv <= CV_LIMIT, cv, f"CV {cv:.2%} of the last {groups} groups of {group_steps} steps")
 
 
-def power_settled(t_s: Sequence[float], power_w: Sequence[float], limit_per_s: float = SLOPE_LIMIT_PER_S) -> bool:
-    """Whether power has no slope: less than `limit_per_s` of its mean a second, by least squares. Needs three readings."""
+def power_settled(t_s: Sequence[float], power_w: Sequence[float]) -> bool:
+    """Whether power has no slope: less than 0.2 % of its mean a second, by least squares. Needs three readings."""
     t_s, power_w = np.asarray(t_s, dtype=float), np.asarray(power_w, dtype=float)
     if len(t_s) < 3 or np.ptp(t_s) == 0:
         return False
     slope_w_per_s = np.polyfit(t_s - t_s.mean(), power_w, 1)[0]
-    return bool(abs(slope_w_per_s) <= limit_per_s * abs(power_w.mean()))
+    return bool(abs(slope_w_per_s) <= SLOPE_LIMIT_PER_S * abs(power_w.mean()))
 
 
 def until_steady(
@@ -391,10 +363,8 @@ def until_steady(
     settled: Callable[[], bool] = lambda: True,
     group_steps: int = GROUP_STEPS,
 ) -> tuple[Steadiness, float]:
-    """(last verdict, seconds spent): runs `step() -> latency_s` until it is steady and `settled()`, or the cap is reached.
-
-    Runs once at least. A workload that never settles is measured all the same, but its verdict says so.
-    """
+    """(last verdict, seconds spent): runs `step() -> latency_s` until it is steady and `settled()`, or the cap is reached. Runs once at
+    least. A workload that never settles is measured all the same, but its verdict says so."""
     begin_s, latencies_s = now_s(), [step()]
     verdict = steadiness(latencies_s, group_steps=group_steps)
     while now_s() - begin_s < cap_s:

@@ -34,10 +34,8 @@ def torch_device(gpu: str) -> str:
 
 
 def set_threads(threads: int) -> int:
-    """Give the process this many CPU threads (0: leave the library's choice) and return how many it has.
-
-    One is the default for measurements: on a shared machine a fixed matrix product varied by 1.6 x with one thread and by 9 x with two.
-    """
+    """Give the process this many CPU threads (0: leave the library's choice) and return how many it has. One is the default for
+    measurements: on a shared machine a fixed matrix product varied by 1.6 x with one thread and by 9 x with two."""
     import torch
 
     if threads:
@@ -80,11 +78,7 @@ def peak_gb(device: str) -> float | None:
         import torch
 
         return torch.cuda.max_memory_allocated(device) / 1e9
-    try:
-        match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    except OSError:
-        return None
-    return int(match[1]) * 1024 / 1e9 if match else None
+    return _proc_gb("/proc/self/status", "VmHWM")
 
 
 def free_gb(device: str) -> float | None:
@@ -93,8 +87,12 @@ def free_gb(device: str) -> float | None:
         import torch
 
         return torch.cuda.mem_get_info(device)[0] / 1e9
+    return _proc_gb("/proc/meminfo", "MemAvailable")
+
+
+def _proc_gb(path: str, name: str) -> float | None:
     try:
-        match = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        match = re.search(rf"{name}:\s+(\d+) kB", Path(path).read_text())
     except OSError:
         return None
     return int(match[1]) * 1024 / 1e9 if match else None
@@ -113,11 +111,9 @@ LONGEST_S = 0.1
 
 
 def processor_roofs() -> dict:
-    """Highest flop/s of a square product by number type and byte/s of a copy, on the threads that torch has now.
-
-    `{"peak_flop_s": {"float32": ...}, "bandwidth_byte_s": ..., "threads": n, "how": ...}`; a type that has no product here is left out.
-    The best of five is taken: a roof is what can be reached, not what is usual.
-    """
+    """Highest flop/s of a square product by number type and byte/s of a copy, on the threads that torch has now. `{"peak_flop_s":
+    {"float32": ...}, "bandwidth_byte_s": ..., "threads": n, "how": ...}`; a type that has no product here is left out. The best of five is
+    taken: a roof is what can be reached, not what is usual."""
     import torch
 
     products = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}

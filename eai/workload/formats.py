@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from eai.errors import UserError
@@ -15,11 +16,9 @@ FEED_FORWARD = r"re:.*\.mlp\..*"
 
 
 def rest_dtype(strategy: Strategy, device: str) -> Any:
-    """The dtype of what is not quantized.
-
-    LLM.int8() computes in float16 on CUDA and bfloat16 on a CPU; torchao's INT8 leaves the rest in float32, but for `int8_ffn`, whose rest
-    is the 16 bits of its attention; GPTQ and AWQ kernels take float16; every other format computes in bfloat16.
-    """
+    """The dtype of what is not quantized. LLM.int8() computes in float16 on CUDA and bfloat16 on a CPU; torchao's INT8 leaves the rest in
+    float32, but for `int8_ffn`, whose rest is the 16 bits of its attention; GPTQ and AWQ kernels take float16; every other format computes
+    in bfloat16."""
     import torch
 
     if not strategy.is_quantized:
@@ -31,26 +30,16 @@ def rest_dtype(strategy: Strategy, device: str) -> Any:
 
 
 def quantization_config(strategy: Strategy, dtype: Any) -> Any:
-    """What `from_pretrained` needs to quantize while it loads, or None if nothing is quantized or the checkpoint already is.
-
-    None too for `static`, which is quantized after loading (`set_static`): its ranges come from running the model.
-    """
+    """What `from_pretrained` needs to quantize while it loads, or None if nothing is quantized or the checkpoint already is. None too for
+    `static`, which is quantized after loading (`set_static`): its ranges come from running the model."""
     if strategy.library == "bitsandbytes":
-        return _bitsandbytes(strategy, dtype)
+        from transformers import BitsAndBytesConfig
+
+        if strategy.stored == "int8":
+            return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=strategy.threshold)
+        four = {"bnb_4bit_quant_type": strategy.stored, "bnb_4bit_use_double_quant": strategy.slug.endswith("_dq")}
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=dtype, **four)
     return _torchao(strategy) if strategy.library == "torchao" and strategy.slug != "static" else None
-
-
-def _bitsandbytes(strategy: Strategy, dtype: Any) -> Any:
-    from transformers import BitsAndBytesConfig
-
-    if strategy.stored == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=strategy.threshold)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=strategy.stored,
-        bnb_4bit_use_double_quant=strategy.slug.endswith("_dq"),
-        bnb_4bit_compute_dtype=dtype,
-    )
 
 
 def _quiet_torchao() -> Any:
@@ -68,11 +57,12 @@ def _torchao(strategy: Strategy) -> Any:
 
     ao, keep = _quiet_torchao(), {"set_inductor_config": False}
     mapping = ao.MappingType.ASYMMETRIC if strategy.slug == "int8_wo_affine" else ao.MappingType.SYMMETRIC
+    weight_only = partial(ao.IntxWeightOnlyConfig, torch.int8, ao.PerAxis(0), mapping)
     weights = {
         "dynamic": lambda: ao.Int8DynamicActivationInt8WeightConfig(**keep),
         "int8_ffn": lambda: ao.FqnToConfig({FEED_FORWARD: ao.Int8DynamicActivationInt8WeightConfig(**keep)}),
-        "int8_wo": lambda: ao.IntxWeightOnlyConfig(torch.int8, ao.PerAxis(0), mapping),
-        "int8_wo_affine": lambda: ao.IntxWeightOnlyConfig(torch.int8, ao.PerAxis(0), mapping),
+        "int8_wo": weight_only,
+        "int8_wo_affine": weight_only,
         "fp8": lambda: ao.Float8DynamicActivationFloat8WeightConfig(granularity=ao.PerRow(), **keep),
         "int4_wo": lambda: ao.Int4WeightOnlyConfig(group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d", **keep),
     }
@@ -80,11 +70,9 @@ def _torchao(strategy: Strategy) -> Any:
 
 
 def set_static(model: Any, ids: list[int]) -> None:
-    """Quantize weights and activations of the blocks' linear layers to INT8, each layer's activation range fixed beforehand.
-
-    The range is the largest magnitude that the layer reads while `ids` run through the model once (calibration), symmetric, one for the
-    whole tensor; weights have a scale a row, as under `dynamic`, which finds a range anew for every token.
-    """
+    """Quantize weights and activations of the blocks' linear layers to INT8, each layer's activation range fixed beforehand. The range is
+    the largest magnitude that the layer reads while `ids` run through the model once (calibration), symmetric, one for the whole tensor;
+    weights have a scale a row, as under `dynamic`, which finds a range anew for every token."""
     import torch
 
     largest: dict[str, float] = {}
@@ -116,9 +104,7 @@ def set_static(model: Any, ids: list[int]) -> None:
 def declared_quantization(config: Any) -> dict | None:
     """The checkpoint's own `quantization_config` as a dict, or None for a checkpoint that is not quantized."""
     found = getattr(config, "quantization_config", None)
-    if found is None:
-        return None
-    return dict(found) if isinstance(found, dict) else found.to_dict()
+    return found if found is None else dict(found) if isinstance(found, dict) else found.to_dict()
 
 
 def _bits(quantization: dict) -> int | None:
@@ -135,31 +121,19 @@ def describe_quantization(quantization: dict) -> str:
 
 
 def require_checkpoint(model: str, config: Any, strategy: Strategy) -> None:
-    """Nothing, if the checkpoint is in the format that the strategy names.
-
-    Raises UserError if a quantized checkpoint is asked for under another name (it would be measured as what it is not), or the
-    other way round, or if it stores another number of bits.
-    """
-    quantization = declared_quantization(config)
+    """Nothing, if the checkpoint is in the format that the strategy names. Raises UserError if a quantized checkpoint is asked for under
+    another name (it would be measured as what it is not), or the other way round, or if it stores another number of bits."""
+    quantization, asked = declared_quantization(config), f"asked for {strategy.slug}, but '{model}'"
     if quantization is None:
         if strategy.slug in PUBLISHED_ONLY:
-            raise UserError(
-                f"asked for {strategy.slug}, but '{model}' is not a quantized checkpoint", f"a {strategy.slug.upper()} checkpoint"
-            )
+            raise UserError(f"{asked} is not a quantized checkpoint", f"a {strategy.slug.upper()} checkpoint")
         return
-    method = str(quantization.get("quant_method", "unknown")).lower()
+    method, said = str(quantization.get("quant_method", "unknown")).lower(), describe_quantization(quantization)
     if method != strategy.slug:
-        raise UserError(
-            f"asked for {strategy.slug}, but '{model}' is already quantized ({describe_quantization(quantization)})",
-            "a checkpoint in 16 or 32 bit",
-            f"ask for {method}, or give the original model" if method in PUBLISHED_ONLY else "give the original model",
-        )
+        do = f"ask for {method}, or give the original model" if method in PUBLISHED_ONLY else "give the original model"
+        raise UserError(f"{asked} is already quantized ({said})", "a checkpoint in 16 or 32 bit", do)
     if _bits(quantization) != strategy.weight_bits:
-        raise UserError(
-            f"asked for {strategy.slug}, but '{model}' says {describe_quantization(quantization)}",
-            f"{strategy.weight_bits:g} bit",
-            "give another one",
-        )
+        raise UserError(f"{asked} says {said}", f"{strategy.weight_bits:g} bit", "give another one")
 
 
 # What was requested is what runs: module classes, data types and bytes, read from the loaded model itself.
@@ -248,18 +222,13 @@ def _expected(strategy: Strategy, dtype: Any, name: str = "") -> str:
 
 
 def verify(model: Any, strategy: Strategy, dtype: Any) -> dict:
-    """What runs: `{linears: {description: count}, dtypes: {dtype: tensors}, model_bytes}`.
-
-    Raises UserError if any linear layer is not what the strategy says, or a float parameter has another dtype than requested.
-    """
+    """What runs: `{linears: {description: count}, dtypes: {dtype: tensors}, model_bytes}`. Raises UserError if any linear layer is not what
+    the strategy says, or a float parameter has another dtype than requested."""
     found = {name: _describe(module) for name, module in _linears(model).items()}
     expected, kinds = {name: _expected(strategy, dtype, name) for name in found}, Counter(found.values())
     if found != expected:
-        raise UserError(
-            f"asked for {strategy.slug}, but the model has {dict(kinds)}",
-            ", ".join(sorted(set(expected.values()))),
-            "the strategy did not take effect: nothing was measured",
-        )
+        found = f"asked for {strategy.slug}, but the model has {dict(kinds)}"
+        raise UserError(found, ", ".join(sorted(set(expected.values()))), "the strategy did not take effect: nothing was measured")
     others = {str(p.dtype) for p in model.parameters() if p.is_floating_point()} - {str(dtype)}
     if others:
         raise UserError(f"asked for {strategy.slug}, but some parameters are {', '.join(sorted(others))}", str(dtype))

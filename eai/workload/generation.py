@@ -21,16 +21,19 @@ from eai.workload.models import LoadedModel, passage_tokens
 
 STRIDE_TOKENS = 37
 RANDOM_TEXT_TOKENS = 4096
+SHORT_PROMPT = 8
 
 
 @dataclass(frozen=True)
 class Produced:
-    """What one call did, counted from its result: sequences, input and output tokens, and how long it took [s]."""
+    """What one call did, counted from its result: sequences, input and output tokens, and how long it took [s]. `token_s`: when each token
+    of the batch came, from the call [s]; empty where that was not looked at."""
 
     requests: int
     tokens_in: int
     tokens_out: int
     duration_s: float
+    token_s: tuple[float, ...] = ()
 
 
 def prompts(ids: list[int], batch_size: int, input_tokens: int) -> list[list[int]]:
@@ -58,27 +61,11 @@ class _TokenClock:
         """Nothing is left to do when the text ends."""
 
 
-def _outputs(model: Any) -> int:
-    """The number of tokens that the head can give, which as an id is none of them: an end token that never comes.
-
-    `min_new_tokens` would hold the length too, but masks the end token in the logits of every step: 2 % of a small model's time.
-    """
-    return model.get_output_embeddings().weight.shape[0]
-
-
-def _everywhere(config: Any) -> Any:
-    """The configuration with compilation on every device: by itself the library compiles on accelerators only."""
-    config._compile_all_devices = True
-    return config
-
-
 @dataclass(frozen=True)
 class Generation:
-    """A batch of fixed shape on a loaded model; `run()` is one workload call.
-
-    `cache`: dynamic (grows with the text) or static (allocated whole, which `compile`, torch.compile of the decode step, needs).
-    Raises UserError if input and output together exceed the model's context, or the options exclude each other.
-    """
+    """A batch of fixed shape on a loaded model; `run()` is one workload call. `cache`: dynamic (grows with the text) or static (allocated
+    whole, which `compile`, torch.compile of the decode step, needs). Raises UserError if input and output together exceed the model's
+    context, or the options exclude each other."""
 
     loaded: LoadedModel
     batch_size: int
@@ -89,51 +76,49 @@ class Generation:
     compile: bool = False
 
     def __post_init__(self):
-        self._check_options()
         asked, context = self.input_tokens + self.output_tokens, self.loaded.context_tokens
         if context and asked > context:
-            raise UserError(
-                f"{self.input_tokens} input + {self.output_tokens} output tokens", f"at most {context}, the model's context", "shorten one"
-            )
-
-    def _check_options(self) -> None:
+            found = f"{self.input_tokens} input + {self.output_tokens} output tokens"
+            raise UserError(found, f"at most {context}, the model's context", "shorten one")
         if self.cache not in ("dynamic", "static"):
             raise UserError(f"cache '{self.cache}'", "dynamic or static")
         if self.cache == "static" and not self.kv_cache:
             raise UserError("a static cache was asked for with kv_cache off", "kv_cache on", "leave one of them out")
         if self.compile and self.cache != "static":
-            raise UserError(
-                "compile was asked for with a dynamic cache", "cache static", "a growing cache would be compiled anew each step"
-            )
-
-    def _text(self) -> list[int]:
-        """The token ids that prompts are cut from: the passage, or draws from the vocabulary where there is no tokenizer."""
-        if self.loaded.tokenizer is not None:
-            return passage_tokens(self.loaded.tokenizer)
-        vocabulary = self.loaded.model.get_input_embeddings().weight.shape[0]
-        return np.random.default_rng(self.loaded.seed).integers(vocabulary, size=RANDOM_TEXT_TOKENS).tolist()
+            do = "a growing cache would be compiled anew each step"
+            raise UserError("compile was asked for with a dynamic cache", "cache static", do)
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:
         import torch
 
-        tensor = torch.tensor(prompts(self._text(), self.batch_size, self.input_tokens), device=self.loaded.device)
+        if self.loaded.tokenizer is not None:
+            text = passage_tokens(self.loaded.tokenizer)
+        else:  # draws from the vocabulary
+            vocabulary = self.loaded.model.get_input_embeddings().weight.shape[0]
+            text = np.random.default_rng(self.loaded.seed).integers(vocabulary, size=RANDOM_TEXT_TOKENS).tolist()
+        tensor = torch.tensor(prompts(text, self.batch_size, self.input_tokens), device=self.loaded.device)
         return {"input_ids": tensor, "attention_mask": torch.ones_like(tensor)}
 
     def _settings(self, new_tokens: int) -> Any:
         from transformers import CompileConfig, GenerationConfig
 
-        model = self.loaded.model
-        pad = model.generation_config.pad_token_id
+        # The number of tokens that the head can give is no token's id: an end that never comes. `min_new_tokens` would hold the length
+        # too, but masks the end token in the logits of every step: 2 % of a small model's time.
+        model, more = self.loaded.model, {}
+        if self.cache == "static":
+            more["cache_implementation"] = "static"
+        if self.compile:
+            more["compile_config"] = CompileConfig()
+            more["compile_config"]._compile_all_devices = True  # by itself the library compiles on accelerators only
         return GenerationConfig(
             do_sample=False,
             max_new_tokens=new_tokens,
             use_cache=self.kv_cache,
-            eos_token_id=_outputs(model),
-            pad_token_id=0 if pad is None else pad,
+            eos_token_id=model.get_output_embeddings().weight.shape[0],
+            pad_token_id=model.generation_config.pad_token_id or 0,
             disable_compile=not self.compile,
-            **({"cache_implementation": "static"} if self.cache == "static" else {}),
-            **({"compile_config": _everywhere(CompileConfig())} if self.compile else {}),
+            **more,
         )
 
     def _precision(self) -> Any:
@@ -142,34 +127,41 @@ class Generation:
 
         return torch.autocast("cuda", torch.float16) if self.loaded.strategy.slug == "fp16_mixed" else nullcontext()
 
+    @property
+    def times_tokens(self) -> bool:
+        """Whether every call says when its tokens came. A processor has nothing to wait for; reading each token of a GPU would slow it."""
+        return self.loaded.device == "cpu"
+
     def _synchronize(self) -> None:
         if self.loaded.device.startswith("cuda"):
             import torch
 
             torch.cuda.synchronize(self.loaded.device)
 
-    def run(self, new_tokens: int | None = None) -> Produced:
-        """One batch, `output_tokens` each unless `new_tokens` says otherwise; ends when the device has finished.
-
-        Raises UserError if the model produced another number of tokens than was asked for.
-        """
+    def run(self, new_tokens: int | None = None, timed: bool | None = None, prompt_tokens: int | None = None) -> Produced:
+        """One batch, `output_tokens` each unless `new_tokens` says otherwise; ends when the device has finished. `timed`: note when each
+        token comes, by default where that costs nothing. Raises UserError if the model produced another number of tokens than was asked
+        for."""
         import torch
 
-        wanted = new_tokens or self.output_tokens
+        wanted, clock = new_tokens or self.output_tokens, _TokenClock(self._synchronize)
+        inputs = {name: tensor[:, :prompt_tokens] for name, tensor in self._inputs.items()}
+        streamer = {"streamer": clock} if (self.times_tokens if timed is None else timed) else {}
         self._synchronize()
         start = time.perf_counter()
         with torch.inference_mode(), self._precision():
-            result = self.loaded.model.generate(**self._inputs, generation_config=self._settings(wanted))
+            result = self.loaded.model.generate(**inputs, generation_config=self._settings(wanted), **streamer)
         self._synchronize()
         duration_s = time.perf_counter() - start
         if wanted > 1:
             self.verify_options()
-        produced = (result.shape[1] - self.input_tokens) * result.shape[0]
+        tokens_in = inputs["input_ids"].numel()
+        produced = result.numel() - tokens_in
         if produced != wanted * self.batch_size:
-            raise UserError(
-                f"the model produced {produced} tokens", f"{wanted * self.batch_size}", "this model cannot be measured at a fixed length"
-            )
-        return Produced(self.batch_size, self.batch_size * self.input_tokens, produced, duration_s)
+            expected = f"{wanted * self.batch_size}"
+            raise UserError(f"the model produced {produced} tokens", expected, "this model cannot be measured at a fixed length")
+        token_s = tuple(moment - start for moment in clock.moments_s)
+        return Produced(self.batch_size, tokens_in, produced, duration_s, token_s)
 
     def verify_options(self) -> None:
         """Nothing, if the compiled step exists where it was asked for. Raises UserError if the library left it out in silence."""
@@ -177,18 +169,8 @@ class Generation:
             raise UserError("compile was asked for, but no compiled step ran", "a model and format that torch.compile takes")
 
     def token_times_s(self) -> list[float]:
-        """Time from the call to each token of one batch [s]: the first is the TTFT, differences are inter-token latencies.
-
-        Reading each token makes the device wait for the host, so this call stays outside measured windows.
-        """
-        import torch
-
-        clock = _TokenClock(self._synchronize)
-        self._synchronize()
-        start = time.perf_counter()
-        with torch.inference_mode(), self._precision():
-            self.loaded.model.generate(**self._inputs, generation_config=self._settings(self.output_tokens), streamer=clock)
-        return [moment - start for moment in clock.moments_s]
+        """Time from the call to each token of one batch [s]: the first is the TTFT, differences are inter-token latencies."""
+        return list(self.run(timed=True).token_s)
 
     def inter_token_s(self) -> list[float]:
         """Inter-token latencies of one batch [s], one fewer than output tokens."""
@@ -201,3 +183,14 @@ class Generation:
         while len(times) < calls and (not times or sum(times) < cap_s):
             times.append(self.run(new_tokens=1).duration_s)
         return statistics.median_low(times)
+
+    def least_s(self) -> float:
+        """Seconds that a whole call takes at least, from one of two tokens after eight of the prompt's, which has touched every weight.
+
+        A static cache is allocated, and its step compiled, for the whole length: there one whole call is made, and nothing said.
+        """
+        if self.cache == "static":
+            self.run()
+            return 0.0
+        token_s = self.run(min(self.output_tokens, 2), timed=True, prompt_tokens=SHORT_PROMPT).token_s
+        return token_s[0] + (self.output_tokens - 1) * (token_s[-1] - token_s[0])

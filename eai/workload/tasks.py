@@ -50,19 +50,15 @@ def is_cached(harness: str) -> bool:
 
 
 def require(task: str, harness: str, may_be_elsewhere: bool = False) -> None:
-    """Nothing if the items of benchmark `task` are at hand; one small request to the hub at most.
-
-    `may_be_elsewhere`: a hub that cannot be reached from here may be reachable where the sweep runs. Raises UserError otherwise.
-    """
+    """Nothing if the items of benchmark `task` are at hand; one small request to the hub at most. `may_be_elsewhere`: a hub that cannot be
+    reached from here may be reachable where the sweep runs. Raises UserError otherwise."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     if harness not in DATA_SETS or is_cached(harness):
         return
-    found, expected = (
-        f"the items of {task} (data set {DATA_SETS[harness][0]}) are not in the local cache",
-        "a data set in the local cache, or one that can be downloaded",
-    )
+    found = f"the items of {task} (data set {DATA_SETS[harness][0]}) are not in the local cache"
+    expected = "a data set in the local cache, or one that can be downloaded"
     try:
         if not constants.HF_HUB_OFFLINE:
             get_hf_file_metadata(hf_hub_url(DATA_SETS[harness][0], "README.md", repo_type="dataset"), timeout=HUB_TIMEOUT_S)
@@ -121,10 +117,8 @@ def quiet() -> None:
 
 
 def task_objects(card: TaskCard) -> dict[str, Any]:
-    """lm-eval's task objects by name: one, or a subject each for a group such as MMLU; made once a process.
-
-    Raises UserError where the items cannot be had, and where lm-eval counts another version than the catalog; the hub is asked once.
-    """
+    """lm-eval's task objects by name: one, or a subject each for a group such as MMLU; made once a process. Raises UserError where the
+    items cannot be had, and where lm-eval counts another version than the catalog; the hub is asked once."""
     found = _objects(card)
     if isinstance(found, UserError):
         raise found
@@ -146,9 +140,8 @@ def _checked(card: TaskCard) -> dict[str, Any]:
     found = _benchmark(card) if card.harness else {card.name: _own(card)}
     versions = {str(task.VERSION) for task in found.values()}
     if card.harness and versions != {card.version}:
-        raise UserError(
-            f"lm-eval's {card.name} has version {', '.join(sorted(versions))}", f"{card.version}, the catalog's", "install lm_eval==0.4.13"
-        )
+        seen = f"lm-eval's {card.name} has version {', '.join(sorted(versions))}"
+        raise UserError(seen, f"{card.version}, the catalog's", "install lm_eval==0.4.13")
     return found
 
 
@@ -161,11 +154,8 @@ def _benchmark(card: TaskCard) -> dict[str, Any]:
         manager = TaskManager(include_path=str(package / "tasks" / HOMES[card.harness]), include_defaults=False)
         return manager.load([card.harness])["tasks"]
     except Exception as error:  # the hub's clients raise a dozen unrelated classes for "not reachable"
-        raise UserError(
-            f"the items of {card.name} cannot be loaded ({_words(error)})",
-            "a model hub that can be reached, or the data set in its local cache",
-            OURS.removeprefix("or "),
-        ) from error
+        wanted = "a model hub that can be reached, or the data set in its local cache"
+        raise UserError(f"the items of {card.name} cannot be loaded ({_words(error)})", wanted, OURS.removeprefix("or ")) from error
 
 
 def _words(error: Exception) -> str:
@@ -179,7 +169,11 @@ def _own(card: TaskCard) -> Any:
     from datasets import Dataset
     from lm_eval.tasks import TaskManager
 
-    kind, rows, examples = _contents(card)
+    if card.name == "arithmetic" and not card.path:
+        kind, rows, examples = "open", arithmetic_items(), arithmetic_examples()
+    else:
+        read = taskcards.read_items(card.path or SETS / f"{card.name}.jsonl")
+        kind, rows, examples = read.kind, list(read.items), list(read.examples)
     template = SETS / (f"_{kind}.yaml" if card.path else f"{card.name}.yaml")
     splits = {"test": _plain(rows)} | ({"examples": _plain(examples)} if examples else {})
     configuration = yaml.safe_load(template.read_text()) | {
@@ -193,14 +187,6 @@ def _own(card: TaskCard) -> Any:
     return TaskManager(include_defaults=False).load([configuration])["tasks"][card.name]
 
 
-def _contents(card: TaskCard) -> tuple[str, list[dict], list[dict]]:
-    """(kind, items, worked examples) of a set of ours or of a user's file."""
-    if card.name == "arithmetic" and not card.path:
-        return "open", arithmetic_items(), arithmetic_examples()
-    found = taskcards.read_items(card.path or SETS / f"{card.name}.jsonl")
-    return found.kind, list(found.items), list(found.examples)
-
-
 def _plain(rows: list[dict]) -> list[dict]:
     """The fields that lm-eval's templates use; a table needs the same in every row."""
     return [{name: row[name] for name in ("id", "question", "choices", "answer", "text") if name in row} for row in rows]
@@ -210,11 +196,9 @@ def _plain(rows: list[dict]) -> list[dict]:
 
 
 def harness(loaded: LoadedModel, batch_size: int) -> Any:
-    """An lm-eval model around `loaded`, with `scored_tokens` and `generated` filled by what it processes.
-
-    `scored_tokens`: of each scored request in order, the input tokens of its forward pass; 0 where lm-eval reads several one-token
-    continuations off one pass. `generated`: by prompt, (input tokens, new token ids, stop strings).
-    """
+    """An lm-eval model around `loaded`, with `scored_tokens` and `generated` filled by what it processes. `scored_tokens`: of each scored
+    request in order, the input tokens of its forward pass; 0 where lm-eval reads several one-token continuations off one pass. `generated`:
+    by prompt, (input tokens, new token ids, stop strings)."""
     quiet()
     from lm_eval.models.huggingface import HFLM
 
@@ -266,10 +250,8 @@ def answer(model: Any, kind: str, requests: list) -> list:
 
 
 def until_stop(tokenizer: Any, row: list[int], stops: list[str], end_tokens: set[int]) -> int:
-    """How many tokens of a generated row are its own: up to the end token or the first stop string, that one included.
-
-    What a batch decodes for a finished row while others go on is nobody's output.
-    """
+    """How many tokens of a generated row are its own: up to the end token or the first stop string, that one included. What a batch decodes
+    for a finished row while others go on is nobody's output."""
     row = row[: next((i + 1 for i, token in enumerate(row) if token in end_tokens), len(row))]
 
     def stopped(n: int) -> bool:
@@ -289,11 +271,9 @@ FEW = 4
 
 
 class Passes:
-    """A task's items on a loaded model: run as often as wanted, then scored once.
-
-    `few_shot` and `limit` as in `TaskCard.options`; `seed` draws the examples of benchmarks that draw them, anew for every object, so that
-    all strategies see the same prompts. Raises UserError where the items cannot be had.
-    """
+    """A task's items on a loaded model: run as often as wanted, then scored once. `few_shot` and `limit` as in `TaskCard.options`; `seed`
+    draws the examples of benchmarks that draw them, anew for every object, so that all strategies see the same prompts. Raises UserError
+    where the items cannot be had."""
 
     def __init__(self, loaded: LoadedModel, card: TaskCard, batch_size: int, few_shot: int, limit: int | None, seed: int = 0):
         self._loaded, self._card, self._limit = loaded, card, limit
@@ -327,10 +307,8 @@ class Passes:
         return duration_s
 
     def scored(self) -> list[dict]:
-        """One row an item of the last pass: task, item, metric, score, target, answer, tokens_in, tokens_out, words, items.
-
-        Greedy answers are the same in every pass. `score` is a fraction; of a text it is its negative log likelihood [nats] over `words`.
-        """
+        """One row an item of the last pass: task, item, metric, score, target, answer, tokens_in, tokens_out, words, items. Greedy answers
+        are the same in every pass. `score` is a fraction; of a text it is its negative log likelihood [nats] over `words`."""
         tokens = iter(self._tokens())
         answers = iter(self._answers)
         rows = []
@@ -364,7 +342,8 @@ class Passes:
             return [(n, 0) for n in self._model.scored_tokens]
         if kind == "loglikelihood_rolling":
             return [(len(self._model.tok_encode(request.args[0])), 0) for request in self._all]
-        ends = _end_tokens(self._loaded.model, self._model)
+        ids = getattr(self._loaded.model.generation_config, "eos_token_id", None)
+        ends = {self._model.eot_token_id, *(ids if isinstance(ids, list) else [ids])} - {None}
         found = (self._model.generated[request.args[0]] for request in self._all)
         return [(tokens_in, until_stop(self._loaded.tokenizer, row, stops, ends)) for tokens_in, row, stops in found]
 
@@ -390,9 +369,3 @@ def _judged(task: Any, doc: dict, responses: list, metric: str) -> dict:
     likelihoods = np.array([likelihood for likelihood, _ in responses])
     lengths = [len(choice) for choice in task.doc_to_choice(doc)] if metric == "acc_norm" else 1
     return row | {"answer": str(int(np.argmax(likelihoods / lengths)))}
-
-
-def _end_tokens(model: Any, harnessed: Any) -> set[int]:
-    """The tokens that end a generated text."""
-    ends = getattr(model.generation_config, "eos_token_id", None)
-    return {harnessed.eot_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
