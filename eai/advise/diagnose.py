@@ -14,7 +14,7 @@ import numpy as np
 
 from eai import footprint, strategies
 from eai.advise import evidence
-from eai.advise.causes import AS_STATED, CAUSES, NONE, PRIOR_WHY, PRIORS, confusions
+from eai.advise.causes import AS_STATED, NONE, PRIOR_WHY, causes, confusions, priors, titles
 from eai.advise.compare import WORTH, ratio_to_baseline
 from eai.advise.evidence import Cost, accuracy, can_measure, cost_or_reason, idle_w, inverse, measure_command, sd_log, within
 from eai.advise.launch import LOAD, batch_code, launch
@@ -45,7 +45,6 @@ SMALL_PARAMS = 4e9
 TO_AXES = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 UNITS, SCALES = ("J per 1000 tokens", "tok/s", "W"), (1e3, 1.0, 1.0)
 SAVED = "fraction of the energy saved"
-TITLES = {AS_STATED: "as stated", NONE: "none of these"} | {name: cause.title for name, cause in CAUSES.items()}
 
 
 def level(p: float) -> str:
@@ -197,7 +196,7 @@ def hypotheses(here: State, engine_stated: bool) -> list[Hypothesis]:
     def add(pattern: str, variant: str, share: float, shifts: np.ndarray = STILL, state: State = here, **more: Any) -> None:
         busy = (3.0, 1.2) if state.configuration.batch_size > 8 else (1.0, 1.0)  # many in flight keep a card busy, few anything
         more = {"memory_gb": need.needed_gb, "utilization": busy} | more
-        found.append(Hypothesis(pattern, variant, share * PRIORS[pattern], state, shifts, **more))
+        found.append(Hypothesis(pattern, variant, share * priors()[pattern], state, shifts, **more))
 
     share = 1.0 if need.fits else 0.1
     served = c.with_(engine="vllm").half
@@ -217,8 +216,8 @@ def hypotheses(here: State, engine_stated: bool) -> list[Hypothesis]:
             there = State(other, here.centre + np.log([1.7, 1 / 1.7]), tuple((w, v + 0.04 * np.eye(2)) for w, v in here.parts), here.cost)
         if there is not None:
             add(pattern, variant, share, state=there, memory_gb=memory(other).needed_gb, other=True)
-    spill = 0.25 if not need.fits else 0.05 if need.needed_gb > PRESSED * need.available_gb else PRIORS["vram_spill"]
-    shares, busy = {"vram_spill": spill / PRIORS["vram_spill"]}, {"power_cap_or_throttle": (8.0, 1.5), "cpu_bound": (2.0, 5.0)}
+    spill = 0.25 if not need.fits else 0.05 if need.needed_gb > PRESSED * need.available_gb else priors()["vram_spill"]
+    shares, busy = {"vram_spill": spill / priors()["vram_spill"]}, {"power_cap_or_throttle": (8.0, 1.5), "cpu_bound": (2.0, 5.0)}
     for pattern, shifts in _slowed().items():
         gb = need.available_gb if pattern == "vram_spill" else need.needed_gb
         add(pattern, "", shares.get(pattern, 1.0), shifts, memory_gb=gb, utilization=busy.get(pattern, (2.0, 3.0)))
@@ -391,7 +390,7 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
             ran = " and ".join(s.configuration.engine for s in stated)
             notes.append(f"no engine was named: the expected range spans {ran}; --engine narrows it")
     if (beyond := impossible(f, c)) and named_kind(found) != "fault":
-        found.append(entry("impossible_figures", 0.95, c, beyond, [fix(CAUSES["impossible_figures"].fix)]))
+        found.append(entry("impossible_figures", 0.95, c, beyond, [fix(causes()["impossible_figures"].fix)]))
     found.sort(key=lambda p: -p["confidence"])
     outside = [d for d in expected if d["outside"]]
     verdict = named_kind(found)
@@ -401,7 +400,8 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
         verdict = "undecided" if outside else "healthy"
     elif not verdict:
         verdict = "unknown" if total.get(NONE, 0.0) >= MEDIUM else "undecided"
-    priors = [{"name": f"prior of {TITLES[n]}", "value": p, "reason": PRIOR_WHY.get(n) or CAUSES[n].why} for n, p in PRIORS.items() if here]
+    whys = {name: cause.why for name, cause in causes().items()} | PRIOR_WHY
+    assumed = [{"name": f"prior of {titles()[n]}", "value": p, "reason": whys[n]} for n, p in priors().items() if here]
     first, *rest = total or (None,)
     close = [n for n in rest if total[n] >= max(0.1, 0.1 * total[first])]
     helps = ("power_w", "energy_j_per_1k", "memory_gb", "utilization_pct")
@@ -419,7 +419,7 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
         "contradiction": f.contradiction,
         "undecided": [{"patterns": [first, other], "would_decide": missing} for other in close],
         "measure": measure_command(c) if can_measure(c) else "",
-        "assumptions": [*r.assumptions, *priors],
+        "assumptions": [*r.assumptions, *assumed],
         "warnings": [*r.warnings, *memory(c).remarks, *(here.cost.warnings if here else ())],
     }
 
@@ -454,7 +454,7 @@ def _lines(f: Figures, s: State, name: str) -> list[str]:
 
 def entry(name: str, p: float, c: Configuration | None, cited: list[str], fixes: list[dict], **more: Any) -> dict[str, Any]:
     """One pattern as it stands in answers; the first fix's impact is the expected improvement. Without a configuration no NVIDIA tool."""
-    cause = CAUSES[name]
+    cause = causes()[name]
     return {
         "name": name,
         "title": cause.title,
@@ -504,7 +504,7 @@ def _other(text: str, code: str, ratio: Quantity, before: Cost, after: Cost, f: 
 def _fault(name: str, p: float, weighed: list[Weighed], here: State, f: Figures, r: Request) -> dict[str, Any]:
     """A cause that makes figures deviate, by its most probable variant."""
     best = next(w for w in weighed if w.hypothesis.pattern == name)
-    h, c, cause = best.hypothesis, here.configuration, CAUSES[name]
+    h, c, cause = best.hypothesis, here.configuration, causes()[name]
     cited = _lines(f, here, f"{c.quantization} at batch {c.batch_size} as stated")
     if h.other:
         there = h.state.configuration
@@ -637,7 +637,7 @@ def _summary(verdict: str, found: list[dict], total: dict, outside: list[dict], 
         return f"nothing to compare with: {reason.rstrip('.') if known is None else 'no throughput is known'}{lies}"
     named = ", ".join(f"{p['title']} ({p['level']}, {percent(p['confidence'])} of the match)" for p in found if p["named"])
     stated = f"{percent(total.get(AS_STATED, 0))} of the match"
-    several = ", ".join(f"{TITLES[n]} {percent(p)}" for n, p in list(total.items())[:3])
+    several = ", ".join(f"{titles()[n]} {percent(p)}" for n, p in list(total.items())[:3])
     fits_best = total.get(AS_STATED, 0) >= MEDIUM
     text = {
         "fault": f"the figures do not fit the configuration as stated: {named}",

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from eai import catalog, footprint, schema, strategies, tables
-from eai.advise.causes import CAUSES
+from eai.advise.causes import causes
 from eai.advise.diagnose import LOW, Figures, diagnose, entry, figures, fix, named_kind, p_above, pattern_of, roof_share, saving
 from eai.advise.evidence import inverse, within
 from eai.advise.launch import LOAD, batch_code
@@ -101,7 +101,7 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
     found = {p["name"]: p for p in compared.get("patterns", []) if p["kind"] == "fault" or p["name"] not in settled}
     found |= {p["name"]: p for p in (*own, *together, *limits) if p["confidence"] >= LOW}
     for pattern, read in remarks(windows):
-        found[pattern] = entry(pattern, READING, None, [read], [fix(CAUSES[pattern].fix, CAUSES[pattern].code)], kind="fault")
+        found[pattern] = entry(pattern, READING, None, [read], [fix(causes()[pattern].fix, causes()[pattern].code)], kind="fault")
     patterns, usable = sorted(found.values(), key=lambda p: -p["confidence"]), bool(row["n_blocks"])
     with_baseline = np.isfinite(row.get("ratio_to_baseline_low") or np.nan) and row["quantization"] != row.get("baseline")
     checked = ["rows or predictions"] if compared.get("expected") else []
@@ -124,7 +124,7 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
 
 def _shown(pattern: str, text: str, change: dict | None = None) -> dict[str, Any]:
     """A pattern that figures show among themselves."""
-    return entry(pattern, SHOWN, None, [text], [change or fix(CAUSES[pattern].fix)])
+    return entry(pattern, SHOWN, None, [text], [change or fix(causes()[pattern].fix)])
 
 
 def _asked(row: dict):
@@ -180,7 +180,7 @@ def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
                 times, smaller = best["units_per_s"] / row["units_per_s"], row["bits"] / best["bits"]
                 text = f"{times:.0f} times slower than {best['quantization']}, whose weights are {smaller:.1f} times smaller, at "
                 text += f"{watts:.0f} W instead of {best['power_mean_w']:.0f} W: its weights are read over the host's bus"
-                spill = f"a strategy that fits ({best['quantization']}), or {CAUSES['vram_spill'].fix}"
+                spill = f"a strategy that fits ({best['quantization']}), or {causes()['vram_spill'].fix}"
                 shown.append(_shown("vram_spill", text, fix(spill, LOAD.get(best["quantization"], ""))))
             if shown:
                 found[row["configuration_id"]] = shown

@@ -41,6 +41,11 @@ SHORT_LIST = 40
 CLOSE = 0.05
 PREFILL_SHARE = 0.5
 """Reading a prompt is taken at half the card's dense peak."""
+SESSIONS = "another session of a configuration differs by"
+OF_ALL = (
+    "gross energy of the GPUs' boards; the host's CPU, memory and cooling only through the PUE; the CV of runs in one process says nothing "
+    "of another session"
+)
 LIMITS = {
     "latency_p95_s": ("latency_p95_s", "the p95 of a request's time"),
     "ttft_p95_s": ("ttft_p95_s", "the p95 of the time to the first token"),
@@ -123,6 +128,7 @@ def optimize(r: Request) -> dict[str, Any]:
     rivals = [p for p in found.plans if p.is_recommendable and p is not chosen]
     wanted = [p for p in (chosen, roles.get("best"), *found.plans) if p is not None]
     pair = [wanted[0], next((p for p in wanted if p.family != wanted[0].family), None)]
+    sd, df = session_spread()
     taken = [a for a in r.assumptions if not (a["name"] in ("batch_size", "quantization") and chosen)]
     return {
         "goal": r.goal,
@@ -142,7 +148,11 @@ def optimize(r: Request) -> dict[str, Any]:
         "near_misses": near_misses(found.plans, chosen, r),
         "insights": insights(found.plans, chosen, r) if chosen else [],
         "pitfalls": pitfalls(found.plans, r),
-        "transparency": transparency(found.plans),
+        "transparency": {
+            "basis": dict(sorted(Counter(p.cost.basis for p in found.plans).items())),
+            "between_sessions": f"{SESSIONS} {percent(sd)} (standard deviation, {df} degrees of freedom)",
+            "limits": OF_ALL,
+        },
         "measure": [f"{p.configuration.cards}: {measure_command(p.configuration)}" for p in pair if p],
         "assumptions": [*taken, *(f.assumption() for f in r.site.factors)],
         "warnings": list(r.warnings),
@@ -549,17 +559,6 @@ def pitfalls(plans: tuple[Plan, ...], r: Request) -> list[str]:
         cooler = any(less for *_, less in seen)
         found.append(text + ("; it draws fewer watts and still more joules: lower power is not lower energy" if cooler else ""))
     return found + [f"{label(p.configuration, r)}: {p.quality.note}" for p in plans if p.is_broken][:1]
-
-
-def transparency(plans: tuple[Plan, ...]) -> dict[str, Any]:
-    """How many entries rest on what, the spread between sessions, and the limits that hold for all of them."""
-    sd, df = session_spread()
-    return {
-        "basis": dict(sorted(Counter(p.cost.basis for p in plans).items())),
-        "between_sessions": f"another session of a configuration differs by {percent(sd)} (standard deviation, {df} degrees of freedom)",
-        "limits": "gross energy of the GPUs' boards; the host's CPU, memory and cooling only through the PUE; "
-        "the CV of runs in one process says nothing of another session",
-    }
 
 
 def refusal(r: Request, found: Found) -> UserError:
