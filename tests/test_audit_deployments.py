@@ -130,6 +130,10 @@ SPREAD = {
     ),
     "a server's name in a variable": ("run.sh", '"${VLLM_CMD[@]}" serve "$MODEL" --dtype float32 --max-num-seqs 1\n'),
     "KubeAI": ("compose.yaml", "spec:\n  url: hf://org/m\n  engine: VLLM\n  args: [--dtype=float32, --max-num-seqs=1]\n"),
+    "an operator's own resource": (
+        "compose.yaml",
+        "spec:\n  contextWindow: 4096\n  engineArgs:\n  - --dtype=float32\n  - --max-num-seqs=1\n",
+    ),
     "a task's command": ("pyproject.toml", '[tool.tasks]\nserve = "vllm serve m --dtype float32 --max-num-seqs 1"\n'),
 }
 

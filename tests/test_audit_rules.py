@@ -490,6 +490,10 @@ PIPE = "pipe = pipeline('summarization', model='org/m', device=0, dtype='auto')\
         (ASK + "table['a'] = table['q'].map(ask, batched=True)\n", []),
         ("def bench(ps):\n" + _indented(ONE_BY_ONE.replace("questions", "ps")), [("batch-1-loop", "info")]),
         ("m = [{'type': 'audio', 'url': u}]\n" + ONE_BY_ONE, [("batch-1-loop", "info")]),
+        (
+            "app = FastAPI()\n@app.post('/say')\ndef speech(q):\n    return model.generate(**tokenizer(q))\n",
+            [("endpoint-one-prompt", "info")],
+        ),
         (POWER + "    a = watts()\n    model.generate(x)\n    return (a + watts()) / 2\n", [("power-read-after-work", "critical")]),
         (POWER + "    a = watts()\n    model.generate(x)\n    return a\n", []),
         (WAIT.format(2), [("power-sampled-slowly", "info")]),

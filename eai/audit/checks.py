@@ -18,7 +18,7 @@ _BATCHED = re.compile(r"batch|chunk|loader|bucket|shard", re.IGNORECASE)
 _PLURAL = re.compile(r"^(prompts|texts|queries|questions|documents|batch\w*|sentences|requests|inputs_list)$")
 _LISTED = re.compile(r"(typing\.)?(list|List|Sequence)\b(?!.*(dict|Dict|Message|tuple|Tuple))")
 _OTHER_MEDIA = re.compile(  # no text decoding alone
-    r"\bPIL\b|torchaudio|librosa|soundfile|ForVision|ImageProcessor|Blip|\bTTS\b|mel\b|[Tt]ranscrib|\bASR\b|[wW]hisper"
+    r"\bPIL\b|torchaudio|librosa|soundfile|ForVision|ImageProcessor|Blip|\bTTS\b|mel\b|[Tt]ranscrib|\bASR\b|[wW]hisper|[sS]peech|\b[aA]udio"
     r"|type[\"']: [\"'](audio|image|video)"
 )
 _NOT_TORCH = re.compile(r"(^|\.)(OV|ORT|TF|Flax|Neuron|RKNN)\w*\.from_pretrained$")

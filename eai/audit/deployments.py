@@ -476,7 +476,7 @@ class Config:
         words, env, settings, inside = [], dict(self.variables), [], []
         self._gather(node, words, env, settings, inside, 0)
         keys = {k.value: v for k, v in _pairs(node)}
-        has_engine = any(k.lower() in _ENGINE_SETTINGS and isinstance(v, yaml.MappingNode) for k, v in keys.items())
+        has_engine = any(k.lower() in _ENGINE_SETTINGS and not isinstance(v, yaml.ScalarNode) for k, v in keys.items())
         named = keys.get("engine") if words else None
         image = _image(node) or ("vllm" if has_engine or ("modelFormat" in keys and words) else "")
         image = image or (named.value.lower() if isinstance(named, yaml.ScalarNode) else "")
