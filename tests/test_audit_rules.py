@@ -496,6 +496,8 @@ PIPE = "pipe = pipeline('summarization', model='org/m', device=0, dtype='auto')\
         ),
         (POWER + "    a = watts()\n    model.generate(x)\n    return (a + watts()) / 2\n", [("power-read-after-work", "critical")]),
         (POWER + "    a = watts()\n    model.generate(x)\n    return a\n", []),
+        ("n_tokens = len(text.split())\n", [("tokens-counted-as-words", "warning")]),
+        ("text = render_dummy_text(9)\nn_tokens = len(text.split())\n", []),  # a simulated server
         (WAIT.format(2), [("power-sampled-slowly", "info")]),
         (WAIT.format(0.1), []),
         (PIPE.format("dataset['article']"), [("batch-1-loop", "critical")]),
@@ -506,6 +508,11 @@ PIPE = "pipe = pipeline('summarization', model='org/m', device=0, dtype='auto')\
 )
 def test_what_reading_public_repositories_taught(text, found, evidence):
     assert seen(HEAD + text, evidence) == found
+
+
+def test_a_file_called_a_benchmark_measures_one_stream_on_purpose(evidence):
+    assert seen(HEAD + ONE_BY_ONE, evidence, "localbenchmark.py") == [("batch-1-loop", "info")]
+    assert seen(HEAD + ONE_BY_ONE, evidence, "workbook.py") == [("batch-1-loop", "critical")]
 
 
 def test_a_function_given_to_apply_waits_for_a_local_server(evidence):

@@ -7,6 +7,7 @@ import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from eai.audit import evidence as wastes
 from eai.audit.code import MODEL_CLASS, TEXT_TASKS, Code, body, configured, task_of
@@ -212,8 +213,8 @@ def _given_to_rows(code: Code, helpers: Iterable[str]) -> list[Built]:
 
 
 def _measures(code: Code, node: ast.AST) -> bool:
-    """Whether a node stands in a function that measures one stream at a time on purpose."""
-    return bool(_BENCHMARK.search(getattr(code.function(node), "name", "")))
+    """Whether a node stands in a function or file that measures one stream at a time on purpose, by its name."""
+    return bool(_BENCHMARK.search(f"{getattr(code.function(node), 'name', '')} {Path(code.unit.path).stem}"))
 
 
 def _could_batch(code: Code, call: Built, loop: ast.AST, helpers: dict[str, bool]) -> bool:

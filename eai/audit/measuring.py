@@ -18,6 +18,7 @@ _TOKENS = re.compile(r"(^|_)(n_?|num_?)?tok(en)?s?(_|$|count|per)", re.IGNORECAS
 _COUNTS = re.compile(r"(^|_)(count|num|n|total|tokens?_?(per|count|used))(_|$)|token_?count|tokencount", re.IGNORECASE)
 _ESTIMATED = re.compile(r"estimat|approx|rough|fallback|mock|fake|dummy|stub")
 _TOKENIZED = re.compile(r"tokeniz|tiktoken|\.encode\(", re.IGNORECASE)
+_SIMULATED = re.compile(r"\bsimulat(or|ed|es|ion)\b|dummy_text", re.IGNORECASE)
 _BUDGETED = re.compile(r"budget|chunk|truncat|context|window|limit", re.IGNORECASE)
 _MEASURED = re.compile(r"joule|watt|energy|kwh|throughput|per_tok|per_s|tok/s|tokens/s|\btps\b|emission", re.IGNORECASE)
 _COUNTED = re.compile(r"usage|tiktoken|tokenizer|encoding|count|tokens? is", re.IGNORECASE)
@@ -151,7 +152,7 @@ def _is_fallback(code: Code, node: ast.AST, name: str) -> bool:
     """Whether a count says of itself that it is an estimate, keeps a text short, or stands in where a real count is missing."""
     function = code.function(node)
     text = code.source(function)
-    if getattr(function, "name", None) == name and _TOKENIZED.search(text):  # counts ids where it has a tokenizer
+    if _SIMULATED.search(code.unit.text) or (getattr(function, "name", None) == name and _TOKENIZED.search(text)):
         return True
     owner = getattr(code.values.around(node, ast.ClassDef), "name", "")
     comment = "\n".join(code.lines[max(0, node.lineno - 3) : node.lineno])
