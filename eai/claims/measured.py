@@ -30,16 +30,10 @@ from eai.stats.scores import difference_of
 ENERGY = "energy_j_per_token"
 SCORES = ("score", "score_retained")
 QUANTITIES = {
-    "energy_j_per_1k_tok": ENERGY,
-    "energy_j_per_request": ENERGY,
-    "energy_wh": ENERGY,
-    "tokens_per_j": ENERGY,
-    "throughput_tok_s": "throughput_tok_s",
-    "eor": "eor",
-    "accuracy": "score",
-    "accuracy_pct": "score",
+    "energy_j_per_1k_tok": ENERGY, "energy_j_per_request": ENERGY, "energy_wh": ENERGY, "tokens_per_j": ENERGY,
+    "throughput_tok_s": "throughput_tok_s", "eor": "eor", "accuracy": "score", "accuracy_pct": "score",
     "accuracy_retained_pct": "score_retained",
-}
+}  # fmt: skip
 STRATEGIES = {
     "unspecified_fp16_mixed": ("fp16_mixed",),
     "unspecified_dynamic": ("dynamic",),
@@ -48,18 +42,9 @@ STRATEGIES = {
     "unspecified_baseline": ("fp32",),
 }
 KEYS = (
-    "gpu",
-    "model",
-    "weights",
-    "quantization",
-    "batch_size",
-    "input_tokens",
-    "output_tokens",
-    "task",
-    "boundary",
-    "energy_kind",
+    "gpu", "model", "weights", "quantization", "batch_size", "input_tokens", "output_tokens", "task", "boundary", "energy_kind",
     "options",
-)
+)  # fmt: skip
 SCOPE = ("gpu", "model", "quantization", "task", "params_b", "batch_size", "input_tokens", "output_tokens", "accounting")
 NEEDED = ("gpu", "model", "quantization", "batch_size", "basis", "gate", ENERGY)
 

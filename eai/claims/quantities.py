@@ -20,15 +20,9 @@ PARTS = ("energy_gpu_j", "energy_cpu_j", "energy_ram_j")
 SPREADS = {"throughput_tok_s": "throughput_std_tok_s", "power_w": "power_std_w", "energy_j_per_1k_tok": "energy_std_j_per_1k_tok"}
 _NOISY = (*ENERGIES, *PARTS, "tokens_per_j", "power_w", "throughput_tok_s", "duration_s", "latency_s")
 _MORE = (
-    "tokens_per_j",
-    "throughput_tok_s",
-    "accuracy",
-    "accuracy_retained_pct",
-    "eor",
-    "tweor",
-    "energy_reduction_pct",
+    "tokens_per_j", "throughput_tok_s", "accuracy", "accuracy_retained_pct", "eor", "tweor", "energy_reduction_pct",
     "memory_bandwidth_gb_s",
-)
+)  # fmt: skip
 _LESS = (*ENERGIES, *PARTS, "energy_kwh", "duration_s", "latency_s", "perplexity", "energy_change_pct", "ratio_to_baseline", "cost_usd",
          "carbon_kg", "memory_gb")  # fmt: skip
 _NEITHER = (
@@ -46,28 +40,13 @@ KEYS = (*FACTORS, "architecture", "weights", "session", "location", "accounting"
 KNOWN = frozenset((*QUANTITIES, *KEYS))
 BASELINES = ("fp16", "bf16", "fp32", "unspecified_baseline", "baseline")
 LABELS = {
-    "energy_wh": "energy [Wh]",
-    "energy_kwh": "energy [kWh]",
-    "energy_j": "energy [J]",
-    "energy_gpu_j": "GPU energy [J]",
-    "energy_cpu_j": "CPU energy [J]",
-    "energy_ram_j": "memory energy [J]",
-    "energy_j_per_token": "energy a token [J]",
-    "energy_j_per_1k_tok": "energy per 1,000 tokens [J]",
-    "energy_j_per_request": "energy a request [J]",
-    "tokens_per_j": "tokens per joule",
-    "power_w": "power [W]",
-    "throughput_tok_s": "throughput [tok/s]",
-    "duration_s": "duration [s]",
-    "latency_s": "latency [s]",
-    "tokens_out": "output tokens",
-    "carbon_kg": "carbon [kg CO2e]",
-    "carbon_g_per_kwh": "carbon intensity [g/kWh]",
-    "cost_usd": "cost [USD]",
-    "price_usd_per_kwh": "price [USD/kWh]",
-    "memory_gb": "memory [GB]",
-    "n_items": "number of items",
-    "ratio_to_baseline": "ratio to the baseline",
+    "energy_wh": "energy [Wh]", "energy_kwh": "energy [kWh]", "energy_j": "energy [J]", "energy_gpu_j": "GPU energy [J]",
+    "energy_cpu_j": "CPU energy [J]", "energy_ram_j": "memory energy [J]", "energy_j_per_token": "energy a token [J]",
+    "energy_j_per_1k_tok": "energy per 1,000 tokens [J]", "energy_j_per_request": "energy a request [J]",
+    "tokens_per_j": "tokens per joule", "power_w": "power [W]", "throughput_tok_s": "throughput [tok/s]", "duration_s": "duration [s]",
+    "latency_s": "latency [s]", "tokens_out": "output tokens", "carbon_kg": "carbon [kg CO2e]",
+    "carbon_g_per_kwh": "carbon intensity [g/kWh]", "cost_usd": "cost [USD]", "price_usd_per_kwh": "price [USD/kWh]",
+    "memory_gb": "memory [GB]", "n_items": "number of items", "ratio_to_baseline": "ratio to the baseline",
     "energy_reduction_pct": "energy reduction [%]",
-}
+}  # fmt: skip
 """What people read where a finding names a quantity; `--json` keeps the names of columns."""

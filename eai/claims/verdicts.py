@@ -17,23 +17,11 @@ from eai.claims.findings import parse_rows, to_frame
 from eai.errors import UserError
 
 KINDS: dict[str, Callable[[pd.Series, pd.DataFrame], Outcome]] = {
-    "value": evaluate.value,
-    "change": evaluate.change,
-    "difference": evaluate.difference,
-    "range": evaluate.range_of_changes,
-    "count": evaluate.count,
-    "label": evaluate.label,
-    "arithmetic": evaluate.arithmetic,
-    "rule": evaluate.rule,
-    "ranking": evaluate.ranking,
-    "equal": evaluate.equal,
-    "correlation": evaluate.correlation,
-    "synergy": evaluate.synergy,
-    "excess": evaluate.excess,
-    "crossover": evaluate.crossover,
-    "scaling": evaluate.scaling,
-    "exists": evaluate.exists,
-}
+    "value": evaluate.value, "change": evaluate.change, "difference": evaluate.difference, "range": evaluate.range_of_changes,
+    "count": evaluate.count, "label": evaluate.label, "arithmetic": evaluate.arithmetic, "rule": evaluate.rule,
+    "ranking": evaluate.ranking, "equal": evaluate.equal, "correlation": evaluate.correlation, "synergy": evaluate.synergy,
+    "excess": evaluate.excess, "crossover": evaluate.crossover, "scaling": evaluate.scaling, "exists": evaluate.exists,
+}  # fmt: skip
 NOT_FIGURES = ("claims", "sources")
 LIMITS = ("gpu", "tdp_w")
 

@@ -25,43 +25,14 @@ KINDS = {
 """Our units and what may be converted to them."""
 
 _SPELT = (
-    "J",
-    "kJ",
-    "mJ",
-    "MJ",
-    "Wh",
-    "kWh",
-    "mWh",
-    "MWh",
-    "W",
-    "kW",
-    "mW",
-    "MW",
-    "s",
-    "ms",
-    "us",
-    "ns",
-    "min",
-    "h",
-    "GB",
-    "MB",
-    "kB",
-    "GiB",
+    "J", "kJ", "mJ", "MJ", "Wh", "kWh", "mWh", "MWh", "W", "kW", "mW", "MW", "s", "ms", "us", "ns", "min", "h", "GB", "MB", "kB", "GiB",
     "MiB",
-)
+)  # fmt: skip
 ENERGY_UNITS = ("J", "kJ", "mJ", "MJ", "Wh", "kWh", "mWh", "MWh")
 _ALIASES = {
-    "%": "percent",
-    "sec": "s",
-    "secs": "s",
-    "hr": "h",
-    "hrs": "h",
-    "mins": "min",
-    "\u00b5s": "us",
-    "\u03bcs": "us",
-    "msec": "ms",
+    "%": "percent", "sec": "s", "secs": "s", "hr": "h", "hrs": "h", "mins": "min", "\u00b5s": "us", "\u03bcs": "us", "msec": "ms",
     "fraction": "dimensionless",
-}
+}  # fmt: skip
 _NUMBER = re.compile(r"^([-+\u2212]?[\d.,'\u00a0\u202f ]*\d(?:[eE][-+]?\d+)?)\s*([^\d\s].*)?$")
 _SPACED = re.compile(r"[-+]?\d{1,3}(?:['\u00a0\u202f ]\d{3})+(?:[.,]\d+)?(?:[eE][-+]?\d+)?")
 _SPREAD = re.compile(r"\s*(?:±|\+/-|\+-)\s*[\d.,]+")

@@ -23,14 +23,8 @@ CONVERSIONS = {
     "duration_ns": ("duration_s", 1e-9),
 }
 _UNITS = {
-    "tokens/s": "tok_s",
-    "tok/s": "tok_s",
-    "t/s": "tok_s",
-    "%": "pct",
-    "percent": "pct",
-    "j/token": "j_per_token",
-    "j/tok": "j_per_token",
-}
+    "tokens/s": "tok_s", "tok/s": "tok_s", "t/s": "tok_s", "%": "pct", "percent": "pct", "j/token": "j_per_token", "j/tok": "j_per_token",
+}  # fmt: skip
 _UNITS |= {
     "j/1k": "j_per_1k_tok",
     "j/1k tok": "j_per_1k_tok",

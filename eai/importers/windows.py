@@ -40,15 +40,9 @@ MOST_OF_LIMIT, LEAST_OF_LIMIT = 1.5, 0.01  # of a board's power limit: more is n
 LENGTHS = ("input_tokens", "output_tokens")
 ABOVE_ZERO = ("duration_s", "tokens_out", "requests", "tokens_in")
 DTYPES = {
-    "float16": "fp16",
-    "half": "fp16",
-    "f16": "fp16",
-    "bfloat16": "bf16",
-    "float32": "fp32",
-    "float": "fp32",
-    "f32": "fp32",
+    "float16": "fp16", "half": "fp16", "f16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float": "fp32", "f32": "fp32",
     "full": "fp32",
-}
+}  # fmt: skip
 _GGUF = re.compile(r"(i?q\d(?:_\w+?)?)(?:\s*-\s*(small|medium|large)|_([sml]))?")
 
 
