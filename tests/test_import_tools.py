@@ -7,6 +7,7 @@ CodeCarbon 1 and 3, optimum-benchmark, the table of the LLM-Perf leaderboard); t
 import datetime
 import json
 
+import pandas as pd
 import pytest
 
 from eai import tables
@@ -188,3 +189,29 @@ def test_llm_perf_s_table(tmp_path, eai, scratch):
     energies = tables.read_energies("mine")
     assert energies[energies["boundary"] == "gpu"]["energy_j"].tolist() == pytest.approx([360.0, 180.0])
     assert tables.read_windows("mine")["configuration_id"].nunique() == 2
+
+
+def test_mlperf_s_analyser_is_read_at_the_wall(eai, scratch):
+    """PTDaemon's line, 300 W between power_begin and power_end, 30 s apart: 9,000 J of the machine, not of the cards."""
+    stamps = pd.date_range("2026-01-22 15:05:00.313", periods=60, freq="s")
+    line = (
+        "Time,{:%m-%d-%Y %H:%M:%S}.313,Watts,{:.6f},Volts,227.370000,Amps,0.204340,PF,0.494400,Mark,2026-01-22_15-05-02_loadgen_testing\n"
+    )
+    (scratch / "spl.txt").write_text("".join(line.format(t, 300 if 10 <= i < 50 else 200) for i, t in enumerate(stamps)))
+    events = {"power_begin": "01-22-2026 15:05:15.313", "power_end": "01-22-2026 15:05:45.313", "generated_query_count": 24576}
+    lines = [f":::MLLOG {json.dumps({'key': k, 'value': v, 'namespace': 'mlperf::logging'})}\n" for k, v in events.items()]
+    (scratch / "mlperf_log_detail.txt").write_text("".join(lines))
+    said = {
+        "gpu": "8 x H100",
+        "model": "llama-2-70b",
+        "quantization": "fp8",
+        "batch_size": 1,
+        "input_tokens": 0,
+        "output_tokens": 0,
+        "task": "o",
+    }
+    words = [w for k, v in said.items() for w in ("-p", f"{k}={v}")]
+    code, out, err = eai("import", scratch / "mlperf_log_detail.txt", "--power", scratch / "spl.txt", *words, "--out", "mine", "--json")
+    assert code == 0 and json.loads(out)["energies"][0]["boundary"] == "machine", err
+    energies = tables.read_energies("mine")
+    assert energies["energy_j"].tolist() == pytest.approx([9000.0]) and energies["boundary"].tolist() == ["machine"]

@@ -131,7 +131,8 @@ def _table(asked: Asked, tool: str, read_power: Callable[[Path], EnergyOf]) -> I
     found = windows.convert(frame, mapping, read_power(asked.power) if asked.power else None)
     unused = tuple(str(c) for c in frame.columns if c not in found.used and not str(c).startswith(FILE))
     if asked.power:
-        mapping = replace(mapping, energies=(BOARD,))
+        words = BOARD.words if mapping.log_boundary == "gpu" else f"power of the {mapping.log_boundary}, integrated"
+        mapping = replace(mapping, energies=(replace(BOARD, boundary=mapping.log_boundary, words=words),))
     return Imported(found.windows, found.energies, found.scores, mapping, unused, (*found.notes, *_zeros(frame, mapping)))
 
 

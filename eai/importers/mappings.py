@@ -89,8 +89,8 @@ class Mapping:
     `per`: what one row is; requests of one configuration and block are added up to one run.
     `columns`, `options`: our name -> their column or an expression; `values`: our name -> their value -> ours; `failed`: a column that is
     not empty, or not among `passed`, where the row failed. `same_machine`: a column and the value that says that a row counted the whole
-    machine, so that rows of one time are one run; `check`: what `eai check` reads beside. `known`: a tool's own
-    mapping, whose absent columns are left out.
+    machine, so that rows of one time are one run; `log_boundary`: what a power log beside the rows covers; `check`: what `eai check`
+    reads beside. `known`: a tool's own mapping, whose absent columns are left out.
     """
 
     source: str
@@ -113,6 +113,7 @@ class Mapping:
     same_machine: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     check: dict[str, str] = field(default_factory=dict)
+    log_boundary: str = "gpu"
     known: bool = False
 
 
@@ -157,6 +158,8 @@ def _checked(mapping: Mapping) -> Mapping:
     """The mapping, with names that are ours. Raises UserError for one that is not."""
     if mapping.per not in ("run", "request"):
         raise UserError(f"per: {mapping.per}", "run or request: what one row of the table is", "correct the mapping")
+    if mapping.log_boundary not in schema.BOUNDARIES:
+        raise UserError(f"log_boundary: {mapping.log_boundary}", f"one of {', '.join(schema.BOUNDARIES)}", "correct the mapping")
     for name in (*mapping.columns, *mapping.constants, *mapping.units):
         if name not in OURS:
             raise UserError(f"mapped to {name}", f"one of our names{nearest(name, OURS)}", "other factors go under `options`")

@@ -89,7 +89,7 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     if energy_of is None:
         energies, unread = _energies(frame, rows, mapping, used)
     else:
-        energies, unread = _of_log(rows, energy_of), np.zeros(len(rows), bool)
+        energies, unread = _of_log(rows, energy_of, mapping.log_boundary), np.zeros(len(rows), bool)
     rows = _judge(frame, rows, energies, unread, mapping, used)
     rows = _copies(frame, _one_run(frame, rows, energies, mapping))
     _unpooled(frame, rows, used, mapping, notes)
@@ -466,7 +466,7 @@ def _fill_nominal(rows: pd.DataFrame) -> None:
     rows["flags"] = [[*flags, NOMINAL] if n else flags for flags, n in zip(rows["flags"], nominal, strict=True)]
 
 
-def _of_log(rows: pd.DataFrame, energy_of: Callable) -> pd.DataFrame:
+def _of_log(rows: pd.DataFrame, energy_of: Callable, boundary: str) -> pd.DataFrame:
     """The energies of each row between its instants in a power log. Raises UserError where the rows do not say when they ran."""
     start = rows.get("_started_at", rows.get("_ended_at", pd.Series(np.nan, index=rows.index)) - rows["duration_s"])
     stop = rows.get("_ended_at", start + rows["duration_s"])
@@ -479,7 +479,7 @@ def _of_log(rows: pd.DataFrame, energy_of: Callable) -> pd.DataFrame:
         )
     found = []
     for key, a, b in zip(rows[[*schema.WINDOW_KEY, "attempt"]].to_dict("records"), start, stop, strict=True):
-        common = key | {"boundary": "gpu", "basis": "measured", "method": "power", "primary": True, "field": "power log", "status": "ok"}
+        common = key | {"boundary": boundary, "basis": "measured", "method": "power", "primary": True, "field": "power log", "status": "ok"}
         found += [common | device for device in energy_of(float(a), float(b))]
     rows["duration_s"] = (stop - start).to_numpy()
     return pd.DataFrame(found, columns=[c.name for c in schema.ENERGIES])
