@@ -112,8 +112,9 @@ def notes(url: str) -> list[tuple[float, list[float]]]:
 
 
 def quantiles(values) -> list[float]:
-    """p50, p95 and p99 in seconds."""
-    return [round(float(q), 5) for q in np.quantile(list(values), QUANTILES)]
+    """p50, p95 and p99 in seconds; NaN of nothing."""
+    values = list(values)
+    return [round(float(q), 5) for q in np.quantile(values, QUANTILES)] if values else [float("nan")] * len(QUANTILES)
 
 
 def one(text: str, window_s: float) -> dict:
@@ -147,7 +148,7 @@ def one(text: str, window_s: float) -> dict:
         "itl_true_s": quantiles(true_gaps),
         "tok_s": round(tokens / (stop_s - start_s), 1),
         "tok_true_s": round(sum(start_s < s <= stop_s for _, sent in told for s in sent) / (stop_s - start_s), 1),
-        "client_cpu_us_per_token": round(1e6 * (beats[-1].cpu_s - beats[0].cpu_s) / (tokens or 1), 1),
+        "client_cpu_us_per_token": round(1e6 * (beats[-1].cpu_s - beats[0].cpu_s) / (tokens or 1), 1) if beats else float("nan"),
         "client_late": tally.is_client_late(),
         "failed": sum(not r.ok for r in traffic.replies),
     }

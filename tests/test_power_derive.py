@@ -10,7 +10,7 @@ from faulty_nvml import CounterSpec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai.power.derive import derive, replay, same
+from eai.power.derive import derive, describe, replay, same
 from eai.power.readings import (
     DeviceSpec,
     Energy,
@@ -353,3 +353,10 @@ def test_idle_power_between_two_readings_is_uniform_between_them():
     series = {"p": (np.array([0.0, 1.0, 2.0, 9.0]), np.array([70.0, 70.0, 300.0, 94.0]))}
     assert idle_power(series, 1.0, sensor()) == (pytest.approx(82.0), pytest.approx(24.0 / math.sqrt(12)))
     assert idle_power(series, 1.0, sensor(idle_w=80.0, u_idle_w=2.0, scale=2.0)) == (40.0, 1.0)
+
+
+def test_context_is_of_the_window_and_not_of_what_was_read_around_it():
+    t_s = np.arange(20.0)
+    parts = {("GPU-0", "gpu", "temperature_c"): (t_s, np.where(t_s < 5, 30.0, np.where(t_s <= 10, 60.0, 90.0)))}
+    context = describe(parts, 5.0, 10.0, Spec("gpu", ()))
+    assert (context["temperature_mean_c"], context["temperature_max_c"]) == (60.0, 60.0)

@@ -319,3 +319,6 @@ def test_what_a_sensor_does_not_see_is_said_in_its_own_figures():
     """An average over 25 ms every 100 ms sees a quarter of the time, and steps near 100 ms alias."""
     (note,) = (n for n in sensor.Sensor("power_draw", 0.1, 0.025, full_rate=True, source="probed").doubts() if "alias" in n)
     assert "sees 25% of the time" in note and "100 ms" in note
+    (note,) = (n for n in sensor.Sensor("power_draw", 0.02, 0.02, full_rate=True, source="unknown").doubts() if "assumption" in n)
+    assert "update 20 ms" in note
+    assert not any("alias" in n for n in sensor.Sensor("power_draw", 0.1, 0.1, full_rate=True, source="probed").doubts())

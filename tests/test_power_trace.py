@@ -10,7 +10,7 @@ import pytest
 from eai.errors import UserError
 from eai.power.logs import LoggedGpu, PowerLog, read_log
 from eai.power.simulated import SensorSpec
-from eai.power.trace import board_of, phase_energies, summarize_trace
+from eai.power.trace import _joint_scatter_j, board_of, phase_energies, summarize_trace
 
 A100, H100 = "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3"
 
@@ -296,3 +296,24 @@ def test_a_power_of_nobody_is_said_to_be_taken_for_a_card(tmp_path, head, row, s
     path.write_text("\n".join([*([head] if head else []), *(row.format(i=i) for i in range(30))]) + "\n")
     assert any("whose power" in w for w in summarize_trace(read_log(path))["warnings"]) is said
     assert not any("whose power" in w for w in summarize_trace(read_log(path), gpu="a100")["warnings"])
+
+
+def test_a_phase_that_begins_before_the_log_is_refused():
+    card = LoggedGpu(0, 1714564800 + np.arange(100.0), np.full(100, 250.0))
+    energies = phase_energies(PowerLog((card,), "power.draw", "seconds"))
+    assert energies(1714564810.0, 1714564820.0)[0]["energy_j"] == pytest.approx(2500.0)
+    with pytest.raises(UserError, match="phases inside the log"):
+        energies(1714564790.0, 1714564820.0)
+
+
+def test_cards_in_step_scatter_together_and_in_turn_against_each_other():
+    """A square of 100 W amplitude at every reading: the sum of two in turn is constant, that of two in step swings twice as far."""
+    t_s = np.arange(100.0)
+    swing = np.where((t_s >= 10) & (t_s <= 90), 50.0 * (-1) ** np.arange(100), 0.0)  # and none outside of the window
+    up, down = 300.0 + swing, 300.0 - swing
+    one, same, other = LoggedGpu(0, t_s, up), LoggedGpu(1, t_s, up), LoggedGpu(1, t_s, down)
+    assert _joint_scatter_j([one, other], 10.0, 90.0) == pytest.approx(0.0, abs=1e-9)
+    alone_j = _joint_scatter_j([one], 10.0, 90.0)
+    assert alone_j == pytest.approx(100 / math.sqrt(2) * math.sqrt(80)) and _joint_scatter_j([one, same], 10.0, 90.0) == pytest.approx(
+        2 * alone_j
+    )

@@ -618,10 +618,11 @@ def test_a_client_that_is_late_says_so():
     late = [dataclasses.replace(r, sent_s=r.due_s + 0.02) for r in good]
     calm, slow = ([Beat(0.01 * k, late_s, 0.001 * k) for k in range(200)] for late_s in (0.0005, 0.02))
     busy = [Beat(0.01 * k, 0.0005, 0.0095 * k) for k in range(200)]
-    rare = [Beat(0.01 * k, 0.08 if k % 50 == 7 else 0.0005, 0.001 * k) for k in range(200)]  # 2 % of the looks, an eighth of the time
+    rare = [Beat(0.01 * k, 0.2 if k == 100 else 0.0005, 0.001 * k) for k in range(200)]  # one look of 200, a tenth of the time
     three = [dataclasses.replace(r, sent_s=r.due_s + 0.003) for r in good]
     woke_three = [b._replace(late_s=0.003) for b in calm]
-    cases = [(good, calm, False), (late, calm, True), (good, slow, True), (good, busy, True), (good, rare, True)]
+    held = [Beat(3.2, 3.1, 0.1)]  # no look at all in the window
+    cases = [(good, calm, False), (late, calm, True), (good, slow, True), (good, busy, True), (good, rare, True), (good, held, True)]
     for replies, beats, expected in [*cases, (three, calm, False), (good, woke_three, False), (three, woke_three, True)]:
         assert Tally(replies, 0.0, 3.0, Load(concurrency=1), beats).is_client_late() is expected
     six = [dataclasses.replace(r, sent_s=r.due_s + 0.006, moments_s=tuple(m + 1.0 for m in r.moments_s)) for r in good]

@@ -130,7 +130,8 @@ class Tally:
         beats = [b for b in self.beats if self._holds(b.moment_s)]
         busy = len(beats) > 1 and (beats[-1].cpu_s - beats[0].cpu_s) > BUSY_SHARE * (beats[-1].moment_s - beats[0].moment_s)
         allowed_s = max(LATE_S, LATE_SHARE * (quantile([r.ttft_s for r in self.begun], 0.5) or 0.0))
-        woke_late_s = np.sort([0.0, *(b.late_s for b in beats)])
+        after = next((b for b in self.beats if b.moment_s > self.stop_s), None)  # a thread that was held up over the end woke after it
+        woke_late_s = np.sort([0.0, *(b.late_s for b in [*beats, *([after] if after else [])])])
         passed_s = np.cumsum(woke_late_s + BEAT_S)
         return bool(busy or sent_late_s + woke_late_s[np.searchsorted(passed_s, LATE_QUANTILE * passed_s[-1])] > allowed_s)
 
