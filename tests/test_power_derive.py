@@ -360,3 +360,7 @@ def test_context_is_of_the_window_and_not_of_what_was_read_around_it():
     parts = {("GPU-0", "gpu", "temperature_c"): (t_s, np.where(t_s < 5, 30.0, np.where(t_s <= 10, 60.0, 90.0)))}
     context = describe(parts, 5.0, 10.0, Spec("gpu", ()))
     assert (context["temperature_mean_c"], context["temperature_max_c"]) == (60.0, 60.0)
+
+
+def test_readings_of_one_moment_have_no_slope():
+    assert not power_settled([5.0] * 4, [100.0] * 4) and power_settled([5.0, 6.0, 7.0], [100.0] * 3)
