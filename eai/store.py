@@ -61,7 +61,7 @@ def write_json(path: Path, document: dict) -> None:
 def _write_parquet(frame: pd.DataFrame, path: Path, sealed: Path | None = None) -> None:
     """Write under another name, sync, then rename: no reader ever meets half a file.
 
-    `sealed`: the job whose seal is told of the new content before it takes its place, so that a kill in between breaks none.
+    `sealed`: the job whose seal covers the new content before that takes its place, so that a kill in between breaks none.
     """
     temporary = path.with_suffix(".tmp")
     frame.to_parquet(temporary, index=False)

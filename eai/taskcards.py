@@ -106,7 +106,7 @@ def cards(asked: list[str]) -> dict[str, TaskCard]:
 
 # Items of a task as JSON lines, read and checked: one question, or one text, a line.
 #
-# Three kinds; all lines of a file are of one kind, told by the first::
+# Three kinds; all lines of a file are of the kind of its first line::
 #
 #     choice  {"question": "The sky is", "choices": ["blue", "wooden"], "answer": 0}     which choice fits best; answer counts from 0
 #     open    {"question": "2 + 2 =", "answer": "4"}                                      the answer is generated and compared as a whole

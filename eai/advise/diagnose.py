@@ -604,7 +604,7 @@ def _strategy_fixes(ran: Configuration, r: Request, f: Figures) -> list[dict[str
 
 
 def _batch(c: Configuration, f: Figures, total: dict[str, float], r: Request) -> dict[str, Any] | None:
-    """A batch of one against the batch of 8 or the nearest that fits; whether the card idles is told by its utilisation alone, else even
+    """A batch of one against the batch of 8 or the nearest that fits; only its utilisation says whether the card idles, else even
     odds: a card that serves one user as it should has the same figures as one that lets others wait."""
     if c.batch_size > 1 or total.get(AS_STATED, 0.0) < MEDIUM:
         return None

@@ -17,7 +17,7 @@ from eai.site import DRAWS, J_PER_KWH, SEED, interval
 from eai.site import bill as electricity
 
 WORTH = 0.01
-"""A step that saves less than this by itself is told together with the next: half precision under another name is no lever."""
+"""A step that saves less than this by itself is joined with the next: half precision under another name is no lever."""
 BOUNDARY = {"name": "boundary", "value": "gpu", "reason": "gross energy of the GPUs' boards; the rest of the machine only through the PUE"}
 
 

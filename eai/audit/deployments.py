@@ -216,7 +216,7 @@ def shell(
 
 
 def _script(words: Words) -> str | None:
-    """What a shell is told to run with -c, None if the words start no shell."""
+    """What a shell runs with -c, None if the words start no shell."""
     if not words or not _SHELLS.search(words[0][0].split("=")[-1]):
         return None
     given = (after for (w, _), (after, _) in itertools.pairwise(words) if re.fullmatch(r"-\w*c", w))

@@ -203,7 +203,7 @@ class Subject:
 
     @property
     def fits_one(self) -> bool | None:
-        """Whether one card holds the model with a third of its memory left for the KV cache, None where that cannot be told."""
+        """Whether one card holds the model with a third of its memory left for the KV cache, None where that is unknown."""
         return None if self.need is None else self.need[0] <= 0.67 * self.need[1]
 
 

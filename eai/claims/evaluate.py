@@ -506,7 +506,7 @@ def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """Where the change turns from cost to saving along `statistic`, by GPU: consistent if the brackets of two GPUs do not overlap.
 
     A bracket runs from the largest size that still costs more to the smallest that saves, and exists where those are in order. Two
-    that are accounted differently, as far as that can be told, are not held against each other.
+    that are accounted differently, as far as that is known, are not held against each other.
     """
     x, _, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x):

@@ -41,7 +41,7 @@ EnergyOf = Callable[[float, float], list[dict]]
 
 @dataclass(frozen=True)
 class Asked:
-    """What an import is told: files, the tool's name, a mapping file, values for every row, phases, power log, lm-eval results, and columns
+    """An import's options: files, the tool's name, a mapping file, values for every row, phases, power log, lm-eval results, and columns
     that are no factors."""
 
     files: tuple[Path, ...]

@@ -1,6 +1,6 @@
 """The look of every figure: a sober palette, names of rows, panels, direct labels, the message above and the doubts in the corner.
 
-The palette is Okabe and Ito's (https://jfly.uni-koeln.de/color/), told apart by readers with any common colour blindness; every series also
+The palette is Okabe and Ito's (https://jfly.uni-koeln.de/color/), for readers with colour blindness too; every series also
 has its own marker, so that a figure survives a black-and-white printer. Text from data is text: a `$` in a name is never mathtext.
 Words of a figure are English sentences that `t` turns into the language of the page they are drawn for (`language`).
 """

@@ -92,7 +92,7 @@ def read_log(path: str | Path, gpus: int | None = None, power: str | list[str] =
     `gpus`: how many cards take turns in a log without an index column. `power`: the columns of power, as NAME or NAME:UNIT separated by
     commas, patterns (`gpu*`) or expressions (`eai.expressions`); `time` and `card` likewise name columns. Raises UserError for what cannot
     be integrated: no file, empty, no power or time column, several that could be it, power [N/A] throughout, fewer than two readings, or
-    cards taking turns that cannot be told apart.
+    cards taking turns that cannot be separated.
     """
     if gpus is not None and gpus < 1:
         raise UserError(f"--gpus {gpus}", "a positive number", "say how many cards the log holds")
@@ -402,7 +402,7 @@ def _header(rows: list[tuple[int, str]]) -> tuple[int, str] | None:
 
 
 def _layout(head: list[str], where: str, wanted: list[str], time: str, card: str) -> Layout:
-    """The layout of a table from its first lines. Raises UserError, with what was found, where time or power cannot be told."""
+    """The layout of a table from its first lines. Raises UserError, with what was found, where no column is a time or a power."""
     rows = [(i, line) for i, line in enumerate(head) if line.strip() and not re.match(r"^sep=.$|^#(group|datatype|default)", line)]
     header = _header(rows)
     body = [(i, line) for i, line in rows if not line.startswith("#")]

@@ -353,7 +353,7 @@ def _pace(environ: Mapping[str, str]) -> float:
 
 
 def uuid(gpu: str, index: int) -> str:
-    """The UUID of card `index`: always the same, and told by its first eight digits, which name a job's folder."""
+    """The UUID of card `index`: always the same; its first eight digits name a job's folder."""
     digest = hashlib.sha256(model_of(gpu).slug.encode()).hexdigest()
     return f"GPU-5100{digest[:2]}{index:02x}-{digest[2:6]}-4{digest[6:9]}-8{digest[9:12]}-{digest[12:24]}"
 

@@ -66,7 +66,7 @@ def best_meter(gpu: str = "auto", name: str = "auto", shared: bool = False, proc
     the processor's counters are read too where they can be. A simulated card has a meter of its own. `processes`: those of
     a server, whose work is billed in place of this process's.
 
-    Raises UserError for an unknown name or where the wanted meter cannot be had.
+    Raises UserError for an unknown name or where the wanted meter cannot be opened.
     """
     if name not in ("auto", *NAMES):
         raise UserError(f"meter {name!r}", f"one of auto, {', '.join(NAMES)}", "leave it at auto")

@@ -192,7 +192,7 @@ class StreamError(Exception):
 
 
 class Event(NamedTuple):
-    """What one line said: the text that came with it, the usage if told, whether the text is finished or this is the last line.
+    """What one line said: the text that came with it, the usage if given, whether the text is finished or this is the last line.
 
     `text` is None where nothing came that the model wrote; a call of a tool is written by the model and has no text.
     """

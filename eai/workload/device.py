@@ -82,7 +82,7 @@ def peak_gb(device: str) -> float | None:
 
 
 def free_gb(device: str) -> float | None:
-    """Memory that a program can still take on the device, in GB (1e9 bytes): free on the card, available on the host; None if not told."""
+    """Memory that a program can still take on the device, in GB (1e9 bytes): free on the card, available on the host; None if not given."""
     if device.startswith("cuda"):
         import torch
 
