@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from eai import catalog
-from eai.claims.findings import Finding, check, judged
+from eai.claims.findings import Finding, by_chance, check, judged
 from eai.claims.quantities import ENERGIES, SPREADS
 from eai.claims.tabular import Table, is_set, together
 from eai.errors import UserError
@@ -151,7 +151,7 @@ def serial(table: Table, alpha: float) -> list[Finding]:
             verdict = "inconsistent"
             reason = (
                 f"consecutive runs resemble each other: lag-1 correlation of {column} {r:+.2f} on average over "
-                f"{n} configurations (z = {z:.1f}, p <= {p:.1g})"
+                f"{n} configurations (z = {z:.1f}, {by_chance(p).replace('=', '<=')})"
             )
         found.append(
             Finding("serial", "the runs of a configuration are independent trials", verdict, reason, "0", f"{r:+.2f}", rows, column)
@@ -233,7 +233,7 @@ def _whole(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float
     sd = _percent(np.sqrt(squares / df))
     reason = (
         f"{len(y)} figures of {column} are a product of one number per level of {', '.join(coded)}: residual {sd} with {df} degrees "
-        f"of freedom, where {_percent(noise)} a cell is the least to expect (p = {p:.1g}){_changes(coded, y)}"
+        f"of freedom, where {_percent(noise)} a cell is the least to expect ({by_chance(p)}){_changes(coded, y)}"
     )
     claim = f"{column} was measured, with the scatter of a measurement"
     return [Finding("structure", claim, "inconsistent", reason, _percent(noise), sd, at, column + mark)]
@@ -280,7 +280,7 @@ def _pairs(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float
             sd = _percent(d.std(ddof=1))
             reason = (
                 f"{factor} {a} over {b}: the ratio of {column} is {np.exp(d.mean()):.4f} in all {len(d)} matched "
-                f"pairs, to {sd}, where {_percent(least)} is the least to expect (p = {p:.1g})"
+                f"pairs, to {sd}, where {_percent(least)} is the least to expect ({by_chance(p)})"
             )
             name = f"{column}:{factor}:{a}:{b}{mark}"
             found.append(Finding("structure", claim, "inconsistent", reason, _percent(least), sd, np.sort(rows), name))
@@ -289,4 +289,4 @@ def _pairs(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.2g} %" if share > 1e-6 else "less than 0.0001 %"

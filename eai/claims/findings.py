@@ -93,6 +93,11 @@ def parse_rows(rows: str) -> set[tuple[str, int]]:
     return out
 
 
+def by_chance(p: float) -> str:
+    """A probability in words: `p = 0.003`, `p < 0.0001`."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.1g}"
+
+
 def number(value: float, digits: int = 4) -> str:
     """A figure for a sentence: 4 significant digits, `not known` for NaN."""
     if value is None or not np.isfinite(value):
@@ -101,6 +106,8 @@ def number(value: float, digits: int = 4) -> str:
         return f"{value:,.0f}"
     if 1e4 <= abs(value) < 1e15:
         return f"{float(f'{value:.{digits}g}'):,.0f}"
+    if 0 < abs(value) < 1e-4:
+        return np.format_float_positional(value, digits, fractional=False, trim="-")
     return f"{float(f'{value:.{digits}g}'):.15g}" if 1e3 <= abs(value) < 1e4 else f"{value:.{digits}g}"
 
 

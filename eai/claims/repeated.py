@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import special
 
 from eai import strategies
-from eai.claims.findings import Finding, check, judged, number
+from eai.claims.findings import Finding, by_chance, check, judged, number
 from eai.claims.quantities import ENERGIES, FACTORS, PARTS
 from eai.claims.relations import changes
 from eai.claims.tabular import MOST_COMPARED, Table, _coded, is_set, significant_digits, together
@@ -94,7 +94,7 @@ def _ties(table: Table, column: str, task: str, at: np.ndarray, alpha: float) ->
         apart = [k for k in identity(table) if (table.both_state(k, rows) & ~table.compatible([k], rows)).any()]
         who = "; ".join(", ".join(f"{k}={table.key(k)[r]}" for k in apart) for r in rows[:3])
         reason = f"{number(value, 6)} is printed for {len(rows)} configurations that differ in {', '.join(apart)} ({who})"
-        reason += f"; by chance: p = {p:.1g}"
+        reason += f"; by chance: {by_chance(p)}"
         found.append(Finding("one_value", claim, "inconsistent", reason, number(value, 6), "", rows, f"{name}:{value:.6g}"))
     if len(values) > NAMED:
         reason = f"{len(values)} figures of {name} stand for several configurations each; {NAMED} are listed"

@@ -114,7 +114,7 @@ def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None, gp
     if last_s <= first_s:
         raise UserError("all readings have the same time", "a log over some time", "log timestamps with milliseconds")
     if last_s - first_s > EPOCH_S:
-        raise UserError(f"a log over {(last_s - first_s) / 3.15576e7:.3g} years", "hours or days", "check its times for a changed unit")
+        raise UserError(f"a log over {plain((last_s - first_s) / 3.15576e7)} years", "hours or days", "check its times for a changed unit")
     start_s, stop_s = _edges(window, float(first_s), float(last_s), log.zone)
     several, cut = len(log.gpus) > 1, window is not None
     rows, terms, clean = [], [], []
