@@ -19,7 +19,7 @@ from eai import strategies
 from eai.cluster import forecast
 from eai.errors import UserError
 from eai.plan import Job
-from eai.quantity import plain
+from eai.quantity import shortest
 from eai.settings import Sweep
 from eai.stats import planning
 from eai.stats.comparisons import ALPHA, MIN_POWER
@@ -206,7 +206,7 @@ def _lines(grid: _Grid, cut: Cut, whole: Cut, hours: float) -> list[str]:
     change = f"{100 * (1 - CHANGE):.0f} %"
     least = detectable(grid.spread, cut.blocks, max(cut.comparisons, 1))
     lines = [
-        f"in {hours:g} h of device time: forecast {plain(cut.hours)} h of {plain(whole.hours)} h; "
+        f"in {hours:g} h of device time: forecast {shortest(cut.hours)} h of {shortest(whole.hours)} h; "
         + ("; ".join(parts) or "the whole sweep"),
         f"{cut.comparisons} comparisons with the baseline (the whole sweep: {whole.comparisons}): a change of {change} in energy is shown "
         f"with probability {cut.power:.2f}, one of {100 * least:.2g} % with 0.80; smaller ones stay inconclusive "

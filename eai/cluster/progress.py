@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eai.plan import Job
-from eai.quantity import plain
+from eai.quantity import shortest
 
 ROWS = 12
 _ORDER = ("running", "failed", "waiting", "done")
@@ -90,7 +90,7 @@ class Progress:
         energy_j = sum(seen.energy_j for seen in self.seen.values())
         clock = str(timedelta(seconds=int(self.remaining_s or 0))).removeprefix("0:").removeprefix("0")
         left = "" if self.remaining_s is None else f", about {clock} left"
-        return f"{done} of {len(self.jobs)} jobs done, {self.windows_left} windows to go{left}, {plain(energy_j)} J so far"
+        return f"{done} of {len(self.jobs)} jobs done, {self.windows_left} windows to go{left}, {shortest(energy_j)} J so far"
 
     def shown(self) -> list[tuple[str, str, str, str]]:
         """(job with its card, status, windows, last outcome) of what runs, then of what failed, at most a screenful.

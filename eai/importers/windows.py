@@ -24,7 +24,7 @@ from eai.importers import cells, mappings
 from eai.importers.mappings import NUMBERS, PARALLEL, PER, PLACES, Energy, Mapping
 from eai.importers.names import boards
 from eai.importers.reading import FILE
-from eai.quantity import plain
+from eai.quantity import shortest
 from eai.settings import Configuration
 
 NOT_MEASURED = "the source's energy is empty or zero: not measured"
@@ -516,7 +516,7 @@ def _judge(
     power_w = rows["attempt"].map(energies.groupby("attempt")["energy_j"].max()).astype(float) / rows["duration_s"].astype(float)
     if (high := (power_w > HIGHEST_MACHINE_W) & nothing.eq("")).any():
         cards = rows.loc[high, "options"].map(lambda text: json.loads(text or "{}").get("num_gpus", 1))
-        words = power_w[high].map(lambda w: f"energy over time of {plain(w)} W, which no machine draws: check the units")
+        words = power_w[high].map(lambda w: f"energy over time of {shortest(w)} W, which no machine draws: check the units")
         nothing.loc[high] = words.where(power_w[high] > HIGHEST_MACHINE_W * cards, "")
     status = np.select([failed, ~measured | holed | nothing.ne("")], ["failed", "invalid"], default="ok")
     reason = np.select(
