@@ -29,6 +29,7 @@ from eai.cluster.single import COORDINATOR, kill_below
 from eai.errors import UserError
 from eai.inputs import too_long, yaml_mapping
 from eai.plan import Failure, Job, named_gpus, state_dir
+from eai.quantity import shortest
 from eai.settings import Sweep
 from eai.store import write_json
 
@@ -325,7 +326,7 @@ class Progress:
         energy_j = sum(seen.energy_j for seen in self.seen.values())
         clock = str(timedelta(seconds=int(self.remaining_s or 0))).removeprefix("0:").removeprefix("0")
         left = "" if self.remaining_s is None else f", about {clock} left"
-        return f"{done} of {len(self.jobs)} jobs done, {self.windows_left} windows to go{left}, {energy_j:.3g} J so far"
+        return f"{done} of {len(self.jobs)} jobs done, {self.windows_left} windows to go{left}, {shortest(energy_j)} J so far"
 
     def shown(self) -> list[tuple[str, str, str, str]]:
         """(job with its card, status, windows, last outcome) of what runs, then of what failed, at most a screenful. The last outcome of a
