@@ -145,11 +145,11 @@ def test_counts_and_times_that_are_not_above_zero_are_not_ok(name, value):
 
 
 def test_a_power_that_no_machine_draws_is_not_ok():
-    """50 Wh in 10 s are 18 kW; ten times as much is a unit mistaken, unless sixteen cards share it."""
+    """50 Wh in 10 s are 18 kW; 3.6 MW is a unit mistaken, unless sixteen cards share it."""
     given = CONSTANTS | {"duration_s": 10, "tokens_out": 100}
-    found = windows.convert(pd.DataFrame({"wh": [50.0, 500.0]}), mapping(constants=given)).windows
-    assert list(found["status"]) == ["ok", "invalid"] and "180,000 W" in found["reason"][1]
-    found = windows.convert(pd.DataFrame({"wh": [500.0]}), mapping(constants=given | {"num_gpus": 16})).windows
+    found = windows.convert(pd.DataFrame({"wh": [50.0, 10_000.0]}), mapping(constants=given)).windows
+    assert list(found["status"]) == ["ok", "invalid"] and "3,600,000 W" in found["reason"][1]
+    found = windows.convert(pd.DataFrame({"wh": [10_000.0]}), mapping(constants=given | {"num_gpus": 16})).windows
     assert list(found["status"]) == ["ok"]
 
 

@@ -34,8 +34,8 @@ SAME_TIME = "the same machine over the same time as row {row}: a process of that
 COPIED = "equal to an earlier row of its configuration to the last digit of every measured figure: a copy, no repeat"
 DEFAULTS = {"weights": "published", "task": "generate"}
 PLACE_DEFAULTS = {"engine": "transformers"} | dict.fromkeys(PARALLEL, 1)
-HIGHEST_MACHINE_W = 20_000.0
-"""Mean power [W] of a card above which the units of energy or time are wrong; as of a machine of eight boards."""
+HIGHEST_W = 1e6
+"""Mean power [W] above which the units of energy or time are wrong, whatever number of cards a source forgot to state."""
 MOST_APART = 5.0
 MOST_OF_LIMIT, LEAST_OF_LIMIT = 1.5, 0.01  # of a board's power limit: more is no board, less is below any board's idle power
 LENGTHS = ("input_tokens", "output_tokens")
@@ -514,10 +514,10 @@ def _judge(
             off = (rows[name] <= 0) & ~allowed_zero
             nothing = nothing.mask(off & nothing.eq(""), name + " of " + rows[name].map("{:g}".format) + ": not above zero")
     power_w = rows["attempt"].map(energies.groupby("attempt")["energy_j"].max()).astype(float) / rows["duration_s"].astype(float)
-    if (high := (power_w > HIGHEST_MACHINE_W) & nothing.eq("")).any():
+    if (high := (power_w > HIGHEST_W) & nothing.eq("")).any():
         cards = rows.loc[high, "options"].map(lambda text: json.loads(text or "{}").get("num_gpus", 1))
         words = power_w[high].map(lambda w: f"energy over time of {shortest(w)} W, which no machine draws: check the units")
-        nothing.loc[high] = words.where(power_w[high] > HIGHEST_MACHINE_W * cards, "")
+        nothing.loc[high] = words.where(power_w[high] > HIGHEST_W * cards, "")
     status = np.select([failed, ~measured | holed | nothing.ne("")], ["failed", "invalid"], default="ok")
     reason = np.select(
         [failed, ~measured & unread, ~measured, holed, nothing.ne("")],
