@@ -144,6 +144,17 @@ def test_the_better_plan_is_the_one_that_optimize_recommends(planted):  # noqa: 
     assert ask.estimate(**where)["optimized"]["configuration"] == ask.optimize(**where)["recommended"]["configuration"]
 
 
+def test_a_server_that_the_rate_cannot_fill_says_what_it_really_takes():
+    where = {"model": "Qwen/Qwen2.5-7B-Instruct", "gpu": "rtx4090", "quantization": "fp16", "engine": "vllm", "batch_size": 64}
+    current = ask.estimate(**where, requests=1_000_000)["current"]
+    # Little's law: 0.38 requests a second, each some 4 to 6 s, and a step of few sequences costs about what one of 64 does
+    assert 1 < current["at_rate"]["in_flight"] < 4
+    assert 5 < current["at_rate"]["energy_kwh"]["value"] / current["energy_kwh"]["value"] < 20
+    assert ask.estimate(**where, requests=1_000_000, use="offline")["current"]["at_rate"] is None, "bulk fills every slot"
+    busy = ask.estimate(**where, requests=100_000_000)["current"]
+    assert busy["at_rate"]["energy_kwh"]["value"] < 2 * busy["energy_kwh"]["value"], "at a hundred times the rate little is left to fill"
+
+
 def test_the_batch_and_engine_that_run_today_bind_no_better_plan():
     where = {"model": "Qwen/Qwen2.5-7B-Instruct", "gpu": "rtx4090", "requests": 1_000_000}
     a = ask.estimate(**where, quantization="fp16", batch_size=1, engine="transformers")

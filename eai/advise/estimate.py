@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from eai.advise.bill import MAKING, bill, break_even, draw_energy, work
-from eai.advise.evidence import Cost, accuracy, cost, cost_or_reason, costs, sd_log
+from eai.advise.evidence import Cost, accuracy, cost, cost_or_reason, costs, scaled, sd_log
 from eai.advise.launch import launch
-from eai.advise.optimize import Plan, grid, label, recommended, search
+from eai.advise.optimize import BATCHES, Plan, grid, label, recommended, search, served
 from eai.advise.request import Configuration, Request, require_fit
 from eai.errors import UserError
 from eai.predict.predictor import wall
@@ -32,9 +32,15 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         now = cost(c)
     better, why, current, optimized = None, "name a model (--model, or --params-b) to see what would cost less", bill(r, c, now), None
     warnings, taken = list(r.warnings), [a for a in r.assumptions if c or a["name"] in ("output_tokens", "requests", "region")]
-    current |= {"accuracy": None, "wall_w": None}
+    current |= {"accuracy": None, "wall_w": None, "at_rate": None}
+    base = now
     if c is not None:
-        better, why = _better(free, now)
+        less_full = at_rate(r, now)
+        if less_full is not None:
+            base, flight = less_full.cost, less_full.service.in_flight
+            kwh = scaled(base.energy_j_per_token, r.output_tokens * r.requests * r.site.pue.value / J_PER_KWH, "kWh")
+            current["at_rate"] = {"in_flight": flight, "energy_kwh": kwh.to_json()}
+        better, why = _better(free, base)
         quality = accuracy(c.model, c.quantization, r.min_accuracy)
         watts = None if now.power_w.value is None else wall(c.gpu, c.num_gpus, now.power_w).to_json()
         current |= {"accuracy": quality.to_json(), "wall_w": watts}
@@ -50,8 +56,8 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         "request": {"requests_a_month": r.requests, "requests_a_day": r.requests / 365.25 * 12},
         "current": current,
         "optimized": optimized,
-        "savings": savings(r, now, better) if better else None,
-        "levers": levers(r, now, better.configuration, better.cost) if better else [],
+        "savings": savings(r, base, better) if better else None,
+        "levers": levers(r, now, better.configuration, better.cost) if better and base is now else [],
         "optimized_note": why,
         "not_proposed": c.quantization if dropped else None,
         "shares": shares(r, now),
@@ -59,6 +65,18 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         "assumptions": [*taken, *(f.assumption() for f in r.site.factors), BOUNDARY, *(f.assumption() for f in MAKING if c)],
         "warnings": warnings,
     }
+
+
+def at_rate(r: Request, now: Cost) -> Plan | None:
+    """Today's server under the stated rate, None where it is filled at least half: requests that come one by one keep fewer in flight than
+    the stated batch, and fewer in flight cost more a token each."""
+    c = r.now
+    if not (r.is_served and c.is_server and c.batch_size > 1 and now.basis != "given"):
+        return None
+    each = [c.with_(batch_size=b) for b in sorted({*(b for b in BATCHES if b < c.batch_size), c.batch_size})]
+    points = [(d, known) for d, (known, _) in zip(each, costs(each), strict=True) if known is not None]
+    plans = served(points, replace(r, given=r.given | {"batch_size"}))
+    return plans[0] if plans and plans[0].service.in_flight < c.batch_size / 2 else None
 
 
 def given(r: Request) -> Cost | None:

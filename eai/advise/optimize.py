@@ -224,7 +224,7 @@ def searched(r: Request, own: tuple[str, ...]) -> Found:
     plans, whole = [], len(r.gpus) == 1 and not r.is_served
     alike = lambda p: replace(p[0], batch_size=1)  # noqa: E731
     for group in [list(g) for _, g in groupby(points, key=alike)]:
-        made = _served(group, r) if r.is_served else [plan(c, known, r) for c, known in group]
+        made = served(group, r) if r.is_served else [plan(c, known, r) for c, known in group]
         plans += made if whole or not made else [min(made, key=lambda p: (not p.is_safe, p.objective))]
     barred = [(p, _barred(p, r)) for p in plans]
     nearest = sorted((max((p.times[n] / r.limits[n] for n in r.limits), default=0.0), i) for i, (p, reason) in enumerate(barred) if reason)
@@ -258,7 +258,7 @@ def curve_of(points: list[tuple[Configuration, Cost]]) -> Curve:
     )
 
 
-def _served(points: list[tuple[Configuration, Cost]], r: Request) -> list[Plan]:
+def served(points: list[tuple[Configuration, Cost]], r: Request) -> list[Plan]:
     """The plan of one replica's curve under the request's rate: the most in flight that the memory allows, less where a limit needs it.
     Cards are counted so that each limit holds at the slow end of the expected speed, which nine in ten of the draws exceed."""
     curve, by_batch = curve_of(points), {c.batch_size: (c, known) for c, known in points}
