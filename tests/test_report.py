@@ -484,6 +484,15 @@ def test_whose_processes_are_counted_is_said(given, words):
     assert words in prose_of(served(**given))
 
 
+def test_what_others_measured_is_not_said_to_have_run_in_our_blocks():
+    ours = report.facts.gather("sample")
+    theirs = replace(ours, provenance=[{"imported_from": "a tool", "files": {}, "baseline": "fp32"}])
+    said = {name: prose_of(found) for name, found in (("ours", ours), ("theirs", theirs))}
+    assert "in random order" in said["ours"] and "eai replay" in said["ours"]
+    assert "how the repeats were run is not recorded" in said["theirs"] and "an estimate that its source made" in said["theirs"]
+    assert not [word for word in ("in random order", "eai replay", "CPU time × a stated power") if word in said["theirs"]]
+
+
 def test_failures_and_remarks_are_named_with_their_loads():
     text = prose_of(served(failed=2, flags=["overloaded", "unverified"]))
     assert "4 of 104 requests failed; their energy is counted, their tokens are not." in text

@@ -184,7 +184,7 @@ def heatmap(
 
     The colour is on a log scale, dark for more. `value` is a registered column, or the label of the colour bar in words. `basis` is the
     summary that the table came from, for its doubts. `notes`, of the same rows and columns (`best`), says under each number what it
-    holds for; `empty` what stands in a hatched cell without a number.
+    holds for, or why there is none; `empty` what stands in a hatched cell without a number and a note.
     """
     numbers = table.to_numpy(float)
     words = np.array([[number(n) if np.isfinite(n) else "" for n in row] for row in numbers], object)
@@ -198,7 +198,8 @@ def heatmap(
         hatched = {"fc": "white", "ec": "0.85", "hatch": "///", "linewidth": 0}
         missing.append(ax.add_patch(matplotlib.patches.Rectangle((j, i), 1, 1, **hatched)))
         behind = {"fc": "white", "ec": "none", "pad": 1.5}
-        missing.append(ax.text(j + 0.5, i + 0.5, t(empty), ha="center", va="center", color="0.4", fontsize=FONT_PT - 1, bbox=behind))
+        why = t(empty if notes is None else str(notes.iat[i, j]) or empty)
+        missing.append(ax.text(j + 0.5, i + 0.5, why, ha="center", va="center", color="0.4", fontsize=FONT_PT - 1, bbox=behind))
     ax.set_xticks(np.arange(table.shape[1]) + 0.5, [short(str(c)) for c in table.columns], rotation=35 if table.shape[1] > 4 else 0)
     ax.set_yticks(np.arange(table.shape[0]) + 0.5, [short(str(i)) for i in table.index], rotation=0)
     ax.set(xlabel="", ylabel="")

@@ -74,6 +74,11 @@ class Facts:
         return self.comparisons[self.comparisons["ratio_to_baseline"].notna()] if self.baseline else self.comparisons.iloc[:0]
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether others measured some of it: nobody here knows how their runs were ordered and loaded."""
+        return not self.provenance or any(job.get("imported_from") for job in self.provenance)
+
+    @property
     def only_served(self) -> bool:
         """Whether every row is one of a server."""
         return self.own.empty

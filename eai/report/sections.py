@@ -124,9 +124,8 @@ class Said:
 
     def basis(self) -> str:
         """Where the energy comes from; measured or estimated by others where no provenance of ours says so."""
-        if self.facts.basis == "estimated" and any(job.get("imported_from") for job in self.facts.provenance):
-            return self.t(BASES["elsewhere"])
-        return self.t(BASES["stated" if self.facts.basis == "measured" and not self.facts.provenance else self.facts.basis])
+        elsewhere = {"measured": "stated", "estimated": "elsewhere"} if self.facts.is_foreign else {}
+        return self.t(BASES[elsewhere.get(self.facts.basis, self.facts.basis)])
 
     @property
     def boundary(self) -> str:
@@ -532,5 +531,5 @@ class Said:
     def again(self) -> str:
         """How to write the page again."""
         known = "`eai replay {name}` derives every energy again from its raw readings; `eai report {name}` writes this page again."
-        sentence = known if self.facts.provenance else "`eai report {name}` writes this page again."
+        sentence = "`eai report {name}` writes this page again." if self.facts.is_foreign else known
         return self.t(sentence, name=self.facts.experiment.replace("`", ""))

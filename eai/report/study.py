@@ -145,7 +145,8 @@ def gather() -> Study:
 def cells(
     gpus: list[str], models: list[str], strategies: list[str], batches: list[int], tokens: tuple[int, int] = (256, 256)
 ) -> pd.DataFrame:
-    """Every combination with its energy, time and score, one row each; `reason` says why one cannot run, else it is empty.
+    """Every combination with its energy, time and score, one row each; `reason` says why one cannot run (`runs`) or be predicted,
+    else it is empty.
 
     `energy_j_per_token` and `throughput_tok_s` with `_low` and `_high`, `itl_s`; their `basis` is published where a row was measured on
     that card with a model of those shapes, strategy and batch (median of the rows, the width of a prediction), else predicted. `score` is
@@ -162,6 +163,7 @@ def cells(
         supports.supports(c.quantization, supports.Device.of_catalog(known(c.gpu)), "published", catalog.model(c.model), c.batch_size)
         for c in grid.itertuples()
     ]
+    grid["runs"] = [r is None for r in refused]
     grid["reason"] = [r.reason if r else reason for r, reason in zip(refused, grid["reason"], strict=True)]
     ends = [f"{c}{end}" for c in ("energy_j_per_token", "throughput_tok_s") for end in ("", "_low", "_high")]
     grid.loc[grid["reason"] != "", ends] = float("nan")
@@ -459,9 +461,11 @@ class Said:
         score = [number(100 * s) + ("~" if b == "computed" else "") for s, b in zip(grid["score"], grid["score_basis"], strict=True)]
         notes = pd.Series([s + " %, " if s != "-" else "" for s in score], grid.index) + letters
         text = grid["energy_j_per_token"].map(number) + " " + letters + " / " + pd.Series(score, grid.index)
-        table = grid.assign(note=notes, text=text.where(known, t("cannot run")))
+        missing = grid["runs"].map({True: "not predicted", False: "cannot run"})
+        table = grid.assign(note=notes.where(known, missing), text=text.where(known, missing.map(t)))
         one = table[table["model"] == CROSSED]
         cost, note = (one.pivot_table(v, "gpu", "quantization", "first", sort=False) for v in ("energy_j_per_token", "note"))
+        cost, note = cost.reindex(index=note.index, columns=COMPARED), note[COMPARED]
         reach = number((grid["energy_j_per_token_high"] / grid["energy_j_per_token"]).median(), 2)
         wide = table.pivot_table("text", ["gpu", "model"], "quantization", "first", sort=False)[COMPARED]
         rows = tuple((*map(self.name, key), *texts) for key, texts in zip(wide.index, wide.to_numpy(), strict=True))
@@ -469,7 +473,7 @@ class Said:
         label = "energy per output token [J]"
 
         def draw(ax) -> None:
-            plots.heatmap(self.named(cost[COMPARED]), ax, label, notes=note[COMPARED], empty="cannot run")
+            plots.heatmap(self.named(cost), ax, label, notes=note)
 
         return [
             t.figure("together", t(seen, **values), draw, 3.6, wide=True),
