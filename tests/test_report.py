@@ -486,7 +486,7 @@ def test_whose_processes_are_counted_is_said(given, words):
 
 def test_what_others_measured_is_not_said_to_have_run_in_our_blocks():
     ours = report.facts.gather("sample")
-    theirs = replace(ours, provenance=[{"imported_from": "a tool", "files": {}, "baseline": "fp32"}])
+    theirs = dataclasses.replace(ours, provenance=[{"imported_from": "a tool", "files": {}, "baseline": "fp32"}])
     said = {name: prose_of(found) for name, found in (("ours", ours), ("theirs", theirs))}
     assert "in random order" in said["ours"] and "eai replay" in said["ours"]
     assert "how the repeats were run is not recorded" in said["theirs"] and "an estimate that its source made" in said["theirs"]

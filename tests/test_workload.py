@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -227,7 +228,7 @@ def test_token_times_are_the_works_own(loaded, monkeypatch):
     """A forward pass that takes 20 ms longer moves every token by that: TTFT by one, the last token by one a token."""
     model = loaded["fp32"].model
     work = generation.Generation(loaded["fp32"], 1, 9, 5)
-    plain = work.token_times_s()
+    plain = np.min([work.token_times_s() for _ in range(3)], axis=0)
     real = type(model).forward
 
     def slow(self, *arguments, **named):
@@ -235,7 +236,7 @@ def test_token_times_are_the_works_own(loaded, monkeypatch):
         return real(self, *arguments, **named)
 
     monkeypatch.setattr(type(model), "forward", slow)
-    slowed = work.token_times_s()
+    slowed = np.min([work.token_times_s() for _ in range(3)], axis=0)  # the machine is shared: the fastest of three
     added = [b - a for a, b in zip(plain, slowed, strict=True)]
     assert all(0.02 * i - 0.01 <= each < 0.02 * i + 0.5 for i, each in enumerate(added, start=1))
     assert len(work.inter_token_s()) == 4 and min(work.inter_token_s()) >= 0.02
