@@ -198,7 +198,8 @@ def heatmap(
         hatched = {"fc": "white", "ec": "0.85", "hatch": "///", "linewidth": 0}
         missing.append(ax.add_patch(matplotlib.patches.Rectangle((j, i), 1, 1, **hatched)))
         behind = {"fc": "white", "ec": "none", "pad": 1.5}
-        why = t(empty if notes is None else str(notes.iat[i, j]) or empty)
+        why = empty if notes is None else notes.iloc[i, j]
+        why = t(why if isinstance(why, str) and why else empty)
         missing.append(ax.text(j + 0.5, i + 0.5, why, ha="center", va="center", color="0.4", fontsize=FONT_PT - 1, bbox=behind))
     ax.set_xticks(np.arange(table.shape[1]) + 0.5, [short(str(c)) for c in table.columns], rotation=35 if table.shape[1] > 4 else 0)
     ax.set_yticks(np.arange(table.shape[0]) + 0.5, [short(str(i)) for i in table.index], rotation=0)
