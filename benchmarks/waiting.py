@@ -8,7 +8,7 @@
     import        a table of 100,000 rows                                beside pandas.read_csv of it
     check         a table of 1,000,000 rows                              beside pyarrow.csv.read_csv of it
     trace         a log of 5,000,000 readings                            beside duckdb's integral of it, where duckdb is installed
-    report claims optimize estimate compare diagnose doctor              beside `import pandas, scipy.stats`
+    report claims optimize estimate compare diagnose doctor              beside `import pandas`
 
 Each is a process of its own, its children's time included; `ratio` is of the CPU seconds, which a busy machine stretches alike; `target` as
 stated in CPU seconds of a quiet core, or where it says so as a ratio.
@@ -46,7 +46,7 @@ from eai.analyze.{module} import {name} as made
 windows, energies = (pd.read_pickle(f"{{sys.argv[1]}}/{{n}}.pkl") for n in ("windows", "energies"))
 assert len(made(windows, energies)) >= 7_500
 """
-LOADING = "import sys, pandas as pd, scipy.stats; w, e = (pd.read_pickle(f'{sys.argv[1]}/{n}.pkl') for n in ('windows', 'energies'))\n"
+LOADING = "import sys, pandas as pd; w, e = (pd.read_pickle(f'{sys.argv[1]}/{n}.pkl') for n in ('windows', 'energies'))\n"
 BARE_GROUPS = LOADING + (
     "import numpy as np\ne.assign(x=np.log(e['energy_j'])).groupby('configuration_id')['x'].agg(['mean', 'std', 'size'])"
 )
@@ -130,7 +130,7 @@ def table(path: Path, rows: int, codecarbon: bool = False) -> None:
 def measured(names: list[str], quick: bool, place: Path) -> dict:
     """The lines asked for."""
     found, small = {}, 20 if quick else 1
-    plain = spent("import pandas, scipy.stats")
+    plain = spent("import pandas")
     if "experiment" in names:
         folder = place / "experiment"
         folder.mkdir()

@@ -24,6 +24,7 @@ from eai.measure import simulation
 from eai.measure.work import FixedGeneration, Work, task_passes
 from eai.power.meter import Baseline, Clock, Meter
 from eai.power.simulated import is_simulated
+from eai.quantity import shortest
 from eai.settings import Configuration, Sweep
 from eai.store import JobStore, new_attempt
 from eai.supports import CannotRun
@@ -74,7 +75,7 @@ class LoadedSystem:
         self._cards = sweep.task_cards()
 
     def refusal(self, c: Configuration) -> Exception | None:
-        """CannotRun for what certainly cannot run or fit, a task's error where its items cannot be had, else None."""
+        """CannotRun for what certainly cannot run or fit, a task's error where its items cannot be loaded, else None."""
         try:
             if refused := models.refusal(c, self._shapes):
                 return refused
@@ -283,7 +284,7 @@ class _Job:
         if window["status"] == "ok":
             energy_j = sum(e["energy_j"] for e in energies if e["primary"] and e["energy_j"] is not None)
             n, unit = (window["tokens_out"], "tok") if c.task == taskcards.GENERATE else (window["requests"], "item")
-            outcome = f"{n / window['duration_s']:.3g} {unit}/s, {energy_j / n:.3g} J/{unit} ({window['basis']})"
+            outcome = f"{shortest(n / window['duration_s'])} {unit}/s, {shortest(energy_j / n)} J/{unit} ({window['basis']})"
         else:
             outcome = f"{window['status']} ({window['reason']})"
         what = f"block {w.block} {work} {c.options.get('load') or f'batch {c.batch_size}'}: {outcome}"

@@ -76,7 +76,7 @@ def used_by(nvml, chosen: list[tuple[str, object]], ours: frozenset[int]) -> lis
 
 
 def other_processes(nvml, handle, ours: frozenset[int] = frozenset()) -> int | None:
-    """How many compute processes other than this one, its family and `ours` (a server's) are on the card; None where that cannot be told.
+    """How many compute processes other than this one, its family and `ours` (a server's) are on the card; None where that is unknown.
     In a container NVML tells the host's process ids, so one foreign id may be our own: only the ones beyond it count."""
     pids = card_processes(nvml, handle)
     if pids is None:

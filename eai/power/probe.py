@@ -278,7 +278,7 @@ LEVEL_SHARE = 0.1
 @dataclass(frozen=True)
 class Calibration:
     """`scale` turns the card's readings into true watts, with relative standard uncertainty `gain_rel` (k = 1). `host_w` is what the wall
-    shows beside the card; the card's offset is part of it and cannot be told apart. `lag_s` is how much later the wall meter's clock or
+    shows beside the card; the card's offset is part of it. `lag_s` is how much later the wall meter's clock or
     averaging shows the load."""
 
     scale: float

@@ -104,7 +104,7 @@ def load(
     model: str, quantization: str, gpu: str, weights: str = "published", trust_remote_code: bool = False, seed: int = 0
 ) -> LoadedModel:
     """Load `model` under `quantization` on `gpu` and verify that what was asked for is what runs. Random weights are made from `seed` in
-    the model's shapes and need no tokenizer. Raises CannotRun before anything is loaded, UserError if the model cannot be had or another
+    the model's shapes and need no tokenizer. Raises CannotRun before anything is loaded, UserError if the model cannot be loaded or another
     format came out than was requested."""
     if found := supports(quantization, here(gpu), weights):
         raise CannotRun(found)

@@ -118,7 +118,7 @@ def quiet() -> None:
 
 def task_objects(card: TaskCard) -> dict[str, Any]:
     """lm-eval's task objects by name: one, or a subject each for a group such as MMLU; made once a process. Raises UserError where the
-    items cannot be had, and where lm-eval counts another version than the catalog; the hub is asked once."""
+    items cannot be loaded, and where lm-eval counts another version than the catalog; the hub is asked once."""
     found = _objects(card)
     if isinstance(found, UserError):
         raise found
@@ -273,7 +273,7 @@ FEW = 4
 class Passes:
     """A task's items on a loaded model: run as often as wanted, then scored once. `few_shot` and `limit` as in `TaskCard.options`; `seed`
     draws the examples of benchmarks that draw them, anew for every object, so that all strategies see the same prompts. Raises UserError
-    where the items cannot be had."""
+    where the items cannot be loaded."""
 
     def __init__(self, loaded: LoadedModel, card: TaskCard, batch_size: int, few_shot: int, limit: int | None, seed: int = 0):
         self._loaded, self._card, self._limit = loaded, card, limit
