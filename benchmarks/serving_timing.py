@@ -5,7 +5,7 @@
 The server sends its first token 100 ms after a request has arrived and one each 20 ms after that, and notes when it really did: on a busy
 machine its own notes are the truth, not the plan. It asks for real-time priority, so that it reads at once what has arrived (`realtime`);
 without it its own delay in reading is missing in its notes and stands as an error of the client. Both processes read one monotonic clock.
-For each load stand the truth and what the client found, for the time to first token and between tokens (p50, p95, p99), tokens a second,
+For each load stand the truth and what the client found, for the time to first token and between tokens (p50, p95, p99), tokens per second,
 the client's CPU time a token, and that of a bare loop that only counts the pieces. `ok`: every quantile is within 5 % or 5 ms of the
 truth, the throughput within 1 %, or the window says `client_late`. With `--repeat` each load runs so often, and `flag` counts the windows
 by whether they were within and whether they said so.

@@ -145,7 +145,7 @@ def trace(
 @app.command()
 def measure(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND ...", help="What to run, after two dashes.")],
-    tokens: Annotated[int | None, typer.Option(min=1, help="Output tokens that it makes, for J a token.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Output tokens that it makes, for J per token.")] = None,
     result: Annotated[Path | None, typer.Option(help="Or its result file: vllm bench serve, guidellm, aiperf, llama-bench.")] = None,
     step: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: tells whether the sensor aliases.")

@@ -160,8 +160,8 @@ def human_summary(result: dict) -> str:
 
 
 def human_table(experiment: str | Path) -> str:
-    """The summary of an experiment for a terminal, a table a task: what tells its rows apart, energy a token or item, score or perplexity,
-    throughput, ratio to the baseline, gate, and blocks and basis where they differ."""
+    """The summary of an experiment for a terminal, a table a task: what tells its rows apart, energy per token or item, score or
+    perplexity, throughput, ratio to the baseline, gate, and blocks and basis where they differ."""
     summary = tables.read_result(experiment, "summary")
     options = pd.DataFrame([json.loads(each) for each in summary["options"]], index=summary.index)
     summary = summary.join(options[[c for c in options if c not in (*summary, "limit", "fewshot", "version")]].astype(object))

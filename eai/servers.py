@@ -22,7 +22,7 @@ _TEXT = re.compile(r"(closed):([1-9]\d*)|(open):(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True)
 class Load:
-    """A load: `concurrency` requests in flight, or `rate_per_s` requests a second that arrive as a Poisson process; the other is None."""
+    """A load: `concurrency` requests in flight, or `rate_per_s` requests per second that arrive as a Poisson process; the other is None."""
 
     concurrency: int | None = None
     rate_per_s: float | None = None
@@ -39,7 +39,7 @@ def load(text: str) -> Load:
     if match and float(match[4]) > 0:
         return Load(rate_per_s=float(match[4]))
     found = f"load '{text}'"
-    raise UserError(found, "closed:N with N requests in flight, or open:R with R requests a second", "for example closed:4 or open:2.5")
+    raise UserError(found, "closed:N with N requests in flight, or open:R with R requests per second", "for example closed:4 or open:2.5")
 
 
 def address(server: str) -> SplitResult:

@@ -132,13 +132,13 @@ def trace_text(answer: dict) -> str:
 
 
 def measured_text(answer: dict) -> str:
-    """What a command used: one line a boundary with its interval and J a token, then status and flags."""
+    """What a command used: one line a boundary with its interval and J per token, then status and flags."""
     names = {"gpu": "GPU", "cpu_package": "processor", "dram": "memory"}
     estimated = " (estimated from CPU time)" if answer["basis"] == "estimated" else ""
     lines = []
     for boundary, energy in answer["energies_j"].items():
         each = answer["energies_per_token_j"].get(boundary)
-        lines.append(f"{names[boundary]}: {amount(energy)}{estimated}" + (f", {amount(each).partition(' =')[0]} a token" if each else ""))
+        lines.append(f"{names[boundary]}: {amount(energy)}{estimated}" + (f", {amount(each).partition(' =')[0]} per token" if each else ""))
     lines = lines or ["not measured" + (f": {answer['reason']}" if answer["reason"] else "")]
     flags = f", {', '.join(answer['flags'])}" if answer["flags"] else ""
     lines.append(f"{answer['duration_s']:.2f} s, status {answer['status']}{flags}, by {answer['meter']}, exit code {answer['exit_code']}")

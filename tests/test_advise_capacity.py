@@ -11,7 +11,7 @@ TOKENS = 256
 
 
 def curve(continuous=True, power=0.75) -> Curve:
-    """50 tokens a second alone, growing with the requests in flight to the given power; 300 to 380 W; 60 W idle."""
+    """50 tokens per second alone, growing with the requests in flight to the given power; 300 to 380 W; 60 W idle."""
     rate = 50 * N**power
     return Curve(N, rate, 300 + 20 * np.log(N), N / rate, 60.0, 0.1, continuous)
 
@@ -116,7 +116,7 @@ def test_too_many_requests_are_overload_and_not_a_number():
     c = curve()
     s = serve(c, 1.01 * most_per_s(c, 8), 8, TOKENS)
     assert not s.stable and s.latency_p95_s == np.inf
-    with pytest.raises(UserError, match="requests a second"):
+    with pytest.raises(UserError, match="requests per second"):
         serve(c, 0.0, 8, TOKENS)
 
 

@@ -127,7 +127,7 @@ def test_without_anything_to_compare_impossible_figures_are_still_seen(monkeypat
     answer = ask.diagnose(model="qwen2-7b", gpu="rtx3090", throughput=40, power_w=592)
     assert answer["verdict"] == "fault" and "592 W" in answer["patterns"][0]["evidence"][0]
     fast = ask.diagnose(model="qwen2-7b", gpu="rtx3090", throughput=400)
-    assert "times what the memory" in fast["patterns"][0]["evidence"][0], "15.2 GB a step at 936 GB/s are 62 tok/s at most"
+    assert "times what the memory" in fast["patterns"][0]["evidence"][0], "15.2 GB per step at 936 GB/s are 62 tok/s at most"
 
 
 def test_a_mixture_is_judged_by_its_active_parameters(planted):  # noqa: F811
@@ -178,7 +178,7 @@ def test_figures_that_contradict_each_other_are_said():
         ({"throughput": -5}, "throughput -5"),
         ({"throughput": 5, "energy_j_per_1k": 0}, "energy_j_per_1k 0"),
         ({"throughput": 5, "utilization_pct": 140}, "0 to 100"),
-        ({"energy_j_per_1k": 1000, "energy_j_per_request": 1000}, "J a request"),
+        ({"energy_j_per_1k": 1000, "energy_j_per_request": 1000}, "J per request"),
     ],
 )
 def test_figures_that_cannot_be_are_one_line(reported, words):

@@ -24,7 +24,7 @@ def answer():
 
 
 def test_a_million_requests_come_to_what_the_raw_runs_say(answer):
-    """The runs' mean energy a request (1768 J) x 1e6 / 3.6e6 is 491 kWh; the guide beside them prints a hundredth of it."""
+    """The runs' mean energy per request (1768 J) x 1e6 / 3.6e6 is 491 kWh; the guide beside them prints a hundredth of it."""
     raw = tables.read_published("ecocompute_batch_runs")
     runs = raw.loc[raw["batch_size"] == 1, "energy_j_per_request"]
     assert len(runs) == 10
@@ -147,7 +147,7 @@ def test_the_better_plan_is_the_one_that_optimize_recommends(planted):  # noqa: 
 def test_a_server_that_the_rate_cannot_fill_says_what_it_really_takes():
     where = {"model": "Qwen/Qwen2.5-7B-Instruct", "gpu": "rtx4090", "quantization": "fp16", "engine": "vllm", "batch_size": 64}
     current = ask.estimate(**where, requests=1_000_000)["current"]
-    # Little's law: 0.38 requests a second, each some 4 to 6 s, and a step of few sequences costs about what one of 64 does
+    # Little's law: 0.38 requests per second, each some 4 to 6 s, and a step of few sequences costs about what one of 64 does
     assert 1 < current["at_rate"]["in_flight"] < 4
     assert 5 < current["at_rate"]["energy_kwh"]["value"] / current["energy_kwh"]["value"] < 20
     assert ask.estimate(**where, requests=1_000_000, use="offline")["current"]["at_rate"] is None, "bulk fills every slot"

@@ -68,7 +68,7 @@ def test_a_task_is_costed_by_the_item(answer):
     )
     (pattern,) = [p for p in row["patterns"] if p["name"] == "batch_1_waste"]
     assert pattern["expected_improvement"]["value"] == pytest.approx(1 - cost[4] / cost[1])
-    assert "of the energy an item" in " ".join(pattern["evidence"]) and row["configuration"]["work"] == "task arithmetic"
+    assert "of the energy per item" in " ".join(pattern["evidence"]) and row["configuration"]["work"] == "task arithmetic"
 
 
 def test_nothing_of_a_gpu_is_advised_for_a_cpu(answer):

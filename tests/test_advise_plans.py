@@ -111,7 +111,7 @@ def test_offline_work_has_no_queue_and_no_idle_cards(planted):  # noqa: F811
 
 
 def test_idle_cards_are_in_the_bill_of_a_service(planted):  # noqa: F811
-    """One request an hour: the card waits nearly always, at its idle power."""
+    """One request per hour: the card waits nearly always, at its idle power."""
     answer = ask.optimize(**LLAMA, gpu="l40s", engine="vllm", requests_per_hour=1)
     kwh = evidence.idle_w(catalog.gpu("l40s")).value * 730.5 / 1e3
     assert answer["monthly"]["idle"]["energy_kwh"]["value"] == pytest.approx(kwh, rel=0.01)

@@ -14,7 +14,7 @@ from eai.errors import UserError
 
 
 def window(load, block, tokens_out, requests, flags=(), status="ok", **changes):
-    """A window of 10 s of a server with 16 output tokens a request."""
+    """A window of 10 s of a server with 16 output tokens per request."""
     empty = {c.name: None for c in schema.WINDOWS}
     options = json.dumps({"load": load, "server": "s-1"}) if load else "{}"
     given = {

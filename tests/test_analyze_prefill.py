@@ -15,7 +15,7 @@ PREFILL_J, DECODE_J = 40.0, 3.0
 
 
 def requests(rng, blocks=5, lengths=LENGTHS, growth_j=0.0, block_sd=0.02, noise_sd=0.01):
-    """(output_tokens, energy a request, block) of a card whose blocks share a factor."""
+    """(output_tokens, energy per request, block) of a card whose blocks share a factor."""
     n, block = (a.ravel() for a in np.meshgrid(lengths, np.arange(blocks)))
     true = PREFILL_J + DECODE_J * (n - 1) + growth_j * (n - 1.0) ** 2
     shared = rng.normal(0, block_sd, blocks)[block]

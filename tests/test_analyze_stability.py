@@ -50,7 +50,7 @@ def planted(drift_an_hour: float):
 def test_a_planted_drift_is_found_with_its_size():
     rows = summary.trends(summary.over_time(planted(0.06))).set_index("quantity")
     energy = rows.loc["energy"]
-    assert energy["p_holm"] < 0.01 and energy["low"] < 6 * 0.97 < energy["high"], "% an hour, of the mean energy"
+    assert energy["p_holm"] < 0.01 and energy["low"] < 6 * 0.97 < energy["high"], "% per hour, of the mean energy"
     assert rows.loc["temperature", "change"] == pytest.approx(4, rel=0.01)
     assert rows["hours"].max() == pytest.approx(1)
 

@@ -168,7 +168,7 @@ def test_a_time_shorter_than_the_energy_allows_is_found():
 
 
 def test_an_energy_below_half_of_power_over_rate_is_found():
-    """100 W over 10 tok/s are 10 J a token: idle may take half of it, not four fifths."""
+    """100 W over 10 tok/s are 10 J per token: idle may take half of it, not four fifths."""
     frame = pd.DataFrame({"gpu": ["a", "b", "c"], "power_w": 100.01, "throughput_tok_s": [10.01, 20.01, 40.01]})
     gross = frame["power_w"] / frame["throughput_tok_s"]
     assert found(frame.assign(energy_j_per_token=gross * 0.6), "accounting").empty
@@ -416,7 +416,7 @@ def test_our_own_tables_pass_and_a_planted_fault_is_found(name):
 
 
 def test_only_a_table_of_windows_is_spared_the_identity_of_one_batch():
-    """J a request is the energy of a batch over its size, unless the row says that its energy is that of a window of batches."""
+    """J per request is the energy of a batch over its size, unless the row says that its energy is that of a window of batches."""
     frame = pd.DataFrame({"energy_wh": [1.0, 2.0], "batch_size": [4, 4], "energy_j_per_request": [900.0, 600.0]})
     for known in ({}, {"n_windows": 3}, {"n_blocks": 3}, {"n_windows": [3, np.nan], "n_blocks": 3}):
         assert list(found(frame.assign(**known), "derived")["rows"]) == ["table:3"]

@@ -122,7 +122,7 @@ def test_headlines_without_data_are_untested(result):
 
 
 def test_the_ranking_is_refuted_by_the_sources_own_table(result):
-    # 165 / 98.4 = 1.677 J against 280 / 156.8 = 1.786 J a token
+    # 165 / 98.4 = 1.677 J against 280 / 156.8 = 1.786 J per token
     row = of(result, "S-a100-best")
     assert row["verdict"] == "inconsistent" and "1677" in row["reason"] and "1786" in row["reason"]
 

@@ -86,7 +86,7 @@ def test_audit(eai, tmp_path):
 
 
 def test_estimate_follows_the_raw_runs(eai):
-    """6.907 J a token x 256 tokens x 1e6 requests / 3.6e6 = 491 kWh, from the published batch-sweep runs."""
+    """6.907 J per token x 256 tokens x 1e6 requests / 3.6e6 = 491 kWh, from the published batch-sweep runs."""
     model = ["--model", "mistralai/Mistral-7B-Instruct-v0.2", "--gpu", "a800", "--quantization", "int8_pure"]
     code, out, _ = eai("estimate", *model, "--input-tokens", 256, "--json")
     answer = json.loads(out)

@@ -21,7 +21,7 @@ def given(*pairs):
 
 
 def test_a_table_of_a_known_tool(eai, scratch):
-    """3.6e6 J a kWh; a row without any energy is left out, one without the card's is in no analysis, and both are said."""
+    """3.6e6 J per kWh; a row without any energy is left out, one without the card's is in no analysis, and both are said."""
     rows = ["a,10,0.0005,0.001,0.0001,1 x NVIDIA GeForce RTX 4090", "b,10,,,,RTX 4090", "c,10,n/a,0.001,0.0001,RTX 4090"]
     (scratch / "emissions.csv").write_text(CODECARBON + "\n".join(rows) + "\n")
     code, out, err = eai("import", scratch / "emissions.csv", "--format", "codecarbon", *given(*GIVEN, "quantization=fp16"),

@@ -1,4 +1,4 @@
-"""The mapping language and the tools' own files: what goes in as others print it comes out as joules a token, and nothing is pooled unseen.
+"""The mapping language and the tools' own files: what others print becomes joules per token, and nothing is pooled unseen.
 
 Every table is made up, in the shape that the tool writes; expected values are plain arithmetic on the numbers written here.
 """

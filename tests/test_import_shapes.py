@@ -63,7 +63,7 @@ def optimum(rng):
 
 
 def ml_energy(rng):
-    """Runs of the benchmark: joules an output token and tokens a second, no totals."""
+    """Runs of the benchmark: joules an output token and tokens per second, no totals."""
     rows, joules = [], []
     for i in range(rng.integers(1, 6)):
         per_token, rate = rng.uniform(0.05, 5), rng.uniform(50, 9000)

@@ -98,7 +98,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_guess_completed_by_what_the_table_does_not_say_imports_the_right_joules(eai, scratch, name):
-    """The guess as it is, its '?' answered with -p, gives the joules a token that the cells give by hand."""
+    """The guess as it is, its '?' answered with -p, gives the joules per token that the cells give by hand."""
     text, joules = RIGHT[name]
     (scratch / name).write_text(text, encoding="utf-8")
     code, out, err = eai("import", scratch / name, "--guess")

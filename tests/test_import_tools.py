@@ -1,4 +1,4 @@
-"""Files of the tools that are known, made up in the shape that each of them writes: joules a token by hand, from the numbers written here.
+"""Files of known tools, made up in the shape that each of them writes: joules per token by hand, from the numbers written here.
 
 The shapes follow the tools' sources and documentation (llama.cpp's batched-bench, aiperf and genai-perf, guidellm, LoadGen of MLPerf,
 CodeCarbon 1 and 3, optimum-benchmark, the table of the LLM-Perf leaderboard); the numbers are nobody's.
@@ -100,7 +100,7 @@ def test_guidellm_of_the_first_versions(tmp_path):
 
 
 def test_mlperf_s_detail_log(tmp_path):
-    """LoadGen's lines: power_begin to power_end is 600 s; 8,165 tokens a second over 598 s of queries."""
+    """LoadGen's lines: power_begin to power_end is 600 s; 8,165 tokens per second over 598 s of queries."""
     events = {
         "loadgen_version": "4.1", "effective_scenario": "Offline", "result_validity": "VALID",
         "power_begin": "01-01-2026 10:00:00.000", "power_end": "01-01-2026 10:10:00.000",
@@ -168,7 +168,7 @@ def test_optimum_benchmark_as_written(tmp_path):
 
 
 def test_what_is_said_makes_up_for_a_column_that_is_absent(tmp_path):
-    """Without throughput and latency, tokens and time said: 0.1199 kWh over 999,000 tokens are 0.432 J a token."""
+    """Without throughput and latency, tokens and time said: 0.1199 kWh over 999,000 tokens are 0.432 J per token."""
     body = optimum()
     body["report"] = {"decode": {"energy": {"cpu": 0.015, "ram": 0.0066, "gpu": 0.1199}}}
     found = read(tmp_path / "r.json", body, tokens_out=999_000, duration_s=1573.75)

@@ -85,7 +85,7 @@ def measured(parameters: settings.Sweep):
 
 
 def test_the_servers_work_is_billed_and_ours_is_not():
-    """20 ms of CPU time a token at 4 W are 0.08 J a token, and what HTTP costs on top, while this process burns a thread of its own."""
+    """20 ms of CPU time a token at 4 W are 0.08 J per token, and what HTTP costs on top, while this process burns a thread of its own."""
     over = threading.Event()
 
     def burn():

@@ -62,7 +62,7 @@ def test_a_beat_shows_in_the_readings_and_its_absence_clears_the_window():
 
 
 def test_a_slow_logger_looks_away_longer_than_the_sensor():
-    """One reading a second of a 100 / 25 ms sensor: three steps a second beat with the logger, and none of their harmonics with 10 Hz."""
+    """One reading a second of a 100 / 25 ms sensor: three steps per second beat with the logger, and none of their harmonics with 10 Hz."""
     slow = log_of(flat(60.0, period_s=1.0), name=A100)
     assert summarize_trace(slow, step_s=1 / 3)["status"] == "aliased"
     assert summarize_trace(log_of(flat(60.0), name=A100), step_s=1 / 3)["status"] == "ok"

@@ -286,7 +286,7 @@ def test_more_sequences_or_cards_are_never_slower_and_longer_answers_never_cost_
 
 
 def test_the_machine_at_the_wall():
-    """MLPerf's servers: eight H200 under a limit of 500 W draw 6,150 to 6,280 W at the wall, 2,460 to 2,550 W idle (about 75 W a card)."""
+    """MLPerf's servers: eight H200 under a limit of 500 W draw 6,150 to 6,280 W at the wall, 2,460 to 2,550 W idle (75 W per card)."""
     h200 = catalog.gpu("h200_sxm")
     loaded = predictor.wall(h200, 8, Quantity(8 * 500.0, 8 * 450.0, 8 * 500.0, "W"))
     idle = predictor.wall(h200, 8, Quantity(8 * 75.0, 8 * 60.0, 8 * 90.0, "W"))

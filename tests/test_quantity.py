@@ -71,7 +71,7 @@ def test_a_quantity_times_a_number_keeps_its_interval():
     ],
 )
 def test_a_quantity_is_read_in_a_unit_of_its_size(quantity, text):
-    """60 minutes an hour, 24 hours a day, 1,000 Wh a kWh, 1,000 kg a tonne; another unit stays."""
+    """60 minutes an hour, 24 hours per day, 1,000 Wh per kWh, 1,000 kg a tonne; another unit stays."""
     assert str(quantity.in_readable_unit()) == text
 
 

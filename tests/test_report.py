@@ -433,7 +433,7 @@ PROVENANCE = [{"server": {"name": "s-1"}, "meter": {"meter": "rapl"}, "versions"
 
 
 def served(basis="measured", boundary="cpu_package", provenance=PROVENANCE, failed=0, flags=(), blocks=4, quantities=spread) -> facts.Facts:
-    """Two loads: closed:1 at 2 J a token and 0.2 s to the first one, closed:4 at 1 J and 0.5 s, 16 tokens a request."""
+    """Two loads: closed:1 at 2 J per token and 0.2 s to the first one, closed:4 at 1 J and 0.5 s, 16 tokens per request."""
     rows = []
     for load, per_token, ttft, rate in (("closed:1", 2.0, 0.2, 1.0), ("closed:4", 1.0, 0.5, 4.0)):
         key = {"gpu": "cpu", "model": "m", "weights": "published", "quantization": "bf16", "batch_size": 1,

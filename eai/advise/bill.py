@@ -23,7 +23,7 @@ EMBODIED = Factor(
     100.0,
     320.0,
     "kg",
-    "NVIDIA's product carbon footprint of HGX H100, 1,312 kg a board of eight (as cited by others); 150 kg a card: Luccioni et al. 2022, "
+    "NVIDIA's product carbon footprint of HGX H100, 1,312 kg per board of eight (cited by others); 150 kg per card: Luccioni et al. 2022, "
     "arXiv:2211.02001, and Cloud Carbon Footprint; 318 kg with a share of the server: Chien et al. 2023, doi:10.1145/3604930.3605705; "
     "consumer cards less",
 )
@@ -74,7 +74,7 @@ def work(r: Request, c: Configuration | None, known: Cost) -> Work:
 
 
 def draw_energy(known: Cost, rng: np.random.Generator, common: np.ndarray | None = None) -> np.ndarray:
-    """Draws of the energy a token [J]; `common`: standard normal draws of the error shared with another prediction."""
+    """Draws of the energy per token [J]; `common`: standard normal draws of the error shared with another prediction."""
     total, z = float(np.hypot(known.sd_own, known.sd_shared)), rng.standard_normal(DRAWS)
     if common is not None and known.sd_shared and total:
         z = (known.sd_own * z + known.sd_shared * common) / total
@@ -150,7 +150,7 @@ def rents() -> dict[str, dict]:
 
 
 def break_even(r: Request, c: Configuration, other: Configuration, other_price_usd: float) -> dict[str, Any]:
-    """From how many requests a month on one whole card each, bought for this work alone, the dearer card is the cheaper choice.
+    """From how many requests per month on one whole card each, bought for this work alone, the dearer card is the cheaper choice.
 
     A request costs its electricity at the site's price and PUE, common to both. `requests`: the crossing with its 95 % interval;
     `p_crosses`: the share of draws that have one, no crossing below one half; `served`: what one card of each serves a month. Raises

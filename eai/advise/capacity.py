@@ -1,7 +1,7 @@
 """Requests that arrive at random on cards that batch: waiting, percentiles of latency, cards needed, energy in use and idle.
 
 Arrivals are Poisson and split evenly at random over the replicas. A serving engine batches continuously: with n requests in flight a
-replica makes X(n) tokens a second, so it is a birth-death chain with departures at X(min(n, B)) / length, B the most in flight (a
+replica makes X(n) tokens per second, so it is a birth-death chain with departures at X(min(n, B)) / length, B the most in flight (a
 processor-sharing queue with a limited number in service, Yamazaki and Sakasegawa 1987; M/M/c where X is proportional to n). An arrival
 sees the chain's stationary distribution; beyond B it waits, and the wait of those who wait is exponential as in M/M/c, times
 (1 + cv^2) / 2 for answers whose lengths vary by cv (Allen and Cunneen: half of it where all are of one length).
@@ -77,10 +77,10 @@ def _overloaded(load: float) -> Service:
 
 
 def serve(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...] = ()) -> Service:
-    """One replica under `per_s` requests a second, at most `most` in flight, answers of `tokens` (or the given lengths). A replica faster
+    """One replica under `per_s` requests per second, at most `most` in flight, answers of `tokens` (or the given lengths). A replica faster
     by a factor is one that sees requests come slower by it. Raises UserError for a rate that is none."""
     if not per_s > 0:
-        raise UserError(f"a rate of {per_s:g} requests a second", "a number above 0", "give --requests-per-hour")
+        raise UserError(f"a rate of {per_s:g} requests per second", "a number above 0", "give --requests-per-hour")
     return _continuous(curve, per_s, most, tokens, lengths) if curve.continuous else _bulk(curve, per_s, most, tokens)
 
 

@@ -54,7 +54,7 @@ def titles() -> dict[str, str]:
 
 def confusions(c: Configuration) -> list[tuple[str, float, float, float]]:
     """The confusions of units and counts that are possible for these token counts and this batch: what was confused, and the logarithm of
-    the exact factor that it puts on energy a token, throughput and power."""
+    the exact factor that it puts on energy per token, throughput and power."""
     out, total = log(c.output_tokens), log((c.input_tokens + c.output_tokens) / c.output_tokens)
     batch, request = log(c.batch_size), log(c.output_tokens / 1e3)
     energy = {
@@ -64,12 +64,12 @@ def confusions(c: Configuration) -> list[tuple[str, float, float, float]]:
         "joules multiplied by 3600": log(3600),
         "energy too large by 3.6 (kilojoules and watt hours confused)": log(3.6),
         "energy too small by 3.6 (kilojoules and watt hours confused)": -log(3.6),
-        "energy a request given as energy per 1000 tokens": request,
+        "energy per request given as energy per 1000 tokens": request,
         "power samples at 10 Hz summed without their interval": log(10),
         "prompt tokens counted in the energy's tokens": -total,
     }
     found = [(name, shift, 0.0, 0.0) for name, shift in energy.items()] + [
-        ("requests a second given as tokens a second", 0.0, -out, 0.0),
+        ("requests per second given as tokens per second", 0.0, -out, 0.0),
         ("prompt tokens counted as output tokens in both figures", -total, total, 0.0),
         ("prompt tokens counted in the throughput", 0.0, total, 0.0),
         ("milliwatts given as watts", 0.0, 0.0, log(1e3)),

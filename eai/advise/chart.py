@@ -52,7 +52,7 @@ def _intervals(entries: list[tuple[str, dict, bool]], ax) -> None:
 
 
 def _plans(answer: dict, ax) -> None:
-    """Energy a month against the time of a request, named where a plan is on the short list."""
+    """Energy per month against the time of a request, named where a plan is on the short list."""
     roles = {str(e["configuration"]): role for role, e in reversed(answer["short_list"].items())}
     for e in answer["ranking"]:
         if e["latency_s"]["value"] is None:
@@ -66,4 +66,4 @@ def _plans(answer: dict, ax) -> None:
     ax.set_yscale("log")
     ax.margins(x=0.25)
     ax.set_xlabel("p95 of a request [s]" if answer["capacity"] else "time of a request [s]")
-    ax.set_ylabel("energy a month [kWh] (hollow: accuracy not known)")
+    ax.set_ylabel("energy per month [kWh] (hollow: accuracy not known)")

@@ -24,7 +24,7 @@ OTHERWISE: dict[str, Any] = {
 LIMIT = Annotated[str, typer.Option(help="With A B: the largest rise that is still accepted.")]
 WHAT = {
     "optimize": "A workload in, ranked plans out: card, number, engine, precision, concurrency, with capacity, bill and what to type.",
-    "estimate": "Energy, cost and carbon a month, now and optimized, by lever; your own figures need no model.",
+    "estimate": "Energy, cost and carbon per month, now and optimized, by lever; your own figures need no model.",
     "compare": "Strategies side by side for --model and --gpu; or two experiments A B, exit 1 if B is shown to cost more than the limit.",
     "diagnose": "Reported figures in, likely causes out: how sure, evidence, fixes, verification; or every configuration of --experiment.",
 }

@@ -29,7 +29,7 @@ LADDER_B = (0.4, 0.8, 1.5, 3, 4, 7, 9, 14, 32, 70)
 
 def compare(r: Request) -> dict[str, Any]:
     """The strategies side by side. Keys: baseline, rows (by rank), not_told, paradoxes, crossovers, recommendation, against (each
-    alternative: % energy, % speed, money a month), context, measure. Raises UserError, with the reasons, where none can run or be
+    alternative: % energy, % speed, money per month), context, measure. Raises UserError, with the reasons, where none can run or be
     predicted.
     """
     c, known, not_told = r.now, {}, []
@@ -151,7 +151,7 @@ def paradoxes(table: list[dict], base: str | None) -> list[str]:
         text += " (undecided: the interval includes no change)" if low <= 1 else ""
         watts = e["power_w"]["value"], reference["power_w"]["value"]
         if watts[0] < 0.97 * watts[1]:
-            text += f", at {watts[0]:.0f} W instead of {watts[1]:.0f} W: lower power, lower speed, more energy a token"
+            text += f", at {watts[0]:.0f} W instead of {watts[1]:.0f} W: lower power, lower speed, more energy per token"
         found.append((low <= 1, -ratio["value"], text))
     return [text for *_, text in sorted(found)]
 
@@ -202,13 +202,13 @@ def context(r: Request, table: list[dict], chosen: dict | None, lines: list[dict
         small = min(table, key=lambda e: e["vram_gb"]["value"])
         found.append(f"memory short: {small['quantization']} needs least, {small['vram_gb']['value']:.1f} GB (1e9 bytes)")
     quick = min(table, key=lambda e: e["latency_s"]["value"])
-    time = f"{plain(quick['latency_s']['value'])} s a request at batch {c.batch_size}"
+    time = f"{plain(quick['latency_s']['value'])} s per request at batch {c.batch_size}"
     found.append(f"latency critical: {quick['quantization']} is fastest, {time}")
     paid = [a for a in lines if a["usd_a_month"]]
     worst = max(paid, key=lambda a: a["usd_a_month"], default=None)
     if r.requests >= MANY_REQUESTS and worst and worst["usd_a_month"] > 0:
         saved = f"saves {plain(worst['usd_a_month'])} USD of electricity a month"
-        found.append(f"cost at {r.requests:,.0f} requests a month: {chosen['quantization']} instead of {worst['quantization']} {saved}")
+        found.append(f"cost at {r.requests:,.0f} requests per month: {chosen['quantization']} instead of {worst['quantization']} {saved}")
     safe = ", ".join(e["quantization"] for e in table if e["accuracy"]["status"] in ("reference", "score")) or "none"
     found.append(f"accuracy critical: {safe} (unquantized, or with a measured score); the others need a score first")
     if c.batch_size == 1:

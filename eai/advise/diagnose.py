@@ -1,6 +1,6 @@
 """Reported figures -> likely causes with their share of the match, evidence, fixes, verification.
 
-Expected figures (`evidence.cost`) are log-normal in energy a token and throughput. Each cause shifts them by known or drawn factors; the
+Expected figures (`evidence.cost`) are log-normal in energy per token and throughput. Each cause shifts them by known or drawn factors; the
 likelihoods, t distributed, are normalized with the stated priors. Without row or prediction the card's own limits alone are checked.
 """
 
@@ -66,13 +66,13 @@ class Figures:
 
     @property
     def logs(self) -> np.ndarray:
-        """Logarithms of energy a token [J], throughput [tok/s] and power [W], NaN where not given."""
+        """Logarithms of energy per token [J], throughput [tok/s] and power [W], NaN where not given."""
         values = (self.energy_j_per_token, self.throughput_tok_s, self.power_w)
         return np.array([math.nan if v is None else math.log(v) for v in values])
 
     @property
     def mean_power_w(self) -> float | None:
-        """Mean power as given, else energy a token times throughput, None without either."""
+        """Mean power as given, else energy per token times throughput, None without either."""
         if self.power_w is not None or self.energy_j_per_token is None or self.throughput_tok_s is None:
             return self.power_w
         return self.energy_j_per_token * self.throughput_tok_s
@@ -102,14 +102,14 @@ class Figures:
 
 
 def figures(options: dict[str, Any], output_tokens: int) -> Figures:
-    """The figures of plain options (None means not given); energy a request is spread over `output_tokens`. Raises UserError, one line, for
+    """The figures of plain options (None means not given); energy per request is spread over `output_tokens`. Raises UserError for
     a figure that cannot be, for two energies that disagree, and where nothing was given."""
     found = {name: checked(name, value) for name, value in options.items() if value is not None}
     rate, per_1k, per_request = (found.pop(name, None) for name in ("throughput", "energy_j_per_1k", "energy_j_per_request"))
     spread = per_request and per_request / output_tokens * 1e3
     if per_1k and spread and abs(math.log(spread / per_1k)) > AGREE:
-        both = f"{per_1k:g} J per 1000 tokens and {per_request:g} J a request of {output_tokens} tokens"
-        raise UserError(both, f"{per_1k * output_tokens / 1e3:g} J a request", "correct one, or --output-tokens")
+        both = f"{per_1k:g} J per 1000 tokens and {per_request:g} J per request of {output_tokens} tokens"
+        raise UserError(both, f"{per_1k * output_tokens / 1e3:g} J per request", "correct one, or --output-tokens")
     energy = per_1k or spread
     if energy is None and rate is None:
         do = "give --throughput and --energy-j-per-1k, and --power-w if you have it"
@@ -122,7 +122,7 @@ def require_possible(f: Figures, c: Configuration) -> None:
     memory_gb = (c.gpu.memory_gb or math.inf) * GIB_PER_GB * c.num_gpus
     most_w = (c.gpu.tdp_w or math.inf) * c.num_gpus + MOST_HOST_W
     limits = (
-        (f.throughput_tok_s, MOST_TOK_S, "throughput", f"{MOST_TOK_S:.0f} tok/s", "output tokens a second of the whole batch"),
+        (f.throughput_tok_s, MOST_TOK_S, "throughput", f"{MOST_TOK_S:.0f} tok/s", "output tokens per second of the whole batch"),
         (f.memory_gb, ROUNDED * memory_gb, "memory_gb", f"{memory_gb:.1f} GB of {c.cards}", "GB (not MiB) in use"),
         (f.power_w, most_w, "power_w", f"{most_w:.0f} W, the cards' limit and {MOST_HOST_W:.0f} W of a host", "the mean power in watts"),
     )
@@ -133,7 +133,7 @@ def require_possible(f: Figures, c: Configuration) -> None:
 
 @dataclass(frozen=True)
 class State:
-    """Expected log energy a token [J] and log throughput [tok/s], the parts of their error (weight, 2 x 2 covariance), and the cost
+    """Expected log energy per token [J] and log throughput [tok/s], the parts of their error (weight, 2 x 2 covariance), and the cost
     behind."""
 
     configuration: Configuration
@@ -485,7 +485,7 @@ def saving(ratio: Quantity) -> Quantity:
 def _change(
     text: str, code: str, impact: Quantity | None, then: dict, joules_saved: float | None, f: Figures, r: Request, **more: Any
 ) -> dict:
-    """A fix with the figures now and then, and the USD of electricity that so many joules a token save a month."""
+    """A fix with the figures now and then, and the USD of electricity that so many joules per token save a month."""
     usd = None
     if f.energy_j_per_token is not None and joules_saved is not None and r.site.price is not None:
         usd = joules_saved * r.output_tokens * r.requests * r.site.pue.value * r.site.price.value / J_PER_KWH
@@ -531,7 +531,7 @@ def _fault(name: str, p: float, weighed: list[Weighed], here: State, f: Figures,
         code = code.replace("{batch_size}", str(c.batch_size)).replace("{output_tokens}", str(c.output_tokens))
         then = {figure: getattr(here.cost, figure).value for figure in ("throughput_tok_s", "energy_j_per_1k_tok", "power_w")}
         saved = f.energy_j_per_token and f.energy_j_per_token - here.cost.energy_j_per_token.value
-        slower = "the figures show less energy a token than expected: the fix brings back speed, and need not save energy"
+        slower = "the figures show less energy per token than expected: the fix brings back speed, and need not save energy"
         more = {"evidence": list(here.cost.evidence[:1]), "warnings": [slower] if costs_more else []}
         fixes.append(_change(text, code, impact, then, saved, f, r, **more))
     return entry(name, p, c, cited, fixes, variant=h.variant)
@@ -576,7 +576,7 @@ def _strategy(c: Configuration, f: Figures, total: dict[str, float], r: Request)
         return None
     q, how = ratio_to_baseline(c, known, other.quantization)
     ends = f"{signed(q.value - 1)} [{signed(q.low - 1)} to {signed(q.high - 1)}]"
-    text = f"{c.quantization} costs {ends} energy a token against {other.quantization} at batch {c.batch_size} ({how})"
+    text = f"{c.quantization} costs {ends} energy per token against {other.quantization} at batch {c.batch_size} ({how})"
     here = state(c)
     cited = [text, *(_lines(f, here, f"{c.quantization} at batch {c.batch_size}") if here else [])]
     return entry(name, total.get(AS_STATED, 0.0) * p_above(q), c, cited, _strategy_fixes(c, r, f), kind="costly_choice")
@@ -619,7 +619,7 @@ def _batch(c: Configuration, f: Figures, total: dict[str, float], r: Request) ->
     if f.utilization_pct is not None:
         idle = NormalDist(50.0, 5.0).cdf(100.0 - f.utilization_pct)
     p, q = total[AS_STATED] * idle * p_above(inverse(1, ratio, "")), saving(ratio)
-    text = f"batch {batch} takes {percent(q.value)} [{percent(q.low)} to {percent(q.high)}] less energy a token ({then.basis})"
+    text = f"batch {batch} takes {percent(q.value)} [{percent(q.low)} to {percent(q.high)}] less energy per token ({then.basis})"
     text += "" if f.utilization_pct is not None else "; give --utilization-pct: below 50 % the card has room for more sequences"
     code = launch(c.with_(batch_size=batch)) if c.is_server else batch_code(batch, c.output_tokens)
     change = _other(f"batch concurrent requests: {batch} at once", code, ratio, now, then, f, r, evidence=list(then.evidence[:1]))

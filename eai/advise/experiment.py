@@ -210,8 +210,8 @@ def beyond_the_card(row: dict) -> list[str]:
 
 
 def _unit(row: dict) -> str:
-    """`a token`, or `an item` where a task ran as its items come."""
-    return "an item" if row["unit"] == "item" else "a token"
+    """`per token`, or `per item` where a task ran as its items come."""
+    return "per item" if row["unit"] == "item" else "per token"
 
 
 def _strategy(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:

@@ -59,7 +59,7 @@ LIMITS = {
 class Plan:
     """A configuration with its cost, accuracy, the service it gives (None without a rate), the work of a month, and its objective.
 
-    `objective`: kWh, kg or USD a month at point values; `meets`: limit -> probability that it is met; `times`: limit -> what is expected
+    `objective`: kWh, kg or USD per month at point values; `meets`: limit -> probability that it is met; `times`: limit -> what is expected
     [s]; `curve`: what a replica does by requests in flight, with a rate.
     """
 
@@ -363,7 +363,7 @@ def _barred(p: Plan, r: Request) -> str:
         if hourly is None:
             return f"{how}; without it a budget of {r.budget_usd:,.0f} USD cannot be judged"
         if (usd := hourly.value * p.work.paid_hours) > r.budget_usd:
-            return f"{boards} cards cost {usd:,.0f} USD a month ({how.split(',')[0]}), more than {r.budget_usd:,.0f} USD"
+            return f"{boards} cards cost {usd:,.0f} USD per month ({how.split(',')[0]}), more than {r.budget_usd:,.0f} USD"
     return ""
 
 
@@ -408,7 +408,7 @@ def recommended(plans: tuple[Plan, ...], r: Request) -> Plan | None:
 
 
 def short_list(plans: tuple[Plan, ...], r: Request) -> dict[str, Plan]:
-    """Role -> plan: recommended, best whatever its accuracy, cheapest, fastest (shortest time; if nobody waits, most tokens a second and
+    """Role -> plan: recommended, best whatever its accuracy, cheapest, fastest (shortest time; if nobody waits, most tokens per second and
     card), smallest; broken formats never."""
     whole, chosen = [p for p in plans if not p.is_broken], recommended(plans, r)
     safe = [p for p in whole if p.is_safe] or sorted(whole, key=lambda p: -p.p_all)[:1]
@@ -527,7 +527,7 @@ def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
         sizes = f"{first.configuration.batch_size} to {last.configuration.batch_size}"
         times = [plain(p.cost.latency_s(p.configuration).value) for p in (first, last)]
         found.append(
-            f"batch: {sizes} changes the energy a token by {signed(change)}, and the time of a request from {' to '.join(times)} s"
+            f"batch: {sizes} changes the energy per token by {signed(change)}, and the time of a request from {' to '.join(times)} s"
         )
     levers = {"strategy": ("quantization", ("gpu", "num_gpus", "engine")), "engine": ("engine", ("gpu",))}
     for what, (of, same) in (levers | {"card": ("gpu", ("engine", "quantization"))}).items():
@@ -535,7 +535,7 @@ def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
         if best := next((p for p in alike if getattr(p.configuration, of) != getattr(here, of)), None):
             unsure = "" if best.quality.acceptable else f" (accuracy {best.quality.status})"
             change = signed(best.objective / chosen.objective - 1)
-            room = f"{memory(best.configuration).needed_gb:.1f} GB a card instead of {parts.needed_gb:.1f}"
+            room = f"{memory(best.configuration).needed_gb:.1f} GB per card instead of {parts.needed_gb:.1f}"
             found.append(f"{what}: the next best is {label(best.configuration)}, {change} {r.goal}, {room}{unsure}")
     used = f"memory: {percent(parts.needed_gb / parts.available_gb)} of what a card can use"
     return [*found, used + (", pressed: leave more room" if parts.pressed else ", the rest is to spare")]

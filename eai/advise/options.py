@@ -44,15 +44,15 @@ REQUEST = {
 }
 RATES = {
     "use": Option(str, "api, chat or offline; default api.", choices=("api", "chat", "offline")),
-    "requests": Option(float, "Requests a month; default 1,000,000 to scale from.", ("--requests", "--requests-per-month")),
-    "requests_per_hour": Option(float, "Requests an hour."),
-    "requests_per_day": Option(float, "Requests a day."),
+    "requests": Option(float, "Requests per month; default 1,000,000 to scale from.", ("--requests", "--requests-per-month")),
+    "requests_per_hour": Option(float, "Requests per hour."),
+    "requests_per_day": Option(float, "Requests per day."),
 }
 SITE = {
     "pue": Option(float, "Power usage effectiveness of the site.", (), 1.0, 10.0, "a PUE of 1.0 or more (total over IT energy)"),
-    "price": Option(float, "USD a kWh.", low=0.0, expected="a price in USD/kWh, 0 or more"),
+    "price": Option(float, "USD per kWh.", low=0.0, expected="a price in USD/kWh, 0 or more"),
     "region": Option(str, "us, cn or a country code: price and carbon intensity."),
-    "carbon": Option(str, "g CO2e a kWh, or a CSV file with a row an hour and a column g_per_kwh (and requests)."),
+    "carbon": Option(str, "g CO2e per kWh, or a CSV file with a row an hour and a column g_per_kwh (and requests)."),
 }
 LOAD = {
     "lengths": Option(str, "CSV file with a column output_tokens: how the answers' lengths vary."),
@@ -62,16 +62,16 @@ LOAD = {
     "ttft_p95_s": Option(float, "p95 of the time to the first token, in seconds.", ("--ttft-p95",)),
     "itl_p95_s": Option(float, "p95 of the time between tokens, in seconds.", ("--itl-p95",)),
     "min_accuracy": Option(float, "Least share of the unquantized score.", (), 0.0, 1.0, "a fraction of the unquantized score, 0 to 1"),
-    "budget_usd": Option(float, "Most USD a month for cards.", ("--budget",)),
+    "budget_usd": Option(float, "Most USD per month for cards.", ("--budget",)),
     "power_budget_w": Option(str, "Most power of the cards, such as 10kW.", ("--power-budget",), expected="a power such as 10kW or 800W"),
-    "rent_usd_h": Option(float, "USD a card and hour.", ("--rent",), low=0.0, expected="USD a card and hour, 0 or more"),
+    "rent_usd_h": Option(float, "USD per card and hour.", ("--rent",), low=0.0, expected="USD per card and hour, 0 or more"),
     "gpu_price": Option(float, "USD of a card with its share of the machine: owned, not rented.", **PRICE),
     "lifetime_years": Option(float, "Years that an owned card is used; default 4."),
     "card_utilisation": Option(float, "Share of an owned card's hours that work; default 0.5.", (), 1e-9, 1.0, "a share above 0, up to 1"),
     "evidence": Option(list[str], "Your measured experiment: its rows come first, and correct predictions of its card."),
 }
 OWN = {
-    "throughput": Option(float, "Your own output tokens a second.", expected="output tokens a second of the whole batch, above 0"),
+    "throughput": Option(float, "Your own output tokens per second.", expected="output tokens per second of the whole batch, above 0"),
     "energy_j_per_1k": Option(float, "Your own joules per 1000 output tokens."),
 }
 OTHER = {
@@ -79,7 +79,7 @@ OTHER = {
     "other_gpu_price": Option(float, "USD of the other card.", **PRICE),
 }
 FIGURES = OWN | {
-    "energy_j_per_request": Option(float, "Your own joules a request."),
+    "energy_j_per_request": Option(float, "Your own joules per request."),
     "power_w": Option(float, "Mean power in watts."),
     "utilization_pct": Option(float, "GPU utilisation, 0 to 100.", (), 0.0, 100.0, "GPU utilisation in per cent, 0 to 100"),
     "memory_gb": Option(float, "Memory in use in GB."),
@@ -99,7 +99,7 @@ DEFAULTS = {
     "batch_size": (1, "one request at a time: the costliest case; batch concurrent requests where there are some"),
     "input_tokens": (512, "default prompt"),
     "output_tokens": (256, "default answer; the usual length of the published rows"),
-    "requests": (1_000_000, "requests a month, a round number to scale from"),
+    "requests": (1_000_000, "requests per month, a round number to scale from"),
     "use": ("api", "requests come one by one, at random times"),
     "goal": ("energy", "energy decides cost and carbon once site and card are fixed"),
     "region": ("us", "default site"),

@@ -116,7 +116,7 @@ class Request:
 
     @property
     def per_s(self) -> float:
-        """Requests a second, spread over the month."""
+        """Requests per second, spread over the month."""
         return self.requests / HOURS_A_MONTH / 3600
 
     @property
@@ -156,8 +156,13 @@ def request(**options: Any) -> Request:
     streams = values["use"] == "chat" and "itl_p95_s" not in given
     waits = values["use"] == "api" and "requests" in given and not set(TIMES) & set(given)
     for wanted, name, value, why in (
-        (streams, "itl_p95_s", CHAT_ITL_S, "a chat streams: ten tokens a second are faster than people read"),
-        (waits, "latency_p95_s", API_S[0] + API_S[1] * counts["output_tokens"], "no limit was given: 5 s and 0.05 s a token of the answer"),
+        (streams, "itl_p95_s", CHAT_ITL_S, "a chat streams: ten tokens per second are faster than people read"),
+        (
+            waits,
+            "latency_p95_s",
+            API_S[0] + API_S[1] * counts["output_tokens"],
+            "no limit was given: 5 s and 0.05 s per token of the answer",
+        ),
     ):
         if wanted:
             limits[name] = value
@@ -169,7 +174,7 @@ def request(**options: Any) -> Request:
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, under our names and checked; rates as requests a month. Raises UserError for unknown and contradicting
+    """The options that were given, under our names and checked; rates as requests per month. Raises UserError for unknown and contradicting
     ones."""
     given: dict[str, Any] = {}
     for name, value in options.items():

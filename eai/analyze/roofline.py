@@ -19,7 +19,7 @@ What a task's energy is made of: its input tokens at the price of prefill, its o
 
 The prices are those of plain generation in the same experiment, under the same strategy and batch size (`prefill`)::
 
-    energy an item = tokens in x prefill an input token + (tokens out - 1) x decode a token + the rest
+    energy per item = tokens in x prefill an input token + (tokens out - 1) x decode a token + the rest
 
 The first output token belongs to the prefill; an item whose continuations were only scored has none. The rest, in either
 direction, is what such prices do not know: items padded to the longest of their batch, rows that wait for the last one of it, logits of

@@ -202,7 +202,7 @@ def _change(claim: pd.Series, frame: pd.DataFrame, quantities: list[str]) -> Out
     if claim["factor"] not in ("quantization", "batch_size", "model"):
         return None
     found = _paired(claim, frame, quantities[0])
-    inverse = claim["quantity"] == "tokens_per_j"  # more tokens a joule is less energy a token
+    inverse = claim["quantity"] == "tokens_per_j"  # more tokens a joule is less energy per token
     values = [np.array(ratio(b, a, quantities[0]) if inverse else ratio(a, b, quantities[0])) for a, b in found]
     return _numbers(claim, found, [100 * (v - 1) for v in values], "%")
 

@@ -87,8 +87,8 @@ def _impossible(table: Table, idle: np.ndarray) -> list[Finding]:
     i = int(np.argmax(np.where(off, np.abs(share), -1)))
     gross, energy = power[i] / rate[i], (power[i] - idle[i]) / rate[i]
     reason = (
-        f"{off.sum()} of {np.isfinite(share).sum()} rows: {number(power[i])} W / {number(rate[i])} tok/s is {number(gross)} J a token, and "
-        f"{number(energy)} J is printed, x {number(energy / gross, 3)}; subtracting idle explains 0.5 to 1"
+        f"{off.sum()} of {np.isfinite(share).sum()} rows: {number(power[i])} W / {number(rate[i])} tok/s is {number(gross)} J per token, "
+        f"and {number(energy)} J is printed, x {number(energy / gross, 3)}; subtracting idle explains 0.5 to 1"
     )
     claim = "energy per token = power / throughput"
     return judged("accounting", claim, off, off, reason, "", number(energy), number(gross), "power over rate")

@@ -41,8 +41,8 @@ KNOWN = frozenset((*QUANTITIES, *KEYS))
 BASELINES = ("fp16", "bf16", "fp32", "unspecified_baseline", "baseline")
 LABELS = {
     "energy_wh": "energy [Wh]", "energy_kwh": "energy [kWh]", "energy_j": "energy [J]", "energy_gpu_j": "GPU energy [J]",
-    "energy_cpu_j": "CPU energy [J]", "energy_ram_j": "memory energy [J]", "energy_j_per_token": "energy a token [J]",
-    "energy_j_per_1k_tok": "energy per 1,000 tokens [J]", "energy_j_per_request": "energy a request [J]",
+    "energy_cpu_j": "CPU energy [J]", "energy_ram_j": "memory energy [J]", "energy_j_per_token": "energy per token [J]",
+    "energy_j_per_1k_tok": "energy per 1,000 tokens [J]", "energy_j_per_request": "energy per request [J]",
     "tokens_per_j": "tokens per joule", "power_w": "power [W]", "throughput_tok_s": "throughput [tok/s]", "duration_s": "duration [s]",
     "latency_s": "latency [s]", "tokens_out": "output tokens", "carbon_kg": "carbon [kg CO2e]",
     "carbon_g_per_kwh": "carbon intensity [g/kWh]", "cost_usd": "cost [USD]", "price_usd_per_kwh": "price [USD/kWh]",

@@ -226,7 +226,7 @@ def pass_s(c: Configuration) -> Quantity | None:
 
 @cache
 def task_size(task: str) -> dict | None:
-    """Items, requests an item, and tokens of prompts, examples and answers of a task, None where they are not known."""
+    """Items, requests per item, and tokens of prompts, examples and answers of a task, None where they are not known."""
     if task.endswith(".jsonl") or "/" in task:
         return None
     found = tables.read_catalog("tasks").set_index("slug")

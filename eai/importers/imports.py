@@ -247,7 +247,7 @@ def _notes(found: Imported) -> list[str]:
     if rows["flags"].explode().eq("nominal_window").any():
         notes.append("the source states rates only: a window stands for one second of them, and totals are not stated")
     if rows["tokens_out"].isna().all() and rows["requests"].isna().all():
-        notes.append("neither output tokens nor requests are said: there is no energy a token; say -p tokens_out=... or map it")
+        notes.append("neither output tokens nor requests are said: there is no energy per token; say -p tokens_out=... or map it")
     if found.mapping.source == evaluations.SOURCE:
         notes.append("energy and duration are of the whole evaluation, load of the model included")
         if found.scores.empty:

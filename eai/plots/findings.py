@@ -25,7 +25,7 @@ def _joined(clauses: list[str], more: str) -> str:
 
 def cost(summary: pd.DataFrame) -> str:
     """The cheapest configuration of each task."""
-    return _extreme(summary, "unit_energy_j", {"token": "J a token", "item": "J an item"}, "Cheapest", lowest=True)
+    return _extreme(summary, "unit_energy_j", {"token": "J per token", "item": "J per item"}, "Cheapest", lowest=True)
 
 
 def throughput(summary: pd.DataFrame) -> str:

@@ -500,7 +500,7 @@ def _by_name(columns: dict[str, list[str]], where: str, wanted: list[str], time:
         if cpu and only is None and len(set(columns[cpu])) > 1:
             raise UserError(f"{where} has no summary line", "CPU -", "run turbostat with --Summary")
     if re.fullmatch(r"time(,gpu\d+)+", ",".join(columns).lower()) and not wanted and next(iter(columns)) == "time":
-        wanted = list(columns)[1:]  # Zeus writes watts a card under these names
+        wanted = list(columns)[1:]  # Zeus writes watts per card under these names
     if not wanted and not any(formats.meaning(n) for n in columns):
         wanted = [n for n, cells in columns.items() if formats.meaning(f"{n} power") and all(_in_watts(c) for c in cells)]
     kind = "counter" if not wanted and formats.counters(columns) else kind

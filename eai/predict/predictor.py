@@ -201,7 +201,7 @@ def wall(gpu: catalog.Gpu, num_gpus: int, power_w: Quantity) -> Quantity:
 def draw(errors: pd.DataFrame, ax) -> list:
     """Draw predicted against measured energy of rows left out (`accuracy.fold_errors`), a colour a kind, on `ax`; returns the artists.
 
-    `measured` is the log of the measured energy a token [J]; the line is equality.
+    `measured` is the log of the measured energy per token [J]; the line is equality.
     """
     known = errors[errors["energy"].notna()]
     kinds = [(k, known[known["kind"] == k]) for k in accuracy.KINDS]

@@ -60,7 +60,7 @@ LIMITS = {
     "edge_computing": {"batch_size": 1, "kept": 0.95, "itl_s": 0.1, "usd_an_hour": 1.0, "watts": 200},
     "budget_constrained": {"batch_size": 8, "kept": 0.94, "itl_s": 0.2, "usd_an_hour": 0.5},
 }
-"""Limits of ours for the study's scenarios: least share of the score, most seconds a token, USD an hour of a card, watts of its board."""
+"""Limits of ours for the study's scenarios: least share of the score, most seconds per token, USD an hour of a card, watts of its board."""
 VERDICTS = ("consistent", "reproduced", "mixed", "not decided", "inconsistent", "contradicted", "untested")
 FLOW = [
     ("1 hardware", ["Tensor Cores?", "memory bandwidth?", "power limit?"]),
