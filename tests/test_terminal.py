@@ -37,7 +37,7 @@ def test_a_measured_command_in_words():
         "exit_code": 3,
     }
     text = terminal.measured_text(answer)
-    assert "GPU: 6,260 J [4,520 to 8,670]" in text and "0.5 J [0.4 to 0.6] a token" in text
+    assert "GPU: 6,260 J [4,520 to 8,670]" in text and "0.5 J [0.4 to 0.6] per token" in text
     assert text.endswith("2.00 s, status ok, power_capped, by nvml, exit code 3")
     assert "not measured: lost" in terminal.measured_text(answer | {"energies_j": {}, "reason": "lost"})
 
