@@ -292,7 +292,7 @@ class Fit:
         return cls(time, fit(rows[rows["power_share"].notna()], "power", time, widths))
 
     def log_predictions(self, work: pd.DataFrame) -> pd.DataFrame:
-        """Natural logs of energy per token [J], throughput [tok/s], power [W] and time between tokens [s] of rows of work, each with its
+        """Natural logs of energy a token [J], throughput [tok/s], power [W] and time between tokens [s] of rows of work, each with its
         standard deviation `sd_...`, by first differences in all constants and effects."""
         a, limit, batch = Arrays(work), np.log((work["n"] * work["tdp_w"]).to_numpy(float)), np.log(work["batch"].to_numpy(float))
         late, strong = ({name: part.of(name, levels(work, name)) for name in EFFECTS[part.target]} for part in (self.time, self.power))

@@ -98,7 +98,7 @@ def _peak(card: catalog.Gpu, kind: str) -> float:
 
 
 def _progress(card: catalog.Gpu) -> float:
-    """Gain of bandwidth a watt since 2020 with stacked memory: 3 GB/s (V100), 5 (A100), 7 to 8 (MI300X, H200, B200): 13 % per year."""
+    """Gain of bandwidth a watt since 2020 with stacked memory: 3 GB/s (V100), 5 (A100), 7 to 8 (MI300X, H200, B200): 13 % a year."""
     return (
         float(np.exp(HBM_GAIN * ((_TWIN_YEARS.get(card.slug) or card.release_year or HBM_YEAR) - HBM_YEAR)))
         if "HBM" in str(card.memory_type)
