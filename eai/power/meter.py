@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -115,7 +116,7 @@ class Baseline:
     u_power_w: dict[str, float] = field(default_factory=dict)
 
 
-class Meter:
+class Meter(abc.ABC):
     """A source of energy readings. `basis`: measured | estimated | simulated. `boundary`: its primary one.
 
     `start` returns when the work may begin and `stop`, which returns the stream, is called when it has ended: pads and edge readings lie
@@ -135,21 +136,21 @@ class Meter:
     def __exit__(self, *_) -> None:
         self.close()
 
+    @abc.abstractmethod
     def devices(self) -> list[Device]:
         """What is measured."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def start(self) -> None:
         """Begin to record."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def stop(self) -> pd.DataFrame:
         """What was recorded since the start."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def device_specs(self) -> Iterable[DeviceSpec]:
         """How the stream of each device is read, without its idle power."""
-        raise NotImplementedError
 
     def open(self):
         self.is_open = True
