@@ -290,7 +290,11 @@ def shape(name: str | None = None, **given: float | None) -> Shape:
     if isinstance(name, str) and name:
         short = _PRECISION.sub("", name)  # a precision at its end: -FP8, -AWQ, -GPTQ-Int4, -GGUF
         keys = [_key(part) for n in (name, short, short.replace("Meta-Llama", "Llama")) for part in (n.rpartition("/")[2], n)]
+        keys += [re.sub(r"(instruct|it|chat|base|hf)+$", "", key) for key in keys]  # tuned or not, the shape is the same
+        longer = {k: {s.key: s for other, s in _shapes().items() if len(k) > 5 and other.startswith(k)} for k in keys}
         found = next((_shapes()[key] for key in keys if key in _shapes()), None)
+        alike = next((s for of_key in longer.values() if len(of_key) == 1 for s in of_key.values()), None)
+        found = found or (alike and replace(alike, origin=f"the shape of {alike.name}"))
         path = Path(name).expanduser()
         path = path / "config.json" if path.is_dir() else path
         if not found and path.suffix == ".json" and path.is_file():

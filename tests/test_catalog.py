@@ -1,6 +1,7 @@
 """The catalog's facts agree with physics and with each other, and every usual name finds them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -124,6 +125,26 @@ def test_a_shape_is_read_from_a_config_and_given_figures_replace_it(tmp_path):
     assert catalog.shape(None, params_b=13, layers=44).layers == 44
     with pytest.raises(UserError, match="states no size"):
         catalog.shape("someone/nameless")
+
+
+@pytest.mark.parametrize(
+    ("name", "same"),
+    [
+        ("llama-3.1-8b", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("google/gemma-2-9b", "google/gemma-2-9b-it"),
+        ("Qwen/Qwen3-32B-Instruct", "Qwen/Qwen3-32B"),
+        ("llama-2-13b-chat-hf", "meta-llama/Llama-2-13b-hf"),
+        ("llama-4-scout", "meta-llama/Llama-4-Scout-17B-16E-Instruct"),
+    ],
+)
+def test_a_short_name_has_the_shape_of_the_one_listed_model_that_it_begins(name, same):
+    assert replace(catalog.shape(name), origin="") == replace(catalog.shape(same), origin="")
+
+
+@pytest.mark.parametrize("name", ["llama-3", "mistral-small", "gpt-oss", "qwen3", "phi-3"])
+def test_a_name_that_begins_several_shapes_is_refused(name):
+    with pytest.raises(UserError, match="states no size"):
+        catalog.shape(name)
 
 
 def test_a_batch_of_a_mixture_reads_more_experts_and_the_busiest_gpu_more_than_the_mean():

@@ -246,13 +246,19 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
     listed = not stated and not shape.origin.startswith("layers and width")
     said = f", {shortest(shape.active_params_b)} B of them a token" if shape.active_params_b < shape.params_b else ""
     remark = f"'{name}' {catalog.NOT_THERE}: taken as {shortest(shape.params_b)} B parameters{said}, {shape.origin}"
+    short = name.rpartition("/")[2].lower()
+    if shape.origin.startswith("the shape of"):
+        remark = f"'{name}' {catalog.NOT_THERE}: it has the shape of {shape.name}, its accuracy is not known"
+        known = next((m for m in catalog.models() if m.hf_id == shape.name), None)
+        if known:
+            return replace(known, slug=short, hf_id=name), known.params_total, remark
     dense = (m for m in catalog.models() if m.architecture == "llama")
     near = min(dense, key=lambda m: abs(math.log(m.params_total / shape.params_b / 1e9)))
     attention = shape.hidden * shape.head_dim * 2 * (shape.heads + shape.kv_heads)
     rest = shape.params_b * 1e9 - 2 * near.vocab * shape.hidden - shape.layers * attention
     made = replace(
         near,
-        slug=name.rpartition("/")[2].lower() or f"{shape.params_b:g}b",
+        slug=short or f"{shape.params_b:g}b",
         hf_id=name,
         params_total=round(shape.params_b * 1e9),
         params_embedding=near.vocab * shape.hidden,
@@ -261,7 +267,7 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
         source=shape.origin if listed else STATED,
         **{field: getattr(shape, field) for field in ("layers", "hidden", "heads", "kv_heads", "head_dim")},
     )
-    return made, shape.active_params_b * 1e9, remark if name and not listed else ""
+    return made, shape.active_params_b * 1e9, remark if name and (not listed or shape.origin.startswith("the shape of")) else ""
 
 
 def _strategy(values: dict, is_given: bool, gpu: Gpu) -> tuple[str, str | None]:
