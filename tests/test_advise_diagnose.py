@@ -7,7 +7,7 @@ import pytest
 from planted_costs import planted, predict  # noqa: F401
 from scipy import stats
 
-from eai.advise import ask, causes, diagnose, evidence
+from eai.advise import ask, diagnose, evidence
 from eai.advise.diagnose import Figures, figures
 from eai.advise.page import markdown as to_markdown
 from eai.advise.request import request
@@ -91,7 +91,6 @@ def test_weights_that_do_not_fit_are_never_named(planted):  # noqa: F811
     asked = {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "gpu": "t4", "quantization": "gguf_q4_k_m"}
     answer = ask.diagnose(**asked, throughput=22.2, energy_j_per_1k=2943, power_w=65.5)
     assert "quantization_not_applied" not in answer["probabilities"]
-    assert not diagnose._others(request(**asked).now)
 
 
 def test_ordinary_speed_on_a_card_at_its_own_limit_is_no_fault(monkeypatch):
@@ -218,7 +217,7 @@ def test_the_documentation_page_is_the_one_that_the_code_makes():
     from eai import paths
 
     page = paths.ROOT / "docs" / "diagnosis-patterns.md"
-    assert page.read_text() == causes.patterns_page(), "python -m eai.advise.causes > docs/diagnosis-patterns.md"
+    assert page.read_text() == diagnose.patterns_page(), "python -m eai.advise.diagnose > docs/diagnosis-patterns.md"
 
 
 def test_published_rows_are_not_called_faulty():

@@ -195,7 +195,7 @@ def test_at_chance_means_the_interval_does_not_reach_above_it(high, chance, brok
 
 
 def test_of_plans_within_five_percent_the_unquantized_is_taken(planted):  # noqa: F811
-    plans = list(optimize.search(request(**LLAMA, gpu="l40s")).plans)
+    plans, _ = optimize.search(request(**LLAMA, gpu="l40s"))
     a, b = plans[0], next(p for p in plans if p.quality.status == "reference")
     from dataclasses import replace
 
@@ -207,7 +207,7 @@ def test_of_plans_within_five_percent_the_unquantized_is_taken(planted):  # noqa
 def test_what_predictions_share_changes_no_rank_among_them(planted):  # noqa: F811
     from dataclasses import replace
 
-    a = optimize.search(request(**LLAMA, gpu="l40s", engine="vllm")).plans[0]
+    a = optimize.search(request(**LLAMA, gpu="l40s", engine="vllm"))[0][0]
     shared = replace(a.cost, sd_own=0.01, sd_shared=1.0)
     pair = [replace(a, cost=shared, objective=1.0), replace(a, cost=shared, objective=1.1)]
     assert optimize.probabilities(pair, request(**LLAMA, gpu="l40s"))[0] > 0.99

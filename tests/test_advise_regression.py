@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from eai import tables
+from eai.advise.experiment import fraction, regression_gate
 from eai.advise.page import markdown as to_markdown
-from eai.advise.regression import fraction, regression_gate
 from eai.errors import UserError
 
 

@@ -9,8 +9,8 @@ bill        the month: electricity, rent or ownership, carbon of the whole life;
 optimize    a workload -> ranked plans over card, number, engine, precision and concurrency
 compare     strategies side by side, against each alternative, with paradoxes and the sizes where they cross
 estimate    the bill now and optimized, by lever
-diagnose    reported figures -> causes with level and fixes (causes.toml: the patterns; experiment: of every configuration of an experiment)
-regression  two experiments: shown worse, shown not worse, or undecided
+diagnose    reported figures -> causes with level and fixes (causes.toml: the patterns)
+experiment  every configuration of an experiment diagnosed; two experiments: shown worse, shown not worse, or undecided
 launch      what to type to run and to verify it
 page        an answer as Markdown, for a terminal or as HTML (folder templates: one an answer); chart: its picture
 """

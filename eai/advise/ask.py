@@ -13,14 +13,14 @@ def optimize(**options: Any) -> dict[str, Any]:
     """`eai optimize`: ranked plans."""
     from eai.advise.optimize import optimize as answer
 
-    return answer(_of_a_model(_asked(options)))
+    return answer(_asked(options))
 
 
 def compare(**options: Any) -> dict[str, Any]:
     """`eai compare --model ...`: strategies side by side."""
     from eai.advise.compare import compare as answer
 
-    return answer(_of_a_model(_asked(options)))
+    return answer(_asked(options))
 
 
 def estimate(**options: Any) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def estimate(**options: Any) -> dict[str, Any]:
     other, price = options.pop("other_gpu", None), options.pop("other_gpu_price", None)
     if (other is None) != (price is None):
         raise UserError("one of other_gpu and other_gpu_price", "both, or none", "give --other-gpu and --other-gpu-price")
-    asked = _asked(options)
-    return answer(asked, other and (_of_a_model(asked).now.with_(gpu=catalog.nearest_gpu(str(other))[0]), float(price)))
+    asked = _asked(options, of_a_model=other is not None)
+    return answer(asked, other and (asked.now.with_(gpu=catalog.nearest_gpu(str(other))[0]), float(price)))
 
 
 def diagnose(**options: Any) -> dict[str, Any]:
@@ -40,21 +40,17 @@ def diagnose(**options: Any) -> dict[str, Any]:
 
     options = {ALIASES.get(name, name): value for name, value in options.items()}
     reported = {name: options.pop(name, None) for name in FIGURES}
-    asked = _of_a_model(_asked(options))
+    asked = _asked(options)
     found = diagnosis.figures(reported, asked.output_tokens)
     diagnosis.require_possible(found, asked.now)
     return diagnosis.diagnose(asked, found)
 
 
-def _asked(options: dict[str, Any]) -> Request:
-    """The request, with the user's experiments among the evidence."""
+def _asked(options: dict[str, Any], of_a_model: bool = True) -> Request:
+    """The request, with the user's experiments among the evidence. Raises UserError where it must name a model and names none."""
     use(options.pop("evidence", None) or [])
-    return request(**options)
-
-
-def _of_a_model(asked: Request) -> Request:
-    """The request, if it names a model. Raises UserError otherwise."""
-    if asked.now is None:
+    asked = request(**options)
+    if of_a_model and asked.now is None:
         raise UserError("no model", OPTIONS["model"].expected, "name one with --model")
     return asked
 

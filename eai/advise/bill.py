@@ -58,10 +58,8 @@ class Work:
 
 
 def work(r: Request, c: Configuration | None, known: Cost) -> Work:
-    """The month of a configuration at its stated batch: its cards are added until they work at most 80 % of the month.
-
-    With a rate of requests cards wait for the rest of it; else only the hours worked count (without a configuration, of one unnamed card).
-    """
+    """The month of a configuration at its stated batch. With a rate of requests its cards work at most 80 % of the month and wait for the
+    rest of it; else only the hours worked count (without a configuration, of one unnamed card)."""
     tokens, n = r.output_tokens * r.requests, c.num_gpus if c else 1
     rate = known.throughput_tok_s.value
     hours = tokens / rate / 3600 if rate and np.isfinite(rate) else float("nan")
@@ -82,8 +80,8 @@ def draw_energy(known: Cost, rng: np.random.Generator, common: np.ndarray | None
 
 
 def bill(r: Request, c: Configuration | None, known: Cost, done: Work | None = None) -> dict[str, Any]:
-    """The month of one configuration as it stands in answers: energy, cost and carbon of the energy in use, `idle` (the same of cards that
-    wait), `cards`, `life_cycle`, total_usd, usd_per_million_tokens, energy_j_per_request and its figures. What is not known is None."""
+    """The month of one configuration as it stands in answers: of the energy in use, `idle` (the same of cards that wait), `cards`,
+    `life_cycle`, total_usd, usd_per_million_tokens, energy_j_per_request and its figures. What is not known is None."""
     done = done or work(r, c, known)
     rng = np.random.default_rng(SEED)
     draws = drawn(done.used, rng.standard_normal(DRAWS))
@@ -93,14 +91,13 @@ def bill(r: Request, c: Configuration | None, known: Cost, done: Work | None = N
     hourly, how = card_hour(r, c)
     cards = scaled(hourly, done.paid_hours, "USD") if hourly and np.isfinite(done.paid_hours) else None
     total = cards or Quantity(None, unit="USD") if how.startswith("rent") else _sum([both["cost_usd"], cards], "USD")
-    embodied = {"cards_kg": Quantity(None, unit="kg"), "servers_kg": Quantity(None, unit="kg")}
-    if np.isfinite(done.paid_hours):
-        lives = done.paid_hours / HOURS_A_YEAR
-        for name, made in (("cards_kg", EMBODIED), ("servers_kg", SERVER)):
-            embodied[name] = interval(made.value / LIFETIME.value * lives, made.draw(rng) / LIFETIME.draw(rng) * lives, "kg")
-    if c is None or is_module(c.gpu):
-        embodied["servers_kg"] = Quantity(0.0 if c else None, unit="kg")
-    carbon = {"in_use_and_idle_kg": both["carbon_kg"]} | (embodied if c else {})
+    carbon, years = {"in_use_and_idle_kg": both["carbon_kg"]}, done.paid_hours / HOURS_A_YEAR
+    for name, made in (("cards_kg", EMBODIED), ("servers_kg", SERVER)) if c else ():
+        carbon[name] = Quantity(None, unit="kg")
+        if np.isfinite(years):
+            carbon[name] = interval(made.value / LIFETIME.value * years, made.draw(rng) / LIFETIME.draw(rng) * years, "kg")
+    if c and is_module(c.gpu):
+        carbon["servers_kg"] = Quantity(0.0, unit="kg")
     carbon["total_kg"] = _sum(list(carbon.values()), "kg")
     return {
         "configuration": c.to_json() if c else dict.fromkeys(("gpu", "model", "quantization", "batch_size", "engine", "num_gpus")),
@@ -130,8 +127,8 @@ def _sum(parts: list[Quantity | None], unit: str) -> Quantity:
 
 
 def card_hour(r: Request, c: Configuration | None) -> tuple[Quantity | None, str]:
-    """(what one board costs an hour [USD], how it is known): the stated rent, the share of a stated price (for every hour that the card is
-    kept; for hours worked alone over the share of its hours that work), else the catalog's rent. None where nothing is known."""
+    """(what one board costs an hour [USD], how it is known): the stated rent, the share of a stated price (for hours worked alone over the
+    share of its hours that work), else the catalog's rent. None where nothing is known."""
     if r.rent_usd_h is not None:
         return Quantity(r.rent_usd_h, unit="USD/h"), "rent as given"
     if r.gpu_price is not None:
@@ -152,10 +149,8 @@ def rents() -> dict[str, dict]:
 def break_even(r: Request, c: Configuration, other: Configuration, other_price_usd: float) -> dict[str, Any]:
     """From how many requests per month on one whole card each, bought for this work alone, the dearer card is the cheaper choice.
 
-    A request costs its electricity at the site's price and PUE, common to both. `requests`: the crossing with its 95 % interval;
-    `p_crosses`: the share of draws that have one, no crossing below one half; `served`: what one card of each serves a month. Raises
-    UserError where no price is known, and for a card that cannot run the request.
-    """
+    `requests`: the crossing with its 95 % interval; `p_crosses`: the share of draws that have one, no crossing below one half; `served`:
+    what one card of each serves a month. Raises UserError where no price is known, and for a card that cannot run the request."""
     price = r.site.price
     for known, what, option in ((r.gpu_price, "price of the card", "--gpu-price"), (price, "price of electricity", "--price")):
         if known is None:

@@ -52,19 +52,17 @@ class Curve:
 @dataclass(frozen=True)
 class Service:
     """A service in steady state: `load` (arrivals over the most it can serve), share of time idle, requests in flight, latency [s], power
-    of one replica [W] (`idle_power_w`: its part while nothing is in flight). An overloaded one has a load of 1 or more and no finite
-    latency.
-    """
+    of one replica [W] (`idle_power_w`: its part while nothing is in flight). One overloaded (load >= 1) has no finite latency."""
 
     load: float
-    idle_share: float
-    in_flight: float
-    latency_mean_s: float
-    latency_p95_s: float
-    ttft_p95_s: float
-    itl_p95_s: float
-    power_w: float
-    idle_power_w: float
+    idle_share: float = 0.0
+    in_flight: float = np.inf
+    latency_mean_s: float = np.inf
+    latency_p95_s: float = np.inf
+    ttft_p95_s: float = np.inf
+    itl_p95_s: float = np.inf
+    power_w: float = np.nan
+    idle_power_w: float = 0.0
 
     @property
     def stable(self) -> bool:
@@ -72,25 +70,18 @@ class Service:
         return self.load < 1
 
 
-def _overloaded(load: float) -> Service:
-    return Service(load, 0.0, np.inf, np.inf, np.inf, np.inf, np.inf, np.nan, 0.0)
-
-
 def serve(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...] = ()) -> Service:
     """One replica under `per_s` requests per second, at most `most` in flight, answers of `tokens` (or the given lengths). A replica faster
     by a factor is one that sees requests come slower by it. Raises UserError for a rate that is none."""
     if not per_s > 0:
         raise UserError(f"a rate of {per_s:g} requests per second", "a number above 0", "give --requests-per-hour")
-    return _continuous(curve, per_s, most, tokens, lengths) if curve.continuous else _bulk(curve, per_s, most, tokens)
-
-
-def _continuous(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[int, ...]) -> Service:
-    """Birth-death chain of a replica that batches continuously."""
     rate, power, itl, order, sums = curve.up_to(most)
     n, speed = np.arange(most + 1), rate / tokens
-    load = per_s / speed[-1]
+    load = per_s / speed[-1] if curve.continuous else per_s * (most * tokens / rate[-1]) / most
     if load >= 1:
-        return _overloaded(float(load))
+        return Service(float(load))
+    if not curve.continuous:
+        return _bulk(curve, per_s, most, tokens, float(load))
     logs = n * np.log(per_s * tokens) - sums
     weight = np.exp(logs - logs.max())
     share = weight / (weight.sum() + weight[-1] * load / (1 - load))
@@ -118,14 +109,11 @@ def _continuous(curve: Curve, per_s: float, most: int, tokens: float, lengths: t
     return Service(float(load), float(share[0]), in_service, mean, latency, wait_p95 + curve.prefill_s + step, step, used + idle, idle)
 
 
-def _bulk(curve: Curve, per_s: float, most: int, tokens: float) -> Service:
+def _bulk(curve: Curve, per_s: float, most: int, tokens: float, load: float) -> Service:
     """The chain of what each batch leaves behind, for an engine that takes whoever waits as the next batch; a request that comes during a
     batch waits for its end and for the full batches before its own."""
     rate, power, itl, *_ = curve.up_to(most)
     time = np.arange(1, most + 1) * tokens / rate
-    load = per_s * time[-1] / most
-    if load >= 1:
-        return _overloaded(float(load))
     states = 2 * most + 40
     q = np.arange(states)
     batch, left = np.clip(q, 1, most), np.maximum(q - np.clip(q, 1, most), 0)
@@ -154,7 +142,7 @@ def _bulk(curve: Curve, per_s: float, most: int, tokens: float) -> Service:
     p95, mean_s = float(np.quantile(latency, P95)), float(latency.mean())
     used, idle = float((share * time[batch - 1]) @ power[batch - 1]) / cycle, idle_share * curve.idle_w
     step = float(itl[min(most, max(1, int(np.searchsorted(np.cumsum(share), P95)))) - 1])
-    return Service(float(load), idle_share, float(per_s * mean_s), mean_s, p95, p95, step, used + idle, idle)
+    return Service(load, idle_share, float(per_s * mean_s), mean_s, p95, p95, step, used + idle, idle)
 
 
 def replicas(

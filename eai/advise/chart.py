@@ -8,8 +8,7 @@ from eai.errors import UserError
 
 
 def draw(answer: dict[str, Any], path: Path) -> Path:
-    """Draw the answer's chart into an .svg or .png file; returns its path. Raises UserError for another file type and for nothing to
-    draw."""
+    """Draw the answer's chart into an .svg or .png file; its path. Raises UserError for another file type and for nothing to draw."""
     if path.suffix not in (".svg", ".png"):
         raise UserError(f"--plot {path}", "a file that ends in .svg or .png", "name one")
     from eai import plots

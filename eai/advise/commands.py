@@ -1,13 +1,12 @@
 """The commands of the advisor: optimize, compare, estimate, diagnose. Each option stands in `eai.advise.options`."""
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from eai.advise.options import OF, Option
+from eai.advise.options import OF
 from eai.errors import UserError
 from eai.terminal import Json
 
@@ -16,12 +15,11 @@ SHOW: dict[str, Any] = {
     "form": Annotated[str | None, typer.Option("--format", help="terminal, markdown or html; default terminal, markdown into a pipe.")],
     "plot": Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .svg or .png.")],
 }
-OTHERWISE: dict[str, Any] = {
-    "compare": (list[str], typer.Argument(metavar="[A B]", help="Two experiments, for the regression gate.")),
-    "diagnose": (str, typer.Option("--experiment", metavar="DIR", help="Check every configuration of an experiment instead.")),
-}
-"""What two of the commands take instead of a configuration."""
+A_B = Annotated[list[str] | None, typer.Argument(metavar="[A B]", help="Two experiments, for the regression gate.")]
 LIMIT = Annotated[str, typer.Option(help="With A B: the largest rise that is still accepted.")]
+DIR = Annotated[str | None, typer.Option("--experiment", metavar="DIR", help="Check every configuration of an experiment instead.")]
+OTHERWISE: dict[str, Any] = {"compare": {"experiments": A_B, "max_regression": LIMIT}, "diagnose": {"experiments": DIR}}
+"""What two of the commands take instead of a configuration."""
 WHAT = {
     "optimize": "A workload in, ranked plans out: card, number, engine, precision, concurrency, with capacity, bill and what to type.",
     "estimate": "Energy, cost and carbon per month, now and optimized, by lever; your own figures need no model.",
@@ -33,11 +31,12 @@ WHAT = {
 def add_to(app: typer.Typer) -> None:
     """Add the four commands to the application."""
     for question, what in WHAT.items():
-        app.command(question, help=what)(_command(question, OF[question]))
+        _add(app, question, what)
 
 
-def _command(question: str, options: dict[str, Option]) -> Callable[..., None]:
-    """The command that asks the advisor `question` with `options`, not given unless asked, and prints the answer."""
+def _add(app: typer.Typer, question: str, what: str) -> None:
+    """Add the command that asks the advisor `question` with its options, not given unless asked, and prints the answer."""
+    flags = {name: o.flags or (f"--{name.replace('_', '-')}",) for name, o in OF[question].items()}
 
     def command(as_json: bool = False, experiments: Any = None, max_regression: str = "3%", **given: Any) -> None:
         show = {name: given.pop(name) for name in SHOW}
@@ -46,7 +45,7 @@ def _command(question: str, options: dict[str, Option]) -> Callable[..., None]:
             from eai.advise import ask
 
             return _print(getattr(ask, question)(**given), as_json, **show)
-        if extra := [(options[name].flags or (f"--{name.replace('_', '-')}",))[0] for name in given]:
+        if extra := [flags[name][0] for name in given]:
             do = "leave the options out: experiments have their own"
             raise UserError(f"{' '.join(map(str, experiments))} with {', '.join(extra)}", "one or the other", do)
         if question == "diagnose":
@@ -55,26 +54,19 @@ def _command(question: str, options: dict[str, Option]) -> Callable[..., None]:
             return _print(diagnose_experiment(experiments), as_json, **show)
         if len(experiments) != 2:
             raise UserError(f"{len(experiments)} experiment(s)", "two, A and B, or none and --model", "eai compare A B --max-regression 3%")
-        from eai.advise.regression import regression_gate
+        from eai.advise.experiment import regression_gate
 
         answer = regression_gate(*(str(Path(e)) if Path(e).is_dir() else e for e in experiments), max_regression)
         _print(answer, as_json, **show)
         if answer["failed"]:
             raise typer.Exit(1)
 
-    taken: dict[str, Any] = {"as_json": Json}
-    if question in OTHERWISE:
-        kind, given = OTHERWISE[question]
-        taken["experiments"] = Annotated[kind | None, given]
-    if question == "compare":
-        taken["max_regression"] = LIMIT
-    for name, o in options.items():
-        taken[name] = Annotated[o.kind | None, typer.Option(*(o.flags or (f"--{name.replace('_', '-')}",)), help=o.help)]
-    defaults = {"as_json": False, "explain": False, "max_regression": "3%"}
-    command.__signature__ = inspect.Signature(
-        [inspect.Parameter(k, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(k), annotation=v) for k, v in (taken | SHOW).items()]
-    )
-    return command
+    taken: dict[str, Any] = {"as_json": Json} | OTHERWISE.get(question, {})
+    taken |= {name: Annotated[o.kind | None, typer.Option(*flags[name], help=o.help)] for name, o in OF[question].items()} | SHOW
+    defaults, keyword = {"as_json": False, "explain": False, "max_regression": "3%"}, inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(name, keyword, default=defaults.get(name), annotation=a) for name, a in taken.items()]
+    command.__signature__ = inspect.Signature(parameters)
+    app.command(question, help=what)(command)
 
 
 def _print(answer: dict, as_json: bool, explain: bool = False, form: str | None = None, plot: Path | None = None) -> None:

@@ -28,17 +28,13 @@ LADDER_B = (0.4, 0.8, 1.5, 3, 4, 7, 9, 14, 32, 70)
 
 
 def compare(r: Request) -> dict[str, Any]:
-    """The strategies side by side. Keys: baseline, rows (by rank), not_told, paradoxes, crossovers, recommendation, against (each
-    alternative: % energy, % speed, money per month), context, measure. Raises UserError, with the reasons, where none can run or be
-    predicted.
-    """
-    c, known, not_told = r.now, {}, []
+    """The strategies side by side. Keys: baseline, rows (by rank), not_told, paradoxes, crossovers, recommendation, against, context,
+    measure. Raises UserError, with the reasons, where none can run or be predicted."""
+    c = r.now
     wanted = list(dict.fromkeys((*strategies_of(r, c.engine, c.gpu), c.quantization)))
-    for strategy, (found, reason) in zip(wanted, costs([c.with_(quantization=q) for q in wanted]), strict=True):
-        if found is None:
-            not_told.append({"quantization": strategy, "reason": reason})
-        else:
-            known[strategy] = found
+    tried = dict(zip(wanted, costs([c.with_(quantization=q) for q in wanted]), strict=True))
+    known = {q: cost for q, (cost, _) in tried.items() if cost is not None}
+    not_told = [{"quantization": q, "reason": reason} for q, (cost, reason) in tried.items() if cost is None]
     if not known:
         require_fit(c)
         reason = f"no strategy of {c.model.slug} at batch {c.batch_size} on {c.gpu.name}: {not_told[0]['reason']}"
@@ -47,13 +43,13 @@ def compare(r: Request) -> dict[str, Any]:
     plans = ranked([plan(c.with_(quantization=q), k, full) for q, k in known.items()], full)
     table = []
     for rank, p in enumerate(plans, start=1):
-        e, month = entry(p, full), bill(r, p.configuration, p.cost)
-        ratio, how = ratio_to_baseline(p.configuration, known, base)
-        row = {name: value for name, value in e.items() if name not in OF_A_PLAN}
-        table.append({"quantization": p.configuration.quantization, "rank": rank, "ratio_evidence": how} | row)
-        table[-1]["ratio_to_baseline"] = ratio.to_json() if ratio else None
-        table[-1]["month"] = {name: month[name] for name in ("energy_kwh", "cost_usd", "carbon_kg")} | {"cards_usd": month["cards"]["usd"]}
-    best = recommended(tuple(plans), full)
+        month, (ratio, how) = bill(r, p.configuration, p.cost), ratio_to_baseline(p.configuration, known, base)
+        row = {"quantization": p.configuration.quantization, "rank": rank, "ratio_evidence": how}
+        row |= {name: value for name, value in entry(p, full).items() if name not in OF_A_PLAN}
+        row["ratio_to_baseline"] = ratio.to_json() if ratio else None
+        row["month"] = {name: month[name] for name in ("energy_kwh", "cost_usd", "carbon_kg")} | {"cards_usd": month["cards"]["usd"]}
+        table.append(row)
+    best = recommended(plans, full)
     chosen = next((e for e, p in zip(table, plans, strict=True) if p is best), None)
     pair = dict.fromkeys(e["quantization"] for e in (chosen, *table) if e)
     lines = against(table, chosen)
@@ -104,25 +100,24 @@ def source_ratios(c: Configuration, base: str) -> dict[str, float]:
 
 
 def crossovers(c: Configuration, known: dict[str, Cost], base: str | None) -> list[str]:
-    """From which size on each quantized strategy costs less than half precision on this card, engine and batch: by rows and predictions
-    of the catalog's dense models, whose shared error cancels. A line each; the sizes between which the ratio crosses 1."""
-    smaller = [q for q in known if strategies.get(q).is_quantized] if base else []
+    """From which size on each quantized strategy costs less than half precision on this card, engine and batch: a line each, by rows and
+    predictions of the catalog's dense models."""
+    smaller, found = [q for q in known if strategies.get(q).is_quantized] if base else [], []
     dense = [m for m in catalog.models() if m.params_total > 0]
     ladder = dict.fromkeys(min(dense, key=lambda m: abs(np.log(m.params_total / 1e9 / size))) for size in LADDER_B)
-    of_size = {m: c.with_(model=m, active_params=m.params_total) for m in ladder}
-    tried = [each.with_(quantization=q) for each in of_size.values() for q in (base, *smaller) if smaller]
+    of_size = [c.with_(model=m, active_params=m.params_total) for m in ladder]
+    tried = [each.with_(quantization=q) for each in of_size for q in (base, *smaller) if smaller]
     seen = {x: k for x, (k, _) in zip(tried, costs(tried), strict=True) if k is not None}
-    found = []
     for q in smaller:
-        ratios = []
-        for m, each in of_size.items():
+        ratios = {}
+        for each in of_size:
             pair = {name: seen.get(each.with_(quantization=name)) for name in (q, base)}
             if all(pair.values()):
                 ratio, _ = ratio_to_baseline(each.with_(quantization=q), pair, base)
-                ratios.append((f"{shortest(m.params_total / 1e9, 2)} B", ratio.value))
+                ratios[f"{shortest(each.model.params_total / 1e9, 2)} B"] = ratio.value
         if len(ratios) < 2:
             continue
-        sizes, saving = [size for size, _ in ratios], [value < 1 for _, value in ratios]
+        sizes, saving = list(ratios), [value < 1 for value in ratios.values()]
         where = f"(at batch {c.batch_size}, with sizes of {sizes[0]} to {sizes[-1]} that fit both)"
         turn = next((i for i in range(len(saving)) if all(saving[i:])), None)
         if turn == 0:
@@ -132,21 +127,20 @@ def crossovers(c: Configuration, known: dict[str, Cost], base: str | None) -> li
         elif turn is not None and not any(saving[:turn]):
             found.append(f"{q} saves energy against {base} from between {sizes[turn - 1]} and {sizes[turn]} on {where}")
         else:
-            signs = ", ".join(f"{size} {signed(value - 1)}" for size, value in ratios)
+            signs = ", ".join(f"{size} {signed(value - 1)}" for size, value in ratios.items())
             found.append(f"{q} against {base} has no one crossing: {signs} (at batch {c.batch_size})")
     return found
 
 
 def paradoxes(table: list[dict], base: str | None) -> list[str]:
-    """Where a smaller format costs more energy, and where lower power does, the largest first; only what the interval carries is called
-    shown."""
+    """Where a smaller format costs more energy, and where lower power does, the largest first; undecided ones last."""
     found = []
     reference = next((e for e in table if e["quantization"] == base), None)
     for e in table:
         ratio = e["ratio_to_baseline"]
         if reference is None or e["accuracy"]["status"] == "reference" or ratio["value"] <= 1:
             continue
-        low, high = (ratio["low"], ratio["high"]) if ratio["low"] is not None else (ratio["value"], ratio["value"])
+        low, high = (ratio["value"] if ratio[end] is None else ratio[end] for end in ("low", "high"))
         text = f"{e['quantization']} costs {signed(ratio['value'] - 1)} [{signed(low - 1)} to {signed(high - 1)}] energy against {base}"
         text += " (undecided: the interval includes no change)" if low <= 1 else ""
         watts = e["power_w"]["value"], reference["power_w"]["value"]
@@ -175,12 +169,9 @@ def recommendation(table: list[dict], chosen: dict | None) -> str:
 
 
 def against(table: list[dict], chosen: dict | None) -> list[dict[str, Any]]:
-    """The recommended against each alternative: fractions of energy and speed more (+) or less (-), USD of electricity a month less, and
-    a line."""
+    """The recommended against each alternative: fractions of energy and speed more (+) or less (-), USD a month less, and a line."""
     found = []
-    for e in table:
-        if chosen is None or e is chosen:
-            continue
+    for e in (e for e in table if chosen and e is not chosen):
         energy, speed = (chosen[name]["value"] / e[name]["value"] - 1 for name in ("energy_j_per_token", "throughput_tok_s"))
         usd = [x["month"]["cost_usd"]["value"] for x in (e, chosen)]
         money = None if None in usd else usd[0] - usd[1]
@@ -204,8 +195,7 @@ def context(r: Request, table: list[dict], chosen: dict | None, lines: list[dict
     quick = min(table, key=lambda e: e["latency_s"]["value"])
     time = f"{plain(quick['latency_s']['value'])} s per request at batch {c.batch_size}"
     found.append(f"latency critical: {quick['quantization']} is fastest, {time}")
-    paid = [a for a in lines if a["usd_a_month"]]
-    worst = max(paid, key=lambda a: a["usd_a_month"], default=None)
+    worst = max((a for a in lines if a["usd_a_month"]), key=lambda a: a["usd_a_month"], default=None)
     if r.requests >= MANY_REQUESTS and worst and worst["usd_a_month"] > 0:
         saved = f"saves {plain(worst['usd_a_month'])} USD of electricity a month"
         found.append(f"cost at {r.requests:,.0f} requests per month: {chosen['quantization']} instead of {worst['quantization']} {saved}")

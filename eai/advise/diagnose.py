@@ -5,8 +5,12 @@ likelihoods, t distributed, are normalized with the stated priors. Without row o
 """
 
 import math
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from math import log
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -14,37 +18,84 @@ import numpy as np
 
 from eai import footprint, strategies
 from eai.advise import evidence
-from eai.advise.causes import AS_STATED, NONE, PRIOR_WHY, causes, confusions, priors, titles
 from eai.advise.compare import WORTH, ratio_to_baseline
 from eai.advise.evidence import Cost, accuracy, can_measure, cost_or_reason, idle_w, inverse, measure_command, sd_log, within
-from eai.advise.launch import LOAD, batch_code, launch
+from eai.advise.launch import BATCH, LOAD, batch_code, launch
 from eai.advise.options import checked
-from eai.advise.page import percent, signed
+from eai.advise.page import environment, percent, signed
 from eai.advise.request import PRESSED, Configuration, Request, memory, smaller
 from eai.errors import UserError
 from eai.footprint import GIB_PER_GB
 from eai.quantity import Quantity, plain, shortest
 from eai.site import J_PER_KWH, NORMAL_95
 
-AXES = ("energy", "throughput", "power")
+AS_STATED, NONE = "as_stated", "none_of_these"
+AXES, UNITS, SCALES = ("energy", "throughput", "power"), ("J per 1000 tokens", "tok/s", "W"), (1e3, 1.0, 1.0)
+TO_AXES = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 CONTEXT = ("utilization_pct", "memory_gb", "power_limit_w", "temperature_c")
 AGREE = 0.06
 """Three figures agree if energy x throughput / power is within 6 % of 1. Published rows of gross energy: 0.7 % rms, 3.5 % at most."""
 MOST_TOK_S, MOST_HOST_W, ROUNDED = 1e6, 500.0, 1.01
 HIGH, MEDIUM, LOW = 0.8, 0.5, 0.2
-DF = 8
-DRAWS = 400
-SEED = 20261122
+DF, DRAWS, SEED = 8, 400, 20261122
 HOST_W, HOST_SD = 120.0, 0.7
 ROUNDING_SD, CLOSURE_SD, MEMORY_SD, NONE_SD = 0.01, 0.02, 0.25, 2.0
-OTHER_HOST_SD = np.array([0.15, 0.25])
+OTHER_HOST_SD = (0.15, 0.25)
 """How far another host and software move energy and throughput of a configuration that has a row, beyond what sessions differ by."""
 LAUNCH_EXPONENT = (0.45, 0.2)
 """Power goes with throughput to this power where launches slow a step: the slope over rows of several strategies, and its spread."""
 SMALL_PARAMS = 4e9
-TO_AXES = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-UNITS, SCALES = ("J per 1000 tokens", "tok/s", "W"), (1e3, 1.0, 1.0)
-SAVED = "fraction of the energy saved"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One cause of causes.toml: its words for a person, root cause, the fix with code, steps to verify it, prior and why. `kind`: fault |
+    costly_choice; `served_fix`: the fix where a serving engine runs."""
+
+    title: str
+    root_cause: str = ""
+    fix: str = ""
+    verify: tuple[str, ...] = ()
+    code: str = ""
+    prior: float = 0.0
+    why: str = ""
+    kind: str = "fault"
+    served_fix: str = ""
+
+
+@cache
+def causes() -> dict[str, Cause]:
+    """Name -> cause; `code` may name a strategy's loader or `batch`."""
+    codes, found = LOAD | {"batch": BATCH}, tomllib.loads((Path(__file__).parent / "causes.toml").read_text())
+    return {name: Cause(**c | {"code": codes.get(c.get("code"), c.get("code", ""))}) for name, c in found.items()}
+
+
+def confusions(c: Configuration) -> list[tuple[str, float, float, float]]:
+    """The confusions of units and counts that are possible for these token counts and this batch: what was confused, and the logarithm of
+    the exact factor that it puts on energy per token, throughput and power."""
+    out, total, batch = log(c.output_tokens), log((c.input_tokens + c.output_tokens) / c.output_tokens), log(c.batch_size)
+    found = [
+        ("energy given per token, not per 1000 tokens", -log(1e3), 0.0, 0.0),
+        ("energy multiplied by 1000 twice", log(1e3), 0.0, 0.0),
+        ("watt hours given as joules", -log(3600), 0.0, 0.0),
+        ("joules multiplied by 3600", log(3600), 0.0, 0.0),
+        ("energy too large by 3.6 (kilojoules and watt hours confused)", log(3.6), 0.0, 0.0),
+        ("energy too small by 3.6 (kilojoules and watt hours confused)", -log(3.6), 0.0, 0.0),
+        ("energy per request given as energy per 1000 tokens", log(c.output_tokens / 1e3), 0.0, 0.0),
+        ("power samples at 10 Hz summed without their interval", log(10), 0.0, 0.0),
+        ("prompt tokens counted in the energy's tokens", -total, 0.0, 0.0),
+        ("requests per second given as tokens per second", 0.0, -out, 0.0),
+        ("prompt tokens counted as output tokens in both figures", -total, total, 0.0),
+        ("prompt tokens counted in the throughput", 0.0, total, 0.0),
+        ("milliwatts given as watts", 0.0, 0.0, log(1e3)),
+        ("kilowatts given as watts", 0.0, 0.0, -log(1e3)),
+        ("throughput of one sequence given for the whole batch", 0.0, -batch, 0.0),
+        ("throughput multiplied by the batch size twice", 0.0, batch, 0.0),
+        ("energy of the whole batch given for one sequence's tokens", batch, 0.0, 0.0),
+        ("energy divided by the batch size twice", -batch, 0.0, 0.0),
+        ("tokens of one sequence counted for the whole batch", batch, -batch, 0.0),
+    ]
+    return found if c.batch_size > 1 else found[:14]
 
 
 def level(p: float) -> str:
@@ -85,7 +136,7 @@ class Figures:
     @property
     def contradiction(self) -> str:
         """How the three figures contradict each other, empty if they agree or are not all given."""
-        if None in (self.throughput_tok_s, self.energy_j_per_token, self.power_w):
+        if np.isnan(self.logs).any():
             return ""
         implied = self.energy_j_per_token * self.throughput_tok_s
         if abs(math.log(implied / self.power_w)) <= AGREE:
@@ -171,8 +222,9 @@ def state(c: Configuration, without: Sequence[str] = ()) -> State | None:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One cause: pattern and variant, prior weight, the state it starts from, its shifts (n x 3), memory and utilisation that it
-    expects (beta distribution); `broad`: anything within NONE_SD; `other`: another configuration than stated."""
+    """One cause: pattern and variant, prior weight, the state it starts from, its shifts of energy, throughput and power (n x 3), memory
+    and utilisation that it expects (beta distribution); `broad`: anything within NONE_SD; `other`: another configuration than stated; once
+    weighed its probability and the posterior weights of its shifts."""
 
     pattern: str
     variant: str
@@ -183,9 +235,8 @@ class Hypothesis:
     utilization: tuple[float, float] = (1.0, 1.0)
     broad: bool = False
     other: bool = False
-
-
-STILL = np.zeros((1, 3))
+    probability: float = 0.0
+    weights: np.ndarray | None = None
 
 
 def hypotheses(here: State, engine_stated: bool) -> list[Hypothesis]:
@@ -193,31 +244,46 @@ def hypotheses(here: State, engine_stated: bool) -> list[Hypothesis]:
     c, need = here.configuration, memory(here.configuration)
     found: list[Hypothesis] = []
 
-    def add(pattern: str, variant: str, share: float, shifts: np.ndarray = STILL, state: State = here, **more: Any) -> None:
+    def add(pattern: str, variant: str, share: float, shifts: Any = ((0.0, 0.0, 0.0),), state: State = here, **more: Any) -> None:
         busy = (3.0, 1.2) if state.configuration.batch_size > 8 else (1.0, 1.0)  # many in flight keep a card busy, few anything
         more = {"memory_gb": need.needed_gb, "utilization": busy} | more
-        found.append(Hypothesis(pattern, variant, share * priors()[pattern], state, shifts, **more))
+        found.append(Hypothesis(pattern, variant, share * causes()[pattern].prior, state, np.array(shifts), **more))
 
-    share = 1.0 if need.fits else 0.1
-    served = c.with_(engine="vllm").half
-    open_engine = not engine_stated and c.engine == "transformers" and not strategies.get(c.quantization).is_quantized
-    there = state(served) if open_engine else None
-    add(AS_STATED, "", share * (0.7 if there else 1.0))
-    if there:
-        add(AS_STATED, "run by a serving engine", 0.3 * share, state=there, memory_gb=None, other=True)
+    share, stated = 1.0 if need.fits else 0.1, strategies.get(c.quantization)
+    is_open = not engine_stated and c.engine == "transformers" and not stated.is_quantized
+    served = state(c.with_(engine="vllm").half) if is_open else None
+    add(AS_STATED, "", share * (0.7 if served else 1.0))
+    if served:
+        add(AS_STATED, "run by a serving engine", 0.3 * share, state=served, memory_gb=None, other=True)
     units = confusions(c)
     for name, *shift in units:
-        add("unit_error", name, 1 / len(units), np.array([shift]))
+        add("unit_error", name, 1 / len(units), [shift])
     for name, share, shifts in _boundaries(here):
         add("wrong_boundary", name, share, shifts)
-    for pattern, variant, share, other in _others(c):
+    others = []  # (pattern, variant, share, what else may have run under the stated name)
+    if stated.is_quantized:
+        others.append(("quantization_not_applied", "16-bit weights ran", 0.8, c.half))
+    elif stated.other_bits == 16 and c.engine == "transformers":
+        others.append(("quantization_not_applied", "32-bit weights ran", 0.2, c.with_(quantization="fp32")))
+    if c.quantization != "int8_default" and c.engine == "transformers":
+        share = 1.0 if c.quantization == "int8_pure" else 0.15
+        others.append(("int8_decomposition", "LLM.int8() ran with its default threshold", share, c.with_(quantization="int8_default")))
+    wanted = (1, c.batch_size // 16, c.batch_size // 4) if c.is_server else (1,)
+    fewer = dict.fromkeys(b for b in wanted if 1 <= b < c.batch_size)
+    for b in fewer:
+        variant = "requests ran one by one" if b == 1 else f"about {b} in flight"
+        others.append(("batch_not_applied", variant, 1 / len(fewer), c.with_(batch_size=b)))
+    for pattern, variant, share, other in others:
+        if not can_measure(other):  # it does not fit the card or cannot run there
+            continue
         there = state(other)
         if there is None and other.quantization == "fp32":  # half precision with twice the bytes
             there = State(other, here.centre + np.log([1.7, 1 / 1.7]), tuple((w, v + 0.04 * np.eye(2)) for w, v in here.parts), here.cost)
         if there is not None:
             add(pattern, variant, share, state=there, memory_gb=memory(other).needed_gb, other=True)
-    spill = 0.25 if not need.fits else 0.05 if need.needed_gb > PRESSED * need.available_gb else priors()["vram_spill"]
-    shares, busy = {"vram_spill": spill / priors()["vram_spill"]}, {"power_cap_or_throttle": (8.0, 1.5), "cpu_bound": (2.0, 5.0)}
+    usual = causes()["vram_spill"].prior
+    spill = 0.25 if not need.fits else 0.05 if need.needed_gb > PRESSED * need.available_gb else usual
+    shares, busy = {"vram_spill": spill / usual}, {"power_cap_or_throttle": (8.0, 1.5), "cpu_bound": (2.0, 5.0)}
     for pattern, shifts in _slowed().items():
         gb = need.available_gb if pattern == "vram_spill" else need.needed_gb
         add(pattern, "", shares.get(pattern, 1.0), shifts, memory_gb=gb, utilization=busy.get(pattern, (2.0, 3.0)))
@@ -248,68 +314,34 @@ def _boundaries(here: State) -> list[tuple[str, float, np.ndarray]]:
     return [(name, share, np.c_[energy, zero, power]) for name, share, energy, power in rows]
 
 
-def _others(c: Configuration) -> list[tuple[str, str, float, Configuration]]:
-    """(pattern, variant, share, what ran): what else may have run under the stated name, where it fits the card and can run there."""
-    stated, found = strategies.get(c.quantization), []
-    if stated.is_quantized:
-        found.append(("quantization_not_applied", "16-bit weights ran", 0.8, c.half))
-    elif stated.other_bits == 16 and c.engine == "transformers":
-        found.append(("quantization_not_applied", "32-bit weights ran", 0.2, c.with_(quantization="fp32")))
-    if c.quantization != "int8_default" and c.engine == "transformers":
-        share = 1.0 if c.quantization == "int8_pure" else 0.15
-        found.append(("int8_decomposition", "LLM.int8() ran with its default threshold", share, c.with_(quantization="int8_default")))
-    wanted = (1, c.batch_size // 16, c.batch_size // 4) if c.is_server else (1,)
-    fewer = dict.fromkeys(b for b in wanted if 1 <= b < c.batch_size)
-    for b in fewer:
-        variant = "requests ran one by one" if b == 1 else f"about {b} in flight"
-        found.append(("batch_not_applied", variant, 1 / len(fewer), c.with_(batch_size=b)))
-    return [x for x in found if can_measure(x[-1])]
-
-
 def _slowed() -> dict[str, np.ndarray]:
     """Pattern -> shifts of a card that is slower than it should be. Clocks: dynamic power goes with f V^2, so power falls with an exponent
-    of 1 to 2.5. Launches: the exponent of the rows. Spill: bytes that cross PCIe take 2 to 50 times the step, at 30 to 100 % of the
-    power.
-    """
+    of 1 to 2.5. Spill: bytes that cross PCIe take 2 to 50 times the step, at 30 to 100 % of the power."""
     rng = np.random.default_rng(SEED + 1)
     clocks, clocks_a = rng.uniform(np.log(0.25), np.log(0.93), DRAWS), rng.uniform(1.0, 2.5, DRAWS)
     launches, launches_a = rng.uniform(np.log(0.1), np.log(0.75), DRAWS), np.clip(rng.normal(*LAUNCH_EXPONENT, DRAWS), 0.05, 0.95)
     spill, spill_power = rng.uniform(np.log(0.02), np.log(0.5), DRAWS), rng.uniform(np.log(0.3), 0.0, DRAWS)
-    pairs = {
-        "power_cap_or_throttle": (clocks, clocks_a * clocks),
-        "cpu_bound": (launches, launches_a * launches),
-        "vram_spill": (spill, spill_power),
-    }
+    pairs = {"power_cap_or_throttle": (clocks, clocks_a * clocks), "cpu_bound": (launches, launches_a * launches)}
+    pairs["vram_spill"] = (spill, spill_power)
     return {name: np.c_[power - speed, speed, power] for name, (speed, power) in pairs.items()}
 
 
-@dataclass(frozen=True)
-class Weighed:
-    """A cause with its posterior probability and the posterior weights of its shifts."""
-
-    hypothesis: Hypothesis
-    probability: float
-    weights: np.ndarray
-
-
-def weigh(found: list[Hypothesis], f: Figures) -> list[Weighed]:
-    """Every cause with its probability, which sum to 1, most probable first; without those that move no given figure."""
+def weigh(found: list[Hypothesis], f: Figures) -> list[Hypothesis]:
+    """Every cause with its probability, which sum to 1, most probable first; without those that move no given figure. The density of the
+    given figures is a mixture of multivariate t about the state that a cause starts from, at each of its shifts."""
     seen = ~np.isnan(f.logs)
     found = [h for h in found if h.pattern == AS_STATED or h.broad or h.other or np.any(h.shifts[:, seen])]
-    scores = [_density(h, f, seen) - np.log(len(h.shifts)) + _context(h, f) + np.log(h.prior) for h in found]
+    noise, scores = np.diag([ROUNDING_SD, ROUNDING_SD, CLOSURE_SD]) ** 2, []
+    for h in found:
+        off = f.logs[seen] - (TO_AXES @ h.state.centre)[seen] - h.shifts[:, seen]
+        parts = [(1.0, np.eye(3) * NONE_SD**2, 30)] if h.broad else [(w, TO_AXES @ v @ TO_AXES.T + noise, DF) for w, v in h.state.parts]
+        density = np.logaddexp.reduce([np.log(w) + _t_logpdf(off, v[np.ix_(seen, seen)], df) for w, v, df in parts], axis=0)
+        scores.append(density - np.log(len(h.shifts)) + _context(h, f) + np.log(h.prior))
     top = max(s.max() for s in scores)
     totals = np.array([np.exp(s - top).sum() for s in scores])
     weights = [np.exp(s - s.max()) / np.exp(s - s.max()).sum() for s in scores]
-    made = [Weighed(h, float(t / totals.sum()), w) for h, t, w in zip(found, totals, weights, strict=True)]
-    return sorted(made, key=lambda w: -w.probability)
-
-
-def _density(h: Hypothesis, f: Figures, seen: np.ndarray) -> np.ndarray:
-    """The log density of the given figures at every shift: a mixture of multivariate t about the state that the cause starts from."""
-    deviation = f.logs[seen] - (TO_AXES @ h.state.centre)[seen] - h.shifts[:, seen]
-    noise = np.diag([ROUNDING_SD, ROUNDING_SD, CLOSURE_SD]) ** 2
-    parts = [(1.0, np.eye(3) * NONE_SD**2, 30)] if h.broad else [(w, TO_AXES @ v @ TO_AXES.T + noise, DF) for w, v in h.state.parts]
-    return np.logaddexp.reduce([np.log(w) + _t_logpdf(deviation, v[np.ix_(seen, seen)], df) for w, v, df in parts], axis=0)
+    made = [replace(h, probability=float(t / totals.sum()), weights=w) for h, t, w in zip(found, totals, weights, strict=True)]
+    return sorted(made, key=lambda h: -h.probability)
 
 
 def _t_logpdf(x: np.ndarray, scale: np.ndarray, df: float) -> np.ndarray:
@@ -323,14 +355,13 @@ def _t_logpdf(x: np.ndarray, scale: np.ndarray, df: float) -> np.ndarray:
 def _context(h: Hypothesis, f: Figures) -> float:
     """The log likelihood of memory, utilisation, power limit and temperature, as far as given: a mean power at its limit, or a temperature
     at which cards slow down, speaks for a cap with odds of 12 and 8 to 1, else against it with 4 and 3."""
-    total = 0.0
+    total, slowed = 0.0, h.pattern == "power_cap_or_throttle"
     if f.memory_gb is not None:
         sd, centre = (NONE_SD, 10.0) if h.memory_gb is None else (MEMORY_SD, h.memory_gb)
         total -= (math.log(f.memory_gb / centre) / sd) ** 2 / 2 + math.log(sd)
     if f.utilization_pct is not None:
         u, (a, b) = float(np.clip(f.utilization_pct / 100, 0.01, 0.99)), h.utilization
         total += (a - 1) * math.log(u) + (b - 1) * math.log1p(-u) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    slowed = h.pattern == "power_cap_or_throttle"
     if f.power_limit_w is not None and f.mean_power_w is not None:
         lowered = f.power_limit_w < 0.97 * (h.state.configuration.gpu.tdp_w or 0)
         at = f.mean_power_w >= 0.95 * f.power_limit_w and lowered
@@ -339,17 +370,6 @@ def _context(h: Hypothesis, f: Figures) -> float:
         hot = f.temperature_c >= 83.0
         total += math.log((0.7 if hot else 0.3) if slowed else (0.09 if hot else 0.91))
     return total
-
-
-def impossible(f: Figures, c: Configuration) -> list[str]:
-    """Figures beyond the card's own limits: mean power above the boards', and more bytes a second than the memory moves; empty if none."""
-    found, watts, share = [], f.mean_power_w, roof_share(f, c)
-    limit = (c.gpu.tdp_w or math.inf) * c.num_gpus
-    if watts is not None and watts > 1.1 * limit:
-        found.append(f"{watts:,.0f} W on {c.cards}, whose limit is {limit:,.0f} W")
-    if share is not None and share > 1.05:
-        found.append(f"{plain(f.throughput_tok_s)} tok/s is {shortest(share, 2)} times what the memory's bandwidth allows")
-    return found
 
 
 def roof_share(f: Figures, c: Configuration) -> float | None:
@@ -366,42 +386,40 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
     """What the figures say of the stated configuration. Keys: verdict (healthy | fault | costly_choice | undecided | unknown), summary,
     patterns (from 20 % on, with level), probabilities, expected (deviations), notes, evidence, contradiction, undecided, measure."""
     c, total, found, expected, notes = r.now, {}, [], [], []
-    others = {
-        "quantization": (c.half.quantization, "fp32", "int8_default", "int8_pure", "nf4", "fp8", "bf16"),
-        "batch_size": (1, 2, 4, 8, 16),
-    }
-    evidence.costs([c, c.with_(engine="vllm").half, *(c.with_(**{k: v}) for k, each in others.items() for v in each)])  # at once: faster
+    others = [{"quantization": q} for q in (c.half.quantization, "fp32", "int8_default", "int8_pure", "nf4", "fp8", "bf16")]
+    others += [{"batch_size": b} for b in (1, 2, 4, 8, 16)]
+    evidence.costs([c, c.with_(engine="vllm").half, *(c.with_(**each) for each in others)])  # at once: faster
     here = state(c, without)
     if here is not None:
         weighed = weigh(hypotheses(here, "engine" in r.given), f)
-        for w in weighed:
-            total[w.hypothesis.pattern] = total.get(w.hypothesis.pattern, 0.0) + w.probability
+        for h in weighed:
+            total[h.pattern] = total.get(h.pattern, 0.0) + h.probability
         total = dict(sorted(total.items(), key=lambda item: -item[1]))
-        stated = [w.hypothesis.state for w in weighed if w.hypothesis.pattern == AS_STATED]
-        here = stated[0]
+        here, *served = [h.state for h in weighed if h.pattern == AS_STATED]
         found = [_fault(name, p, weighed, here, f, r) for name, p in total.items() if p >= LOW and name not in (AS_STATED, NONE)]
         found += [x for x in (_strategy(c, f, total, r), _batch(c, f, total, r)) if x is not None and x["confidence"] >= LOW]
         expected = deviations(f, here)
-        if len(stated) > 1:
-            for d, other in zip(expected, deviations(f, stated[1]), strict=True):
+        if served:
+            for d, other in zip(expected, deviations(f, served[0]), strict=True):
                 q, ends = d["expected"], other["expected"]
                 q |= {"low": min(q["low"], ends["low"]), "high": max(q["high"], ends["high"])}
                 d["outside"] = not q["low"] <= d["reported"] <= q["high"]
-            ran = " and ".join(s.configuration.engine for s in stated)
+            ran = f"{here.configuration.engine} and {served[0].configuration.engine}"
             notes.append(f"no engine was named: the expected range spans {ran}; --engine narrows it")
-    if (beyond := impossible(f, c)) and named_kind(found) != "fault":
+    share, watts, limit = roof_share(f, c), f.mean_power_w, (c.gpu.tdp_w or math.inf) * c.num_gpus
+    beyond = [f"{watts:,.0f} W on {c.cards}, whose limit is {limit:,.0f} W"] if watts is not None and watts > 1.1 * limit else []
+    if share is not None and share > 1.05:
+        beyond.append(f"{plain(f.throughput_tok_s)} tok/s is {shortest(share, 2)} times what the memory's bandwidth allows")
+    if beyond and named_kind(found) != "fault":
         found.append(entry("impossible_figures", 0.95, c, beyond, [fix(causes()["impossible_figures"].fix)]))
     found.sort(key=lambda p: -p["confidence"])
     outside = [d for d in expected if d["outside"]]
     verdict = named_kind(found)
-    if not verdict and here is None:
-        verdict = "unknown"
-    elif not verdict and total[AS_STATED] >= MEDIUM:
+    if not verdict and here is not None and total[AS_STATED] >= MEDIUM:
         verdict = "undecided" if outside else "healthy"
     elif not verdict:
-        verdict = "unknown" if total.get(NONE, 0.0) >= MEDIUM else "undecided"
-    whys = {name: cause.why for name, cause in causes().items()} | PRIOR_WHY
-    assumed = [{"name": f"prior of {titles()[n]}", "value": p, "reason": whys[n]} for n, p in priors().items() if here]
+        verdict = "unknown" if here is None or total.get(NONE, 0.0) >= MEDIUM else "undecided"
+    assumed = [{"name": f"prior of {x.title}", "value": x.prior, "reason": x.why} for x in causes().values() if x.prior and here]
     first, *rest = total or (None,)
     close = [n for n in rest if total[n] >= max(0.1, 0.1 * total[first])]
     helps = ("power_w", "energy_j_per_1k", "memory_gb", "utilization_pct")
@@ -424,6 +442,32 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
     }
 
 
+def _summary(verdict: str, found: list[dict], total: dict, outside: list[dict], here: State | None, f: Figures, c: Configuration) -> str:
+    """One or two sentences: what was found, how sure, and what is left open."""
+    if verdict == "unknown" and here is None:
+        known, reason = cost_or_reason(c)
+        share, watts = roof_share(f, c), f.mean_power_w
+        words = [f"{percent(share)} of what the memory's bandwidth allows"] if share is not None else []
+        words += [f"{percent(watts / (c.gpu.tdp_w * c.num_gpus))} of the power limit"] if watts is not None and c.gpu.tdp_w else []
+        lies = f"; within the card's limits: {', '.join(words)}" if words else ""
+        return f"nothing to compare with: {reason.rstrip('.') if known is None else 'no throughput is known'}{lies}"
+    named = ", ".join(f"{p['title']} ({p['level']}, {percent(p['confidence'])} of the match)" for p in found if p["named"])
+    stated = f"{percent(total.get(AS_STATED, 0))} of the match"
+    several = ", ".join(f"{causes()[n].title} {percent(p)}" for n, p in list(total.items())[:3])
+    fits_best = total.get(AS_STATED, 0) >= MEDIUM
+    text = {
+        "fault": f"the figures do not fit the configuration as stated: {named}",
+        "costly_choice": f"the figures fit the configuration as stated, and it costs more than it must: {named}",
+        "healthy": f"the figures fit the configuration as stated ({stated})",
+        "unknown": f"no known pattern explains the figures ({percent(total.get(NONE, 0))} for none of these)",
+        "undecided": f"the figures fit best as stated ({stated})" if fits_best else f"the figures fit several causes: {several}",
+    }[verdict]
+    for d in outside if verdict in ("undecided", "costly_choice") else ():
+        q = d["expected"]
+        text += f"; {d['figure'].split('_')[0]} {plain(d['reported'])} is outside {plain(q['low'])} to {plain(q['high'])} {q['unit']}"
+    return text + (f"; {f.contradiction}" if f.contradiction else "")
+
+
 def named_kind(patterns: list[dict]) -> str:
     """`fault` or `costly_choice`, as the named patterns say; empty if none is named."""
     kinds = {p["kind"] for p in patterns if p["named"]}
@@ -442,9 +486,9 @@ def deviations(f: Figures, s: State) -> list[dict[str, Any]]:
     return found
 
 
-def _lines(f: Figures, s: State, name: str) -> list[str]:
+def _lines(f: Figures, s: State, suffix: str = "") -> list[str]:
     """`throughput 9.87 tok/s: -73 % against fp16 at batch 1 (36.9 [25 to 54])`, a line a figure."""
-    found = []
+    found, name = [], f"{s.configuration.quantization} at batch {s.configuration.batch_size}{suffix}"
     for d in deviations(f, s):
         q, mark = d["expected"], ", outside" if d["outside"] else ""
         seen = f"{d['figure'].split('_')[0]} {plain(d['reported'])} {q['unit']}: {d['deviation_pct']:+.0f} % against {name}"
@@ -479,16 +523,15 @@ def fix(text: str, code: str = "", impact: Quantity | None = None, **more: Any) 
 
 def saving(ratio: Quantity) -> Quantity:
     """The fraction of the energy saved by a change whose energy ratio, after over before, is this."""
-    return Quantity(1 - ratio.value, *((None, None) if ratio.low is None else (1 - ratio.high, 1 - ratio.low)), SAVED)
+    ends = (None, None) if ratio.low is None else (1 - ratio.high, 1 - ratio.low)
+    return Quantity(1 - ratio.value, *ends, "fraction of the energy saved")
 
 
-def _change(
-    text: str, code: str, impact: Quantity | None, then: dict, joules_saved: float | None, f: Figures, r: Request, **more: Any
-) -> dict:
+def _change(text: str, code: str, impact: Quantity | None, then: dict, saved_j: float | None, f: Figures, r: Request, **more: Any) -> dict:
     """A fix with the figures now and then, and the USD of electricity that so many joules per token save a month."""
     usd = None
-    if f.energy_j_per_token is not None and joules_saved is not None and r.site.price is not None:
-        usd = joules_saved * r.output_tokens * r.requests * r.site.pue.value * r.site.price.value / J_PER_KWH
+    if f.energy_j_per_token is not None and saved_j is not None and r.site.price is not None:
+        usd = saved_j * r.output_tokens * r.requests * r.site.pue.value * r.site.price.value / J_PER_KWH
     now = {"throughput_tok_s": f.throughput_tok_s, "energy_j_per_1k_tok": f.energy_j_per_1k, "power_w": f.mean_power_w}
     return fix(text, code, impact, now=now, then=then, usd_a_month=usd, **more)
 
@@ -501,14 +544,11 @@ def _other(text: str, code: str, ratio: Quantity, before: Cost, after: Cost, f: 
     return _change(text, code, saving(ratio), then, was * (1 - ratio.value), f, r, **more)
 
 
-def _fault(name: str, p: float, weighed: list[Weighed], here: State, f: Figures, r: Request) -> dict[str, Any]:
+def _fault(name: str, p: float, weighed: list[Hypothesis], here: State, f: Figures, r: Request) -> dict[str, Any]:
     """A cause that makes figures deviate, by its most probable variant."""
-    best = next(w for w in weighed if w.hypothesis.pattern == name)
-    h, c, cause = best.hypothesis, here.configuration, causes()[name]
-    cited = _lines(f, here, f"{c.quantization} at batch {c.batch_size} as stated")
-    if h.other:
-        there = h.state.configuration
-        cited += _lines(f, h.state, f"{there.quantization} at batch {there.batch_size}")
+    h = next(w for w in weighed if w.pattern == name)
+    c, cause = here.configuration, causes()[name]
+    cited = _lines(f, here, " as stated") + (_lines(f, h.state) if h.other else [])
     if f.memory_gb is not None and h.memory_gb is not None:
         cited.append(f"memory {plain(f.memory_gb)} GB, computed for this cause: {plain(h.memory_gb)} GB")
     cited += [] if f.utilization_pct is None else [f"utilisation {f.utilization_pct:.0f} %"]
@@ -519,7 +559,7 @@ def _fault(name: str, p: float, weighed: list[Weighed], here: State, f: Figures,
     impact = None if f.energy_j_per_token is None else saving(here.interval(0) / f.energy_j_per_1k)
     costs_more = impact is not None and impact.value < 0
     if name in ("unit_error", "wrong_boundary"):
-        fixes = [fix(f"{cause.fix}: {corrected(best, f)}", cause.code)]
+        fixes = [fix(f"{cause.fix}: {_corrected(h, f)}", cause.code)]
     elif name == "int8_decomposition":
         fixes = _strategy_fixes(h.state.configuration, r, f)
     elif name == "quantization_not_applied" and costs_more:
@@ -537,19 +577,19 @@ def _fault(name: str, p: float, weighed: list[Weighed], here: State, f: Figures,
     return entry(name, p, c, cited, fixes, variant=h.variant)
 
 
-def corrected(w: Weighed, f: Figures) -> str:
+def _corrected(h: Hypothesis, f: Figures) -> str:
     """The reported figures with the cause taken out, at its posterior mean, and the 95 % range over its sizes."""
     parts = []
     for axis, name in enumerate(AXES):
-        shift = w.hypothesis.shifts[:, axis]
+        shift = h.shifts[:, axis]
         if np.isnan(f.logs[axis]) or not shift.any():
             continue
         values = SCALES[axis] * np.exp(f.logs[axis] - shift)
         order = np.argsort(values)
-        low, high = values[order][np.searchsorted(np.cumsum(w.weights[order]), (0.025, 0.975)).clip(max=len(values) - 1)]
+        low, high = values[order][np.searchsorted(np.cumsum(h.weights[order]), (0.025, 0.975)).clip(max=len(values) - 1)]
         ends = f" [{plain(low)} to {plain(high)}]" if len(values) > 1 else ""
-        parts.append(f"{name} {plain(float(w.weights @ values))}{ends} {UNITS[axis]}")
-    return f"({w.hypothesis.variant}) it would be " + " and ".join(parts)
+        parts.append(f"{name} {plain(float(h.weights @ values))}{ends} {UNITS[axis]}")
+    return f"({h.variant}) it would be " + " and ".join(parts)
 
 
 def pattern_of(c: Configuration) -> str:
@@ -569,23 +609,20 @@ def p_above(ratio: Quantity) -> float:
 def _strategy(c: Configuration, f: Figures, total: dict[str, float], r: Request) -> dict[str, Any] | None:
     """A quantized strategy that ran as stated against half precision; None for others, and where half precision cannot run or be told."""
     other, name = c.half, pattern_of(c)
-    if not strategies.get(c.quantization).is_quantized or total.get(name, 0.0) >= LOW or not can_measure(other):
-        return None
     known = {x.quantization: k for x in (c, other) if (k := cost_or_reason(x)[0]) is not None}
-    if len(known) < 2:
+    if not strategies.get(c.quantization).is_quantized or total.get(name, 0.0) >= LOW or not can_measure(other) or len(known) < 2:
         return None
     q, how = ratio_to_baseline(c, known, other.quantization)
     ends = f"{signed(q.value - 1)} [{signed(q.low - 1)} to {signed(q.high - 1)}]"
     text = f"{c.quantization} costs {ends} energy per token against {other.quantization} at batch {c.batch_size} ({how})"
     here = state(c)
-    cited = [text, *(_lines(f, here, f"{c.quantization} at batch {c.batch_size}") if here else [])]
+    cited = [text, *(_lines(f, here) if here else [])]
     return entry(name, total.get(AS_STATED, 0.0) * p_above(q), c, cited, _strategy_fixes(c, r, f), kind="costly_choice")
 
 
 def _strategy_fixes(ran: Configuration, r: Request, f: Figures) -> list[dict[str, Any]]:
     """Other strategies of the engine that are expected to cost less than the one that ran: known accuracy first, then by saving."""
-    before, _ = cost_or_reason(ran)
-    found = []
+    before, found = cost_or_reason(ran)[0], []
     for name in ("bf16", "fp8") if ran.is_server else ("fp16", "int8_pure", "nf4"):
         c = ran.with_(quantization=name)
         after = cost_or_reason(c)[0] if name != ran.quantization else None
@@ -595,9 +632,8 @@ def _strategy_fixes(ran: Configuration, r: Request, f: Figures) -> list[dict[str
         if q.value <= 1:
             continue
         kept, quality = inverse(1, q, ""), accuracy(c.model, name, r.min_accuracy)
-        unsure = [] if quality.acceptable else [f"accuracy {quality.status}: {quality.note}"]
         code = launch(c) if c.is_server else LOAD.get(name, "")
-        more = {"evidence": [how], "warnings": unsure, "accuracy": quality.to_json()}
+        more = {"evidence": [how], "warnings": quality.warnings, "accuracy": quality.to_json()}
         made = _other(f"{name} instead of {ran.quantization}", code, kept, before, after, f, r, **more)
         found.append((not quality.acceptable, kept.value - (0.05 if quality.status == "reference" else 0.0), made))
     return [made for *_, made in sorted(found, key=lambda x: x[:2])]
@@ -608,45 +644,28 @@ def _batch(c: Configuration, f: Figures, total: dict[str, float], r: Request) ->
     odds: a card that serves one user as it should has the same figures as one that lets others wait."""
     if c.batch_size > 1 or total.get(AS_STATED, 0.0) < MEDIUM:
         return None
-    now, _ = cost_or_reason(c)
-    larger = [(b, k) for b in (8, 16, 4, 2) if (k := cost_or_reason(c.with_(batch_size=b))[0]) is not None]
-    if now is None or not larger:
+    now, then, batch = cost_or_reason(c)[0], None, 0
+    for batch in (8, 16, 4, 2):
+        if then := cost_or_reason(c.with_(batch_size=batch))[0]:
+            break
+    if now is None or then is None:
         return None
-    batch, then = larger[0]
     sds = [k.sd_own or sd_log(k.energy_j_per_token, 0.02) for k in (now, then)]
     ratio = within(then.energy_j_per_token.value / now.energy_j_per_token.value, NORMAL_95 * float(np.hypot(*sds)))
-    idle = 0.3 if r.use == "chat" else 0.5
+    text, idle = "; give --utilization-pct: below 50 % the card has room for more sequences", 0.3 if r.use == "chat" else 0.5
     if f.utilization_pct is not None:
-        idle = NormalDist(50.0, 5.0).cdf(100.0 - f.utilization_pct)
+        text, idle = "", NormalDist(50.0, 5.0).cdf(100.0 - f.utilization_pct)
     p, q = total[AS_STATED] * idle * p_above(inverse(1, ratio, "")), saving(ratio)
-    text = f"batch {batch} takes {percent(q.value)} [{percent(q.low)} to {percent(q.high)}] less energy per token ({then.basis})"
-    text += "" if f.utilization_pct is not None else "; give --utilization-pct: below 50 % the card has room for more sequences"
+    text = f"batch {batch} takes {percent(q.value)} [{percent(q.low)} to {percent(q.high)}] less energy per token ({then.basis})" + text
     code = launch(c.with_(batch_size=batch)) if c.is_server else batch_code(batch, c.output_tokens)
     change = _other(f"batch concurrent requests: {batch} at once", code, ratio, now, then, f, r, evidence=list(then.evidence[:1]))
     return entry("batch_1_waste", p, c, [text], [change])
 
 
-def _summary(verdict: str, found: list[dict], total: dict, outside: list[dict], here: State | None, f: Figures, c: Configuration) -> str:
-    """One or two sentences: what was found, how sure, and what is left open."""
-    if verdict == "unknown" and here is None:
-        known, reason = cost_or_reason(c)
-        share, watts = roof_share(f, c), f.mean_power_w
-        words = [f"{percent(share)} of what the memory's bandwidth allows"] if share is not None else []
-        words += [f"{percent(watts / (c.gpu.tdp_w * c.num_gpus))} of the power limit"] if watts is not None and c.gpu.tdp_w else []
-        lies = f"; within the card's limits: {', '.join(words)}" if words else ""
-        return f"nothing to compare with: {reason.rstrip('.') if known is None else 'no throughput is known'}{lies}"
-    named = ", ".join(f"{p['title']} ({p['level']}, {percent(p['confidence'])} of the match)" for p in found if p["named"])
-    stated = f"{percent(total.get(AS_STATED, 0))} of the match"
-    several = ", ".join(f"{titles()[n]} {percent(p)}" for n, p in list(total.items())[:3])
-    fits_best = total.get(AS_STATED, 0) >= MEDIUM
-    text = {
-        "fault": f"the figures do not fit the configuration as stated: {named}",
-        "costly_choice": f"the figures fit the configuration as stated, and it costs more than it must: {named}",
-        "healthy": f"the figures fit the configuration as stated ({stated})",
-        "unknown": f"no known pattern explains the figures ({percent(total.get(NONE, 0))} for none of these)",
-        "undecided": f"the figures fit best as stated ({stated})" if fits_best else f"the figures fit several causes: {several}",
-    }[verdict]
-    for d in outside if verdict in ("undecided", "costly_choice") else ():
-        q = d["expected"]
-        text += f"; {d['figure'].split('_')[0]} {plain(d['reported'])} is outside {plain(q['low'])} to {plain(q['high'])} {q['unit']}"
-    return text + (f"; {f.contradiction}" if f.contradiction else "")
+def patterns_page() -> str:
+    """docs/diagnosis-patterns.md: causes, priors and steps to verify, generated from causes.toml."""
+    return environment().get_template("patterns.md.j2").render(causes=causes()).strip() + "\n"
+
+
+if __name__ == "__main__":
+    print(patterns_page(), end="")

@@ -9,7 +9,7 @@ from eai.advise.bill import MAKING, bill, break_even, draw_energy, work
 from eai.advise.evidence import Cost, accuracy, cost, cost_or_reason, costs, scaled, sd_log
 from eai.advise.launch import launch
 from eai.advise.optimize import BATCHES, Plan, grid, label, recommended, search, served
-from eai.advise.request import Configuration, Request, require_fit
+from eai.advise.request import HALF, Configuration, Request, require_fit
 from eai.errors import UserError
 from eai.predict.predictor import wall
 from eai.quantity import Quantity, plain
@@ -30,10 +30,9 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         require_fit(c)
         costs([c, *grid(free)[0]])  # with the plans that come later, all at once: faster
         now = cost(c)
-    better, why, current, optimized = None, "name a model (--model, or --params-b) to see what would cost less", bill(r, c, now), None
+    better, why, optimized, base = None, "name a model (--model, or --params-b) to see what would cost less", None, now
+    current = bill(r, c, now) | {"accuracy": None, "wall_w": None, "at_rate": None}
     warnings, taken = list(r.warnings), [a for a in r.assumptions if c or a["name"] in ("output_tokens", "requests", "region")]
-    current |= {"accuracy": None, "wall_w": None, "at_rate": None}
-    base = now
     if c is not None:
         less_full = at_rate(r, now)
         if less_full is not None:
@@ -44,7 +43,7 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         quality = accuracy(c.model, c.quantization, r.min_accuracy)
         watts = None if now.power_w.value is None else wall(c.gpu, c.num_gpus, now.power_w).to_json()
         current |= {"accuracy": quality.to_json(), "wall_w": watts}
-        warnings += [] if quality.acceptable else [f"accuracy {quality.status}: {quality.note}"]
+        warnings += quality.warnings
     if better is not None:
         optimized = bill(r, better.configuration, better.cost, better.work) | {"accuracy": better.quality.to_json()}
         optimized["launch"] = launch(better.configuration, better.replicas)
@@ -68,8 +67,7 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
 
 
 def at_rate(r: Request, now: Cost) -> Plan | None:
-    """Today's server under the stated rate, None where it is filled at least half: requests that come one by one keep fewer in flight than
-    the stated batch, and fewer in flight cost more a token each."""
+    """Today's server under the stated rate, None where it is filled at least half: fewer in flight cost more a token each."""
     c = r.now
     if not (r.is_served and c.is_server and c.batch_size > 1 and now.basis != "given"):
         return None
@@ -94,7 +92,7 @@ def given(r: Request) -> Cost | None:
 def _better(r: Request, now: Cost) -> tuple[Plan | None, str]:
     """(the plan that `optimize` recommends if it costs less energy than the current one, a sentence about it)."""
     try:
-        chosen = recommended(search(r).plans, r)
+        chosen = recommended(search(r)[0], r)
     except UserError as error:
         return None, str(error)
     if chosen is None or not chosen.quality.acceptable:
@@ -122,8 +120,8 @@ def shares(r: Request, k: Cost) -> dict[str, dict[str, float]]:
 
 
 def savings(r: Request, now: Cost, better: Plan) -> dict[str, Any]:
-    """What the optimized plan saves a month, in kWh, USD and kg of the energy in use, and as a fraction; negative means it costs more. The
-    error that predictions of one card and engine share cancels. Idle cards are in `total_kwh` where a rate was given."""
+    """What the optimized plan saves a month, in kWh, USD and kg of the energy in use, and as a fraction; negative: it costs more. The error
+    that predictions of one card and engine share cancels. `total_kwh` has the idle cards too."""
     rng = np.random.default_rng(SEED)
     then, c, tokens = better.cost, better.configuration, r.output_tokens * r.requests
     alike = (c.gpu, c.engine) == (r.now.gpu, r.now.engine) and now.basis == then.basis == "predicted"
@@ -139,7 +137,7 @@ def savings(r: Request, now: Cost, better: Plan) -> dict[str, Any]:
 def levers(r: Request, now: Cost, then: Configuration, whole: Cost) -> list[dict[str, Any]]:
     """What each change contributes, one after the other from today's configuration: lever, change, energy_fraction (of the energy before
     that step), kwh a month. A step that by itself cannot run, be predicted or save is joined with the next. They add up to the whole."""
-    here, joined = r.now, r.now.is_half and then.is_half and r.now.engine != then.engine
+    here, joined = r.now, {r.now.quantization, then.quantization} <= set(HALF) and r.now.engine != then.engine
     order = [("engine", ("quantization", "engine"))] if joined else [("strategy", ("quantization",)), ("engine", ("engine",))]
     steps: list[list] = []
     start, names = (here, now.energy_j_per_token.value), []
@@ -158,9 +156,9 @@ def levers(r: Request, now: Cost, then: Configuration, whole: Cost) -> list[dict
         last = steps.pop()
         steps[-1][1], steps[-1][2] = last[1], steps[-1][2] + last[2]
 
-    def words(c: Configuration, lever: str) -> str:
+    def words(c: Configuration, lever: str) -> object:
         engine = f"{c.quantization} with {c.engine}" if joined else c.engine
-        return {"batch": str(c.batch_size), "strategy": c.quantization, "engine": engine, "card": c.cards}[lever]
+        return {"batch": c.batch_size, "strategy": c.quantization, "engine": engine, "card": c.cards}[lever]
 
     kwh, found = r.output_tokens * r.requests * r.site.pue.value / J_PER_KWH, []
     for (c, a), (d, b), names in steps:

@@ -6,7 +6,6 @@ card and engine share cancels among them, and only among them.
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -35,13 +34,13 @@ SAME_BATCH = 0.02
 SHARED = 0.7
 """The share of a prediction's error variance that predictions for one card and engine have in common: it changes none of their ranks."""
 IDLE_SHARE, IDLE_FACTOR = 0.12, 1.8
-FALLBACK_SESSION_SD = 0.1
 UNQUANTIZED = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 """Strategies that load a model as it is, and torch's name of each."""
 BOARDS = ("gpu", "module", "soc")
 KEYS = ["gpu", "num_gpus", "shape", "strategy", "engine", "batch_size"]
-MILD_PERPLEXITY = 0.05
-BETTER_THAN_POSSIBLE = -0.03
+FIGURES = [f"{name}{end}" for name in UNITS for end in ("", "_low", "_high")]
+MILD_PERPLEXITY, BETTER_THAN_POSSIBLE = 0.05, -0.03
+MOST_SEEN = 20_000
 NEW = {
     "known": "card, engine and size are known",
     "new_card": "the card is new to the rows",
@@ -51,6 +50,7 @@ NEW = {
 }
 
 OWN: list[str] = []
+_seen: dict[Configuration, tuple["Cost | None", str]] = {}
 
 
 def use(experiments: Sequence[str]) -> None:
@@ -58,14 +58,9 @@ def use(experiments: Sequence[str]) -> None:
     ones, and correct the predictions of their card and engine. An empty list takes them out again."""
     if list(experiments) != OWN:
         OWN[:] = experiments
-        forget()
-
-
-def forget() -> None:
-    """Forget every row and cost that was read or computed."""
-    for kept in (_tables, rows, by_key, accuracy):
-        kept.cache_clear()
-    _seen.clear()
+        for kept in (_tables, rows, by_key, accuracy):
+            kept.cache_clear()
+        _seen.clear()
 
 
 def within(value: float, half: float, unit: str = "") -> Quantity:
@@ -151,8 +146,9 @@ def shape(model: Model) -> str:
 
 
 @cache
-def _tables() -> dict[str, list]:
-    """`rows`, `session_spread`, `perplexities` and `scores`, kept in the user's cache folder under a hash of all that they are made of."""
+def _tables() -> dict[str, Any]:
+    """`rows`, `session_spread`, `idle_w` (of cards that state it), `perplexities` and `scores`, kept in the user's cache folder under a
+    hash of all that they are made of."""
     seen = hashlib.sha256(f"{predictor.digest()} {pd.__version__}".encode())
     code = (Path(__file__), *sorted(Path(sources.__file__).parent.glob("*.py")))
     for path in (*sorted(paths.MEASURED.glob("*/summary.csv")), paths.CATALOG / "tasks.csv", paths.CATALOG / "accuracy.csv", *code):
@@ -161,8 +157,10 @@ def _tables() -> dict[str, list]:
     if path.exists() and not OWN:
         return json.loads(path.read_text())
     found = _read_rows()
-    made = {name: t.to_dict("records") for name, t in (("rows", found), ("perplexities", _read_perplexities()), ("scores", _read_scores()))}
-    made["session_spread"] = list(_session_spread(found))
+    read = {"rows": found, "perplexities": _read_perplexities(), "scores": _read_scores()}
+    made = {name: t.to_dict("records") for name, t in read.items()} | {"session_spread": list(_session_spread(found))}
+    idle = tables.read_published("ecocompute_measurements").dropna(subset=["idle_stated_w"])
+    made["idle_w"] = idle.groupby(idle["gpu"].map(_card))["idle_stated_w"].median().to_dict()
     if not OWN:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,9 +182,9 @@ def rows() -> pd.DataFrame:
 @cache
 def by_key() -> dict[tuple, list[dict[str, Any]]]:
     """The rows as dicts, by the values of KEYS."""
-    found = defaultdict(list)
+    found: dict[tuple, list] = {}
     for row in _tables()["rows"]:
-        found[tuple(row[k] for k in KEYS)].append(row)
+        found.setdefault(tuple(row[k] for k in KEYS), []).append(row)
     return found
 
 
@@ -218,8 +216,7 @@ def _card(name: str) -> str:
 
 def session_spread() -> tuple[float, int]:
     """(standard deviation of the log energy of one configuration between sessions, its degrees of freedom), from all that were repeated."""
-    sd, df = _tables()["session_spread"]
-    return sd, df
+    return tuple(_tables()["session_spread"])
 
 
 def _session_spread(table: pd.DataFrame) -> tuple[float, int]:
@@ -227,7 +224,7 @@ def _session_spread(table: pd.DataFrame) -> tuple[float, int]:
     table = table[table["doubt"] == ""]
     table = table[table.groupby(KEYS)["source"].transform("nunique") > 1]
     if table.empty:
-        return FALLBACK_SESSION_SD, 1
+        return 0.1, 1
     asked = table[["gpu", "num_gpus", "model", "quantization", "engine", "batch_size", "input_tokens", "output_tokens"]]
     table = table.assign(log=np.log(table["energy_j_per_token"] / predict(asked)["energy_j_per_token"].to_numpy()))
     groups = table.dropna(subset="log").groupby([*KEYS, "source"])["log"].mean().groupby(level=KEYS)
@@ -262,9 +259,6 @@ def as_table(configurations: Sequence[Configuration]) -> pd.DataFrame:
     return pd.DataFrame(made, dtype=object)  # plain objects: pandas reads its own strings one by one
 
 
-FIGURES = [f"{name}{end}" for name in UNITS for end in ("", "_low", "_high")]
-
-
 def expect(configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
     """One dict a configuration, all predicted at once: the figures with `_low` and `_high`, `kind` and `reason` (why not, else empty)."""
     if not configurations:
@@ -273,6 +267,11 @@ def expect(configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
     columns = [found[name].tolist() for name in (*FIGURES, "kind", "calibrated", "reason")]
     made = [dict(zip((*FIGURES, "kind", "calibrated", "reason"), row, strict=True)) for row in zip(*columns, strict=True)]
     return [p if p["reason"] or p["energy_j_per_token"] == p["energy_j_per_token"] else p | {"reason": "no prediction"} for p in made]
+
+
+def can_measure(c: Configuration) -> bool:
+    """Whether a configuration fits and can run, so that measuring it is advice."""
+    return fits(c) and not cannot_run(c)
 
 
 def cost_or_reason(c: Configuration) -> tuple[Cost | None, str]:
@@ -286,15 +285,6 @@ def cost(c: Configuration) -> Cost:
     if known is None:
         raise UserError(reason, "", f"measure it: `{measure_command(c)}`" if can_measure(c) else "choose another strategy or card")
     return known
-
-
-def can_measure(c: Configuration) -> bool:
-    """Whether a configuration fits and can run, so that measuring it is advice."""
-    return fits(c) and not cannot_run(c)
-
-
-_seen: dict[Configuration, tuple[Cost | None, str]] = {}
-MOST_SEEN = 20_000
 
 
 def costs(configurations: Sequence[Configuration]) -> list[tuple[Cost | None, str]]:
@@ -376,15 +366,9 @@ def measure_command(c: Configuration, baseline: str | None = None) -> str:
 
 def idle_w(gpu) -> Quantity:
     """Idle power of one board [W], model loaded: as published for the card, else 12 % of its limit within a factor of 1.8."""
-    stated = _stated_idle().get(gpu.slug)
+    stated = _tables()["idle_w"].get(gpu.slug)
     value, factor = (stated, 1.3) if stated else (IDLE_SHARE * (gpu.tdp_w or np.nan), IDLE_FACTOR)
     return within(value, np.log(factor), "W")
-
-
-@cache
-def _stated_idle() -> dict[str, float]:
-    raw = tables.read_published("ecocompute_measurements").dropna(subset=["idle_stated_w"])
-    return raw.groupby(raw["gpu"].map(_card))["idle_stated_w"].median().to_dict()
 
 
 @dataclass(frozen=True)
@@ -399,16 +383,16 @@ class Accuracy:
     perplexity_change: float | None = None
     evidence: tuple[str, ...] = ()
 
+    @property
+    def warnings(self) -> list[str]:
+        """A line where it bars a recommendation."""
+        return [] if self.acceptable else [f"accuracy {self.status}: {self.note}"]
+
     def to_json(self) -> dict[str, Any]:
         """The accuracy as it stands in answers."""
         retained = None if self.retained is None else self.retained.to_json()
         numbers = {"score_retained": retained, "perplexity_change": self.perplexity_change}
         return {"status": self.status, "acceptable": self.acceptable, **numbers, "note": self.note, "evidence": list(self.evidence)}
-
-
-def perplexities() -> list[dict[str, Any]]:
-    """Relative perplexity changes against fp16 of the same source and model: shape, quantization, change, evidence."""
-    return _tables()["perplexities"]
 
 
 def scores() -> list[dict[str, Any]]:
@@ -417,7 +401,8 @@ def scores() -> list[dict[str, Any]]:
 
 
 def _read_perplexities() -> pd.DataFrame:
-    """A session whose quantized model reads clearly better than its unquantized one measured the two differently: left out."""
+    """Relative changes of perplexity against fp16 of the same source and model. A session whose quantized model reads clearly better than
+    its unquantized one measured the two differently: left out."""
     name = "ecocompute_measurements"
     raw = tables.read_published(name)
     raw = raw.assign(row=[f"{name}.csv:{line}" for line in range(2, len(raw) + 2)]).dropna(subset=["perplexity"])
@@ -461,6 +446,7 @@ def at_chance(score_high: float, chance: float) -> bool:
 
 
 def _scored(model: Model, quantization: str) -> list[dict[str, Any]]:
+    """The scores that count for a model in a strategy."""
     own = shape(model), model.slug.removeprefix("meta-")
     return [s for s in scores() if s["quantization"] == quantization and s["of"] in own]
 
@@ -470,7 +456,7 @@ def served_name(c: Configuration) -> str:
     if c.engine in ("vllm", "sglang") and (known := [s["checkpoint"] for s in _scored(c.model, c.quantization) if s["checkpoint"]]):
         return known[0]
     at_start = c.engine in ("vllm", "sglang") and c.quantization not in PUBLISHED_ONLY
-    if c.is_native or c.quantization in UNQUANTIZED or (at_start and c.quantization not in ("mxfp4", "nvfp4")):
+    if c.quantization in (native(c.model), *UNQUANTIZED) or (at_start and c.quantization not in ("mxfp4", "nvfp4")):
         return c.model.hf_id or c.model.slug
     return f"{c.quantization.upper()}_CHECKPOINT_OF_{c.model.slug.upper().replace('-', '_').replace('.', '_')}"
 
@@ -486,7 +472,7 @@ def accuracy(model: Model, quantization: str, min_accuracy: float | None = None)
         return Accuracy("reference", True, "unquantized: the reference that others are compared with", exact)
     if found := _scored(model, quantization):
         return _by_score(found, 1 - MILD_PERPLEXITY if min_accuracy is None else min_accuracy)
-    same = [p for p in perplexities() if p["quantization"] == canonical(quantization)]
+    same = [p for p in _tables()["perplexities"] if p["quantization"] == canonical(quantization)]
     cited, changes = tuple(p["evidence"] for p in same), [p["change"] for p in same]
     mine = [p for p in same if p["shape"] == own]
     if not mine:

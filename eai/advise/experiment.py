@@ -1,11 +1,14 @@
-"""`eai diagnose --experiment DIR`: every configuration against its own readings, baseline and siblings, the card's limits, and the rows.
+"""Experiments: `eai diagnose --experiment DIR`, every configuration against its own readings, baseline and siblings, the card's limits, and
+the rows; `eai compare A B --max-regression 3%`, did one get worse than another, for a CI job that must be able to say "undecided".
 
 What an experiment measured itself goes first; its own rows never count as evidence for it. What was compared with nothing is unknown.
+"Not significant" acquits nobody: `no_regression` is shown only where the whole one-sided interval lies within the limit.
 """
 
 import json
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +16,28 @@ import numpy as np
 import pandas as pd
 
 from eai import catalog, footprint, schema, strategies, tables
-from eai.advise.causes import causes
-from eai.advise.diagnose import LOW, Figures, diagnose, entry, figures, fix, named_kind, p_above, pattern_of, roof_share, saving
+from eai.advise.diagnose import LOW, Figures, causes, diagnose, entry, figures, fix, named_kind, p_above, pattern_of, roof_share, saving
 from eai.advise.evidence import inverse, within
 from eai.advise.launch import LOAD, batch_code
 from eai.advise.page import percent, signed
 from eai.advise.request import request
+from eai.analyze.comparison import regressions
 from eai.analyze.metrics import costed
+from eai.analyze.selection import select
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.quantity import Quantity
 
 KEYS = ["gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens", "task", "options"]
-READING = 0.99
-"""The confidence of a pattern that a sensor or the loaded model itself states."""
-SHOWN = 0.9
-"""The confidence of a pattern that figures of one experiment show among themselves."""
+READING, SHOWN = 0.99, 0.9
+"""The confidence of a pattern that a sensor or the loaded model itself states, and of one that figures show among themselves."""
 ONE_KERNEL = 0.01
 """Energies and speeds that agree within 1 % where the weights differ in size by half or more are those of one kernel."""
 SPILLED = 3.0
 """How many times slower than its bytes explain a configuration must be against a sibling to be read from another memory."""
 THROTTLED_SHARE, CAPPED_SHARE, FULL_SHARE = 0.01, 0.05, 0.97
 COSTLY = {"int8_decomposition", "small_model_4bit", "quantization_overhead"}
+UNCHECKED = "no row or prediction says what its speed, power and memory should be"
 WORDS_OF = {
     "int8": r"Linear8bitLt|Int8Tensor",
     "nf4": r"Linear4bit\(nf4",
@@ -56,7 +59,9 @@ def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
         _configuration(row, summary, by_id.get(row["configuration_id"], windows.head(0)), name, together.get(row["configuration_id"], []))
         for row in summary.to_dict("records")
     ]
-    basis = summary["basis"].iloc[0]
+    basis, by_ratio = summary["basis"].iloc[0], sum(UNCHECKED in r["notes"] for r in rows)
+    warnings = [] if basis == "measured" else [f"energy is {basis}: what it says of watts is no better than its estimate"]
+    warnings += [f"healthy by ratios of its energy alone, {by_ratio} configuration(s): {UNCHECKED}"] if by_ratio else []
     return {
         "experiment": name,
         "basis": basis,
@@ -64,7 +69,7 @@ def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
         "configurations": rows,
         "patterns": [{"configuration": r["configuration"], **p} for r in rows for p in r["patterns"] if p["named"]],
         "counts": {str(k): int(v) for k, v in pd.Series([r["verdict"] for r in rows]).value_counts().items()},
-        "warnings": [] if basis == "measured" else [f"energy is {basis}: what it says of watts is no better than its estimate"],
+        "warnings": warnings,
     }
 
 
@@ -93,7 +98,13 @@ def _work(row: dict) -> str:
 
 def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name: str, together: list[dict]) -> dict[str, Any]:
     """One configuration: its readings, its own ratios and siblings, the card's limits, and its figures against the rows."""
-    reported = figures_of(row, windows)
+    ok, usable = windows[windows["status"] == "ok"], bool(row["n_blocks"])
+    reported = {"throughput": row["throughput_tok_s"], "power_w": row["power_mean_w"], "memory_gb": row["memory_peak_gb"]}
+    sensors = {"utilization_pct": "utilization_mean_pct", "power_limit_w": "power_limit_w", "temperature_c": "temperature_mean_c"}
+    reported |= {name: _mean(ok, column) for name, column in sensors.items()}
+    if row.get("energy_kind") == "gross" and row["energy_j_per_token"] is not None:
+        reported["energy_j_per_1k"] = 1e3 * row["energy_j_per_token"]
+    reported = {name: float(v) for name, v in reported.items() if v is not None and np.isfinite(v)}
     compared, notes = _against_rows(row, reported, name)
     own = [p for p in (_strategy(row, summary), _batch(row, summary)) if p is not None]
     settled = {p["name"] for p in own} | (COSTLY if any(p["name"] in COSTLY for p in own) else set())
@@ -102,14 +113,19 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
     found |= {p["name"]: p for p in (*own, *together, *limits) if p["confidence"] >= LOW}
     for pattern, read in remarks(windows):
         found[pattern] = entry(pattern, READING, None, [read], [fix(causes()[pattern].fix, causes()[pattern].code)], kind="fault")
-    patterns, usable = sorted(found.values(), key=lambda p: -p["confidence"]), bool(row["n_blocks"])
+    patterns = sorted(found.values(), key=lambda p: -p["confidence"])
     with_baseline = np.isfinite(row.get("ratio_to_baseline_low") or np.nan) and row["quantization"] != row.get("baseline")
-    checked = ["rows or predictions"] if compared.get("expected") else []
-    checked += ["its own baseline"] * bool(with_baseline) + ["its own batches"] * ("batch_1_waste" in settled)
+    ratios = ["its own baseline"] * bool(with_baseline) + ["its own batches"] * ("batch_1_waste" in settled)
+    checked = ["rows or predictions"] * bool(compared.get("expected")) + ratios
     verdict = named_kind(patterns) or (compared.get("verdict") or ("healthy" if checked else "unknown") if usable else "undecided")
     named = ", ".join(f"{p['title']} ({p['level']})" for p in patterns if p["named"])
+    by_ratio = verdict == "healthy" and checked == ratios
     words = {"healthy": f"nothing wrong against {' and '.join(checked)}", "unknown": "compared with nothing that could show a fault"}
-    notes += [f"windows left out: {bad}"] if (bad := _unusable(windows)) else []
+    words["healthy"] += ", energy alone; the rest was not checked" if by_ratio else ""
+    notes += [UNCHECKED] if by_ratio else []
+    bad = windows[windows["status"] != "ok"]
+    bad = (bad["status"] + ": " + bad["reason"].fillna("").replace("", "no reason given")).value_counts()
+    notes += [f"windows left out: {', '.join(f'{n} {what}' for what, n in bad.items())}"] if len(bad) else []
     if row["gate"] != "ok" and usable:
         notes.append(f"gate {row['gate']}: the energy varies by {row['energy_cv']:.1%} between {row['n_blocks']} blocks")
     return {
@@ -160,16 +176,20 @@ def _bits(quantization: str) -> float | None:
 def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
     """configuration_id -> what its figures show beside those of the same work under other strategies: one kernel, or another memory (slow
     and cool: the card waits for the bus; slow and warm is a kernel that computes more)."""
+
+    def alike(a: dict, b: dict) -> bool:
+        return all(abs(math.log(a[c] / b[c])) <= ONE_KERNEL for c in ("unit_energy_j", "units_per_s") if a[c] > 0 and b[c] > 0)
+
     found: dict[str, list[dict]] = {}
     keys = [k for k in KEYS if k != "quantization"]
     usable = summary[(summary["n_blocks"] > 0) & summary["unit_energy_j"].notna() & summary["units_per_s"].notna()]
     for _, group in usable.groupby(usable[keys].astype(str).agg("|".join, axis=1)) if len(usable) else ():
         rows = [r | {"bits": bits} for r in group.to_dict("records") if (bits := _bits(r["quantization"]))]
         for row in rows:
-            shown = []
+            shown = found.setdefault(row["configuration_id"], [])
             others = [o for o in rows if o["quantization"] != row["quantization"]]
             apart = [o for o in others if max(o["bits"], row["bits"]) >= 1.5 * min(o["bits"], row["bits"])]
-            if same := [o["quantization"] for o in apart if _alike(row, o)]:
+            if same := [o["quantization"] for o in apart if alike(row, o)]:
                 names = ", ".join(sorted({row["quantization"], *same}))
                 like = f"the same energy and speed within {percent(ONE_KERNEL)}, although their weights differ in size"
                 shown.append(_shown("one_kernel", f"{names} have {like}"))
@@ -182,13 +202,7 @@ def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
                 text += f"{watts:.0f} W instead of {best['power_mean_w']:.0f} W: its weights are read over the host's bus"
                 spill = f"a strategy that fits ({best['quantization']}), or {causes()['vram_spill'].fix}"
                 shown.append(_shown("vram_spill", text, fix(spill, LOAD.get(best["quantization"], ""))))
-            if shown:
-                found[row["configuration_id"]] = shown
-    return found
-
-
-def _alike(a: dict, b: dict) -> bool:
-    return all(abs(math.log(a[c] / b[c])) <= ONE_KERNEL for c in ("unit_energy_j", "units_per_s") if a[c] > 0 and b[c] > 0)
+    return {key: shown for key, shown in found.items() if shown}
 
 
 def beyond_the_card(row: dict) -> list[str]:
@@ -209,33 +223,25 @@ def beyond_the_card(row: dict) -> list[str]:
     return [*found, f"{rate:.0f} tok/s is {share:.1f} times what the memory of {gpu.name} can feed"] if share and share > 1.1 else found
 
 
-def _unit(row: dict) -> str:
-    """`per token`, or `per item` where a task ran as its items come."""
-    return "per item" if row["unit"] == "item" else "per token"
-
-
 def _strategy(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:
-    """A quantized strategy against the experiment's own baseline; None for others, and where no ratio could be taken."""
+    """A quantized strategy against the experiment's own baseline, under the paradox's name: the decomposition only if it costs more than
+    the same layers without it, where those were measured. None for others, and where no ratio could be taken."""
     value, low, high, base = (row[n] for n in ("ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high", "baseline"))
     if _bits(row["quantization"]) is None or not strategies.get(row["quantization"]).is_quantized or not np.isfinite(low):
         return None
     ratio, ends = Quantity(value, low, high), f"{signed(value - 1, 1)} [{signed(low - 1, 1)} to {signed(high - 1, 1)}]"
-    text = f"{row['quantization']} costs {ends} energy {_unit(row)} against {base} in this experiment, over {row['n_blocks']} blocks"
+    text = f"{row['quantization']} costs {ends} energy per {row['unit']} against {base} in this experiment, over {row['n_blocks']} blocks"
     change = fix(f"{base} instead of {row['quantization']}", LOAD.get(base, ""), saving(inverse(1, ratio, "")), evidence=[text])
-    return entry(_pattern_of(row, summary), p_above(ratio), None, [text], [change], kind="costly_choice")
-
-
-def _pattern_of(row: dict, summary: pd.DataFrame) -> str:
-    """The paradox by its name; the decomposition only if it costs more than the same layers without it, where those were measured."""
-    if strategies.get(row["quantization"]).slug != "int8_default":
-        try:
-            return pattern_of(request(model=row["model"], gpu=row["gpu"], quantization=row["quantization"]).now)
-        except UserError:
-            return "quantization_overhead"
-    same = _same(row, summary, "quantization")
-    pure = same[same["quantization"] == "int8_pure"]["unit_energy_j"]
-    costs_more = row["gpu"] != "cpu" if pure.empty else row["unit_energy_j"] > pure.iloc[0]
-    return "int8_decomposition" if costs_more else "quantization_overhead"
+    pattern = "quantization_overhead"
+    if strategies.get(row["quantization"]).slug == "int8_default":
+        same = _same(row, summary, "quantization")
+        pure = same[same["quantization"] == "int8_pure"]["unit_energy_j"]
+        costs_more = row["gpu"] != "cpu" if pure.empty else row["unit_energy_j"] > pure.iloc[0]
+        pattern = "int8_decomposition" if costs_more else pattern
+    else:
+        with suppress(UserError):  # a model or card that the advisor cannot be asked about
+            pattern = pattern_of(request(model=row["model"], gpu=row["gpu"], quantization=row["quantization"]).now)
+    return entry(pattern, p_above(ratio), None, [text], [change], kind="costly_choice")
 
 
 def _same(row: dict, summary: pd.DataFrame, but: str) -> pd.DataFrame:
@@ -253,20 +259,12 @@ def _batch(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:
     half = float(np.hypot(*(np.log(x["unit_energy_j_high"] / x["unit_energy_j_low"]) / 2 for x in (row, best))))
     if not np.isfinite(half):
         return None
-    ratio = within(best["unit_energy_j"] / row["unit_energy_j"], half)
+    ratio, size = within(best["unit_energy_j"] / row["unit_energy_j"], half), best["batch_size"]
     q = saving(ratio)
-    text = f"batch {best['batch_size']} saves {q.value:.1%} [{q.low:.1%} to {q.high:.1%}]".replace("%", " %")
-    text += f" of the energy {_unit(row)} in this experiment"
-    code = batch_code(best["batch_size"], row["output_tokens"])
-    change = fix(f"batch concurrent requests: {best['batch_size']} at once", code, q, evidence=[text])
+    text = f"batch {size} saves {q.value:.1%} [{q.low:.1%} to {q.high:.1%}]".replace("%", " %")
+    text += f" of the energy per {row['unit']} in this experiment"
+    change = fix(f"batch concurrent requests: {size} at once", batch_code(size, row["output_tokens"]), q, evidence=[text])
     return entry("batch_1_waste", p_above(inverse(1, ratio, "")), None, [text], [change])
-
-
-def _unusable(windows: pd.DataFrame) -> str:
-    """The windows that may not be used, by status, empty if all may: `2 oom: out of memory`."""
-    bad = windows[windows["status"] != "ok"]
-    counts = (bad["status"] + ": " + bad["reason"].fillna("").replace("", "no reason given")).value_counts()
-    return ", ".join(f"{n} {what}" for what, n in counts.items())
 
 
 def _mean(windows: pd.DataFrame, name: str) -> float:
@@ -288,9 +286,8 @@ def remarks(windows: pd.DataFrame) -> list[tuple[str, str]]:
     if windows.empty:
         return []
     found, n, card = [], len(windows), _card(windows["gpu"].iloc[0])
-    throttled, capped, limit, used = (
-        _mean(windows, name) for name in ("throttle_fraction", "power_capped_fraction", "power_limit_w", "memory_used_peak_gb")
-    )
+    names = ("throttle_fraction", "power_capped_fraction", "power_limit_w", "memory_used_peak_gb")
+    throttled, capped, limit, used = (_mean(windows, name) for name in names)
     hot, oom = (int((windows["status"] == status).sum()) for status in ("throttled", "oom"))
     read = lambda share: f"{percent(share)} of the time" if np.isfinite(share) else "share not recorded"  # noqa: E731
     if hot or throttled > THROTTLED_SHARE:
@@ -304,34 +301,53 @@ def remarks(windows: pd.DataFrame) -> list[tuple[str, str]]:
         found.append(("vram_spill", f"{oom} of {n} windows ran out of memory"))
     elif used > FULL_SHARE * full:
         found.append(("vram_spill", f"{used:.1f} of {full:.1f} GB in use: the card is full"))
-    return found + _ran(windows)
-
-
-def _ran(windows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Linear layers that are not what the strategy stores; none where a server states what runs in it and nobody could look."""
     try:
         stated = strategies.get(str(windows["quantization"].iloc[0]))
     except UserError:
-        return []  # a published name that does not say which method ran
+        return found  # a published name that does not say which method ran
     words, kinds = WORDS_OF.get(stated.stored), set()
     for text in {str(x) for x in windows["ran"].dropna() if str(x)} if words else ():
         recorded = json.loads(text) if text.startswith("{") else {text: 1}
-        kinds |= set() if recorded.get("verified") is False else set(recorded)
-    if wrong := sorted(kind for kind in kinds if not re.search(words, kind)):
-        return [("quantization_not_applied", f"{stated.slug} was asked for, the linear layers were {', '.join(wrong)}")]
+        kinds |= set() if recorded.get("verified") is False else set(recorded)  # what a server states and nobody could look at
     thresholds = {float(x) for kind in kinds for x in re.findall(r"threshold ([\d.]+)", kind)}
-    if stated.threshold is None or not thresholds - {stated.threshold}:
-        return []
-    name = "int8_decomposition" if stated.threshold == 0 else "quantization_not_applied"
-    return [(name, f"{stated.slug} was asked for, the layers ran with threshold {', '.join(f'{t:g}' for t in sorted(thresholds))}")]
+    if wrong := sorted(kind for kind in kinds if not re.search(words, kind)):
+        found.append(("quantization_not_applied", f"{stated.slug} was asked for, the linear layers were {', '.join(wrong)}"))
+    elif stated.threshold is not None and thresholds - {stated.threshold}:
+        name = "int8_decomposition" if stated.threshold == 0 else "quantization_not_applied"
+        ran = ", ".join(f"{t:g}" for t in sorted(thresholds))
+        found.append((name, f"{stated.slug} was asked for, the layers ran with threshold {ran}"))
+    return found
 
 
-def figures_of(row: dict[str, Any], windows: pd.DataFrame) -> dict[str, float]:
-    """The figures of a summary row with the sensors of its usable windows, under the names of the options."""
-    ok = windows[windows["status"] == "ok"]
-    sensors = {"utilization_pct": "utilization_mean_pct", "power_limit_w": "power_limit_w", "temperature_c": "temperature_mean_c"}
-    found = {"throughput": row["throughput_tok_s"], "power_w": row["power_mean_w"], "memory_gb": row["memory_peak_gb"]}
-    found |= {name: _mean(ok, column) for name, column in sensors.items()}
-    if row.get("energy_kind") == "gross" and row["energy_j_per_token"] is not None:
-        found["energy_j_per_1k"] = 1e3 * row["energy_j_per_token"]
-    return {name: float(v) for name, v in found.items() if v is not None and np.isfinite(v)}
+def fraction(text: str | float) -> float:
+    """`3%`, `3 %` or `0.03` as 0.03. Raises UserError for anything else, and outside [0, 1]."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", str(text))
+    value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= value <= 1:
+        raise UserError(f"max regression '{text}'", "a percentage such as 3% or a fraction such as 0.03", "correct it")
+    return value
+
+
+def regression_gate(before: str | Path, after: str | Path, max_regression: str | float = "3%") -> dict[str, Any]:
+    """Verdicts of every configuration of two experiments. `failed`: one is shown to be worse than the limit (exit 1); `undecided`: how many
+    the data do not decide. Raises UserError where the experiments cannot be compared."""
+    limit, metric = fraction(max_regression), "energy_j_per_token"
+    chosen = [select(tables.read_windows(e), tables.read_energies(e)) for e in (before, after)]
+    table = regressions(*chosen, limit=limit, metric=metric)
+    known = table.astype(object).where(table.notna(), None).to_dict("records")
+    names = ["gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens", "n_before", "n_after", "method"]
+    names += ["p_regression", "p_no_regression", "verdict", "reason"]
+    ratio = [Quantity(row["ratio"], row["ratio_low"], row["ratio_high"], "").to_json() for row in known]
+    counts = table["verdict"].value_counts().to_dict()
+    return {
+        "before": str(before),
+        "after": str(after),
+        "metric": metric,
+        "max_regression": limit,
+        "basis": chosen[0].basis,
+        "boundary": chosen[0].boundary,
+        "rows": [{name: row[name] for name in names} | {"ratio": q} for row, q in zip(known, ratio, strict=True)],
+        "counts": counts,
+        "failed": bool(counts.get("regression", 0)),
+        "undecided": int(counts.get("inconclusive", 0) + counts.get("not_testable", 0)),
+    }

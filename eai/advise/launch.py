@@ -4,7 +4,7 @@ from typing import Any
 
 from eai import strategies
 from eai.advise.evidence import UNQUANTIZED, Cost, measure_command, served_name
-from eai.advise.request import Configuration
+from eai.advise.request import Configuration, native
 from eai.supports import PUBLISHED_ONLY
 
 _LOAD = 'model = AutoModelForCausalLM.from_pretrained(model_id, {}device_map={{"": 0}})'
@@ -50,7 +50,7 @@ def launch(c: Configuration, replicas: int = 1) -> str:
         return f"llama-server -m {file} -ngl 99 --parallel {n} -c {context * n}"
     if c.engine == "ollama":
         return f"OLLAMA_NUM_PARALLEL={n} OLLAMA_CONTEXT_LENGTH={context} ollama serve\nollama run {name}"
-    if name == (c.model.hf_id or c.model.slug) and not c.is_native:
+    if name == (c.model.hf_id or c.model.slug) and c.quantization != native(c.model):
         kind = UNQUANTIZED.get(c.quantization)
         extra = f"--dtype {kind}" if kind else f"--quantization {c.quantization}"
     if c.engine == "tensorrt-llm":

@@ -36,9 +36,7 @@ NUMBERS = (1, 2, 4, 8)
 SAFE = 0.9
 """A plan meets its limits if the probability that it does is at least this."""
 SAFE_Z = NormalDist().inv_cdf(SAFE)
-DOUBTFUL = 0.05
-SHORT_LIST = 40
-CLOSE = 0.05
+DOUBTFUL, CLOSE, SHORT_LIST = 0.05, 0.05, 40
 PREFILL_SHARE = 0.5
 """Reading a prompt is taken at half the card's dense peak."""
 SESSIONS = "another session of a configuration differs by"
@@ -57,11 +55,8 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration with its cost, accuracy, the service it gives (None without a rate), the work of a month, and its objective.
-
-    `objective`: kWh, kg or USD per month at point values; `meets`: limit -> probability that it is met; `times`: limit -> what is expected
-    [s]; `curve`: what a replica does by requests in flight, with a rate.
-    """
+    """A configuration with its cost, accuracy, the service it gives (None without a rate), the work of a month, and its `objective`: kWh,
+    kg or USD per month at point values. `meets`: limit -> probability that it is met; `times`: limit -> what is expected [s]."""
 
     configuration: Configuration
     cost: Cost
@@ -108,25 +103,17 @@ class Plan:
         return Quantity(self.service.latency_p95_s, unit="s") if self.service else self.cost.latency_s(self.configuration)
 
 
-@dataclass(frozen=True)
-class Found:
-    """The plans by objective, and what was left out with its reason."""
-
-    plans: tuple[Plan, ...]
-    excluded: tuple[dict[str, Any], ...]
-
-
 def optimize(r: Request) -> dict[str, Any]:
     """The answer. Keys: recommended and `short_list` (entries of the ranking by role), why, monthly, capacity, launch, verify, ranking,
     excluded, near_misses, insights, pitfalls, transparency, measure. Raises UserError, with the reasons, where not one plan is left."""
-    found = search(r)
-    if not found.plans:
-        raise refusal(r, found)
-    roles = short_list(found.plans, r)
+    plans, excluded = search(r)
+    if not plans:
+        raise refusal(r, excluded)
+    roles = short_list(plans, r)
     chosen = roles.get("recommended")
     c = chosen.configuration if chosen else None
-    rivals = [p for p in found.plans if p.is_recommendable and p is not chosen]
-    wanted = [p for p in (chosen, roles.get("best"), *found.plans) if p is not None]
+    rivals = [p for p in plans if p.is_recommendable and p is not chosen]
+    wanted = [p for p in (chosen, roles.get("best"), *plans) if p is not None]
     pair = [wanted[0], next((p for p in wanted if p.family != wanted[0].family), None)]
     sd, df = session_spread()
     taken = [a for a in r.assumptions if not (a["name"] in ("batch_size", "quantization") and chosen)]
@@ -138,18 +125,18 @@ def optimize(r: Request) -> dict[str, Any]:
         "rival": entry(rivals[0], r) if chosen and rivals else None,
         "hardware": hardware(c) if chosen else None,
         "short_list": {role: entry(p, r) for role, p in roles.items()},
-        "why": why(chosen, roles, r, found),
+        "why": why(chosen, roles, r, plans),
         "monthly": bill(r, c, chosen.cost, chosen.work) if chosen else None,
         "capacity": capacity(chosen, r) if chosen and chosen.service else None,
         "launch": launch(c, chosen.replicas) if chosen else None,
         "verify": verify(c, costs([c])[0][0] or chosen.cost) if chosen else None,
-        "ranking": [entry(p, r) for p in found.plans],
-        "excluded": list(found.excluded),
-        "near_misses": near_misses(found.plans, chosen, r),
-        "insights": insights(found.plans, chosen, r) if chosen else [],
-        "pitfalls": pitfalls(found.plans, r),
+        "ranking": [entry(p, r) for p in plans],
+        "excluded": list(excluded),
+        "near_misses": near_misses(plans, chosen, r),
+        "insights": insights(plans, chosen, r) if chosen else [],
+        "pitfalls": pitfalls(plans, r),
         "transparency": {
-            "basis": dict(sorted(Counter(p.cost.basis for p in found.plans).items())),
+            "basis": dict(sorted(Counter(p.cost.basis for p in plans).items())),
             "between_sessions": f"{SESSIONS} {percent(sd)} (standard deviation, {df} degrees of freedom)",
             "limits": OF_ALL,
         },
@@ -176,10 +163,8 @@ def left_out(c: Configuration, kind: str, reason: str) -> dict[str, Any]:
 def grid(r: Request) -> tuple[list[Configuration], list[dict[str, Any]]]:
     """(every configuration that can run and fits, what cannot with the reason): cards x numbers x engines x strategies x batches.
 
-    Engines: the one named; for a GGUF strategy its own. Requests that come one by one need one that batches continuously: vLLM, unless the
-    strategy needs transformers; work that is a number to scale from may run under either. Numbers of boards: as asked, else powers of two
-    that divide the heads; one of transformers, and of a module such as Jetson.
-    """
+    Engines: the one named; for a GGUF strategy its own; for requests that come one by one vLLM, unless the strategy needs transformers;
+    else either. Numbers of boards: as asked, else powers of two that divide the heads; one of transformers, and of a module."""
     made, out, engines = [], [], ("transformers", "vllm")
     if r.engine or r.now.engine not in engines:
         engines = (r.engine or r.now.engine,)
@@ -206,13 +191,13 @@ def grid(r: Request) -> tuple[list[Configuration], list[dict[str, Any]]]:
     return made, out
 
 
-def search(r: Request) -> Found:
-    """Every plan by objective, those that can meet no limit left out with the reason. Cached by what decides it."""
+def search(r: Request) -> tuple[list[Plan], list[dict[str, Any]]]:
+    """(every plan by objective, what was left out with its reason): also plans that can meet no limit. Cached by what decides it."""
     return searched(replace(r, assumptions=(), warnings=(), given=r.given & {"requests", "quantization", "batch_size"}), tuple(OWN))
 
 
 @lru_cache(maxsize=32)
-def searched(r: Request, own: tuple[str, ...]) -> Found:
+def searched(r: Request, own: tuple[str, ...]) -> tuple[list[Plan], list[dict[str, Any]]]:
     """The plans of a request: one of each card, number, engine and strategy, but every batch where one card is asked about."""
     configurations, out = grid(r)
     points: list[tuple[Configuration, Cost]] = []
@@ -233,7 +218,7 @@ def searched(r: Request, own: tuple[str, ...]) -> Found:
     known = [i for i, p in enumerate(kept) if p.is_recommendable]
     for i, b in zip(known, probabilities([kept[i] for i in known], r), strict=True):
         kept[i] = replace(kept[i], p_best_known=float(b))
-    return Found(tuple(kept), tuple(out))
+    return kept, out
 
 
 def ranked(plans: list[Plan], r: Request) -> list[Plan]:
@@ -246,16 +231,11 @@ def curve_of(points: list[tuple[Configuration, Cost]]) -> Curve:
     """What one replica does by requests in flight, from the costs of its batches."""
     known = sorted(points, key=lambda p: p[0].batch_size)
     c = known[0][0]
+    n, rate, itl = np.array([(p.batch_size, k.throughput_tok_s.value, k.itl_s.value) for p, k in known], float).T
+    power = np.array([k.energy_j_per_token.value for _, k in known]) * rate
     peak = (c.gpu.fp16_tflops or 50.0) * 1e12 * c.num_gpus * PREFILL_SHARE
-    return Curve(
-        np.array([p.batch_size for p, _ in known], float),
-        np.maximum.accumulate([k.throughput_tok_s.value for _, k in known]),
-        np.array([k.energy_j_per_token.value * k.throughput_tok_s.value for _, k in known]),
-        np.array([k.itl_s.value for _, k in known]),
-        idle_w(c.gpu).value * c.num_gpus,
-        2 * c.active_params * c.input_tokens / peak,
-        c.is_server,
-    )
+    prefill_s = 2 * c.active_params * c.input_tokens / peak
+    return Curve(n, np.maximum.accumulate(rate), power, itl, idle_w(c.gpu).value * c.num_gpus, prefill_s, c.is_server)
 
 
 def served(points: list[tuple[Configuration, Cost]], r: Request) -> list[Plan]:
@@ -335,16 +315,15 @@ def p_at_least(needed: float, spread: float) -> float:
 def _needed_speed(curve: Curve, r: Request, k: int, most: int, attribute: str, limit: float) -> float:
     """The factor on the speed at which a p95 just meets its limit, by bisection between a quarter and four times; inf beyond."""
 
-    def is_met(log: float) -> bool:
-        speed = float(np.exp(log))
+    def is_met(speed: float) -> bool:
         return getattr(serve(curve, r.per_s / k / speed, most, r.output_tokens, r.answers), attribute) <= speed * limit
 
     low, high = -np.log(4.0), np.log(4.0)
-    if is_met(low) or not is_met(high):
-        return 0.25 if is_met(high) else float("inf")
+    if is_met(float(np.exp(low))) or not is_met(float(np.exp(high))):
+        return 0.25 if is_met(float(np.exp(high))) else float("inf")
     for _ in range(5):
         middle = (low + high) / 2
-        low, high = (low, middle) if is_met(middle) else (middle, high)
+        low, high = (low, middle) if is_met(float(np.exp(middle))) else (middle, high)
     return float(np.exp((low + high) / 2))
 
 
@@ -394,7 +373,7 @@ def preferred(plans: list[Plan]) -> Plan:
     return min(close, key=lambda p: (p.quality.status != "reference", p.latency_s.value if p.service else -p.cost.throughput_tok_s.value))
 
 
-def recommended(plans: tuple[Plan, ...], r: Request) -> Plan | None:
+def recommended(plans: list[Plan], r: Request) -> Plan | None:
     """The plan to run: of known accuracy and safe; else the likeliest to meet the limits; without a known accuracy the best with a warning.
     None where a quality was asked for that no plan is known to keep, and where every format is broken."""
     whole = [p for p in plans if not p.is_broken]
@@ -407,7 +386,7 @@ def recommended(plans: tuple[Plan, ...], r: Request) -> Plan | None:
     return min(whole, key=lambda p: (not p.is_safe, 0.0 if p.is_safe else -p.p_all), default=None)
 
 
-def short_list(plans: tuple[Plan, ...], r: Request) -> dict[str, Plan]:
+def short_list(plans: list[Plan], r: Request) -> dict[str, Plan]:
     """Role -> plan: recommended, best whatever its accuracy, cheapest, fastest (shortest time; if nobody waits, most tokens per second and
     card), smallest; broken formats never."""
     whole, chosen = [p for p in plans if not p.is_broken], recommended(plans, r)
@@ -424,7 +403,7 @@ def short_list(plans: tuple[Plan, ...], r: Request) -> dict[str, Plan]:
     return roles | {"smallest": min(pool, key=lambda p: (p.work.boards * (p.configuration.gpu.memory_gb or 0), p.objective))}
 
 
-def near_misses(plans: tuple[Plan, ...], chosen: Plan | None, r: Request) -> list[str]:
+def near_misses(plans: list[Plan], chosen: Plan | None, r: Request) -> list[str]:
     """Plans that cost clearly less and meet a limit only perhaps: what a little more patience would save."""
     found, least = [], (1 - CLOSE) * chosen.objective if chosen and r.limits else 0.0
     for p in [p for p in plans if not p.is_safe and p.quality.acceptable and p.objective < least][:3]:
@@ -443,7 +422,6 @@ def label(c: Configuration, r: Request | None = None) -> str:
 def entry(p: Plan, r: Request) -> dict[str, Any]:
     """One row of the ranking, every number a quantity with its basis and evidence."""
     c, parts = p.configuration, memory(p.configuration)
-    unsure = [] if p.quality.acceptable else [f"accuracy {p.quality.status}: {p.quality.note}"]
     hourly, _ = card_hour(r, c)
     return {
         "configuration": c.to_json(),
@@ -462,7 +440,7 @@ def entry(p: Plan, r: Request) -> dict[str, Any]:
         "p_meets": {**p.meets},
         "p_best": p.p_best,
         "p_best_known": p.p_best_known,
-        "warnings": [*unsure, *parts.remarks, *p.cost.warnings],
+        "warnings": [*p.quality.warnings, *parts.remarks, *p.cost.warnings],
     }
 
 
@@ -495,12 +473,12 @@ def capacity(p: Plan, r: Request) -> dict[str, Any]:
     }
 
 
-def why(chosen: Plan | None, roles: dict[str, Plan], r: Request, found: Found) -> str:
+def why(chosen: Plan | None, roles: dict[str, Plan], r: Request, plans: list[Plan]) -> str:
     """Why this plan, or why none, with the numbers."""
     if chosen is None:
         known = f"no plan {'that meets the limits ' if r.limits else ''}has a known accuracy"
-        return f"none is recommended: {known}; the best by {r.goal} is {label(found.plans[0].configuration, r)}"
-    name, pool = label(chosen.configuration, r), sum(p.is_recommendable for p in found.plans)
+        return f"none is recommended: {known}; the best by {r.goal} is {label(plans[0].configuration, r)}"
+    name, pool = label(chosen.configuration, r), sum(p.is_recommendable for p in plans)
     if chosen.quality.acceptable:
         of = f"of the {pool} plans whose accuracy is known{' and that meet the limits' if r.limits else ''}"
         sure = f"({chosen.cost.basis}; best of these with probability {percent(chosen.p_best_known)})"
@@ -517,7 +495,7 @@ def why(chosen: Plan | None, roles: dict[str, Plan], r: Request, found: Found) -
     return text
 
 
-def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
+def insights(plans: list[Plan], chosen: Plan, r: Request) -> list[str]:
     """What the levers are worth here: batch, strategy, engine, card; and whether memory presses."""
     here, parts, found = chosen.configuration, memory(chosen.configuration), []
     family = sorted((p for p in plans if p.family == chosen.family), key=lambda p: p.configuration.batch_size)
@@ -526,9 +504,8 @@ def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
         change = last.cost.energy_j_per_token.value / first.cost.energy_j_per_token.value - 1
         sizes = f"{first.configuration.batch_size} to {last.configuration.batch_size}"
         times = [plain(p.cost.latency_s(p.configuration).value) for p in (first, last)]
-        found.append(
-            f"batch: {sizes} changes the energy per token by {signed(change)}, and the time of a request from {' to '.join(times)} s"
-        )
+        text = f"batch: {sizes} changes the energy per token by {signed(change)}, and the time of a request from"
+        found.append(f"{text} {' to '.join(times)} s")
     levers = {"strategy": ("quantization", ("gpu", "num_gpus", "engine")), "engine": ("engine", ("gpu",))}
     for what, (of, same) in (levers | {"card": ("gpu", ("engine", "quantization"))}).items():
         alike = [p for p in plans if p.is_safe and all(getattr(p.configuration, name) == getattr(here, name) for name in same)]
@@ -541,7 +518,7 @@ def insights(plans: tuple[Plan, ...], chosen: Plan, r: Request) -> list[str]:
     return [*found, used + (", pressed: leave more room" if parts.pressed else ", the rest is to spare")]
 
 
-def pitfalls(plans: tuple[Plan, ...], r: Request) -> list[str]:
+def pitfalls(plans: list[Plan], r: Request) -> list[str]:
     """What would go wrong: strategies that cost more than half precision, lower watts that cost more, and broken formats."""
     by, found = {p.configuration: p for p in plans}, []
     worse: dict[tuple[str, str], list[tuple[float, int, bool]]] = {}
@@ -561,9 +538,9 @@ def pitfalls(plans: tuple[Plan, ...], r: Request) -> list[str]:
     return found + [f"{label(p.configuration, r)}: {p.quality.note}" for p in plans if p.is_broken][:1]
 
 
-def refusal(r: Request, found: Found) -> UserError:
+def refusal(r: Request, excluded: list[dict[str, Any]]) -> UserError:
     """The error where nothing is left: its commonest reason, in the words of the case that comes nearest."""
-    first, name = {x["kind"]: x for x in reversed(found.excluded)}, r.now.model.slug
+    first, name = {x["kind"]: x for x in reversed(excluded)}, r.now.model.slug
     if "limit" in first:
         reason = f"no plan for {name} meets the limits: of the nearest, {first['limit']['reason']}"
         return UserError(reason, "", "loosen the limit, or allow more cards (--gpu any, --num-gpus)")
@@ -572,5 +549,5 @@ def refusal(r: Request, found: Found) -> UserError:
         return UserError(f"no configuration of {name} can be predicted: {unknown['reason']}", "", f"measure it: `{measure_command(c)}`")
     if len(r.gpus) == 1:
         require_fit(r.now)
-    reason = found.excluded[0]["reason"] if found.excluded else "nothing to choose from"
+    reason = excluded[0]["reason"] if excluded else "nothing to choose from"
     return UserError(f"no configuration of {name} can run: {reason}", "", "choose another card, or more of them")

@@ -11,14 +11,7 @@ from typing import Any
 from eai import catalog, paths
 from eai.quantity import plain
 
-KINDS = {
-    "ranking": "optimize",
-    "current": "estimate",
-    "max_regression": "gate",
-    "rows": "compare",
-    "configurations": "experiment",
-    "patterns": "diagnose",
-}
+KINDS = {"ranking": "optimize", "current": "estimate", "max_regression": "gate", "rows": "compare", "configurations": "experiment"}
 """A key that only this answer has -> its template."""
 STYLE = """body{font:15px/1.45 sans-serif;max-width:70em;margin:2em auto;padding:0 1em}
 td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}table{border-collapse:collapse}
@@ -63,17 +56,10 @@ def name(c: dict, model: bool = False) -> str:
     """A configuration in words."""
     if not c.get("gpu"):
         return "your figures"
-    engine, n, size = c.get("engine", "transformers"), c.get("num_gpus", 1), c["batch_size"]
+    engine, n, size = c["engine"], c["num_gpus"], c["batch_size"]
     flight = f"batch {size}" if engine == "transformers" else "one request at a time" if size == 1 else f"up to {size} in flight"
-    gpu = _cards().get(c["gpu"], c["gpu"])
-    text = f"{c['quantization']} with {engine}, {flight}, on {f'{n} x ' if n > 1 else ''}{gpu}"
-    lengths = f", {count(c['input_tokens'])} tokens in, {count(c['output_tokens'])} out" if c.get("output_tokens") else ""
-    return f"{c['model']}, {text}{lengths}" if model else text
-
-
-@cache
-def _cards() -> dict[str, str]:
-    return {g.slug: g.name for g in catalog.gpus()}
+    text = f"{c['quantization']} with {engine}, {flight}, on {f'{n} x ' if n > 1 else ''}{catalog.gpu(c['gpu']).name}"
+    return f"{c['model']}, {text}, {count(c['input_tokens'])} tokens in, {count(c['output_tokens'])} out" if model else text
 
 
 def sentence(text: str) -> str:
@@ -92,17 +78,15 @@ def assumption(x: dict) -> str:
 
 def change(x: dict) -> list[str]:
     """Of a fix: the figures now and then, and what it saves, in two lines at most."""
-    found, now, then, q = [], x["now"] or {}, x["then"] or {}, x["expected_impact"]
-    units = (("throughput_tok_s", "tok/s"), ("energy_j_per_1k_tok", "J per 1000 tokens"), ("power_w", "W"))
-    known = [(key, unit) for key, unit in units if now.get(key) is not None and then.get(key) is not None]
+    found, now, then, q, usd = [], x["now"] or {}, x["then"] or {}, x["expected_impact"], x["usd_a_month"]
+    units = {"throughput_tok_s": "tok/s", "energy_j_per_1k_tok": "J per 1000 tokens", "power_w": "W"}
+    known = [key for key in units if now.get(key) is not None and then.get(key) is not None]
     if known:
-        found.append("Expected: " + ", ".join(f"{plain(now[key])} -> {plain(then[key])} {unit}" for key, unit in known) + ".")
+        found.append("Expected: " + ", ".join(f"{plain(now[key])} -> {plain(then[key])} {units[key]}" for key in known) + ".")
     if q:
-        saves = q["value"] >= 0
-        low, high = sorted((abs(q["low"]), abs(q["high"]))) if q["low"] * q["high"] > 0 else (q["low"], q["high"])
-        usd = x.get("usd_a_month")
-        money = f", {plain(abs(usd))} USD of electricity a month" if usd and (usd > 0) == saves else ""
-        word = "saves" if saves else "costs"
+        word, low, high = "saves" if q["value"] >= 0 else "costs", q["low"], q["high"]
+        low, high = sorted((abs(low), abs(high))) if low * high > 0 else (low, high)
+        money = f", {plain(abs(usd))} USD of electricity a month" if usd and (usd > 0) == (q["value"] >= 0) else ""
         found.append(f"It {word} {percent(abs(q['value']))} [{percent(low)} to {percent(high)}] of the energy{money}.")
     return found
 
@@ -120,10 +104,8 @@ def environment():
 
     kept = paths.cache() / "templates"
     kept.mkdir(parents=True, exist_ok=True)
-    compiled = jinja2.FileSystemBytecodeCache(str(kept))
-    loader = jinja2.PackageLoader("eai.advise")
-    made = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, bytecode_cache=compiled)
-    made.undefined = jinja2.StrictUndefined
+    options = {"loader": jinja2.PackageLoader("eai.advise"), "bytecode_cache": jinja2.FileSystemBytecodeCache(str(kept))}
+    made = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, **options)
     filters = (count, quantity, bare, percent, name, plain, sentence, assumption, change, grouped)
     made.filters |= {f.__name__: f for f in filters} | {"cell": lambda text: str(text).replace("|", "/")}
     made.globals["not_there"] = catalog.NOT_THERE
@@ -132,7 +114,7 @@ def environment():
 
 def markdown(answer: dict[str, Any], explain: bool = True) -> str:
     """Any answer as Markdown: at most ten lines, tables, what to type; with `explain` what stands behind."""
-    kind = next(kind for key, kind in KINDS.items() if key in answer)
+    kind = next((kind for key, kind in KINDS.items() if key in answer), "diagnose")
     text = environment().get_template(f"{kind}.md.j2").render(a=answer, explain=explain)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -164,43 +146,36 @@ def terminal(answer: dict[str, Any], width: int, explain: bool = False, color: b
     from rich.table import Table
     from rich.text import Text
 
-    class Plain(Heading):
-        def __rich_console__(self, console, options):
-            yield Text(str(self.text), style="bold")
+    def heading(self, console, options):
+        yield Text(str(self.text), style="bold")
 
-    class Code(CodeBlock):
-        def __rich_console__(self, console, options):
-            yield Text("\n".join(wrapped(line, options.max_width) for line in str(self.text).rstrip().splitlines()), style="cyan")
+    def code(self, console, options):
+        yield Text("\n".join(wrapped(line, options.max_width) for line in str(self.text).rstrip().splitlines()), style="cyan")
 
-    class Fitted(TableElement):
-        def __rich_console__(self, console, options):
-            rows = [[cell.content for cell in row.cells] for row in (self.header.row, *self.body.rows)]
-            wide = sum(min(22, max(len(cell) for cell in column)) + 2 for column in zip(*rows, strict=True))
-            if wide > options.max_width and len(rows) <= 6:
-                rows = [list(row) for row in zip(*rows, strict=True)]
-            most = max(4, options.max_width // len(rows[0]) - 2)
-            made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
-            for i, head in enumerate(rows[0]):
-                longest = max((len(word) for row in rows for word in str(row[i]).split()), default=1)
-                made.add_column(head, overflow="fold", min_width=min(longest, 16, most))
-            for row in rows[1:]:
-                made.add_row(*row)
-            yield made
+    def table(self, console, options):
+        rows = [[cell.content for cell in row.cells] for row in (self.header.row, *self.body.rows)]
+        wide = sum(min(22, max(len(cell) for cell in column)) + 2 for column in zip(*rows, strict=True))
+        if wide > options.max_width and len(rows) <= 6:
+            rows = [list(row) for row in zip(*rows, strict=True)]
+        most = max(4, options.max_width // len(rows[0]) - 2)
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+        for i, head in enumerate(rows[0]):
+            longest = max((len(word) for row in rows for word in str(row[i]).split()), default=1)
+            made.add_column(head, overflow="fold", min_width=min(longest, 16, most))
+        for row in rows[1:]:
+            made.add_row(*row)
+        yield made
 
-    class Page(Markdown):
-        elements = Markdown.elements | {"heading_open": Plain, "fence": Code, "table_open": Fitted}
-
+    drawn = (("heading_open", Heading, heading), ("fence", CodeBlock, code), ("table_open", TableElement, table))
+    own = {name: type(base.__name__, (base,), {"__rich_console__": draw}) for name, base, draw in drawn}
+    page = type("Page", (Markdown,), {"elements": Markdown.elements | own})(markdown(answer, explain), hyperlinks=False)
     out = io.StringIO()
-    Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False, legacy_windows=False).print(
-        Page(markdown(answer, explain), hyperlinks=False)
-    )
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
-    return "\n".join(lines).strip("\n") + "\n"
+    Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False, legacy_windows=False).print(page)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()).strip("\n") + "\n"
 
 
 def wrapped(line: str, width: int) -> str:
-    """A line of code in at most `width` columns that can still be pasted: a command goes on after a backslash, Python inside its
-    brackets."""
+    """A line of code in `width` columns that can still be pasted: a command goes on after a backslash, Python inside its brackets."""
     if len(line) <= width:
         return line
     if re.match(r"\w+ = |from |import |#", line):

@@ -19,6 +19,7 @@ A_MONTH = {"requests_per_hour": HOURS_A_MONTH, "requests_per_day": HOURS_A_MONTH
 SHAPE = ("params_b", "active_params_b", "layers", "hidden", "kv_heads")
 STATED = "stated shapes"
 HALF = ("fp16", "bf16")
+A_GPU = "choose fp16, or a GPU that supports it"
 NATIVE = {"deepseek-v3": "fp8", "deepseek-r1": "fp8", "kimi-k2": "fp8", "gpt-oss": "mxfp4"}
 """Models whose authors publish no 16-bit weights, by the beginning of their names, and the format that they publish (their model cards)."""
 MOST_BATCH, MOST_IN_FLIGHT = 64, 512
@@ -44,9 +45,8 @@ class Configuration:
     input_tokens: int
     output_tokens: int
 
-    def with_(self, **changes: Any) -> "Configuration":
-        """The same with something changed."""
-        return replace(self, **changes)
+    with_ = replace
+    """`c.with_(batch_size=8)`: the same with something changed."""
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as it stands in every answer."""
@@ -64,16 +64,6 @@ class Configuration:
         return self.engine != "transformers"
 
     @property
-    def is_native(self) -> bool:
-        """Whether the weights are in the format in which the model's authors publish it."""
-        return self.quantization == native(self.model)
-
-    @property
-    def is_half(self) -> bool:
-        """Whether the weights are unquantized in 16 bits."""
-        return self.quantization in HALF
-
-    @property
     def half(self) -> "Configuration":
         """The same in half precision, as the engine loads it."""
         return self.with_(quantization="fp16" if self.engine == "transformers" or (self.gpu.compute_capability or 8.0) < 8.0 else "bf16")
@@ -82,9 +72,7 @@ class Configuration:
 @dataclass(frozen=True)
 class Request:
     """What is asked. `now`: the configuration that runs today or is asked about, None where only own figures are given; `gpus`: the cards
-    to choose from; `num_gpus` and `engine`: None where free; `answers`: lengths, where they vary; `given`: names of what was not a
-    default.
-    """
+    to choose from; `num_gpus` and `engine`: None where free; `answers`: lengths, where they vary; `given`: what was not a default."""
 
     now: Configuration | None
     gpus: tuple[Gpu, ...]
@@ -139,7 +127,17 @@ def request(**options: Any) -> Request:
     values = {name: value for name, (value, _) in DEFAULTS.items()} | given
     if not {"model", "params_b", "energy_j_per_1k"} & set(given):
         raise UserError("no model", OPTIONS["model"].expected, "name one with --model")
-    gpus, any_gpu, remarks = _gpus(str(values["gpu"]))
+    any_gpu, found = str(values["gpu"]).strip().lower() == "any", []
+    if any_gpu:
+        usable = [g for g in catalog.gpus() if g.memory_gb and g.bandwidth_gb_s and g.tdp_w and g.fp16_tflops]
+        found = [(g, "") for g in usable if (g.compute_capability or 0) >= 7.0]
+    else:
+        found = [catalog.nearest_gpu(name.strip()) for name in str(values["gpu"]).split(",") if name.strip()]
+    gpus, remarks = tuple(dict.fromkeys(gpu for gpu, _ in found)), [remark for _, remark in found]
+    if not gpus:
+        raise UserError(f"gpu '{values['gpu']}'", "names of data/catalog/gpus.csv, or any", "name one with --gpu")
+    if any(gpu.slug == "cpu" for gpu in gpus):
+        raise UserError("gpu cpu", "a GPU of data/catalog/gpus.csv: no published row is of a CPU", "measure this machine with `eai run`")
     counts = {name: values[name] for name in ("batch_size", "input_tokens", "output_tokens")}
     now, quantization, engine = None, *_strategy(values, "quantization" in given, gpus[0])
     if "model" in given or "params_b" in given:
@@ -153,29 +151,28 @@ def request(**options: Any) -> Request:
     limits = {name: values[name] for name in NUMBERS if name in given}
     taken = values | {"quantization": quantization}
     assumptions = [{"name": k, "value": taken[k], "reason": why} for k, (_, why) in DEFAULTS.items() if k not in given]
-    streams = values["use"] == "chat" and "itl_p95_s" not in given
-    waits = values["use"] == "api" and "requests" in given and not set(TIMES) & set(given)
-    for wanted, name, value, why in (
-        (streams, "itl_p95_s", CHAT_ITL_S, "a chat streams: ten tokens per second are faster than people read"),
-        (
-            waits,
-            "latency_p95_s",
-            API_S[0] + API_S[1] * counts["output_tokens"],
-            "no limit was given: 5 s and 0.05 s per token of the answer",
-        ),
-    ):
-        if wanted:
-            limits[name] = value
-            assumptions.append({"name": name.removesuffix("_s"), "value": value, "unit": "s", "reason": why})
+    name, value, why = "itl_p95_s", CHAT_ITL_S, "a chat streams: ten tokens per second are faster than people read"
+    wanted = values["use"] == "chat" and name not in given
+    if values["use"] == "api" and "requests" in given and not set(TIMES) & set(given):
+        wanted, name, value = True, "latency_p95_s", API_S[0] + API_S[1] * counts["output_tokens"]
+        why = "no limit was given: 5 s and 0.05 s per token of the answer"
+    if wanted:
+        limits[name] = value
+        assumptions.append({"name": name.removesuffix("_s"), "value": value, "unit": "s", "reason": why})
+    try:
+        region = catalog.region(str(values["region"])).region
+    except UserError:
+        known = ", ".join(r.region for r in catalog.regions())
+        raise UserError(f"unknown region '{values['region']}'", f"one of {known}", "take the nearest, with --price and --carbon") from None
+    site = Site(region, values.get("pue"), values.get("price"), intensity(values.get("carbon")))
     plain = {name: values[name] for name in ("use", "requests", "output_tokens", "goal")} | limits
     more = {"answers": _lengths(given.get("lengths")), "given": frozenset(given), "assumptions": tuple(assumptions)}
-    made = Request(now, gpus, any_gpu, given.get("num_gpus"), engine, site=_site(values), **plain, **more)
+    made = Request(now, gpus, any_gpu, given.get("num_gpus"), engine, site=site, **plain, **more)
     return replace(made, warnings=tuple(r for r in (*remarks, *_remarks(made)) if r))
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, under our names and checked; rates as requests per month. Raises UserError for unknown and contradicting
-    ones."""
+    """The given options under our names, checked, rates per month. Raises UserError for unknown and contradicting ones."""
     given: dict[str, Any] = {}
     for name, value in options.items():
         own = ALIASES.get(name, name)
@@ -199,32 +196,9 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _gpus(text: str) -> tuple[tuple[Gpu, ...], bool, list[str]]:
-    """(the cards, whether any is allowed, remarks) of `h100,l40s` or `any`. Raises UserError for a CPU and unknown names."""
-    if text.strip().lower() == "any":
-        usable = [g for g in catalog.gpus() if g.memory_gb and g.bandwidth_gb_s and g.tdp_w and g.fp16_tflops]
-        return tuple(g for g in usable if (g.compute_capability or 0) >= 7.0), True, []
-    found = [catalog.nearest_gpu(name.strip()) for name in text.split(",") if name.strip()]
-    if not found:
-        raise UserError(f"gpu '{text}'", "names of data/catalog/gpus.csv, or any", "name one with --gpu")
-    if any(gpu.slug == "cpu" for gpu, _ in found):
-        raise UserError("gpu cpu", "a GPU of data/catalog/gpus.csv: no published row is of a CPU", "measure this machine with `eai run`")
-    return tuple(dict.fromkeys(gpu for gpu, _ in found)), False, [remark for _, remark in found if remark]
-
-
-def _site(values: dict[str, Any]) -> Site:
-    """The site. Raises UserError, with all regions, for one that is not known."""
-    try:
-        region = catalog.region(str(values["region"])).region
-    except UserError:
-        known = ", ".join(r.region for r in catalog.regions())
-        raise UserError(f"unknown region '{values['region']}'", f"one of {known}", "take the nearest, with --price and --carbon") from None
-    return Site(region, values.get("pue"), values.get("price"), intensity(values.get("carbon")))
-
-
 def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
-    """(model, active parameters, remark): of the catalog, else a gated decoder of the shape that a list, a config.json, the name (30B-A3B,
-    8x7B) or the options state, vocabulary and context as the catalog's nearest. Raises UserError for a name that tells no size."""
+    """(model, active parameters, remark): of the catalog, else a gated decoder of the shape that a list, a config.json, the name or the
+    options state, vocabulary and context as the catalog's nearest. Raises UserError for a name that tells no size."""
     name, stated = str(given.get("model", "")), {n: given[n] for n in SHAPE if n in given}
     if not stated or ("params_b" not in stated and set(stated) == {"active_params_b"}):
         try:
@@ -381,8 +355,8 @@ def _parts(model: Model, quantization: str, batch_size: int, input_tokens: int, 
 
 
 def memory(c: Configuration) -> Memory:
-    """What each board holds: the weights and the cache split over the boards, the activations whole. A serving engine reads prompts in
-    chunks of at most 8,192 tokens, so its activations stop growing there."""
+    """What each board holds: weights and cache split over the boards, activations whole. A serving engine reads prompts in chunks of at
+    most 8,192 tokens, so its activations stop growing there."""
     weights, cache, activations = _parts(c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
     if c.is_server:
         chunk = max(1, min(c.batch_size, CHUNK_TOKENS // c.input_tokens))
@@ -407,7 +381,7 @@ def smaller(c: Configuration) -> list[Configuration]:
 def require_fit(c: Configuration) -> None:
     """Raises UserError, with what would fit, if the card cannot run the configuration or it does not fit in the memory."""
     if lacks := cannot_run(c):
-        raise UserError(lacks, "", "choose fp16, or a GPU that supports it")
+        raise UserError(lacks, "", A_GPU)
     if fits(c):
         return
     ways = [w.quantization if w.batch_size == c.batch_size else f"batch {w.batch_size}" for w in smaller(c)]
@@ -422,15 +396,13 @@ def _remarks(r: Request) -> list[str]:
     if c is None:
         return found
     if "quantization" in r.given and all(cannot_run(c.with_(gpu=gpu)) for gpu in r.gpus):
-        raise UserError(cannot_run(c), "", "choose fp16, or a GPU that supports it")
+        raise UserError(cannot_run(c), "", A_GPU)
     small = c.with_(quantization="nf4", batch_size=1, num_gpus=r.num_gpus or (1 if is_module(c.gpu) else 8))
     free = r.any_gpu or (r.num_gpus is None and len(r.gpus) > 1)
     if not free and not any(fits(small.with_(gpu=gpu)) for gpu in r.gpus):
         n, needed = small.num_gpus, memory(small)
-        in_4_bit, whole, usable = (
-            gb / footprint.GIB_PER_GB
-            for gb in (n * needed.needed_gb, n * memory(small.with_(quantization="fp16")).needed_gb, needed.available_gb)
-        )
+        gigabytes = n * needed.needed_gb, n * memory(small.with_(quantization="fp16")).needed_gb, needed.available_gb
+        in_4_bit, whole, usable = (gb / footprint.GIB_PER_GB for gb in gigabytes)
         need = f"{c.model.slug} needs {in_4_bit:.0f} GiB in 4 bit and does not fit in {n} x {c.gpu.name} of {usable:.1f} usable GiB each"
         raise UserError(need, "a model that fits", f"choose a smaller model or GPUs with {whole:.0f} GiB in all for fp16")
     if c.batch_size & (c.batch_size - 1):
