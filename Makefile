@@ -1,5 +1,6 @@
 # The two commands are `make run` and `make test`; both make .venv first if it is missing and work offline afterwards.
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,8 +19,8 @@ $(READY): pyproject.toml constraints.txt
 run: $(READY)        ## the main job on the embedded model: measure, analyze, compare, plot
 	$(BIN)/eai run
 
-test: $(READY)       ## every test, the notebooks included; JOBS=4: four at a time
-	$(BIN)/python -m pytest $(if $(JOBS),-n $(JOBS) --dist loadfile) tests --nbval-lax --nbval-current-env notebooks
+test: $(READY)       ## every test, the notebooks included, two at a time; JOBS=4: four, JOBS=0: one after the other in one process
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests --nbval-lax --nbval-current-env notebooks
 
 notebooks: $(READY)  ## run all notebooks on the sample and compare their checked cells
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
