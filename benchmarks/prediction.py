@@ -111,6 +111,45 @@ class Trees(LogLinear):
 BASELINES = (LogLinear, Nearest, Ratio, Trees)
 
 
+def draw(errors: pd.DataFrame, ax) -> list:
+    """Draw predicted against measured energy of rows left out (`accuracy.fold_errors`), a colour a kind, on `ax`; returns the artists.
+
+    `measured` is the log of the measured energy per token [J]; the line is equality.
+    """
+    known = errors[errors["energy"].notna()]
+    kinds = [(k, known[known["kind"] == k]) for k in accuracy.KINDS]
+    artists = [
+        ax.scatter(np.exp(r["measured"]), np.exp(r["measured"] + r["energy"]), s=6, alpha=0.5, label=k.replace("_", " "))
+        for k, r in kinds
+        if len(r)
+    ]
+    ends = np.exp([known["measured"].min(), known["measured"].max()])
+    artists += ax.plot(ends, ends, color="0.4", linewidth=1)
+    ax.set(xscale="log", yscale="log", xlabel="measured energy per output token [J]", ylabel="predicted [J]")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter("{x:g}")
+    ax.legend()
+    return artists
+
+
+def draw_residuals(errors: pd.DataFrame, ax) -> list:
+    """Draw predicted over measured energy of rows left out, every kind's in order of size, on `ax`; returns the artists.
+
+    A thin bar is the typical 95 % interval of its kind (`stated_errors`).
+    """
+    known, artists = errors[errors["energy"].notna()], [ax.axhline(1, color="0.4", linewidth=1)]
+    kinds = [k for k in accuracy.KINDS if (known["kind"] == k).any()]
+    for at, kind in enumerate(kinds):
+        ratio = np.exp(np.sort(known.loc[known["kind"] == kind, "energy"]))
+        artists.append(ax.scatter(at + np.linspace(-0.4, 0.4, len(ratio)), ratio, s=6, alpha=0.5))
+        half = np.sqrt(predictor.stated_errors()[kind]["energy"]["width"])
+        artists += ax.plot([at, at], [1 / half, half], color="0.2", linewidth=1, marker="_")
+    ax.set(yscale="log", ylabel="predicted / measured energy", yticks=[0.5, 0.7, 1, 1.4, 2], yticklabels=["0.5", "0.7", "1", "1.4", "2"])
+    ax.minorticks_off()
+    ax.set_xticks(range(len(kinds)), [k.replace("_", chr(10)) for k in kinds])
+    return artists
+
+
 def against(name: str) -> dict:
     """How stored predictions fare against rows measured on their card: n, median relative error, intervals that hold."""
     stored = json.loads((FOLDER / f"{name}.json").read_text())
@@ -150,8 +189,8 @@ def main() -> None:
 
         with plt.rc_context(style.LOOK):
             figure, axes = plt.subplots(1, 2, figsize=(style.WIDTHS_IN["page"], 3.2), layout="constrained")
-            predictor.draw(errors, axes[0])
-            predictor.draw_residuals(errors, axes[1])
+            draw(errors, axes[0])
+            draw_residuals(errors, axes[1])
             figure.savefig(arguments.figure, dpi=150, metadata=style.NOT_GIVEN["png"])
     if not arguments.quick:
         result["forms"] = {name: accuracy.stated(accuracy.fold_errors(rows, name)) for name in accuracy.FORMS}

@@ -111,7 +111,10 @@ class Electricity:
 
 NEAR_SHARE = 0.15
 _KINDS = {"gpu": ("gpus", Gpu), "model": ("models", Model), "task": ("tasks", Task), "region": ("electricity", Electricity)}
-_PRECISION = re.compile(r"(?i)[-_](fp8|bf16|awq|gptq|int[48]|w[48]a\d+|nvfp4|mxfp4|gguf|quantized|dynamic|bnb|4bit|8bit)+(?=$|[-_.])")
+PRECISION = re.compile(r"(?i)[-_](fp8|bf16|awq|gptq|int[48]|w[48]a\d+|nvfp4|mxfp4|gguf|quantized|dynamic|bnb|4bit|8bit)+(?=$|[-_.])")
+_FORMATS = {name: name for name in ("fp8", "awq", "gptq", "nvfp4", "mxfp4")}
+_FORMATS |= {"bnb": "nf4", "gguf": "gguf_q4_k_m", "w4a16": "gptq", "w8a8": "int8_w8a8"}
+"""What the end of a checkpoint's name says, and the format that it is published in."""
 _VENDOR_WORDS = re.compile(r"\b(nvidia|geforce|tesla|amd|instinct|graphics|gpu)\b")
 
 
@@ -229,8 +232,10 @@ class Shape:
     window: int = 0
     experts: int = 0
     experts_active: int = 0
-    state_gb: float = 0.0
+    expert_layers: int = 0
     vocab: int = 128_000
+    published: str = ""
+    state_gb: float = 0.0
     origin: str = ""
 
     @property
@@ -267,7 +272,7 @@ def _shapes() -> dict[str, Shape]:
     """Key of every id -> Shape: data/catalog/shapes.csv, then models.csv without an untied input table."""
     found = {}
     for row in tables.read_catalog("shapes").to_dict("records"):
-        values = {f.name: row[f.name] for f in fields(Shape) if f.name in row}
+        values = {f.name: row[f.name] for f in fields(Shape) if f.name in row and not pd.isna(row[f.name])}
         shape = Shape(name=row["hf_id"], origin=row["source"], **values)
         for name in (row["hf_id"], *([] if pd.isna(row["names"]) else row["names"].split(";"))):
             found[_key(name.rpartition("/")[2])] = shape
@@ -285,10 +290,13 @@ def shape(name: str | None = None, **given: float | None) -> Shape:
     `given`: params_b, active_params_b, layers, hidden, kv_heads; None means not given. Layers and width that nobody states are those of
     the listed model nearest in size. Raises UserError where not even a size is known.
     """
-    given = {k: float(v) if k.endswith("_b") else int(v) for k, v in given.items() if v is not None and not pd.isna(v)}
+    given: dict = {k: float(v) if k.endswith("_b") else int(v) for k, v in given.items() if v is not None and not pd.isna(v)}
     given |= {"attention_layers": given["layers"]} if "layers" in given else {}  # layers given replace the attending ones too
     if isinstance(name, str) and name:
-        short = _PRECISION.sub("", name)  # a precision at its end: -FP8, -AWQ, -GPTQ-Int4, -GGUF
+        short = PRECISION.sub("", name)  # a precision at its end: -FP8, -AWQ, -GPTQ-Int4, -GGUF
+        words = re.split("[-_.]", name.rpartition("/")[2].lower())
+        if published := next((f for word, f in _FORMATS.items() if word in words), None):
+            given["published"] = published
         keys = [_key(part) for n in (name, short, short.replace("Meta-Llama", "Llama")) for part in (n.rpartition("/")[2], n)]
         keys += [re.sub(r"(instruct|it|chat|base|hf)+$", "", key) for key in keys]  # tuned or not, the shape is the same
         longer = {k: {s.key: s for other, s in _shapes().items() if len(k) > 5 and other.startswith(k)} for k in keys}
@@ -329,7 +337,10 @@ def shape_of_config(config: dict, name: str) -> Shape:
     shared = layers * expert * (c.get("n_shared_experts") or 0)
     total = (attention + mlp + shared + vocab * hidden) / 1e9
     used = total - (layers * expert * (experts - active) / 1e9 if experts else 0)
-    routed = {"experts": experts, "experts_active": active}
+    quantized = config.get("quantization_config") or {}
+    published = _FORMATS.get(quantized.get("quant_method"), "")
+    published += "_block" if published == "fp8" and "weight_block_size" in quantized else ""
+    routed = {"experts": experts, "experts_active": active, "expert_layers": layers if experts else 0, "published": published}
     return Shape(name, total, used, layers, hidden, heads, kv, width, layers, vocab=vocab, origin="config.json", **routed)
 
 
@@ -341,6 +352,7 @@ def _by_size(name: str, given: dict[str, float]) -> Shape:
     mixture = active < 0.9 * total
     alike = [s for s in dict.fromkeys(_shapes().values()) if (s.experts > 0) == mixture and not s.state_gb]
     near = min(alike, key=lambda s: abs(math.log(s.params_b / total)) + abs(math.log(s.active_params_b / active)))
+    given.setdefault("published", "")
     return replace(near, name=name, origin=f"layers and width as {near.name}, the listed model nearest in size", **given)
 
 
@@ -352,7 +364,7 @@ def sizes_in_name(name: str) -> tuple[float | None, float | None]:
         total = 0.83 * count * each  # attention and embedding are shared: Mixtral 8x7B holds 46.7, 8x22B 140.6
         return total, (0.034 + 0.966 * 2 / count) * total if count > 2 else None
     active = re.search(r"(?<![a-z0-9.])a(\d+(?:\.\d+)?)b(?![a-z])", text)
-    sizes = re.findall(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bmt])(?![a-z])", text)
+    sizes = re.findall(r"(?<![a-z0-9.])e?(\d+(?:\.\d+)?)([bmt])(?![a-z])", text)
     scale = {"b": 1.0, "m": 1e-3, "t": 1e3}
     return (float(sizes[0][0]) * scale[sizes[0][1]] if sizes else None), (float(active[1]) if active else None)
 

@@ -19,6 +19,8 @@ GGUF_ENGINES = ("llama.cpp", "ollama")
 ENGINES = ("transformers", *SERVERS, *GGUF_ENGINES)
 SERVER_FORMATS = ("bf16", "fp16", "fp32", "fp8", "awq", "gptq", *strategies.SERVED)
 SERVER_CAPABILITY = 7.0
+WEIGHT_ONLY_FP8 = 7.5
+"""Compute capability from which vLLM and SGLang run FP8 weights on cards without FP8 products, unpacked to 16 bits (vLLM's page on FP8)."""
 
 
 def runs(engine: str, quantization: str) -> bool:
@@ -88,66 +90,45 @@ def supports(
     estimate too) against the memory; tokens against the model's context. Nothing is loaded. Raises UserError for an unknown strategy.
     """
     strategy = strategies.get(quantization)
-    if reason := _engine_reason(engine, strategy, device) or _strategy_reason(strategy, device, weights):
+    if reason := _rule_broken(strategy, device, weights, engine):
         return Refusal("unsupported", reason)
     if model is None:
         return None
-    if reason := _memory_reason(strategy, device, model, batch_size, input_tokens, output_tokens, kv_cache, activations):
-        return Refusal("oom", reason)
+    gb = {"weights": footprint.weight_bytes(model, quantization) / 1e9}
+    if kv_cache:
+        gb["KV cache"] = footprint.kv_cache_bytes(model, input_tokens + output_tokens, batch_size, quantization) / 1e9
+    if activations:
+        gb["activations"] = footprint.activation_bytes(model, quantization, batch_size, input_tokens) / 1e9
+    if device.memory_gb is not None and sum(gb.values()) > device.memory_gb:
+        shares = ", ".join(f"{name} {part:.1f}" for name, part in gb.items())
+        needs = f"{model.slug} in {strategy.slug} at batch {batch_size} needs at least {sum(gb.values()):.1f} GB ({shares})"
+        return Refusal("oom", f"{needs} of the {device.memory_gb:.1f} GB usable on {device.name}")
     tokens = input_tokens + output_tokens
     return Refusal("failed", f"{tokens} tokens exceed the model's context of {model.context}") if tokens > model.context else None
 
 
-def _engine_reason(engine: str, strategy: Strategy, device: Device) -> str:
-    """Why the engine rules out the strategy or the device; empty if it does not, and for transformers, which the strategy decides."""
-    if engine == "transformers":
-        return ""
-    if not runs(engine, strategy.slug):
-        return f"{strategy.slug} is no format that {engine} runs"
-    if engine in SERVERS and device.vendor not in (None, "NVIDIA", *(("AMD",) if engine != "tensorrt-llm" else ())):
-        return f"{engine} does not run on {device.name}"
-    if engine in SERVERS and (device.capability or SERVER_CAPABILITY) < SERVER_CAPABILITY:
-        return f"{engine} needs compute capability {SERVER_CAPABILITY:g}, {device.name} has {device.capability:g}"
-    return ""
-
-
-def _strategy_reason(strategy: Strategy, device: Device, weights: str) -> str:
-    """Why weights, device or library rule out the strategy; empty if none does."""
-    slug, needed, have = strategy.slug, strategy.min_capability, device.capability
-    if weights == "random" and strategy.needs_outliers:
-        return f"{slug} on plain random weights: {strategy.note}; use weights random_outliers"
-    if weights != "published" and slug in PUBLISHED_ONLY:
-        return f"{slug} is a published checkpoint: it cannot be made of {weights} weights"
-    if device.is_cpu and not strategy.on_cpu:
-        return f"{slug} needs a CUDA device"
-    if not device.is_cpu and needed and have is not None and have < needed:
-        return f"{slug} needs compute capability {needed:g}, {device.name} has {have:g}"
+def _rule_broken(strategy: Strategy, device: Device, weights: str, engine: str) -> str:
+    """Why the engine, the weights, the device or a library rules the strategy out; empty if none does."""
+    slug, name, have, serves = strategy.slug, device.name, device.capability, engine in SERVERS
+    makers = (None, "NVIDIA") if engine == "tensorrt-llm" else (None, "NVIDIA", "AMD")
+    weight_only = strategy.compute == "float8" and engine in ("vllm", "sglang")
+    needed = WEIGHT_ONLY_FP8 if weight_only else strategy.min_capability or 0
+    lacks = not device.is_cpu and have is not None and have < needed
+    rules = {
+        f"{slug} is no format that {engine} runs": engine != "transformers" and not runs(engine, slug),
+        f"{engine} does not run on {name}": serves and device.vendor not in makers,
+        f"{engine} needs compute capability {SERVER_CAPABILITY:g}, {name} has {have or 0:g}": serves and (have or 9) < SERVER_CAPABILITY,
+        f"{slug} on plain random weights: {strategy.note}; use weights random_outliers": weights == "random" and strategy.needs_outliers,
+        f"{slug} is a published checkpoint: it cannot be made of {weights} weights": weights != "published" and slug in PUBLISHED_ONLY,
+        f"{slug} needs a CUDA device": device.is_cpu and not strategy.on_cpu,
+        f"{slug} needs compute capability {needed:g}, {name} has {have or 0:g}": lacks,
+    }
+    if broken := next((reason for reason, is_broken in rules.items() if is_broken), ""):
+        return broken
     if device.peaks_of is not None:
         try:
             footprint.peak_flops(device.peaks_of, slug)
         except UserError as error:
             return str(error)
-    if device.has_libraries and importlib.util.find_spec(strategy.library) is None:
-        return f"{slug} needs the library {strategy.library}, which is not installed"
-    return ""
-
-
-def _memory_reason(
-    strategy: Strategy, device: Device, model: Model, batch: int, tokens_in: int, tokens_out: int, kv_cache: bool, activations: bool
-) -> str:
-    """Why the configuration cannot fit in the device's memory, with the sum; empty if it may."""
-    if device.memory_gb is None:
-        return ""
-    parts = {"weights": footprint.weight_bytes(model, strategy.slug) / 1e9}
-    if kv_cache:
-        parts["KV cache"] = footprint.kv_cache_bytes(model, tokens_in + tokens_out, batch, strategy.slug) / 1e9
-    if activations:
-        parts["activations"] = footprint.activation_bytes(model, strategy.slug, batch, tokens_in) / 1e9
-    needed_gb = sum(parts.values())
-    if needed_gb <= device.memory_gb:
-        return ""
-    shares = ", ".join(f"{name} {gb:.1f}" for name, gb in parts.items())
-    return (
-        f"{model.slug} in {strategy.slug} at batch {batch} needs at least {needed_gb:.1f} GB ({shares}) "
-        f"of the {device.memory_gb:.1f} GB usable on {device.name}"
-    )
+    missing = device.has_libraries and importlib.util.find_spec(strategy.library) is None
+    return f"{slug} needs the library {strategy.library}, which is not installed" if missing else ""

@@ -76,15 +76,65 @@ def test_what_is_refused_says_why():
             {"gpu": "h100", "model": LLAMA, "quantization": "fp16", "engine": "banana"},
             {"gpu": "h100", "model": LLAMA, "quantization": "fp16", "batch_size": -1},
             {"gpu": "a100", "model": LLAMA, "quantization": "int8_wo_affine"},
+            {"gpu": "v100", "model": LLAMA, "quantization": "fp8", "engine": "vllm"},
+            {"gpu": "mi250x", "model": LLAMA, "quantization": "fp8", "engine": "vllm"},
         ]
     )
     found = predict(table)
-    expected = ("do not fit", "unknown gpu", "no size", "unknown quant", "unknown engine", "count", "nearest is int8_pure")
+    expected = (
+        "do not fit",
+        "unknown gpu",
+        "no size",
+        "unknown quant",
+        "unknown engine",
+        "count",
+        "nearest is int8_pure",
+        *("unpack FP8 weights",) * 2,
+    )
     for reason, words in zip(found["reason"], expected, strict=True):
         assert words in reason, reason
     assert found[list(QUANTITIES)].isna().all(axis=None)
     with pytest.raises(UserError, match="without a column gpu"):
         predict(pd.DataFrame({"model": [LLAMA]}))
+
+
+def test_a_format_that_nobody_names_is_the_published_one():
+    """gpt-oss in MXFP4, DeepSeek-R1 in FP8 by blocks, what a checkpoint's name or config.json says, Q4_K_M of llama.cpp, else 16 bits."""
+    asked = [
+        ("openai/gpt-oss-120b", "vllm", "mxfp4"), ("openai/gpt-oss-20b", None, "mxfp4"), ("openai/gpt-oss-20b", "ollama", "gguf_mxfp4"),
+        ("deepseek-ai/DeepSeek-R1-0528", "sglang", "fp8_block"), ("Qwen/Qwen3-32B-AWQ", "vllm", "awq"), ("acme/New-8B-FP8", "vllm", "fp8"),
+        (LLAMA, "llama.cpp", "gguf_q4_k_m"), (LLAMA, "vllm", "bf16"), ("deepseek-ai/DeepSeek-R1-Distill-Qwen-14B", "vllm", "bf16"),
+        ("google/gemma-3n-E4B-it", "vllm", "bf16"),
+    ]  # fmt: skip
+    table = pd.DataFrame([{"gpu": "h200", "num_gpus": 8, "model": m, "engine": e, "batch_size": 16} for m, e, _ in asked])
+    found, named = predict(table), predict(table.assign(quantization=[q for *_, q in asked]))
+    assert (found["reason"] == "").all(), found["reason"].tolist()
+    assert found["remark"].tolist() == [f"no format named: taken as {q}" for *_, q in asked] and (named["remark"] == "").all()
+    assert np.allclose(found["energy_j_per_token"], named["energy_j_per_token"])
+    as_fp8 = predict(table[3:4].assign(quantization="fp8"))
+    assert as_fp8["energy_j_per_token"].item() == found["energy_j_per_token"][3], "its FP8 is by blocks"
+    config = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 128_256}
+    quantized = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    assert [catalog.shape_of_config(config | more, "x").published for more in ({}, quantized)] == ["", "fp8_block"]
+
+
+def test_fp8_without_fp8_products_is_its_weights_alone():
+    """vLLM on Ampere and Turing: half the bytes, unpacked to 16 bits, so faster at batch 1 and no faster at 256 than bf16; said so."""
+    a100 = ask(gpu="a100", model=LLAMA, quantization=["bf16", "fp8"] * 2, engine="vllm", batch_size=[1, 1, 256, 256])
+    rate = a100["throughput_tok_s"].to_numpy()
+    assert 1.2 < rate[1] / rate[0] < 2 and 0.7 < rate[3] / rate[2] < 1.05
+    assert a100["kind"][1] == "new_engine" and "weights alone" in a100["remark"][1] and a100["remark"][0] == ""
+    own = work.of({"gpu": "l40s", "model": LLAMA, "quantization": "fp8", "engine": "vllm"})
+    assert own["kernel"] == "fp8" and own["remark"] == "" and own["peak_gflop_s"] == 1e3 * catalog.gpu("l40s").fp8_tflops
+
+
+def test_a_larger_vocabulary_takes_longer_to_sample():
+    """256 x 131,072 logits sorted as PyTorch does: 3.8 ms on a card of 3.35 TB/s (vllm pull 32558), within a factor of two."""
+    k = physics.Fitted.from_json(predictor.document()["time"]).constants
+    row = work.of({"gpu": "h100", "model": LLAMA, "quantization": "bf16", "engine": "vllm", "batch_size": 256})
+    rows = pd.DataFrame([row | {"vocab": v} for v in (0.0, 131_072.0)])
+    none, sorted_ = physics.step_parts(k, physics.Arrays(rows))["itl"]
+    assert 1.9e-3 < sorted_ - none < 7.6e-3
 
 
 def test_a_thousand_rows_take_less_than_five_seconds():
@@ -150,7 +200,8 @@ def test_the_physics_by_hand(rows):
     cache = 16 * 2 * 2 * 32 * 8 * 128 * (256 + 128) / 1e9
     memory = (shape.params_b * 2 / k["memory"][e] + cache / k["cache"][e]) / 864
     flops = 16 * (2 * shape.params_b + 4 * 32 * 32 * 128 * (256 + 128) / 1e9)
-    itl = 32 * k["lay"][e] + k["fix"][e] + np.hypot(memory, flops / k["compute"][e] / 362e3) + 16 * k["seq"][e]
+    sampled = k["logits"][0] * 128_256 / 864e9
+    itl = 32 * k["lay"][e] + k["fix"][e] + np.hypot(memory, flops / k["compute"][e] / 362e3) + 16 * (k["seq"][e] + sampled)
     step = itl + (2 * shape.params_b + 2 * 32 * 32 * 128 * 256 / 1e9) * 16 / k["prefill"][e] / 362e3
     said = physics.step_parts(k, physics.Arrays(pd.DataFrame([row])))
     assert said["itl"][0] == pytest.approx(itl, rel=1e-6) and said["step"][0] == pytest.approx(step, rel=1e-6)
@@ -188,6 +239,9 @@ def test_what_breaks_the_physics_is_kept_and_not_learned_from(rows):
     assert full.loc[slow & full["learned"].astype(bool), "board_w"].notna().all() and (rows["vague"] == 2).sum() == 11, (
         "for their power alone"
     )
+    keys = ["source", "session", "gpu", "model", "engine", "throughput_tok_s", "energy_j_per_token"]
+    twice = full[full["energy_j_per_token"].notna() & full.duplicated(keys)]
+    assert len(twice) == 10 and twice["doubt"].str.contains("same run filed under another").all() and not twice["learned"].any()
     limit = rows["tdp_w"] * rows["n"]
     assert (rows["power_w"] < limit)[rows["vague"] == 2].all()
     assert (rows["step_s"] > (rows["dense_gb"] + rows["expert_gb"]) / rows["n"] / rows["bandwidth_gb_s"]).mean() > 0.99
@@ -253,7 +307,7 @@ def many() -> pd.DataFrame:
     table["input_tokens"], table["output_tokens"] = np.round(2 ** rng.uniform(0, 15, n)), np.round(2 ** rng.uniform(3, 13, n))
     found = predict(table)
     refused = found["reason"] != ""
-    assert found.loc[refused, "reason"].str.contains("do not fit").all() and refused.mean() < 0.3
+    assert found.loc[refused, "reason"].str.contains("do not fit|unpack FP8").all() and refused.mean() < 0.35
     done, _ = work.table(table[~refused])
     return found[~refused].join(done[["dense_gb", "expert_gb", "gflop", "peak_gflop_s", "bandwidth_gb_s", "tdp_w"]])
 
@@ -346,6 +400,7 @@ def test_stated_errors_are_those_of_folds_and_the_physics_beats_the_baselines(ro
     stated = stated_errors()
     assert list(stated) == list(accuracy.KINDS)
     assert 0.93 <= stated["known"]["energy"]["coverage"] <= 0.98 and stated["known"]["energy"]["width"] < 2.5
+    assert all(stated[kind]["energy"]["coverage"] >= 0.93 and stated[kind]["energy"]["width"] < 2.5 for kind in accuracy.KINDS)
     out = (rows["gpu"] == "a800_sxm_80gb").to_numpy()
     size = {}
     sys.path.append(str(paths.ROOT / "benchmarks"))
@@ -399,9 +454,12 @@ def test_the_shipped_constants_belong_to_the_evidence():
 def test_the_figures_draw_every_kind():
     import matplotlib.pyplot as plt
 
+    sys.path.append(str(paths.ROOT / "benchmarks"))
+    import prediction
+
     errors = pd.DataFrame({"kind": ["known", "new_card"], "energy": [0.1, -0.2], "measured": [0.0, 1.0]})
     _, axes = plt.subplots(1, 2)
-    assert len(predictor.draw(errors, axes[0])) == 3 and len(predictor.draw_residuals(errors, axes[1])) == 1 + 2 * 2
+    assert len(prediction.draw(errors, axes[0])) == 3 and len(prediction.draw_residuals(errors, axes[1])) == 1 + 2 * 2
     assert np.allclose(axes[1].collections[1].get_offsets()[0, 1], np.exp(-0.2))
     offsets = axes[0].collections[1].get_offsets()
     assert np.allclose(offsets[0], [np.e, np.exp(0.8)])

@@ -20,8 +20,7 @@ SHAPE = ("params_b", "active_params_b", "layers", "hidden", "kv_heads")
 STATED = "stated shapes"
 HALF = ("fp16", "bf16")
 A_GPU = "choose fp16, or a GPU that supports it"
-NATIVE = {"deepseek-v3": "fp8", "deepseek-r1": "fp8", "kimi-k2": "fp8", "gpt-oss": "mxfp4"}
-"""Models whose authors publish no 16-bit weights, by the beginning of their names, and the format that they publish (their model cards)."""
+AS_PUBLISHED = "the format in which its authors publish it"
 MOST_BATCH, MOST_IN_FLIGHT = 64, 512
 LONG_PROMPT_TOKENS, CHUNK_TOKENS = 4096, 8192
 PRESSED = 0.9
@@ -151,6 +150,8 @@ def request(**options: Any) -> Request:
     limits = {name: values[name] for name in NUMBERS if name in given}
     taken = values | {"quantization": quantization}
     assumptions = [{"name": k, "value": taken[k], "reason": why} for k, (_, why) in DEFAULTS.items() if k not in given]
+    if now and "quantization" not in given and quantization == _published(str(given.get("model"))):
+        next(a for a in assumptions if a["name"] == "quantization")["reason"] = AS_PUBLISHED
     name, value, why = "itl_p95_s", CHAT_ITL_S, "a chat streams: ten tokens per second are faster than people read"
     wanted = values["use"] == "chat" and name not in given
     if values["use"] == "api" and "requests" in given and not set(TIMES) & set(given):
@@ -250,9 +251,14 @@ def _strategy(values: dict, is_given: bool, gpu: Gpu) -> tuple[str, str | None]:
     if engine is not None and engine not in ENGINES:
         raise UserError(f"engine '{engine}'", f"one of {', '.join(ENGINES)}", "correct the name")
     quantization = strategies.get(str(values["quantization"])).slug
-    if engine not in (None, "transformers") and not is_given:
-        half = "bf16" if (gpu.compute_capability or 8.0) >= 8.0 else "fp16"
-        quantization = "gguf_q4_k_m" if engine in GGUF_ENGINES else half
+    if not is_given:
+        published = _published(str(values.get("model", "")))
+        if engine in GGUF_ENGINES:
+            quantization = "gguf_mxfp4" if published == "mxfp4" else "gguf_q4_k_m"
+        elif published and (engine is None or runs(engine, published)):
+            quantization = published
+        elif engine not in (None, "transformers"):
+            quantization = "bf16" if (gpu.compute_capability or 8.0) >= 8.0 else "fp16"
     if engine and not runs(engine, quantization):
         do = f"use --engine {default_engine(quantization)}, or another strategy"
         raise UserError(f"{quantization} on engine {engine}", f"a strategy that {engine} runs", do)
@@ -261,7 +267,16 @@ def _strategy(values: dict, is_given: bool, gpu: Gpu) -> tuple[str, str | None]:
 
 def native(model: Model) -> str | None:
     """The format below 16 bits in which a model is published, None for most."""
-    return next((q for name, q in NATIVE.items() if model.slug.startswith(name) and "distill" not in model.slug), None)
+    return _published(catalog.PRECISION.sub("", model.hf_id or model.slug))
+
+
+@lru_cache(maxsize=20_000)
+def _published(name: str) -> str | None:
+    """The format below 16 bits of a checkpoint, by its list or its own name (-AWQ); scales by blocks count as FP8."""
+    try:
+        return catalog.shape(name, params_b=1).published.removesuffix("_block") or None
+    except UserError:
+        return None
 
 
 def default_engine(quantization: str) -> str:
@@ -355,12 +370,12 @@ def _parts(model: Model, quantization: str, batch_size: int, input_tokens: int, 
 
 
 def memory(c: Configuration) -> Memory:
-    """What each board holds: weights and cache split over the boards, activations whole. A serving engine reads prompts in chunks of at
-    most 8,192 tokens, so its activations stop growing there."""
-    weights, cache, activations = _parts(c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
-    if c.is_server:
-        chunk = max(1, min(c.batch_size, CHUNK_TOKENS // c.input_tokens))
-        activations = _parts(c.model, c.quantization, chunk, c.input_tokens, c.output_tokens)[2]
+    """What each board holds: weights and cache split over the boards, activations whole, of a mixture those of the experts that a token
+    passes. A serving engine reads prompts in chunks of at most 8,192 tokens, so its activations stop growing there."""
+    weights, cache, _ = _parts(c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
+    chunk = max(1, min(c.batch_size, CHUNK_TOKENS // c.input_tokens)) if c.is_server else c.batch_size
+    passed = replace(c.model, intermediate=round(c.model.intermediate * min(1.0, c.active_params / c.model.params_total)))
+    activations = _parts(passed, c.quantization, chunk, c.input_tokens, c.output_tokens)[2]
     return Memory(c, weights / c.num_gpus, cache / c.num_gpus, activations, footprint.available_gb(c.gpu))
 
 

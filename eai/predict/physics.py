@@ -5,10 +5,16 @@ Time [s] of a step of b sequences on n GPUs, with ~ a constant of the engine:
     launches  = layers x (lay~ + modules of the format) + fix~        memory = (weights touched + KV cache) / share~ / (n x bandwidth)
     compute   = flops / share~ / (n x peak) + unpacking of blocks     body   = launches + hypot(memory, compute)          (a server)
     body      = (launches^4 + (memory + compute)^4)^(1/4)             (launches overlap the GPU's work: plain transformers)
-    step      = body + prompts' flops / share~ + seq~ x b + layers x (latency + bytes / link) of communication between GPUs
+    sequences = b x (seq~ + logits~ x vocabulary / bandwidth)
+    step      = body + prompts' flops / share~ + sequences + layers x (latency + bytes / link) of communication between GPUs
 
 A step never takes less than its bytes at 90 % of the bandwidth. transformers copies the KV cache every step (it reads, appends and reads:
 three times its bytes, and expands grouped heads), which the memory's time and power both count.
+
+Priors from others' figures: vLLM's host needs some 40 us a sequence and step (a 1 B model at 400 in flight on an A100: 12,850 tok/s,
+78 us, half of it the GPU's; vllm pull 12287), its sampler 370 bytes of bandwidth a logit (256 x 131,072 logits sorted in 3.8 ms; vllm pull
+32558). Experts, and FP8 of activations, take five more kernels of 5 us a layer. llama.cpp replays CUDA graphs on NVIDIA cards from Ampere
+on and nowhere else: `no_graphs` is what its launches take longer there.
 
 transformers and llama.cpp hold a share of the layers on each of n GPUs and run one GPU at a time: for them n is 1, and the others idle.
 
@@ -30,24 +36,26 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from eai.predict.work import ENGINES, LLAMA, NVLINK_GB_S, PLAIN, SERVED_2024
+from eai.predict.work import ENGINES, LLAMA, NVLINK_GB_S, PLAIN, SERVED, SERVED_2024
 
 TIME = {
     "fix": ("log", (2e-3, 2e-3, 5e-3, 5e-4), 0.7),
     "lay": ("log", (7e-4, 4e-5, 2e-4, 2e-5), 0.7),
-    "seq": ("log", (1e-5, 2e-5, 2e-4, 1e-5), 0.8),
+    "seq": ("log", (1e-5, 4e-5, 2e-4, 1e-5), 0.8),
+    "logits": ("log", (370.0,), 0.5),
+    "no_graphs": ("log", (1.5,), 0.4),
     "memory": ("share", (0.75, 0.85, 0.75, 0.75), 0.5),
     "cache": ("share", (0.48, 0.6, 0.4, 0.4), 0.7),
     "compute": ("share", (0.5, 0.65, 0.5, 0.4), 0.7),
     "prefill": ("share", (0.45, 0.6, 0.5, 0.35), 0.4),
     "experts": ("share", (0.75, 0.5, 0.7), 0.6),
-    "expert_lay": ("log", (1e-4,), 0.8),
+    "expert_lay": ("log", (3e-5,), 0.8),
     "latency": ("log", (3e-5, 5e-5, 6e-5), 0.8),
     "traffic": ("log", (2.0, 2.0), 0.6),
     "modules": ("log", (0.07, 0.1, 0.4, 0.2), 0.8),
     "dequantize": ("log", (16.0, 4.0), 0.6),
     "unpack": ("log", (8.0,), 0.7),
-    "fp8_lay": ("log", (2e-5, 5e-5, 8e-5), 0.8),
+    "fp8_lay": ("log", (2e-5, 2.5e-5, 5e-5), 0.5),
     "formats": ("share", (0.8, 0.75, 0.75, 0.75), 0.5),
 }
 POWER = {
@@ -65,6 +73,7 @@ POWER = {
     "node": ("plain", (0.6,), 0.3),
 }
 """Constant -> (scale, prior of each entry, standard deviation on that scale). Entries go by engine, memory (HBM, GDDR, LPDDR) or format."""
+TABLES = {"time": TIME, "power": POWER}
 NOISE, STEP = {"time": 0.1, "power": 0.08}, 1e-5
 EFFECTS = {
     "time": {"chip": 0.06, "host": {PLAIN: 0.25, LLAMA: 0.4}, "session": 0.15, "model": 0.12, "prompt": 0.5},
@@ -84,11 +93,6 @@ _IN = {"log": np.log, "share": lambda p: np.log(p / (1 - p)), "plain": lambda x:
 _OUT = {"log": np.exp, "share": lambda x: 1 / (1 + np.exp(-x)), "plain": lambda x: x}
 
 
-def blocks(target: str) -> dict:
-    """The table of constants of a target, time or power."""
-    return TIME if target == "time" else POWER
-
-
 @dataclass
 class Fitted:
     """Constants of `target` (time or power) on their scales with their covariance, and the effects of named levels (log) with their sd."""
@@ -105,18 +109,15 @@ class Fitted:
 
     def to_json(self) -> dict:
         """A JSON document that `from_json` reads back."""
-        lower = self.covariance[np.tril_indices(len(self.theta))]
-        numbers = {"theta": [float(f"{x:.6g}") for x in self.theta], "covariance": [float(f"{x:.3g}") for x in lower]}
+        numbers = {"theta": [float(f"{x:.6g}") for x in self.theta]}
+        numbers["covariance"] = [[float(f"{x:.3g}") for x in row[: i + 1]] for i, row in enumerate(self.covariance)]
         return {"target": self.target, **numbers, "effects": self.effects}
 
     @classmethod
     def from_json(cls, document: dict) -> "Fitted":
         """The inverse of `to_json`."""
-        theta = np.array(document["theta"], float)
-        covariance = np.zeros((len(theta),) * 2)
-        covariance[np.tril_indices(len(theta))] = document["covariance"]
-        covariance += np.tril(covariance, -1).T
-        return cls(document["target"], theta, covariance, document["effects"])
+        lower = np.array([row + [0.0] * (len(document["theta"]) - len(row)) for row in document["covariance"]])
+        return cls(document["target"], np.array(document["theta"]), lower + np.tril(lower, -1).T, document["effects"])
 
     def of(self, effect: str, names: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         """(effect, its standard deviation) [log] of each row's level; 0 and the spread of all levels for one that was not fitted."""
@@ -134,7 +135,7 @@ def spread(target: str, effect: str, level: str) -> float:
 def unpacked(target: str, theta: np.ndarray) -> dict[str, np.ndarray]:
     """Constant -> its entries in their own units, from all constants on their scales."""
     at, out = 0, {}
-    for name, (scale, prior, _) in blocks(target).items():
+    for name, (scale, prior, _) in TABLES[target].items():
         out[name] = _OUT[scale](theta[at : at + len(prior)])
         at += len(prior)
     return out
@@ -152,8 +153,10 @@ class Arrays:
         self.hosted = work["engine"].isin((PLAIN, LLAMA)).to_numpy(float)
         self.special, self.dequantized = self.special.astype(int), self.dequantized.astype(int)
         self.memory, self.expands = self.memory.astype(int), (self.dequantized >= 0) & (self.batch > 1)
-        self.format = work["quantization"].map(FORMATS).fillna(-1).to_numpy(int)
+        self.format = work["quantization"].map(FORMATS).mask(work["kernel"] == "w8a16", 3).fillna(-1).to_numpy(int)
         self.served = self.engine > 0
+        self.samples = work["engine"].isin((SERVED, SERVED_2024)).to_numpy(float)
+        self.no_graphs = (self.graphs == 0) & (work["engine"] == LLAMA).to_numpy()
         self.lanes = np.where(self.hosted > 0, 1.0, self.n)
         self.mixture_kernel = np.select([work["engine"] == SERVED_2024, work["engine"] == LLAMA], [1, 2], 0)
 
@@ -170,15 +173,17 @@ def step_parts(k: dict, a: Arrays, chip=0.0, host=0.0, session=0.0, model=0.0, p
     compute, prefill = compute + k["unpack"][0] * a.unpacked_b / (a.lanes * a.fp32_gflop_s), prefill * np.exp(prompt)
     modules = 7 * np.where(a.special >= 0, k["modules"][a.special], 0.0)
     lay = k["lay"][e] * (1 + modules) + a.mixture * a.served * k["expert_lay"][0]
-    lay = lay + np.select([a.format == 2, (a.format == 0) & (a.mixture > 0), a.format == 0], k["fp8_lay"][[2, 1, 0]], 0.0)
-    launches = (a.layers * lay + k["fix"][e]) * np.exp((host + session) * a.hosted)
+    dense, mixed, block = k["fp8_lay"]
+    lay = lay + np.select([a.format == 2, a.format == 0], [block, dense + a.mixture * (mixed - dense)], 0.0)
+    launches = (a.layers * lay + k["fix"][e]) * np.exp((host + session) * a.hosted) * np.where(a.no_graphs, k["no_graphs"][0], 1.0)
     busiest = memory + experts * (a.imbalance - 1)
     body = np.where(a.overlaps, (launches**4 + (busiest + compute) ** 4) ** 0.25, launches + np.hypot(busiest, compute))
     split = (a.expert_parallel > 1).astype(int)
     latency = np.where(e == ENGINES.index(SERVED_2024), k["latency"][2], k["latency"][split])
     traffic = np.where(a.link_gb_s < NVLINK_GB_S, PCIE_TRAFFIC, k["traffic"][split])
     between = (a.lanes > 1) * a.layers * (latency + traffic * 4 * a.hidden * a.batch / (a.link_gb_s * 1e9))
-    itl = body + between + k["seq"][e] * a.batch
+    sampled = k["logits"][0] * a.vocab * a.samples / (a.bandwidth_gb_s * 1e9)
+    itl = body + between + (k["seq"][e] + sampled) * a.batch
     roof = (a.dense_gb + a.expert_gb * a.imbalance + a.cache_gb) / (MOST_BANDWIDTH * a.lanes * a.bandwidth_gb_s)
     itl, prefill = np.maximum(itl * np.exp(model), roof), prefill * np.exp(model)
     return {"step": itl + prefill, "itl": itl, "gpu": (memory + compute) * np.exp(model) + prefill}
@@ -212,8 +217,8 @@ def fit(rows: pd.DataFrame, target: str, timed: Fitted | None = None, widths: fl
 
     `timed`: the fitted time, for how long the GPUs are busy in the measured steps. `widths`: a factor on the priors' standard deviations.
     """
-    means = np.concatenate([_IN[scale](np.array(prior)) for scale, prior, _ in blocks(target).values()])
-    sds = np.concatenate([np.full(len(prior), widths * s) for _, prior, s in blocks(target).values()])
+    means = np.concatenate([_IN[scale](np.array(prior)) for scale, prior, _ in TABLES[target].values()])
+    sds = np.concatenate([np.full(len(prior), widths * s) for _, prior, s in TABLES[target].values()])
     a, constants, n, at = Arrays(rows), len(means), len(rows), len(means)
     groups: dict[str, tuple[list[str], int, np.ndarray]] = {}
     for name in EFFECTS[target]:

@@ -44,11 +44,12 @@ def digest() -> str:
 def fitted(rows: pd.DataFrame, form: str = "physics") -> dict:
     """Constants, and which cards, engines, models and kernels the rows measure: data/predictor.json without the errors of the folds."""
     made = accuracy.FORMS[form](rows)
-    seen = rows.assign(kernel=rows["quantization"].map(work.kernel))[["gpu", "engine", "shape", "kernel"]]
-    seen = sorted(seen.drop_duplicates().to_numpy().tolist())
-    kernels = sorted({(e, work.kernel(q)) for e, q in rows[["engine", "quantization"]].itertuples(index=False)})
+    seen, kernels = (
+        sorted(rows[columns].drop_duplicates().to_numpy().tolist())
+        for columns in (["gpu", "engine", "shape", "kernel"], ["engine", "kernel"])
+    )
     fits = {"time": made.time.to_json(), "power": made.power.to_json()}
-    return {"digest": digest(), "form": form, "rows": len(rows), **fits, "seen": seen, "kernels": [list(k) for k in kernels]}
+    return {"digest": digest(), "form": form, "rows": len(rows), **fits, "seen": seen, "kernels": kernels}
 
 
 @cache
@@ -87,7 +88,7 @@ def stated_errors() -> dict[str, dict]:
 
 def _kind(row: dict, seen: set, pairs: set, kernels: set) -> str:
     """What is new about a row: known | new_model | new_card | new_engine (or a format's kernel nobody measured under it) | new_both."""
-    board, engine, kernel = _board(row["gpu"]), row["engine"], work.kernel(row["quantization"])
+    board, engine, kernel = _board(row["gpu"]), row["engine"], row["kernel"]
     card = any(board == g for g, _ in pairs)
     if not row["measured_engine"] or (engine, kernel) not in kernels:
         return "new_engine" if card else "new_both"
@@ -96,14 +97,13 @@ def _kind(row: dict, seen: set, pairs: set, kernels: set) -> str:
     return "known" if (board, engine, row["shape"], kernel) in seen else "new_model"
 
 
-def _refused(w: pd.DataFrame) -> pd.Series:
-    """Why a resolved row is refused, empty if it is not: weights that do not fit in the boards' memory."""
+def _refused(w: pd.DataFrame) -> list[str]:
+    """Why each resolved row is refused, empty if it is not: weights that do not fit in the boards' memory."""
     room = w["n"] * w["memory_gb"].fillna(np.inf) * GIB_PER_GB
-    text = [
-        f"the weights ({r.weights_gb:.0f} GB) do not fit in {r.n:g} x {r.gpu} ({have:.0f} GB)"
+    return [
+        f"the weights ({r.weights_gb:.0f} GB) do not fit in {r.n:g} x {r.gpu} ({have:.0f} GB)" if r.weights_gb > have else ""
         for r, have in zip(w.itertuples(), room, strict=True)
     ]
-    return pd.Series(np.where(w["weights_gb"] > room, text, ""), index=w.index, dtype=object)
 
 
 def _calibration(w: pd.DataFrame, experiments: list) -> pd.DataFrame:
@@ -137,9 +137,9 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
     `_low` and `_high` (95 %), `kind` (known | new_model | new_card | new_engine | new_both) and `reason` (why refused, else empty).
 
     Columns: gpu, quantization; model, or params_b, active_params_b, layers, hidden, kv_heads; num_gpus, engine, batch_size (sequences in
-    flight), input_tokens, output_tokens, missing or NaN for defaults. `evidence`: the user's measured experiments, which correct the
-    predictions of their card and engine: `calibrated` then says by how much, else it is empty. A row that cannot be answered has NaN and
-    its reason; raises UserError for a table without gpu.
+    flight), input_tokens, output_tokens, missing or NaN for defaults, of the format the one in which the model is published. `remark` says
+    what was taken. `evidence`: the user's measured experiments, which correct the predictions of their card and engine: `calibrated` then
+    says by how much. A row that cannot be answered has NaN and its reason; raises UserError for a table without gpu.
     """
     if "gpu" not in table:
         raise UserError("a table without a column gpu", f"columns {', '.join(work.COLUMNS)}", "name the card of each row")
@@ -147,19 +147,15 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
     out = table.copy()
     for name in QUANTITIES:
         out[name] = out[f"{name}_low"] = out[f"{name}_high"] = np.nan
-    out["kind"], out["calibrated"], out["reason"] = "", "", reason
+    out["kind"], out["calibrated"], out["remark"], out["reason"] = "", "", "", reason
     if len(w):
-        refused = _refused(w)
-        out.loc[w.index, "reason"] = refused
-        w = w[(refused == "").to_numpy()]
+        out.loc[w.index, "remark"], out.loc[w.index, "reason"] = w["remark"], _refused(w)
+        w = w[out.loc[w.index, "reason"] == ""]
     if w.empty:
         return out
     fit, seen, pairs, kernels = _model()
     said = fit.log_predictions(w)
-    kind = pd.Series(
-        [_kind(r, seen, pairs, kernels) for r in w[["gpu", "engine", "shape", "quantization", "measured_engine"]].to_dict("records")],
-        w.index,
-    )
+    kind = pd.Series([_kind(r, seen, pairs, kernels) for r in w.to_dict("records")], w.index)
     limit_w = (w["n"] * w["tdp_w"]).to_numpy(float)
     if evidence:
         own = _calibration(w, evidence)
@@ -196,42 +192,3 @@ def wall(gpu: catalog.Gpu, num_gpus: int, power_w: Quantity) -> Quantity:
     rest = (else_w, else_w / GUESSED_SPREAD, else_w * GUESSED_SPREAD) if else_w else [efficiency * w for w in rows_of.rest_of_pc_w()]
     boards = [power_w.value if w is None else w for w in (power_w.value, power_w.low, power_w.high)]
     return Quantity(*((board + num_gpus * other) / efficiency for board, other in zip(boards, rest, strict=True)), "W")
-
-
-def draw(errors: pd.DataFrame, ax) -> list:
-    """Draw predicted against measured energy of rows left out (`accuracy.fold_errors`), a colour a kind, on `ax`; returns the artists.
-
-    `measured` is the log of the measured energy per token [J]; the line is equality.
-    """
-    known = errors[errors["energy"].notna()]
-    kinds = [(k, known[known["kind"] == k]) for k in accuracy.KINDS]
-    artists = [
-        ax.scatter(np.exp(r["measured"]), np.exp(r["measured"] + r["energy"]), s=6, alpha=0.5, label=k.replace("_", " "))
-        for k, r in kinds
-        if len(r)
-    ]
-    ends = np.exp([known["measured"].min(), known["measured"].max()])
-    artists += ax.plot(ends, ends, color="0.4", linewidth=1)
-    ax.set(xscale="log", yscale="log", xlabel="measured energy per output token [J]", ylabel="predicted [J]")
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_formatter("{x:g}")
-    ax.legend()
-    return artists
-
-
-def draw_residuals(errors: pd.DataFrame, ax) -> list:
-    """Draw predicted over measured energy of rows left out, every kind's in order of size, on `ax`; returns the artists.
-
-    A thin bar is the typical 95 % interval of its kind (`stated_errors`).
-    """
-    known, artists = errors[errors["energy"].notna()], [ax.axhline(1, color="0.4", linewidth=1)]
-    kinds = [k for k in accuracy.KINDS if (known["kind"] == k).any()]
-    for at, kind in enumerate(kinds):
-        ratio = np.exp(np.sort(known.loc[known["kind"] == kind, "energy"]))
-        artists.append(ax.scatter(at + np.linspace(-0.4, 0.4, len(ratio)), ratio, s=6, alpha=0.5))
-        half = np.sqrt(stated_errors()[kind]["energy"]["width"])
-        artists += ax.plot([at, at], [1 / half, half], color="0.2", linewidth=1, marker="_")
-    ax.set(yscale="log", ylabel="predicted / measured energy", yticks=[0.5, 0.7, 1, 1.4, 2], yticklabels=["0.5", "0.7", "1", "1.4", "2"])
-    ax.minorticks_off()
-    ax.set_xticks(range(len(kinds)), [k.replace("_", chr(10)) for k in kinds])
-    return artists
