@@ -11,7 +11,7 @@ import pytest
 from planted import Truth, experiment, true_ratio
 
 from eai import paths
-from eai.analyze.comparison import compare_blocks, synergy
+from eai.analyze.comparison import judged, ratios, synergy
 from eai.analyze.selection import CONFIGURATION, select
 from eai.errors import UserError
 
@@ -24,7 +24,7 @@ def energies():
     return planted.logs(STUDY, BLOCKS, SEEDS, np.random.default_rng(2024))
 
 
-def judged(name, truth, energies):
+def analysed(name, truth, energies):
     if name in ("strategies", "interactions"):
         return getattr(planted, name)(truth, energies)
     return planted.factor(truth, energies, name)
@@ -40,7 +40,7 @@ def test_the_study_is_the_study():
 @pytest.mark.parametrize("name", ANALYSES)
 def test_intervals_cover_what_was_planted_and_nulls_alarm_no_more_than_alpha(energies, name):
     """Bounds: the 93 to 97 % asked for; alarms at most 5 % beyond three standard errors over seeds."""
-    found = planted.figures(judged(name, STUDY, energies))
+    found = planted.figures(analysed(name, STUDY, energies))
     assert found["seeds"] == SEEDS and 0.93 <= found["coverage"] <= 0.97
     assert found["wrong_direction"] == 0
     if found["nulls"]:
@@ -88,7 +88,8 @@ def test_arrays_and_tables_judge_alike(energies):
     table = table.assign(weights="published", batch_size=1, input_tokens=1, output_tokens=1, options="{}")
     table = table.assign(u_offset_relative=0.0, u_gain_relative=0.0)
     configurations = table[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
-    by_table = compare_blocks(table, configurations, "fp16").set_index("configuration_id")
+    compared = ratios(table, configurations, "fp16")
+    by_table = judged(compared, "energy_j_per_token", 0.03).set_index("configuration_id")
     ids = configurations[configurations["quantization"] != "fp16"]["configuration_id"]
     by_table = by_table.loc[ids]
     by_array = planted.strategies(STUDY, energies[:1])

@@ -1,10 +1,11 @@
 """Each configuration against the baseline of its stratum: ratio with interval, tests and what may be said.
 
 A stratum is everything that must be the same for a ratio to mean quantization: GPU, model, weights, batch, lengths, task, and where and
-how it ran. Pairs are blocks of one job, that is of one card, so the gain of its sensor cancels; its offset does not: it moves both
-energies by the same watts, which is a different share of each. Blocks that name the same work on two cards pair across them, and then
-nothing cancels. The same machinery compares the levels of any factor and two experiments; synergy, crossovers and the power of the blocks
-stand beside it.
+how it ran. Pairs are blocks of one job, that is of one card, so the gain of its sensor cancels; its offset does not: the same watts are a
+different share of each energy. Blocks that name the same work on two cards pair across them, and then nothing cancels. The levels of any
+factor and two experiments are compared alike; synergy, crossovers and the power of the blocks stand beside it.
+
+The analysis of an experiment stands in notebooks/compare.ipynb; these are its instruments, and the ratios that other tables carry.
 """
 
 import json
@@ -17,7 +18,6 @@ from eai.analyze.selection import CONFIGURATION, Selection, as_run, block_means,
 from eai.errors import UserError
 from eai.stats import comparisons as tests
 from eai.stats import planning
-from eai.stats.comparisons import crossover, interaction
 
 STRATUM = [c for c in CONFIGURATION if c not in ("quantization", "options")]
 AS_RUN = {
@@ -30,8 +30,8 @@ WHERE = {"engine", "engine_version", "num_gpus", "gpus", "tp", "pp", "dp", "ep",
 WHERE |= {"pipeline_parallel", "server", "load", "kv_cache", "cache", "compile", "fewshot", "limit", "version"}
 """Options that say where and how it ran, or which items: rows that differ in one of them are never compared as strategies."""
 METRICS = ("energy_j_per_token", "throughput_tok_s", "power_mean_w", "cpu_s_per_token", "window_energy_j", *AS_RUN.values())
-RATIOS = ["baseline", "ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high"]
 ENERGY_METRICS = ("energy_j_per_token", "energy_j_per_request", "power_mean_w", "window_energy_j")
+RATIOS = ["baseline", "ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high"]
 
 
 def compare(
@@ -53,29 +53,17 @@ def compare(
     """
     selection = select(windows, energies, boundary, basis, net)
     tried = windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
-    table = compare_blocks(block_means(selection.rows), tried, baseline, metric, margin)
-    table = table.assign(basis=selection.basis)
+    table = judged(ratios(block_means(selection.rows), tried, baseline, metric), metric, margin).assign(basis=selection.basis)
     return in_order(table.reindex(columns=[c.name for c in schema.TABLES["comparisons"]]))
 
 
-def compare_blocks(
-    blocks: pd.DataFrame,
-    configurations: pd.DataFrame,
-    baseline: str | None = None,
-    metric: str = "energy_j_per_token",
-    margin: float = tests.MARGIN,
+def ratios(
+    blocks: pd.DataFrame, configurations: pd.DataFrame, baseline: str | None = None, metric: str = "energy_j_per_token"
 ) -> pd.DataFrame:
-    """The comparisons of block means; `configurations` names every configuration that was tried."""
-    if metric not in METRICS:
-        raise UserError(f"metric {metric}", f"one of {', '.join(METRICS)}")
-    table = match_baselines(configurations, baseline)
-    table = table[table["configuration_id"] != table["baseline_id"]].reset_index(drop=True)
+    """`with_differences` of block means to the baseline; `configurations` names every one that was tried, the baselines have no row."""
     logs = log_values(blocks, metric)
-    table = with_differences(table, logs)
-    table = judged(table, metric, margin)
-    table["metric"] = compared(table, metric)
-    known = int(np.isfinite(table["p"]).sum())
-    return table.assign(family=f"{' or '.join(sorted(set(table['metric']), reverse=True))} against the baseline, {known} comparisons")
+    table = match_baselines(configurations, baseline)
+    return with_differences(table[table["configuration_id"] != table["baseline_id"]].reset_index(drop=True), logs)
 
 
 def match_baselines(configurations: pd.DataFrame, baseline: str | None = None, stratum: list[str] | None = None) -> pd.DataFrame:
@@ -98,8 +86,14 @@ def match_baselines(configurations: pd.DataFrame, baseline: str | None = None, s
     where = {text: json.dumps({k: v for k, v in o.items() if k in shared}, sort_keys=True) for text, o in options.items()}
     table["where"] = table["options"].fillna("{}").map(where)
     candidates = table[is_base]
-    table["baseline_id"] = _lookup(table, candidates, [*stratum, "where"])
-    plain = _lookup(table, candidates[candidates["where"] == "{}"], stratum).mask(as_run(table))
+
+    def only(on: list[str], among: pd.DataFrame) -> pd.Series:
+        """The configuration_id of the one candidate that agrees in `on`, NaN where there is none or more than one."""
+        unique = among[~among.duplicated(on, keep=False)][[*on, "configuration_id"]]
+        return table[on].merge(unique, on=on, how="left")["configuration_id"]
+
+    table["baseline_id"] = only([*stratum, "where"], candidates)
+    plain = only(stratum, candidates[candidates["where"] == "{}"]).mask(as_run(table))
     table.loc[is_base, "baseline_id"] = plain[is_base].fillna(table["configuration_id"])
     several = table.merge(candidates[stratum].drop_duplicates(), on=stratum, how="left", indicator=True)["_merge"].eq("both").to_numpy()
     why = "no " + table["baseline"] + np.where(several, " with the same options in this stratum", " in this stratum")
@@ -107,19 +101,14 @@ def match_baselines(configurations: pd.DataFrame, baseline: str | None = None, s
     return table.drop(columns="where")
 
 
-def _lookup(table: pd.DataFrame, candidates: pd.DataFrame, on: list[str]) -> pd.Series:
-    """The configuration_id of the only candidate that agrees in `on`, NaN where there is none or more than one."""
-    unique = candidates[~candidates.duplicated(on, keep=False)][[*on, "configuration_id"]]
-    found = table[on].merge(unique, on=on, how="left")["configuration_id"]
-    return found.set_axis(table.index)
-
-
 def log_values(blocks: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The logarithm of the metric (of a task: of its AS_RUN) by configuration, job and block.
 
     The sensor's relative uncertainties stand beside it where it is an energy. Two rows of one `place` and `block` are a pair: the place
-    is the job, or nothing where the block names the same work in every job.
+    is the job, or nothing where the block names the same work in every job. Raises UserError for a metric that is not one of METRICS.
     """
+    if metric not in METRICS:
+        raise UserError(f"metric {metric}", f"one of {', '.join(METRICS)}")
     frame = blocks[["configuration_id", "job", "block"]].copy()
     frame["place"] = blocks["job"].mask(blocks["shared"], "") if "shared" in blocks else blocks["job"]
     values = blocks[metric]
@@ -133,7 +122,11 @@ def log_values(blocks: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def with_differences(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
-    """Adds mean, se, df, u, n_pairs, method and sd of each comparison: paired on job and block where two blocks pair, else Welch."""
+    """Adds each comparison's difference of logarithms and its ratio: paired on place and block where two blocks pair, else Welch's.
+
+    Columns: log_ratio, se_log, df, u_log, n_pairs, method (paired_t | welch | not_testable), reason, ratio_to_baseline with `_low` and
+    `_high`; mean, sd, n of both sides' logarithms (`_base`) and sd_pair.
+    """
     groups = pairs(table, logs).groupby("configuration_id")
     paired = groups.agg(mean_pair=("log_ratio", "mean"), sd_pair=("log_ratio", "std"), n_pairs=("log_ratio", "size"), u=("u_log", "mean"))
     groups = logs.groupby("configuration_id")
@@ -142,21 +135,35 @@ def with_differences(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
     table = table.join(paired, on="configuration_id").join(own, on="configuration_id").join(own.add_suffix("_base"), on="baseline_id")
     table["n_pairs"] = table["n_pairs"].fillna(0).astype(int)
     together = tests.paired(table["mean_pair"], table["sd_pair"], table["n_pairs"], table.pop("u").abs().fillna(0.0))
-    apart = tests.welch(table["mean"], table["sd"], table["n"], table["mean_base"], table["sd_base"], table["n_base"], _unpaired_u(table))
+    one_card = table[["last_job", "first_job_base", "last_job_base"]].eq(table["first_job"], axis=0).all(axis=1)
+    u_apart = _sensor_u(table["u_offset"], table["u_offset_base"], table["u_gain"], table["u_gain_base"], one_card).abs().fillna(0.0)
+    apart = tests.welch(table["mean"], table["sd"], table["n"], table["mean_base"], table["sd_base"], table["n_base"], u_apart)
     use_pairs = np.isfinite(table["mean_pair"]) & (table["n_pairs"] >= 2)
-    chosen = {name: np.where(use_pairs, getattr(together, name), getattr(apart, name)) for name in ("mean", "se", "df", "u")}
-    table["method"] = np.select([~np.isfinite(chosen["se"]), use_pairs], ["not_testable", "paired_t"], default="welch")
-    one_pair = (table["n_pairs"] == 1) & (table["method"] == "not_testable")
-    chosen["mean"] = np.where(one_pair, table["mean_pair"], chosen["mean"])
-    table["reason"] = _why_not_testable(table)
-    return table.assign(log_ratio=chosen["mean"], se_log=chosen["se"], df=chosen["df"], u_log=chosen["u"])
+    d = tests.Difference(*(np.where(use_pairs, *both) for both in zip(together, apart, strict=True)))
+    failed = ~np.isfinite(d.se)
+    table["method"] = np.select([failed, use_pairs], ["not_testable", "paired_t"], default="welch")
+    d = d._replace(mean=np.where((table["n_pairs"] == 1) & failed, table["mean_pair"], d.mean), n=table["n_pairs"].to_numpy(float))
+    n, n_base = table["n"].fillna(0), table["n_base"].fillna(0)
+    why = {
+        "fewer than two blocks pair: unpaired test": table["method"] == "welch",
+        "": ~failed,
+        "known": table["reason"] != "",
+        "the baseline has no usable block": n_base == 0,
+        "no usable block": n == 0,
+        "one block: a ratio without a spread": (n < 2) | (n_base < 2),
+    }
+    constants = "the blocks do not vary: constants, not repeated measurements"
+    reason = np.select(list(why.values()), list(why), default=constants)
+    table["reason"] = np.where(reason == "known", table["reason"], reason)
+    for name, values in zip(RATIOS[1:], tests.ratio_interval(d), strict=True):
+        table[name] = values
+    return table.assign(log_ratio=d.mean, se_log=d.se, df=d.df, u_log=d.u)
 
 
 def pairs(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
     """One row a pair of blocks: configuration_id, baseline_id, job, block, log_ratio, u_log.
 
-    `table`: configuration_id and baseline_id (`match_baselines`); `logs`: `log_values`. One card's offset shifts both energies by the same
-    watts: relative shifts subtract, u = u_offset/E - u_offset/E_base. Between two cards offset and gain of both remain.
+    `table`: configuration_id and baseline_id (`match_baselines`); `logs`: `log_values`.
     """
     links = table.loc[table["baseline_id"].notna(), ["configuration_id", "baseline_id"]]
     links = links[links["configuration_id"] != links["baseline_id"]]
@@ -164,56 +171,36 @@ def pairs(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
     if logs.duplicated(["configuration_id", *place]).any():
         keep = {"job": "first", "log": "mean", "u_offset_relative": "mean", "u_gain_relative": "mean"}
         logs = logs.groupby(["configuration_id", *place], sort=False).agg(keep).reset_index()
-    both = links.merge(logs, on="configuration_id")
     base = logs.rename(columns={"configuration_id": "baseline_id"})
-    both = both.merge(base, on=["baseline_id", *place], suffixes=("", "_base"))
-    terms = both[["u_offset_relative", "u_offset_relative_base", "u_gain_relative", "u_gain_relative_base"]].astype(float)
-    apart = np.sqrt(np.log1p(terms**2).sum(axis=1))
-    common = both["u_offset_relative"] - both["u_offset_relative_base"]
-    both = both.assign(log_ratio=both["log"] - both["log_base"], u_log=common.where(both["job"] == both["job_base"], apart))
+    both = links.merge(logs, on="configuration_id").merge(base, on=["baseline_id", *place], suffixes=("", "_base"))
+    terms = [both[f"u_{term}_relative{side}"] for term in ("offset", "gain") for side in ("", "_base")]
+    both = both.assign(log_ratio=both["log"] - both["log_base"], u_log=_sensor_u(*terms, both["job"] == both["job_base"]))
     return both[["configuration_id", "baseline_id", "job", "block", "log_ratio", "u_log"]]
 
 
-def _moments(logs: pd.DataFrame) -> pd.DataFrame:
-    """Mean, sd and number of the logarithms of each configuration, with its sensor terms and job."""
-    groups = logs.groupby("configuration_id")
-    return groups.agg(mean=("log", "mean"), sd=("log", "std"), n=("log", "size"), u_offset=("u_offset_relative", "mean"),
-                      u_gain=("u_gain_relative", "mean"), first_job=("job", "min"), last_job=("job", "max"))  # fmt: skip
+def _sensor_u(u_offset, u_offset_base, u_gain, u_gain_base, one_card: pd.Series) -> pd.Series:
+    """What the sensors add to a log ratio that no repeat removes, from relative uncertainties.
 
-
-def _unpaired_u(table: pd.DataFrame) -> pd.Series:
-    """Systematic uncertainty of an unpaired log ratio: on one job the card's offset is common; on two cards nothing cancels."""
-    one_card = table["first_job"].eq(table["last_job"]) & table["first_job"].eq(table["first_job_base"])
-    one_card &= table["first_job"].eq(table["last_job_base"])
-    common = (table["u_offset"] - table["u_offset_base"]).abs()
-    terms = table[["u_offset", "u_offset_base", "u_gain", "u_gain_base"]].astype(float)
-    apart = np.sqrt(np.log1p(terms**2).sum(axis=1))  # of logarithms, as in `summary`
-    return common.where(one_card, apart).fillna(0.0)
-
-
-def _why_not_testable(table: pd.DataFrame) -> np.ndarray:
-    """Why each comparison that is not testable is not; why a Welch test was used; else an empty string."""
-    n, n_base = table["n"].fillna(0), table["n_base"].fillna(0)
-    failed = table["method"] == "not_testable"
-    conditions = [failed & (table["reason"] != ""), failed & (n_base == 0), failed & (n == 0), failed & ((n < 2) | (n_base < 2))]
-    reasons = [table["reason"], "the baseline has no usable block", "no usable block", "one block: a ratio without a spread"]
-    why = np.select(conditions, reasons, default="")
-    why = np.where(failed & (why == ""), "the blocks do not vary: constants, not repeated measurements", why)
-    return np.where(table["method"] == "welch", "fewer than two blocks pair: unpaired test", why)
+    One card's offset shifts both energies by the same watts: relative shifts subtract, u_offset/E - u_offset/E_base. Between two cards
+    offset and gain of both remain (of logarithms, as in `summary`).
+    """
+    apart = np.sqrt(sum(np.log1p(u.astype(float).fillna(0.0) ** 2) for u in (u_offset, u_offset_base, u_gain, u_gain_base)))
+    return (u_offset - u_offset_base).where(one_card, apart)
 
 
 def judged(table: pd.DataFrame, metric: str, margin: float) -> pd.DataFrame:
-    """Adds ratio, interval, p values, equivalence, family and outcome."""
-    d = tests.Difference(*(table[c].to_numpy(float) for c in ("log_ratio", "se_log", "df", "u_log", "n_pairs")))
-    interval = tests.ratio_interval(d)
-    table["ratio_to_baseline"], table["ratio_to_baseline_low"], table["ratio_to_baseline_high"] = interval
-    table["p"] = tests.p_value(d)
-    table["p_holm"] = tests.adjust(table["p"])
-    table["tost_p"] = tests.tost_p(d, margin)
-    table["tost_power"] = planned_power(table, margin)
-    table["outcome"] = tests.outcome(d, table["p_holm"], table["tost_p"], table["tost_power"])
-    family = f"{metric} against the baseline, {int(np.isfinite(table['p']).sum())} comparisons"
-    return table.assign(metric=metric, margin=margin, family=family)
+    """Adds to `with_differences` the p values, equivalence within `margin`, family and outcome; the family is the table."""
+    d = _difference(table)
+    p, metrics = tests.p_value(d), compared(table, metric)
+    family = f"{' or '.join(sorted(set(metrics), reverse=True))} against the baseline, {int(np.isfinite(p).sum())} comparisons"
+    found = {"p": p, "p_holm": tests.adjust(p), "tost_p": tests.tost_p(d, margin), "tost_power": planned_power(table, margin)}
+    outcome = tests.outcome(d, found["p_holm"], found["tost_p"], found["tost_power"])
+    return table.assign(**found, outcome=outcome, metric=metrics, margin=margin, family=family)
+
+
+def _difference(table: pd.DataFrame) -> tests.Difference:
+    """The differences of `with_differences` as arrays."""
+    return tests.Difference(*(table[c].to_numpy(float) for c in ("log_ratio", "se_log", "df", "u_log", "n_pairs")))
 
 
 def planned_power(table: pd.DataFrame, margin: float) -> np.ndarray:
@@ -257,26 +244,6 @@ def synergy(ratios: pd.DataFrame, factor: str, reference=None) -> pd.DataFrame:
     compared by Welch's test. synergy < 1: the strategy saves more there. Energy is multiplicative, so 1 says that the two just multiply.
     The family of Holm's correction is the table. Raises UserError for an unknown factor or reference and for fewer than two levels.
     """
-    levels = _levels(ratios, factor, reference)
-    reference = levels[0]
-    ratios = split_options(ratios)
-    means = ratios.groupby(["setup", "quantization", factor, "job", "block"], sort=True)["log_ratio"].mean().reset_index()
-    rows = [
-        _interaction_row(rows, q, factor, level, reference) | {"setup": setup}
-        for (setup, q), rows in means.groupby(["setup", "quantization"], sort=False)
-        for level in levels[1:]
-    ]
-    table = pd.DataFrame(rows)
-    difference = tests.Difference(*(table[c].to_numpy(float) for c in ("mean", "se", "df", "u", "n_used")))
-    table["synergy"], table["synergy_low"], table["synergy_high"] = tests.ratio_interval(difference)
-    table["p"] = tests.p_value(difference)
-    table["p_holm"] = tests.adjust(table["p"])
-    table["outcome"] = tests.outcome(difference, table["p_holm"], np.full(len(table), np.nan), np.zeros(len(table)))
-    return table[SYNERGY_COLUMNS]
-
-
-def _levels(ratios: pd.DataFrame, factor: str, reference) -> list:
-    """The levels of a factor, the reference first."""
     if factor not in FACTORS:
         raise UserError(f"factor {factor}", f"one of {', '.join(FACTORS)}")
     levels = sorted(ratios[factor].unique())
@@ -284,8 +251,21 @@ def _levels(ratios: pd.DataFrame, factor: str, reference) -> list:
         raise UserError(f"only one {factor} with a baseline", "at least two", "an interaction needs both factors varied in one experiment")
     if reference is not None and reference not in levels:
         raise UserError(f"{factor} {reference} was not measured", f"one of {', '.join(map(str, levels))}")
-    first = levels[0] if reference is None else reference
-    return [first, *(level for level in levels if level != first)]
+    reference = levels[0] if reference is None else reference
+    means = split_options(ratios).groupby(["setup", "quantization", factor, "job", "block"], sort=True)["log_ratio"].mean().reset_index()
+    rows = [
+        _interaction_row(rows, q, factor, level, reference) | {"setup": setup}
+        for (setup, q), rows in means.groupby(["setup", "quantization"], sort=False)
+        for level in levels
+        if level != reference
+    ]
+    table = pd.DataFrame(rows)
+    difference = tests.Difference(*(table[c].to_numpy(float) for c in ("mean", "se", "df", "u", "n_used")))
+    table["synergy"], table["synergy_low"], table["synergy_high"] = tests.ratio_interval(difference)
+    table["p"] = tests.p_value(difference)
+    table["p_holm"] = tests.adjust(table["p"])
+    table["outcome"] = tests.outcome(difference, table["p_holm"], np.nan, 0.0)
+    return table[SYNERGY_COLUMNS]
 
 
 def _interaction_row(rows: pd.DataFrame, quantization: str, factor: str, level, reference) -> dict:
@@ -296,7 +276,7 @@ def _interaction_row(rows: pd.DataFrame, quantization: str, factor: str, level, 
         d = (a[shared] - b[shared]).to_numpy()
         difference, method = tests.paired(d.mean(), d.std(ddof=1), len(d)), "paired_t"
     elif len(a) and len(b):
-        difference, method = interaction(a, b), "welch"
+        difference, method = tests.interaction(a, b), "welch"
     else:
         difference, method = tests.Difference(*[np.nan] * 3, 0.0, 0), "not_testable"
     method = method if np.isfinite(difference.se) else "not_testable"
@@ -315,12 +295,12 @@ def crossovers(ratios: pd.DataFrame, x: str, sizes: dict[str, float] | None = No
     if x == "model" and sizes is None:
         raise UserError("no model sizes", "parameters of each model", "pass sizes={model: parameters}")
     position = ratios["model"].map(sizes) if x == "model" else ratios[x]
-    table = ratios.assign(position=position.astype(float)).dropna(subset="position")
+    table = ratios.assign(position=position.astype(float))[position.astype(float) > 0]  # a task as it comes has no length of its own
     held = ["quantization", *(c for c in STRATUM if c != x and (c != "weights" or x != "model"))]
     rows = []
     for key, group in table.groupby(held, sort=True):
         position = group["position"]
-        found = crossover(np.log(position), group["log_ratio"])
+        found = tests.crossover(np.log(position), group["log_ratio"])
         with np.errstate(over="ignore"):
             at, low, high = (float(np.exp(v)) for v in (found.x, found.low, found.high))
         within = bool(found.bounded and position.min() <= at <= position.max())
@@ -338,9 +318,8 @@ TRUE_RATIOS = np.round(np.concatenate([np.arange(0.80, 0.99, 0.01), [0.99, 0.995
 def power_curves(ratios: pd.DataFrame, blocks: tuple[int, ...] = BLOCKS, basis: str = "measured") -> pd.DataFrame:
     """The power to show each true ratio with each number of blocks; columns: n, ratio, power, sd_log, family, basis.
 
-    `ratios` are analyze.interaction.block_ratios; the spread is the root mean square over configurations of the standard deviation of
-    their log ratios. One comparison is held against alpha divided by the size of the family, the first and hardest step of Holm.
-    Raises UserError where no configuration has two paired blocks.
+    `ratios`: block_ratios; the spread is the root mean square over configurations of the sd of their log ratios, the risk alpha over the
+    family, the first and hardest step of Holm. Raises UserError where no configuration has two paired blocks, or none of them vary.
     """
     groups = ratios.groupby("configuration_id")["log_ratio"]
     variances, sizes = groups.var(ddof=1), groups.size()
@@ -362,45 +341,38 @@ def regressions(before: Selection, after: Selection, limit: float = 0.03, metric
     """One row a configuration of both experiments: after over before with interval, p of "no worse than the limit", Holm's p, verdict.
 
     `limit`: a fraction, 0.03 allows 3 % more energy (or 3 % less throughput). regression: the ratio is shown to lie beyond the limit
-    (one-sided, Holm over the table); no_regression: it is shown to lie within. Configurations of one experiment alone are not_testable.
-    Raises UserError if boundaries, bases or gross and net differ, for an unknown metric, and if no configuration is in both.
+    (one-sided, Holm over the table); no_regression: it is shown to lie within. Blocks are paired where they name the same work.
+    Configurations of one experiment alone are not_testable. Raises UserError if boundaries, bases or gross and net differ, for an unknown
+    metric, and if no configuration is in both.
     """
     for name in ("boundary", "basis", "kind"):
         if getattr(before, name) != getattr(after, name):
             raise UserError(f"{name} {getattr(before, name)} against {getattr(after, name)}", f"the same {name}", "ask for one explicitly")
     if metric not in LOWER_IS_BETTER:
         raise UserError(f"metric {metric}", f"one of {', '.join(LOWER_IS_BETTER)}")
-    table = _both(before, after, metric)
-    if not table["in_both"].any():
+    table = pd.concat([before.rows, after.rows])[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
+    table["baseline_id"], table["reason"] = "before " + table["configuration_id"], ""
+    first, second = (log_values(block_means(s.rows), metric) for s in (before, after))
+    first["configuration_id"] = "before " + first["configuration_id"]
+    first["place"] = first["place"].where(first["place"] == "", "before " + first["place"])
+    table = with_differences(table, pd.concat([first, second], ignore_index=True))
+    table["n_after"], table["n_before"] = table["n"].fillna(0).astype(int), table["n_base"].fillna(0).astype(int)
+    in_both = (table["n_before"] > 0) & (table["n_after"] > 0)
+    if not in_both.any():
         raise UserError("no configuration is in both experiments", "the same models, strategies, batches and lengths", "run the same sweep")
-    worse = 1.0 if LOWER_IS_BETTER[metric] else -1.0
-    difference = tests.Difference(*(table[c].to_numpy(float) for c in ("log_ratio", "se_log", "df", "u_log", "n_pairs")))
-    table["ratio"], table["ratio_low"], table["ratio_high"] = tests.ratio_interval(difference)
-    distance = (worse * difference.mean - np.log1p(limit)) / difference.se
-    table["p_regression"] = tests.adjust(tests.one_sided_p(distance, difference.df))
-    table["p_no_regression"] = tests.adjust(tests.one_sided_p(-distance, difference.df))
-    conditions = [~np.isfinite(difference.se), table["p_regression"] <= tests.ALPHA, table["p_no_regression"] <= tests.ALPHA]
+    table["reason"] = table["reason"].mask(~in_both, "only in one experiment").where(table["method"] != "welch", "")
+    d = _difference(table)
+    distance = ((1.0 if LOWER_IS_BETTER[metric] else -1.0) * d.mean - np.log1p(limit)) / d.se
+    table["p_regression"], table["p_no_regression"] = (tests.adjust(tests.one_sided_p(x, d.df)) for x in (distance, -distance))
+    conditions = [~np.isfinite(d.se), table["p_regression"] <= tests.ALPHA, table["p_no_regression"] <= tests.ALPHA]
     table["verdict"] = np.select(conditions, ["not_testable", "regression", "no_regression"], default="inconclusive")
     kept = ["ratio", "ratio_low", "ratio_high", "n_before", "n_after", "method", "u_log"]
     kept += ["p_regression", "p_no_regression", "verdict", "reason"]
-    return in_order(table[["configuration_id", *CONFIGURATION, *kept]].assign(metric=metric, limit=limit))
-
-
-def _both(before: Selection, after: Selection, metric: str) -> pd.DataFrame:
-    """The differences of both experiments by configuration: paired where blocks name the same work, else Welch; and why there is none."""
-    table = pd.concat([before.rows, after.rows])[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
-    table["baseline_id"], table["reason"] = "before " + table["configuration_id"], ""
-    parts = [log_values(block_means(s.rows), metric) for s in (before, after)]
-    parts[0]["configuration_id"] = "before " + parts[0]["configuration_id"]
-    parts[0]["place"] = parts[0]["place"].where(parts[0]["place"] == "", "before " + parts[0]["place"])
-    table = with_differences(table, pd.concat(parts, ignore_index=True))
-    table["n_after"], table["n_before"] = table["n"].fillna(0).astype(int), table["n_base"].fillna(0).astype(int)
-    table["in_both"] = (table["n_before"] > 0) & (table["n_after"] > 0)
-    table["reason"] = table["reason"].mask(~table["in_both"], "only in one experiment").where(table["method"] != "welch", "")
-    return table
+    return in_order(table.rename(columns=RATIO_NAMES)[["configuration_id", *CONFIGURATION, *kept]].assign(metric=metric, limit=limit))
 
 
 RATIO = ["ratio", "ratio_low", "ratio_high", "n", "method", "p", "p_holm", "outcome", "reason"]
+RATIO_NAMES = dict(zip(RATIOS[1:], RATIO, strict=False))
 
 
 def contrast(
@@ -415,8 +387,7 @@ def contrast(
 
     `task` answers task complexity (by the item where tasks ran as they come; their own options are not held equal), `gpu` hardware, `model`
     distillation, `batch_size` batching. Blocks of one job are paired; across cards Welch's test holds the gain of both sensors. Columns:
-    the configuration, reference, ratio, ratio_low, ratio_high, n, method, p, p_holm, outcome, reason. Raises UserError for a column or
-    reference that the experiment does not have.
+    the configuration, reference and RATIO. Raises UserError for a column or reference that the experiment does not have.
     """
     if column not in CONFIGURATION:
         raise UserError(f"column {column}", f"one of {', '.join(CONFIGURATION)}")
@@ -426,28 +397,24 @@ def contrast(
     own = ("task", "options") if column == "task" else (column,)
     stratum = [c for c in CONFIGURATION if c not in own]
     base = table[table[column] == reference].rename(columns={"configuration_id": "baseline_id"})[[*stratum, "baseline_id"]]
-    base = base[~base.duplicated(stratum, keep=False)]
-    wanted = table[column].isin(levels) if levels is not None else table[column] != reference
-    table = table[wanted & (table[column] != reference)].merge(base, on=stratum, how="left")
+    wanted = (table[column] != reference) & (table[column].isin(levels) if levels is not None else True)
+    table = table[wanted].merge(base[~base.duplicated(stratum, keep=False)], on=stratum, how="left")
     table["reason"] = np.where(table["baseline_id"].isna(), f"no {column} {reference} with everything else the same", "")
     table = judged(with_differences(table, log_values(block_means(selection.rows), metric)), metric, margin)
-    renamed = {"ratio_to_baseline": "ratio", "ratio_to_baseline_low": "ratio_low", "ratio_to_baseline_high": "ratio_high", "n_pairs": "n"}
-    table["n_pairs"] = np.where(table["method"] == "welch", np.fmin(table["n"], table["n_base"]), table["n_pairs"]).astype(int)
-    return table.drop(columns="n").rename(columns=renamed).assign(reference=reference)[[*CONFIGURATION, "reference", *RATIO]]
+    table["n"] = np.where(table["method"] == "welch", np.fmin(table["n"], table["n_base"]), table["n_pairs"]).astype(int)
+    return table.rename(columns=RATIO_NAMES).assign(reference=reference)[[*CONFIGURATION, "reference", *RATIO]]
 
 
 def with_ratios(summary: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The summary with the ratios of a comparisons table in place of its own: whatever baseline and test stood in the notebook."""
-    energy = comparisons[comparisons["metric"].isin(["energy_j_per_token", "energy_j_per_request"])]
-    if energy.empty:
-        return summary
-    table = summary.drop(columns=RATIOS, errors="ignore").merge(energy[["configuration_id", *RATIOS]], on="configuration_id", how="left")
-    return with_own_ratio(table)
+    """The summary with the ratios of a comparisons table (or of `ratios`) in place of its own, whatever baseline and test stood in it.
 
-
-def with_own_ratio(table: pd.DataFrame) -> pd.DataFrame:
-    """A configuration that no comparison names is a baseline: ratio 1 without an interval, or it was never usable."""
-    own = table["baseline"].isna() & (table["n_blocks"] > 0)
-    return table.assign(
-        ratio_to_baseline=table["ratio_to_baseline"].mask(own, 1.0), baseline=table["baseline"].fillna(table["quantization"])
-    )
+    A configuration that no comparison names is a baseline: ratio 1 without an interval, or it was never usable.
+    """
+    if "metric" in comparisons:
+        comparisons = comparisons[comparisons["metric"].isin(["energy_j_per_token", "energy_j_per_request"])]
+        if comparisons.empty:
+            return summary
+    summary = summary.drop(columns=RATIOS, errors="ignore")
+    table = summary.merge(comparisons[["configuration_id", *RATIOS]], on="configuration_id", how="left")
+    ratio = table["ratio_to_baseline"].mask(table["baseline"].isna() & (table["n_blocks"] > 0), 1.0)
+    return table.assign(ratio_to_baseline=ratio, baseline=table["baseline"].fillna(table["quantization"]))

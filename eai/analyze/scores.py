@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from eai.analyze import metrics
-from eai.analyze.comparison import compare_blocks, match_baselines
+from eai.analyze.comparison import match_baselines, ratios
 from eai.analyze.selection import CONFIGURATION, Selection, as_run, block_means, in_order
 from eai.errors import UserError
 from eai.stats import comparisons as tests
@@ -79,7 +79,7 @@ def against_baseline(selection: Selection, items: pd.DataFrame, rng: np.random.G
     table = table[table["configuration_id"].isin(answers) & (table["configuration_id"] != table["baseline_id"])]
     if table.empty:
         return pd.DataFrame(columns=_item_columns())
-    energy = compare_blocks(block_means(selection.rows), configurations, baseline, "window_energy_j").set_index("configuration_id")
+    energy = ratios(block_means(selection.rows), configurations, baseline, "window_energy_j").set_index("configuration_id")
     rows = [row | _compared_items(row, answers, energy, rng) for row in table.to_dict("records")]
     table = pd.DataFrame(rows)
     table = table.reindex(columns=[*table.columns, *(c for c in _item_columns() if c not in table)])

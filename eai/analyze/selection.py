@@ -1,8 +1,7 @@
 """Which windows an analysis may use, and the means of blocks that every interval and comparison is built on.
 
-One boundary, one basis, gross or net: two numbers of different boundaries (a GPU's board against a whole machine) or bases (measured
-against estimated) are two quantities, so nothing is ever averaged or compared across them. What is left out stays visible in
-`Selection.excluded`. The block is the replicate: windows of one block ran on one load of the model.
+Numbers of different boundaries (a GPU's board, a whole machine) or bases (measured, estimated) are different quantities: nothing is
+averaged or compared across them. The block is the replicate: windows of one block ran on one load of the model.
 """
 
 import json
@@ -42,29 +41,34 @@ class Selection:
 def select(
     windows: pd.DataFrame, energies: pd.DataFrame, boundary: str | None = None, basis: str | None = None, net: bool = False
 ) -> Selection:
-    """The usable windows with their energies, and the table of the others.
+    """The last attempt of each usable window with its energy, and the table of the others.
 
     Boundary and basis default to the best that a usable window has: gpu, else cpu_package, else machine; measured, else estimated,
-    and so on down the registry. Raises UserError where nothing is usable, or not on the boundary or basis asked for.
+    and so on down the registry. Raises UserError for an empty table or one without key columns, where nothing is usable, or not on the
+    boundary or basis asked for.
     """
-    windows = _last_attempts(windows)
+    if missing := [c for c in [*JOIN, *CONFIGURATION, "status", "duration_s", "tokens_out"] if c not in windows]:
+        found, hint = f"windows without {', '.join(missing)}", "read them with eai.tables or import them with a mapping"
+        raise UserError(found, "the columns of eai/schema.py", hint)
+    if windows.empty:
+        raise UserError("no windows", "an experiment that has measured at least one", "run `eai run` first")
+    windows = windows.drop_duplicates(KEY, keep="last").assign(reason=_words(windows, "reason"))
     ok = windows["status"] == "ok"
     usable = windows[ok].reset_index(drop=True)
-    not_ok = windows[~ok].assign(why=lambda w: w["reason"].replace("", "no reason given"))
     primary = energies[energies["primary"].astype(bool)].merge(usable[JOIN].assign(window=usable.index), on=JOIN)
     boundary = _choose("boundary", primary, BOUNDARY_ORDER, boundary)
     primary = primary[primary["boundary"] == boundary]
-    basis = _choose("basis", primary, schema.BASES, basis)
-    kind = "net" if net else "gross"
-    summed = _sum_devices(primary, "net_energy_j" if net else "energy_j", basis)
-    joined = usable.drop(columns="basis", errors="ignore").join(summed)
+    basis, kind = _choose("basis", primary, schema.BASES, basis), "net" if net else "gross"
+    joined = usable.drop(columns="basis", errors="ignore").join(_sum_devices(primary, net, basis))
     joined["why"] = _why_not(joined, boundary, basis, kind)
     rows = joined[joined["why"] == ""].drop(columns="why").assign(boundary=boundary, basis=basis)
-    excluded = _count(pd.concat([not_ok, joined[joined["why"] != ""]], ignore_index=True))
+    left_out = pd.concat([windows[~ok].assign(why=windows["reason"].replace("", "no reason given")), joined[joined["why"] != ""]])
+    left_out = left_out.drop(columns="reason").rename(columns={"why": "reason"})
+    excluded = left_out.groupby(["configuration_id", "status", "reason"], sort=True).size().rename("n").reset_index()
     if rows.empty:
-        raise UserError(
-            f"no usable window ({_say(excluded)})", f"windows of status ok with {kind} {basis} {boundary} energy", "measure again"
-        )
+        counts = excluded.groupby(["status", "reason"])["n"].sum()
+        said = ", ".join(f"{n} {status}: {reason}" for (status, reason), n in counts.items()) or "none at all"
+        raise UserError(f"no usable window ({said})", f"windows of status ok with {kind} {basis} {boundary} energy", "measure again")
     return Selection(rows.reset_index(drop=True), excluded, boundary, basis, kind)
 
 
@@ -75,20 +79,6 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
     by = table[CONFIGURATION].assign(place=table["quantization"].map(places))
     order = by.sort_values([c if c != "quantization" else "place" for c in CONFIGURATION] + ["quantization"], kind="stable").index
     return table.loc[order].reset_index(drop=True)
-
-
-def _last_attempts(windows: pd.DataFrame) -> pd.DataFrame:
-    """The last attempt of each window key; raises UserError for an empty table or one that lacks key columns."""
-    missing = [c for c in [*JOIN, *CONFIGURATION, "status", "duration_s", "tokens_out"] if c not in windows]
-    if missing:
-        raise UserError(
-            f"windows without {', '.join(missing)}",
-            "the columns of eai/schema.py",
-            "read them with eai.tables or import them with a mapping",
-        )
-    if windows.empty:
-        raise UserError("no windows", "an experiment that has measured at least one", "run `eai run` first")
-    return windows.drop_duplicates(KEY, keep="last").assign(reason=_words(windows, "reason"))
 
 
 def _words(table: pd.DataFrame, name: str) -> pd.Series:
@@ -106,7 +96,7 @@ def _choose(name: str, primary: pd.DataFrame, order: tuple[str, ...], asked: str
     return asked or next((value for value in order if value in present), order[0])
 
 
-def _sum_devices(primary: pd.DataFrame, energy: str, basis: str) -> pd.DataFrame:
+def _sum_devices(primary: pd.DataFrame, net: bool, basis: str) -> pd.DataFrame:
     """One row a window (its place among the usable ones): the energies of its devices summed, and what speaks against using the sum.
 
     A sum over cards of which one failed would be too low, so the worst card decides. Random terms add in quadrature;
@@ -114,10 +104,10 @@ def _sum_devices(primary: pd.DataFrame, energy: str, basis: str) -> pd.DataFrame
     offset: the same watts off every window.
     """
     terms = primary.reindex(columns=[*RANDOM_TERMS, *SYSTEMATIC_TERMS]).astype(float).fillna(0.0)
-    if energy == "net_energy_j" and "u_net_j" in primary:
+    if net and "u_net_j" in primary:
         terms["u_offset_j"] = np.hypot(terms["u_offset_j"], primary["u_net_j"].astype(float).fillna(0.0))
     terms[list(RANDOM_TERMS)] **= 2
-    energy_j, twice = primary[energy].astype(float), primary.duplicated(["window", "device_id"])
+    energy_j, twice = primary["net_energy_j" if net else "energy_j"].astype(float), primary.duplicated(["window", "device_id"])
     flags = {"n_twice": twice, "n_devices": ~twice, "n_other_basis": primary["basis"] != basis}
     summed = terms.assign(energy_j=energy_j, **flags).groupby(primary["window"]).sum()
     summed[list(RANDOM_TERMS)] **= 0.5
@@ -146,22 +136,6 @@ def _why_not(joined: pd.DataFrame, boundary: str, basis: str, kind: str) -> np.n
     return np.where(why == "energy not usable", "energy is " + _words(joined, "not_ok"), why)
 
 
-def _count(left_out: pd.DataFrame) -> pd.DataFrame:
-    """The table of what was left out: configuration_id, status, reason and the number of windows."""
-    columns = ["configuration_id", "status", "reason"]
-    frame = left_out.drop(columns="reason").rename(columns={"why": "reason"})
-    return frame.groupby(columns, sort=True).size().rename("n").reset_index()
-
-
-def _say(excluded: pd.DataFrame) -> str:
-    """What was left out in a few words: `3 oom: out of memory, 2 ok: no gpu energy`."""
-    counts = excluded.groupby(["status", "reason"])["n"].sum()
-    return ", ".join(f"{n} {status}: {reason}" for (status, reason), n in counts.items()) or "none at all"
-
-
-VARIES = {"length_varies", "tokens_from_pieces"}
-
-
 def is_served(table: pd.DataFrame) -> pd.Series:
     """For each row, window or configuration, whether it is one of a server: whether its options name a load."""
     named = [text for text in table["options"].unique() if isinstance(text, str) and text and "load" in json.loads(text)]
@@ -180,7 +154,7 @@ def requests_of(windows: pd.DataFrame) -> pd.Series:
     served = is_served(windows)
     if not served.any():
         return counted
-    fixed = served & ~windows["flags"].map(lambda flags: bool(VARIES & set(flags))).astype(bool)
+    fixed = served & ~_flagged(windows, "length_varies", "tokens_from_pieces")
     return counted.mask(fixed, windows["tokens_out"] / windows["output_tokens"])
 
 
@@ -192,19 +166,16 @@ TASK_OPTIONS = ("fewshot", "limit", "version")
 
 
 def split_options(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with `task_options` (what makes a score comparable) and `setup` (where and how it ran): canonical JSON, `setup` empty for
-    none.
-
-    Rows that differ in `setup` (engine, number of GPUs, parallelism, cache, load of a server) are other choices, never one.
-    """
+    """The table with `task_options` (what makes a score comparable) and `setup` (engine, GPUs, cache, load: other choices, never one):
+    canonical JSON, "" for none."""
     texts = table["options"].fillna("{}").astype(str) if "options" in table else pd.Series("{}", index=table.index)
-    parts = {}
-    for text in texts.unique():
-        options = json.loads(text or "{}")
-        own = {k: v for k, v in options.items() if k in TASK_OPTIONS}
-        rest = {k: v for k, v in options.items() if k not in TASK_OPTIONS}
-        parts[text] = [json.dumps(each, sort_keys=True, separators=(",", ":")) if each else "" for each in (own, rest)]
-    return table.assign(task_options=texts.map(lambda t: parts[t][0]), setup=texts.map(lambda t: parts[t][1]))
+
+    def part(text: str, own: bool) -> str:
+        found = {k: v for k, v in json.loads(text or "{}").items() if (k in TASK_OPTIONS) == own}
+        return json.dumps(found, sort_keys=True, separators=(",", ":")) if found else ""
+
+    own, rest = ({text: part(text, which) for text in texts.unique()} for which in (True, False))
+    return table.assign(task_options=texts.map(own), setup=texts.map(rest))
 
 
 def unit_energy(rows: pd.DataFrame) -> pd.Series:
@@ -226,16 +197,17 @@ def block_means(rows: pd.DataFrame) -> pd.DataFrame:
     compared cost: of an item of a task, of an output token otherwise. Per token is NaN where no token was produced.
     """
     tasks, totals = as_run(rows), ["energy_j", "duration_s", "tokens_out", "u_offset_j", "u_gain_j", "cpu_time_s"]
-    means, peaks = ["ttft_s"], ["memory_peak_gb", "model_bytes"]
-    known = rows.reindex(columns=[*totals, *means, *peaks, "requests", "calls"]).astype(float)
-    known = known.assign(requests=requests_of(rows.assign(requests=known["requests"])), as_run=tasks)
-    known["passes"] = known["calls"].where(tasks, 1.0).fillna(1.0)
-    known = known.assign(nominal=_flagged(rows, NOMINAL), shared=_flagged(rows, SHARED_BLOCK))
+    peaks = ["memory_peak_gb", "model_bytes"]
+    known = rows.reindex(columns=[*totals, "ttft_s", *peaks, "requests", "calls"]).astype(float)
+    known = known.assign(
+        requests=requests_of(rows.assign(requests=known["requests"])), passes=known["calls"].where(tasks, 1.0).fillna(1.0),
+        as_run=tasks, nominal=_flagged(rows, NOMINAL), shared=_flagged(rows, SHARED_BLOCK),
+    )  # fmt: skip
     groups = known.groupby([rows[c] for c in BLOCK], sort=False)
     sums = groups[[*totals, "requests", "passes"]].sum(min_count=1)
     energy_j, seconds = sums["energy_j"], sums["duration_s"]
     tokens, requests = (sums[c].where(sums[c] > 0) for c in ("tokens_out", "requests"))
-    blocks = groups[means].mean().join(groups[[*peaks, "as_run", "nominal"]].max())
+    blocks = groups[["ttft_s"]].mean().join(groups[[*peaks, "as_run", "nominal"]].max())
     blocks = blocks.assign(n_windows=groups.size(), shared=groups["shared"].min())
     blocks["energy_j_per_token"] = metrics.energy_per_token(energy_j, tokens)
     blocks["throughput_tok_s"] = metrics.throughput(tokens, seconds)
@@ -252,6 +224,7 @@ def block_means(rows: pd.DataFrame) -> pd.DataFrame:
     return blocks.reset_index()
 
 
-def _flagged(rows: pd.DataFrame, flag: str) -> pd.Series:
-    """Which windows carry a flag."""
-    return pd.Series([flag in flags for flags in rows["flags"]] if "flags" in rows else False, index=rows.index, dtype=bool)
+def _flagged(rows: pd.DataFrame, *wanted: str) -> pd.Series:
+    """Which windows carry one of these flags."""
+    marks = [not set(wanted).isdisjoint(flags) for flags in rows["flags"]] if "flags" in rows else False
+    return pd.Series(marks, index=rows.index, dtype=bool)

@@ -1,18 +1,10 @@
-"""One row a configuration: energy per output token or request, throughput, power and memory, with intervals over blocks and a gate.
+"""One row a configuration, and one a load of a server: energy, throughput, power and memory with intervals over blocks, and a gate.
 
 The block is the replicate: windows of one block ran on one load of the model and are averaged before anything is estimated.
 
-Where the uncertainty of each configuration's energy comes from: the budget behind the two intervals.
-
-What a token and a request of a server cost at each load: one row a load, with intervals over blocks.
-
-A server's energy per token falls as more requests share each pass over the weights, until its memory or its arithmetic is the limit;
-latency rises all the way. Neither is a property of the server alone, so no row without its load.
-
-Whether the experiment was as random and steady as its intervals assume: effects of order, drift and temperature, outliers.
-
-A drift that randomized blocks spread over all configurations widens the intervals and biases none; it is reported so that the
-reader knows why they are wide. Nothing found here drops a window.
+Beside them the uncertainty budget, and whether the experiment was as random and steady as its intervals assume: order, drift,
+temperature, outliers. A drift that randomized blocks spread over all configurations widens the intervals and biases none. Nothing found
+here drops a window.
 """
 
 import json
@@ -22,7 +14,7 @@ import pandas as pd
 
 from eai import schema
 from eai.analyze import metrics
-from eai.analyze.comparison import RATIOS, compare_blocks, with_own_ratio
+from eai.analyze.comparison import ratios, with_ratios
 from eai.analyze.metrics import over_blocks, with_scores
 from eai.analyze.scores import of_items, of_texts
 from eai.analyze.selection import CONFIGURATION, Selection, block_means, in_order, is_served, requests_of, select, unit_energy
@@ -69,13 +61,17 @@ def summarize_selection(
     if items is not None:
         table = table.merge(of_texts(items), on="configuration_id", how="left", suffixes=("", "_texts"))
         table["n_items"] = table["n_items"].fillna(table["n_items_texts"].astype(float))
-    ratios = compare_blocks(blocks, table, baseline)[["configuration_id", *RATIOS]]
-    table = with_own_ratio(table.merge(ratios, on="configuration_id", how="left"))
+    table = with_ratios(table, ratios(blocks, table, baseline))
     return in_order(table.reindex(columns=[c.name for c in schema.SUMMARY]))
 
 
 def _estimates(blocks: pd.DataFrame) -> pd.DataFrame:
-    """Estimates and intervals, one row a configuration."""
+    """Estimates and intervals, one row a configuration.
+
+    The interval against the true energy (`_abs_`) holds offset and gain of the sensor, which no repetition removes, beside the spread of
+    blocks; granularity, aliasing and idle are in that spread already. A relative uncertainty u is sqrt(ln(1 + u^2)) on the logarithm: the
+    same to four digits for a sensor, not for an estimate good to a factor.
+    """
     groups = blocks.groupby("configuration_id", sort=False)
     means = ["cpu_s_per_token", "cpu_s_per_request", "power_mean_w", "ttft_s", "u_offset_relative", "u_gain_relative"]
     cvs = ["unit_energy_j", "throughput_tok_s"]
@@ -90,19 +86,10 @@ def _estimates(blocks: pd.DataFrame) -> pd.DataFrame:
         tokens_per_j=metrics.tokens_per_joule(costs["energy_j_per_token"]),
     )  # fmt: skip
     table["energy_cv"], table["energy_cv_low"], table["energy_cv_high"] = cv_interval(cv["unit_energy_j"], table["n_blocks"])
-    return _with_absolute(table).reset_index()
-
-
-def _with_absolute(table: pd.DataFrame) -> pd.DataFrame:
-    """Adds the interval against the true energy: offset and gain of the sensor, which no repetition removes, beside the spread of blocks.
-
-    Granularity, aliasing and idle are in the spread of the blocks already. A relative uncertainty u is sqrt(ln(1 + u^2)) on the logarithm,
-    as in `power.energy.interval`: the same to four digits for a sensor, not for an estimate good to a factor.
-    """
     u_log = np.sqrt(np.log1p(table["u_offset_relative"] ** 2 + table["u_gain_relative"] ** 2))
     se_log = table["energy_j_per_token_sd_log"] / np.sqrt(table["n_blocks"])
     absolute = with_systematic(table["energy_j_per_token_mean_log"], se_log, table["n_blocks"] - 1, u_log)
-    return table.assign(energy_j_per_token_abs_low=absolute.low, energy_j_per_token_abs_high=absolute.high)
+    return table.assign(energy_j_per_token_abs_low=absolute.low, energy_j_per_token_abs_high=absolute.high).reset_index()
 
 
 def gate(energy_cv, n_blocks) -> np.ndarray:
@@ -117,15 +104,12 @@ def gate(energy_cv, n_blocks) -> np.ndarray:
 def _reasons(table: pd.DataFrame, excluded: pd.DataFrame) -> pd.Series:
     """Why a configuration has fewer windows than were tried, or no interval: `2 x oom: out of memory; one block: no spread known`."""
     text = excluded["n"].astype(str) + " x " + excluded["status"] + ": " + excluded["reason"]
-    of = text.groupby(excluded["configuration_id"]).agg("; ".join).to_dict()
-    reasons = [of.get(c, "") for c in table["configuration_id"]]
+    left_out = table["configuration_id"].map(text.groupby(excluded["configuration_id"]).agg("; ".join)).fillna("")
     single = np.where(table["n_blocks"] == 1, "one block: no spread known", "")
     cards = np.where(table["n_jobs"] > 1, "blocks of several jobs: their cards' gains differ", "")
-    cv = 100 * table["energy_cv"]
-    varies = np.where(
-        (table["gate"] == "rejected") & (table["n_blocks"] > 1), "energy varies by " + cv.map("{:.1f}".format) + MORE_THAN, ""
-    )
-    return pd.Series(["; ".join(filter(None, words)) for words in zip(reasons, single, cards, varies, strict=True)], index=table.index)
+    spread = "energy varies by " + (100 * table["energy_cv"]).map("{:.1f}".format) + MORE_THAN
+    varies = np.where((table["gate"] == "rejected") & (table["n_blocks"] > 1), spread, "")
+    return pd.Series(["; ".join(filter(None, words)) for words in zip(left_out, single, cards, varies, strict=True)], index=table.index)
 
 
 SENSOR_TERMS = ("granularity", "aliasing", "idle", "offset", "gain")
@@ -161,17 +145,21 @@ LOAD_COLUMNS = [c.name for c in schema.TABLES["loads"] if c.name not in (*schema
 def by_load(windows: pd.DataFrame, energies: pd.DataFrame, *chosen) -> pd.DataFrame:
     """The loads table (schema.TABLES["loads"]) of an experiment: one row for each configuration of a server; `chosen` as for `select`.
 
-    Windows are selected as everywhere: one boundary, one basis, gross unless asked. Raises UserError where no server was measured, and
-    where nothing of it is usable.
+    A time that is unknown or zero in a block has no logarithm and no part in the estimates. Raises UserError where no server was
+    measured, and where nothing of it is usable.
     """
     served = is_served(windows)
     if not served.any():
         raise UserError("no window of a server", "an experiment measured with the parameter server", "see docs/servers.md")
     selection = select(windows[served], energies, *chosen)
     blocks = _load_blocks(selection.rows)
-    table = _load_estimates(blocks).merge(
-        windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id"), on="configuration_id"
-    )
+    groups = blocks.groupby("configuration_id", sort=False)
+    table = groups[["in_flight_mean", "requests_per_s"]].mean().assign(n_blocks=groups.size())
+    table[["requests", "requests_failed"]] = groups[["requests", "requests_failed"]].sum()
+    table["flags"] = groups["flags"].agg(_united)
+    values = blocks[RATES].join(blocks[TIMES].where(blocks[TIMES] > 0))
+    table = table.join(over_blocks(values, blocks["configuration_id"])).reset_index()
+    table = table.merge(windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id"), on="configuration_id")
     of = table["options"].map(json.loads)
     table = table.assign(server=of.map(lambda o: o["server"]), traffic=of.map(lambda o: o["load"]))
     kind, _, level = zip(*table["traffic"].str.partition(":").to_numpy(), strict=True)
@@ -190,30 +178,22 @@ def loads(windows: pd.DataFrame, energies: pd.DataFrame, *chosen) -> pd.DataFram
 
 def _load_blocks(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a (configuration, job, block): totals over its windows turned into rates, medians averaged."""
-    key = ["configuration_id", "job", "block"]
-    numbers = rows.astype(dict.fromkeys([*TIMES, "in_flight_mean"], float))
-    numbers["served"] = requests_of(rows)
-    groups = numbers.groupby(key, sort=False)
+    numbers = rows.astype(dict.fromkeys([*TIMES, "in_flight_mean"], float)).assign(served=requests_of(rows))
+    groups = numbers.groupby(["configuration_id", "job", "block"], sort=False)
     sums = groups[["energy_j", "duration_s", "tokens_out", "requests", "requests_failed", "served"]].sum()
-    blocks = groups[[*TIMES, "in_flight_mean"]].mean()
-    blocks["energy_j_per_token"] = metrics.energy_per_token(sums["energy_j"], sums["tokens_out"])
-    blocks["energy_j_per_request"] = metrics.energy_per_request(sums["energy_j"], sums["served"])
-    blocks["throughput_tok_s"] = metrics.throughput(sums["tokens_out"], sums["duration_s"])
-    blocks["requests_per_s"] = sums["served"] / sums["duration_s"]
+    blocks = groups[[*TIMES, "in_flight_mean"]].mean().assign(
+        energy_j_per_token=metrics.energy_per_token(sums["energy_j"], sums["tokens_out"]),
+        energy_j_per_request=metrics.energy_per_request(sums["energy_j"], sums["served"]),
+        throughput_tok_s=metrics.throughput(sums["tokens_out"], sums["duration_s"]),
+        requests_per_s=sums["served"] / sums["duration_s"], flags=groups["flags"].agg(_united),
+    )  # fmt: skip
     blocks[["requests", "requests_failed"]] = sums[["requests", "requests_failed"]].astype(int)
-    blocks["flags"] = groups["flags"].agg(lambda flags: sorted(set().union(*flags)))
     return blocks.reset_index()
 
 
-def _load_estimates(blocks: pd.DataFrame) -> pd.DataFrame:
-    """Estimates over blocks, one row a configuration; a time that is unknown or zero in a block has no logarithm and no part in them."""
-    groups = blocks.groupby("configuration_id", sort=False)
-    table = groups[["in_flight_mean", "requests_per_s"]].mean()
-    table["n_blocks"] = groups.size()
-    table[["requests", "requests_failed"]] = groups[["requests", "requests_failed"]].sum()
-    table["flags"] = groups["flags"].agg(lambda flags: sorted(set().union(*flags)))
-    values = blocks[RATES].join(blocks[TIMES].where(blocks[TIMES] > 0))
-    return table.join(over_blocks(values, blocks["configuration_id"])).reset_index()
+def _united(flags: pd.Series) -> list[str]:
+    """All flags of several windows, each once."""
+    return sorted(set().union(*flags))
 
 
 COVARIATES = {
@@ -235,32 +215,20 @@ def disturbances(selection: Selection) -> pd.DataFrame:
     block = rows.groupby(["job", "block"]).ngroup()
     found = []
     for name, words in COVARIATES.items():
-        known = rows[name].notna() if name in rows else pd.Series(False, index=rows.index)
-        x = rows.loc[known, name].astype(float) if known.any() else pd.Series(dtype=float)
-        effect = diagnostics.covariate_effect(y[known], x, rows.loc[known, "configuration_id"], block[known])
-        found.append({"disturbance": words, "effect": effect.slope, "low": effect.low, "high": effect.high, "p": effect.p, "n": effect.n})
-    found.append(_autocorrelation(selection))
-    table = pd.DataFrame(found)
-    return table.assign(p_holm=comparisons.adjust(table["p"]))[["disturbance", "effect", "low", "high", "p", "p_holm", "n"]]
-
-
-def _autocorrelation(selection: Selection) -> dict:
-    """The lag-one autocorrelation of log ratios to the block's mean, over configurations that have every block of their job."""
-    series = _block_series(selection)
-    row = {"disturbance": "the block before (lag-one autocorrelation)", "n": series.shape[0]}
-    if series.shape[0] < 2 or series.shape[1] < 4 or np.ptp(series) < 1e-12:
-        return row
-    p = diagnostics.autocorrelation_p(series, np.random.default_rng(0))
-    return row | {"effect": diagnostics.lag_one(series), "p": p}
-
-
-def _block_series(selection: Selection) -> np.ndarray:
-    """Residuals (configuration, block) of the job with the most complete configurations."""
-    blocks = block_means(selection.rows)
+        x = rows.reindex(columns=[name])[name].astype(float).dropna()
+        effect = diagnostics.covariate_effect(y[x.index], x, rows.loc[x.index, "configuration_id"], block[x.index])
+        found.append({"disturbance": words, "effect": effect.slope} | effect._asdict())
+    blocks = block_means(rows)
     blocks["log"] = np.log(blocks["unit_energy_j"])
     tables = [t.pivot_table(index="configuration_id", columns="block", values="log").dropna().to_numpy() for _, t in blocks.groupby("job")]
-    series = max(tables, key=np.size)
-    return series - series.mean(axis=0, keepdims=True) - series.mean(axis=1, keepdims=True) + series.mean() if series.size else series
+    series = max(tables, key=np.size)  # of the job with the most configurations that have every block
+    if series.size:
+        series = series - series.mean(axis=0, keepdims=True) - series.mean(axis=1, keepdims=True) + series.mean()
+    last = {"disturbance": "the block before (lag-one autocorrelation)", "n": series.shape[0]}
+    if series.shape[0] >= 2 and series.shape[1] >= 4 and np.ptp(series) >= 1e-12:
+        last |= {"effect": diagnostics.lag_one(series), "p": diagnostics.autocorrelation_p(series, np.random.default_rng(0))}
+    table = pd.DataFrame([*found, last])
+    return table.assign(p_holm=comparisons.adjust(table["p"]))[["disturbance", "effect", "low", "high", "p", "p_holm", "n"]]
 
 
 OVER_TIME = {"energy": ("energy", "%"), "temperature_mean_c": ("temperature", "degC"), "sm_clock_mean_mhz": ("clock", "MHz")}
@@ -294,9 +262,8 @@ def trends(points: pd.DataFrame) -> pd.DataFrame:
             known = own[own[name].notna()]
             if len(known):
                 found = diagnostics.trend((100 if unit == "%" else 1) * known[name].astype(float), known["hours"])
-                numbers = {"change": found.slope, "low": found.low, "high": found.high, "p": found.p, "n": found.n}
-                rows.append({"job": job, "quantity": words, "unit": unit, "hours": known["hours"].max()} | numbers)
-    table = pd.DataFrame(rows)
+                rows.append({"job": job, "quantity": words, "unit": unit, "hours": known["hours"].max()} | found._asdict())
+    table = pd.DataFrame(rows).rename(columns={"slope": "change"})
     return table.assign(p_holm=comparisons.adjust(table["p"]))
 
 
