@@ -11,7 +11,6 @@ from eai.stats.intervals import (
     cv_interval,
     log_t_interval,
     quotient_of_totals,
-    sd_interval,
     t_quantile,
     wilson_interval,
     with_systematic,
@@ -59,9 +58,9 @@ def test_t_quantile_has_the_textbook_values():
     assert t_quantile([1, 4, 9]) == pytest.approx([12.706, 2.776, 2.262], abs=5e-4)
 
 
-def test_sd_interval_at_five_blocks_reaches_from_0_599_to_2_874():
+def test_cv_interval_at_five_blocks_reaches_from_0_599_to_2_874():
     """Chi-square table, 4 degrees of freedom: 11.143 and 0.4844 at 2.5 %."""
-    found = sd_interval(1.0, 5)
+    found = cv_interval(1.0, 5)
     assert (float(found.low), float(found.high)) == (
         pytest.approx((4 / 11.143) ** 0.5, abs=1e-4),
         pytest.approx((4 / 0.4844) ** 0.5, abs=1e-3),

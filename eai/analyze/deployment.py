@@ -18,8 +18,7 @@ from eai.stats.intervals import t_quantile
 DRAWS = 2_000
 FEWEST_DRAWS = 200
 MOST_COMPARED = 40_000_000
-WORKLOAD = ["input_tokens", "output_tokens", "task", "task_options"]
-MODEL = ["model", "weights"]
+MODEL, WORKLOAD = ["model", "weights"], ["input_tokens", "output_tokens", "task", "task_options"]
 WORK = [*MODEL, *WORKLOAD]
 CHOICE = ["gpu", "quantization", "batch_size", "setup"]
 NORMAL_95 = 1.96
@@ -49,13 +48,10 @@ def at_chance(summary: pd.DataFrame, chance: dict[str, float] | None = None) -> 
     why = named.where(failed, "")
     full = {name for name, known in strategies.STRATEGIES.items() if not known.is_quantized}
     passes = summary[~failed & summary["score"].notna() & summary["quantization"].isin(full)]
-    passed = set(zip(passes["model"], passes["weights"], passes["task"], strict=True))
-    named_works = zip(summary["model"], summary["weights"], summary["task"], strict=True)
-    broken = np.array([work in passed for work in named_works], bool)
-    first = summary[failed & broken].assign(why=named).groupby([*MODEL, "quantization"])["why"].first()
-    keys = pd.MultiIndex.from_frame(summary[[*MODEL, "quantization"]])
-    spread = pd.Series(first.reindex(keys).to_numpy(), summary.index).fillna("") if len(first) else ""
-    return why.where(why != "", spread)
+    task, strategy = (pd.MultiIndex.from_frame(summary[[*MODEL, c]]) for c in ("task", "quantization"))
+    broken = failed & task.isin(pd.MultiIndex.from_frame(passes[[*MODEL, "task"]]))
+    first = dict(zip(strategy[broken][::-1], named[broken][::-1], strict=True))
+    return why.where(why != "", pd.Series([first.get(key, "") for key in strategy], summary.index))
 
 
 def pareto(summary: pd.DataFrame, rng: np.random.Generator, draws: int = DRAWS) -> pd.DataFrame:
@@ -71,21 +67,17 @@ def pareto(summary: pd.DataFrame, rng: np.random.Generator, draws: int = DRAWS) 
     table = table.assign(p_front=np.nan, objectives=np.where(scored, "energy, time, score", "energy, time"))
     rival = table[MODEL].astype(str).agg(" ".join, axis=1).where(~scored, "")
     for _, rows in table.groupby([*WORKLOAD, rival], sort=False):
-        table.loc[rows.index, "p_front"] = _p_front(rows, bool(scored[rows.index[0]]), rng, draws)
+        mean = [np.log(rows["unit_energy_j"]), -np.log(rows["units_per_s"])]
+        se = [_se_log(rows, "unit_energy_j"), _se_log(rows, "units_per_s")]
+        df = [rows["n_blocks"] - 1.0] * 2
+        if scored[rows.index[0]]:
+            mean.append(-rows["score"])
+            se.append((rows["score_high"] - rows["score_low"]) / (2 * NORMAL_95))
+            df.append(pd.Series(np.inf, rows.index))  # its interval is over items, whatever the number of blocks
+        taken = int(np.clip(MOST_COMPARED / (len(rows) ** 2 * len(mean)), FEWEST_DRAWS, draws))
+        points = (np.column_stack(each) for each in (mean, se, df))
+        table.loc[rows.index, "p_front"] = probability_non_dominated(*points, rng, taken)
     return table
-
-
-def _p_front(table: pd.DataFrame, with_score: bool, rng: np.random.Generator, draws: int) -> np.ndarray:
-    """The probability of being on the front among the rows of one workload."""
-    mean = [np.log(table["unit_energy_j"]), -np.log(table["units_per_s"])]
-    se = [_se_log(table, "unit_energy_j"), _se_log(table, "units_per_s")]
-    df = [table["n_blocks"] - 1.0] * 2
-    if with_score:
-        mean.append(-table["score"])
-        se.append((table["score_high"] - table["score_low"]) / (2 * NORMAL_95))
-        df.append(pd.Series(np.inf, table.index))  # its interval is over items, whatever the number of blocks
-    draws = int(np.clip(MOST_COMPARED / (len(table) ** 2 * len(mean)), FEWEST_DRAWS, draws))
-    return probability_non_dominated(np.column_stack(mean), np.column_stack(se), np.column_stack(df), rng, draws)
 
 
 def _se_log(table: pd.DataFrame, name: str) -> np.ndarray:
@@ -104,9 +96,7 @@ def deployment(
     candidates, NaN where a candidate, be it the only one, has one block only; `runner_up` and its ratio say what the choice is worth;
     `left_out` names what may not be chosen and why (`at_chance`). Raises UserError for an unknown column.
     """
-    table = costed(summary) if "unit_energy_j" not in summary else summary
-    table = table if "setup" in table else split_options(table)
-    table = table if "left_out" in table else table.assign(left_out=at_chance(table))
+    table = summary if "left_out" in summary else split_options(costed(summary)).assign(left_out=at_chance(summary))
     rows = [{"scenario": name} | _choice(table, conditions, rng, value, draws) for name, conditions in scenarios.items()]
     return pd.DataFrame(rows)
 
@@ -150,15 +140,12 @@ def matrix(summary: pd.DataFrame, rng: np.random.Generator, retained: pd.DataFra
     is averaged over models or tasks.
     """
     table = candidates(summary, retained)
-    found = [
-        deployment(rows, scenarios(rows), rng).assign(**dict(zip(WORK, key, strict=True)), n_cells=len(rows))
-        for key, rows in table.groupby(WORK, sort=False)
-        if len(rows) > 1
-    ]
     columns = [*WORK, "scenario", "conditions", *CHOICE, "value", "candidates", "confidence", *WORTH, "left_out", "n_cells"]
-    if not found:
-        return pd.DataFrame(columns=columns)
-    whole = pd.concat(found, ignore_index=True)
+    found = [pd.DataFrame(columns=columns)]
+    for key, rows in table.groupby(WORK, sort=False):
+        if len(rows) > 1:
+            found.append(deployment(rows, scenarios(rows), rng).assign(**dict(zip(WORK, key, strict=True)), n_cells=len(rows)))
+    whole = pd.concat(found[1:] or found, ignore_index=True)
     return whole.reindex(columns=[*dict.fromkeys([*columns, *whole])])
 
 

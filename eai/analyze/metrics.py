@@ -1,13 +1,10 @@
 """The formulas of the repository: each metric is computed here and nowhere else.
 
-All take scalars, arrays or pandas columns. "Per token" always means output tokens that were produced and counted.
+All take scalars, arrays or pandas columns. "Per token" always means output tokens that were produced and counted. A unit of work is an
+output token, or an item where a task ran as its items come.
 
-The cost and the speed of one unit of work in a summary: an output token, or an item where a task ran as its items come.
-
-EOR and TWEOR of a task as run, with intervals that hold the items' and the blocks' uncertainty together.
-
-The score's uncertainty comes from items (Wilson), the energy's from blocks (t on the log scale); a bootstrap over blocks alone would
-leave out nearly all of it. EORs are comparable only where task, version, few-shot setting and number of items agree.
+EOR and TWEOR are of a task as run. The score's uncertainty comes from items (Wilson), the energy's from blocks (t on the log scale); a
+bootstrap over blocks alone would leave out nearly all of it. Comparable only where task, version, few-shot setting and items agree.
 """
 
 import numpy as np
@@ -146,44 +143,25 @@ def with_scores(table: pd.DataFrame, scores: pd.DataFrame | None) -> pd.DataFram
     """Adds, where a score was measured, score, EOR, TWEOR and energy per correct answer with intervals; NaN where it was not.
 
     `table`: with `energy_wh`, `energy_wh_s` and `window_s` of the whole task (`over_blocks`). `scores`: configuration_id, score and, for
-    intervals, n_items. Raises UserError for a score that is no fraction, for two scores of one configuration, and for a number of items
-    that is not above zero.
+    intervals, n_items. Energy per correct answer is the joules of the task over score x n: infinite where nothing was right, with the
+    lower end that the EOR's upper end gives. Raises UserError for a score that is no fraction, for two scores of one configuration, and
+    for a number of items that is not above zero.
     """
-    score, n_items = _scores_of(table["configuration_id"], scores)
-    measured = np.isfinite(score)
-    known = measured & np.isfinite(n_items)
-    limits = wilson_interval(np.where(known, score * n_items, 0.0), np.where(known, n_items, 1.0))
-    interval = Interval(score, np.where(known, limits.low, np.nan), np.where(known, limits.high, np.nan))
-    table = _with_interval(table.assign(n_items=n_items), "score", interval)
-    energy, energy_time = (Interval(*(table[f"{name}{end}"].to_numpy(float) for end in ENDS)) for name in ("energy_wh", "energy_wh_s"))
-    per_wh = quotient(interval, energy)._replace(value=eor(score, energy.value))
-    per_wh_s = quotient(interval, energy_time)._replace(value=tweor(score, energy.value, table["window_s"].to_numpy(float)))
-    table = _with_interval(_with_interval(table, "eor", per_wh), "tweor", per_wh_s)
-    return _with_interval(table, "energy_j_per_correct", per_correct(per_wh, n_items))
-
-
-def per_correct(eor: Interval, n_items) -> Interval:
-    """Energy per correct answer [J] from the EOR [1/Wh] over n items: the joules of the task over score x n, so its ends change places.
-
-    Where nothing was right no joule bought an answer: infinite, with the lower end that the EOR's upper end gives.
-    """
-    return Interval(*(energy_per_correct(end, n_items) for end in (eor.value, eor.high, eor.low)))
-
-
-def _scores_of(ids: pd.Series, scores: pd.DataFrame | None) -> tuple[np.ndarray, np.ndarray]:
-    """Score and number of items of each configuration; NaN where there is none."""
-    if scores is None or scores.empty:
-        return np.full(len(ids), np.nan), np.full(len(ids), np.nan)
+    scores = pd.DataFrame(columns=["configuration_id", "score"]) if scores is None else scores
     if scores["configuration_id"].duplicated().any():
         raise UserError("two scores of one configuration", "one row a configuration", "choose one task version and few-shot setting")
     checked_score(scores["score"])
-    table = scores.set_index("configuration_id").reindex(ids)
-    n_items = table["n_items"].to_numpy(float) if "n_items" in table else np.full(len(ids), np.nan)
+    own = scores.set_index("configuration_id").reindex(table["configuration_id"]).reindex(columns=["score", "n_items"])
+    score, n_items = own["score"].to_numpy(float), own["n_items"].to_numpy(float)
     if np.any(n_items <= 0):
         raise UserError(f"a score over {np.nanmin(n_items):g} items", "at least one item", "leave the score out")
-    return table["score"].to_numpy(float), n_items
-
-
-def _with_interval(table: pd.DataFrame, name: str, interval: Interval) -> pd.DataFrame:
-    """The table with `name`, `name_low` and `name_high`."""
-    return table.assign(**{name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high})
+    known = np.isfinite(score) & np.isfinite(n_items)
+    limits = wilson_interval(np.where(known, score * n_items, 0.0), np.where(known, n_items, 1.0))
+    interval = Interval(score, np.where(known, limits.low, np.nan), np.where(known, limits.high, np.nan))
+    energy, energy_time = (Interval(*(table[f"{name}{end}"].to_numpy(float) for end in ENDS)) for name in ("energy_wh", "energy_wh_s"))
+    per_wh = quotient(interval, energy)._replace(value=eor(score, energy.value))
+    per_wh_s = quotient(interval, energy_time)._replace(value=tweor(score, energy.value, table["window_s"].to_numpy(float)))
+    correct = Interval(*(energy_per_correct(end, n_items) for end in (per_wh.value, per_wh.high, per_wh.low)))  # its ends change places
+    found = {"score": interval, "eor": per_wh, "tweor": per_wh_s, "energy_j_per_correct": correct}
+    ends = {f"{name}{end}": values for name, each in found.items() for end, values in zip(ENDS, each, strict=True)}
+    return table.assign(n_items=n_items, **ends)

@@ -1,31 +1,25 @@
-"""Where each configuration stands under the roofs of its card: achieved flop/s against arithmetic intensity, phase by phase.
+"""Where each configuration stands under the roofs of its card, what prefill and decode cost apart, and what a task's energy is made of.
 
-The roofline model is Williams et al. 2009 (doi:10.1145/1498765.1498785). Flops and bytes are counted from the model's shapes
-(`eai.footprint`), times are measured: a prefill is the time to first token, a decode step the median step of a window. Where a
-source gives neither, the whole call stands for both phases and its roof is the time that both need at least. Counts leave out
-what no shape decides, so a share of the roof is of the useful work.
+Roofline: Williams et al. 2009 (doi:10.1145/1498765.1498785). Flops and bytes are counted from the model's shapes (`eai.footprint`), times
+are measured: a prefill is the time to first token, a decode step the median step of a window; where a source gives neither, the whole call
+stands for both phases. Counts leave out what no shape decides, so a share of the roof is of the useful work.
 
-Prefill and decode apart: energy of a request over its output length, fitted with a line whose intercept is the prefill.
-
-A request of n output tokens is one prefill, which gives the first of them, and n - 1 decode steps::
+Prefill and decode: a request of n output tokens is one prefill, which gives the first of them, and n - 1 decode steps::
 
     E(n) = prefill + decode (n - 1) + growth (n - 1)^2
 
-The same prompts at several output lengths that include 1 give both; without the 1 the intercept is an extrapolation. Noise of
-windows of equal length is relative, so each point weighs 1 / E^2. Every block is fitted by itself and is one replicate; the last term
-is tested, since a step reads a KV cache that grows, and kept only where it shows.
+fitted over output lengths that include 1 (without it the intercept is an extrapolation). Noise of windows is relative, so each point weighs
+1 / E^2. Every block is fitted by itself and is one replicate; the last term, a KV cache that grows, is kept only where it shows.
 
-What a task's energy is made of: its input tokens at the price of prefill, its output tokens at that of decode, and what that leaves.
-
-The prices are those of plain generation in the same experiment, under the same strategy and batch size (`prefill`)::
+A task, priced by plain generation of the same experiment, strategy and batch size::
 
     energy per item = tokens in x prefill an input token + (tokens out - 1) x decode a token + the rest
 
-The first output token belongs to the prefill; an item whose continuations were only scored has none. The rest, in either
-direction, is what such prices do not know: items padded to the longest of their batch, rows that wait for the last one of it, logits of
-every position where choices are scored, tokenization.
+The rest, in either direction, is what such prices do not know: padding, rows that wait for the last of their batch, logits of every
+position where choices are scored (which decode nothing), tokenization.
 """
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -36,16 +30,16 @@ from scipy import special
 
 from eai import catalog, footprint, strategies
 from eai.analyze import metrics
+from eai.analyze.metrics import ENDS
 from eai.analyze.selection import CONFIGURATION, Selection, as_run, in_order
 from eai.errors import UserError
 from eai.stats.comparisons import ALPHA
 from eai.stats.intervals import Interval, combine, log_t_from_moments, t_quantile
 
-PHASES = ("prefill", "decode", "whole")
 SIMULATED = "simulated_"
 NO_ROOF = "no peak is known for this hardware: no roof"
 ABOVE = "above its roof: a time, a count or a peak is wrong"
-_TIMES = {"prefill": "ttft_s", "decode": "step_time_s", "whole": "call_s"}
+TIMES = {"prefill": "ttft_s", "decode": "step_time_s", "whole": "call_s"}
 
 
 @dataclass(frozen=True)
@@ -64,12 +58,24 @@ def roofline(selection: Selection, measured: dict[tuple[str, str], Roofs] | None
     quantization) that were measured on the machine; without them the vendor's peaks of the catalog. A configuration that cannot be
     counted (a model or strategy of unknown shape, a task whose lengths vary) has one row with its reason and no numbers.
     """
-    rows = selection.rows.reset_index(drop=True)
-    configurations = rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
-    times = _times(rows)
-    found = [row for c in configurations.to_dict("records") for row in _of_configuration(c, times, measured or {})]
+    rows = selection.rows
+    calls = rows["tokens_out"] / (rows["batch_size"] * rows["output_tokens"])
+    times = rows.assign(call_s=rows["duration_s"] / calls).reindex(columns=["configuration_id", "job", "block", *TIMES.values()])
+    times[[*TIMES.values()]] = times[[*TIMES.values()]].where(times[[*TIMES.values()]] > 0)  # a difference of two disturbed times
+    blocks = times.groupby(["configuration_id", "job", "block"]).mean().reset_index().set_index("configuration_id")
+    found = []
+    for c in rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id").to_dict("records"):
+        own = blocks.loc[[c.pop("configuration_id")]]
+        try:
+            work = _work(c, measured or {})
+        except UserError as error:
+            found.append(c | {"phase": "", "n_blocks": 0, "reason": str(error)})
+            continue
+        timed = [p for p in ("prefill", "decode") if own[TIMES[p]].gt(0).any()]
+        phases = timed if len(timed) == 2 or (timed and c["output_tokens"] == 1) else ["whole"]
+        found += [c | _point(phase, work[phase], own[TIMES[phase]].dropna()) for phase in phases]
     columns = [*CONFIGURATION, "phase", "n_blocks", "intensity_flop_per_byte"]
-    columns += [f"{name}{end}" for name in ("achieved_flop_s", "share_of_roof") for end in ("", "_low", "_high")]
+    columns += [f"{name}{end}" for name in ("achieved_flop_s", "share_of_roof") for end in ENDS]
     columns += ["roof_flop_s", "peak_flop_s", "bandwidth_byte_s", "bound", "basis", "reason"]
     basis = "measured" if selection.basis == "estimated" else selection.basis  # an estimate is of the energy: times are measured
     return in_order(pd.DataFrame(found).assign(basis=basis).reindex(columns=columns))
@@ -90,59 +96,29 @@ def measured_roofs(provenance: list[dict]) -> dict[tuple[str, str], Roofs]:
     return found
 
 
-def _times(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean time [s] of a prefill, a decode step and a whole call of each block, by configuration; NaN where it was not taken."""
-    calls = rows["tokens_out"] / (rows["batch_size"] * rows["output_tokens"])
-    taken = rows.assign(call_s=rows["duration_s"] / calls).reindex(columns=["configuration_id", "job", "block", *_TIMES.values()])
-    times = list(_TIMES.values())
-    taken[times] = taken[times].where(taken[times] > 0)  # a difference of two disturbed times
-    return taken.groupby(["configuration_id", "job", "block"]).mean().reset_index().set_index("configuration_id")
+def _work(c: dict, measured: dict) -> dict[str, dict]:
+    """Flops, bytes, shortest time and roofs of each phase of one call; whole = a prefill and the decode steps after it.
 
-
-def _of_configuration(configuration: dict, times: pd.DataFrame, measured: dict) -> list[dict]:
-    """The rows of one configuration: prefill and decode where both were timed, else the whole call, else why not."""
-    key = configuration.pop("configuration_id")
-    blocks = times.loc[[key]]
-    try:
-        _check_countable(configuration)
-        work = _work(configuration, measured)
-    except UserError as error:
-        return [configuration | {"phase": "", "n_blocks": 0, "reason": str(error)}]
-    timed = [p for p in ("prefill", "decode") if blocks[_TIMES[p]].gt(0).any()]
-    phases = timed if len(timed) == 2 or (timed and configuration["output_tokens"] == 1) else ["whole"]
-    return [configuration | _point(phase, work[phase], blocks[_TIMES[phase]].dropna()) for phase in phases]
-
-
-def _check_countable(configuration: dict) -> None:
-    """Raise UserError where the shapes do not decide what ran."""
-    if configuration["task"] != "generate":
-        raise UserError(f"the lengths of {configuration['task']} vary: its flops are not counted")
-    if json.loads(configuration["options"] or "{}").get("kv_cache") is False:
+    Roofs that were not measured are the vendor's peaks, also of the card that a simulated one stands for; NaN for hardware without them.
+    Raises UserError where the shapes do not decide what ran.
+    """
+    if c["task"] != "generate":
+        raise UserError(f"the lengths of {c['task']} vary: its flops are not counted")
+    if json.loads(c["options"] or "{}").get("kv_cache") is False:
         raise UserError("without a KV cache every step computes the whole context again: its flops are not counted")
-
-
-def _work(configuration: dict, measured: dict) -> dict[str, dict]:
-    """Flops, bytes, shortest time and roofs of each phase of one call; whole = a prefill and the decode steps after it."""
-    shape = [configuration[c] for c in ("model", "quantization", "batch_size", "input_tokens", "output_tokens")]
-    counted = footprint.footprint(*shape)
-    roofs = measured.get((configuration["gpu"], configuration["quantization"])) or _catalog_roofs(configuration)
-    steps = configuration["output_tokens"] - 1
-    phases = {"prefill": (counted.prefill_flops, counted.weight_bytes), "decode": (counted.step_flops, counted.step_bytes)}
+    counted = footprint.footprint(*(c[name] for name in ("model", "quantization", "batch_size", "input_tokens", "output_tokens")))
+    roofs = Roofs()
+    with contextlib.suppress(UserError):
+        gpu = catalog.gpu(c["gpu"].removeprefix(SIMULATED))
+        roofs = Roofs(footprint.peak_flops(gpu, c["quantization"]), gpu.bandwidth_gb_s * 1e9)
+    roofs = measured.get((c["gpu"], c["quantization"]), roofs)
     found = {}
+    phases = {"prefill": (counted.prefill_flops, counted.weight_bytes), "decode": (counted.step_flops, counted.step_bytes)}
     for phase, (flops, moved) in phases.items():
         roof_s = float(np.maximum(flops / roofs.peak_flop_s, moved / roofs.bandwidth_byte_s))  # under both; NaN without roofs
         found[phase] = {"flops": flops, "moved_bytes": moved, "roof_s": roof_s, **vars(roofs)}
-    parts = ("flops", "moved_bytes", "roof_s")
-    return found | {"whole": found["decode"] | {c: found["prefill"][c] + steps * found["decode"][c] for c in parts}}
-
-
-def _catalog_roofs(configuration: dict) -> Roofs:
-    """The vendor's peaks, also of the card that a simulated one stands for; NaN for hardware without them."""
-    try:
-        gpu = catalog.gpu(configuration["gpu"].removeprefix(SIMULATED))
-        return Roofs(footprint.peak_flops(gpu, configuration["quantization"]), gpu.bandwidth_gb_s * 1e9)
-    except UserError:
-        return Roofs()
+    steps, parts = c["output_tokens"] - 1, ("flops", "moved_bytes", "roof_s")
+    return found | {"whole": found["decode"] | {k: found["prefill"][k] + steps * found["decode"][k] for k in parts}}
 
 
 def _point(phase: str, work: dict, times_s: pd.Series) -> dict:
@@ -160,7 +136,6 @@ def _point(phase: str, work: dict, times_s: pd.Series) -> dict:
 
 
 QUANTITIES = {"energy_j": "j", "duration_s": "s"}
-CELL = [column for column in CONFIGURATION if column != "output_tokens"]
 
 
 class Split(NamedTuple):
@@ -180,17 +155,18 @@ class Split(NamedTuple):
 def split(output_tokens, values, blocks, u_relative: float = 0.0) -> Split:
     """Prefill and decode of one configuration from values a request (J or s) at several output lengths.
 
-    `u_relative`: relative standard uncertainty of the sensor, which no repeat removes. Blocks without every length are left out.
-    Raises UserError with fewer than two lengths, no complete block, or a value that is not positive.
+    `u_relative`: relative standard uncertainty of the sensor, which no repeat removes and which adds in quadrature. Blocks without every
+    length are left out. Raises UserError with fewer than two lengths, no complete block, or a value that is not positive.
     """
-    lengths, table = _by_block(output_tokens, values, blocks)
+    each = {"block": np.asarray(blocks), "length": np.asarray(output_tokens), "value": np.asarray(values, float)}
+    means = pd.DataFrame(each).pivot_table(index="block", columns="length", values="value")
+    lengths, table = means.columns.to_numpy(), means.dropna().to_numpy()
     if len(lengths) < 2 or not len(table):
         found = f"{len(lengths)} output lengths in {len(table)} complete blocks"
         raise UserError(found, "two lengths or more, 1 among them", "add lengths")
     if not (table > 0).all():
         raise UserError(f"a value of {table.min():g} a request", "positive values", "leave the window out")
-    steps = lengths - 1.0
-    weights = 1 / table.mean(0)
+    steps, weights = lengths - 1.0, 1 / table.mean(0)
     line, line_se, line_df = _estimates(steps, table, weights, 1)
     p_curvature, model = np.nan, "line"
     if len(steps) > 2:
@@ -199,18 +175,10 @@ def split(output_tokens, values, blocks, u_relative: float = 0.0) -> Split:
             p_curvature = 2 * special.stdtr(curve_df, -abs(curve[2]) / curve_se[2])
         if p_curvature <= ALPHA:
             model, line, line_se, line_df = "curve", curve, curve_se, curve_df
-    return Split(*(_interval(line[i], line_se[i], line_df, u_relative) for i in (0, 1)), float(p_curvature), model, len(table))
-
-
-def _by_block(output_tokens, values, blocks) -> tuple[np.ndarray, np.ndarray]:
-    """(output lengths, mean values as blocks x lengths); blocks that miss a length are left out."""
-    lengths, column = np.unique(np.asarray(output_tokens), return_inverse=True)
-    names, row = np.unique(np.asarray(blocks), return_inverse=True)
-    sums, counts = np.zeros((len(names), len(lengths))), np.zeros((len(names), len(lengths)))
-    np.add.at(sums, (row, column), np.asarray(values, float))
-    np.add.at(counts, (row, column), 1)
-    complete = counts.all(axis=1)
-    return lengths, sums[complete] / counts[complete]
+    combined, df = combine(line_se[:2], line_df, np.abs(line[:2]) * u_relative)
+    half = t_quantile(df) * combined
+    intervals = (Interval(*map(float, ends)) for ends in zip(line[:2], line[:2] - half, line[:2] + half, strict=True))
+    return Split(*intervals, float(p_curvature), model, len(table))
 
 
 def _estimates(steps: np.ndarray, values: np.ndarray, weights: np.ndarray, degree: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -233,13 +201,6 @@ def _estimates(steps: np.ndarray, values: np.ndarray, weights: np.ndarray, degre
     return fits[0], np.sqrt(variance * np.sum(solve**2, axis=1)), df
 
 
-def _interval(estimate: float, se: float, df: int, u_relative: float) -> Interval:
-    """The estimate with its 95 % interval; a sensor's relative uncertainty is added in quadrature."""
-    combined, df_combined = combine(se, df, abs(estimate) * u_relative)
-    half = float(t_quantile(df_combined)) * float(combined)
-    return Interval(float(estimate), float(estimate) - half, float(estimate) + half)
-
-
 def prefill_and_decode(selection: Selection, quantity: str = "energy_j") -> pd.DataFrame:
     """One row a configuration without its output length: prefill a request, decode a token, intervals, curvature and what is missing.
 
@@ -248,34 +209,29 @@ def prefill_and_decode(selection: Selection, quantity: str = "energy_j") -> pd.D
     """
     if quantity not in QUANTITIES:
         raise UserError(f"quantity '{quantity}'", f"one of {', '.join(QUANTITIES)}")
-    unit = QUANTITIES[quantity]
-    keys = [*CELL, "job"]
-    plain = selection.rows[~as_run(selection.rows)]
-    rows = [dict(zip(keys, key, strict=True)) | _split_row(cell, quantity, unit) for key, cell in plain.groupby(keys, sort=False)]
+    unit, keys, rows = QUANTITIES[quantity], [*(c for c in CONFIGURATION if c != "output_tokens"), "job"], []
+    for key, cell in selection.rows[~as_run(selection.rows)].groupby(keys, sort=False):
+        sums = cell.groupby(["block", "output_tokens"])[[quantity, "requests"]].sum().reset_index()
+        lengths = sorted(sums["output_tokens"].unique())
+        row = dict(zip(keys, key, strict=True)) | {"lengths": " ".join(map(str, lengths)), "n_blocks": sums["block"].nunique()}
+        sensor = cell[["u_offset_j", "u_gain_j"]].fillna(0.0).sum() / cell["energy_j"].sum()
+        try:
+            u_relative = float(np.hypot(*sensor)) if unit == "j" else 0.0
+            found = split(sums["output_tokens"], sums[quantity] / sums["requests"], sums["block"], u_relative)
+        except UserError as error:
+            rows.append(row | {"reason": str(error)})
+            continue
+        row |= {f"prefill_{unit}_per_request{end}": v for end, v in zip(ENDS, found.prefill, strict=True)}
+        row |= {f"prefill_{unit}_per_input_token": found.prefill.value / float(cell["input_tokens"].iloc[0])}
+        row |= {f"decode_{unit}_per_token{end}": v for end, v in zip(ENDS, found.decode, strict=True)}
+        reason = "" if lengths[0] == 1 else f"prefill is extrapolated from {lengths[0]} output tokens"
+        row |= {"p_curvature": found.p_curvature, "model_fitted": found.model, "n_blocks": found.blocks, "reason": reason}
+        rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _split_row(cell: pd.DataFrame, quantity: str, unit: str) -> dict:
-    """The numbers of one cell."""
-    sums = cell.groupby(["block", "output_tokens"])[[quantity, "requests"]].sum().reset_index()
-    lengths = sorted(sums["output_tokens"].unique())
-    described = {"lengths": " ".join(map(str, lengths)), "n_blocks": sums["block"].nunique()}
-    u_relative = float(np.hypot(*(cell[["u_offset_j", "u_gain_j"]].fillna(0.0).sum() / cell["energy_j"].sum()))) if unit == "j" else 0.0
-    try:
-        found = split(sums["output_tokens"], sums[quantity] / sums["requests"], sums["block"], u_relative)
-    except UserError as error:
-        return described | {"reason": str(error)}
-    per_input = found.prefill.value / float(cell["input_tokens"].iloc[0])
-    numbers = {f"prefill_{unit}_per_request{end}": v for end, v in zip(("", "_low", "_high"), found.prefill, strict=True)}
-    numbers |= {f"prefill_{unit}_per_input_token": per_input}
-    numbers |= {f"decode_{unit}_per_token{end}": v for end, v in zip(("", "_low", "_high"), found.decode, strict=True)}
-    reason = "" if lengths[0] == 1 else f"prefill is extrapolated from {lengths[0]} output tokens"
-    return described | numbers | {"p_curvature": found.p_curvature, "model_fitted": found.model, "n_blocks": found.blocks, "reason": reason}
 
 
 SAME = ["gpu", "model", "weights", "quantization", "batch_size", "job"]
 NUMBERS = ["tokens_in_per_item", "tokens_out_per_item", "energy_j_per_request", "prefill_j", "decode_j"]
-ENDS = ("", "_low", "_high")
 
 
 def decompose(selection: Selection) -> pd.DataFrame:
@@ -295,37 +251,28 @@ def decompose(selection: Selection) -> pd.DataFrame:
 
 
 def _decomposed_row(task: pd.DataFrame, generation: pd.DataFrame | None) -> dict:
-    """The numbers of one task and configuration."""
-    row = task[CONFIGURATION].iloc[0].to_dict()
+    """The numbers of one task and configuration: each block is priced by its own fit over the output lengths."""
+    row, prices, why = task[CONFIGURATION].iloc[0].to_dict(), {}, "no block holds both"
     sums = task.groupby("block")[["energy_j", "tokens_in", "tokens_out", "requests"]].sum()
     if generation is None:
         return row | {"n_blocks": 0, "reason": "no plain generation with this strategy and batch size: add generate to the tasks"}
     per_item = sums.div(sums["requests"], axis=0)
     wanted = max(per_item["tokens_in"].mean(), 1.0)
     length = int(min(generation["input_tokens"].unique(), key=lambda n: abs(np.log(n / wanted))))  # the nearest by ratio
-    prices, why = _prices(generation[generation["input_tokens"] == length])
-    both = per_item.join(prices, how="inner")
+    for block, rows in generation[generation["input_tokens"] == length].groupby("block"):
+        totals = rows.groupby("output_tokens")[["energy_j", "requests"]].sum()
+        try:
+            fit = split(totals.index, totals["energy_j"] / totals["requests"], np.ones(len(totals)))
+            prices[block] = fit.prefill.value / length, fit.decode.value
+        except UserError as error:
+            why = str(error)
+    both = per_item.join(pd.DataFrame.from_dict(prices, orient="index", columns=["prefill", "decode"]), how="inner")
     if both.empty:
-        return row | {"n_blocks": 0, "reason": why or "no block holds both"}
-    both["prefill_j"] = both["tokens_in"] * both["prefill_j_per_token"]
-    both["decode_j"] = (both["tokens_out"] - 1).clip(lower=0) * both["decode_j_per_token"]
+        return row | {"n_blocks": 0, "reason": why}
+    both["prefill_j"] = both["tokens_in"] * both["prefill"]
+    both["decode_j"] = (both["tokens_out"] - 1).clip(lower=0) * both["decode"]
     share = (both["prefill_j"] + both["decode_j"]) / metrics.energy_per_request(both["energy_j"], 1)
     half = float(t_quantile(len(share) - 1)) * share.std(ddof=1) / np.sqrt(len(share)) if len(share) > 1 else np.nan
     found = dict(zip(NUMBERS, both[["tokens_in", "tokens_out", "energy_j", "prefill_j", "decode_j"]].mean(), strict=True))
     found |= {f"explained_share{end}": share.mean() + step for end, step in zip(ENDS, (0.0, -half, half), strict=True)}
     return row | found | {"input_tokens_priced": length, "rest_share": 1 - share.mean(), "n_blocks": len(both), "reason": ""}
-
-
-def _prices(cell: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """(prefill_j_per_token and decode_j_per_token by block, why a block has none): each block's own fit over the output lengths."""
-    found, why = {}, ""
-    for block, rows in cell.groupby("block"):
-        sums = rows.groupby("output_tokens")[["energy_j", "requests"]].sum()
-        try:
-            fit = split(sums.index, sums["energy_j"] / sums["requests"], np.ones(len(sums)))
-        except UserError as error:
-            why = str(error)
-            continue
-        input_tokens = float(rows["input_tokens"].iloc[0])
-        found[block] = {"prefill_j_per_token": float(fit.prefill.value) / input_tokens, "decode_j_per_token": float(fit.decode.value)}
-    return pd.DataFrame.from_dict(found, orient="index", columns=["prefill_j_per_token", "decode_j_per_token"]), why

@@ -1,18 +1,14 @@
-"""Item-level scores to one score a configuration, and each configuration against its baseline on the same items.
+"""Item-level scores to one score a configuration, each configuration against its baseline on the same items, and all tasks together.
 
 The same items are easy or hard for both, so differences are paired: McNemar's test and a bootstrap over items for the difference,
 Bonett and Price's interval for the share of the score that is kept. The energy of an EOR ratio is that of the whole task as run,
 paired on block.
 
-Perplexity of texts: one figure a configuration, and its ratio to the baseline's on the same texts.
-
 A perplexity is exp(nats / words) over all texts together. Words are those between spaces, so that models with different tokenizers can be
 compared; per token is the figure that papers print, and belongs to one tokenizer. It is no fraction: it enters no EOR.
 
-EOR and TWEOR over several tasks together: one figure for a strategy that has to do all of them.
-
-The score is the weighted mean of the tasks' scores; energy and time are those of every task once, as run. Only configurations that ran all
-tasks of the experiment, in the same versions and settings, are given a figure: an easier mixture is no efficiency.
+Over several tasks the score is the weighted mean of the tasks' scores; energy and time are those of every task once, as run. Only
+configurations that ran all tasks, in the same versions and settings, are given a figure: an easier mixture is no efficiency.
 """
 
 from collections.abc import Mapping
@@ -22,6 +18,7 @@ import pandas as pd
 
 from eai.analyze import metrics
 from eai.analyze.comparison import match_baselines, ratios
+from eai.analyze.metrics import ENDS
 from eai.analyze.selection import CONFIGURATION, Selection, as_run, block_means, in_order
 from eai.errors import UserError
 from eai.stats import comparisons as tests
@@ -30,8 +27,12 @@ from eai.stats.planning import detectable_score_ratio
 from eai.stats.scores import FEWEST_FOR_BOOTSTRAP, difference_interval, mcnemar_p, pair, quotient, ratio_interval
 
 NOTHING = Interval(np.nan, np.nan, np.nan)
+METRIC = "word_perplexity_nats"
+SIZES = {"word_perplexity": "words", "token_perplexity": "tokens_in"}
+SAME = ["gpu", "model", "weights", "quantization", "batch_size"]
 QUANTITIES = ("score_difference", "score_retained", "eor_ratio")
-NOT_FRACTIONS = ("word_perplexity_nats",)
+COMPARED = [*CONFIGURATION, "baseline", "n_items", "score", "score_baseline", *(f"{name}{end}" for name in QUANTITIES for end in ENDS)]
+COMPARED += ["p", "p_holm", "detectable", "outcome", "basis", "reason"]
 
 
 def of_items(items: pd.DataFrame) -> pd.DataFrame:
@@ -45,12 +46,12 @@ def of_items(items: pd.DataFrame) -> pd.DataFrame:
     items = fractions(items)
     stands_for = items["items"].astype(float).fillna(1.0) if "items" in items else pd.Series(1.0, index=items.index)
     groups = items.assign(items=stands_for).groupby(["configuration_id", "task", "item"], sort=False)
-    once = groups.agg(score=("score", "mean"), n=("items", "first"))
-    once["weight"] = once["n"].where(once["n"] > 0, 1.0)
-    once["sum"] = once["score"] * once["weight"]
-    sums = once.groupby(["configuration_id", "task"], sort=False).agg(sum=("sum", "sum"), weight=("weight", "sum"), least=("n", "min"))
-    table = sums.assign(score=sums["sum"] / sums["weight"], n_items=sums["weight"].where(sums["least"] > 0)).reset_index()
-    table = table[["configuration_id", "task", "score", "n_items"]]
+    once = groups.agg(score=("score", "mean"), least=("items", "first"))
+    once["weight"] = once["least"].where(once["least"] > 0, 1.0)
+    once["score"] *= once["weight"]
+    sums = once.groupby(["configuration_id", "task"], sort=False).agg({"score": "sum", "weight": "sum", "least": "min"})
+    n_items = sums["weight"].where(sums["least"] > 0)
+    table = sums[["score"]].div(sums["weight"], axis=0).assign(n_items=n_items).reset_index()
     table["n_items"] = table["n_items"].astype(int) if table["n_items"].notna().all() else table["n_items"]
     if twice := table.loc[table["configuration_id"].duplicated(), "configuration_id"].tolist():
         raise UserError(f"configuration {twice[0]} is scored on two tasks", "one task a configuration")
@@ -59,7 +60,7 @@ def of_items(items: pd.DataFrame) -> pd.DataFrame:
 
 def fractions(items: pd.DataFrame) -> pd.DataFrame:
     """The items whose score is a fraction. Raises UserError for one that is not in [0, 1]."""
-    table = items[~items["metric"].isin(NOT_FRACTIONS)] if "metric" in items else items
+    table = items[items["metric"] != METRIC] if "metric" in items else items
     metrics.checked_score(table["score"])
     return table
 
@@ -78,24 +79,15 @@ def against_baseline(selection: Selection, items: pd.DataFrame, rng: np.random.G
     table = match_baselines(configurations, baseline)
     table = table[table["configuration_id"].isin(answers) & (table["configuration_id"] != table["baseline_id"])]
     if table.empty:
-        return pd.DataFrame(columns=_item_columns())
+        return pd.DataFrame(columns=COMPARED)
     energy = ratios(block_means(selection.rows), configurations, baseline, "window_energy_j").set_index("configuration_id")
-    rows = [row | _compared_items(row, answers, energy, rng) for row in table.to_dict("records")]
-    table = pd.DataFrame(rows)
-    table = table.reindex(columns=[*table.columns, *(c for c in _item_columns() if c not in table)])
+    table = pd.DataFrame([row | _compared_items(row, answers, energy, rng) for row in table.to_dict("records")]).reindex(columns=COMPARED)
     tested = table["p"].notna()
     table["p_holm"] = tests.adjust(table["p"].to_numpy(float))
     direction = np.where(table["score_difference"] < 0, "lower", "higher")
     table["outcome"] = np.select([~tested, table["p_holm"] <= tests.ALPHA], ["not_testable", direction], "inconclusive")
     table["reason"] = table["reason"].mask(~tested & (table["reason"] == ""), "partial credit: no test of right against wrong")
-    return in_order(table.assign(basis=selection.basis)[_item_columns()])
-
-
-def _item_columns() -> list[str]:
-    """The columns of `against_baseline` in order."""
-    ends = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
-    more = ["p", "p_holm", "detectable", "outcome", "basis", "reason"]
-    return [*CONFIGURATION, "baseline", "n_items", "score", "score_baseline", *ends, *more]
+    return in_order(table.assign(basis=selection.basis))
 
 
 def _compared_items(row: dict, answers: dict[str, pd.Series], energy: pd.DataFrame, rng: np.random.Generator) -> dict:
@@ -114,7 +106,7 @@ def _compared_items(row: dict, answers: dict[str, pd.Series], energy: pd.DataFra
     difference = difference_interval(own, base, rng) if enough else NOTHING._replace(value=own.mean() - base.mean())
     found |= _ends("score_difference", difference) | _ends("score_retained", retained)
     cost = energy.loc[row["configuration_id"]]
-    ratio = Interval(*(cost[f"ratio_to_baseline{end}"] for end in ("", "_low", "_high")))
+    ratio = Interval(*(cost[f"ratio_to_baseline{end}"] for end in ENDS))
     found |= _ends("eor_ratio", quotient(retained, ratio)) | {"p": mcnemar_p(counts) if counts else np.nan, "detectable": np.nan}
     if counts and np.ptp(own) and np.ptp(base):  # as alike as the two answer them
         found["detectable"] = float(detectable_score_ratio(len(base), base.mean(), max(np.corrcoef(own, base)[0, 1], 0.0)))
@@ -123,12 +115,7 @@ def _compared_items(row: dict, answers: dict[str, pd.Series], energy: pd.DataFra
 
 def _ends(name: str, interval: Interval) -> dict[str, float]:
     """An interval as three columns."""
-    return {name: float(interval.value), f"{name}_low": float(interval.low), f"{name}_high": float(interval.high)}
-
-
-METRIC = "word_perplexity_nats"
-SIZES = {"word_perplexity": "words", "token_perplexity": "tokens_in"}
-ENDS = ("", "_low", "_high")
+    return {f"{name}{end}": float(value) for end, value in zip(ENDS, interval, strict=True)}
 
 
 def of_texts(items: pd.DataFrame) -> pd.DataFrame:
@@ -138,9 +125,10 @@ def of_texts(items: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for i, texts in _texts(items).groupby(level=0):
-        found = {name: np.exp(quotient_of_totals(texts["score"], texts[size])) for name, size in SIZES.items()}
-        ends = {f"{name}{end}": float(v) for name, interval in found.items() for end, v in zip(ENDS, interval, strict=True)}
-        rows.append({"configuration_id": i, "n_items": len(texts)} | ends)
+        row = {"configuration_id": i, "n_items": len(texts)}
+        for name, size in SIZES.items():
+            row |= _ends(name, Interval(*np.exp(quotient_of_totals(texts["score"], texts[size]))))
+        rows.append(row)
     return pd.DataFrame(rows, columns=["configuration_id", "n_items", *(f"{name}{end}" for name in SIZES for end in ENDS)])
 
 
@@ -181,16 +169,12 @@ def _compared_texts(row: dict, texts: pd.DataFrame, known: set[str]) -> dict:
     if len(both) < 2:
         return found | {"n_pairs": len(both), "reason": "fewer than two texts that both were given"}
     difference = quotient_of_totals(both["score"] - both["score_base"], both["words"])
-    found |= {f"ratio_to_baseline{end}": float(np.exp(v)) for end, v in zip(ENDS, difference, strict=True)}
+    found |= _ends("ratio_to_baseline", Interval(*np.exp(difference)))
     half = float(difference.high - difference.value)
     se = half / float(tests.t_quantile(len(both) - 1))
     d = tests.Difference(difference.value, se if se > 0 else np.nan, len(both) - 1, 0.0, len(both))
     reason = "" if se > 0 else "the texts do not vary: constants, not measurements"
     return found | {"n_pairs": len(both), "p": float(tests.p_value(d)), "log_ratio": d.mean, "se_log": d.se, "reason": reason}
-
-
-SAME = ["gpu", "model", "weights", "quantization", "batch_size"]
-ENDS = ("", "_low", "_high")
 
 
 def over_tasks(selection: Selection, items: pd.DataFrame, weights: Mapping[str, float] | None = None) -> pd.DataFrame:
@@ -207,7 +191,11 @@ def over_tasks(selection: Selection, items: pd.DataFrame, weights: Mapping[str, 
     if rows.empty:
         return pd.DataFrame(columns=columns)
     tasks = rows[["task", "options"]].drop_duplicates().sort_values(["task", "options"]).reset_index(drop=True)
-    shares = _shares(tasks["task"], weights)
+    weights = dict.fromkeys(tasks["task"], 1.0) if weights is None else dict(weights)
+    if set(weights) != set(tasks["task"]) or min(weights.values()) < 0 or not sum(weights.values()) > 0:
+        known = ", ".join(sorted(set(tasks["task"])))
+        raise UserError(f"weights of {', '.join(weights)}", f"one that is not negative for each of {known}")
+    shares = {task: weight / sum(weights.values()) for task, weight in weights.items()}
     blocks, scores = block_means(rows), of_items(items).set_index("configuration_id")
     found = [
         dict(zip(SAME, key, strict=True)) | _over_tasks_row(own.drop_duplicates("configuration_id"), tasks, blocks, scores, shares)
@@ -216,14 +204,6 @@ def over_tasks(selection: Selection, items: pd.DataFrame, weights: Mapping[str, 
     found = pd.DataFrame(found, columns=columns).assign(basis=selection.basis)
     placed = in_order(found.assign(input_tokens=0, output_tokens=0, task="", options=""))
     return placed[columns]
-
-
-def _shares(tasks: pd.Series, weights: Mapping[str, float] | None) -> dict[str, float]:
-    """The weight of each task, summing to 1."""
-    weights = dict.fromkeys(tasks, 1.0) if weights is None else dict(weights)
-    if set(weights) != set(tasks) or min(weights.values()) < 0 or not sum(weights.values()) > 0:
-        raise UserError(f"weights of {', '.join(weights)}", f"one that is not negative for each of {', '.join(sorted(set(tasks)))}")
-    return {task: weight / sum(weights.values()) for task, weight in weights.items()}
 
 
 def _over_tasks_row(own: pd.DataFrame, tasks: pd.DataFrame, blocks: pd.DataFrame, scores: pd.DataFrame, shares: dict[str, float]) -> dict:
@@ -246,8 +226,9 @@ def _over_tasks_row(own: pd.DataFrame, tasks: pd.DataFrame, blocks: pd.DataFrame
     found = {"score": score, "energy_wh": log_t_interval(energy_wh), "duration_s": log_t_interval(totals["s"])}
     found |= {"eor": quotient(score, found["energy_wh"]), "tweor": quotient(score, log_t_interval(energy_wh * totals["s"]))}
     found |= {"energy_j_per_correct": quotient(log_t_interval(totals["energy_j"]), right)}
-    ends = {f"{name}{end}": float(v) for name, interval in found.items() for end, v in zip(ENDS, interval, strict=True)}
-    return named | ends | {"n_blocks": len(totals), "n_items": table["n_items"].sum(), "reason": ""}
+    for name, interval in found.items():
+        named |= _ends(name, interval)
+    return named | {"n_blocks": len(totals), "n_items": table["n_items"].sum(), "reason": ""}
 
 
 def _weighted(score: pd.Series, n_items: pd.Series, weights: pd.Series) -> Interval:
@@ -262,21 +243,20 @@ def retention(summary: pd.DataFrame, pairs: pd.DataFrame | None = None) -> pd.Da
     """Score retained against energy saved: one row a configuration with score and baseline in its stratum.
 
     Columns: the configuration, score_retained (ratio of scores with `_low`, `_high`), energy_saved (1 - ratio, `_low`, `_high`), n_blocks,
-    n_items, basis.
-    Intervals of the score are paired on the items where `pairs` (analyze.scores.against_baseline) has them; else they are as for
-    different items: wide, and safe where the items were the same.
+    n_items, basis. Intervals of the score are paired on the items where `pairs` (against_baseline) has them; else they are as for different
+    items: wide, and safe where the items were the same.
     """
     table = summary.dropna(subset=["score", "ratio_to_baseline"])
     named = table["baseline"].unique()
     matched = match_baselines(table, named[0] if len(named) == 1 else None)[["configuration_id", "baseline_id"]]
-    scores = [f"score{end}" for end in ("", "_low", "_high")]
+    scores = [f"score{end}" for end in ENDS]
     base = table[["configuration_id", *scores]].add_suffix("_base").rename(columns={"configuration_id_base": "baseline_id"})
     both = table.merge(matched, on="configuration_id").merge(base, on="baseline_id")
     both = both[both["configuration_id"] != both["baseline_id"]].reset_index(drop=True)
     retained = quotient(*(Interval(*(both[f"{c}{side}"].to_numpy(float) for c in scores)) for side in ("", "_base")))
     saved = Interval(*(1 - both[f"ratio_to_baseline{end}"] for end in ("", "_high", "_low")))
     found = {f"{name}{end}": values for name, interval in (("score_retained", retained), ("energy_saved", saved))
-             for end, values in zip(("", "_low", "_high"), interval, strict=True)}  # fmt: skip
+             for end, values in zip(ENDS, interval, strict=True)}  # fmt: skip
     table = both[CONFIGURATION].assign(**found, **{c: both[c] for c in ("n_blocks", "n_items", "basis")})
     if pairs is None or pairs.empty:
         return table

@@ -1,13 +1,11 @@
 """Comparisons of two configurations: ratio with interval, tests, equivalence, and what may be said of them.
 
-The estimand is the ratio of two positive quantities, so everything is a difference of logarithms. Never "the intervals
-overlap, so there is no difference": that has less than half of Welch's power at five blocks. "No difference" is a
-finding only by equivalence (two one-sided tests, Schuirmann 1987, doi:10.1007/BF01068419), and only where the power to
-show it was there; a comparison that cannot be made is "not_testable", never significant.
+The estimand is the ratio of two positive quantities, so everything is a difference of logarithms. Overlapping intervals are never "no
+difference": that has less than half of Welch's power at five blocks. "No difference" is a finding only by equivalence (two one-sided
+tests, Schuirmann 1987, doi:10.1007/BF01068419), and only where the power to show it was there; a comparison that cannot be made is
+"not_testable", never significant.
 
-Interactions and crossovers: differences of differences, and where a ratio passes through 1.
-
-Who is beaten in everything by someone else, and how sure that is.
+Beside them interactions, crossovers, and the Pareto front with the probability of being on it.
 """
 
 from typing import NamedTuple
@@ -37,10 +35,7 @@ class Difference(NamedTuple):
 
 
 def paired(mean_log_ratio, sd_log_ratio, n, u_log=0.0) -> Difference:
-    """The difference of pairs from the moments of their log ratios.
-
-    Not testable (NaN) at n < 2, and where the pairs do not vary at all: constants are copied, not measured.
-    """
+    """The difference of pairs from the moments of their log ratios; NaN at n < 2 and for constants: they are copied, not measured."""
     mean, sd, n, u = np.broadcast_arrays(*(np.asarray(x, float) for x in (mean_log_ratio, sd_log_ratio, n, u_log)))
     testable = (n >= 2) & (sd > 1e-12)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -52,7 +47,7 @@ def paired(mean_log_ratio, sd_log_ratio, n, u_log=0.0) -> Difference:
 def welch(mean_log_a, sd_log_a, n_a, mean_log_b, sd_log_b, n_b, u_log=0.0) -> Difference:
     """The difference a - b of unpaired logarithms with Welch's standard error and Satterthwaite's degrees of freedom.
 
-    The fallback where no block holds both; not testable (NaN) unless both have two blocks and some spread.
+    NaN unless both have two blocks and some spread.
     """
     arrays = (mean_log_a, sd_log_a, n_a, mean_log_b, sd_log_b, n_b, u_log)
     mean_a, sd_a, n_a, mean_b, sd_b, n_b, u = np.broadcast_arrays(*(np.asarray(x, float) for x in arrays))
@@ -107,7 +102,7 @@ def tost_power(sd_log, n, margin: float = MARGIN, alpha: float = ALPHA, u_log=0.
 
 
 def _tost_power(se, df, u, bound, alpha) -> np.ndarray:
-    """`tost_power` of the testable ones: one row of quadrature nodes for each."""
+    """`tost_power` of testable ones, a row of quadrature nodes each."""
     nodes, weights = np.polynomial.legendre.leggauss(64)
     quantiles = (nodes + 1) / 2
     distinct, where = np.unique(df, return_inverse=True)
@@ -120,10 +115,9 @@ def _tost_power(se, df, u, bound, alpha) -> np.ndarray:
 
 
 def sign_flip_p(log_ratios, draws: int = 20_000, rng: np.random.Generator | None = None) -> float:
-    """The two-sided p of the sign-flip test on paired log ratios: exact up to 14 pairs, drawn above.
+    """The two-sided p of the sign-flip test on paired log ratios, which assumes symmetry only: exact up to 14 pairs, drawn above.
 
-    A check of the t test that assumes symmetry only. It cannot decide below `2 / 2**n`: see `sign_flip_decides`. NaN where not testable:
-    no pair, or one that is not finite. Raises ValueError above 14 pairs without `rng`.
+    NaN for no pair, or one that is not finite. Raises ValueError above 14 pairs without `rng`.
     """
     values = np.asarray(log_ratios, float)
     if not values.size or not np.isfinite(values).all():
@@ -146,8 +140,7 @@ def sign_flip_decides(n: int, family: int = 1, alpha: float = ALPHA) -> bool:
 def adjust(p) -> np.ndarray:
     """Holm's adjusted p-values of a family (1979, Scand. J. Statist. 6:65); NaN takes no part.
 
-    The smallest p times the family's size, the next times one less, and so on; never falling, at most 1. Written out, because
-    statsmodels' multipletests collects garbage at each call.
+    Written out, because statsmodels' multipletests collects garbage at each call.
     """
     p = np.asarray(p, float)
     order = np.argsort(p)[: (~np.isnan(p)).sum()]  # NaN is sorted to the end
@@ -157,11 +150,8 @@ def adjust(p) -> np.ndarray:
 
 
 def outcome(difference: Difference, p_adjusted, p_equivalence, power, alpha: float = ALPHA, min_power: float = MIN_POWER) -> np.ndarray:
-    """What may be said of each comparison: one of `OUTCOMES`, as an array of strings.
-
-    A shown direction comes first (a difference can be real and small: the interval says how small); equivalence needs
-    its own test and planned power >= 0.8; what is left is inconclusive, which is not "no difference".
-    """
+    """What may be said of each comparison, one of `OUTCOMES`: a shown direction first (it can be real and small); equivalence needs its own
+    test and planned power >= 0.8; what is left is inconclusive, which is not "no difference"."""
     shown = np.asarray(p_adjusted, float) <= alpha
     equivalent = (np.asarray(p_equivalence, float) <= alpha) & (np.asarray(power, float) >= min_power)
     testable = np.isfinite(difference.se) & np.isfinite(np.asarray(p_adjusted, float))
@@ -187,10 +177,7 @@ class Crossover(NamedTuple):
 
 
 def interaction(log_ratios, log_ratios_reference) -> Difference:
-    """The interaction of two factors: the mean log ratio at one level minus that at the reference level, unpaired.
-
-    On log energy "additive" means multiplicative on energy, so zero says that the two factors simply multiply.
-    """
+    """The interaction of two factors: the mean log ratio at one level minus that at the reference, unpaired; 0: they simply multiply."""
     a, b = np.asarray(log_ratios, float), np.asarray(log_ratios_reference, float)
     sd_a, sd_b = (x.std(ddof=1) if len(x) > 1 else np.nan for x in (a, b))
     return welch(a.mean(), sd_a, len(a), b.mean(), sd_b, len(b))
@@ -207,29 +194,26 @@ def crossover(x, log_ratio, confidence: float = 0.95) -> Crossover:
     from scipy import stats  # a second to import
 
     fit = stats.linregress(x, y)
-    if fit.slope == 0:
-        return Crossover(np.nan, np.nan, np.nan, 0.0, float(fit.pvalue), False)
+    slope, p = float(fit.slope), float(fit.pvalue)
+    if slope == 0:
+        return Crossover(np.nan, np.nan, np.nan, slope, p, False)
     df = len(x) - 2
     t2 = float(t_quantile(df, confidence)) ** 2
-    residual = np.sum((y - fit.intercept - fit.slope * x) ** 2) / df
-    centre, spread = x.mean(), np.sum((x - x.mean()) ** 2)
-    g = t2 * residual / (spread * fit.slope**2)
-    distance = -y.mean() / fit.slope
+    residual = np.sum((y - fit.intercept - slope * x) ** 2) / df
+    centre, spread, distance = x.mean(), np.sum((x - x.mean()) ** 2), -y.mean() / slope
+    g = t2 * residual / (spread * slope**2)
     if g >= 1:
-        return Crossover(float(centre + distance), np.nan, np.nan, float(fit.slope), float(fit.pvalue), False)
-    root = np.sqrt(t2 * residual * ((1 - g) / len(x) + distance**2 / spread)) / abs(fit.slope)
+        return Crossover(float(centre + distance), np.nan, np.nan, slope, p, False)
+    root = np.sqrt(t2 * residual * ((1 - g) / len(x) + distance**2 / spread)) / abs(slope)
     low, high = centre + (distance - root) / (1 - g), centre + (distance + root) / (1 - g)
-    return Crossover(float(centre + distance), float(low), float(high), float(fit.slope), float(fit.pvalue), True)
+    return Crossover(float(centre + distance), float(low), float(high), slope, p, True)
 
 
 AS_GOOD_AS_NORMAL = 1e9  # degrees of freedom; the generator has no t distribution with infinitely many
 
 
 def non_dominated(points) -> np.ndarray:
-    """Which points no other point beats: shape (..., n, objectives) to (..., n), every objective to be minimized.
-
-    A point is beaten by one that is nowhere worse and somewhere better; equal points do not beat each other.
-    """
+    """Which points no other beats (nowhere worse and somewhere better): (..., n, objectives) to (..., n), objectives to be minimized."""
     points = np.asarray(points, float)
     a, b = points[..., :, None, :], points[..., None, :, :]
     beaten = (b <= a).all(axis=-1) & (b < a).any(axis=-1)

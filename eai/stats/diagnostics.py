@@ -40,7 +40,7 @@ def covariate_effect(log_values, covariate, configuration, block) -> Effect:
     change for one unit of the covariate: 0.001 is 0.1 %.
     """
     y, x = (without_groups(v, configuration, block) for v in (log_values, covariate))
-    df = len(y) - len(set(configuration)) - len(set(block)) + 1 - 1
+    df = len(y) - len(set(configuration)) - len(set(block))
     if df < 1 or x @ x < 1e-12:
         return Effect(np.nan, np.nan, np.nan, np.nan, len(y))
     slope = (x @ y) / (x @ x)
@@ -84,10 +84,7 @@ def lag_one(residuals) -> float:
 
 
 def autocorrelation_p(series, rng: np.random.Generator, draws: int = 500) -> float:
-    """The two-sided p of "no order in time" for series (n, time): each is shuffled by itself and the lag-one value compared.
-
-    A permutation test needs no correction for the bias of short series: the shuffled ones have it too.
-    """
+    """The two-sided p of "no order in time" for series (n, time): each is shuffled by itself, so the bias of short series is in both."""
     r = np.atleast_2d(np.asarray(series, float))
     drawn = np.array([lag_one(rng.permuted(r, axis=1)) for _ in range(draws)])
     centre = drawn.mean()
@@ -115,10 +112,10 @@ def outliers(log_values, configuration, block, alpha: float = 0.05, most: int = 
 def _outlier_p(y, configuration, block) -> np.ndarray:
     """The two-sided p of each value's externally studentized residual; NaN where nothing is left to judge by."""
     residuals = without_groups(y, configuration, block)
-    sizes = [np.unique(np.asarray(g), return_counts=True, return_inverse=True)[1:] for g in (configuration, block)]
-    sizes = [counts[code] for code, counts in sizes]
-    free = 1 - 1 / sizes[0] - 1 / sizes[1] + 1 / max(len(y), 1)
-    df = len(y) - len(set(configuration)) - len(set(block)) + 1 - 1
+    free, df = 1 + 1 / max(len(y), 1), len(y)
+    for group in (configuration, block):
+        _, code, counts = np.unique(group, return_inverse=True, return_counts=True)
+        free, df = free - 1 / counts[code], df - len(counts)
     if df < 2 or np.sum(residuals**2) < 1e-20:
         return np.full(len(y), np.nan)
     judged = free > 1e-9

@@ -1,10 +1,7 @@
-"""Intervals of one quantity: t on the log scale, the coefficient of variation, a proportion.
+"""Intervals of one quantity: t on the log scale, the coefficient of variation, a proportion, a quotient of two totals over items.
 
 The replicate is the block, so every `n` here counts blocks (or items, for a proportion), never windows of one block.
-All functions take scalars or arrays and answer with arrays of the broadcast shape: a campaign of ten thousand
-configurations is one call.
-
-A quotient of two totals over items, such as nats over words, with the interval that items of unequal size allow.
+All functions take scalars or arrays and answer with arrays of the broadcast shape.
 """
 
 from typing import NamedTuple
@@ -30,14 +27,12 @@ def t_quantile(df, confidence: float = CONFIDENCE) -> np.ndarray:
 
 
 def log_t_from_moments(mean_log, sd_log, n, confidence: float = CONFIDENCE) -> Interval:
-    """The geometric mean with its t interval, from the moments of the logarithms.
+    """The geometric mean with its t interval, from the moments of the logarithms: it covers the median of a block's energy.
 
-    Energy is positive and its errors multiply, so the interval is symmetric in the logarithm; it covers the median of a
-    block's energy. Ends are NaN at n < 2.
+    Energy is positive and its errors multiply, so the interval is symmetric in the logarithm. Ends are NaN at n < 2.
     """
-    mean_log, sd_log, n = (np.asarray(x, float) for x in (mean_log, sd_log, n))
-    half = t_quantile(n - 1, confidence) * sd_log / np.sqrt(n)
-    return Interval(np.exp(mean_log), np.exp(mean_log - half), np.exp(mean_log + half))
+    n = np.asarray(n, float)
+    return with_systematic(mean_log, np.asarray(sd_log, float) / np.sqrt(n), n - 1, 0.0, confidence)
 
 
 def log_t_interval(values, confidence: float = CONFIDENCE, axis: int = -1) -> Interval:
@@ -48,27 +43,21 @@ def log_t_interval(values, confidence: float = CONFIDENCE, axis: int = -1) -> In
     values = np.asarray(values, float)
     if not np.all(values > 0):
         raise ValueError(f"a log-scale interval needs positive values, found {np.min(values)}")
-    n = values.shape[axis]
-    logs = np.log(values)
+    n, logs = values.shape[axis], np.log(values)
     sd = logs.std(axis=axis, ddof=1) if n > 1 else np.full(logs.mean(axis=axis).shape, np.nan)
     return log_t_from_moments(logs.mean(axis=axis), sd, n, confidence)
 
 
-def sd_interval(sd, n, confidence: float = CONFIDENCE) -> Interval:
-    """The standard deviation of n normal values with its chi-square interval (at n = 5 the upper end is 2.87 x the sd)."""
-    sd, df = np.broadcast_arrays(np.asarray(sd, float), np.asarray(n, float) - 1)
-    known = df > 0
-    tail = (1 - confidence) / 2
-    sd, df = np.where(known, sd, np.nan), np.where(known, df, np.nan)
-    return Interval(sd, *(sd * np.sqrt(df / special.chdtri(df, p)) for p in (tail, 1 - tail)))
-
-
 def cv_interval(cv, n, confidence: float = CONFIDENCE) -> Interval:
-    """The coefficient of variation (a fraction) with its chi-square interval.
+    """The coefficient of variation (or the standard deviation) of n values with its chi-square interval, NaN at n < 2.
 
-    The mean's own uncertainty is left out: it matters only above a CV of about 0.3 (Vangel 1996, doi:10.1080/00031305.1996.10473537).
+    At n = 5 the upper end is 2.87 x the value. The uncertainty of the mean is left out: it matters only above a CV of about 0.3 (Vangel
+    1996, doi:10.1080/00031305.1996.10473537).
     """
-    return sd_interval(cv, n, confidence)
+    cv, df = np.broadcast_arrays(np.asarray(cv, float), np.asarray(n, float) - 1)
+    cv, df = np.where(df > 0, cv, np.nan), np.where(df > 0, df, np.nan)
+    tail = (1 - confidence) / 2
+    return Interval(cv, *(cv * np.sqrt(df / special.chdtri(df, p)) for p in (tail, 1 - tail)))
 
 
 def wilson_interval(successes, n, confidence: float = CONFIDENCE) -> Interval:
@@ -114,9 +103,9 @@ def combine(se, df, u) -> tuple[np.ndarray, np.ndarray]:
 def quotient_of_totals(values, sizes, confidence: float = CONFIDENCE) -> Interval:
     """Sum of `values` over sum of `sizes` with a t interval whose replicates are the items.
 
-    Cochran 1977, Sampling Techniques, eq. 6.13: the variance is that of the residuals value - R size, so that a long item weighs by its
-    length and no more. Differences of pairs on the same items may be given as values. The ends are NaN for one item. Raises ValueError for
-    arrays of different length, an empty one, and sizes that are not positive.
+    Cochran 1977, Sampling Techniques, eq. 6.13: the variance is that of the residuals value - R size. Differences of pairs on the same
+    items may be given as values. The ends are NaN for one item. Raises ValueError for arrays of different length, an empty one, and sizes
+    that are not positive.
     """
     values, sizes = np.asarray(values, float), np.asarray(sizes, float)
     if values.shape != sizes.shape or values.ndim != 1 or not len(values) or not np.all(sizes > 0):

@@ -48,11 +48,8 @@ def half_width(sd_log: float, n: int, confidence: float = CONFIDENCE) -> float:
 
 
 def power(sd_log: float, n: int, ratio: float, alpha: float = ALPHA) -> float:
-    """The power of the paired t test to show a true `ratio` with n blocks.
-
-    The noncentral t as the normal probability of rejection averaged over the chi-square distribution of the sample variance: library
-    routines for the noncentral t give NaN for large effects, which a search for n would read as "not enough".
-    """
+    """The power of the paired t test to show a true `ratio` with n blocks: the normal probability of rejection averaged over the chi-square
+    distribution of the sample variance (library routines for the noncentral t give NaN for large effects)."""
     spread = np.sqrt(special.chdtri(n - 1, (1 - NODES) / 2) / (n - 1))
     critical = t_quantile(n - 1, 1 - alpha) * spread
     effect = abs(math.log(ratio)) / sd_log * math.sqrt(n)
