@@ -158,9 +158,13 @@ def split(output_tokens, values, blocks, u_relative: float = 0.0) -> Split:
     `u_relative`: relative standard uncertainty of the sensor, which no repeat removes and which adds in quadrature. Blocks without every
     length are left out. Raises UserError with fewer than two lengths, no complete block, or a value that is not positive.
     """
-    each = {"block": np.asarray(blocks), "length": np.asarray(output_tokens), "value": np.asarray(values, float)}
-    means = pd.DataFrame(each).pivot_table(index="block", columns="length", values="value")
-    lengths, table = means.columns.to_numpy(), means.dropna().to_numpy()
+    lengths, column = np.unique(np.asarray(output_tokens), return_inverse=True)
+    names, row = np.unique(np.asarray(blocks), return_inverse=True)
+    sums, counts = np.zeros((2, len(names), len(lengths)))
+    np.add.at(sums, (row, column), np.asarray(values, float))
+    np.add.at(counts, (row, column), 1)
+    complete = counts.all(axis=1)
+    table = sums[complete] / counts[complete]
     if len(lengths) < 2 or not len(table):
         found = f"{len(lengths)} output lengths in {len(table)} complete blocks"
         raise UserError(found, "two lengths or more, 1 among them", "add lengths")
