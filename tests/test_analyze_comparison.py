@@ -118,18 +118,18 @@ def test_two_cards_do_not_pair_and_their_gains_do_not_cancel():
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("change", "reason", "pairs"),
     [
-        (lambda w, e: (w[w["block"] == 1], e), "one block"),
-        (lambda w, e: (w[w["quantization"] != "fp16"], e), "no fp16 in this stratum"),
-        (lambda w, e: (w.assign(status=w["status"].mask(w["quantization"] == "fp16", "oom")), e), "the baseline has no usable block"),
-        (lambda w, e: (w.assign(status=w["status"].mask(w["quantization"] == "int8_pure", "oom")), e), "no usable block"),
-        (lambda w, e: (w.assign(tokens_out=100, duration_s=1.0), e.assign(energy_j=5.0)), "do not vary"),
+        (lambda w, e: (w[w["block"] == 1], e), "one block", 1),
+        (lambda w, e: (w[w["quantization"] != "fp16"], e), "no fp16 in this stratum", 0),
+        (lambda w, e: (w.assign(status=w["status"].mask(w["quantization"] == "fp16", "oom")), e), "the baseline has no usable block", 0),
+        (lambda w, e: (w.assign(status=w["status"].mask(w["quantization"] == "int8_pure", "oom")), e), "no usable block", 0),
+        (lambda w, e: (w.assign(tokens_out=100, duration_s=1.0), e.assign(energy_j=5.0)), "do not vary", 5),
     ],
 )
-def test_what_cannot_be_compared_is_not_testable_and_never_significant(change, reason):
+def test_what_cannot_be_compared_is_not_testable_and_never_significant(change, reason, pairs):
     row = compare(*change(*experiment(Truth(), 5, np.random.default_rng(8)))).iloc[0]
-    assert (row["outcome"], row["method"]) == ("not_testable", "not_testable")
+    assert (row["outcome"], row["method"], row["n_pairs"]) == ("not_testable", "not_testable", pairs)
     assert reason in row["reason"]
     assert row[["p", "p_holm", "ratio_to_baseline_low", "ratio_to_baseline_high"]].isna().all()
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 from planted import Truth, experiment
 
@@ -79,3 +80,13 @@ def test_flat_ratios_rarely_have_a_bounded_crossover():
     assert found.loc[~found["bounded"], "crossover"].isna().all()
     with pytest.raises(UserError, match="sizes"):
         crossovers(ratios(truth), "model")
+
+
+def test_a_crossover_along_a_length_leaves_out_tasks_as_they_come():
+    """They have no length: the logarithm of their 0 is no place on the line."""
+    frame = ratios(Truth(quantizations={"fp16": 1.0, "nf4": 0.8}), blocks=6)
+    lengths = [frame.assign(input_tokens=n, log_ratio=frame["log_ratio"] + 0.1 * np.log(n)) for n in (8, 16, 64)]
+    without = crossovers(pd.concat(lengths), "input_tokens")
+    assert crossovers(pd.concat([*lengths, frame.assign(input_tokens=0)]), "input_tokens").equals(without)
+    assert without["bounded"].all() and without["slope_per_doubling"].iloc[0] == pytest.approx(0.1 * np.log(2))
+    assert crossovers(frame.assign(input_tokens=0), "input_tokens").empty

@@ -192,7 +192,7 @@ def test_without_prices_the_reason_is_said(study):
     none = decompose(select(windows[windows["task"] != "generate"], energies))
     assert (none["n_blocks"] == 0).all() and none["reason"].str.contains("add generate").all()
     single = decompose(select(windows[~windows["output_tokens"].isin([8, 24])], energies))
-    assert single["reason"].str.contains("1 output lengths").all()
+    assert single["reason"].str.contains("1 output lengths").all() and (single["n_blocks"] == 0).all()
 
 
 def test_tasks_together_are_weighted_scores_over_summed_energy(study):

@@ -17,7 +17,7 @@ def test_mcnemar_is_the_exact_binomial_test():
 
 def test_pairs_are_counted_and_mismatches_refused():
     assert scores.pair([1, 1, 0, 0, 1], [1, 0, 1, 0, 1]) == (2, 1, 1, 1)
-    for a, b in (([1, 0], [1]), ([], []), ([0.5], [1])):
+    for a, b in (([1, 0], [1]), ([1], [1, 0]), ([], []), ([0.5], [1])):
         with pytest.raises(ValueError, match="paired items"):
             scores.pair(a, b)
 
@@ -51,8 +51,9 @@ def test_the_bootstrap_of_a_difference_covers_the_truth_and_needs_items():
         _, low, high = scores.difference_interval(a, b, rng, draws=400)
         covered.append(low <= 0 <= high)
     assert np.mean(covered) == pytest.approx(0.95, abs=0.04)
-    with pytest.raises(ValueError, match="20 items"):
-        scores.difference_interval([1] * 10, [0] * 10, rng)
+    with pytest.raises(ValueError, match="20 items, found 19"):
+        scores.difference_interval([1] * 19, [0] * 19, rng)
+    assert np.isfinite(scores.difference_interval([1] * 12 + [0] * 8, [0, 1] * 10, rng)).all(), "twenty are enough"
 
 
 def test_identical_answers_have_a_difference_and_no_interval():
