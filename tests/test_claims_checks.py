@@ -104,9 +104,10 @@ def test_the_sum_of_a_chain_is_checked_down_to_the_cost():
     assert float(computed) == pytest.approx(1.2)
 
 
-def test_a_wrong_reduction_rests_on_both_rows():
+@pytest.mark.parametrize("off", [5, -5])
+def test_a_wrong_reduction_rests_on_both_rows(off):
     frame = study()
-    frame.loc[1, "energy_reduction_pct"] += 5
+    frame.loc[1, "energy_reduction_pct"] += off
     (bad,) = found(frame, "reductions").to_dict("records")
     assert parse_rows(bad["rows"]) == {("table", 2), ("table", 3)}
 

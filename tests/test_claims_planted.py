@@ -80,6 +80,18 @@ def test_a_column_that_explains_a_contradiction_is_named_instead():
     found = checks.check_table(pd.DataFrame(frame | {"driver": ["x", "x", "y", "y"]}))
     (row,) = found[(found["check"] == "two_values") & (found["verdict"] == "untested")].to_dict("records")
     assert "column 'driver'" in row["reason"] and not (found[found["check"] == "two_values"]["verdict"] == "inconsistent").any()
+    unrelated = checks.check_table(pd.DataFrame(frame | {"driver": ["x", "y", "x", "y"]}))
+    assert set(unrelated[unrelated["check"] == "two_values"]["verdict"]) == {"inconsistent"}, "rows of one driver differ as much"
+
+
+def test_of_many_contradictions_the_widest_are_named():
+    """Thirteen configurations of two values each, the last one ninefold apart, the others threefold; twelve are listed."""
+    names = [f"m{i:02}" for i in range(13)]
+    frame = pd.DataFrame({"gpu": "a", "model": names * 2, "quantization": "fp16", "task": "t"})
+    frame["energy_wh"] = [10.01 + 0.02 * i for i in range(13)] + [30.07 + 0.02 * i for i in range(12)] + [90.01]
+    found = checks.check_table(frame)
+    bad = found[(found["check"] == "two_values") & (found["verdict"] == "inconsistent")]["reason"]
+    assert bad.str.contains("the 12 widest are listed").sum() == 1 and bad.str.contains("m12").any()
 
 
 def test_a_time_that_was_set_is_no_measurement_and_slack_is_kept():
