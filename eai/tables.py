@@ -421,12 +421,14 @@ def published_names() -> list[str]:
     return sorted(p.stem for p in paths.PUBLISHED.glob("*.csv"))
 
 
-def read_published(name: str) -> pd.DataFrame:
-    """A published table of data/published, as printed in its source. Raises UserError for an unknown name."""
+def read_published(name: str, as_text: bool = False) -> pd.DataFrame:
+    """A published table of data/published, as printed in its source; `as_text` keeps the digits: 0.0170 stays 0.0170. Raises UserError for
+    an unknown name.
+    """
     path = paths.PUBLISHED / f"{name}.csv"
     if not path.exists():
         raise UserError(f"no published table '{name}'", f"one of {', '.join(published_names())}")
-    return pd.read_csv(path)
+    return pd.read_csv(path, dtype=str if as_text else None)
 
 
 def write_dictionary() -> Path:

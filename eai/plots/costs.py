@@ -1,5 +1,7 @@
 """What a unit of work costs: by strategy, against the batch, by hardware, against a server's load, and as power over time."""
 
+import textwrap
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -39,6 +41,7 @@ from eai.plots.style import (
 )  # fmt: skip
 
 MOST_TRACES = 12
+NARROW_LETTERS = 8
 LOAD_SERIES = ("server", "model", "quantization", "input_tokens", "output_tokens")
 KINDS = {"closed": "closed: requests in flight", "open": "open: requests sent per second"}
 
@@ -178,7 +181,7 @@ def heatmap(
     value: str = "energy_j_per_token",
     basis: pd.DataFrame | None = None,
     notes: pd.DataFrame | None = None,
-    empty: str = "not\nmeasured",
+    empty: str = "not measured",
 ) -> list:
     """Draw a table of rows x columns (analyze.deployment.best) with the number in every cell; an empty cell was not measured.
 
@@ -199,7 +202,7 @@ def heatmap(
         missing.append(ax.add_patch(matplotlib.patches.Rectangle((j, i), 1, 1, **hatched)))
         behind = {"fc": "white", "ec": "none", "pad": 1.5}
         why = empty if notes is None else notes.iloc[i, j]
-        why = t(why if isinstance(why, str) and why else empty)
+        why = "\n".join(textwrap.wrap(t(why if isinstance(why, str) and why else empty), NARROW_LETTERS, break_long_words=False))
         missing.append(ax.text(j + 0.5, i + 0.5, why, ha="center", va="center", color="0.4", fontsize=FONT_PT - 1, bbox=behind))
     ax.set_xticks(np.arange(table.shape[1]) + 0.5, [short(str(c)) for c in table.columns], rotation=35 if table.shape[1] > 4 else 0)
     ax.set_yticks(np.arange(table.shape[0]) + 0.5, [short(str(i)) for i in table.index], rotation=0)
@@ -209,20 +212,20 @@ def heatmap(
 
 
 def bars(table: pd.DataFrame, ax: Axes, value: str, is_log: bool = False) -> list:
-    """Draw grouped bars of a table, a group a row and a colour a column, each with its number; `value` labels the axis."""
+    """Draw grouped bars of a table, a group for each row and a colour for each column, each with its number; `value` labels the axis."""
     tidy(ax, "y")
     width, artists = 0.8 / table.shape[1], []
     for j, name in enumerate(table.columns):
         x = np.arange(len(table)) + (j - (table.shape[1] - 1) / 2) * width
         artists.append(ax.bar(x, table[name], width * 0.92, color=PALETTE[j], label=name))
-        ax.bar_label(artists[-1], [number(v) if np.isfinite(v) else "" for v in table[name]], fontsize=FONT_PT - 1, padding=1)
-    ax.set_xticks(range(len(table)), table.index)
+        ax.bar_label(artists[-1], [number(v) if np.isfinite(v) else "" for v in table[name]], fontsize=FONT_PT - 1.5, padding=1)
+    ax.set_xticks(range(len(table)), ["\n".join(textwrap.wrap(str(name), 2 * NARROW_LETTERS)) for name in table.index])
     ax.set_ylabel(t(value))
     if is_log:
         ax.set_yscale("log")
         ax.set_ylim(np.nanmin(table) / 2, np.nanmax(table) * 1.9)
         plain_ticks(ax.yaxis)
-    legend(ax)
+    legend(ax, beside=not is_log, **{"loc": "upper left"} if is_log else {})
     return artists
 
 

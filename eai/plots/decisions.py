@@ -265,12 +265,12 @@ def framework(ax: Axes, stages: Sequence[tuple[str, Sequence[str]]] = STAGES) ->
     ax.set_ylim(0, 1)
     artists = []
     for i, (head, lines) in enumerate(stages):
-        artists.append(_box(ax, i + 0.06, 0.06, 0.82, 0.88, PALETTE[i]))
-        ax.text(i + 0.47, 0.8, t(head), ha="center", va="center", fontweight="bold", fontsize=FONT_PT + 1)
+        artists.append(_box(ax, i + 0.03, 0.06, 0.88, 0.88, PALETTE[i]))
+        ax.text(i + 0.47, 0.8, t(head), ha="center", va="center", fontweight="bold", fontsize=FONT_PT)
         ax.text(i + 0.47, 0.4, "\n".join(map(t, lines)), ha="center", va="center", fontsize=FONT_PT - 0.5, linespacing=1.7)
         if i:
             style = {"arrowstyle": "-|>", "color": "0.4", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 1}
-            ax.annotate("", xy=(i + 0.06, 0.5), xytext=(i - 0.12, 0.5), arrowprops=style)
+            ax.annotate("", xy=(i + 0.03, 0.5), xytext=(i - 0.09, 0.5), arrowprops=style)
     return artists
 
 

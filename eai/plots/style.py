@@ -9,6 +9,7 @@ import contextlib
 import io
 import itertools
 import json
+import logging
 import math
 import textwrap
 from collections.abc import Callable, Iterator
@@ -65,6 +66,7 @@ def t(text: str, **values: object) -> str:
 @cache
 def chinese_font() -> str:
     """The first installed font with Chinese characters; empty where there is none."""
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # one without bold letters is no news
     for path in font_manager.findSystemFonts():  # the cached list does not know a font that was installed after it
         if any(part in path.lower() for part in ("cjk", "wqy", "hans", "simhei", "msyh", "pingfang")):
             font_manager.fontManager.addfont(path)

@@ -11,7 +11,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +30,8 @@ STRICT = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.Strict
 MOST_ROWS = {"html": 300, "md": 300, "tex": 300}
 PAPER_ROWS = 12  # a longer table, or one of sentences, goes to the appendix of the paper
 LONG_CELL = 46
+PAPER_LINE = 118  # letters of a table across a page in footnotesize
+PAPER_COLUMN_IN = 4.2
 MARKS = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*")
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "×": r"$\times$",
@@ -186,28 +188,43 @@ class Table:
         return sum(self.widths()) + 2 * len(self.head) > 62
 
     def columns_tex(self) -> Safe:
-        """Columns for LaTeX whose widths fill a page in proportion to what they hold."""
-        shares = [min(width, 60) ** 0.8 for width in self.widths()]
+        """Columns for LaTeX: as wide as they are where a line has room for all, else sharing the line by what they hold."""
+        if self.in_paper and sum(self.widths()) + 3 * len(self.head) < PAPER_LINE:
+            return Safe("l" * len(self.head))
+        words = [max(head.split(), key=len, default="") for head in self.head]
+        shares = [min(width, 60) for width in replace(self, head=tuple(words)).widths()]
+        if sum(shares) + 3 * len(shares) > PAPER_LINE:
+            shares = [share**0.8 for share in shares]
         room = rf"\dimexpr\linewidth-{2 * len(shares)}\tabcolsep\relax"
         return Safe("".join(rf">{{\raggedright\arraybackslash}}p{{{0.97 * share / sum(shares):.3f}{room}}}" for share in shares))
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its caption: SVG for a screen, PDF for LaTeX. `name` is its file."""
+    """A figure with its caption: SVG for a screen, PDF for LaTeX. `name` is its file; `appendix`: the paper has it there."""
 
     name: str
     figure: Figure
     caption: str
+    appendix: bool = False
     kind = "picture"
-    in_paper = True
+
+    @property
+    def in_paper(self) -> bool:
+        """Whether the body of a paper has it, or its appendix."""
+        return not self.appendix
 
     @cached_property
     def svg(self) -> bytes:
         """The figure for a screen."""
-        found = plots.rendered(self.figure, "svg")
-        self.figure.set_layout_engine("none")  # the next format takes the places that were found
-        return found
+        return plots.rendered(self.figure, "svg")
+
+    @property
+    def pdf(self) -> bytes:
+        """The figure for a paper, one of a single column narrower than on a screen: its words stay above 6 points in print."""
+        if not self.is_wide:
+            self.figure.set_size_inches(PAPER_COLUMN_IN, self.figure.get_size_inches()[1])
+        return plots.rendered(self.figure, "pdf")
 
     @property
     def is_wide(self) -> bool:
@@ -274,6 +291,7 @@ def composed(template: str, t: Words, **content: object) -> tuple[Section, ...]:
 
     finalize = jinja2.pass_context(lambda _, value: printed(value))  # with a context: constants too are printed anew for each text
     engine = jinja2.Environment(loader=jinja2.PackageLoader("eai.report", "templates/said"), finalize=finalize, **STRICT)
+    engine.filters["later"] = lambda block: replace(block, appendix=True)  # the paper has it in its appendix
     text = engine.get_template(template).render(t=t, zip=zip, **content)
     found = [_section(part, t, blocks) for part in re.split(r"^# ", text, flags=re.M)[1:]]
     return tuple(section for section in found if section.blocks or section.script)
@@ -374,4 +392,4 @@ def write_pictures(pictures: list[Picture], folder: Path, kind: str) -> None:
     """Write figures as `<name>.svg` or `<name>.pdf`."""
     folder.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
-        (folder / f"{picture.name}.{kind}").write_bytes(picture.svg if kind == "svg" else plots.rendered(picture.figure, kind))
+        (folder / f"{picture.name}.{kind}").write_bytes(getattr(picture, kind))

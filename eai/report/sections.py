@@ -224,7 +224,7 @@ class Said:
     def steadiness(self) -> str:
         """How steady the configurations were across blocks."""
         n = self.facts.table["gate"].value_counts()
-        known = "Spread between blocks: up to 2 % for {ok} configurations, up to 5 % or a single block for {noisy}, more for {rejected}."
+        known = "Configurations by their spread between blocks: {ok} up to 2 %, {noisy} up to 5 % or of a single block, {rejected} more."
         more = self.t("Absolute costs of the last are rough; their paired ratios still hold.") if n.get("rejected") else ""
         return self.t.sentences(self.t(known, **{g: n.get(g, 0) for g in ("ok", "noisy", "rejected")}), more)
 
@@ -384,8 +384,9 @@ class Said:
         columns = {
             "configuration": "name", "score [%]": lambda r: percent(r, "score", t), "EOR [1/Wh]": "eor", "TWEOR [1/(Wh s)]": "tweor",
             "J per right answer": "energy_j_per_correct", "items": lambda r: str(int(r["n_items"])),
-            "remark": lambda r: t("not above chance") if r["at_chance"] else "",
         }  # fmt: skip
+        if table["at_chance"].any():
+            columns["remark"] = lambda r: t("not above chance") if r["at_chance"] else ""
         return t.table(table.assign(name=names(table, t)), columns, caption, "summary.csv")
 
     def answer_table(self, caption: str) -> list[Table]:

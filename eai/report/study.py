@@ -7,6 +7,7 @@ stands beside the printed one and says so.
 import itertools
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 
@@ -79,10 +80,13 @@ FRAMEWORK = [
 
 @dataclass(frozen=True)
 class Study:
-    """The study's published tables by name without their prefix, and its claims with a computed verdict each (`verdict`, `reason`)."""
+    """The study's published tables by name without their prefix, the same as `printed` (texts with all their digits), and its claims with
+    a computed verdict each (`verdict`, `reason`).
+    """
 
     tables: dict[str, pd.DataFrame]
     claims: pd.DataFrame
+    printed: dict[str, pd.DataFrame]
 
     def verdict(self, claim: str, t: Words) -> str:
         """The verdict on a claim; that it is not registered, where it is not."""
@@ -139,7 +143,7 @@ def gather() -> Study:
             ]
             if "tweor" in table:
                 table["time_implied_s"] = table["eor"] / table["tweor"]
-    return Study(own, claims)
+    return Study(own, claims, {name: tables.read_published(f"study_{name}", as_text=True) for name in own})
 
 
 def cells(
@@ -250,9 +254,9 @@ def meta(t: Words) -> str:
                       t("commit {commits}", commits=commit) if commit else t("commit unknown"))  # fmt: skip
 
 
-def printed(value: object) -> str:
-    """A figure as the study prints it; `-` where it prints none."""
-    return "-" if pd.isna(value) else value if isinstance(value, str) else f"{value:,.10g}"
+def plain(value: object) -> str:
+    """A text as it is, a number with three digits, `-` for neither."""
+    return "-" if pd.isna(value) else value if isinstance(value, str) else number(value)
 
 
 @dataclass(frozen=True)
@@ -284,33 +288,31 @@ class Said:
         listed = self.t.join(f"{n[v]} {self.t(v)}" for v in VERDICTS if n.get(v))
         return self.t("Verdicts on {n} claims: {listed}.", n=len(self.found.claims), listed=listed)
 
-    def table(self, name: str, columns: dict[str, str], caption: str, appendix: bool = False) -> Table:
-        """A published table: figures as printed, and those that begin with `=` computed."""
-        frame = self.worked(name)
-        shown = {
-            head: (lambda r, c=column[1:]: number(r[c])) if column[0] == "=" else (lambda r, c=column: self.name(printed(r[c])))
-            for head, column in columns.items()
-        }
-        return self.t.table(frame, shown, self.t.sentences(caption, self.source(name)), appendix=appendix)
+    def table(self, name: str, columns: dict[str, str], caption: str) -> Table:
+        """A published table: figures with the digits that the study prints, computed ones with three."""
+        shown = {head: lambda r, c=column: self.name(plain(r[c])) for head, column in columns.items()}
+        return self.t.table(self.worked(name), shown, self.t.sentences(caption, self.source(name)))
 
     def worked(self, name: str) -> pd.DataFrame:
-        """A published table with what follows from it: scores in percent, savings and ratios against the baseline, joules per token."""
-        table = self.found.tables[name].copy()
+        """A published table as printed with what follows from it: scores in percent, savings and ratios to the baseline, J per token."""
+        table, printed = self.found.tables[name].copy(), self.found.printed[name]
         if "accuracy" in table:
-            table["score"] = 100 * table["accuracy"]
+            table["score"] = [s if pd.isna(s) else str(Decimal(s).scaleb(2)) for s in printed["accuracy"]]
         if name == "platforms_measured":
             table["j_per_token"] = table["power_w"] / table["throughput_tok_s"]
         if name == "quantization_strategies":
             base = table[table["quantization"] == "unspecified_baseline"].set_index("model")
             table["points"] = (table["accuracy_pct"] - table["model"].map(base["accuracy_pct"])).map("{:.1f}".format)
-            table["saved"] = 100 * (1 - table["energy_wh"] / table["model"].map(base["energy_wh"]))
+            table["saved"] = (100 * (1 - table["energy_wh"] / table["model"].map(base["energy_wh"]))).where(
+                table["quantization"] != base["quantization"].iloc[0]
+            )
             table["eor_ratio"] = table["eor_computed"] / table["model"].map(base["eor_computed"])
         if name == "gsm8k_distillation":
             base = table[table["reduction_against"].isna()].set_index("gpu")["energy_wh"]
             table["saved"] = (100 * (1 - table["energy_wh"] / table["gpu"].map(base))).where(table["energy_reduction_pct"].notna())
         if name == "strategy_slide":
-            ends = zip(table["accuracy_loss_low_pct"], table["accuracy_loss_high_pct"], strict=True)
-            table["lost"] = [self.t.span(low, high) for low, high in ends]
+            table["lost"] = list(map(self.t.span, printed["accuracy_loss_low_pct"], printed["accuracy_loss_high_pct"]))
+        table[printed.columns] = printed
         if name == "deployment_matrix":
             table["deployment_cost"] = table["deployment_cost"].str.replace("_", " to ")
         if name == "precision_draft":
@@ -320,7 +322,7 @@ class Said:
     def verdicts(self, *ids: str) -> list[Table]:
         """The headline claims of a section with their verdicts and reasons."""
         table, caption = self.found.about(*ids), self.t("What the study states, and the verdict computed from its tables.")
-        return [self.t.table(table, {"claim": "claim", "verdict": "verdict"} | self.why, caption)] if len(table) else []
+        return [self.t.table(table, {"claim": "claim", "verdict": "verdict"} | self.why, caption, appendix=True)] if len(table) else []
 
     @property
     def why(self) -> dict:
@@ -346,11 +348,11 @@ class Said:
 
     def examples(self, caption: str) -> Table:
         """The study's two worked examples of EOR and TWEOR."""
-        worked = ((71.8, 42.29, 3600, "1.698", "0.000472"), (70.9, 31.72, 2876, "2.236", "0.000777"))
+        worked = (("71.8", "42.29", "3600", "1.698", "0.000472"), ("70.9", "31.72", "2876", "2.236", "0.000777"))
         head = ("score [%]", "Wh", "s", "EOR, printed (0 to 100)", "EOR, computed", "TWEOR, printed (0 to 100)", "TWEOR, computed")
-        rows = tuple((printed(s), printed(e), printed(d), eor, number(metrics.eor(s / 100, e)), tweor, number(metrics.tweor(s / 100, e, d)))
-                     for s, e, d, eor, tweor in worked)  # fmt: skip
-        return Table(tuple(map(self.t, head)), rows, caption, appendix=True)
+        rows = tuple((s, e, d, eor, number(metrics.eor(float(s) / 100, float(e))), tweor,
+                      number(metrics.tweor(float(s) / 100, float(e), float(d)))) for s, e, d, eor, tweor in worked)  # fmt: skip
+        return Table(tuple(map(self.t, head)), rows, caption)
 
     def framework(self, caption: str) -> Picture:
         """The framework's diagram."""
@@ -397,15 +399,15 @@ class Said:
 
     def task_table(self, caption: str) -> Table:
         """Energy by task and strategy with the savings, printed and computed."""
-        t, table, grid = self.t, self.found.tables["energy_by_task"], self.by_task()
-        base, marked = grid["unspecified_baseline"], table.set_index(["task", "quantization"])["energy_reduction_pct"]
-        complexity = table.drop_duplicates("task").set_index("task")["complexity"]
+        t, grid, table = self.t, self.by_task(), self.found.printed["energy_by_task"].set_index(["task", "quantization"])
+        base, printed, marked = grid["unspecified_baseline"], table["energy_wh"], table["energy_reduction_pct"]
+        complexity = table.groupby("task")["complexity"].first()
         saved = {t("{strategy} saved [%], printed / computed", strategy=self.name(q)): q for q in grid if q != "unspecified_baseline"}
         columns = {
             "task": lambda r: TASKS[r["task"]], "complexity": lambda r: t(complexity[r["task"]].replace("_", " ")),
-            **{f"{self.name(q)} [Wh]": (lambda r, q=q: printed(r[q])) for q in grid},
+            **{f"{self.name(q)} [Wh]": (lambda r, q=q: printed[r["task"], q]) for q in grid},
             "baseline over MMLU's": lambda r: number(base[r["task"]] / base["mmlu"]),
-            **{head: (lambda r, q=q: f"{printed(marked[r['task'], q])} / {number(100 * (1 - r[q] / base[r['task']]))}")
+            **{head: (lambda r, q=q: f"{marked[r['task'], q]} / {number(100 * (1 - r[q] / base[r['task']]))}")
                for head, q in saved.items()},
         }  # fmt: skip
         return t.table(grid.reset_index(), columns, t.sentences(caption, self.source("energy_by_task")))
@@ -415,7 +417,7 @@ class Said:
         pairs = [(g.iloc[0], g.iloc[1]) for _, g in self.found.tables["gsm8k_distillation"].groupby("gpu", sort=False)]
         saved = [100 * (1 - own["energy_wh"] / base["energy_wh"]) for base, own in pairs]
         score = [100 * (own["accuracy"] - base["accuracy"]) for base, own in pairs]
-        ends = {name: self.t.span(number(min(v), n), number(max(v), n)) for name, v, n in (("energy", saved, 3), ("score", score, 2))}
+        ends = {name: self.t.span(f"{min(v):.1f}", f"{max(v):.1f}") for name, v in (("energy", saved), ("score", score))}
         return self.t(sentence, n=len(pairs), **ends)
 
     def bars(self, name: str, caption: str) -> Picture:
@@ -431,9 +433,7 @@ class Said:
             grid = grid[[q for q in STRATEGIES if q in grid]]
         grid = self.by_task() if name == "complexity" else grid
         caption = self.t.sentences(caption, self.source(table))
-        return self.t.figure(
-            name, caption, lambda ax: plots.bars(self.named(grid), ax, label, name == "complexity"), 2.8, wide=name == "complexity"
-        )
+        return self.t.figure(name, caption, lambda ax: plots.bars(self.named(grid), ax, label, name == "complexity"), 2.8)
 
     def filled(self, sentence: str) -> str:
         """How many cells of card and strategy were measured."""
@@ -443,7 +443,7 @@ class Said:
     def crossed(self, name: str, caption: str) -> Picture:
         """The cells of card and strategy that the study measured."""
         label = "energy of MMLU [Wh]"
-        return self.t.figure(name, caption, lambda ax: plots.heatmap(self.named(self.found.cells()), ax, label, empty="not measured"), 3.4)
+        return self.t.figure(name, caption, lambda ax: plots.heatmap(self.named(self.found.cells()), ax, label), 3.4)
 
     @cached_property
     def combined(self) -> pd.DataFrame:
@@ -477,7 +477,7 @@ class Said:
 
         return [
             t.figure("together", t(seen, **values), draw, 3.6, wide=True),
-            Table((t("GPU"), t("model"), *COMPARED), rows, t(listed, **values), appendix=True),
+            Table((t("GPU"), t("model"), *COMPARED), rows, t(listed, **values)),
         ]
 
     @cached_property
@@ -492,10 +492,10 @@ class Said:
     def computed(self, caption: str) -> Table:
         """What the limits of each scenario leave, and the choice."""
         t = self.t
-        limit = lambda c, factor=1: lambda r: printed(round(factor * LIMITS[r["scenario"]].get(c, float("nan")), 3))  # noqa: E731
+        limit = lambda c, factor=1: lambda r: f"{factor * LIMITS[r['scenario']][c]:.4g}" if c in LIMITS[r["scenario"]] else "-"  # noqa: E731
         columns = {
-            "scenario": lambda r: self.name(r["scenario"]), "least score kept [%]": limit("kept", 100), "most s per token": limit("itl_s"),
-            "most USD/h": limit("usd_an_hour"), "most W": limit("watts"),
+            "scenario": lambda r: self.name(r["scenario"]), "lowest score kept [%]": limit("kept", 100),
+            "longest time per token [s]": limit("itl_s"), "highest rent [USD/h]": limit("usd_an_hour"), "highest power [W]": limit("watts"),
             "left after hardware, need, cost": lambda r: t.join((f"{r['hardware']} / {r['asked']}", r["need"], r["cost"])),
             "choice": lambda r: self.pair(r["gpu"], r["quantization"]), "J per output token": "energy_j_per_token",
             "probability": lambda r: plots.percent(r["p_best"]), "basis": "basis",

@@ -94,7 +94,9 @@ class Spoken:
 
     def framework(self) -> Picture:
         """The way from choices to guidance."""
-        return self.t.figure("framework", self.t("From choices over measurement to guidance."), plots.framework, 1.9, wide=True)
+        return self.t.figure(
+            "framework", self.t("From the choices through the measurement to the guidance."), plots.framework, 1.9, wide=True
+        )
 
     def ratios(self) -> list:
         """The ratios as a figure, or where they are many each strategy over all settings."""

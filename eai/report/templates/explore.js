@@ -1,5 +1,4 @@
 "use strict";
-Error.stackTraceLimit = 10; // 0 while Plotly loads: the traces of the errors that it catches take as long as all else
 const data = JSON.parse(document.getElementById("data").textContent);
 const WORDS = JSON.parse(document.getElementById("words").textContent);
 const tr = (sentence, values = {}) => (WORDS[sentence] || sentence).replace(/\{(\w+)\}/g, (_, name) => values[name]);
@@ -94,6 +93,7 @@ const tip = i => plain(label(i)) + `<br>${plain(known("basis", i))}: ${between(d
   data.score_low[i] && 100 * data.score_low[i], data.score_high[i] && 100 * data.score_high[i])} %` : "") + `<br>${plain(text("source", i))}, ${plain(text("where", i))}`;
 const lazy = of => new Proxy(of, {get: (rows, k) => typeof k === "string" && /^\d+$/.test(k) ? tip(rows[k]) : rows[k]}); // a tip is written when Plotly asks for it
 function draw() {
+  if (!window.Plotly) return; // the table stands first; drawn.js draws when Plotly is there
   const x = data[state.x], plotted = rows.filter(i => x[i] > 0), big = plotted.length > SVG_MOST && hasGl;
   const levels = state.color === "basis" ? [] : count(state.color, (set => i => set.has(i))(new Set(plotted))).map(p => p[0]);
   const groups = new Map();
@@ -121,6 +121,7 @@ function draw() {
     yaxis: {...axis, title: {text: plain(tr("energy per {unit} [J]", {unit: tr2(state.unit)}))}}}, {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"]});
 }
 function point(i) {
+  if (!window.Plotly) return;
   const marked = $("plot").data.length - 1, x = data[state.x][i], y = data.energy_j[i], low = data.energy_j_low[i], high = data.energy_j_high[i];
   const has = low != null && high != null;
   Plotly.restyle("plot", {x: [x > 0 ? [x] : []], y: [x > 0 ? [y] : []], "error_y.array": [has ? [high - y] : []], "error_y.arrayminus": [has ? [y - low] : []]}, [marked]);
@@ -202,4 +203,4 @@ $("key").replaceChildren(...Object.entries(BASES).filter(([b]) => data.basis.lev
 $("panel").open = !NARROW;
 $("more").textContent = tr("Show {n} more", {n: PAGE});
 start();
-document.documentElement.dataset.ready = Math.round(performance.now());
+document.documentElement.dataset.listed = Math.round(performance.now());
