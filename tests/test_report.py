@@ -18,6 +18,7 @@ from eai.analyze.comparison import block_ratios
 from eai.analyze.selection import select
 from eai.errors import UserError
 from eai.plots.style import number
+from eai.predict import sources
 from eai.report import facts, gallery, pages, publishing, sections, study, talk
 from eai.report.pages import Words
 
@@ -386,22 +387,46 @@ def test_cells_of_card_strategy_and_model_carry_published_rows_and_printed_score
     assert scores.loc["qwen2.5-7b-instruct", ["score", "score_basis"]].tolist() == [pytest.approx(0.709), "published"]
     assert scores.loc["mistral-7b-instruct-v0.2", ["score", "score_basis"]].tolist() == [pytest.approx(0.591 * kept), "computed"]
     assert found.loc[found["quantization"] == "nf4", "score"].isna().all() and set(found["basis"]) == {"published", "predicted"}
+    rent, cards = tables.read_catalog("rent").set_index("slug"), tables.read_catalog("gpus").set_index("slug")
+    for card, rows in found.groupby("gpu"):
+        assert set(rows["watts"]) == {cards.loc[card, "tdp_w"]} and set(rows["usd_an_hour"]) == {rent.loc[card, "usd_per_hour"]}
     old = cell.loc[("v100_sxm_32gb", "qwen2.5-7b-instruct", "int8_default")]
     assert old["reason"] and np.isnan(old["energy_j_per_token"])
 
 
+def test_a_doubtful_net_or_shared_row_is_no_published_cell(monkeypatch):
+    """Copies of the rows behind a cell at a hundred times the energy, each with one reason to leave it out: the cell stays as it was."""
+    rows = sources.evidence(extras=True)
+    own = rows[(rows["gpu"] == "a100_pcie_80gb") & (rows["quantization"] == "fp16") & (rows["batch_size"] == 8)]
+    assert len(own) >= 5
+    reasons = ({"doubt": "copied"}, {"num_gpus": 2.0}, {"accounting": "net"}, {"learned": False}, {"boundary": "cpu_package"})
+    wrong = [own.assign(energy_j_per_token=100 * own["energy_j_per_token"], **reason) for reason in reasons for _ in range(2)]
+    monkeypatch.setattr(sources, "evidence", lambda **_: pd.concat([rows, *wrong], ignore_index=True).astype({"learned": bool}))
+    found = study.cells(["a100_pcie_80gb"], ["mistral-7b-instruct-v0.2"], ["fp16"], [8]).iloc[0]
+    assert found["basis"] == "published" and found["energy_j_per_token"] == pytest.approx(2.06904)
+
+
 def test_a_scenario_is_decided_by_its_three_steps():
-    """Of five cells one cannot run, one loses too much score, one is too dear; of the two left the cheaper is likelier the best."""
-    grid = pd.DataFrame({"gpu": ["a100_pcie_80gb", "b", "c", "d", "e"], "model": "m", "quantization": ["int8_pure", *4 * ["fp16"]],
-        "batch_size": 8, "reason": ["", "no memory", "", "", ""], "kept": [0.9, 1.0, 1.0, 1.0, 1.0], "itl_s": 0.01, "watts": 300.0,
-        "energy_j_per_token": [0.5, np.nan, 0.6, 1.0, 2.0], "usd_an_hour": [1.0, 1.0, 9.0, 1.0, np.nan]})  # fmt: skip
+    """Of eight cells two cannot run, two lose too much score, one is too dear, one needs too much power; of the two left the cheaper is
+    likelier the best. Cells of another batch size or model take no part, however cheap they are.
+    """
+    grid = pd.DataFrame([
+        ("a100_pcie_80gb", "int8_pure", "", 0.9, 0.5, 1.0, 300.0), ("a100_pcie_80gb", "int8_default", "", 0.9, 0.7, 1.0, 300.0),
+        ("v100_sxm_32gb", "int8_pure", "no kernels", 1.0, np.nan, 1.0, 300.0), ("b", "fp16", "no memory", 1.0, np.nan, 1.0, 300.0),
+        ("c", "fp16", "", 1.0, 0.6, 9.0, 300.0), ("w", "fp16", "", 1.0, 0.3, 1.0, 900.0),
+        ("d", "fp16", "", 0.98, 1.0, 1.0, 300.0), ("e", "fp16", "", 1.0, 2.0, np.nan, 300.0),
+        ("f", "fp16", "", 1.0, 0.1, 1.0, 300.0), ("g", "fp16", "", 1.0, 0.1, 1.0, 300.0),
+    ], columns=["gpu", "quantization", "reason", "kept", "energy_j_per_token", "usd_an_hour", "watts"])  # fmt: skip
+    grid = grid.assign(itl_s=0.01, model=[*9 * ["m"], "other"], batch_size=[*8 * [8], 4, 8])
     grid["energy_j_per_token_low"], grid["energy_j_per_token_high"] = grid["energy_j_per_token"] / 1.5, grid["energy_j_per_token"] * 1.5
-    limit = {"batch_size": 8, "kept": 0.98, "itl_s": 0.05, "usd_an_hour": 4.0}
-    row = study.decided(grid, {"data_center_production": limit}, "m", np.random.default_rng(0)).iloc[0]
-    assert row[["asked", "hardware", "need", "cost", "gpu"]].tolist() == [5, 4, 3, 2, "d"]
+    limit = {"batch_size": 8, "kept": 0.98, "itl_s": 0.05, "usd_an_hour": 4.0, "watts": 500}
+    both = study.decided(grid, {"data_center_production": limit, "budget_constrained": limit}, "m", np.random.default_rng(0))
+    row, budget = both.iloc[0], both.iloc[1]
+    assert row[["asked", "hardware", "need", "cost", "gpu"]].tolist() == [8, 6, 4, 2, "d"]
     apart = np.log(2) / np.hypot(*2 * [np.log(1.5) / 1.96])
     assert row["p_best"] == pytest.approx(stats.norm.cdf(apart), abs=0.03)
     assert (row["advised"], row["advised_ratio"], row["misses"]) == ("a100_pcie, unspecified_int8", 0.5, "kept")
+    assert (budget["advised"], budget["misses"]) == ("v100, unspecified_int8", "cannot run") and np.isnan(budget["advised_ratio"])
     none = study.decided(grid, {"data_center_production": limit | {"itl_s": 0.001}}, "m", np.random.default_rng(0)).iloc[0]
     assert none["cost"] == 0 and np.isnan(none["advised_ratio"])
 
