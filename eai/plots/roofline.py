@@ -28,16 +28,48 @@ def roofline(table: pd.DataFrame, ax: Axes) -> list:
         return nothing(ax, "no configuration whose flops can be counted")
     ax.set_xscale("log")
     ax.set_yscale("log")
-    artists = [artist for i, rows in enumerate(_by_name(points)) for artist in _points(ax, i, *rows, scale)]
-    _limits(ax, points, scale)
-    artists += _phases(ax, points) + _roofs(ax, points, scale)
+    artists = []
+    for i, (name, rows) in enumerate(_by_name(points)):
+        value, low, high = (rows[f"achieved_flop_s{end}"] / scale for end in ("", "_low", "_high"))
+        color, marker = look(i)
+        style = {"color": color, "marker": marker, "markersize": 4, "capsize": 2, "linestyle": "none", "zorder": 3}
+        error = [(value - low).fillna(0), (high - value).fillna(0)]
+        words = ": ".join(filter(None, (name, _share(rows))))
+        artists.append(ax.errorbar(rows["intensity_flop_per_byte"], value, yerr=error, label=words, **style))
+    ridge = (points["peak_flop_s"] / points["bandwidth_byte_s"]).dropna()  # where both roofs meet
+    x = pd.concat([points["intensity_flop_per_byte"], ridge])
+    y = pd.concat([points["achieved_flop_s"], points["roof_flop_s"], points["peak_flop_s"]]).dropna() / scale
+    ax.set_xlim(x.min() / ROOM, x.max() * ROOM)
+    ax.set_ylim(y.min() / ROOM, y.max() * ROOM)
+    for i, (phase, rows) in enumerate(points.groupby("phase")):
+        middle = np.exp(np.log(rows["intensity_flop_per_byte"]).mean())
+        words = {"whole": "whole call", "decode": "decode step"}.get(phase, phase)
+        style = {"transform": ax.get_xaxis_transform(), "ha": "center", "fontsize": FONT_PT - 1, "color": "0.3"}
+        artists.append(ax.text(middle, 0.02 + 0.07 * (i % 2), words, **style))
+    roofs = points.dropna(subset=["peak_flop_s", "bandwidth_byte_s"]).drop_duplicates(["gpu", "peak_flop_s", "bandwidth_byte_s"])
+    cards = list(dict.fromkeys(roofs["gpu"]))
+    x = np.geomspace(*ax.get_xlim(), 200)
+    for roof in roofs.head(MOST_ROOFS).to_dict("records"):
+        peak, bandwidth = roof["peak_flop_s"], roof["bandwidth_byte_s"]
+        speed = f"{number(peak / TERA)} Tflop/s" if peak >= TERA else f"{number(peak / GIGA)} Gflop/s"
+        words = f"{roof['gpu']}, {roof['quantization']}: {speed}, {number(bandwidth / GIGA, 4)} GB/s"
+        dash = LINES[cards.index(roof["gpu"]) % len(LINES)]
+        artists += ax.plot(x, np.minimum(x * bandwidth, peak) / scale, color="0.4", linewidth=1, linestyle=dash, zorder=1, label=words)
     plain_ticks(ax.xaxis)
     plain_ticks(ax.yaxis)
     known = "share of the roof" if points["share_of_roof"].notna().any() else None
     style = {"frameon": False, "fontsize": FONT_PT - 1, "title_fontsize": FONT_PT, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
     handles = sorted(ax.get_legend_handles_labels()[0], key=lambda handle: isinstance(handle, Line2D))  # the title is of the series
     plain(ax.legend(handles=handles, title=known, alignment="left", **style))
-    _say(ax, table, points)
+    without = sorted(set(points.loc[points["roof_flop_s"].isna(), "gpu"]))
+    left_out, above = len(table) - len(points), int((points["share_of_roof_low"] > 1).sum())
+    remarks = (
+        left_out and f"{left_out} configurations not counted: {table.loc[table['phase'] == '', 'reason'].iloc[0]}",
+        without and f"no peak is known for {', '.join(without)}: no roof is drawn",
+        len(roofs) > MOST_ROOFS and f"{MOST_ROOFS} of {len(roofs)} roofs",
+        above and f"{above} points lie above their roof: a time, a count or a peak is wrong",
+    )
+    title(ax, "\n".join(filter(None, remarks)))
     return artists + watermark(ax, points)
 
 
@@ -50,16 +82,6 @@ def _by_name(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return found if len(found) <= MOST_SERIES else list(points.groupby("quantization", sort=False))
 
 
-def _points(ax: Axes, i: int, name: str, rows: pd.DataFrame, scale: float) -> list:
-    """The points of one series with their intervals."""
-    value = rows["achieved_flop_s"] / scale
-    error = [(value - rows["achieved_flop_s_low"] / scale).fillna(0), (rows["achieved_flop_s_high"] / scale - value).fillna(0)]
-    color, marker = look(i)
-    style = {"color": color, "marker": marker, "markersize": 4, "capsize": 2, "linestyle": "none"}
-    words = ": ".join(filter(None, (name, _share(rows))))
-    return [ax.errorbar(rows["intensity_flop_per_byte"], value, yerr=error, label=words, zorder=3, **style)]
-
-
 def _share(rows: pd.DataFrame) -> str:
     """The range of shares of the roof in per cent, by phase: `prefill 41 %, decode 22-35 %`; empty where no roof is known."""
     parts = []
@@ -68,62 +90,3 @@ def _share(rows: pd.DataFrame) -> str:
         ends = [f"{v:.0f}" if v >= 10 else f"{v:.2g}" for v in (share.min(), share.max())] if len(share) else []
         parts += [f"{phase} {'-'.join(dict.fromkeys(ends))} %"] if ends else []
     return ", ".join(parts)
-
-
-def _limits(ax: Axes, points: pd.DataFrame, scale: float) -> None:
-    """Room for the points and for the ridge where both roofs meet."""
-    ridge = (points["peak_flop_s"] / points["bandwidth_byte_s"]).dropna()
-    x = pd.concat([points["intensity_flop_per_byte"], ridge])
-    y = pd.concat([points["achieved_flop_s"], points["roof_flop_s"], points["peak_flop_s"]]).dropna() / scale
-    ax.set_xlim(x.min() / ROOM, x.max() * ROOM)
-    ax.set_ylim(y.min() / ROOM, y.max() * ROOM)
-
-
-def _phases(ax: Axes, points: pd.DataFrame) -> list:
-    """The name of each phase below its points, at the foot of the axes."""
-    artists = []
-    for i, (phase, rows) in enumerate(points.groupby("phase")):
-        x = np.exp(np.log(rows["intensity_flop_per_byte"]).mean())
-        words = {"whole": "whole call", "decode": "decode step"}.get(phase, phase)
-        style = {"transform": ax.get_xaxis_transform(), "ha": "center", "fontsize": FONT_PT - 1, "color": "0.3"}
-        artists.append(ax.text(x, 0.02 + 0.07 * (i % 2), words, **style))
-    return artists
-
-
-def _roofs(ax: Axes, points: pd.DataFrame, scale: float) -> list:
-    """The memory and compute roofs of each card, their figures in the legend; a dash pattern a card."""
-    known = _known_roofs(points)
-    cards = list(dict.fromkeys(known["gpu"]))
-    left, right = ax.get_xlim()
-    artists = []
-    for roof in known.head(MOST_ROOFS).to_dict("records"):
-        x = np.geomspace(left, right, 200)
-        y = np.minimum(x * roof["bandwidth_byte_s"], roof["peak_flop_s"]) / scale
-        words = f"{roof['gpu']}, {roof['quantization']}: {_speed(roof['peak_flop_s'])}, {number(roof['bandwidth_byte_s'] / GIGA, 4)} GB/s"
-        dash = LINES[cards.index(roof["gpu"]) % len(LINES)]
-        artists += ax.plot(x, y, color="0.4", linewidth=1, linestyle=dash, zorder=1, label=words)
-    return artists
-
-
-def _known_roofs(points: pd.DataFrame) -> pd.DataFrame:
-    """One row for each roof that has figures."""
-    return points.dropna(subset=["peak_flop_s", "bandwidth_byte_s"]).drop_duplicates(["gpu", "peak_flop_s", "bandwidth_byte_s"])
-
-
-def _speed(flop_s: float) -> str:
-    """`312 Tflop/s`, or `44.5 Gflop/s` below one tera."""
-    return f"{number(flop_s / TERA)} Tflop/s" if flop_s >= TERA else f"{number(flop_s / GIGA)} Gflop/s"
-
-
-def _say(ax: Axes, table: pd.DataFrame, points: pd.DataFrame) -> None:
-    """Above the axes: what could not be placed and what has no roof."""
-    words = []
-    if left_out := len(table) - len(points):
-        words.append(f"{left_out} configurations not counted: {table.loc[table['phase'] == '', 'reason'].iloc[0]}")
-    if without := sorted(set(points.loc[points["roof_flop_s"].isna(), "gpu"])):
-        words.append(f"no peak is known for {', '.join(without)}: no roof is drawn")
-    if (roofs := len(_known_roofs(points))) > MOST_ROOFS:
-        words.append(f"{MOST_ROOFS} of {roofs} roofs")
-    if above := int((points["share_of_roof_low"] > 1).sum()):
-        words.append(f"{above} points lie above their roof: a time, a count or a peak is wrong")
-    title(ax, "\n".join(words))
