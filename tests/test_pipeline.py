@@ -208,6 +208,14 @@ def test_looking_at_the_sample_changes_nothing_committed(scratch, monkeypatch):
     assert set(own["baseline"]) == {"nf4_dq"} and (scratch / "data" / "runs" / "sample" / "comparisons.csv").exists()
 
 
+def test_one_strategy_alone_is_nothing_to_compare(scratch):
+    """An hour of FP32 (data/measured/drift-hour-cpu): a comparison without a row, and not an error of types."""
+    executed = notebooks.execute("compare", {"experiment": "drift-hour-cpu", "results": str(scratch)}, scratch / "out")
+    check = nbformat.read(executed, 4).cells[-2]
+    assert check.outputs[0].text == "Nothing to compare: only the baseline was measured.\n"
+    assert tables.read_result("drift-hour-cpu", "comparisons", str(scratch)).empty
+
+
 def test_figures_are_drawn_and_say_that_energy_is_estimated(executed):
     drawn = {path.name for path in (executed / "figures").glob("*.svg")}
     assert {"cost_per_token.svg", "throughput.svg", "ratios.svg", "verdicts.svg"} <= drawn
