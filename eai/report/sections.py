@@ -197,23 +197,23 @@ class Said:
     def machines(self) -> list[str]:
         """Machine, software and meter of each job; of one that drove a server the software is the client's."""
         t, unknown = self.t, self.t("No provenance was recorded: machine and software are unknown.")
-        told = []
+        lines = []
         for job in self.facts.provenance:
             machine, versions = job.get("machine", {}), job.get("versions", {})
             words = [f"{boundary}: {words}" for boundary, words in (job.get("basis_words") or {}).items() if words]
             if not machine:  # imported: what the source says of its energies stands in its own words
-                told += [unknown, *([t("Recorded with the data: {lines}.", lines="; ".join(words))] if words else [])]
+                lines += [unknown, *([t("Recorded with the data: {lines}.", lines="; ".join(words))] if words else [])]
                 continue
             known = [f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "bitsandbytes") if versions.get(name)]
             software = "Software of the client, not of the server: {versions}." if job.get("server") else "Software: {versions}."
             parts = {"cpu": machine.get("cpu", "?"), "cores": machine.get("cores", "?"), "memory": machine.get("memory_gb", "?")}
-            told += [
+            lines += [
                 t("Machine: {cpu}, {cores} cores, {memory} GB of memory{gpu}.", **parts, gpu=f", {card(job)}" if card(job) else ""),
                 t(software, versions=t.join(known)),
                 t("Meter: {meter}.", meter=code((job.get("meter") or {}).get("meter", "?"))),
                 *([t("Recorded with the data: {lines}.", lines="; ".join(job["limitations"]))] if job.get("limitations") else []),
             ]
-        return list(dict.fromkeys(told)) or [unknown]
+        return list(dict.fromkeys(lines)) or [unknown]
 
     def left_out(self) -> str:
         """What was left out, by status and reason."""
@@ -238,7 +238,7 @@ class Said:
         return table[(table["unit"] == unit) & table["unit_energy_j"].notna()].reset_index(drop=True)
 
     def cost_range(self, unit: str) -> str:
-        """The cheapest and the dearest configuration."""
+        """The cheapest and the most expensive configuration."""
         t, table = self.t, self.costs(unit)
         ends = {
             f"{end}{part}": words
@@ -282,12 +282,12 @@ class Said:
         if not self.facts.baseline or table.empty:
             return []
         undecided = [name for name, outcome in zip(names(table, t), table["outcome"], strict=True) if outcome == "inconclusive"]
-        told = []
+        lines = []
         if 0 < len(undecided) <= MOST_NAMED:
-            told.append(t("Not decided: {names}. That is not “no difference”.", names=t.join(undecided)))
+            lines.append(t("Not decided: {names}. That is not “no difference”.", names=t.join(undecided)))
         for row in table[table["outcome"] == "not_testable"].head(MOST_NAMED).to_dict("records"):
-            told.append(t("{name} could not be tested: {reason}.", name=code(row["quantization"]), reason=str(row["reason"]).rstrip(".")))
-        return told
+            lines.append(t("{name} could not be tested: {reason}.", name=code(row["quantization"]), reason=str(row["reason"]).rstrip(".")))
+        return lines
 
     def by_strategy(self) -> list[Table]:
         """Each strategy over all settings: geometric mean and range of its ratios, and how many are shown."""
@@ -405,23 +405,23 @@ class Said:
         if table.empty:
             return [t("No recommendation: nothing was compared with a baseline.")]
         varying = varied(table, ("gpu", "model", "engine", "task", "input_tokens", "output_tokens", "batch_size"))
-        told = []
+        lines = []
         for r in table.to_dict("records"):
             place = first_up(where(r, varying, t))
             if not r["choice"]:
-                told.append(t("{where}: no recommendation, no score is shown above chance.", where=place))
+                lines.append(t("{where}: no recommendation, no score is shown above chance.", where=place))
             elif not r["shown"]:
-                told.append(
+                lines.append(
                     t("{where}: stay with **{choice}**; no strategy is shown to take less energy.", where=place, choice=r["choice"])
                 )
             else:
                 known = "{where}: **{choice}** takes {percent} % less energy than {baseline} (× {ratio})."
                 saved, close = number(100 * (1 - r["ratio"]), 2), "{rival} is close: the intervals overlap."
-                told.append(t.sentences(
+                lines.append(t.sentences(
                     t(known, where=place, choice=r["choice"], percent=saved, baseline=code(self.facts.baseline), ratio=t.of(r, "ratio")),
                     t(close, rival=code(r["rival"])) if r["rival"] else "", self.score_remark(r),
                 ))  # fmt: skip
-        return told
+        return lines
 
     def score_remark(self, rule: dict) -> str:
         """What a choice scores beside the baseline, where the task was scored."""

@@ -363,7 +363,7 @@ class Said:
         return self.t.figure("decision-flow", caption, lambda ax: plots.framework(ax, FLOW), 1.9, wide=True)
 
     def platforms(self, sentence: str) -> str:
-        """The cheapest and the dearest card of the draft."""
+        """The cheapest and the most expensive card of the draft."""
         drawn = self.worked("platforms_measured")
         cost = drawn.set_index(drawn["gpu"].map(GPUS))["j_per_token"].sort_values()
         ends = {"low": number(cost.iloc[0]), "best": cost.index[0], "high": number(cost.iloc[-1]), "worst": cost.index[-1]}
