@@ -52,7 +52,9 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(help="Measurements at once, each on a card of its own; here 1: they disturb each other.")
     ] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Longest time for a job; the rest becomes rows.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Longest time per job; what it did not reach becomes rows with a reason.")
+    ] = None,
     exclusive: Annotated[bool, typer.Option("--exclusive", help="On Slurm: whole nodes.")] = False,
     hours: Annotated[
         float | None, typer.Option(help="Device time to spend: the blocks, items and configurations that show most in it.")
@@ -118,14 +120,16 @@ def doctor(
 @app.command()
 def trace(
     log: Annotated[Path, typer.Argument(help="A power log (docs/power-logs.md lists the formats); - reads standard input.")],
-    power: Annotated[str, typer.Option(metavar="COLUMN[,COLUMN]", help="What is power: NAME, NAME:UNIT, a pattern, an expression.")] = "",
-    time: Annotated[str, typer.Option(metavar="COLUMN", help="Which column is the time.")] = "",
-    card: Annotated[str, typer.Option(metavar="COLUMN", help="Which column names the card.")] = "",
+    power: Annotated[
+        str, typer.Option(metavar="COLUMN[,COLUMN]", help="The column of power: NAME, NAME:UNIT, a pattern, an expression.")
+    ] = "",
+    time: Annotated[str, typer.Option(metavar="COLUMN", help="The column of time.")] = "",
+    card: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the name of the card.")] = "",
     mapping: Annotated[Path | None, typer.Option(help="A file of `import` and `check`: columns power_w, time_s, card, and units.")] = None,
     gpus: Annotated[int | None, typer.Option(help="How many cards take turns in a log without an index column.")] = None,
     gpu: Annotated[str, typer.Option(metavar="NAME", help="The card, for its limit and its sensor, where the log does not name it.")] = "",
     step: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: tells whether the sensor aliases.")
+        float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: shows whether the sensor aliases.")
     ] = None,
     window: Annotated[tuple[float, float] | None, typer.Option(help="Only this part: seconds from the start, or epoch seconds.")] = None,
     as_json: Json = False,
@@ -145,10 +149,10 @@ def trace(
 @app.command()
 def measure(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND ...", help="What to run, after two dashes.")],
-    tokens: Annotated[int | None, typer.Option(min=1, help="Output tokens that it makes, for J per token.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Output tokens of the command, for J per token.")] = None,
     result: Annotated[Path | None, typer.Option(help="Or its result file: vllm bench serve, guidellm, aiperf, llama-bench.")] = None,
     step: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: tells whether the sensor aliases.")
+        float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: shows whether the sensor aliases.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -204,7 +208,7 @@ def calibrate(
 
 @app.command()
 def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")], as_json: Json = False) -> None:
-    """Hold an experiment's files against each other, and derive every energy again from its raw readings. Exit 1 if a number differs."""
+    """Compare an experiment's files with each other, and derive every energy again from its raw readings. Exit 1 if a number differs."""
     from eai import store, tables
     from eai.power.derive import replay
 

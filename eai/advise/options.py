@@ -30,7 +30,7 @@ PRICE = {"low": 0.0, "expected": "a price in USD, 0 or more"}
 REQUEST = {
     "model": Option(str, "Hugging Face id or catalog name.", ("--model", "--model-id"), expected=A_MODEL),
     "gpu": Option(str, "A card, several (h100,l40s,rtx4090) or any; default rtx4090d.", ("--gpu", "--hardware-platform")),
-    "num_gpus": _count("Boards a replica; default 1, or what optimize finds."),
+    "num_gpus": _count("Boards per replica; default 1, or what optimize finds."),
     "engine": Option(str, "transformers, vllm, sglang, tensorrt-llm, llama.cpp or ollama."),
     "quantization": Option(str, "Strategy; default fp16."),
     "batch_size": _count("Sequences at once; default 1.", "--batch-size", "--concurrency"),
@@ -52,7 +52,7 @@ SITE = {
     "pue": Option(float, "Power usage effectiveness of the site.", (), 1.0, 10.0, "a PUE of 1.0 or more (total over IT energy)"),
     "price": Option(float, "USD per kWh.", low=0.0, expected="a price in USD/kWh, 0 or more"),
     "region": Option(str, "us, cn or a country code: price and carbon intensity."),
-    "carbon": Option(str, "g CO2e per kWh, or a CSV file with a row an hour and a column g_per_kwh (and requests)."),
+    "carbon": Option(str, "g CO2e per kWh, or a CSV file with one row per hour and a column g_per_kwh (and requests)."),
 }
 LOAD = {
     "lengths": Option(str, "CSV file with a column output_tokens: how the answers' lengths vary."),
@@ -61,9 +61,13 @@ LOAD = {
     "latency_p95_s": Option(float, "p95 of a request's time, in seconds.", ("--latency-p95",)),
     "ttft_p95_s": Option(float, "p95 of the time to the first token, in seconds.", ("--ttft-p95",)),
     "itl_p95_s": Option(float, "p95 of the time between tokens, in seconds.", ("--itl-p95",)),
-    "min_accuracy": Option(float, "Least share of the unquantized score.", (), 0.0, 1.0, "a fraction of the unquantized score, 0 to 1"),
-    "budget_usd": Option(float, "Most USD per month for cards.", ("--budget",)),
-    "power_budget_w": Option(str, "Most power of the cards, such as 10kW.", ("--power-budget",), expected="a power such as 10kW or 800W"),
+    "min_accuracy": Option(
+        float, "Lowest share of the unquantized score to keep.", (), 0.0, 1.0, "a fraction of the unquantized score, 0 to 1"
+    ),
+    "budget_usd": Option(float, "Highest cost of the cards, USD per month.", ("--budget",)),
+    "power_budget_w": Option(
+        str, "Highest power of the cards, such as 10kW.", ("--power-budget",), expected="a power such as 10kW or 800W"
+    ),
     "rent_usd_h": Option(float, "USD per card and hour.", ("--rent",), low=0.0, expected="USD per card and hour, 0 or more"),
     "gpu_price": Option(float, "USD of a card with its share of the machine: owned, not rented.", **PRICE),
     "lifetime_years": Option(float, "Years that an owned card is used; default 4."),
@@ -75,7 +79,7 @@ OWN = {
     "energy_j_per_1k": Option(float, "Your own joules per 1000 output tokens."),
 }
 OTHER = {
-    "other_gpu": Option(str, "Another card: from how many requests on is the dearer cheaper?"),
+    "other_gpu": Option(str, "Another card: from how many requests on is the more expensive one cheaper?"),
     "other_gpu_price": Option(float, "USD of the other card.", **PRICE),
 }
 FIGURES = OWN | {

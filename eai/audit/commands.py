@@ -11,7 +11,7 @@ def audit(
     paths: Annotated[list[str], typer.Argument(metavar="PATH ...", help="Code, notebooks, configurations, or folders.")],
     as_json: Json = False,
 ) -> None:
-    """What is wasteful in inference code and deployments; read, never run. Exit 1 on a critical finding, 2 if nothing could be read."""
+    """Finds waste in inference code and deployments without running them. Exit 1 on a critical finding, 2 if nothing could be read."""
     from eai.audit import report, run
 
     answer = run.audit(paths)

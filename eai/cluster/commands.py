@@ -9,7 +9,7 @@ from eai.terminal import Json, emit
 
 
 def merge(
-    sources: Annotated[list[str], typer.Argument(metavar="DIR ...", help="Experiments: names or folders, from whichever machine.")],
+    sources: Annotated[list[str], typer.Argument(metavar="DIR ...", help="Experiments: names or folders, from any machines.")],
     out: Annotated[Path, typer.Option(help="New folder of the merged experiment.")],
     as_json: Json = False,
 ) -> None:

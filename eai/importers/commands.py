@@ -14,7 +14,7 @@ def import_(
     ],
     out: Annotated[str, typer.Option(metavar="NAME", help="Name or folder of the new experiment.")] = "",
     tool: Annotated[
-        str, typer.Option("--format", metavar="TOOL", help="The tool, where its columns do not tell; docs/importing.md lists them.")
+        str, typer.Option("--format", metavar="TOOL", help="The tool, if its columns do not show it; docs/importing.md lists them.")
     ] = "",
     mapping: Annotated[Path | None, typer.Option(help="YAML or JSON: which column is which (docs/importing.md).")] = None,
     parameter: Annotated[list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="What holds for every row: -p gpu=a100.")] = None,
