@@ -8,6 +8,7 @@ tasks has one duration for all of them: which joule was whose is not known, and 
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from eai.importers import windows
 from eai.importers.reading import read_json, read_table
 
 SOURCE = "lm-eval results and a power log; load of the model included"
-FOUR_BIT = {"nf4": "nf4", "fp4": "fp4"}
+COLUMNS = [c.name for c in schema.SCORES]
 
 
 def phase(path: Path) -> dict:
@@ -28,24 +29,17 @@ def phase(path: Path) -> dict:
     """
     document = read_json(path)
     scores = lm_eval_scores(document if isinstance(document, dict) else {}, "")
-    scores = scores[~scores["task"].isin(_members(document))]
+    in_groups = {name for members in document.get("group_subtasks", {}).values() for name in members}
+    scores = scores[~scores["task"].isin(in_groups)]
     if len(scores) > 1:
-        raise UserError(
-            f"{path} holds the tasks {', '.join(scores['task'])} and one duration",
-            "one task, or group such as mmlu, a run of lm_eval",
-            "the energy cannot be split between them: run them one by one",
-        )
+        found, do = f"{path} holds the tasks {', '.join(scores['task'])} and one duration", "the energy cannot be split between them"
+        raise UserError(found, "one task, or group such as mmlu, a run of lm_eval", f"{do}: run them one by one")
     try:
         start_s, duration_s = float(document["date"]), float(document["total_evaluation_time_seconds"])
     except (KeyError, TypeError, ValueError):
         raise UserError(f"{path} does not say when it ran", "date and total_evaluation_time_seconds", "use a newer lm_eval") from None
     row = scores.iloc[0]
     return {"start_s": start_s, "stop_s": start_s + duration_s} | _configuration(document, row) | {"requests": row["n_items"]}
-
-
-def _members(document: dict) -> set[str]:
-    """The tasks that are counted in a group of the same document."""
-    return {name for members in document.get("group_subtasks", {}).values() for name in members}
 
 
 def _configuration(document: dict, row: pd.Series) -> dict:
@@ -79,8 +73,9 @@ def _quantization(asked: dict[str, str]) -> str | None:
         threshold = float(asked.get("llm_int8_threshold", 6))
         return {6.0: "int8_default", 0.0: "int8_pure"}.get(threshold, f"int8_t{threshold:g}")
     if asked.get("load_in_4bit") == "True":
-        kind = FOUR_BIT.get(asked.get("bnb_4bit_quant_type", "fp4"))
-        return f"{kind}_dq" if kind == "nf4" and asked.get("bnb_4bit_use_double_quant") == "True" else kind
+        kind = asked.get("bnb_4bit_quant_type", "fp4")
+        double = kind == "nf4" and asked.get("bnb_4bit_use_double_quant") == "True"
+        return "nf4_dq" if double else kind if kind in ("nf4", "fp4") else None
     return windows.DTYPES.get(asked.get("dtype", "").removeprefix("torch."))
 
 
@@ -97,7 +92,7 @@ def items(path: Path, windows: pd.DataFrame) -> pd.DataFrame:
     for leaf in _leaves(document, window["task"]):
         file = path.with_name(f"samples_{leaf}{path.stem.removeprefix('results')}.jsonl")
         if not file.is_file():
-            return _scores([])
+            return pd.DataFrame(columns=COLUMNS)
         rows = read_table(file)
         rows = rows[rows["filter"] == filtered] if filtered and "filter" in rows else rows
         if absent := [c for c in ("doc_id", name) if c not in rows]:
@@ -107,13 +102,7 @@ def items(path: Path, windows: pd.DataFrame) -> pd.DataFrame:
     if abs(table["score"].mean() - stated["score"]) > 1e-6:
         found = f"the samples beside {path} score {table['score'].mean():.6f} and the document says {stated['score']:.6f}"
         raise UserError(found, "samples of the same run", "take away the samples that are not of it")
-    return _scores([table.assign(metric=name, **{key: window[key] for key in (*schema.WINDOW_KEY, "attempt", "task")})])
-
-
-def _scores(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Item scores with every registered column."""
-    frame = pd.concat(tables) if tables else pd.DataFrame()
-    return frame.reindex(columns=[c.name for c in schema.SCORES])
+    return table.assign(metric=name, **{key: window[key] for key in (*schema.WINDOW_KEY, "attempt", "task")}).reindex(columns=COLUMNS)
 
 
 def lm_eval_scores(results: dict, configuration_id: str, metrics: dict[str, str] | None = None) -> pd.DataFrame:
@@ -127,29 +116,24 @@ def lm_eval_scores(results: dict, configuration_id: str, metrics: dict[str, str]
         raise UserError("a document without `results`", "lm-eval's results_*.json")
     rows = []
     for task, numbers in results["results"].items():
-        if task not in (metrics or {}) and _metric_of(task) is None:
+        wanted = (metrics or {}).get(task)
+        with suppress(UserError):
+            wanted = wanted or catalog.task(task).metric
+        if wanted is None:
             continue
-        wanted = (metrics or {}).get(task) or _metric_of(task)
         key = next((k for k in numbers if k == wanted or k.split(",")[0] == wanted), None)
         if key is None:
             raise UserError(f"task {task} has no {wanted}", f"one of {', '.join(k for k in numbers if ',' in k)}", "name its metric")
         row = {"configuration_id": configuration_id, "task": task, "version": results.get("versions", {}).get(task)}
-        row |= {"few_shot": _of_leaves(results, "n-shot", task, max), "metric": key, "score": _score(task, key, numbers[key])}
+        score = pd.to_numeric(str(numbers[key]), errors="coerce")
+        if not 0 <= score <= 1:  # `N/A`, NaN, a percentage
+            do = "leave the task out, or divide percentages by 100"
+            raise UserError(f"{key} of {task} is {numbers[key]}", "a fraction in [0, 1]", do)
+        row |= {"few_shot": _of_leaves(results, "n-shot", task, max), "metric": key, "score": float(score)}
         rows.append(row | {"n_items": _of_leaves(results, "n-samples", task, sum)})
     if not rows:
         raise UserError(f"tasks {', '.join(results['results'])}", "one whose metric is known", "pass metrics={task: metric}")
     return pd.DataFrame(rows)
-
-
-def _score(task: str, metric: str, value: object) -> float:
-    """The score as a fraction. Raises UserError for what is none: `N/A`, NaN, a percentage."""
-    try:
-        score = float(value)
-    except (TypeError, ValueError):
-        score = float("nan")
-    if not 0 <= score <= 1:
-        raise UserError(f"{metric} of {task} is {value}", "a fraction in [0, 1]", "leave the task out, or divide percentages by 100")
-    return score
 
 
 def _of_leaves(results: dict, field: str, task: str, joined: Callable[[list], int]) -> int | None:
@@ -160,14 +144,6 @@ def _of_leaves(results: dict, field: str, task: str, joined: Callable[[list], in
         return found.get("effective", found.get("original")) if isinstance(found, dict) else found
     counts = [_of_leaves(results, field, part, joined) for part in parts]
     return joined(counts) if None not in counts else None
-
-
-def _metric_of(task: str) -> str | None:
-    """The metric that scores an lm-eval task here, None where the catalog does not know it."""
-    try:
-        return catalog.task(task).metric
-    except UserError:
-        return None
 
 
 def joined(files: list[Path], frame: pd.DataFrame) -> pd.DataFrame:
@@ -186,16 +162,14 @@ def joined(files: list[Path], frame: pd.DataFrame) -> pd.DataFrame:
         fits = fits[fits["quantization"] == strategy] if strategy else fits
         both = fits.merge(scores.assign(task=[windows.slug("task", t) for t in scores["task"]]).drop(columns="configuration_id"), on="task")
         if both.empty:
-            raise UserError(
-                f"{file} scores {', '.join(scores['task'][:3])} of {model}{f', {strategy}' if strategy else ''}, which no row measured",
-                f"a row of that task; the rows are of {', '.join(sorted(set(frame['task'])))[:60]} on "
-                f"{', '.join(sorted(set(frame['model'])))[:60]}",
-                "an EOR is the score of a task over the energy of that task",
-            )
+            who = f"{', '.join(scores['task'][:3])} of {model}{f', {strategy}' if strategy else ''}"
+            tasks, models = (", ".join(sorted(set(frame[c])))[:60] for c in ("task", "model"))
+            expected = f"a row of that task; the rows are of {tasks} on {models}"
+            do = "an EOR is the score of a task over the energy of that task"
+            raise UserError(f"{file} scores {who}, which no row measured", expected, do)
         parts.append(both.assign(item="all of " + both["configuration_id"], items=both["n_items"].fillna(0).astype(int)))
     table = pd.concat(parts, ignore_index=True)
     if (twice := table.duplicated(["attempt"])).any():
-        raise UserError(
-            f"two results files score row {table.loc[twice.idxmax(), 'attempt']}", "one score a configuration", "name one of them"
-        )
-    return table.reindex(columns=[c.name for c in schema.SCORES])
+        found = f"two results files score row {table.loc[twice.idxmax(), 'attempt']}"
+        raise UserError(found, "one score a configuration", "name one of them")
+    return table.reindex(columns=COLUMNS)

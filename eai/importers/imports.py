@@ -24,19 +24,14 @@ from eai.importers.mappings import Energy, Mapping
 from eai.importers.reading import FILE, read_table, read_tables
 
 ALIASES = {
-    "mlenergy": "ml-energy-3",
-    "ml-energy": "ml-energy-3",
-    "llm-perf": "optimum-benchmark",
-    "llmperf": "optimum-benchmark",
-    "vllm": "vllm-bench",
-    "genai-perf": "aiperf",
-}
+    "mlenergy": "ml-energy-3", "ml-energy": "ml-energy-3", "llm-perf": "optimum-benchmark", "llmperf": "optimum-benchmark",
+    "vllm": "vllm-bench", "genai-perf": "aiperf",
+}  # fmt: skip
 LOGS = {"lm-eval": evaluations.SOURCE, "nvidia-smi": "power log and a table of phases"}
 BOARD = Energy("power log", "J", "gpu", "measured", words="power readings of the board, integrated")
 MOST_SHOWN = 6
-
-EnergyOf = Callable[[float, float], list[dict]]
-"""Joules of each device between two instants of a power log, as `windows.convert` asks for them."""
+ReadPower = Callable[[Path], Callable[[float, float], list[dict]]]
+"""Reads a power log; what it answers gives the joules of each device between two instants, as `windows.convert` asks for them."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +47,6 @@ class Asked:
     power: Path | None = None
     scores: tuple[Path, ...] = ()
     ignore: tuple[str, ...] = ()
-
-    @property
-    def document(self) -> object:
-        """The document of the mapping file, empty where there is none. Raises UserError where it cannot be read."""
-        return mappings.read_document(self.mapping) if self.mapping else {}
 
 
 @dataclass(frozen=True)
@@ -77,182 +67,150 @@ class Imported:
         return {"imported_from": self.mapping.source, "files": digests, "basis_words": words, "baseline": self.mapping.baseline}
 
 
-def names() -> str:
-    """The names of the known tools for a message."""
-    return ", ".join([*mappings.tools(), *LOGS])
-
-
-def _tool(asked: Asked) -> str:
-    """The registered name of the tool that was asked for, "" where none was. Raises UserError for one nobody knows."""
-    plain = {k.replace("-", ""): v for k, v in ({n: n for n in (*mappings.tools(), *LOGS)} | ALIASES).items()}
-    name = asked.tool.lower().replace("-", "").replace("_", "").replace(" ", "")
-    if name and name not in plain:
-        raise UserError(
-            f"format '{asked.tool}'",
-            f"one of {names()}{mappings.nearest(asked.tool, plain.values())}",
-            "or say with --mapping which column is which",
-        )
-    return plain.get(name, "")
-
-
-def read(asked: Asked, read_power: Callable[[Path], EnergyOf]) -> Imported:
-    """The tables of what was asked for; `read_power` reads a power log.
+def read(asked: Asked, read_power: ReadPower) -> Imported:
+    """The tables of what was asked for.
 
     Raises UserError for a tool nobody knows, files that cannot be read, what is not said, and where no row can be used.
     """
-    tool = _tool(asked)
-    found = _phases(asked, tool, read_power) if tool in LOGS else _table(asked, tool, read_power)
+    known = [*mappings.tools(), *LOGS]
+    plain = {k.replace("-", ""): v for k, v in (dict(zip(known, known, strict=True)) | ALIASES).items()}
+    name = asked.tool.lower().replace("-", "").replace("_", "").replace(" ", "")
+    if name and name not in plain:
+        near = f"one of {', '.join(known)}{mappings.nearest(asked.tool, plain.values())}"
+        raise UserError(f"format '{asked.tool}'", near, "or say with --mapping which column is which")
+    tool, document = plain.get(name, ""), mappings.read_document(asked.mapping) if asked.mapping else {}
+    found = (_phases if tool in LOGS else _table)(asked, tool, document, read_power)
     if found.windows["status"].ne("ok").all():
         why = found.windows["reason"].value_counts()
         raise UserError(f"none of the {len(found.windows)} rows can be used ({why.index[0]})", "a measured energy", "nothing was written")
     windows.possible(found.windows, found.energies)
-    if asked.scores:
-        found = replace(found, scores=evaluations.joined(list(asked.scores), found.windows))
-    return found
+    return replace(found, scores=evaluations.joined(list(asked.scores), found.windows)) if asked.scores else found
 
 
-def _mapping(asked: Asked, base: Mapping | None) -> Mapping:
+def _completed(asked: Asked, document: object, base: Mapping | None) -> Mapping:
     """The tool's mapping, completed by the user's and by -p; a power log beside makes energies needless."""
-    document = asked.document
     if asked.power is not None and base is None and isinstance(document, dict) and not document.get("energies"):
         base = Mapping("unnamed", ())
     mapping = mappings.with_constants(mappings.mapping_from(document, base), asked.constants)
     return replace(mapping, ignore=mapping.ignore + asked.ignore)
 
 
-def _table(asked: Asked, tool: str, read_power: Callable[[Path], EnergyOf]) -> Imported:
+def _unused(frame: pd.DataFrame, used: set) -> tuple[str, ...]:
+    return tuple(str(c) for c in frame.columns if c not in used and not str(c).startswith(FILE))
+
+
+def _table(asked: Asked, tool: str, document: object, read_power: ReadPower) -> Imported:
     """A table of rows with their energies in it, or with a power log beside."""
-    frame, base = load(asked.files, tool, asked.document)
+    frame, base = load(asked.files, tool, document)
     if base is None and asked.mapping is None:
-        raise UserError(
-            "no known tool by these columns", f"--format (one of {names()}) or --mapping", "eai import FILE --guess writes a first mapping"
-        )
-    mapping = _mapping(asked, base)
+        expected = f"--format (one of {', '.join([*mappings.tools(), *LOGS])}) or --mapping"
+        raise UserError("no known tool by these columns", expected, "eai import FILE --guess writes a first mapping")
+    mapping = _completed(asked, document, base)
     found = windows.convert(frame, mapping, read_power(asked.power) if asked.power else None)
-    unused = tuple(str(c) for c in frame.columns if c not in found.used and not str(c).startswith(FILE))
     if asked.power:
         words = BOARD.words if mapping.log_boundary == "gpu" else f"power of the {mapping.log_boundary}, integrated"
         mapping = replace(mapping, energies=(replace(BOARD, boundary=mapping.log_boundary, words=words),))
-    return Imported(found.windows, found.energies, found.scores, mapping, unused, (*found.notes, *_zeros(frame, mapping)))
+    zeros = []
+    for energy in (e for e in mapping.energies if e.column in frame):
+        values = pd.to_numeric(frame[energy.column], errors="coerce")
+        if off := int((values <= 0).sum()):
+            what = "0" if not (values < 0).any() else "not above 0"
+            zeros.append(f"{energy.column} is {what} in {off} of {len(frame)} rows: the {energy.boundary} was not measured")
+    return Imported(found.windows, found.energies, found.scores, mapping, _unused(frame, found.used), (*found.notes, *zeros))
 
 
 def load(files, tool: str, document: object) -> tuple[pd.DataFrame, Mapping | None]:
     """The rows of the files and the mapping of their tool: the one named, else the one whose columns they have, else None."""
-    own = str(document.get("rows", "")) if isinstance(document, dict) else ""
-    nested = "" if own or tool else _rows_in(Path(files[0]))
+    own, known = str(document.get("rows", "")) if isinstance(document, dict) else "", mappings.tools()
     if tool:
-        base = mappings.tools()[tool]
-        return _read(files, own or base.rows, tool), base
+        base = known[tool]
+        try:
+            return read_tables(files, own or base.rows), base
+        except UserError:  # somebody may have flattened them before
+            frame = read_tables(files)
+            if (own or base.rows) and set(base.match) <= set(frame.columns):
+                return frame, base
+            raise
+    nested = "" if own else _rows_in(Path(files[0]))
     is_nested = Path(files[0]).suffix in (".json", ".jsonl")
-    for rows in dict.fromkeys([own, *(m.rows for m in mappings.tools().values() if is_nested)]):
+    for rows in dict.fromkeys([own, *(m.rows for m in known.values() if is_nested)]):
         try:
             frame = read_tables(files, rows)
         except UserError:
             if rows == own:
                 raise
             continue
-        if (name := mappings.recognise(frame.columns)) and (mappings.tools()[name].rows == rows or not rows):
-            return frame, mappings.tools()[name]
+        if (name := mappings.recognise(frame.columns)) and (known[name].rows == rows or not rows):
+            return frame, known[name]
     return read_tables(files, own or nested), None
 
 
-def _read(files, rows: str, tool: str) -> pd.DataFrame:
-    """The rows of a known tool's files: where the tool nests them, or as they are where somebody flattened them before."""
-    try:
-        return read_tables(files, rows)
-    except UserError:
-        frame = read_tables(files)
-        if rows and set(mappings.tools()[tool].match) <= set(frame.columns):
-            return frame
-        raise
-
-
-def _zeros(frame: pd.DataFrame, mapping: Mapping) -> list[str]:
-    """Energies that are 0 although the source names the part: it was not measured."""
-    found = []
-    for energy in mapping.energies:
-        if energy.column in frame:
-            values = pd.to_numeric(frame[energy.column], errors="coerce")
-            off, what = int((values <= 0).sum()), "0" if not (values < 0).any() else "not above 0"
-            found += [f"{energy.column} is {what} in {off} of {len(frame)} rows: the {energy.boundary} was not measured"] if off else []
-    return found
-
-
-def _phases(asked: Asked, tool: str, read_power: Callable[[Path], EnergyOf]) -> Imported:
+def _phases(asked: Asked, tool: str, document: object, read_power: ReadPower) -> Imported:
     """A power log cut by a table of phases, or by evaluations that say when they ran."""
     if tool == "lm-eval" and asked.power is None:
         raise UserError("lm-eval's results hold no energy", "the power log that was recorded beside them", "name it with --power")
     if tool == "nvidia-smi" and asked.phases is None:
         raise UserError("a power log alone", "a table of what ran when, with start_s and stop_s", "name it with --phases")
     if tool == "nvidia-smi" and len(asked.files) > 1:
-        raise UserError(
-            f"{len(asked.files)} power logs", "one log, which may hold several cards", "import them one by one, then `eai merge`"
-        )
+        do = "import them one by one, then `eai merge`"
+        raise UserError(f"{len(asked.files)} power logs", "one log, which may hold several cards", do)
     phases = read_table(asked.phases) if tool == "nvidia-smi" else pd.DataFrame([evaluations.phase(path) for path in asked.files])
     own = [c for c in phases.columns if c in mappings.OURS and c not in ("duration_s", "options", *asked.constants)]
     base = Mapping(LOGS[tool], (BOARD,), {c: c for c in own} | ({"options": "options"} if "options" in phases else {}))
-    mapping = _mapping(asked, base)
+    mapping = _completed(asked, document, base)
     found = windows.of_phases(phases, read_power(asked.power or asked.files[0]), mapping)
     scores = found.scores
     if tool == "lm-eval":
         scores = pd.concat([evaluations.items(path, found.windows.iloc[[i]]) for i, path in enumerate(asked.files)], ignore_index=True)
-    unused = tuple(str(c) for c in phases.columns if c not in {"start_s", "stop_s", *found.used} and not str(c).startswith(FILE))
+    unused = _unused(phases, {"start_s", "stop_s", *found.used})
     return Imported(found.windows, found.energies, scores, mapping, unused, found.notes)
 
 
 def account(found: Imported) -> dict:
     """What became of the source's rows: `{source, rows, used, configurations, blocks, energies, dropped, unused_columns, scores, notes}`.
 
-    `energies`: boundary, basis, the source's words and number of windows that have one; `dropped`: each reason with its rows, from 1.
+    `energies`: boundary, basis, the source's words and number of windows that have one; `dropped`: each reason with its rows, from 1;
+    `notes`: what a reader of the numbers should know beforehand.
     """
-    rows, energies = found.windows, found.energies
-    kinds = energies.groupby(["boundary", "basis"], sort=False)["attempt"].nunique().reset_index(name="windows")
-    words = {e.boundary: e.words for e in found.mapping.energies}
-    out = rows.reset_index(drop=True)
-    dropped = [
-        {"status": status, "reason": reason, "rows": [int(i) + 1 for i in each.index]}
-        for (status, reason), each in out[out["status"] != "ok"].groupby(["status", "reason"], sort=False)
-    ]
-    return {
-        "source": found.mapping.source,
-        "rows": len(rows),
-        "used": int(rows["status"].eq("ok").sum()),
-        "configurations": int(rows.loc[rows["status"] == "ok", "configuration_id"].nunique()),
-        "blocks": int(rows["block"].nunique()),
-        "energies": [{**kind, "words": words.get(kind["boundary"], "")} for kind in kinds.to_dict("records")],
-        "dropped": dropped,
-        "unused_columns": list(found.unused),
-        "scores": len(found.scores),
-        "baseline": found.mapping.baseline,
-        "notes": _notes(found),
-    }
-
-
-def _notes(found: Imported) -> list[str]:
-    """What a reader of the numbers should know beforehand."""
-    rows, energies, notes = found.windows, found.energies, list(found.notes)
+    rows, energies, notes, mapping = found.windows.reset_index(drop=True), found.energies, list(found.notes), found.mapping
+    ok = rows["status"].eq("ok")
     if rows["block"].nunique() < 2:
         notes.append("one block: ratios get no interval and no test; name the source's runs with `block` if each ran every configuration")
     boundary = next(b for b in (*BOUNDARY_ORDER, *schema.BOUNDARIES) if energies["boundary"].eq(b).any())
-    with_it = energies.loc[energies["boundary"] == boundary, "attempt"]
-    if without := int((rows["status"].eq("ok") & ~rows["attempt"].isin(with_it)).sum()):
+    if without := int((ok & ~rows["attempt"].isin(energies.loc[energies["boundary"] == boundary, "attempt"])).sum()):
         notes.append(f"{without} of these rows have no energy of boundary {boundary}, which an analysis takes: it leaves them out")
-    if boundary not in ("gpu", "machine") and rows.loc[rows["status"] == "ok", "gpu"].ne("cpu").any():
-        notes.append(
-            f"the GPU did the work and has no energy here: what is left is of boundary {boundary}, and says nothing about the card"
-        )
-    options = rows["options"].str.extract(r'"num_gpus":(\d+)')[0].dropna().astype(int)
-    if len(options) and options.max() > 1:
-        notes.append(f"energies are of up to {options.max()} cards together (num_gpus)")
+    if boundary not in ("gpu", "machine") and rows.loc[ok, "gpu"].ne("cpu").any():
+        left = f"what is left is of boundary {boundary}, and says nothing about the card"
+        notes.append(f"the GPU did the work and has no energy here: {left}")
+    cards = rows["options"].str.extract(r'"num_gpus":(\d+)')[0].dropna().astype(int)
+    if len(cards) and cards.max() > 1:
+        notes.append(f"energies are of up to {cards.max()} cards together (num_gpus)")
     if rows["flags"].explode().eq("nominal_window").any():
         notes.append("the source states rates only: a window stands for one second of them, and totals are not stated")
     if rows["tokens_out"].isna().all() and rows["requests"].isna().all():
         notes.append("neither output tokens nor requests are said: there is no energy per token; say -p tokens_out=... or map it")
-    if found.mapping.source == evaluations.SOURCE:
+    if mapping.source == evaluations.SOURCE:
         notes.append("energy and duration are of the whole evaluation, load of the model included")
         if found.scores.empty:
             notes.append("no scores: there are no samples_*.jsonl beside the results; lm_eval --log_samples writes them")
-    return list(dict.fromkeys(notes))
+    kinds = energies.groupby(["boundary", "basis"], sort=False)["attempt"].nunique().reset_index(name="windows")
+    words = {e.boundary: e.words for e in mapping.energies}
+    return {
+        "source": mapping.source,
+        "rows": len(rows),
+        "used": int(ok.sum()),
+        "configurations": int(rows.loc[ok, "configuration_id"].nunique()),
+        "blocks": int(rows["block"].nunique()),
+        "energies": [{**kind, "words": words.get(kind["boundary"], "")} for kind in kinds.to_dict("records")],
+        "dropped": [
+            {"status": status, "reason": reason, "rows": [int(i) + 1 for i in each.index]}
+            for (status, reason), each in rows[~ok].groupby(["status", "reason"], sort=False)
+        ],
+        "unused_columns": list(found.unused),
+        "scores": len(found.scores),
+        "baseline": mapping.baseline,
+        "notes": list(dict.fromkeys(notes)),
+    }
 
 
 def text(answer: dict) -> str:
@@ -282,13 +240,13 @@ def guess(files: tuple[Path, ...]) -> str:
     frame, base = load(files, "", {"rows": rows} if rows else {})
     if base is not None:
         return f"# These are the columns of {base.source}: no mapping is needed, say what is missing with -p.\n"
-    frame = frame[
-        [c for c in frame if not str(c).startswith(FILE) and frame[c].map(lambda v: str(v).strip() not in ("", "nan", "None")).any()]
-    ]
+    is_stated = {c: frame[c].map(lambda v: str(v).strip() not in ("", "nan", "None")).any() for c in frame}
+    frame = frame[[c for c in frame if not str(c).startswith(FILE) and is_stated[c]]]
     texts, remarks, left = {c: frame[c].astype(str) for c in frame}, [], []
     energies, columns, constants, options, units, split, extra = [], {}, {}, {}, {}, {}, {}
     for column in map(str, frame.columns):
-        cells_, why = frame[column], known_names.ambiguous(column)
+        cells_, low, distinct = frame[column], column.lower(), texts[column].nunique()
+        why = known_names.ambiguous(column)
         name, task = "" if why else _named(column, cells_), _task(column)
         if why:
             remarks.append(f"not read: {column}: {why}")
@@ -300,23 +258,19 @@ def guess(files: tuple[Path, ...]) -> str:
         elif task and "score" not in columns:
             columns["score"], constants["task"] = column, task
         elif name in mappings.OURS and name not in columns:
-            columns[name] = column
-            last = column.rsplit(".", 1)[-1]
+            columns[name], last = column, column.rsplit(".", 1)[-1]
             plain = name == last or known_names.our_column(last)[0] in known_names.RECOGNISED or known_names.meaning(last)[1]
             units |= {name: "?"} if mappings.unit_of(name) in ("s", "W") and not plain else {}
         elif (runs := _runs_in(cells_)) and "block" not in extra:
             split[column], extra["block"] = runs
-        elif re.fullmatch(r"(run|rep|repeat|repetition|trial|block|seed|iteration)s?", column.lower()) and _all_ran(cells_):
+        elif re.fullmatch(r"(run|rep|repeat|repetition|trial|block|seed|iteration)s?", low) and _all_ran(cells_):
             extra["block"] = column
-        elif (
-            re.search(r"(prompt|question|sample|request|item|query)(_?id|_?index)?$", column.lower())
-            and texts[column].nunique() > len(frame) / 2
-        ):
+        elif re.search(r"(prompt|question|sample|request|item|query)(_?id|_?index)?$", low) and distinct > len(frame) / 2:
             extra["per"] = "request"
-        elif windows.role_of(column, cells_, texts[column]) == "factor" and 1 < texts[column].nunique() <= len(frame) / 2:
-            options[re.sub(r"[^\w.]+", "_", column.lower()).strip("_")] = column
+        elif windows.role_of(column, cells_, texts[column]) == "factor" and 1 < distinct <= len(frame) / 2:
+            options[re.sub(r"[^\w.]+", "_", low).strip("_")] = column
         else:
-            left += [column] if texts[column].nunique() > 1 else []
+            left += [column] if distinct > 1 else []
     if "key" in frame and "quantization" not in columns and any(not windows.strategy(k).startswith("unspec") for k in texts["key"]):
         columns["quantization"] = "key"
     if "task" not in columns and (task := next((t for t in map(_task, rows.split(".")) if t), "")):
@@ -327,8 +281,7 @@ def guess(files: tuple[Path, ...]) -> str:
         frame = mappings.prepared(frame, Mapping("", (), split=split))
     fixed = [c for n, c in columns.items() if n in schema.CONFIGURATION]
     for option, column in list(options.items()):  # what follows from the rest is no factor of its own
-        groups = frame.astype(str).groupby(fixed)[column].nunique() if fixed else pd.Series([2])
-        if groups.max() > 1:
+        if not fixed or frame.astype(str).groupby(fixed)[column].nunique().max() > 1:
             fixed.append(column)
         else:
             del options[option]
@@ -368,11 +321,10 @@ def _named(column: str, cells_: pd.Series) -> str:
         name = known_names.meaning(part)[0] or ("energy_net" if re.search(r"energy_net|net_energy", name) else "")
     name = {"accuracy": "score", "accuracy_pct": "score", "power_w": "power_mean_w", "power": "power_mean_w"}.get(name, name)
     name = f"{name}_s" if name in ("latency", "ttft", "itl", "duration") else name
-    if name in windows.LENGTHS and windows.counted(cells_):
-        name = "tokens_" + {"input_tokens": "in", "output_tokens": "out"}[name]
-    is_text = name in ("gpu", "model", "quantization", "task", "engine")
+    name = windows.COUNTS[name] if name in windows.LENGTHS and windows.counted(cells_) else name
     if (name == "gpu" and cells_.astype(str).str.lower().isin(("cuda", "gpu")).all()) or name.endswith("pct"):
         return ""
+    is_text = name in ("gpu", "model", "quantization", "task", "engine")
     return name if is_text or np.isfinite(cells.numbers(cells_)[0]).any() else ""
 
 
@@ -391,21 +343,20 @@ def _told_once(energies: list[dict], columns: dict, remarks: list[str]) -> list[
 
     Without an energy, power times time or over a rate; else a `?`.
     """
+    power, time, rate = columns.get("power_mean_w"), columns.get("duration_s") or columns.get("latency_s"), columns.get("throughput_tok_s")
+    net = [e for e in energies if power and time and "net" in known_names.words_of(e["column"])]
+    remarks += [f"not taken: {e['column']}, which is net of idle power: power times time is gross, as others state it" for e in net]
     kept = {}
-    power, time = columns.get("power_mean_w"), columns.get("duration_s") or columns.get("latency_s")
-    for net in [e for e in energies if power and time and "net" in known_names.words_of(e["column"])]:
-        remarks.append(f"not taken: {net['column']}, which is net of idle power: power times time is gross, as others state it")
-        energies = [e for e in energies if e is not net]
-    for energy in sorted(energies, key=lambda e: (e["per"] != "run", e["unit"] != "J")):
+    for energy in sorted((e for e in energies if e not in net), key=lambda e: (e["per"] != "run", e["unit"] != "J")):
         first = kept.setdefault(energy["boundary"] + energy["column"] * ("*" in energy["column"]), energy)
         if first is not energy:
             remarks.append(f"not taken: {energy['column']}, beside {first['column']} (`eai check` compares them)")
-    per = {"boundary": "gpu", "per": "run" if "duration_s" in columns else "request"}
-    if not kept and power and time:
-        return [{"column": f"`{power}` * `{time}`", "unit": "J"} | per]
-    if not kept and power and "throughput_tok_s" in columns:
-        return [{"column": f"`{power}` / `{columns['throughput_tok_s']}`", "unit": "J", "boundary": "gpu", "per": "token"}]
-    return list(kept.values()) or [{"column": "?", "unit": "?", "boundary": "gpu", "per": "run"}]
+    if kept:
+        return list(kept.values())
+    if power and (time or rate):
+        per = "token" if not time else "run" if "duration_s" in columns else "request"
+        return [{"column": f"`{power}` * `{time}`" if time else f"`{power}` / `{rate}`", "unit": "J", "boundary": "gpu", "per": per}]
+    return [{"column": "?", "unit": "?", "boundary": "gpu", "per": "run"}]
 
 
 def _runs_in(cells_: pd.Series) -> tuple[str, str] | None:

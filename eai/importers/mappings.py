@@ -1,28 +1,11 @@
 """The mapping language: what another table calls the things that we name. `import` and `check` read the same file.
 
-One direction, ours to theirs, and theirs is a column or an expression over columns::
-
-    source: my power logger
-    energies:
-      - {column: gpu_kwh, unit: kWh, boundary: gpu, basis: measured, words: NVML counter}
-    columns:
-      quantization: method
-      duration_s: mean_ms * batches / 1000        # arithmetic
-      tokens_out: first(new_tokens, `tokens / s` * seconds)   # the first that is stated; odd names in backticks
-      score: exact_match
-    units: {score: percent}
-    constants: {gpu: rtx4090, batch_size: 1, input_tokens: 512, output_tokens: 256}
-    options: {engine: framework, num_gpus: gpus, temperature: temp}
-    block: run              # only where the source measured every configuration once a run
-    ignore: [note]          # differs within a configuration and is no factor
-    rows: results.runs      # where the rows stand in nested JSON; fill_down and split repair what people type
-
-Nothing is guessed: a boundary, a basis and every part of the configuration has to be said. An expression is parsed and walked here; it can
-name columns, reckon and call the functions below, and nothing else.
+One direction, ours to theirs, and theirs is a column or an expression over columns (eai/expressions.py); docs/importing.md explains every
+key. Nothing is guessed: a boundary, a basis and every part of the configuration has to be said.
 """
 
-import fnmatch
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -84,7 +67,7 @@ class Energy:
 
 @dataclass(frozen=True)
 class Mapping:
-    """How to read one foreign table; the fields are the keys of a mapping file, explained above.
+    """How to read one foreign table; the fields are the keys of a mapping file, as docs/importing.md explains them.
 
     `per`: what one row is; requests of one configuration and block are added up to one run.
     `columns`, `options`: our name -> their column or an expression; `values`: our name -> their value -> ours; `failed`: a column that is
@@ -131,23 +114,27 @@ def mapping_from(document: object, base: Mapping | None = None) -> Mapping:
         raise UserError(f"a mapping that is {str(document)[:40]!r}", f"keys among {', '.join(sorted(known))}")
     document = {str(k): v for k, v in document.items()}
     document |= {"units": document.get("units", {}) | {"score": document.pop("score_unit")}} if "score_unit" in document else {}
-    wrong = sorted(set(document) - known)
-    if wrong:
+    if wrong := sorted(set(document) - known):
         do = "our name stands left and theirs right, under `columns`" if set(map(str, document.values())) & set(OURS) else ""
         raise UserError(f"mapping keys {', '.join(wrong)}", f"some of {', '.join(sorted(known))}", do)
     if not (base or document.get("energies")):
         raise UserError("a mapping without energies", f"some of {', '.join(sorted(known))}, energies among them")
-    for name in _DICTS:
-        if not isinstance(document.get(name, {}), dict):
-            raise UserError(f"{name} of the mapping is {str(document[name])[:40]!r}", "pairs of our name: theirs")
-    for name in _LISTS:
-        if not isinstance(document.get(name, []), list):
-            raise UserError(f"{name} of the mapping is {str(document[name])[:40]!r}", "a list in [ ]")
+    shapes = [(n, dict, "pairs of our name: theirs") for n in _DICTS] + [(n, list, "a list in [ ]") for n in _LISTS]
+    for name, shape, expected in shapes:
+        if not isinstance(document.get(name, shape()), shape):
+            raise UserError(f"{name} of the mapping is {str(document[name])[:40]!r}", expected)
     rest = {k: tuple(str(v) for v in document[k]) for k in _LISTS if k in document}
     rest |= {k: document[k] for k in document if k not in (*_LISTS, "energies")}
     rest |= {"rows": str(document["rows"])} if "rows" in document else {}
     if "energies" in document:
-        rest["energies"] = _energies(document["energies"])
+        entries = document["energies"]
+        if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+            expected = "a list of {column: ..., unit: ..., boundary: ..., basis: ...}"
+            raise UserError(f"energies of the mapping: {str(entries)[:40]!r}", expected)
+        try:
+            rest["energies"] = tuple(Energy(**({"unit": ""} | e)) for e in entries)
+        except TypeError as error:
+            raise UserError(f"an energy of the mapping: {error}", f"{', '.join(f.name for f in fields(Energy))}") from None
     if base is None:
         return _checked(Mapping(**({"source": "unnamed"} | rest)))
     merged = {name: getattr(base, name) | rest.get(name, {}) for name in _DICTS} | {"ignore": base.ignore + rest.get("ignore", ())}
@@ -171,20 +158,9 @@ def complete(mapping: Mapping) -> Mapping:
     asked = [k for part in ("columns", "constants", "units", "options") for k, v in getattr(mapping, part).items() if v == "?"]
     asked += [str(theirs) for values in mapping.values.values() for theirs, ours in values.items() if ours == "?"]
     if asked:
-        raise UserError(
-            f"{', '.join(asked[:6])} {'is' if len(asked) == 1 else 'are'} still '?'", "what the guess could not know", "fill it in"
-        )
+        found = f"{', '.join(asked[:6])} {'is' if len(asked) == 1 else 'are'} still '?'"
+        raise UserError(found, "what the guess could not know", "fill it in")
     return mapping
-
-
-def _energies(entries: object) -> tuple[Energy, ...]:
-    """The energy columns of a mapping. Raises UserError for an entry that is none."""
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise UserError(f"energies of the mapping: {str(entries)[:40]!r}", "a list of {column: ..., unit: ..., boundary: ..., basis: ...}")
-    try:
-        return tuple(Energy(**({"unit": ""} | e)) for e in entries)
-    except TypeError as error:
-        raise UserError(f"an energy of the mapping: {error}", f"{', '.join(f.name for f in fields(Energy))}") from None
 
 
 def with_constants(mapping: Mapping, constants: dict[str, object]) -> Mapping:
@@ -193,8 +169,7 @@ def with_constants(mapping: Mapping, constants: dict[str, object]) -> Mapping:
     said = {k: str(v) for k, v in constants.items() if k in ("per", "block", "baseline", "score_unit")}
     constants = {k: v for k, v in constants.items() if k not in said}
     units = mapping.units | ({"score": said.pop("score_unit")} if "score_unit" in said else {})
-    columns = {ours: theirs for ours, theirs in mapping.columns.items() if ours not in constants}
-    options = {ours: theirs for ours, theirs in mapping.options.items() if ours not in constants}
+    columns, options = ({k: v for k, v in part.items() if k not in constants} for part in (mapping.columns, mapping.options))
     return _checked(replace(mapping, columns=columns, options=options, constants=mapping.constants | constants, units=units, **said))
 
 
@@ -210,6 +185,14 @@ def recognise(columns) -> str | None:
     present = set(map(str, columns))
     fits = [name for name, m in tools().items() if m.match and set(m.match) <= present]
     return max(fits, key=lambda name: len(tools()[name].match), default=None)
+
+
+def is_readable(text: object, frame: pd.DataFrame) -> bool:
+    """Whether a column or expression of a known tool can be read from this table."""
+    try:
+        return bool(evaluate(text, frame.head(1)).shape)
+    except UserError:
+        return False
 
 
 # --- a table repaired before it is mapped
@@ -231,9 +214,8 @@ def prepared(frame: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
         if name in frame:
             parts = frame[name].astype(str).str.extract(_pattern(pattern))
             if parts.isna().all(axis=None) and not mapping.known:
-                raise UserError(
-                    f"the pattern '{pattern}' fits no cell of {name}, such as '{str(frame[name].iloc[0])[:40]}'", "a pattern with {name}"
-                )
+                example = f"{name}, such as '{str(frame[name].iloc[0])[:40]}'"
+                raise UserError(f"the pattern '{pattern}' fits no cell of {example}", "a pattern with {name}")
             for part in parts:
                 frame[part] = parts[part].str.strip()
     return frame
@@ -241,28 +223,9 @@ def prepared(frame: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
 
 def _pattern(text: str) -> str:
     """The regular expression of a pattern. Raises UserError for one that has no part, or is none."""
-    found = (
-        text
-        if "(?P<" in text
-        else "".join(
-            f"(?P<{piece[1:-1]}>.+?)" if re.fullmatch(r"\{[A-Za-z_]\w*\}", piece) else re.escape(piece)
-            for piece in re.split(r"(\{\w+\})", text)
-        )
-        + "$"
-    )
-    try:
+    pieces = [re.escape(p) if not re.fullmatch(r"\{[A-Za-z_]\w*\}", p) else f"(?P<{p[1:-1]}>.+?)" for p in re.split(r"(\{\w+\})", text)]
+    found = text if "(?P<" in text else "".join(pieces) + "$"
+    with suppress(re.error):
         if len(text) <= LONGEST and re.compile(found).groupindex:
             return found
-    except re.error:
-        pass
     raise UserError(f"the pattern '{text[:60]}'", "text with {name} for each part, or a regular expression with named groups")
-
-
-def expanded(energies: tuple[Energy, ...], frame: pd.DataFrame) -> tuple[Energy, ...]:
-    """The energies with a pattern such as `gpu*_energy` as one entry a column, its device named after the column."""
-    found = []
-    for energy in energies:
-        pattern = "*" in energy.column and energy.column not in frame
-        names = [str(c) for c in frame.columns if fnmatch.fnmatchcase(str(c), energy.column)] if pattern else []
-        found += [replace(energy, column=name, device_id=name) for name in names] or [energy]
-    return tuple(found)

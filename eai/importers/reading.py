@@ -39,7 +39,10 @@ def read_table(file: str | Path, rows: str = "") -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"no file {path}", f"a table: {KINDS}", "check the path")
     if path.suffix == ".parquet":
-        frame = _parquet(path)
+        try:
+            frame = pd.read_parquet(path)
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            raise UserError(f"{path} cannot be read ({str(error).splitlines()[0][:80]})", "a Parquet table") from None
     elif path.suffix in (".json", ".jsonl"):
         frame = flat(read_documents(path), rows, path)
     else:
@@ -92,9 +95,7 @@ def _document(path: Path, text: str, line: int = 0) -> object:
 def flat(documents: list, rows: str, path: Path) -> pd.DataFrame:
     """The rows of JSON documents as a table: objects, a list of objects, or what stands at `rows`; `*` takes the values of an object, each
     named by its key in a column `key`. What stands beside the rows becomes columns too."""
-    found = []
-    for document in documents:
-        found += _rows_at(document, [part for part in rows.split(".") if part], path, rows)
+    found = [row for document in documents for row in _rows_at(document, [part for part in rows.split(".") if part], path, rows)]
     if not found or not all(isinstance(row, dict) for row in found):
         raise UserError(f"{path} holds no rows{f' at {rows}' if rows else ''}", "an object, or a list of objects", "say where with `rows`")
     try:
@@ -147,13 +148,6 @@ def _keyed(node: object, deep: int) -> str:
     return "*" if alike else ""
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0][:80]})", "a Parquet table") from None
-
-
 def _text(path: Path, rows: str) -> pd.DataFrame:
     """A file of text: LoadGen's log, a Markdown table or CSV. Raises UserError for a ragged row."""
     with path.open("rb") as f:
@@ -168,10 +162,8 @@ def _text(path: Path, rows: str) -> pd.DataFrame:
     bad = BadRows(layout.line)
     frames = [block.to_pandas() for block in csv_blocks(path, layout, bad)]
     if bad.first:
-        line, width = bad.first
-        raise UserError(
-            f"{path}, line {line} has {width} fields", f"{len(layout.names)}, as the header has", "quote fields that hold the separator"
-        )
+        found = "{}, line {} has {} fields".format(path, *bad.first)
+        raise UserError(found, f"{len(layout.names)}, as the header has", "quote fields that hold the separator")
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=layout.names)
     return filled(frame[frame.ne("").any(axis=1)].reset_index(drop=True))
 
@@ -193,16 +185,14 @@ def _markdown(path: Path, text: str, number: str) -> pd.DataFrame:
         end = next((n for n in range(at, len(lines)) if "|" not in lines[n]), len(lines))
         rows = [next(csv.reader([line.strip("|")], delimiter="|")) for line in lines[at:end]]
         tables.append([[_unmarked(cell) for cell in row] for row in rows])
-    telling = [t for t in tables if any(names.our_column(c)[0].startswith(TELLING) for c in t[0] if not names.ambiguous(c))]
+    telling = [t for t in tables if any(names.meant(c)[0].startswith(TELLING) for c in t[0])]
     if number.isdecimal() and 1 <= int(number) <= len(tables):
         telling = [tables[int(number) - 1]]
     if not tables or len(telling) > 1:
         several = "; ".join(f"{tables.index(t) + 1}: {', '.join(t[0])[:60]}, {len(t) - 2} rows" for t in telling[:4])
-        raise UserError(
-            f"{path} holds {f'{len(telling)} tables with energies, powers or rates' if tables else 'no table'}",
-            "one table: a line of names, a line of dashes, rows",
-            f"say in a mapping which is meant, `rows: 1` ({several})" if tables else "",
-        )
+        held = f"{len(telling)} tables with energies, powers or rates" if tables else "no table"
+        do = f"say in a mapping which is meant, `rows: 1` ({several})" if tables else ""
+        raise UserError(f"{path} holds {held}", "one table: a line of names, a line of dashes, rows", do)
     header, _, *rows = (telling or tables)[0]
     if wrong := next((row for row in rows if len(row) != len(header)), None):
         raise UserError(f"{path}: the row '{' | '.join(wrong)[:50]}' has {len(wrong)} fields", f"{len(header)}, as the header has")
@@ -227,15 +217,12 @@ def decimal_commas(header: list[str], rows: list[list[str]], delimiter: str = ",
     `1.234` may be either: it follows the rest of the table, `1,234` too, and semicolons between the fields say that commas are decimal.
     """
     columns = dict(zip(header, ([c.strip() for c in column] for column in zip(*rows, strict=True)), strict=True)) if rows else {}
-    counted = {
-        name: [sum(bool(p.fullmatch(c)) and not _GROUPS.fullmatch(c) for c in cells_) for p in (_COMMA, _POINT)]
-        for name, cells_ in columns.items()
-    }
-    certain = any(comma and not point for comma, point in counted.values())
-    groups = {n for n, cells_ in columns.items() if not any(counted[n]) and any(map(_GROUPS.fullmatch, cells_))}
-    if not certain and (delimiter != ";" or any(point for _, point in counted.values())):
+    grouped = {n: any(map(_GROUPS.fullmatch, cells_)) for n, cells_ in columns.items()}
+    plain = {n: [c for c in cells_ if not _GROUPS.fullmatch(c)] for n, cells_ in columns.items()}
+    comma, point = ({n for n, cells_ in plain.items() if any(map(mark.fullmatch, cells_))} for mark in (_COMMA, _POINT))
+    if not comma - point and (delimiter != ";" or point):
         return frozenset()
-    return frozenset({n for n, (comma, point) in counted.items() if comma and not point} | groups)
+    return frozenset((comma - point) | {n for n in columns if grouped[n] and n not in comma | point})
 
 
 def with_point(cell: str) -> str:
@@ -290,18 +277,15 @@ def csv_layout(path: Path) -> Layout:
 
 def _delimiter(lines: list[str]) -> str:
     """The delimiter by which most lines have one width, of two fields or more; the wider where that decides nothing."""
-
-    def agreement(delimiter: str) -> tuple[int, int]:
-        widths = Counter(len(row) for row in csv.reader(lines, delimiter=delimiter))
-        return max(((n, width) for width, n in widths.items() if width > 1), default=(0, 1))
-
-    return max(DELIMITERS, key=agreement)
+    widths = {d: Counter(len(row) for row in csv.reader(lines, delimiter=d)) for d in DELIMITERS}
+    return max(DELIMITERS, key=lambda d: max(((n, width) for width, n in widths[d].items() if width > 1), default=(0, 1)))
 
 
 def _header(rows: list[list[str]]) -> tuple[list[str], int]:
     """The names of the columns and how many rows they take: merged cells above the names, and units below them, are part of the header."""
     names, used = [n.strip() for n in rows[0]], 1
-    if len(rows) > 2 and len(rows[1]) == len(names) and "" in names[:-1] and all(c.strip() and not _number(c) for c in rows[1]):
+    is_name = [bool(c.strip()) and not re.match(r"\s*[-+]?[.,]?\d", c) for c in rows[1]] if len(rows) > 2 else []
+    if len(is_name) == len(names) and "" in names[:-1] and all(is_name):
         above = list(accumulate(names, lambda a, b: b or a))
         below, used = [c.strip() for c in rows[1]], 2
         names = [f"{over} {name}".strip() if below.count(name) > 1 else name for over, name in zip(above, below, strict=True)]
@@ -309,10 +293,6 @@ def _header(rows: list[list[str]]) -> tuple[list[str], int]:
     if len(units) == len(names) and any(units) and all(not u or cells.is_unit(u) for u in units):
         names, used = [f"{n} ({u})" if u else n for n, u in zip(names, units, strict=True)], used + 1
     return names, used
-
-
-def _number(cell: str) -> bool:
-    return bool(re.match(r"\s*[-+]?[.,]?\d", cell))
 
 
 @dataclass

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cache
 
 import numpy as np
@@ -38,8 +39,10 @@ HIGHEST_W = 1e6
 """Mean power [W] above which the units of energy or time are wrong, whatever number of cards a source forgot to state."""
 MOST_APART = 5.0
 MOST_OF_LIMIT, LEAST_OF_LIMIT = 1.5, 0.01  # of a board's power limit: more is no board, less is below any board's idle power
-LENGTHS = ("input_tokens", "output_tokens")
+COUNTS = {"input_tokens": "tokens_in", "output_tokens": "tokens_out"}
+LENGTHS = tuple(COUNTS)
 ABOVE_ZERO = ("duration_s", "tokens_out", "requests", "tokens_in")
+KEY = [*schema.WINDOW_KEY, "attempt"]
 DTYPES = {
     "float16": "fp16", "half": "fp16", "f16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float": "fp32", "f32": "fp32",
     "full": "fp32",
@@ -78,8 +81,10 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     if twice := [str(c) for c in frame.columns[frame.columns.duplicated()]]:
         raise UserError(f"column {twice[0]} stands twice", f"one column a name in {mapping.source}", "rename or drop one")
     mapping = _present(frame, mappings.complete(mapping), energy_of is not None)
-    if mapping.per == "request":
-        mapping = _of_requests(mapping)
+    if mapping.per == "request":  # lengths are counts of each request, and a row is one request and one item
+        counts = {count: mapping.columns[name] for name, count in COUNTS.items() if name in mapping.columns} | mapping.columns
+        one = {"requests": 1} | ({"n_items": 1} if "score" in counts else {})
+        mapping = replace(mapping, columns=counts, constants={k: v for k, v in one.items() if k not in counts} | mapping.constants)
     rows = _quantities(frame, mapping, used, notes)
     rows = rows.join(_configurations(frame, mapping, used))
     rows["attempt"] = pd.Series([f"{i:08x}" for i in range(len(rows))], dtype=object, index=rows.index)
@@ -92,15 +97,14 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     else:
         energies, unread = _of_log(rows, energy_of, mapping.log_boundary), np.zeros(len(rows), bool)
     rows = _judge(frame, rows, energies, unread, mapping, used)
-    rows = _copies(frame, _one_run(frame, rows, energies, mapping))
+    rows = _copies(frame, _one_run(frame, rows, mapping))
     _unpooled(frame, rows, used, mapping, notes)
     if mapping.per == "request":
         rows, energies = _added(rows, energies, notes)
     models = rows.groupby("model")["quantization"].nunique()
     if models.eq(1).all() and len(models) > 1 and models.index.str.fullmatch(mappings.TAGGED).all() and rows["quantization"].nunique() > 1:
-        notes.append(
-            f"the strategy is part of the model's name ({models.index[0]}), so no two strategies share a model: `split` takes it out"
-        )
+        tagged = f"the strategy is part of the model's name ({models.index[0]})"
+        notes.append(f"{tagged}, so no two strategies share a model: `split` takes it out")
     scores = _scores(rows, notes) if "score" in rows else pd.DataFrame()
     usable = energies["energy_j"].notna() & energies["attempt"].isin(rows.loc[rows["status"] == "ok", "attempt"])
     windows = rows.reindex(columns=[c.name for c in schema.WINDOWS])
@@ -113,30 +117,28 @@ def _present(frame: pd.DataFrame, mapping: Mapping, with_log: bool) -> Mapping:
 
     Raises UserError where no energy is left: it names the columns, and the nearest ones of the table.
     """
-    energies = mappings.expanded(mapping.energies, frame)
+    energies = []
+    for energy in mapping.energies:  # `gpu*_energy` is one entry a column, its device named after the column
+        pattern = "*" in energy.column and energy.column not in frame
+        names = [str(c) for c in frame.columns if fnmatch.fnmatchcase(str(c), energy.column)] if pattern else []
+        energies += [replace(energy, column=name, device_id=name) for name in names] or [energy]
+
+    def readable(named: dict) -> dict:
+        return {k: v for k, v in named.items() if mappings.is_readable(v, frame)}
+
     if mapping.known:
-        keep = {name: {k: v for k, v in getattr(mapping, name).items() if _readable(v, frame)} for name in ("columns", "options")}
-        mapping = replace(mapping, **keep, failed=mapping.failed if mapping.failed in frame else None)
-        energies = tuple(e for e in energies if _readable(e.column, frame))
-    if not energies and not with_log:
-        if {"power_mean_w", "duration_s"} <= {*mapping.columns, *mapping.constants}:
-            energies = (Energy("", "J", "gpu", "measured", words="mean power as stated, times the time"),)
-        else:
-            wanted = ", ".join(e.column for e in mapping.energies[:3])
-            raise UserError(
-                f"no column {wanted}" if wanted else f"{mapping.source.split(';')[0]} holds no energy",
-                f"an energy{mappings.nearest(mapping.energies[0].column, frame.columns)}" if wanted else "a power log recorded beside it",
-                "name it in the mapping's `energies`" if wanted else "name it with --power, or say its mean power with -p power_mean_w=",
-            )
-    return replace(mapping, energies=energies)
-
-
-def _of_requests(mapping: Mapping) -> Mapping:
-    """The mapping of a table of requests: lengths are counts of each request, and a row is one request and one item."""
-    counts = {"tokens_in": "input_tokens", "tokens_out": "output_tokens"}
-    columns = {count: mapping.columns[name] for count, name in counts.items() if name in mapping.columns} | mapping.columns
-    one = {"requests": 1} | ({"n_items": 1} if "score" in columns else {})
-    return replace(mapping, columns=columns, constants={k: v for k, v in one.items() if k not in columns} | mapping.constants)
+        failed = mapping.failed if mapping.failed in frame else None
+        mapping = replace(mapping, columns=readable(mapping.columns), options=readable(mapping.options), failed=failed)
+        energies = [e for e in energies if mappings.is_readable(e.column, frame)]
+    if energies or with_log:
+        return replace(mapping, energies=tuple(energies))
+    if {"power_mean_w", "duration_s"} <= {*mapping.columns, *mapping.constants}:
+        return replace(mapping, energies=(Energy("", "J", "gpu", "measured", words="mean power as stated, times the time"),))
+    if wanted := ", ".join(e.column for e in mapping.energies[:3]):
+        near = mappings.nearest(mapping.energies[0].column, frame.columns)
+        raise UserError(f"no column {wanted}", f"an energy{near}", "name it in the mapping's `energies`")
+    do = "name it with --power, or say its mean power with -p power_mean_w="
+    raise UserError(f"{mapping.source.split(';')[0]} holds no energy", "a power log recorded beside it", do)
 
 
 def _added(rows: pd.DataFrame, energies: pd.DataFrame, notes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -146,28 +148,18 @@ def _added(rows: pd.DataFrame, energies: pd.DataFrame, notes: list[str]) -> tupl
     """
     ok = rows["status"].eq("ok")
     parts = rows[ok].assign(first=rows[ok].groupby(["job", "configuration_id", "block"])["attempt"].transform("first"))
-    grouped = parts.groupby("first", sort=False)
+    grouped, one = parts.groupby("first", sort=False), parts.drop_duplicates("first").set_index("first")
     sums = [c for c in ("duration_s", "tokens_in", "tokens_out", "requests", "n_items") if c in rows]
     means = [c for c in (*NUMBERS, "score") if c in rows and c not in sums]
-    one = parts.drop_duplicates("first").set_index("first")
     one[sums], one[means], one["repeat"] = grouped[sums].sum(min_count=1), grouped[means].mean(), 1
     if {"_started_at", "_ended_at"} <= set(rows):
         one["duration_s"] = np.fmin(one["duration_s"], grouped["_ended_at"].max() - grouped["_started_at"].min())
     notes.append(f"{len(parts)} rows are requests: added up to {len(one)} run(s)")
-    energies = energies.assign(attempt=energies["attempt"].map(parts.set_index("attempt")["first"]))
+    device = ["attempt", "device_id", "boundary"]
+    energies = energies.assign(attempt=energies["attempt"].map(parts.set_index("attempt")["first"]), repeat=1)
     energies = energies[energies["attempt"].notna() & energies["energy_j"].notna()]
-    device = energies.groupby(["attempt", "device_id", "boundary"], sort=False)
-    total = energies.assign(energy_j=device["energy_j"].transform("sum")).drop_duplicates(["attempt", "device_id", "boundary"])
-    total["repeat"] = 1
+    total = energies.assign(energy_j=energies.groupby(device, sort=False)["energy_j"].transform("sum")).drop_duplicates(device)
     return pd.concat([one.reset_index(drop=True), rows[~ok]], ignore_index=True), total.reset_index(drop=True)
-
-
-def _readable(text: object, frame: pd.DataFrame) -> bool:
-    """Whether a column or expression of a known tool can be had from this table."""
-    try:
-        return bool(mappings.evaluate(text, frame.head(1)).shape)
-    except UserError:
-        return False
 
 
 def _blocks(runs: pd.Series) -> np.ndarray:
@@ -194,15 +186,13 @@ def _quantities(frame: pd.DataFrame, mapping: Mapping, used: set, notes: list[st
         raw, header = _value(name, frame, mapping, used)
         if raw is None:
             continue
-        wanted = mappings.unit_of(name)
-        unit = mapping.units.get(name, "")
+        wanted, unit = mappings.unit_of(name), mapping.units.get(name, "")
         if not unit and wanted and header and (unit := cells.header_unit(header, wanted)) and cells.factor(unit, wanted) != 1:
             notes.append(f"{name} is read in {unit}, as the header '{header}' says")
-        values, odd = cells.numbers(raw, wanted, str(unit), name)
+        rows[name], odd = cells.numbers(raw, wanted, str(unit), name)
         if len(odd):
             what = f"{name}, row {odd[0] + 1}{f', column {header}' if header else ''} is '{str(raw.iloc[odd[0]])[:30]}'"
             raise UserError(f"{what}{f' (and {len(odd) - 1} more)' if len(odd) > 1 else ''}", "a number, or an empty cell", "correct it")
-        rows[name] = values
     for name in mappings.INSTANTS:
         raw, _ = _value(name, frame, mapping, used)
         if raw is not None:
@@ -220,16 +210,12 @@ def _quantities(frame: pd.DataFrame, mapping: Mapping, used: set, notes: list[st
 
 def _fractions(score: pd.Series, said: bool, notes: list[str]) -> pd.Series:
     """Scores in [0, 1]. Without a stated unit, scores that are all above 1 are percent. Raises UserError where either may be meant."""
-    known = score.dropna()
-    if not said and len(known) and (known > 1).all():
+    if not said and score.notna().any() and (score.dropna() > 1).all():
         notes.append("score is read in percent: every one is above 1; say `score_unit` to be sure")
-        score, known = score / 100, known / 100
-    if len(bad := known[(known < 0) | (known > 1)]):
-        raise UserError(
-            f"a score of {bad.iloc[0]:g} in row {bad.index[0] + 1}, and others up to {known.max():g}",
-            "fractions, or all in percent",
-            "say score_unit: percent or fraction",
-        )
+        score = score / 100
+    if len(bad := score[(score < 0) | (score > 1)]):
+        found = f"a score of {bad.iloc[0]:g} in row {bad.index[0] + 1}, and others up to {score.max():g}"
+        raise UserError(found, "fractions, or all in percent", "say score_unit: percent or fraction")
     return score
 
 
@@ -241,8 +227,8 @@ def _instants(cells_: pd.Series, name: str, lenient: bool) -> pd.Series:
     numbers = cells.floats(cells_)
     if np.isfinite(numbers).all():
         return pd.Series(np.where(numbers > 1e17, numbers / 1e9, np.where(numbers > 1e11, numbers / 1e3, numbers)), index=cells_.index)
-    found = {text: _stamp(str(text)) for text in pd.unique(cells_.astype(str))}
-    seconds = cells_.astype(str).map(found).astype(float)
+    texts = cells_.astype(str)
+    seconds = texts.map({text: _stamp(text) for text in pd.unique(texts)}).astype(float)
     if seconds.isna().any() and not lenient:
         at = int(seconds.isna().to_numpy().argmax())
         raise UserError(f"{name}, row {at + 1} is '{str(cells_.iloc[at])[:30]}'", "seconds, or a date and time", "correct the table")
@@ -251,49 +237,34 @@ def _instants(cells_: pd.Series, name: str, lenient: bool) -> pd.Series:
 
 def _stamp(text: str) -> float:
     """Seconds since 1970 of a date and time; NaN for none."""
-    from datetime import datetime
-
-    text = text.strip()
     for form in ("%Y%m%d-%H%M%S", "%m-%d-%Y %H:%M:%S.%f", "%m-%d-%Y %H:%M:%S"):
-        try:
-            return datetime.strptime(text, form).timestamp()
-        except ValueError:
-            continue
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return float("nan")
+        with suppress(ValueError):
+            return datetime.strptime(text.strip(), form).timestamp()
+    with suppress(ValueError):
+        return datetime.fromisoformat(text.strip()).timestamp()
+    return float("nan")
 
 
 def _configurations(frame: pd.DataFrame, mapping: Mapping, used: set) -> pd.DataFrame:
     """The configuration columns and id of every row; names become catalog slugs where the catalog knows them."""
-    parts, missing = {}, []
-    for name in (*schema.CONFIGURATION, *PLACES):
-        value, _ = _value(name, frame, mapping, used)
-        if value is not None:
-            parts[name] = value
-        elif name in schema.CONFIGURATION and name not in DEFAULTS and name != "options":
-            missing.append(name)
-    if missing:
-        raise UserError(
-            f"the source does not say {', '.join(missing)}",
-            "every part of a configuration",
-            f"say -p {missing[0]}=..., or name its column in the mapping{mappings.nearest(missing[0], frame.columns)}",
-        )
-    for name, theirs in mapping.options.items():
-        parts[f"options.{name}"] = mappings.evaluate(theirs, frame, used)
-    values = pd.DataFrame(parts, index=frame.index)
+    parts = {name: _value(name, frame, mapping, used)[0] for name in (*schema.CONFIGURATION, *PLACES)}
+    if missing := [n for n in schema.CONFIGURATION if parts[n] is None and n not in DEFAULTS and n != "options"]:
+        do = f"say -p {missing[0]}=..., or name its column in the mapping{mappings.nearest(missing[0], frame.columns)}"
+        raise UserError(f"the source does not say {', '.join(missing)}", "every part of a configuration", do)
+    parts |= {f"options.{name}": mappings.evaluate(theirs, frame, used) for name, theirs in mapping.options.items()}
+    values = pd.DataFrame({name: value for name, value in parts.items() if value is not None}, index=frame.index)
     for name in (n for n in LENGTHS if n in mapping.columns and n not in mapping.constants):
         rest = [values[c].astype(str) for c in values if c not in LENGTHS]
         if mapping.per == "request":  # one length for all strategies, or none would be compared with another: the mean of all requests
             rest = [values[c].astype(str) for c in values if c not in (*LENGTHS, "quantization")]
             values[name] = pd.Series(cells.floats(values[name]), index=frame.index).groupby(rest).transform("mean").round()
         elif not mapping.known and counted(values[name], rest) and mappings.column_of(mapping.columns[name], frame):
+            first = ", ".join(map(str, values[name].iloc[:3]))
+            task = f"counts go under {COUNTS[name]}, with -p {name}=0 for whatever a task gives"
             raise UserError(
-                f"{name} is column {mapping.columns[name]}, and nearly every row has its own: {', '.join(map(str, values[name].iloc[:3]))}",
+                f"{name} is column {mapping.columns[name]}, and nearly every row has its own: {first}",
                 "a length that was set, the same for what is compared",
-                f"counts go under {dict(zip(LENGTHS, ('tokens_in', 'tokens_out'), strict=True))[name]}, with -p {name}=0 for whatever a "
-                "task gives; where each row is one request say -p per=request",
+                f"{task}; where each row is one request say -p per=request",
             )
     codes = np.zeros(len(frame), dtype=np.int64)
     for name in values:
@@ -322,52 +293,39 @@ def _absent(value: object) -> bool:
 
 
 def _configuration(row: dict, mapping: Mapping, number: int) -> Configuration:
-    """One configuration with our names. Raises UserError where a number is missing or a name is empty, with the row."""
+    """One configuration with our names; in its options what is at its default is left out.
+
+    Raises UserError where a number is missing or a name is empty, with the row.
+    """
     row = DEFAULTS | {k: v for k, v in row.items() if not _absent(v)}
     row = {k: mapping.values.get(k, {}).get(str(v).strip(), v) for k, v in row.items()}
     if empty := [c for c in ("gpu", "model", "quantization", "task") if c not in row]:
         raise UserError(f"a row without {', '.join(empty)} (row {number})", "a name in every row", "fill it in, or say it with -p")
-    count, gpu = boards(row["gpu"])
-    options = _options(row, count, number)
-    row |= {"gpu": slug("gpu", gpu), "model": slug("model", row["model"]), "task": slug("task", row["task"])}
-    row["quantization"] = strategy(str(row["quantization"]))
-    try:
-        numbers = {k: _whole(row[k]) for k in ("batch_size", "input_tokens", "output_tokens")}
-        names = {k: str(row[k]) for k in ("gpu", "model", "weights", "quantization", "task")}
-        return Configuration(**names, **numbers, options=options)
-    except KeyError as error:
-        raise UserError(
-            f"row {number}: the configuration cannot be read (no {error.args[0]})", "a number in every row", "fill it in, or say it with -p"
-        ) from None
-    except (ValidationError, ValueError, TypeError) as error:
-        words = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        place = f"{error.errors()[0]['loc'][0]}: " if isinstance(error, ValidationError) and error.errors()[0]["loc"] else ""
-        raise UserError(
-            f"row {number}: the configuration cannot be read ({place}{words})",
-            "a name and positive whole numbers",
-            "round(...) makes an average whole",
-        ) from None
-
-
-def _options(row: dict, count: int, number: int) -> dict[str, object]:
-    """The options of a row: where it ran and what the mapping names, what is at its default left out."""
-    given = row.get("options", {})
+    (count, gpu), given = boards(row["gpu"]), row.get("options", {})
     if isinstance(given, str):
-        try:
+        with suppress(ValueError):
             given = json.loads(given)
-        except ValueError:
-            given = None
     if not isinstance(given, dict):
         raise UserError(f"row {number}: options '{str(row['options'])[:40]}'", 'a JSON object such as {"engine": "vllm"}')
-    found = dict(given) | {k.removeprefix("options."): _plain(v) for k, v in row.items() if k.startswith("options.")}
-    found |= {k: _whole(row[k]) if k in PARALLEL else str(row[k]).strip() for k in PLACES if k in row}
-    if count > 1 and found.setdefault("num_gpus", count) != count:
-        raise UserError(
-            f"row {number}: gpu says {count} cards and num_gpus {found['num_gpus']}",
-            "one number of cards",
-            "correct the table or the mapping",
-        )
-    return {k: v for k, v in found.items() if PLACE_DEFAULTS.get(k) != (v.lower() if isinstance(v, str) else v)}
+    options = given | {k.removeprefix("options."): _plain(v) for k, v in row.items() if k.startswith("options.")}
+    options |= {k: _whole(row[k]) if k in PARALLEL else str(row[k]).strip() for k in PLACES if k in row}
+    if count > 1 and options.setdefault("num_gpus", count) != count:
+        found = f"row {number}: gpu says {count} cards and num_gpus {options['num_gpus']}"
+        raise UserError(found, "one number of cards", "correct the table or the mapping")
+    options = {k: v for k, v in options.items() if PLACE_DEFAULTS.get(k) != (v.lower() if isinstance(v, str) else v)}
+    names = {"gpu": slug("gpu", gpu), "model": slug("model", row["model"]), "task": slug("task", row["task"])}
+    names |= {"quantization": strategy(str(row["quantization"])), "weights": str(row["weights"])}
+    expected, do = "a name and positive whole numbers", "round(...) makes an average whole"
+    try:
+        return Configuration(**names, **{k: _whole(row[k]) for k in ("batch_size", *LENGTHS)}, options=options)
+    except KeyError as error:
+        why, expected, do = f"no {error.args[0]}", "a number in every row", "fill it in, or say it with -p"
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        why = (f"{first['loc'][0]}: " if first["loc"] else "") + first["msg"]
+    except (ValueError, TypeError) as error:
+        why = str(error)
+    raise UserError(f"row {number}: the configuration cannot be read ({why})", expected, do)
 
 
 def _plain(value: object) -> object:
@@ -416,12 +374,16 @@ def strategy(name: str) -> str:
 
 
 def _energies(frame: pd.DataFrame, rows: pd.DataFrame, mapping: Mapping, used: set) -> tuple[pd.DataFrame, np.ndarray]:
-    """The energies of every column in joules a window (NaN where the source measured nothing), and which rows hold something unreadable."""
+    """The energies of every column in joules a window (NaN where the source measured nothing), and which rows hold something unreadable.
+
+    Where no time is given but throughput is, a window is one second of it. Raises UserError for an energy without a unit, and for one of a
+    token or a request where their number is not known.
+    """
     unread, tables = np.zeros(len(rows), bool), []
     for energy in mapping.energies:
+        per = PER[energy.per]
         if energy.column:
-            raw = mappings.evaluate(energy.column, frame, used)
-            column = mappings.column_of(energy.column, frame)
+            raw, column = mappings.evaluate(energy.column, frame, used), mappings.column_of(energy.column, frame)
             unit = energy.unit or (cells.header_unit(column, "J") if column else "J")
             if not unit:
                 raise UserError(f"energy column {energy.column} has no unit", "its unit, in the header or the mapping", "say `unit: kWh`")
@@ -429,42 +391,20 @@ def _energies(frame: pd.DataFrame, rows: pd.DataFrame, mapping: Mapping, used: s
             unread[odd] = True
         else:
             values = (rows["power_mean_w"] * rows["duration_s"]).to_numpy(float)
-        values = _of_run(values, energy, rows)
-        method = "estimate" if energy.basis in ("estimated", "predicted") else "power"
-        tables.append(
-            rows[[*schema.WINDOW_KEY, "attempt"]].assign(
-                device_id=energy.device_id or energy.column or "stated power",
-                boundary=energy.boundary,
-                basis=energy.basis,
-                primary=True,
-                status="ok",
-                method=method,
-                field=energy.column,
-                energy_j=np.where((values > 0) & np.isfinite(values), values, np.nan),
-            )
-        )
+        if per != "run":
+            nominal = rows["duration_s"].isna() & rows["throughput_tok_s"].notna() & rows["tokens_out"].isna()
+            rows.loc[nominal, "tokens_out"], rows.loc[nominal, "duration_s"] = rows.loc[nominal, "throughput_tok_s"], 1.0
+            rows["flags"] = [[*flags, NOMINAL] if n else flags for flags, n in zip(rows["flags"], nominal, strict=True)]
+            name = "tokens_out" if per == "token" else "requests"
+            if rows[name].isna().all():
+                number = f"the number of {name.replace('tokens_out', 'output tokens')}"
+                raise UserError(f"{energy.column} is per {per}", number, f"map `{name}`")
+            values = values * rows[name].to_numpy(float)
+        common = {"boundary": energy.boundary, "basis": energy.basis, "primary": True, "status": "ok", "field": energy.column}
+        common |= {"method": "estimate" if energy.basis in ("estimated", "predicted") else "power"}
+        common |= {"device_id": energy.device_id or energy.column or "stated power"}
+        tables.append(rows[KEY].assign(**common, energy_j=np.where((values > 0) & np.isfinite(values), values, np.nan)))
     return pd.concat(tables, ignore_index=True), unread
-
-
-def _of_run(values: np.ndarray, energy: Energy, rows: pd.DataFrame) -> np.ndarray:
-    """Energies of whole windows from those of a token or a request. Raises UserError where their number is not known."""
-    if PER[energy.per] == "run":
-        return values
-    _fill_nominal(rows)
-    name = "tokens_out" if PER[energy.per] == "token" else "requests"
-    if rows[name].isna().all():
-        raise UserError(
-            f"{energy.column} is per {PER[energy.per]}", f"the number of {name.replace('tokens_out', 'output tokens')}", f"map `{name}`"
-        )
-    return values * rows[name].to_numpy(float)
-
-
-def _fill_nominal(rows: pd.DataFrame) -> None:
-    """Where no time is given but throughput is, one second of it."""
-    nominal = rows["duration_s"].isna() & rows["throughput_tok_s"].notna() & rows["tokens_out"].isna()
-    rows.loc[nominal, "tokens_out"] = rows.loc[nominal, "throughput_tok_s"]
-    rows.loc[nominal, "duration_s"] = 1.0
-    rows["flags"] = [[*flags, NOMINAL] if n else flags for flags, n in zip(rows["flags"], nominal, strict=True)]
 
 
 def _of_log(rows: pd.DataFrame, energy_of: Callable, boundary: str) -> pd.DataFrame:
@@ -475,13 +415,11 @@ def _of_log(rows: pd.DataFrame, energy_of: Callable, boundary: str) -> pd.DataFr
         raise UserError("the rows do not say when they ran", "two of started_at, ended_at and duration_s", "name them in the mapping")
     if (backward := ~(stop > start)).any():
         at = int(backward.to_numpy().argmax())
-        raise UserError(
-            f"row {at + 1} runs from {start.iloc[at]:.3f} to {stop.iloc[at]:.3f} s", "an end after its beginning", "correct the table"
-        )
-    found = []
-    for key, a, b in zip(rows[[*schema.WINDOW_KEY, "attempt"]].to_dict("records"), start, stop, strict=True):
-        common = key | {"boundary": boundary, "basis": "measured", "method": "power", "primary": True, "field": "power log", "status": "ok"}
-        found += [common | device for device in energy_of(float(a), float(b))]
+        found = f"row {at + 1} runs from {start.iloc[at]:.3f} to {stop.iloc[at]:.3f} s"
+        raise UserError(found, "an end after its beginning", "correct the table")
+    common = {"boundary": boundary, "basis": "measured", "method": "power", "primary": True, "field": "power log", "status": "ok"}
+    keyed = zip(rows[KEY].to_dict("records"), start, stop, strict=True)
+    found = [key | common | device for key, a, b in keyed for device in energy_of(float(a), float(b))]
     rows["duration_s"] = (stop - start).to_numpy()
     return pd.DataFrame(found, columns=[c.name for c in schema.ENERGIES])
 
@@ -500,42 +438,35 @@ def _judge(
         failed = said if said.dtype == bool else said.notna() & ~text.str.lower().isin(cells.MISSING)
         failed = (~text.isin(mapping.passed) if mapping.passed else failed).to_numpy()
     task = (rows["input_tokens"] == 0) & (rows["output_tokens"] == 0)
-    nothing = pd.Series("", index=rows.index)
+    nothing = pd.Series("", index=rows.index, dtype=object)
+
+    def add(off: pd.Series, why: object) -> None:
+        """The first reason of a row stands."""
+        nothing.update(pd.Series(why, index=rows.index)[off & nothing.eq("")])
+
     how = "latency_s times the requests where they ran one by one" if "latency_s" in rows else "or say it with -p"
-    nothing = nothing.mask(rows["duration_s"].isna(), f"no duration is stated: map duration_s, {how}")
-    no_work = rows["requests"].isna() & (task | rows["tokens_out"].isna())
-    words = np.where(
-        task, "no number of items is stated: map requests or n_items", "no output tokens are stated: map tokens_out, or say it with -p"
-    )
-    nothing = nothing.mask(no_work & nothing.eq(""), pd.Series(words, index=rows.index))
-    for name in ABOVE_ZERO:
-        if name in rows:
-            allowed_zero = (rows[name] == 0) & (task if name == "tokens_out" else name == "tokens_in")
-            off = (rows[name] <= 0) & ~allowed_zero
-            nothing = nothing.mask(off & nothing.eq(""), name + " of " + rows[name].map("{:g}".format) + ": not above zero")
+    add(rows["duration_s"].isna(), f"no duration is stated: map duration_s, {how}")
+    no_items, no_tokens = "no number of items is stated: map requests or n_items", "no output tokens are stated: map tokens_out"
+    add(rows["requests"].isna() & (task | rows["tokens_out"].isna()), np.where(task, no_items, f"{no_tokens}, or say it with -p"))
+    for name in (n for n in ABOVE_ZERO if n in rows):
+        allowed_zero = (rows[name] == 0) & (task if name == "tokens_out" else name == "tokens_in")
+        add((rows[name] <= 0) & ~allowed_zero, name + " of " + rows[name].map("{:g}".format) + ": not above zero")
     power_w = rows["attempt"].map(energies.groupby("attempt")["energy_j"].max()).astype(float) / rows["duration_s"].astype(float)
-    if (high := (power_w > HIGHEST_W) & nothing.eq("")).any():
-        cards = rows.loc[high, "options"].map(lambda text: json.loads(text or "{}").get("num_gpus", 1))
-        words = power_w[high].map(lambda w: f"energy over time of {shortest(w)} W, which no machine draws: check the units")
-        nothing.loc[high] = words.where(power_w[high] > HIGHEST_W * cards, "")
-    status = np.select([failed, ~measured | holed | nothing.ne("")], ["failed", "invalid"], default="ok")
-    reason = np.select(
-        [failed, ~measured & unread, ~measured, holed, nothing.ne("")],
-        [f"{mapping.failed} of the source", NO_NUMBER, NOT_MEASURED, HOLED, nothing],
-        default="",
-    )
+    for i in np.flatnonzero((power_w > HIGHEST_W) & nothing.eq("")):
+        if power_w.iloc[i] > HIGHEST_W * json.loads(rows["options"].iloc[i] or "{}").get("num_gpus", 1):
+            nothing.iloc[i] = f"energy over time of {shortest(power_w.iloc[i])} W, which no machine draws: check the units"
+    invalid = nothing.ne("")
+    status = np.select([failed, ~measured | holed | invalid], ["failed", "invalid"], default="ok")
+    reasons = [f"{mapping.failed} of the source", NO_NUMBER, NOT_MEASURED, HOLED, nothing]
+    reason = np.select([failed, ~measured & unread, ~measured, holed, invalid], reasons, default="")
     usual = mapping.energies[0].basis if mapping.energies else "measured"
+    basis = rows["attempt"].map(with_energy.astype(object)).astype(object).where(lambda b: b.notna(), usual)
     stamps = rows.get("_started_at", pd.Series(np.nan, index=rows.index))
     text = pd.to_datetime(stamps.where(stamps > 1e8), unit="s", utc=True).dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return rows.assign(
-        status=status,
-        reason=reason,
-        basis=rows["attempt"].map(with_energy.astype(object)).astype(object).where(lambda b: b.notna(), usual),
-        started_at=text,
-    )
+    return rows.assign(status=status, reason=reason, basis=basis, started_at=text)
 
 
-def _one_run(frame: pd.DataFrame, rows: pd.DataFrame, energies: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
+def _one_run(frame: pd.DataFrame, rows: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
     """Rows that counted one machine over one time are one run: all but the first become invalid, with that reason.
 
     A process that tracks the machine counts every card in it, so eight ranks state the same joules eight times.
@@ -574,11 +505,8 @@ def possible(rows: pd.DataFrame, energies: pd.DataFrame) -> None:
         against = f"the boards of a row ({ok['gpu'].iloc[0]}, {cards.iloc[0]:.0f}) take up to {limit.median():.3g} W"
     else:
         return
-    raise UserError(
-        f"energies over times are {power.median():.3g} W (median), and {against}",
-        "one power",
-        "correct a unit (`units: {duration_s: ms}`), the number of cards (num_gpus), or `per: request` of the energy",
-    )
+    do = "correct a unit (`units: {duration_s: ms}`), the number of cards (num_gpus), or `per: request` of the energy"
+    raise UserError(f"energies over times are {power.median():.3g} W (median), and {against}", "one power", do)
 
 
 @cache
@@ -601,8 +529,6 @@ _FACTOR = re.compile(
     r"gpu|tensor|pipeline|expert|parallel|(^|[_. ])(tp|pp|dp|ep|bs|engine|framework|backend|version|precision|dtype"
     r"|quant\w*|batch\w*|concurrency|mode)($|[_. ])|max_num|rate$|limit"
 )
-
-
 _PROCESS = re.compile(r"(^|[_. ])(rank|local_rank|global_rank|gpu_id|gpu_index|device_id|device_index|shard)$")
 
 
@@ -616,45 +542,38 @@ def _unpooled(frame: pd.DataFrame, rows: pd.DataFrame, used: set, mapping: Mappi
     group = pd.factorize(rows["configuration_id"])[0]
     if len(np.unique(group[usable])) == usable.sum():
         return
-    ignored = [*mapping.ignore, f"{FILE}*", *mapping.split]
-    passed = []
+    ignored, passed = [*mapping.ignore, f"{FILE}*", *mapping.split], []
     for column in frame.columns:
         name = str(column)
         if name in used or any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored):
             continue
-        text = frame[column].astype(str)[usable]
+        figures = frame[column][usable]
+        text = figures.astype(str)
         varies = text.groupby(group[usable]).nunique()
-        if (varies > 1).any():
-            kind = role_of(name, frame[column][usable], text)
-            if mapping.per == "request" and (varies / text.groupby(group[usable]).size()).median() >= 0.8:  # prompts and answers
-                kind = "run"
-            if _PROCESS.search(name.lower()):
-                raise UserError(
-                    f"rows of one configuration differ in column {name}: processes or cards of one run are no repeats of it",
-                    "one row a run",
-                    f"add their energies up first (one row, num_gpus); where they are runs of their own say --ignore '{name}'",
-                )
-            if kind == "factor":
-                at = varies.idxmax()
-                shown = ", ".join(list(dict.fromkeys(text[group[usable] == at].str.slice(0, 25)))[:3])
-                first = rows[group == at].iloc[0]
-                raise UserError(
-                    f"rows of one configuration ({first['gpu']}, {first['model']}, {first['quantization']}, "
-                    f"batch {first['batch_size']}) differ in column {name}: {shown}",
-                    "rows that differ in nothing but chance",
-                    f"name it in the mapping under `options`, as `block` if it is a run, or under `ignore` (--ignore '{name}')",
-                )
-            passed += [name] if kind == "run" else []
+        if not (varies > 1).any():
+            continue
+        kind, differ = role_of(name, figures, text), f"differ in column {name}"
+        if mapping.per == "request" and (varies / text.groupby(group[usable]).size()).median() >= 0.8:  # prompts and answers
+            kind = "run"
+        if _PROCESS.search(name.lower()):
+            do = f"add their energies up first (one row, num_gpus); where they are runs of their own say --ignore '{name}'"
+            found = f"rows of one configuration {differ}: processes or cards of one run are no repeats of it"
+            raise UserError(found, "one row a run", do)
+        if kind == "factor":
+            at = varies.idxmax()
+            first, shown = rows[group == at].iloc[0], ", ".join(list(dict.fromkeys(text[group[usable] == at].str.slice(0, 25)))[:3])
+            who = f"{first['gpu']}, {first['model']}, {first['quantization']}, batch {first['batch_size']}"
+            do = f"name it in the mapping under `options`, as `block` if it is a run, or under `ignore` (--ignore '{name}')"
+            raise UserError(f"rows of one configuration ({who}) {differ}: {shown}", "rows that differ in nothing but chance", do)
+        passed += [name] if kind == "run" else []
     if passed and not mapping.block:
-        notes.append(
-            f"rows of one configuration differ in {', '.join(passed[:4])}: taken as repeats; say block: {passed[0]} if each ran everything"
-        )
+        repeats = f"taken as repeats; say block: {passed[0]} if each ran everything"
+        notes.append(f"rows of one configuration differ in {', '.join(passed[:4])}: {repeats}")
 
 
 def role_of(name: str, column: pd.Series, text: pd.Series) -> str:
     """What a column that differs within a configuration may be: `factor`, `run` or `measurement`."""
-    low = name.lower()
-    numbers = cells.floats(column)
+    low, numbers = name.lower(), cells.floats(column)
     is_number = np.isfinite(numbers).sum() >= 0.5 * max(1, (~column.map(_absent)).sum())
     if is_number and _fine(numbers).mean() > 0.5:  # nobody sets a factor to six digits
         return "measurement"
@@ -666,11 +585,8 @@ def role_of(name: str, column: pd.Series, text: pd.Series) -> str:
         whole = np.isfinite(numbers).all() and np.all(numbers == np.round(numbers))
         few = text.nunique() <= max(2, len(text) // 4)
         return "measurement" if _MEASURE.search(low) or not (whole or few) else "factor"
-    return (
-        "measurement"
-        if re.search(r"date|stamp|time|note|comment|remark|uuid|hash|started|ended", low) or column.map(type).eq(list).any()
-        else "factor"
-    )
+    is_remark = re.search(r"date|stamp|time|note|comment|remark|uuid|hash|started|ended", low)
+    return "measurement" if is_remark or column.map(type).eq(list).any() else "factor"
 
 
 def _fine(numbers: np.ndarray) -> np.ndarray:
@@ -686,12 +602,11 @@ def _copies(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     if not rows.loc[usable, "configuration_id"].duplicated().any():
         return rows
     numbers = {c: cells.floats(frame[c]) for c in frame if not frame[c].map(type).isin((list, dict)).any()}
-    fine = [c for c, values in numbers.items() if _fine(values[usable]).mean() > 0.5]
+    fine = {c: values for c, values in numbers.items() if _fine(values[usable]).mean() > 0.5}
     if len(fine) < 2:
         return rows
-    keys = [pd.Series(numbers[c], index=rows.index)[usable] for c in fine] + [rows.loc[usable, "configuration_id"]]
-    first = pd.Series(rows.index, index=rows.index)[usable].groupby(keys, dropna=False).transform("min").reindex(rows.index)
-    copied = usable & first.ne(pd.Series(rows.index, index=rows.index))
+    copied = usable.copy()
+    copied[usable] = pd.DataFrame(fine, index=rows.index).assign(configuration_id=rows["configuration_id"])[usable].duplicated()
     return rows.assign(status=rows["status"].mask(copied, "invalid"), reason=rows["reason"].mask(copied, COPIED))
 
 
@@ -701,51 +616,39 @@ def _scores(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     if known.empty:
         return pd.DataFrame()
     if (plain := known["task"] == DEFAULTS["task"]).any():
-        raise UserError(
-            f"a score in row {plain.idxmax() + 1}, and the task is plain generation",
-            "the task that was scored",
-            "say it with -p task=mmlu, or map `task`",
-        )
+        found = f"a score in row {plain.idxmax() + 1}, and the task is plain generation"
+        raise UserError(found, "the task that was scored", "say it with -p task=mmlu, or map `task`")
     n_items = known["n_items"] if "n_items" in known else pd.Series(np.nan, index=known.index)
     if n_items.isna().any():
         notes.append("n_items is not said: scores, EOR and TWEOR have no interval")
-    table = known[[*schema.WINDOW_KEY, "attempt", "task", "score"]].assign(
-        item="all of " + known["configuration_id"], metric="score", items=n_items.fillna(0).round().astype(int)
-    )
+    table = known.assign(item="all of " + known["configuration_id"], metric="score", items=n_items.fillna(0).round().astype(int))
+    table = table[[*KEY, "task", "score", "item", "metric", "items"]]
     return table.reindex(columns=[c.name for c in schema.SCORES]).reset_index(drop=True)
 
 
-def import_phases(
-    phases: pd.DataFrame, energy_of: Callable[[float, float], list[dict]], mapping: Mapping
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The windows and energies of a power log cut by a table of phases.
-
-    `phases` has start_s and stop_s beside the mapped columns; `energy_of(start_s, stop_s)` integrates the log and answers one dictionary a
-    device: device_id, energy_j and, where known, u_granularity_j and status.
-    """
+def import_phases(phases: pd.DataFrame, energy_of: Callable, mapping: Mapping) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The windows and energies of a power log cut by a table of phases; see `of_phases`."""
     found = of_phases(phases, energy_of, mapping)
     return found.windows, found.energies
 
 
 def of_phases(phases: pd.DataFrame, energy_of: Callable[[float, float], list[dict]], mapping: Mapping) -> Converted:
-    """`import_phases` with the scores and notes."""
+    """A power log cut by a table of phases.
+
+    `phases` has start_s and stop_s beside the mapped columns; `energy_of(start_s, stop_s)` integrates the log and answers one dictionary a
+    device: device_id, energy_j and, where known, u_granularity_j and status.
+    """
     if absent := [c for c in ("start_s", "stop_s") if c not in phases]:
         raise UserError(f"phases without {', '.join(absent)}", "start_s and stop_s of every phase")
     edges = {name: pd.to_numeric(phases[name], errors="coerce") for name in ("start_s", "stop_s")}
     for name, values in edges.items():
         if values.isna().any():
             at = int(values.isna().to_numpy().argmax())
-            raise UserError(
-                f"{name} of phase {at + 1} is '{phases[name].iloc[at]}'",
-                "seconds from the log's start, or since 1970",
-                "correct the phases table",
-            )
+            found = f"{name} of phase {at + 1} is '{phases[name].iloc[at]}'"
+            raise UserError(found, "seconds from the log's start, or since 1970", "correct the phases table")
     if (backward := ~(edges["stop_s"] > edges["start_s"])).any():
         at = int(backward.to_numpy().argmax())
-        raise UserError(
-            f"a phase from {edges['start_s'].iloc[at]:g} to {edges['stop_s'].iloc[at]:g} (row {at + 1})",
-            "an end after its beginning",
-            "correct the phases table",
-        )
+        found = f"a phase from {edges['start_s'].iloc[at]:g} to {edges['stop_s'].iloc[at]:g} (row {at + 1})"
+        raise UserError(found, "an end after its beginning", "correct the phases table")
     columns = {k: v for k, v in mapping.columns.items() if k != "duration_s"} | {"started_at": "start_s", "ended_at": "stop_s"}
     return convert(phases.assign(**edges), replace(mapping, energies=(), columns=columns, units={}), energy_of)
