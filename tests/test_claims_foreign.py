@@ -45,6 +45,13 @@ def test_an_unquoted_comma_is_found_with_its_line_and_its_row_left_out(check):
     assert bad.loc["derived", "rows"] == "table.csv:5"
 
 
+def test_a_file_gets_the_checks_that_weigh_chance_too(check):
+    """0.715 against 0.526 of 14,042 items is 33 standard errors, and 0.201 of them lies below guessing one of four."""
+    result = check("gpu,model,task,accuracy,n_items\na,m,mmlu,0.715,14042\nb,m,mmlu,0.526,14042\na,n,mmlu,0.201,14042\n")
+    assert verdicts(result, "scores") == ["inconsistent"] and verdicts(result, "chance") == ["inconsistent"]
+    assert {"serial", "structure"} <= set(result["check"])
+
+
 def test_blank_lines_do_not_shift_line_numbers(check):
     result = check("gpu,energy_wh,accuracy,eor\na,42.29,0.718,0.0170\n\n\nd,33.37,0.718,0.0315\n")
     assert verdicts(result, "layout") == []

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eai.claims import checks, evaluate, foreign, screen
+from eai.claims import checks, commands, evaluate, foreign
 
 LIMITS = pd.DataFrame({"gpu": ["a40"], "tdp_w": [300.0], "idle_power_w": [30.0]})
 
@@ -109,10 +109,10 @@ def test_infinite_and_negative_energies_are_refused():
 
 def test_a_table_that_nothing_was_checked_in_says_so_in_capitals(tmp_path):
     (tmp_path / "t.csv").write_text("gpu,tokens\na,5\nb,6\n")
-    text = screen.findings(foreign.check_file(tmp_path / "t.csv"))
+    text = commands.check_text(foreign.check_file(tmp_path / "t.csv"))
     assert "NOTHING WAS CHECKED" in text and "not checked, for want of columns" in text
     (tmp_path / "u.csv").write_text("gpu,energy_mwh,power_w\na,5,100\nb,6,101\n")
-    assert "may be mWh or MWh" in screen.findings(foreign.check_file(tmp_path / "u.csv"))
+    assert "may be mWh or MWh" in commands.check_text(foreign.check_file(tmp_path / "u.csv"))
 
 
 def test_a_table_of_a_known_tool_is_read_by_its_mapping(tmp_path):

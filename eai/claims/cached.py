@@ -15,18 +15,10 @@ def verdicts(measured: pd.DataFrame | None = None) -> pd.DataFrame:
     The digest covers the published tables, the catalog and the code of the checks, so that a stale answer is never read; verdicts against
     an experiment are computed anew.
     """
-    digest = hashlib.sha256()
-    here = Path(__file__).parent
-    folders = (
-        (paths.PUBLISHED, "*.csv"),
-        (paths.CATALOG, "*.csv"),
-        (here, "*.py"),
-        (Path(importers.__file__).parent, "*"),
-        (here.parent, "*.py"),
-    )
-    for folder, pattern in folders:
-        for path in sorted(p for p in folder.glob(pattern) if p.is_file()):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    here, digest = Path(__file__).parent, hashlib.sha256()
+    code = (*here.glob("*.*"), *Path(importers.__file__).parent.glob("*"), *here.parent.glob("*.py"))
+    for path in sorted(p for p in (*paths.PUBLISHED.glob("*.csv"), *paths.CATALOG.glob("*.csv"), *code) if p.is_file()):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     kept = paths.cache() / f"verdicts-{digest.hexdigest()[:32]}.parquet"
     if measured is None:
         with suppress(OSError, ValueError):

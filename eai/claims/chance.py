@@ -13,12 +13,10 @@ from scipy import special
 
 from eai import catalog
 from eai.claims.findings import Finding, by_chance, check, judged
-from eai.claims.quantities import ENERGIES, SPREADS
-from eai.claims.tabular import Table, is_set, together
+from eai.claims.tabular import ENERGIES, SPREADS, Table, is_set, split, together
 from eai.errors import UserError
 
-MOST_GROUP = 60
-MOST_SCORE_PAIRS = 100_000
+MOST_GROUP, MOST_SCORE_PAIRS = 60, 100_000
 
 
 def z_of(p, q, n, m):
@@ -41,9 +39,8 @@ def scores(table: Table, alpha: float) -> list[Finding]:
     use = np.flatnonzero(np.isfinite(p) & (p >= 0) & (p <= 1) & (n > 0))
     group = table.groups(table.factors("gpu"))
     use = use[np.unique(together([group[use], table.words["gpu"][0][use]], len(use)), return_index=True)[1]]
-    use = use[np.argsort(group[use], kind="stable")]
     pairs = []
-    for at in np.split(use, np.flatnonzero(np.diff(group[use])) + 1):
+    for at in split(group, use):
         pairs += list(combinations(np.sort(at)[:MOST_GROUP].tolist(), 2)) if len(pairs) <= MOST_SCORE_PAIRS else []
     if not pairs:
         return []
@@ -51,14 +48,12 @@ def scores(table: Table, alpha: float) -> list[Finding]:
     limit, z = -special.ndtri(alpha / len(pairs) / 2), np.abs(z_of(p[a], p[b], n[a], n[b]))
     claim, found = "a model scores alike on every GPU", []
     for i, j, apart in zip(a[z > limit], b[z > limit], z[z > limit], strict=True):
-        who = ", ".join(str(table.key(k)[i]) for k in ("model", "quantization", "task") if k in table.words)
-        reason = (
-            f"{who} scores {p[i]:.3f} on {gpu[i]} and {p[j]:.3f} on {gpu[j]}: {apart:.0f} standard errors "
-            f"of {n[i]:.0f} items apart, where {limit:.1f} are allowed"
-        )
-        found.append(Finding("scores", claim, "inconsistent", reason, f"{p[i]:.3f}", f"{p[j]:.3f}", (i, j), f"{i}:{j}"))
+        who = ", ".join(str(table.key(k)[i]) for k in ("model", "quantization", "task") if table.has(k))
+        distance = f"{apart:.0f} standard errors of {n[i]:.0f} items apart, where {limit:.1f} are allowed"
+        reason = f"{who} scores {p[i]:.3f} on {gpu[i]} and {p[j]:.3f} on {gpu[j]}: {distance}"
+        found.append(Finding(claim, "inconsistent", reason, (i, j), f"{p[i]:.3f}", f"{p[j]:.3f}", f"{i}:{j}"))
     right = f"{len(pairs)} pairs of scores agree within binomial error"
-    return found or [Finding("scores", claim, "consistent", right, "", "", np.unique([a, b]))]
+    return found or [Finding(claim, "consistent", right, np.unique([a, b]))]
 
 
 @check("accuracy and a task whose chance level is known", weighs_chance=True)
@@ -79,26 +74,23 @@ def chance(table: Table, alpha: float) -> list[Finding]:
     right = np.round(score * n)
     p = np.where(right < n, special.betainc(n - right, right + 1, 1 - level), 1.0)  # the binomial's distribution function
     below = (seen & (score < level) & (p < alpha / max(int(seen.sum()), 1))) | (score == 0)
-    claim, i = "scores are above what guessing gets", int(np.argmax(below))
-    who = ", ".join(str(table.key(k)[i]) for k in ("gpu", "model", "quantization", "task") if table.key(k)[i])
-    than = f", guessing gets {level[i]:.3f}" if np.isfinite(level[i]) else ""
-    reason = f"{below.sum()} scores are at 0 or below chance; {who} scores {score[i]:.3f}{than}: its output or its scoring is broken"
-    at = seen & (p < 0.975)
+    claim, i, at = "scores are above what guessing gets", int(np.argmax(below)), seen & (p < 0.975)
     if at.any() and not below.any():
-        told = f"{at.sum()} of {seen.sum()} scores do not differ from guessing by more than chance"
-        return [Finding("chance", claim, "untested", told, "", "", np.flatnonzero(at), "at")]
-    return judged("chance", claim, below, seen, reason, "{n} scores are above chance", f"{score[i]:.3f}")
+        reason = f"{at.sum()} of {seen.sum()} scores do not differ from guessing by more than chance"
+        return [Finding(claim, "untested", reason, np.flatnonzero(at), name="at")]
+    than = f", guessing gets {level[i]:.3f}" if np.isfinite(level[i]) else ""
+    who = f"{table.who(i, 'gpu', 'model', 'quantization', 'task')} scores {score[i]:.3f}{than}"
+    reason = f"{below.sum()} scores are at 0 or below chance; {who}: its output or its scoring is broken"
+    return judged(claim, below, seen, reason, "{n} scores are above chance", f"{score[i]:.3f}")
 
 
 LEAST_RUNS = 5
-SHUFFLED_CELLS = 4_000_000
-LEAST_SHUFFLES = 5_000
+SHUFFLED_CELLS, LEAST_SHUFFLES = 4_000_000, 5_000
 
 
 def _runs(y: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
     """The centred figures of each group that has runs enough and scatter; rows of a group stand together, in run order."""
-    found = np.split(y, np.flatnonzero(np.diff(group)) + 1)
-    return [x - x.mean() for x in found if len(x) >= LEAST_RUNS and np.ptp(x) > 0]
+    return [x - x.mean() for x in np.split(y, np.flatnonzero(np.diff(group)) + 1) if len(x) >= LEAST_RUNS and np.ptp(x) > 0]
 
 
 def lag_one(y: np.ndarray, group: np.ndarray) -> tuple[float, float, int]:
@@ -110,8 +102,7 @@ def lag_one(y: np.ndarray, group: np.ndarray) -> tuple[float, float, int]:
     runs = _runs(y, group)
     if not runs:
         return float("nan"), float("nan"), 0
-    r = np.array([np.sum(d[1:] * d[:-1]) / np.sum(d**2) for d in runs])
-    n = np.array([len(d) for d in runs])
+    r, n = np.array([np.sum(d[1:] * d[:-1]) / np.sum(d**2) for d in runs]), np.array([len(d) for d in runs])
     return float(r.mean()), float((r + 1 / n).sum() / np.sqrt(((n - 2) ** 2 / (n**2 * (n - 1))).sum())), len(runs)
 
 
@@ -134,91 +125,68 @@ def _shuffled(y: np.ndarray, group: np.ndarray, observed: float) -> float:
 def serial(table: Table, alpha: float) -> list[Finding]:
     """Whether consecutive runs of a configuration resemble each other: then n runs hold less than n runs' worth of information."""
     columns = [c for c in ("energy_j_per_1k_tok", "energy_j_per_token", "energy_wh", "throughput_tok_s") if table.has(c, "run")]
-    if not columns:
-        return []
     group, found = table.groups(table.factors()), []
     order = np.lexsort((table.column("run"), group))
     for column in columns:
         rows = order[np.isfinite(table.column(column)[order])]
-        r, z, n = lag_one(table.column(column)[rows], group[rows])
+        y, groups = table.column(column)[rows], group[rows]
+        r, z, n = lag_one(y, groups)
         if not n:
             continue
         p = float(special.ndtr(-z))
         if p < 0.05:  # never below one over the number of shuffles: an upper bound, and printed as one
-            p = max(p, _shuffled(table.column(column)[rows], group[rows], r))
+            p = max(p, _shuffled(y, groups, r))
         verdict, reason = "consistent", f"lag-1 correlation of {column} {r:+.2f} over {n} configurations, within chance"
         if p < alpha / len(columns):
-            verdict = "inconsistent"
-            reason = (
-                f"consecutive runs resemble each other: lag-1 correlation of {column} {r:+.2f} on average over "
-                f"{n} configurations (z = {z:.1f}, {by_chance(p).replace('=', '<=')})"
-            )
-        found.append(
-            Finding("serial", "the runs of a configuration are independent trials", verdict, reason, "0", f"{r:+.2f}", rows, column)
-        )
+            over = f"on average over {n} configurations (z = {z:.1f}, {by_chance(p).replace('=', '<=')})"
+            verdict, reason = "inconsistent", f"consecutive runs resemble each other: lag-1 correlation of {column} {r:+.2f} {over}"
+        found.append(Finding("the runs of a configuration are independent trials", verdict, reason, rows, "0", f"{r:+.2f}", column))
     return found
 
 
 CELL_SD = 0.014  # log scale; ratios of two configurations then scatter by 2 %, less than over the models of any published campaign
-MOST_ROWS = 2000
-MOST_PAIRS = 200
+MOST_ROWS, MOST_PAIRS = 2000, 200
 LEAST_MATCHED = 4
 
 
 def _noise(table: Table, column: str, rows: np.ndarray) -> float:
     """The least scatter of a cell's log: the source's own standard deviation over sqrt(n) where it prints one, else CELL_SD."""
-    spread = SPREADS.get(column)
-    if spread and table.has(spread):
-        cv = table.column(spread)[rows] / table.column(column)[rows]
-        n = np.where(np.isfinite(table.column("n_runs")), table.column("n_runs"), 1.0)[rows]
-        own = cv / np.sqrt(np.maximum(n, 1.0))
-        own = np.median(own[np.isfinite(own)]) if np.isfinite(own).any() else np.nan
-        if own > 0:
-            return float(min(own, CELL_SD))
-    return CELL_SD
+    spread, n = table.column(SPREADS.get(column, ""))[rows], np.nan_to_num(table.column("n_runs")[rows], nan=1.0)
+    own = spread / table.column(column)[rows] / np.sqrt(np.maximum(n, 1.0))
+    own = np.median(own[np.isfinite(own)]) if np.isfinite(own).any() else np.nan
+    return float(min(own, CELL_SD)) if own > 0 else CELL_SD
 
 
 @check("a quantity over two factors or more, at least four cells", weighs_chance=True)
 def structure(table: Table, alpha: float) -> list[Finding]:
-    """Quantities whose table is a product of its margins, place by place: a table printed together is judged together."""
-    if len(table) > 50 * MOST_ROWS:
-        return []
-    codes = table.groups(["location"] if "location" in table.words else [])
-    order = np.argsort(codes, kind="stable")
-    places = [rows for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if len(rows) >= LEAST_MATCHED]
-    found = []
-    for rows in places:
-        mark = f":{rows[0]}" if len(np.unique(codes)) > 1 else ""
-        found += _one_place(table, rows, alpha / len(places), mark)
-    return found
-
-
-def _one_place(table: Table, rows: np.ndarray, alpha: float, mark: str) -> list[Finding]:
-    """Quantities whose figures are a product of their margins, as a whole or between two levels of one factor.
+    """Quantities whose figures are a product of their margins, as a whole or between two levels of one factor, place by place.
 
     The interaction's sum of squares over the noise variance of a cell is at least chi-square with the interaction's degrees of
     freedom; its lower tail, Bonferroni over the tests made, must be above `alpha`. Columns printed too coarsely to tell are left out.
     """
-    columns = [c for c in (*ENERGIES, "throughput_tok_s", "power_w", "duration_s") if np.isfinite(table.column(c)[rows]).any()]
-    columns = [c for c in columns if c != "duration_s" or not is_set(table.column(c)[rows])]
+    places = [] if len(table) > 50 * MOST_ROWS else split(table.groups(["location"]))
+    wide = [rows for rows in places if len(rows) >= LEAST_MATCHED]
     factors = [f for f in table.factors() if f != "params_b" or not table.has("model")]
-    levels = {f: table.words[f][0][rows] for f in factors}
-    levels = {f: codes for f, codes in levels.items() if (codes != codes[0]).any()}
     found = []
-    for column in columns if len(levels) > 1 else ():
-        x = table.column(column)[rows]
-        if column == "power_w":  # an estimate is a constant by construction and claims no scatter
-            x = np.where(table.is_in("basis", ("estimated",))[rows], np.nan, x)
-        use = np.flatnonzero((x > 0) & (table.step(column)[rows] < CELL_SD / 3 * np.abs(x)))
-        cell, first = together([codes[use] for codes in levels.values()], len(use)), None
-        _, first = np.unique(cell, return_index=True)
-        if not LEAST_MATCHED <= len(first) <= MOST_ROWS:
-            continue
-        y = np.bincount(cell, weights=np.log(x[use])) / np.bincount(cell)
-        coded = {f: np.unique(codes[use][first], return_inverse=True) for f, codes in levels.items()}
-        coded = {f: (table.words[f][1][names], codes) for f, (names, codes) in coded.items()}
-        at, noise, share = rows[use][first], _noise(table, column, rows), alpha / len(columns) / 2
-        found += _whole(column, coded, y, at, noise, share, mark) or _pairs(column, coded, y, at, noise, share, mark)
+    for rows in wide:
+        mark, share = f":{rows[0]}" if len(places) > 1 else "", alpha / len(wide)
+        columns = [c for c in (*ENERGIES, "throughput_tok_s", "power_w", "duration_s") if np.isfinite(table.column(c)[rows]).any()]
+        columns = [c for c in columns if c != "duration_s" or not is_set(table.column(c)[rows])]
+        levels = {f: table.words[f][0][rows] for f in factors}
+        levels = {f: codes for f, codes in levels.items() if (codes != codes[0]).any()}
+        for column in columns if len(levels) > 1 else ():
+            x = table.column(column)[rows]
+            if column == "power_w":  # an estimate is a constant by construction and claims no scatter
+                x = np.where(table.is_in("basis", ("estimated",))[rows], np.nan, x)
+            use = np.flatnonzero((x > 0) & (table.step(column)[rows] < CELL_SD / 3 * np.abs(x)))
+            cell = together([codes[use] for codes in levels.values()], len(use))
+            first = np.unique(cell, return_index=True)[1]
+            if LEAST_MATCHED <= len(first) <= MOST_ROWS:
+                y = np.bincount(cell, weights=np.log(x[use])) / np.bincount(cell)
+                coded = {f: np.unique(codes[use][first], return_inverse=True) for f, codes in levels.items()}
+                coded = {f: (table.words[f][1][names], codes) for f, (names, codes) in coded.items()}
+                given = (column, coded, y, rows[use][first], _noise(table, column, rows), share / len(columns) / 2, mark)
+                found += _whole(*given) or _pairs(*given)
     return found
 
 
@@ -236,7 +204,7 @@ def _whole(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float
         f"of freedom, where {_percent(noise)} a cell is the least to expect ({by_chance(p)}){_changes(coded, y)}"
     )
     claim = f"{column} was measured, with the scatter of a measurement"
-    return [Finding("structure", claim, "inconsistent", reason, _percent(noise), sd, at, column + mark)]
+    return [Finding(claim, "inconsistent", reason, at, _percent(noise), sd, column + mark)]
 
 
 def _grid(codes: np.ndarray, rest: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -250,13 +218,12 @@ def _changes(coded: dict, y: np.ndarray) -> str:
     """The nearly constant changes behind a small product table, for the reader; empty for a large one."""
     for factor in (f for f in ("quantization", "model", "gpu") if f in coded and len(coded) == 2 and 2 <= len(coded[f][0]) <= 6):
         (other,) = (f for f in coded if f != factor)
-        (names, codes), first = coded[factor], coded[factor][1][0]
-        wide = _grid(codes, coded[other][1], y)
-        parts = []
+        (names, codes), rest = coded[factor], coded[other][1]
+        wide, parts = _grid(codes, rest, y)[list(dict.fromkeys(rest.tolist()))], []
         for c in dict.fromkeys(codes.tolist()):
-            shown = 100 * np.expm1(wide[:, c] - wide[:, first])[list(dict.fromkeys(coded[other][1].tolist()))]
-            parts += [f"{names[c]} {', '.join(f'{v:.1f}' for v in shown if np.isfinite(v))} %"] if c != first else []
-        return f"; changes against {names[first]}, by {other}: {'; '.join(parts)}"
+            shown = 100 * np.expm1(wide[:, c] - wide[:, codes[0]])
+            parts += [f"{names[c]} {', '.join(f'{v:.1f}' for v in shown if np.isfinite(v))} %"] if c != codes[0] else []
+        return f"; changes against {names[codes[0]]}, by {other}: {'; '.join(parts)}"
     return ""
 
 
@@ -266,26 +233,21 @@ def _pairs(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float
     for factor, (names, codes) in coded.items():
         rest = together([c for f, (_, c) in coded.items() if f != factor], len(y))
         wide, place = _grid(codes, rest, y), _grid(codes, rest, at)
-        shared = np.isfinite(wide).astype(int)
-        shared = shared.T @ shared
         for a, b in list(combinations(range(len(names)), 2))[:MOST_PAIRS]:
-            if shared[a, b] >= LEAST_MATCHED:
-                d = wide[:, a] - wide[:, b]
-                both = np.isfinite(d)
+            d = wide[:, a] - wide[:, b]
+            both = np.isfinite(d)
+            if both.sum() >= LEAST_MATCHED:
                 tests.append((factor, names[a], names[b], d[both], place[both][:, [a, b]].ravel().astype(np.int64)))
     claim, least, found = f"ratios of {column} scatter as measured ratios do", noise * np.sqrt(2), []
     for factor, a, b, d, rows in tests:
         p = float(special.chdtr(len(d) - 1, np.sum((d - d.mean()) ** 2) / least**2))
         if p < alpha / len(tests):
             sd = _percent(d.std(ddof=1))
-            reason = (
-                f"{factor} {a} over {b}: the ratio of {column} is {np.exp(d.mean()):.4f} in all {len(d)} matched "
-                f"pairs, to {sd}, where {_percent(least)} is the least to expect ({by_chance(p)})"
-            )
-            name = f"{column}:{factor}:{a}:{b}{mark}"
-            found.append(Finding("structure", claim, "inconsistent", reason, _percent(least), sd, np.sort(rows), name))
+            to, name = f"to {sd}, where {_percent(least)} is the least to expect ({by_chance(p)})", f"{column}:{factor}:{a}:{b}{mark}"
+            reason = f"{factor} {a} over {b}: the ratio of {column} is {np.exp(d.mean()):.4f} in all {len(d)} matched pairs, {to}"
+            found.append(Finding(claim, "inconsistent", reason, np.sort(rows), _percent(least), sd, name))
     right = f"{len(tests)} ratios of {column} scatter by more than {_percent(least)} or too little to tell"
-    return found or ([Finding("structure", claim, "consistent", right, "", "", at, column + mark)] if tests else [])
+    return found or ([Finding(claim, "consistent", right, at, name=column + mark)] if tests else [])
 
 
 def _percent(share: float) -> str:

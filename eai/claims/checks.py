@@ -7,25 +7,32 @@ table's rate of 1 % equally, by Bonferroni.
 import numpy as np
 import pandas as pd
 
-from eai.claims import physical, relations, repeated  # their checks register as they are read, in this order
-from eai.claims.findings import CHECKS, Finding, lines, to_frame
-from eai.claims.tabular import Table, build, mapped, stack
+from eai.claims import chance, physical, relations, repeated
+from eai.claims.findings import Finding, lines, to_frame
+from eai.claims.tabular import MOST_COMPARED, Table, build, mapped, stack
 
 FALSE_ALARM_RATE = 0.01
 ROWWISE = (relations.derived, physical.physical, relations.countable, relations.affine)
-ORDER = {"inconsistent": 0, "not decided": 1, "consistent": 2, "untested": 3}
+CHECKS = (
+    relations.derived, relations.reductions, relations.ratios, relations.mislabelled, relations.parts, relations.carbon,
+    relations.constant_power, relations.countable, relations.ordering, relations.affine, physical.accounting, physical.physical,
+    repeated.one_value, repeated.copied, repeated.two_values, repeated.two_changes, repeated.kernels,
+    chance.scores, chance.chance, chance.serial, chance.structure,
+)  # fmt: skip
+ORDER = ("inconsistent", "not decided", "consistent", "untested")
 
 
 def run(table: Table) -> list[Finding]:
     """The findings of every check on one table; a check that lacks its columns says so as `untested`."""
-    share = FALSE_ALARM_RATE / sum(c.weighs_chance for c in CHECKS.values())
+    share = FALSE_ALARM_RATE / sum(check.weighs_chance for check in CHECKS)
     found = []
-    if len(table) > repeated.MOST_COMPARED:
+    if len(table) > MOST_COMPARED:
         pairwise = "equal figures of different configurations and printed reductions are compared pair by pair, which was left out"
-        found.append(Finding("size", "every check applies", "untested", f"{len(table):,} rows: {pairwise}"))
-    for name, each in CHECKS.items():
-        outcome = each.find(table, share) if each.weighs_chance else each.find(table)
-        found += outcome or [Finding(name, name, "untested", f"this check needs {each.needs}")]
+        found.append(Finding("every check applies", "untested", f"{len(table):,} rows: {pairwise}", check="size"))
+    for check in CHECKS:
+        name = check.__name__
+        outcome = check(table, share) if check.weighs_chance else check(table)
+        found += outcome or [Finding(name, "untested", f"this check needs {check.needs}", check=name)]
     return found
 
 
@@ -33,13 +40,11 @@ def framed(findings: list[Finding], name: str, numbers=None, source: str = "", o
     """Findings as a data frame, inconsistent ones first; `owner` names each row's table where several were stacked."""
     rows = []
     for f in findings:
-        where = lines(name, f.positions, numbers)
+        where, at = lines(name, f.positions, numbers), np.asarray(f.positions, dtype=np.int64)
         if owner is not None:
-            at = np.asarray(f.positions, dtype=np.int64)
             where = "; ".join(lines(n, at[owner[at] == n], numbers) for n in dict.fromkeys(owner[at])) or name
-        row = {"id": f"{name}/{f.check}" + (f"/{f.name}" if f.name else ""), "source": source or name, "rows": where}
-        rows.append(row | {k: getattr(f, k) for k in ("claim", "verdict", "reason", "stated", "computed", "check")})
-    return to_frame(sorted(rows, key=lambda row: ORDER[row["verdict"]]))
+        rows.append(f.row(name, where, source))
+    return to_frame(sorted(rows, key=lambda row: ORDER.index(row["verdict"])))
 
 
 @np.errstate(all="ignore")  # a stranger's figures may be zero or huge; what is not finite is not checked
@@ -61,10 +66,9 @@ def check_table(
 @np.errstate(all="ignore")
 def check_source(frames: dict[str, pd.DataFrame], source: str) -> pd.DataFrame:
     """The findings that only several tables of one source together can give: repeated and conflicting figures."""
-    tables = [build(f, n) for n, f in frames.items()]
-    if len(tables) < 2:
+    if len(frames) < 2:
         return to_frame([])
-    table, owner = stack(tables, f"{source} together")
+    table, owner = stack([build(f, n) for n, f in frames.items()], f"{source} together")
     found = [f for each in (repeated.one_value, repeated.two_values) for f in each(table, FALSE_ALARM_RATE / 2)]
     across = [f for f in found if f.verdict == "consistent" or len(set(owner[np.asarray(f.positions, np.int64)])) > 1]
     return framed([*across, *repeated.restated(table, owner)], table.name, table.lines, source, owner)

@@ -1,13 +1,19 @@
-"""The commands `eai claims` and `eai check`."""
+"""The commands `eai claims` and `eai check`, and what they print: the summary first, on one screen; `--all` has every line."""
 
+import re
+import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eai.errors import UserError
-from eai.terminal import Json, emit, records
+from eai.terminal import Json, emit, findings_text, records
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_FINDINGS, MOST_ALIKE, MOST_CLAIMS, WIDTH = 12, 2, 4, 140
 All = Annotated[bool, typer.Option("--all", help="Every one, with what was not checked or not decided, in full.")]
 
 
@@ -18,14 +24,12 @@ def claims(
 ) -> None:
     """Every published claim with its computed verdict, and what the checks find in the published tables."""
     from eai import tables
-    from eai.claims import cached, screen
+    from eai.claims import cached
 
     if against is not None and not against.strip():
         raise UserError("--against is empty", "an experiment", "name one, or leave --against out")
-    measured = tables.read_result(against, "summary") if against else None
-    found = cached.verdicts(measured)
-    answer = {"claims": records(found), "counts": screen.counted(found)}
-    emit(answer, as_json, "" if as_json else screen.everything(found) if every else screen.claims(found, against))
+    found = cached.verdicts(tables.read_result(against, "summary") if against else None)
+    _answer("claims", found, every, as_json, lambda: claims_text(found, against))
 
 
 def check(
@@ -36,11 +40,10 @@ def check(
 ) -> None:
     """The general checks on any table of results. Exit 1 if something in it contradicts itself, 2 if nothing could be checked."""
     from eai import tables
-    from eai.claims import foreign, screen
+    from eai.claims import foreign
 
     found = foreign.check_file(table, foreign.read_mapping(mapping) if mapping else None, tables.read_published("gpu_specifications"))
-    answer = {"findings": records(found), "counts": screen.counted(found)}
-    emit(answer, as_json, "" if as_json else screen.everything(found) if every else screen.findings(found))
+    _answer("findings", found, every, as_json, lambda: check_text(found))
     if (found["verdict"] == "inconsistent").any():
         raise typer.Exit(1)
     if not found["verdict"].isin(("consistent", "not decided")).any():
@@ -50,7 +53,70 @@ def check(
         raise typer.Exit(2)
 
 
+def _answer(name: str, found: "pd.DataFrame", every: bool, as_json: bool, short) -> None:
+    """One JSON document with the counts of each verdict that occurs, or the text."""
+    answer = {name: records(found), "counts": {str(k): int(v) for k, v in found["verdict"].value_counts().items()}}
+    emit(answer, as_json, "" if as_json else findings_text(found, list(dict.fromkeys(found["verdict"]))) if every else short())
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command("claims")(claims)
     app.command("check")(check)
+
+
+def _short(text: str, width: int) -> str:
+    return textwrap.shorten(str(text), width, placeholder=" ...")
+
+
+def _labelled(text: str) -> str:
+    """A sentence with quantities by their labels: `energy [Wh]` for energy_wh."""
+    from eai.claims.tabular import LABELS
+
+    return re.sub(r"\b[a-z]+(?:_[a-z0-9]+)+\b", lambda name: LABELS.get(name[0], name[0]), text)
+
+
+def check_text(found: "pd.DataFrame") -> str:
+    """What a check of a table found: what was checked and with what result, every contradiction, then what was not checked and why."""
+    table, wrong = str(found["source"].iloc[0]), found[found["verdict"] == "inconsistent"]
+    checked = found[found["verdict"].isin(("consistent", "inconsistent", "not decided"))]
+    lines = [f"NOTHING WAS CHECKED in {table}: no check found the columns that it needs. That is no sign that the table is right."]
+    if len(checked):
+        counted = f"{len(checked)} statements: {len(wrong)} inconsistent, {len(checked) - len(wrong)} not"
+        lines = [f"{table}: {checked['check'].nunique()} kind(s) of checks applied, {counted}"]
+    shown = wrong[wrong.groupby(["check", "claim"], sort=False).cumcount() < MOST_ALIKE].head(MOST_FINDINGS)
+    for row in shown.to_dict("records"):
+        reason = textwrap.wrap(_labelled(row["reason"]), WIDTH, initial_indent="    ", subsequent_indent="    ")
+        lines += [f"inconsistent {row['id']}", f"    {_labelled(row['claim'])}", *reason]
+        lines += [f"    rows: {_short(row['rows'], WIDTH)}"] if row["rows"] else []
+    if len(wrong) > len(shown):
+        lines.append(f"{len(wrong) - len(shown)} more inconsistent, of the same kinds (--all)")
+    bare = found[found["verdict"] == "untested"]
+    lines += [f"not checked: {_short(reason, 2 * WIDTH)}" for reason in bare.loc[bare["claim"] != bare["check"], "reason"]]
+    if names := ", ".join(bare.loc[bare["claim"] == bare["check"], "check"].unique()):
+        lines += textwrap.wrap(f"not checked, for want of columns: {names} (--all says what each needs)", WIDTH)
+    return "\n".join(lines)
+
+
+def claims_text(found: "pd.DataFrame", against: str | None) -> str:
+    """The claims on one screen: verdicts by source, then the plainest contradictions of each source."""
+    from eai.claims.findings import counts_by_source
+
+    is_table = found["id"].str.contains("/")
+    mine, wrong = found[found["check"].ne("") & ~is_table], found[is_table & found["verdict"].eq("inconsistent")]
+    counts = counts_by_source(mine)
+    width, kinds = max(map(len, counts["source"]), default=6), [c for c in counts.columns[1:] if counts[c].any()]
+    lines = [
+        f"{len(mine)} published claims" + (f", against {against}" if against else ""),
+        f"{'source':<{width}}  " + "  ".join(f"{k:>12}" for k in kinds),
+    ]
+    lines += [f"{row['source']:<{width}}  " + "  ".join(f"{row[k]:>12}" for k in kinds) for row in counts.to_dict("records")]
+    for kind in ("contradicted", "reproduced", "mixed", "inconsistent"):
+        rows = mine[mine["verdict"] == kind]
+        first = rows.head(MOST_CLAIMS).to_dict("records")
+        lines += [f"{kind}:"] if first else []
+        lines += [f"  {row['id']}: {_short(row['claim'], 88)} | {_short(row['computed'], 30)}" for row in first]
+        lines += [f"  and {len(rows) - MOST_CLAIMS} more"] if len(rows) > MOST_CLAIMS else []
+    kinds = _short(", ".join(wrong["check"].value_counts().index), 90)
+    lines.append(f"the checks find {len(wrong)} contradictions in {wrong['source'].nunique()} sources' tables: {kinds}")
+    return "\n".join([*lines, "--all shows every claim and finding with its reason and rows"])

@@ -1,12 +1,8 @@
-"""The rows that a claim speaks of: its tables stacked, filtered by its condition, and matched into pairs.
+"""A claim against the tables of its own source: the rows it speaks of, and one function a kind of claim.
 
-A condition reads `gpu=a800|a800_sxm_80gb & params_b<=3`; `=` takes alternatives, an empty one meaning "not stated".
-
-One function a kind of claim: the claim and the rows it speaks of go in, a verdict with its numbers comes out.
-
-Numbers are compared as ranges: the claim's [low - tolerance, high + tolerance] against each figure's printed range.
-
-Claims about relations: who is best, what correlates, what interacts, what scales, where a sign turns.
+The tables are stacked, filtered by the claim's condition and matched into pairs. A condition reads `gpu=a800|a800_sxm_80gb &
+params_b<=3`; `=` takes alternatives, an empty one meaning "not stated". Numbers are compared as ranges: [low - tolerance, high + tolerance]
+against each figure's printed range. A function answers None where the tables hold no figure for its claim.
 """
 
 import re
@@ -18,48 +14,16 @@ import pandas as pd
 from eai import expressions
 from eai.claims import physical
 from eai.claims.chance import CELL_SD, z_of
-from eai.claims.findings import lines, number, span
-from eai.claims.quantities import FACTORS, QUANTITIES, SPREADS
+from eai.claims.findings import number, span, where
 from eai.claims.relations import Relation, follow, known
-from eai.claims.tabular import Table, build, together
+from eai.claims.tabular import FACTORS, NOISY, QUANTITIES, SPREADS, build, together
 from eai.errors import UserError
 from eai.expressions import floats
 
 _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=|<|>|=)\s*(.*?)\s*")
 LENGTHS = ("input_tokens", "output_tokens")
 BASELINES = ("unspecified_baseline", "fp16", "bf16", "fp32")
-
-
-def prepared(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A published table with its printed columns, every quantity that follows from them, and half-steps as `<quantity>~`.
-
-    Also `_table`, `_lines` (a tuple), `_accounting` (gross or net as computed), CVs in percent, and scores relative to the baseline's.
-    Repeated runs are averaged, their scatter becoming the CV.
-    """
-    out = frame.copy()
-    try:
-        table = build(frame, name)
-    except UserError:
-        table = None
-    if table is not None:
-        _add_known(out, table)
-    out["_table"], out["_lines"] = name, [(i + 2,) for i in range(len(out))]
-    out["_accounting"] = physical.kinds(table) if table is not None and table.has("power_w", "throughput_tok_s") else ""
-    for f in (*FACTORS, "session", "location", "architecture"):
-        out[f] = _text(out[f]) if f in out else ""
-    for quantity, spread in SPREADS.items():
-        if spread in out:
-            out[f"{quantity.split('_')[0]}_cv_pct"] = 100 * out[spread] / out[quantity]
-    if "run" in out:
-        out = _averaged(out)
-    return _retained(out)
-
-
-def _text(column: pd.Series) -> pd.Series:
-    """A key as text, numbers without a trailing .0, missing as empty."""
-    return column.map(lambda v: "" if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v))
-
-
+PLACES = ("session", "location", "architecture")
 OF_POWER = (
     Relation("energy_j_per_token", {"power_w": 1, "throughput_tok_s": -1}),
     Relation("energy_j_per_1k_tok", {"power_w": 1, "throughput_tok_s": -1}, 1e3),
@@ -69,67 +33,71 @@ OF_POWER = (
 
 
 @np.errstate(all="ignore")
-def _add_known(out: pd.DataFrame, table: Table) -> None:
-    """Write the printed and the computed quantities of `table` into `out`."""
-    computed = {name: known(table, name) for name in QUANTITIES if name not in FACTORS or name == "params_b"}
-    if computed["energy_j_per_token"] is None and table.has("power_w", "throughput_tok_s"):
-        computed |= {r.target: follow(table, r) for r in OF_POWER}
-    for name, logs in computed.items():
-        if logs is None and not table.has(name):
-            continue
-        value, half = (np.full(len(table), np.nan),) * 2 if logs is None else (np.exp(logs[0]), np.exp(logs[0]) * np.sinh(logs[1]))
-        shown = np.isfinite(table.column(name))
-        out[name], out[f"{name}~"] = np.where(shown, table.column(name), value), np.where(shown, table.step(name), half)
+def prepared(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A published table with its printed columns, every quantity that follows from them, and half-steps as `<quantity>~`.
 
-
-def _averaged(out: pd.DataFrame) -> pd.DataFrame:
-    """One row a configuration instead of one a run; `throughput_cv_pct` and its like from the runs."""
-    keys = [*FACTORS, "session", "location", "architecture", "_table", "_accounting"]
-    numeric = [c for c in out.select_dtypes("number") if c not in keys and c != "run"]
-    grouped = out.groupby(keys, sort=False, dropna=False)
-    mean = grouped[numeric].mean().reset_index()
-    mean["_lines"] = grouped["_lines"].agg(lambda s: tuple(line for part in s for line in part)).to_numpy()
-    for quantity in SPREADS:
-        if quantity in numeric:
-            mean[f"{quantity.split('_')[0]}_cv_pct"] = (100 * grouped[quantity].std() / grouped[quantity].mean()).to_numpy()
-    return mean
-
-
-def _retained(out: pd.DataFrame) -> pd.DataFrame:
-    """Add `accuracy_retained_pct`: the score over the baseline's score of the same model, task and GPU."""
-    if "accuracy" not in out or not out["quantization"].isin(BASELINES).any():
-        return out
-    score, half = out["accuracy"], out["accuracy~"].fillna(0)
-    base = (
-        out[out["quantization"].isin(BASELINES) & score.notna()]
-        .drop_duplicates(["gpu", "model", "task"])
-        .set_index(["gpu", "model", "task"])
-    )
-    at = pd.MultiIndex.from_frame(out[["gpu", "model", "task"]])
-    reference, step = base["accuracy"].reindex(at).to_numpy(), base["accuracy~"].reindex(at).to_numpy()
-    ratio = 100 * score / reference
-    out["accuracy_retained_pct"] = np.where(out["quantization"].isin(BASELINES), np.nan, ratio)
-    out["accuracy_retained_pct~"] = ratio * (half / score + step / reference)
-    out["_reference_lines"] = pd.Series(base["_lines"].reindex(at).to_numpy(), index=out.index)
+    Also `_table`, `_lines` (a tuple), `_accounting` (gross or net as computed), CVs in percent, and scores relative to the baseline's.
+    Repeated runs are averaged, their scatter becoming the CV.
+    """
+    out = frame.assign(_table=name, _lines=[(i + 2,) for i in range(len(frame))], _accounting="")
+    try:
+        table = build(frame, name)
+    except UserError:
+        table = None
+    if table is not None:
+        computed = {n: known(table, n) for n in QUANTITIES if n not in FACTORS or n == "params_b"}
+        if computed["energy_j_per_token"] is None and table.has("power_w", "throughput_tok_s"):
+            computed |= {r.target: follow(table, r) for r in OF_POWER}
+        for n, logs in computed.items():
+            if logs is not None or table.has(n):
+                value, half = (np.nan, np.nan) if logs is None else (np.exp(logs[0]), np.exp(logs[0]) * np.sinh(logs[1]))
+                shown = np.isfinite(table.column(n))
+                out[n], out[f"{n}~"] = np.where(shown, table.column(n), value), np.where(shown, table.step(n), half)
+        if table.has("power_w", "throughput_tok_s"):
+            out["_accounting"] = physical.kinds(table)[0]
+    keys = [*FACTORS, *PLACES, "_table", "_accounting"]
+    out = out.assign(**{f: _text(out[f]) if f in out else "" for f in (*FACTORS, *PLACES)})
+    cvs = {quantity: f"{quantity.split('_')[0]}_cv_pct" for quantity in SPREADS}
+    for quantity, spread in SPREADS.items():
+        if spread in out:
+            out[cvs[quantity]] = 100 * out[spread] / out[quantity]
+    if "run" in out:
+        numeric = [c for c in out.select_dtypes("number") if c not in keys and c != "run"]
+        grouped = out.groupby(keys, sort=False, dropna=False)
+        out = grouped[numeric].mean().reset_index()
+        out["_lines"] = grouped["_lines"].agg(lambda s: tuple(line for part in s for line in part)).to_numpy()
+        for quantity in (q for q in SPREADS if q in numeric):
+            out[cvs[quantity]] = (100 * grouped[quantity].std() / grouped[quantity].mean()).to_numpy()
+    is_base = out["quantization"].isin(BASELINES)
+    if "accuracy" in out and is_base.any():
+        who = ["gpu", "model", "task"]
+        base = out[is_base & out["accuracy"].notna()].drop_duplicates(who).set_index(who)
+        base = base[["accuracy", "accuracy~", "_lines"]].reindex(pd.MultiIndex.from_frame(out[who])).set_axis(out.index)
+        ratio = 100 * out["accuracy"] / base["accuracy"]
+        out["accuracy_retained_pct"] = ratio.mask(is_base)
+        out["accuracy_retained_pct~"] = ratio * (out["accuracy~"].fillna(0) / out["accuracy"] + base["accuracy~"] / base["accuracy"])
+        out["_reference_lines"] = base["_lines"]
     return out
+
+
+def _text(column: pd.Series) -> pd.Series:
+    """A key as text, numbers without a trailing .0, missing as empty."""
+    return column.map(lambda v: "" if pd.isna(v) else f"{v:g}" if isinstance(v, float) else str(v))
 
 
 def meets(frame: pd.DataFrame, condition: str) -> np.ndarray:
     """Which rows meet one comparison of a condition. Raises UserError if it cannot be read."""
     match = _CONDITION.fullmatch(condition)
     if not match:
-        raise UserError(
-            f"the condition '{condition}' cannot be read", "column=value|value or column<=number", "correct the claim's `where`"
-        )
+        expected = "column=value|value or column<=number"
+        raise UserError(f"the condition '{condition}' cannot be read", expected, "correct the claim's `where`")
     name, sign, text = match.groups()
     column = frame[name] if name in frame else pd.Series(np.nan, index=frame.index)
     if sign == "=":
         return _text(column).isin([t.strip() for t in text.split("|")]).to_numpy()
-    values = pd.to_numeric(column, errors="coerce").to_numpy()
-    limit = float(text.split("|")[0])
-    with np.errstate(invalid="ignore"):
-        hit = {"<=": values <= limit, ">=": values >= limit, "<": values < limit, ">": values > limit}[sign]
-    return hit | (np.isnan(values) & ("|" in text))
+    values = pd.to_numeric(column, errors="coerce")
+    compared = {"<=": values.le, ">=": values.ge, "<": values.lt, ">": values.gt}[sign](float(text.split("|")[0]))
+    return (compared | (values.isna() & ("|" in text))).to_numpy()
 
 
 def select(tables: dict[str, pd.DataFrame], names: str, where: str) -> pd.DataFrame:
@@ -168,51 +136,59 @@ def pairs(frame: pd.DataFrame, factor: str, level: str, reference: str, quantity
     return found
 
 
+def pairs_of_all(frame: pd.DataFrame, claim: pd.Series, quantity: str) -> list[tuple[int, int]]:
+    """`pairs` of every level of the claim's factor with its reference."""
+    levels = sorted(set(frame[claim["factor"]]) - {str(claim["reference"]), ""})
+    return [pair for level in levels for pair in pairs(frame, claim["factor"], level, str(claim["reference"]), quantity)]
+
+
+def strata(frame: pd.DataFrame, *varied: str) -> list[pd.DataFrame]:
+    """The rows that may differ in the factors `varied` alone, group by group of one table."""
+    keys = [f for f in (*FACTORS, "_table") if f not in (*varied, "params_b")]
+    return [group for _, group in frame.groupby(keys, sort=False, dropna=False)] if len(frame) else []
+
+
+def apart_from(factor: str) -> tuple[str, ...]:
+    """The factor, and what may differ beside it in a ranking: strategies stop at lengths of their own."""
+    return (factor, *LENGTHS) if factor == "quantization" else (factor,)
+
+
 NOISE = 1.96 * np.sqrt(2) * CELL_SD  # log scale: two figures of one cell each, 95 %
+CONFIDENT = 2.576  # two-sided 1 %
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict with its numbers; `rows` are (table, lines) of everything it rests on."""
+    """A verdict with its numbers and the rows it rests on, as text."""
 
     verdict: str
     reason: str
     computed: str = ""
-    rows: tuple[tuple[str, tuple[int, ...]], ...] = ()
-
-    def where(self) -> str:
-        """The rows as text: `table:2,5; other:3`."""
-        joined: dict[str, list[int]] = {}
-        for table, numbers in self.rows:
-            joined.setdefault(table, []).extend(numbers)
-        return "; ".join(lines(t, [n - 2 for n in ns]) for t, ns in joined.items())
+    rows: str = ""
 
 
-def rows_of(*frames: pd.DataFrame) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """The (table, lines) of prepared frames' rows, reference rows of retained scores included."""
-    found = [pair for f in frames for pair in zip(f["_table"], f["_lines"], strict=True)]
-    for f in (f for f in frames if "_reference_lines" in f):
-        found += [(t, r) for t, r in zip(f["_table"], f["_reference_lines"], strict=True) if isinstance(r, tuple)]
-    return tuple(found)
+def rows_of(*frames: pd.DataFrame) -> str:
+    """The rows of prepared frames as `table:2,5; other:3`, reference rows of retained scores included."""
+    columns = [(f["_table"], f[c]) for f in frames for c in ("_lines", "_reference_lines") if c in f]
+    known = ((t, ns) for table, rows in columns for t, ns in zip(table, rows, strict=True) if isinstance(ns, tuple))
+    return where((table, n) for table, numbers in known for n in numbers)
 
 
 def bounds(claim: pd.Series) -> tuple[float, float, float]:
     """The claim's low, high and tolerance as numbers; no tolerance is 0."""
-    tolerance = float(claim["tolerance"]) if pd.notna(claim["tolerance"]) and claim["tolerance"] != "" else 0.0
-    return float(claim["low"]), float(claim["high"]), tolerance
+    return float(claim["low"]), float(claim["high"]), float(word(claim, "tolerance") or 0)
 
 
-def _word(claim: pd.Series, name: str) -> str:
+def word(claim: pd.Series, name: str) -> str:
     """A field of the claim as text, empty where it is not stated."""
     return "" if pd.isna(claim[name]) else str(claim[name])
 
 
 def stated(claim: pd.Series) -> str:
     """The claim's figure or range with its unit."""
-    if pd.isna(claim["low"]) or claim["low"] == "":
-        return _word(claim, "level")
-    low, high, _ = bounds(claim)
-    unit = _word(claim, "unit")
+    if not word(claim, "low"):
+        return word(claim, "level")
+    (low, high, _), unit = bounds(claim), word(claim, "unit")
     if np.isinf(high):
         return f"at least {number(low)} {unit}".strip()
     return f"at most {number(high)} {unit}".strip() if low in (0, -100) and high > low else span([low, high], unit)
@@ -222,43 +198,44 @@ def _decided(holds: bool) -> str:
     return "consistent" if holds else "inconsistent"
 
 
-def _judge(claim: pd.Series, low: np.ndarray, mid: np.ndarray, high: np.ndarray, rows, what: str, noisy: bool = False) -> Outcome:
-    """Whether every figure's range meets the claim's; the reason counts those that do. Changes of noisy figures that miss it by less than
-    the noise of one figure a cell (95 %, log scale) are not decided."""
+def _judge(claim: pd.Series, ends: list[np.ndarray], rows: str, what: str, noisy: bool = False) -> Outcome:
+    """Whether every figure's range (low, middle, high) meets the claim's; the reason counts those that do. Changes of noisy figures that
+    miss it by less than the noise of one figure a cell (95 %, log scale) are not decided."""
+    low, mid, high = ends
     a, b, tolerance = bounds(claim)
     a, b = a - tolerance, b + tolerance
     inside = (high >= a - 1e-12) & (low <= b + 1e-12)
-    computed = span(mid, _word(claim, "unit"))
+    computed = span(mid, word(claim, "unit"))
     if inside.all():
         cases = f"{len(mid)} {'case' if len(mid) == 1 else 'cases'}"
         return Outcome("consistent", f"{what}: {computed} in {cases}, as stated", computed, rows)
     with np.errstate(all="ignore"):
         near, far = low[~inside] / 100, high[~inside] / 100
         gap = np.where(near > b / 100, np.log1p(near) - np.log1p(b / 100), np.log1p(a / 100) - np.log1p(far))
+    against = f"{what}: {computed}, where {stated(claim)} is stated; "
     if noisy and (np.abs(gap) <= NOISE).all():
-        reason = f"{what}: {computed}, where {stated(claim)} is stated; figures good to {CELL_SD:.1%} at best cannot tell them apart"
-        return Outcome("not decided", reason, computed, rows)
+        return Outcome("not decided", f"{against}figures good to {CELL_SD:.1%} at best cannot tell them apart", computed, rows)
     how = "the one case does not agree" if len(mid) == 1 else f"{inside.sum()} of {len(mid)} cases agree"
-    return Outcome("inconsistent", f"{what}: {computed}, where {stated(claim)} is stated; {how}", computed, rows)
+    return Outcome("inconsistent", against + how, computed, rows)
 
 
-def _none(claim: pd.Series) -> Outcome:
+def nothing(claim: pd.Series) -> Outcome:
     """The verdict where the claim's own source holds no figure for it."""
-    if not _word(claim, "tables"):
+    if not word(claim, "tables"):
         return Outcome("untested", f"no table of the source gives {str(claim['quantity']).replace('_', ' ')}: the figure stands alone")
-    scope = f" with {claim['where']}" if _word(claim, "where") else ""
-    levels = f" for {claim['factor']} {claim['level']} against {claim['reference']}" if _word(claim, "reference") else ""
+    scope = f" with {claim['where']}" if word(claim, "where") else ""
+    levels = f" for {claim['factor']} {claim['level']} against {claim['reference']}" if word(claim, "reference") else ""
     return Outcome("untested", f"no row of {claim['tables'].replace(';', ', ')} gives {claim['quantity']}{scope}{levels}")
 
 
-def value(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def value(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """Every stated figure of a quantity against the claim."""
     name = claim["quantity"]
     use = frame[pd.to_numeric(frame[name], errors="coerce").notna()] if name in frame else frame[:0]
     if use.empty:
-        return _none(claim)
+        return None
     x, h = pd.to_numeric(use[name]).to_numpy(dtype=float), _half(use, name)
-    return _judge(claim, x - h, x, x + h, rows_of(use), name)
+    return _judge(claim, [x - h, x, x + h], rows_of(use), name)
 
 
 def _half(frame: pd.DataFrame, quantity: str) -> np.ndarray:
@@ -269,59 +246,50 @@ def _half(frame: pd.DataFrame, quantity: str) -> np.ndarray:
 def _paired(claim: pd.Series, frame: pd.DataFrame, quantity: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, pd.DataFrame]:
     """Values and half-steps of level and reference rows (two columns each), and the rows themselves."""
     found = pairs(frame, claim["factor"], str(claim["level"]), str(claim["reference"]), quantity)
-    level, reference = frame.loc[[i for i, _ in found]], frame.loc[[j for _, j in found]]
+    level, reference = sides = frame.loc[[i for i, _ in found]], frame.loc[[j for _, j in found]]
     if not found:
         return np.zeros((0, 2)), np.zeros((0, 2)), level, reference
-    x, h = (np.column_stack([of(level), of(reference)]) for of in (lambda f: f[quantity].to_numpy(float), lambda f: _half(f, quantity)))
-    return x, h, level, reference
+    return *(np.column_stack([of(f, quantity) for f in sides]) for of in (lambda f, q: f[q].to_numpy(float), _half)), level, reference
 
 
-def _is_noisy(quantity: str) -> bool:
-    """Whether figures of a quantity scatter from run to run."""
-    return quantity in QUANTITIES and QUANTITIES[quantity].noisy
-
-
-def change(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def change(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """Changes [%] of level against reference, pair by pair; a claim about all of N levels needs all N (column `coverage`)."""
     x, h, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x):
-        return _none(claim)
+        return None
     ends = [100 * ((x[:, 0] + s * h[:, 0]) / (x[:, 1] - s * h[:, 1]) - 1) for s in (-1, 0, 1)]
-    rows = rows_of(level, reference)
-    outcome = _judge(claim, *ends, rows, f"change of {claim['quantity']}", _is_noisy(claim["quantity"]))
-    wanted, _, factor = _word(claim, "coverage").partition(" ")
+    outcome = _judge(claim, ends, rows_of(level, reference), f"change of {claim['quantity']}", claim["quantity"] in NOISY)
+    wanted, _, factor = word(claim, "coverage").partition(" ")
     if outcome.verdict == "consistent" and wanted and level[factor].nunique() < int(wanted):
         short = f"{outcome.reason}, but on {level[factor].nunique()} of the {wanted} levels of {factor} that the claim covers"
-        return Outcome("untested", short, outcome.computed, rows)
+        return Outcome("untested", short, outcome.computed, outcome.rows)
     return outcome
 
 
-def difference(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def difference(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """Differences of level minus reference in the quantity's own unit; scores in points."""
     quantity, scale = ("accuracy", 100.0) if claim["quantity"] == "accuracy_pct" else (claim["quantity"], 1.0)
     x, h, level, reference = _paired(claim, frame, quantity)
-    if not len(x):
-        return _none(claim)
-    d, e = scale * (x[:, 0] - x[:, 1]), scale * h.sum(axis=1)
-    return _judge(claim, d - e, d, d + e, rows_of(level, reference), f"difference of {quantity}")
+    ends = [scale * (x[:, 0] - x[:, 1] + s * h.sum(axis=1)) for s in (-1, 0, 1)]
+    return _judge(claim, ends, rows_of(level, reference), f"difference of {quantity}") if len(x) else None
 
 
-def range_of_changes(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def range_of_changes(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """A printed range of changes: its ends must be the least and the greatest change, and both accounted alike."""
     x, _, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x):
-        return _none(claim)
-    d = 100 * (x[:, 0] / x[:, 1] - 1)
-    low, high, tolerance = bounds(claim)
-    ends = int(np.argmin(d)), int(np.argmax(d))
-    kinds = [level["_accounting"].iloc[i] for i in ends]
-    where = [f"{level['gpu'].iloc[i]}, {level['model'].iloc[i]}, batch {level['batch_size'].iloc[i]}" for i in ends]
+        return None
+    d, (low, high, tolerance) = 100 * (x[:, 0] / x[:, 1] - 1), bounds(claim)
+    ends = level.iloc[[int(np.argmin(d)), int(np.argmax(d))]]
+    kinds = list(ends["_accounting"])
+    where = [f"{r['gpu']}, {r['model']}, batch {r['batch_size']}" for _, r in ends.iterrows()]
     computed, rows = span(d, "%"), rows_of(level, reference)
     if "energy" in claim["quantity"] and all(kinds) and kinds[0] != kinds[1]:
         a, b = (f["power_w"].to_numpy(dtype=float) / f["throughput_tok_s"].to_numpy(dtype=float) for f in (level, reference))
         gross = 100 * (a / b - 1)
         also = f"; counted gross throughout it is {span(gross, '%')}" if np.isfinite(gross).any() else ""
-        words = [f"{number(d[e], 3)} % ({w}) is {k}{' of idle power' * (k == 'net')}" for e, w, k in zip(ends, where, kinds, strict=True)]
+        told = zip((d.min(), d.max()), where, kinds, strict=True)
+        words = [f"{number(x, 3)} % ({w}) is {k}{' of idle power' * (k == 'net')}" for x, w, k in told]
         return Outcome("inconsistent", f"{' and '.join(words)}: one range mixes two accountings{also}", computed, rows)
     if abs(d.min() - low) <= tolerance and abs(d.max() - high) <= tolerance:
         return Outcome("consistent", f"the {len(d)} changes span {computed}, as stated", computed, rows)
@@ -338,19 +306,17 @@ def count(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     low, high, _ = bounds(claim)
     few = len(names) == 1 and found <= 8 and not use.empty and not figures
     shown = f" ({', '.join(sorted(use[names[0]].astype(str).unique()))})" if few else ""
-    runs = sum(len(r) for r in use["_lines"]) if len(use) else 0
+    runs = sum(map(len, use["_lines"]))
     shown += f" in {runs} rows" if runs > found else ""
     reason = f"{found} {claim['unit']} in the tables{shown}, where {stated(claim)} {'is' if low == 1 else 'are'} stated"
     return Outcome(_decided(low <= found <= high), reason, f"{found} {claim['unit']}", rows_of(use))
 
 
-def label(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def label(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """A name in words against the names that the tables give."""
     names = sorted(set(frame[claim["quantity"]].dropna().astype(str)) - {""}) if claim["quantity"] in frame else []
-    if not names:
-        return _none(claim)
     reason = f"{claim['quantity']} is {' and '.join(names)} in the tables, where {claim['level']} is stated"
-    return Outcome(_decided(names == [claim["level"]]), reason, ", ".join(names), rows_of(frame))
+    return Outcome(_decided(names == [claim["level"]]), reason, ", ".join(names), rows_of(frame)) if names else None
 
 
 def reckon(text: str) -> float:
@@ -363,8 +329,7 @@ def reckon(text: str) -> float:
 
 def arithmetic(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """A worked example recomputed from the numbers it prints."""
-    x = reckon(claim["quantity"])
-    low, high, tolerance = bounds(claim)
+    x, (low, high, tolerance) = reckon(claim["quantity"]), bounds(claim)
     holds = low - tolerance * (1 + 1e-9) <= x <= high + tolerance * (1 + 1e-9)
     return Outcome(_decided(holds), f"{claim['quantity']} = {number(x)}, where {stated(claim)} is stated", number(x))
 
@@ -374,91 +339,74 @@ def rule(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     return Outcome("untested", f"no table of the source tests the statement ({claim['quantity']})")
 
 
-LEAST_FOR_CORRELATION = 4
-CONFIDENT = 2.576  # two-sided 1 %
-
-
 def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """Whether the level is best in every group of rows that differ in the factor alone; several levels may share the place.
 
     Several quantities, separated by `;`, are ranked each for itself. Printed ties count for the claim.
     """
     levels, factor = str(claim["level"]).split("|"), claim["factor"]
-    won, close, rows, lost = 0, 0, [], []
+    won, close, seen, lost = 0, 0, [], []
     for quantity in (q for q in claim["quantity"].split(";") if q in frame):
-        use = frame[frame[quantity].notna()]
-        sign = 1 if QUANTITIES[quantity].higher_is_better else -1
-        others = [f for f in FACTORS if f not in (factor, "params_b") and not (f in LENGTHS and factor == "quantization")]
-        for _, group in use.groupby([*others, "_table"], sort=False, dropna=False):
-            mine = group[factor].isin(levels).to_numpy()
-            if group[factor].nunique() < 2 or not mine.any():
+        sign = 1 if QUANTITIES[quantity] else -1
+        for group in strata(frame[frame[quantity].notna()], *apart_from(factor)):
+            names, mine = group[factor], group[factor].isin(levels).to_numpy()
+            if names.nunique() < 2 or not mine.any():
                 continue
             x, h = sign * group[quantity].to_numpy(dtype=float), _half(group, quantity)
             best, own = int(np.argmax(x)), int(np.argmax(np.where(mine, x, -np.inf)))
-            rows += rows_of(group)
+            seen.append(group)
             if x[own] + h[own] >= x[best] - h[best]:
                 won += 1
-            elif _is_noisy(quantity) and abs(np.log(x[own] / x[best])) <= NOISE:
+            elif quantity in NOISY and abs(np.log(x[own] / x[best])) <= NOISE:
                 close += 1
             else:
-                names = group[factor]
-                lost.append(
-                    f"{names.iloc[best]} has {number(sign * x[best])} {quantity} against {number(sign * x[own])} of {names.iloc[own]} "
-                    f"({group['_table'].iloc[best]})"
-                )
-    total = won + close + len(lost)
-    shown = f"first in {won} of {total}"
-    if not total:
+                against = f"{number(sign * x[own])} of {names.iloc[own]} ({group['_table'].iloc[best]})"
+                lost.append(f"{names.iloc[best]} has {number(sign * x[best])} {quantity} against {against}")
+    if not seen:
         reason = f"no group of rows compares {claim['level']} with another {factor} on {claim['quantity'].replace(';', ' or ')}"
         return Outcome("untested", reason)
+    shown, rows = f"first in {won} of {len(seen)}", rows_of(*seen)
     if lost:
-        return Outcome("inconsistent", f"{lost[0]}; {shown} comparisons", shown, tuple(rows))
+        return Outcome("inconsistent", f"{lost[0]}; {shown} comparisons", shown, rows)
     if close:
         reason = f"{shown} comparisons; in the others the best is nearer than the noise of one figure a cell"
-        return Outcome("not decided", reason, shown, tuple(rows))
-    return Outcome("consistent", f"first in all {won} comparisons that the tables allow", shown, tuple(rows))
+        return Outcome("not decided", reason, shown, rows)
+    return Outcome("consistent", f"first in all {won} comparisons that the tables allow", shown, rows)
 
 
-def equal(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def equal(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """Two scores said to be nearly the same: consistent while binomial error covers the difference (1 %, two-sided).
 
     The reason states the smallest difference that so many items could have shown.
     """
     x, _, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x) or "n_items" not in level:
-        return _none(claim)
+        return None
     n = level["n_items"].to_numpy(dtype=float)
     z = np.abs(z_of(x[:, 0], x[:, 1], n, n))
     least = 100 * CONFIDENT * np.sqrt(2 * x.mean(axis=1) * (1 - x.mean(axis=1)) / n)
-    points = span(100 * (x[:, 0] - x[:, 1]), "points")
-    reason = (
-        f"the scores differ by {points}, at most {z.max():.1f} standard errors; "
-        f"{n.min():.0f} items could show a difference of {least.max():.1f} points"
-    )
+    points, shown = span(100 * (x[:, 0] - x[:, 1]), "points"), f"{n.min():.0f} items could show a difference of {least.max():.1f} points"
+    reason = f"the scores differ by {points}, at most {z.max():.1f} standard errors; {shown}"
     return Outcome(_decided((z < CONFIDENT).all()), reason, points, rows_of(level, reference))
 
 
-def correlation(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def correlation(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """Correlation of two quantities over the levels of a factor, with Fisher's interval; at least four levels are needed."""
-    a, b = claim["quantity"], str(claim["level"])
+    a, b, factor = claim["quantity"], str(claim["level"]), claim["factor"]
     if a not in frame or b not in frame:
-        return _none(claim)
-    means = frame.groupby(claim["factor"])[[a, b]].mean().dropna()
-    rows, n = rows_of(frame[frame[claim["factor"]].isin(means.index)]), len(means)
+        return None
+    means = frame.groupby(factor)[[a, b]].mean().dropna()
+    rows, n = rows_of(frame[frame[factor].isin(means.index)]), len(means)
     if n < 3:
-        return Outcome("untested", f"{n} levels of {claim['factor']} state both {a} and {b}", "", rows)
-    r = float(np.corrcoef(means[a], means[b])[0, 1])
+        return Outcome("untested", f"{n} levels of {factor} state both {a} and {b}", "", rows)
+    r, (least, most, _) = float(np.corrcoef(means[a], means[b])[0, 1]), bounds(claim)
     shown = f"r = {r:+.2f}"
-    if n < LEAST_FOR_CORRELATION:
+    if n == 3:
         return Outcome("untested", f"{shown} over the {n} levels that state both: too few for an interval", shown, rows)
     low, high = np.tanh(np.arctanh(r) + np.array([-1, 1]) * 1.96 / np.sqrt(n - 3))
-    reason = f"{shown} [{low:+.2f}, {high:+.2f}], n = {n}"
-    least, most, _ = bounds(claim)
-    if least < low <= most:
-        return Outcome("consistent", reason, shown, rows)
-    if high < least:
-        return Outcome("inconsistent", f"{reason}: the sign is the other", shown, rows)
-    return Outcome("untested", f"{reason}: the interval holds both signs", shown, rows)
+    verdict = "consistent" if least < low <= most else "inconsistent" if high < least else "untested"
+    how = {"inconsistent": ": the sign is the other", "untested": ": the interval holds both signs"}.get(verdict, "")
+    return Outcome(verdict, f"{shown} [{low:+.2f}, {high:+.2f}], n = {n}{how}", shown, rows)
 
 
 def synergy(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
@@ -469,22 +417,22 @@ def synergy(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """
     a, b, quantity = claim["factor"], str(claim["level"]), claim["quantity"]
     use = frame[frame[quantity].notna() & (frame[a] != "") & (frame[b] != "")] if quantity in frame else frame[:0]
-    contrasts, rows = [], []
-    for _, group in use.groupby([f for f in FACTORS if f not in (a, b, "params_b")], sort=False, dropna=False) if len(use) else []:
+    contrasts, crossed = [], []
+    for group in strata(use, a, b, "_table"):
         logs = np.log(group.pivot_table(index=a, columns=b, values=quantity).dropna()).to_numpy()
-        if logs.shape[0] > 1 and logs.shape[1] > 1:
+        if min(logs.shape) > 1:
             contrasts += list(np.ravel(logs[1:, 1:] - logs[1:, :1] - (logs[:1, 1:] - logs[:1, :1])))
-            rows += rows_of(group)
+            crossed.append(group)
     if not contrasts:
-        held = "; ".join(f"{t}: {g[a].nunique()} x {g[b].nunique()}" for t, g in use.groupby("_table", sort=False)) if len(use) else "none"
+        held = "; ".join(f"{t}: {g[a].nunique()} x {g[b].nunique()}" for t, g in use.groupby("_table", sort=False)) or "none"
         reason = f"no table crosses {a} with {b} (levels of each in one table: {held}), so an interaction cannot be seen"
         return Outcome("untested", reason, "", rows_of(use))
     effect = span(100 * np.expm1(np.array(contrasts)), "%")
     reason = f"interaction of {a} and {b}: {effect} from {len(contrasts)} contrasts of single figures, without repetition to judge it by"
-    return Outcome("untested", reason, effect, tuple(rows))
+    return Outcome("untested", reason, effect, rows_of(*crossed))
 
 
-def excess(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def excess(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """What share [%] of the excess of `statistic` over `reference` the level removes, pair by pair."""
     quantity, reference = claim["quantity"], str(claim["reference"])
     better, bad = (dict(pairs(frame, claim["factor"], str(claim[c]), reference, quantity)) for c in ("level", "statistic"))
@@ -493,16 +441,16 @@ def excess(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
         x, y, z = (float(frame.loc[k, quantity]) for k in (base, i, j))
         if z > x:
             share.append(100 * (z - y) / (z - x))
-            rows += rows_of(frame.loc[[i, j, base]])
+            rows += [i, j, base]
     if not share:
-        return _none(claim)
+        return None
     low, high, _ = bounds(claim)
     inside = [low <= s <= high for s in share]
     reason = f"{span(share, '%')} of the excess is removed, more than {number(low)} % in {sum(inside)} of {len(share)} cases"
-    return Outcome(_decided(all(inside)), reason, span(share, "%"), tuple(rows))
+    return Outcome(_decided(all(inside)), reason, span(share, "%"), rows_of(frame.loc[rows]))
 
 
-def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """Where the change turns from cost to saving along `statistic`, by GPU: consistent if the brackets of two GPUs do not overlap.
 
     A bracket runs from the largest size that still costs more to the smallest that saves, and exists where those are in order. Two
@@ -510,17 +458,16 @@ def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """
     x, _, level, reference = _paired(claim, frame, claim["quantity"])
     if not len(x):
-        return _none(claim)
+        return None
     size, d, gpu = pd.to_numeric(level[str(claim["statistic"])]).to_numpy(), x[:, 0] / x[:, 1] - 1, level["gpu"].to_numpy()
     brackets = {}
     for g in dict.fromkeys(gpu):
         cost, save = size[(gpu == g) & (d > 0)], size[(gpu == g) & (d <= 0)]
         if len(cost) and len(save) and cost.max() < save.min():
             brackets[g] = (cost.max(), save.min())
-    rows = rows_of(level, reference)
+    rows, text = rows_of(level, reference), ", ".join(f"{g}: {a:g} to {b:g}" for g, (a, b) in brackets.items())
     if len(brackets) < 2:
         return Outcome("untested", f"a turning point can be bracketed on {len(brackets)} GPU only", "", rows)
-    text = ", ".join(f"{g}: {a:g} to {b:g}" for g, (a, b) in brackets.items())
     apart = [(g, h) for g in brackets for h in brackets if brackets[g][1] <= brackets[h][0]]
     if not apart:
         return Outcome("untested", f"the brackets overlap ({text}), so one size could serve all", text, rows)
@@ -534,35 +481,32 @@ def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
 
 def scaling(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """The exponent of a quantity along a factor (log-log slope), where three levels or more are given with all else equal."""
-    from scipy import stats
-
     factor, quantity = claim["factor"], claim["quantity"]
     use = frame[(frame[factor] != "") & frame[quantity].notna()] if quantity in frame else frame[:0]
-    slopes, rows, most = [], [], 0
-    others = [f for f in FACTORS if f not in (factor, "params_b")]
-    for _, group in use.groupby([*others, "_table"], sort=False, dropna=False) if len(use) else []:
-        level = pd.to_numeric(group[factor])
-        most = max(most, level.nunique())
-        if level.nunique() >= 3:
-            slopes.append(float(stats.linregress(np.log(level), np.log(group[quantity].astype(float))).slope))
-            rows += rows_of(group)
-    if not slopes:
+    groups = strata(use, factor)
+    series = [g for g in groups if g[factor].nunique() >= 3]
+    if not series:
+        most = max((g[factor].nunique() for g in groups), default=0)
         return Outcome("untested", f"no configuration gives {quantity} at three values of {factor} or more (at most {most})")
+    slopes = [float(np.polyfit(np.log(pd.to_numeric(g[factor])), np.log(g[quantity].astype(float)), 1)[0]) for g in series]
     low, high, tolerance = bounds(claim)
     holds = all(low - tolerance <= s <= high + tolerance for s in slopes)
-    return Outcome(_decided(holds), f"exponent {span(slopes)} over {len(slopes)} series", span(slopes), tuple(rows))
+    return Outcome(_decided(holds), f"exponent {span(slopes)} over {len(slopes)} series", span(slopes), rows_of(*series))
 
 
-def exists(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
+def exists(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """Whether some pair has less of the first quantity and more of the second than its reference: one case proves it."""
     first, second = claim["quantity"].split(";")
-    if first not in frame:
-        return _none(claim)
-    known, found = frame[frame[first].notna()], []
-    for level in sorted(set(frame[claim["factor"]]) - {str(claim["reference"]), ""}):
-        found += pairs(known, claim["factor"], level, str(claim["reference"]), second)
+    found = pairs_of_all(frame[frame[first].notna()], claim, second) if first in frame else []
     if not found:
-        return _none(claim)
+        return None
     hits = sum(frame.loc[i, first] < frame.loc[j, first] and frame.loc[i, second] > frame.loc[j, second] for i, j in found)
     reason = f"{hits} of {len(found)} comparisons have less {first} and more {second} than {claim['reference']}"
-    return Outcome(_decided(hits > 0), reason, f"{hits} of {len(found)}", rows_of(*(frame.loc[list(pair)] for pair in found)))
+    return Outcome(_decided(hits > 0), reason, f"{hits} of {len(found)}", rows_of(frame.loc[[i for pair in found for i in pair]]))
+
+
+KINDS = {
+    "value": value, "change": change, "difference": difference, "range": range_of_changes, "count": count, "label": label,
+    "arithmetic": arithmetic, "rule": rule, "ranking": ranking, "equal": equal, "correlation": correlation, "synergy": synergy,
+    "excess": excess, "crossover": crossover, "scaling": scaling, "exists": exists,
+}  # fmt: skip

@@ -9,37 +9,36 @@ A source agrees or contradicts where nine in ten of its decided cases do; the cl
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import pandas as pd
 from scipy import special
 
-from eai import catalog
 from eai.claims import evaluate, measured
 from eai.claims.chance import CELL_SD
-from eai.claims.evaluate import LENGTHS, Outcome, bounds, rows_of, stated
+from eai.claims.evaluate import Outcome, bounds, rows_of, stated, strata
 from eai.claims.findings import span
-from eai.claims.quantities import ENERGIES, FACTORS, QUANTITIES, SPREADS
 from eai.claims.repeated import SESSION_SD
-from eai.errors import UserError
+from eai.claims.tabular import ENERGIES, FACTORS, NOISY, QUANTITIES, SPREADS
 
-KINDS = ("change", "range", "ranking", "exists", "scaling")
+WHAT = {
+    "change": "change", "range": "change", "ranking": "the best rival's excess", "exists": "the change where the other falls",
+    "scaling": "exponent",
+}  # fmt: skip
+"""The kinds of claims that are held against others' figures, and what a case of each is."""
 SCOPE = ("gpu", "model", "quantization", "task", "params_b", "batch_size", "input_tokens", "output_tokens")
 NOT_MEASURED = ("estimated", "predicted", "simulated")
 MOST = 0.9  # of the decided cases
 HALF_PRECISION = ("fp16", "bf16")
 FULL = ("unspecified_baseline", "unspecified_fp16_mixed", "fp16_mixed", "fp32", *HALF_PRECISION)
-MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What one source says of a claim: the figure of each case with its 95 % ends, the rows behind, and what they are about."""
+    """What one source says of a claim: the figure of each case with its 95 % ends, and the rows behind."""
 
-    source: str
-    figures: np.ndarray
     low: np.ndarray
+    figures: np.ndarray
     high: np.ndarray
     rows: pd.DataFrame
 
@@ -51,173 +50,124 @@ def gathered(tables: dict[str, pd.DataFrame], sources: dict[str, list[str]]) -> 
         parts = [tables[n].dropna(axis=1, how="all") for n in names if n in tables]
         frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
         if {"gpu", "model", "quantization"} <= set(frame):
-            frame = frame.assign(model=frame["model"].map({m: _slug(m) for m in frame["model"].unique()}))
+            frame = frame.assign(model=frame["model"].map(lambda name: measured.slug(name) if name else ""))
             found[source] = frame[~frame["basis"].isin(NOT_MEASURED)] if "basis" in frame else frame
     return found
 
 
-def judge(claim: pd.Series, sources: dict[str, pd.DataFrame]) -> Outcome | None:
-    """What the sources (`gathered`) other than the claim's own say of it; None where none of them has a comparable case."""
-    if claim["kind"] not in KINDS or pd.isna(claim["factor"]) or claim["factor"] not in FACTORS:
-        return None
-    found = []
-    for source, frame in sources.items():
-        cases = _cases(claim, frame, source) if source != claim["source"] else None
-        found += [cases] if cases is not None and len(cases.figures) else []
-    return _together(claim, found) if found else None
-
-
 def _in_scope(frame: pd.DataFrame, claim: pd.Series) -> pd.DataFrame:
-    """The rows that the claim's conditions are about, the levels of its factor by the claim's own names."""
-    own = measured.in_scope(frame, claim, SCOPE)
-    factor = claim["factor"]
+    """The rows that the claim's conditions are about, the levels of its factor by the claim's own names.
+
+    The baseline of weights below 16 bits may be half precision as well.
+    """
+    own, factor = measured.in_scope(frame, claim, SCOPE), claim["factor"]
     if factor not in own or claim["kind"] not in ("change", "range", "ranking"):
         return own
-    is_low = str(claim["level"]) not in FULL
-    named = {v: next((n for n in _levels(claim) if _covers(n, v, is_low)), v) for v in own[factor].unique()}
+    claimed = [n for part in ("level", "reference") for n in evaluate.word(claim, part).split("|") if n]
+    halves = HALF_PRECISION if str(claim["level"]) not in FULL else ()
+
+    def covers(name: str, level: str) -> bool:
+        return level != "" and (measured.is_named(name, level) or (name == "unspecified_baseline" and level in halves))
+
+    named = {v: next((n for n in claimed if covers(n, v)), v) for v in own[factor].unique()}
     return own.assign(**{factor: own[factor].map(named), f"_{factor}": own[factor]})
 
 
-def _levels(claim: pd.Series) -> list[str]:
-    return [n for part in (claim["level"], claim["reference"]) if pd.notna(part) and part != "" for n in str(part).split("|")]
-
-
-def _covers(claimed: str, own: str, is_low: bool) -> bool:
-    """Whether a claimed level covers one of a source; the baseline of weights below 16 bits may be half precision as well."""
-    return own != "" and (measured.is_named(claimed, own) or (claimed == "unspecified_baseline" and is_low and own in HALF_PRECISION))
-
-
-@cache
-def _slug(name: str) -> str:
-    try:
-        return catalog.resolve("model", name)[0] if name else ""
-    except UserError:
-        return name
-
-
-def _cases(claim: pd.Series, frame: pd.DataFrame, source: str) -> Cases | None:
+def _cases(claim: pd.Series, frame: pd.DataFrame) -> Cases | None:
     """Every case of the claim in one source's rows."""
-    quantity = str(claim["quantity"]).split(";")[0]
-    if quantity in ENERGIES and quantity not in frame and claim["factor"] not in ("task", "model"):
+    kind, factor, (quantity, *second) = claim["kind"], claim["factor"], str(claim["quantity"]).split(";")
+    if quantity in ENERGIES and quantity not in frame and factor not in ("task", "model"):
         quantity = "energy_j_per_1k_tok"  # the same answers: energies of a task and of a token change alike
-    if quantity not in QUANTITIES or quantity not in frame or not QUANTITIES[quantity].noisy:
+    if quantity not in NOISY or quantity not in frame:
         return None
     frame = _in_scope(frame, claim)
-    if claim["kind"] in ("change", "range"):
-        found = evaluate.pairs(frame, claim["factor"], str(claim["level"]), str(claim["reference"]), quantity)
-        return _changes(found, frame, quantity, claim["factor"], source)
-    if claim["kind"] == "exists":
-        return _both_ways(claim, frame, source)
-    return _exponents(claim, frame, quantity, source) if claim["kind"] == "scaling" else _duels(claim, frame, quantity, source)
+    if kind in ("change", "range"):
+        return _changes(evaluate.pairs(frame, factor, str(claim["level"]), str(claim["reference"]), quantity), frame, quantity, factor)
+    if kind == "exists":  # for every pair shown to have less of the first quantity than its reference: the change of the second
+        found = evaluate.pairs_of_all(frame[frame[quantity].notna()], claim, second[0]) if second[0] in frame else []
+        less = _changes(found, frame, quantity, factor)
+        return _changes([pair for pair, high in zip(found, less.high, strict=True) if high < 0], frame, second[0], "") if less else None
+    if kind == "scaling":
+        return _exponents(factor, frame, quantity)
+    return _duels(claim, frame, quantity)
 
 
-def _sd(frame: pd.DataFrame, rows: list[int], quantity: str, apart: bool) -> np.ndarray:
-    """The standard deviation of the logs of figures: the source's own scatter where it prints one, at least that of one figure a cell."""
-    name = SPREADS.get(quantity, f"{quantity.split('_')[0]}_cv_pct")
-    cv = frame.loc[rows, name].to_numpy(float) / 100 if name in frame and name.endswith("cv_pct") else np.zeros(len(rows))
-    return np.hypot(np.maximum(np.nan_to_num(cv), CELL_SD), SESSION_SD if apart else 0.0)
+def _changes(found: list[tuple[int, int]], frame: pd.DataFrame, quantity: str, factor: str) -> Cases | None:
+    """Changes [%] of one row against another.
 
-
-def _changes(found: list[tuple[int, int]], frame: pd.DataFrame, quantity: str, factor: str, source: str) -> Cases | None:
-    """Changes [%] of one row against another."""
+    The log of a figure is good to the source's own scatter where it prints one, at best to that of one figure a cell.
+    """
     if not found:
         return None
-    i, j = (list(side) for side in zip(*found, strict=True))
-    logs = np.log(frame.loc[i, quantity].to_numpy(float) / frame.loc[j, quantity].to_numpy(float))
-    half = _z(len(logs)) * np.hypot(_sd(frame, i, quantity, factor == "gpu"), _sd(frame, j, quantity, factor == "gpu"))
-    ends = [100 * np.expm1(logs + s * half) for s in (-1, 0, 1)]
-    return Cases(source, ends[1], ends[0], ends[2], frame.loc[[*i, *j]])
+    name, sides = SPREADS.get(quantity, f"{quantity.split('_')[0]}_cv_pct"), [list(side) for side in zip(*found, strict=True)]
+    x, cv = ([frame.loc[rows, c].to_numpy(float) if c in frame else np.zeros(len(found)) for rows in sides] for c in (quantity, name))
+    cv = [np.nan_to_num(v) / 100 if name.endswith("cv_pct") else 0.0 for v in cv]
+    a, b = (np.hypot(np.maximum(v, CELL_SD), SESSION_SD if factor == "gpu" else 0.0) for v in cv)
+    half = float(-special.ndtri(0.025 / len(found))) * np.hypot(a, b)
+    return Cases(*(100 * np.expm1(np.log(x[0] / x[1]) + s * half) for s in (-1, 0, 1)), frame.loc[[*sides[0], *sides[1]]])
 
 
-def _z(family: int) -> float:
-    return float(-special.ndtri(0.025 / family))
-
-
-def _duels(claim: pd.Series, frame: pd.DataFrame, quantity: str, source: str) -> Cases | None:
+def _duels(claim: pd.Series, frame: pd.DataFrame, quantity: str) -> Cases | None:
     """How much worse [%] the best rival is than the claimed level, in every group of rows that differ in the factor alone."""
-    sign, factor = (-1 if QUANTITIES[quantity].higher_is_better else 1), claim["factor"]
+    sign, factor = (-1 if QUANTITIES[quantity] else 1), claim["factor"]
     use = frame[(frame[quantity] > 0) & (frame[factor] != "")]
     mine, found = use[factor].isin(str(claim["level"]).split("|")), []
-    if mine.all() or not mine.any():
-        return None
-    others = [f for f in FACTORS if f not in (factor, "params_b") and not (f in LENGTHS and factor == "quantization")]
-    for _, group in use.groupby([*others, "_table"], sort=False):
+    for group in strata(use, *evaluate.apart_from(factor)):
         own, rivals = (sign * group.loc[mine[group.index] == side, quantity] for side in (True, False))
         found += [(rivals.idxmin(), own.idxmin())] if len(own) and len(rivals) else []
-    cases = _changes(found, use, quantity, factor, source)
-    if cases is None or sign > 0:
-        return cases
-    return Cases(source, -cases.figures, -cases.high, -cases.low, cases.rows)
+    cases = _changes(found, use, quantity, factor)
+    return cases if cases is None or sign > 0 else Cases(-cases.high, -cases.figures, -cases.low, cases.rows)
 
 
-def _both_ways(claim: pd.Series, frame: pd.DataFrame, source: str) -> Cases | None:
-    """For every pair that has less of the first quantity than its reference, shown beyond noise: the change [%] of the second."""
-    first, second = str(claim["quantity"]).split(";")
-    if second not in frame:
-        return None
-    found = []
-    for level in sorted(set(frame[claim["factor"]]) - {str(claim["reference"]), ""}):
-        found += evaluate.pairs(frame[frame[first].notna()], claim["factor"], level, str(claim["reference"]), second)
-    less = _changes(found, frame, first, claim["factor"], source)
-    return _changes([pair for pair, high in zip(found, less.high, strict=True) if high < 0], frame, second, "", source) if less else None
-
-
-def _exponents(claim: pd.Series, frame: pd.DataFrame, quantity: str, source: str) -> Cases:
+def _exponents(factor: str, frame: pd.DataFrame, quantity: str) -> Cases | None:
     """The exponent of a quantity along a factor with its interval from the scatter about the line, where four levels or more are given."""
     from scipy import stats
 
-    factor, found, rows = claim["factor"], [], []
-    use = frame[(frame[factor] != "") & (frame[quantity] > 0)]
-    for _, group in use.groupby([*(f for f in FACTORS if f not in (factor, "params_b")), "_table"], sort=False):
-        if group[factor].nunique() >= 4:
-            fit = stats.linregress(np.log(pd.to_numeric(group[factor])), np.log(group[quantity].astype(float)))
-            found.append((fit.slope, fit.stderr * stats.t.isf(0.025, len(group) - 2)))
-            rows.append(group)
-    slope, half = np.array(found).T if found else (np.zeros(0), np.zeros(0))
-    return Cases(source, slope, slope - half, slope + half, pd.concat(rows) if rows else use[:0])
+    groups = [g for g in strata(frame[(frame[factor] != "") & (frame[quantity] > 0)], factor) if g[factor].nunique() >= 4]
+    if not groups:
+        return None
+    fits = [stats.linregress(np.log(pd.to_numeric(g[factor])), np.log(g[quantity].astype(float))) for g in groups]
+    slope = np.array([fit.slope for fit in fits])
+    half = np.array([fit.stderr * stats.t.isf(0.025, len(g) - 2) for fit, g in zip(fits, groups, strict=True)])
+    return Cases(slope - half, slope, slope + half, pd.concat(groups))
 
 
-def _range(claim: pd.Series) -> tuple[float, float]:
-    """The claimed range with its tolerance; for a ranking and for `exists`, anything above 0."""
-    if claim["kind"] in ("ranking", "exists"):
-        return 0.0, np.inf
-    low, high, tolerance = bounds(claim)
-    return low - tolerance, high + tolerance
-
-
-def _together(claim: pd.Series, found: list[Cases]) -> Outcome:
-    """The verdict of all sources on a claim, by how much and on what."""
-    a, b = _range(claim)
-    unit = "" if claim["kind"] == "scaling" else "%"
-    verdicts, told, rows = [], [], ()
-    for cases in found:
-        inside = (cases.figures >= a) & (cases.figures <= b)
-        if claim["kind"] in ("ranking", "exists"):  # a direction agrees only where it is shown
-            inside &= cases.low > 0
-        outside = (cases.low > b) | (cases.high < a)
-        decided = inside.sum() + outside.sum()
+def judge(claim: pd.Series, sources: dict[str, pd.DataFrame]) -> Outcome | None:
+    """What the sources (`gathered`) other than the claim's own say of it, by how much and on what; None where none has a case."""
+    kind = claim["kind"]
+    if kind not in WHAT or pd.isna(claim["factor"]) or claim["factor"] not in FACTORS:
+        return None
+    found = {s: _cases(claim, frame) for s, frame in sources.items() if s != claim["source"]}
+    found = {source: cases for source, cases in found.items() if cases is not None}
+    if not found:
+        return None
+    is_direction = kind in ("ranking", "exists")  # agrees only where it is shown
+    low, high, tolerance = (0.0, np.inf, 0.0) if is_direction else bounds(claim)
+    low, high, unit = low - tolerance, high + tolerance, "" if kind == "scaling" else "%"
+    verdicts, told = [], []
+    for source, cases in found.items():
+        inside = (cases.figures >= low) & (cases.figures <= high) & ((cases.low > 0) | (not is_direction))
+        decided = inside.sum() + ((cases.low > high) | (cases.high < low)).sum()
         share = inside.sum() / max(decided, 1)
-        agrees = share >= MOST or (claim["kind"] == "exists" and inside.any())
+        agrees = share >= MOST or (kind == "exists" and inside.any())
         verdict = "reproduced" if agrees else "contradicted" if share <= 1 - MOST else "mixed"
-        verdict = verdict if decided else "not decided"
-        verdicts.append(verdict)
-        middle = f"{span([np.median(cases.figures)], unit, 3)} (median of {len(cases.figures)}, {span(cases.figures, unit, 3)})"
-        told.append(f"{cases.source} {verdict}: {middle if len(cases.figures) > 1 else span(cases.figures, unit, 3)}, {_about(cases.rows)}")
-        rows += rows_of(cases.rows.drop_duplicates(["_table", "_lines"]))
-    decided = {v for v in verdicts if v != "not decided"}
+        verdicts.append(verdict if decided else "not decided")
+        n, shown = len(cases.figures), span(cases.figures, unit, 3)
+        middle = f"{span([np.median(cases.figures)], unit, 3)} (median of {n}, {shown})" if n > 1 else shown
+        told.append(f"{source} {verdicts[-1]}: {middle}, {_about(cases.rows)}")
+    decided = set(verdicts) - {"not decided"}
     verdict = decided.pop() if len(decided) == 1 else "mixed" if decided else "not decided"
-    what = {"ranking": "the best rival's excess", "exists": "the change where the other falls", "scaling": "exponent"}.get(
-        claim["kind"], "change"
+    given = "" if is_direction else f" where {stated(claim)} is stated"
+    reason = f"{WHAT[kind]} in {len(found)} independent source{'s' * (len(found) > 1)}{given}: {'; '.join(told)}"
+    return Outcome(
+        verdict, reason, span(np.concatenate([c.figures for c in found.values()]), unit, 3), rows_of(*(c.rows for c in found.values()))
     )
-    given = f" where {stated(claim)} is stated" if claim["kind"] in ("change", "range", "scaling") else ""
-    reason = f"{what} in {len(found)} independent source{'s' * (len(found) > 1)}{given}: {'; '.join(told)}"
-    return Outcome(verdict, reason, span(np.concatenate([c.figures for c in found]), unit, 3), rows)
 
 
 def _about(rows: pd.DataFrame) -> str:
     """`a100_pcie_80gb, 19 models, fp16 and nf4`: what the rows of a source are about."""
     parts = []
-    for name, word in (("gpu", "cards"), ("model", "models"), ("quantization", "strategies")):
+    for name, several in (("gpu", "cards"), ("model", "models"), ("quantization", "strategies")):
         values = [v for v in dict.fromkeys(rows.get(f"_{name}", rows[name])) if v]
-        parts += [" and ".join(values) if len(values) <= MOST_NAMED - 1 else f"{len(values)} {word}"] if values else []
+        parts += [" and ".join(values) if len(values) <= 2 else f"{len(values)} {several}"] if values else []
     return ", ".join(parts)

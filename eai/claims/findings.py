@@ -1,11 +1,12 @@
-"""What a check says, and the register of checks.
+"""What a check says.
 
 A check is a function of a table (and, where it weighs chance, of the false-alarm rate it may spend) that answers findings; `judged` is the
-one way from "these rows were looked at, these are off" to a finding. `@check` registers it with the columns that it needs.
+one way from "these rows were looked at, these are off" to a finding. `@check` says what columns it needs.
 """
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,73 +18,73 @@ COLUMNS = ("id", "source", "claim", "verdict", "reason", "stated", "computed", "
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """One statement of a check about `positions` (0-based rows) of its table; `name` tells findings of one check apart."""
+    """One statement about `positions` (0-based rows) of a table; `name` tells findings of one check apart."""
 
-    check: str
     claim: str
     verdict: str
     reason: str
+    positions: np.ndarray | tuple = ()
     stated: str = ""
     computed: str = ""
-    positions: np.ndarray | tuple = ()
     name: str = ""
+    check: str = ""
+
+    def row(self, table: str, where: str, source: str = "") -> dict[str, str]:
+        """The finding as a row of `to_frame`."""
+        own = {k: getattr(self, k) for k in ("claim", "verdict", "reason", "stated", "computed", "check")}
+        return {"id": f"{table}/{self.check}" + (f"/{self.name}" if self.name else ""), "source": source or table, "rows": where} | own
 
 
-def judged(check: str, claim: str, off, seen, wrong: str | Callable, right: str, stated="", computed="", name="") -> list[Finding]:
+def check(needs: str, weighs_chance: bool = False) -> Callable:
+    """Make a function the check of its name, which its findings carry; `needs` in words, `weighs_chance`: it takes a share of the rate."""
+
+    def made(find: Callable) -> Callable:
+        @functools.wraps(find)
+        def named(*given) -> list[Finding]:
+            return [replace(f, check=find.__name__) for f in find(*given)]
+
+        named.needs, named.weighs_chance = needs, weighs_chance
+        return named
+
+    return made
+
+
+def judged(claim: str, off, seen, wrong: str | Callable, right: str = "", stated="", computed="", name="") -> list[Finding]:
     """One finding over the rows `off`, or one that all rows of `seen` pass (`right` has `{n}` of them), or none where nothing was seen.
 
     `wrong` is the reason, or a function from the positions of the rows that are off to it.
     """
-    rows = np.flatnonzero(off)
-    if len(rows):
-        reason = wrong if isinstance(wrong, str) else wrong(rows)
-        return [Finding(check, claim, "inconsistent", reason, stated, computed, rows, name)]
+    if len(rows := np.flatnonzero(off)):
+        return [Finding(claim, "inconsistent", wrong if isinstance(wrong, str) else wrong(rows), rows, stated, computed, name)]
     rows = np.flatnonzero(seen)
-    return [Finding(check, claim, "consistent", right.format(n=len(rows)), "", "", rows, name)] if len(rows) else []
-
-
-@dataclass(frozen=True)
-class Check:
-    """A registered check: its name, what it needs in words, its function, and whether it weighs chance (and takes a share of the rate)."""
-
-    name: str
-    needs: str
-    find: Callable
-    weighs_chance: bool
-
-
-CHECKS: dict[str, Check] = {}
-
-
-def check(needs: str, weighs_chance: bool = False) -> Callable:
-    """Register a function as the check of its name."""
-
-    def register(find: Callable) -> Callable:
-        CHECKS[find.__name__] = Check(find.__name__, needs, find, weighs_chance)
-        return find
-
-    return register
+    return [Finding(claim, "consistent", right.format(n=len(rows)), rows, name=name)] if len(rows) else []
 
 
 def lines(table: str, positions, numbers=None) -> str:
-    """The rows as `table:line,line`, lines counted as an editor does with the header on line 1.
+    """The rows as `table:line,line`, lines counted as an editor does with the header on line 1; consecutive ones joined with a dash.
 
-    `numbers` maps positions to line numbers where rows were dropped or stacked; consecutive lines are joined with a dash.
+    `numbers` maps positions to line numbers where rows were dropped or stacked.
     """
     at = np.asarray(positions, dtype=np.int64)
-    found = at + 2 if numbers is None else np.asarray(numbers)[at]
-    if (np.diff(found) <= 0).any():
-        found = np.unique(found)
+    found = np.unique(at + 2 if numbers is None else np.asarray(numbers)[at])
     if not len(found):
         return table
     breaks = np.flatnonzero(np.diff(found) != 1)
-    first, last = found[np.r_[0, breaks + 1]], found[np.r_[breaks, len(found) - 1]]
-    runs = [str(a) if a == b else f"{a}-{b}" for a, b in zip(first[:MOST_RUNS], last[:MOST_RUNS], strict=True)]
-    return f"{table}:{','.join(runs)}" + (f",... ({len(found):,} lines)" if len(first) > MOST_RUNS else "")
+    ends = zip(found[np.r_[0, breaks + 1]][:MOST_RUNS], found[np.r_[breaks, len(found) - 1]][:MOST_RUNS], strict=True)
+    runs = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)
+    return f"{table}:{runs}" + (f",... ({len(found):,} lines)" if len(breaks) >= MOST_RUNS else "")
+
+
+def where(pairs) -> str:
+    """(table, line) pairs as text: `table:2,5; other:3`."""
+    joined: dict[str, list[int]] = {}
+    for table, line in pairs:
+        joined.setdefault(table, []).append(line - 2)
+    return "; ".join(lines(table, at) for table, at in joined.items())
 
 
 def parse_rows(rows: str) -> set[tuple[str, int]]:
-    """The (table, line) pairs behind the text of `lines`, several tables separated by `; `."""
+    """The (table, line) pairs behind the text of `where`."""
     out = set()
     for part in filter(None, rows.split("; ")):
         table, _, text = part.partition(":")
@@ -100,15 +101,16 @@ def by_chance(p: float) -> str:
 
 def number(value: float, digits: int = 4) -> str:
     """A figure for a sentence: 4 significant digits, `not known` for NaN."""
-    if value is None or not np.isfinite(value):
-        return "not known" if value is None or np.isnan(value) else ("unbounded" if value > 0 else "-unbounded")
-    if value == round(value) and 1e5 <= abs(value) < 1e15:
+    size = abs(value)
+    if not np.isfinite(value):
+        return "not known" if np.isnan(value) else "unbounded" if value > 0 else "-unbounded"
+    if value == round(value) and 1e5 <= size < 1e15:
         return f"{value:,.0f}"
-    if 1e4 <= abs(value) < 1e15:
+    if 1e4 <= size < 1e15:
         return f"{float(f'{value:.{digits}g}'):,.0f}"
-    if 0 < abs(value) < 1e-4:
+    if 0 < size < 1e-4:
         return np.format_float_positional(value, digits, fractional=False, trim="-")
-    return f"{float(f'{value:.{digits}g}'):.15g}" if 1e3 <= abs(value) < 1e4 else f"{value:.{digits}g}"
+    return f"{float(f'{value:.{digits}g}'):.15g}" if 1e3 <= size < 1e4 else f"{value:.{digits}g}"
 
 
 def span(values, unit: str = "", digits: int = 4) -> str:
@@ -120,15 +122,8 @@ def span(values, unit: str = "", digits: int = 4) -> str:
 def to_frame(rows: list[dict]) -> pd.DataFrame:
     """Findings or verdicts as a data frame with COLUMNS first; empty text where a field does not apply."""
     frame = pd.DataFrame(rows)
-    for name in COLUMNS:
-        if name not in frame:
-            frame[name] = ""
+    frame = frame.assign(**{name: "" for name in COLUMNS if name not in frame})
     return frame[[*COLUMNS, *(c for c in frame if c not in COLUMNS)]]
-
-
-def counts(frame: pd.DataFrame) -> dict[str, int]:
-    """How many rows have each verdict, every one named."""
-    return {v: int((frame["verdict"] == v).sum()) for v in VERDICTS}
 
 
 def counts_by_source(frame: pd.DataFrame) -> pd.DataFrame:

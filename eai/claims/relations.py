@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from eai.claims.findings import Finding, check, judged, number
-from eai.claims.quantities import BASELINES, ENERGIES, PARTS
-from eai.claims.tabular import Table
+from eai.claims.tabular import BASELINES, ENERGIES, PARTS, Table
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,8 @@ class Relation:
     def text(self) -> str:
         """The formula in words: `accuracy / energy_wh`."""
         top = [n for n, p in self.powers.items() if p > 0] or ["1"]
-        bottom = [n for n, p in self.powers.items() if p < 0]
         factor = "" if self.constant == 1 else f"{self.constant:g} x "
-        return factor + " x ".join(top) + "".join(f" / {n}" for n in bottom)
+        return factor + " x ".join(top) + "".join(f" / {n}" for n, p in self.powers.items() if p < 0)
 
 
 MEANS = 0.01  # relative; twice the squared CV of 7 %, well above what a campaign with any control shows
@@ -73,13 +71,8 @@ Logs = tuple[np.ndarray, np.ndarray]
 @np.errstate(all="ignore")
 def printed(table: Table, name: str) -> Logs:
     """The printed figures of a quantity. A figure as coarse as itself may be a thousand times smaller or larger."""
-
-    def make() -> Logs:
-        x = table.column(name)
-        value = np.log(np.where(x > 0, x, np.nan))
-        return value, -np.log1p(-np.minimum(table.step(name) / x, 0.999))
-
-    return table.kept(("logs", name), make)
+    x = table.column(name)
+    return table.kept(("logs", name), lambda: (np.log(np.where(x > 0, x, np.nan)), -np.log1p(-np.minimum(table.step(name) / x, 0.999))))
 
 
 def follow(table: Table, relation: Relation, without: frozenset[str] = frozenset()) -> Logs | None:
@@ -91,8 +84,7 @@ def follow(table: Table, relation: Relation, without: frozenset[str] = frozenset
             return None
         if part is not None:
             a, b = (np.nan_to_num(p) for p in part) if name in relation.optional else part
-            value = value + power * a
-            width = width + abs(power) * b
+            value, width = value + power * a, width + abs(power) * b
     if relation.unless and table.has(*relation.unless):
         value = np.where(np.all([np.isfinite(table.column(n)) for n in relation.unless], axis=0), np.nan, value)
     return value, width
@@ -105,13 +97,12 @@ def known(table: Table, name: str, without: frozenset[str] = frozenset()) -> Log
     """
 
     def make() -> Logs | None:
-        found = printed(table, name) if table.has(name) and name in table.printed else None
+        found = printed(table, name) if name in table.columns else None
         for relation in BY_TARGET.get(name, ()):
             if found is not None and np.isfinite(found[0]).all():
                 break
             if (new := follow(table, relation, without | {name})) is not None:
-                gap = np.isnan(found[0]) if found is not None else None
-                found = new if found is None else tuple(np.where(gap, n, o) for n, o in zip(new, found, strict=True))
+                found = new if found is None else tuple(np.where(np.isnan(found[0]), n, o) for n, o in zip(new, found, strict=True))
         return found if found is not None and np.isfinite(found[0]).any() else None
 
     return None if name in without else table.kept(("known", name, without), make)
@@ -137,55 +128,50 @@ def _times(stated: float, computed: float) -> str:
     return f"; printed / computed = {f'{r:,.0f}' if r > 100 else number(r, 3)}{remark}"
 
 
-def compare(name: str, claim: str, label: str, seen, off, stated, computed, wrong, right: str, also=None) -> list[Finding]:
+def compare(claim: str, label: str, seen, off, stated, computed, wrong, right: str, also: dict[int, int] | None = None) -> list[Finding]:
     """Findings on printed figures that do not follow, one a row, the worst first, at most MOST_NAMED of them; one if all do.
 
-    `wrong(stated, computed)` words one of them; `also` maps a row to others that it rests on.
+    `wrong(stated, computed)` words one of them; `also` maps a row to another that it rests on.
     """
+
+    def resting(rows) -> np.ndarray:
+        more = [also[int(r)] for r in rows if int(r) in also] if also else []
+        return np.unique([*rows, *more]).astype(np.int64) if more else np.asarray(rows, np.int64)
+
     rows = np.flatnonzero(off)
     if not len(rows):
-        at = _with(np.flatnonzero(seen), also)
-        return [Finding(name, claim, "consistent", right.format(n=int(seen.sum())), "", "", at, label)] if len(at) else []
+        at = resting(np.flatnonzero(seen))
+        return [Finding(claim, "consistent", right.format(n=int(seen.sum())), at, name=label)] if len(at) else []
     with np.errstate(all="ignore"):
         size = np.abs(np.log(np.abs(stated[rows] / computed[rows])))
     rows = rows[np.argsort(-np.nan_to_num(size, nan=np.inf), kind="stable")]
-    found = []
-    for i in rows[:MOST_NAMED]:
-        a, b = stated[i], computed[i]
-        found.append(Finding(name, claim, "inconsistent", wrong(a, b), number(a), number(b), _with([i], also), f"{label}:{i}"))
+    named = [(i, stated[i], computed[i]) for i in rows[:MOST_NAMED]]
+    found = [Finding(claim, "inconsistent", wrong(a, b), resting([i]), number(a), number(b), f"{label}:{i}") for i, a, b in named]
     if len(rows) > MOST_NAMED:
         reason = f"{len(rows)} of {seen.sum()} rows do not follow {claim}; the {MOST_NAMED} worst are listed"
-        found.append(Finding(name, claim, "inconsistent", reason, "", "", _with(np.sort(rows), also), f"{label}:all"))
+        found.append(Finding(claim, "inconsistent", reason, resting(np.sort(rows)), name=f"{label}:all"))
     return found
-
-
-def _with(rows, also) -> np.ndarray:
-    """The rows and those that they rest on."""
-    more = [also[int(r)] for r in rows if int(r) in also] if also else []
-    return np.unique([*rows, *more]).astype(np.int64) if more else np.asarray(rows, np.int64)
 
 
 @check("a quantity and what defines it, such as eor, accuracy and energy_wh")
 def derived(table: Table) -> list[Finding]:
     """Every printed figure that a relation defines, against that relation."""
     found, done = [], set()
-    for target, relations in BY_TARGET.items():
-        for relation in relations if table.has(target) else ():
-            pair = frozenset([target, *relation.powers])
-            computed = None if pair in done else follow(table, relation, frozenset([target]))
-            if computed is None:
-                continue
-            stated = printed(table, target)
-            seen = np.isfinite(stated[0] + computed[0])
-            off = seen & (np.abs(stated[0] - computed[0]) > stated[1] + computed[1] + 1e-9)
-            claim = f"{target} = {relation.text}"
-            outcome = compare(
-                "derived", claim, f"{target}:{'+'.join(relation.powers)}", seen, off, np.exp(stated[0]), np.exp(computed[0]),
-                lambda a, b, t=target, r=relation: f"{t} is printed as {number(a)}; {r.text} gives {number(b)}{_times(a, b)}",
-                f"{{n}} printed figures follow {claim} within rounding",
-            )  # fmt: skip
-            done |= {pair} if outcome else set()
-            found += outcome
+    for relation in (r for relations in BY_TARGET.values() for r in relations if table.has(r.target)):
+        target, pair = relation.target, frozenset([relation.target, *relation.powers])
+        computed = None if pair in done else follow(table, relation, frozenset([target]))
+        if computed is None:
+            continue
+        stated, claim = printed(table, target), f"{target} = {relation.text}"
+        seen = np.isfinite(stated[0] + computed[0])
+        outcome = compare(
+            claim, f"{target}:{'+'.join(relation.powers)}", seen,
+            seen & (np.abs(stated[0] - computed[0]) > stated[1] + computed[1] + 1e-9), np.exp(stated[0]), np.exp(computed[0]),
+            lambda a, b, t=target, r=relation: f"{t} is printed as {number(a)}; {r.text} gives {number(b)}{_times(a, b)}",
+            f"{{n}} printed figures follow {claim} within rounding",
+        )  # fmt: skip
+        done |= {pair} if outcome else set()
+        found += outcome
     return found
 
 
@@ -194,14 +180,9 @@ def references(table: Table, marked: np.ndarray, candidates: np.ndarray, energy:
 
     Rows of the same session are preferred; a row with no candidate, or with several that give different energies, has none.
     """
-    factors = table.factors()
-    codes = np.column_stack([table.words[f][0] for f in factors]) if factors else np.zeros((len(table), 0))
-    session = table.groups(["session"] if "session" in table.words else [])
-    pool = np.flatnonzero(candidates & np.isfinite(energy))
-    out = {}
-    if len(marked) * len(pool) > 4_000_000:
-        return out
-    for i in marked:
+    codes = np.column_stack([np.zeros(len(table)), *(table.words[f][0] for f in table.factors())])
+    session, pool, out = table.groups(["session"]), np.flatnonzero(candidates & np.isfinite(energy)), {}
+    for i in marked if len(marked) * len(pool) <= 4_000_000 else ():
         near = pool[(codes[pool] != codes[i]).sum(axis=1) == 1]
         same = near[session[near] == session[i]]
         near = same if len(same) else near
@@ -210,12 +191,22 @@ def references(table: Table, marked: np.ndarray, candidates: np.ndarray, energy:
     return out
 
 
+def changes(table: Table, energy: str) -> dict[int, int]:
+    """Row -> reference row for every strategy against the baseline of the same place."""
+    x, base, pairs = table.column(energy), table.is_in("quantization", BASELINES), {}
+    place = table.groups(["location"])
+    for name in np.unique(place):
+        here = (place == name) & np.isfinite(x)
+        if 2 <= here.sum() <= 2000:
+            pairs |= references(table, np.flatnonzero(here & ~base), here & base, x)
+    return pairs
+
+
 def _quotients(table: Table, energy: str, pairs: dict[int, int]) -> np.ndarray:
     """Least, printed and greatest ratio of each row's energy to its reference's, NaN elsewhere: three columns."""
     x, h, out = table.column(energy), table.step(energy), np.full((len(table), 3), np.nan)
-    if pairs:
-        i, j = np.array(list(pairs.items())).T
-        out[i] = np.column_stack([(x[i] + s * h[i]) / (x[j] - s * h[j]) for s in (-1, 0, 1)])
+    i, j = np.array(list(pairs.items()), np.int64).reshape(-1, 2).T
+    out[i] = np.column_stack([(x[i] + s * h[i]) / (x[j] - s * h[j]) for s in (-1, 0, 1)])
     return out
 
 
@@ -231,10 +222,10 @@ def reductions(table: Table) -> list[Finding]:
             if not pairs:
                 continue
             ends = 100 * sign * (_quotients(table, energy, pairs) - 1)
-            low, high, seen = ends.min(axis=1), ends.max(axis=1), np.isfinite(ends).all(axis=1)
-            off = seen & ((change - half > high + 1e-9) | (change + half < low - 1e-9))
+            seen = np.isfinite(ends).all(axis=1)
+            off = seen & ((change - half > ends.max(axis=1) + 1e-9) | (change + half < ends.min(axis=1) - 1e-9))
             found += compare(
-                "reductions", f"{name} follows from {energy}", f"{name}:{energy}", seen, off, change, ends[:, 1],
+                f"{name} follows from {energy}", f"{name}:{energy}", seen, off, change, ends[:, 1],
                 lambda a, b: f"{number(a)} % is printed; the energies give {number(b)} %",
                 f"{{n}} printed changes follow from {energy} within rounding", pairs,
             )  # fmt: skip
@@ -251,9 +242,8 @@ def ratios(table: Table) -> list[Finding]:
     """
     if not table.has("ratio_to_baseline"):
         return []
-    ratio, half = table.column("ratio_to_baseline"), table.step("ratio_to_baseline")
+    ratio, half, blocks = table.column("ratio_to_baseline"), table.step("ratio_to_baseline"), np.nan_to_num(table.column("n_blocks"))
     base = ratio == 1 if (ratio == 1).any() else ~np.isfinite(ratio)
-    blocks = np.nan_to_num(table.column("n_blocks"))
     ends, used, energies = np.full((len(table), 3), np.nan), {}, []
     for energy in (e for e in ENERGIES if table.has(e)):
         e = table.column(energy)
@@ -267,7 +257,7 @@ def ratios(table: Table) -> list[Finding]:
     seen, slack, from_ = np.isfinite(ends[:, 1]), MEANS * np.abs(ends[:, 1]), " or ".join(energies)
     off = seen & ((ratio - half > ends[:, 2] + slack + 1e-12) | (ratio + half < ends[:, 0] - slack - 1e-12))
     return compare(
-        "ratios", f"ratio_to_baseline follows from {from_}", "ratio_to_baseline:energy", seen, off, ratio, ends[:, 1],
+        f"ratio_to_baseline follows from {from_}", "ratio_to_baseline:energy", seen, off, ratio, ends[:, 1],
         lambda a, b: f"{number(a)} is printed; {from_} of the row and of its baseline gives {number(b)}",
         f"{{n}} printed ratios follow from {from_}", used,
     )  # fmt: skip
@@ -282,19 +272,17 @@ def mislabelled(table: Table) -> list[Finding]:
     found = []
     for name in (n for n in ("eor", "tweor", "tokens_per_j") if table.has(n)):
         relation, stated = BY_TARGET[name][0], printed(table, name)
-        own = follow(table, relation, frozenset([name]))
-        rows = np.isfinite(stated[0])
+        own, rows = follow(table, relation, frozenset([name])), np.isfinite(stated[0])
         if table.has(*relation.powers) or (own is not None and (np.abs(stated[0] - own[0]) <= stated[1] + own[1])[rows].all()):
             continue
-        for a, b in permutations([c for c in table.printed if c != name and table.has(c) and c not in NOT_FACTORS], 2):
+        for a, b in permutations([c for c in table.columns if c != name and c not in NOT_FACTORS], 2):
             (x, w), (y, v) = printed(table, a), printed(table, b)
             both = np.isfinite(stated[0] + x - y)
             if both.sum() >= 4 and np.ptp(stated[0][both]) > 0 and (np.abs(stated[0] - x + y) <= stated[1] + w + v)[both].all():
-                n = int(both.sum())
+                n, rows = int(both.sum()), np.flatnonzero(both)
                 meaning = ": energy per token [J], lower is better" if (a, b) == ("power_w", "throughput_tok_s") else ""
                 reason = f"the column {name} is {a} / {b} in {n} of {n} rows, not {relation.text}{meaning}"
-                claim = f"{name} = {relation.text}"
-                found.append(Finding("mislabelled", claim, "inconsistent", reason, name, f"{a} / {b}", np.flatnonzero(both), name))
+                found.append(Finding(f"{name} = {relation.text}", "inconsistent", reason, rows, name, f"{a} / {b}", name))
     return found
 
 
@@ -312,20 +300,17 @@ def parts(table: Table) -> list[Finding]:
     whole = table.first("energy_j", "energy_wh", "energy_kwh")
     if len(names) < 2 or whole is None:
         return []
-    total = sum(np.nan_to_num(table.column(n)) for n in names)
+    total, steps = (sum(np.nan_to_num(of(n)) for n in names) for of in (table.column, table.step))
     pue = np.where(np.isfinite(table.column("pue")), table.column("pue"), 1.0)
-    stated = table.column(whole) * TO_J[whole]
-    half = table.step(whole) * TO_J[whole] + sum(np.nan_to_num(table.step(n)) for n in names)
+    stated, half = table.column(whole) * TO_J[whole], table.step(whole) * TO_J[whole] + steps
     seen = np.isfinite(stated) & (total > 0)
     near = [np.abs(stated - total * p) <= half * (1 + 1e-9) + SUM_SLACK * total * p for p in (1.0, pue)]
     off = seen & ~near[0] & ~near[1]
     i = int(np.argmax(np.where(off, np.abs(stated / total - 1), -1)))
-    reason = (
-        f"{off.sum()} of {seen.sum()} rows: the whole is {number(stated[i])} J and the parts add "
-        f"up to {number(total[i])} J, x {number(stated[i] / total[i], 3)}"
-    )
+    added = f"the parts add up to {number(total[i])} J, x {number(stated[i] / total[i], 3)}"
+    reason = f"{off.sum()} of {seen.sum()} rows: the whole is {number(stated[i])} J and {added}"
     claim = f"{whole} = " + " + ".join(n.split("_")[1].upper() for n in names)
-    return judged("parts", claim, off, seen, reason, "{n} wholes are the sum of their parts", number(stated[i]), number(total[i]))
+    return judged(claim, off, seen, reason, "{n} wholes are the sum of their parts", number(stated[i]), number(total[i]))
 
 
 @check("emissions and energy")
@@ -340,35 +325,28 @@ def carbon(table: Table) -> list[Finding]:
     if not seen.any():
         return []
     slack = 1e3 * table.step("carbon_kg") / kwh + grams * table.step(name) / table.column(name)
-    low, high = INTENSITY_G_PER_KWH
+    (low, high), middle, claim = INTENSITY_G_PER_KWH, np.median(grams[seen]), "the implied carbon intensity is that of a grid"
     off = seen & ((grams + slack < low) | (grams - slack > high)) & (grams > 0)
-    claim, middle = "the implied carbon intensity is that of a grid", np.median(grams[seen])
-    if off.any():
-        first = number(grams[off][0], 3)
-        reason = (
-            f"emissions over energy give {first} gCO2/kWh in {off.sum()} of {seen.sum()} rows; grids lie between {low:g} and {high:,.0f}"
-        )
-        return judged("carbon", claim, off, seen, reason, "", "", first, "range")
-    if (np.abs(grams - middle) <= slack + 1e-6 * grams)[seen].all():
+    if off.any() or (np.abs(grams - middle) <= slack + 1e-6 * grams)[seen].all():
+        first = number(grams[off][0], 3) if off.any() else ""
+        rows = f"{off.sum()} of {seen.sum()} rows"
+        wrong = f"emissions over energy give {first} gCO2/kWh in {rows}; grids lie between {low:g} and {high:,.0f}"
         right = f"one constant, {number(middle, 3)} gCO2/kWh, in {{n}} rows: emissions say nothing that the energy does not"
-        return judged("carbon", claim, off, seen, "", right, name="range")
+        return judged(claim, off, seen, wrong, right, "", first, "range")
     reason = (
         f"the carbon intensity varies from {number(grams[seen].min(), 3)} to {number(grams[seen].max(), 3)} "
         f"gCO2/kWh ({np.ptp(grams[seen]) / np.mean(grams[seen]):.0%}) over {seen.sum()} rows: places or hours differ"
     )
     verdict = "inconsistent" if table.has("carbon_g_per_kwh") and np.ptp(table.column("carbon_g_per_kwh")[seen]) == 0 else "untested"
-    return [Finding("carbon", "one carbon intensity serves every row", verdict, reason, "", "", np.flatnonzero(seen), "varies")]
+    return [Finding("one carbon intensity serves every row", verdict, reason, np.flatnonzero(seen), name="varies")]
 
 
 @check("energy and time of four configurations or more")
 def constant_power(table: Table) -> list[Finding]:
     """Energy or emissions that are time x one constant over different configurations: an estimate, whatever they are called."""
-    if not table.has("duration_s"):
-        return []
-    time, found = table.column("duration_s"), []
-    keys = table.groups(table.factors("gpu", "num_gpus"))
-    place = table.groups([f for f in ("gpu", "num_gpus") if f in table.words])
-    for name in (n for n in (*TO_J, *PARTS[1:], "carbon_kg") if table.has(n)):
+    time, found, keys = table.column("duration_s"), [], table.groups(table.factors("gpu", "num_gpus"))
+    place = table.groups(["gpu", "num_gpus"])
+    for name in (n for n in (*TO_J, *PARTS[1:], "carbon_kg") if table.has(n, "duration_s")):
         ratio = table.column(name) / time
         fine = table.step(name) / np.abs(table.column(name)) + table.step("duration_s") / time < CONSTANT
         for p in np.unique(place[np.isfinite(ratio) & fine]):
@@ -378,7 +356,7 @@ def constant_power(table: Table) -> list[Finding]:
             if np.std(ratio[use]) <= CONSTANT * np.mean(ratio[use]):
                 level = f"{number(np.mean(ratio[use]) * TO_J.get(name, 1.0))} {'kg/s' if name == 'carbon_kg' else 'W'}"
                 reason = f"{name} is the time x {level} in all {use.sum()} rows, whatever ran: an estimate by a constant, no measurement"
-                found += judged("constant_power", f"{name} was measured", use, use, reason, "", name=f"{name}:{p}")
+                found += judged(f"{name} was measured", use, use, reason, name=f"{name}:{p}")
     return found
 
 
@@ -391,69 +369,46 @@ def countable(table: Table) -> list[Finding]:
     """
     if not table.has("accuracy", "n_items"):
         return []
-    p, h, n = table.column("accuracy"), table.step("accuracy"), table.column("n_items")
+    p, h, n, task = table.column("accuracy"), table.step("accuracy"), table.column("n_items"), table.key("task")
     seen = np.isfinite(p) & (n > 0) & (p >= 0) & (p <= 1) & (1 / n > 2 * h) & (n == np.round(n))
     nearest = np.round(p * n) / n
     off = seen & (np.abs(nearest - p) > h + 1e-9)
-    by_task = pd.DataFrame({"task": table.key("task")[seen], "off": off[seen]}).groupby("task")["off"].agg(["all", "any", "size"])
-    graded = by_task.index[by_task["all"] & (by_task["size"] >= 3) & (~by_task["any"]).any()]
-    off &= ~np.isin(table.key("task"), graded)
+    by_task = pd.Series(off[seen]).groupby(task[seen]).agg(["all", "any", "size"])
+    off &= ~np.isin(task, by_task.index[by_task["all"] & (by_task["size"] >= 3) & (~by_task["any"]).any()])
     i = int(np.argmax(off))
     reason = f"{off.sum()} scores are no k / n; the first is {p[i]:.6g} of {n[i]:.0f} items, where {nearest[i]:.6g} is the nearest"
-    claim = "every score is a whole number of right answers"
-    return judged(
-        "countable", claim, off, seen, reason, "{n} scores are whole numbers of right answers", f"{p[i]:.6g}", f"{nearest[i]:.6g}"
-    )
-
-
-_MARKS = ("yes", "true", "1", "best", "x", "*")
+    right = "{n} scores are whole numbers of right answers"
+    return judged("every score is a whole number of right answers", off, seen, reason, right, f"{p[i]:.6g}", f"{nearest[i]:.6g}")
 
 
 @check("a column `best` beside an energy")
 def ordering(table: Table) -> list[Finding]:
     """Marked rows (a `best` column) that another row of the same task, GPU or model beats in energy; printed ties are allowed."""
-    energy = table.first(*ENERGIES)
+    energy, choice = table.first(*ENERGIES), table.first("quantization", "gpu", "model")
     if energy is None or not table.has("best"):
         return []
     x, h = table.column(energy), table.step(energy)
-    marked = table.is_in("best", lambda text: text.lower() in _MARKS) & np.isfinite(x)
-    choice = table.first("quantization", "gpu", "model")
+    marked = table.is_in("best", lambda text: text.lower() in ("yes", "true", "1", "best", "x", "*")) & np.isfinite(x)
     group, names, found = table.groups(table.factors(choice)), table.key(choice or "model"), []
-    claim = "the row marked best takes the least energy"
+    claim, seen = "the row marked best takes the least energy", np.isin(group, group[marked]) & np.isfinite(x)
     for i in np.flatnonzero(marked):
         rivals = np.flatnonzero((group == group[i]) & np.isfinite(x))
         j = rivals[np.argmin(x[rivals])]
         if x[j] + h[j] < x[i] - h[i]:
             reason = f"{names[i]} is marked best at {number(x[i])}, but {names[j]} has {number(x[j])} {energy}"
-            found.append(Finding("ordering", claim, "inconsistent", reason, str(names[i]), str(names[j]), (int(i), int(j)), str(i)))
-    seen = np.isin(group, group[marked]) & np.isfinite(x)
-    return found or judged("ordering", claim, ~seen & seen, seen, "", f"{marked.sum()} marked rows take the least energy of their group")
+            found.append(Finding(claim, "inconsistent", reason, (int(i), int(j)), str(names[i]), str(names[j]), str(i)))
+    return found or judged(claim, (), seen, "", f"{marked.sum()} marked rows take the least energy of their group")
 
 
 @check("x, q, scale, zero_point, q_min, q_max")
 def affine(table: Table) -> list[Finding]:
     """Printed codes q against the printed rule: scale, zero point and range stand in the table's own columns."""
-    needed = ("x", "q", "scale", "zero_point", "q_min", "q_max")
-    if not table.has(*needed):
-        return []
-    x, q, scale, zero, low, high = (table.column(n) for n in needed)
-    raw = scale * x + zero
+    x, q, scale, zero, low, high = (table.column(n) for n in ("x", "q", "scale", "zero_point", "q_min", "q_max"))
+    raw, claim, found = scale * x + zero, "q = clamp(round(scale x + zero_point), q_min, q_max)", []
     computed = np.clip(np.round(raw), low, high)
-    seen, found = np.isfinite(computed) & np.isfinite(q), []
-    claim = "q = clamp(round(scale x + zero_point), q_min, q_max)"
+    seen = np.isfinite(computed) & np.isfinite(q)
     for i in np.flatnonzero(seen & (computed != q)):
         how = ", which is rounded down instead" if np.clip(np.floor(raw[i]), low[i], high[i]) == q[i] else ""
         reason = f"x = {x[i]:g} gives {raw[i]:.2f}, so q = {computed[i]:.0f}; {q[i]:.0f} is printed{how}"
-        found.append(Finding("affine", claim, "inconsistent", reason, f"{q[i]:.0f}", f"{computed[i]:.0f}", (int(i),), str(i)))
-    return found or judged("affine", claim, ~seen & seen, seen, "", "{n} codes follow the rule")
-
-
-def changes(table: Table, energy: str) -> dict[int, int]:
-    """Row -> reference row for every strategy against the baseline of the same place."""
-    x, base, pairs = table.column(energy), table.is_in("quantization", BASELINES), {}
-    place = table.groups(["location"])
-    for name in np.unique(place):
-        here = (place == name) & np.isfinite(x)
-        if 2 <= here.sum() <= 2000:
-            pairs |= references(table, np.flatnonzero(here & ~base), here & base, x)
-    return pairs
+        found.append(Finding(claim, "inconsistent", reason, (int(i),), f"{q[i]:.0f}", f"{computed[i]:.0f}", str(i)))
+    return found or judged(claim, (), seen, "", "{n} codes follow the rule")

@@ -13,15 +13,12 @@ from scipy import special
 
 from eai import strategies
 from eai.claims.findings import Finding, by_chance, check, judged, number
-from eai.claims.quantities import ENERGIES, FACTORS, PARTS
 from eai.claims.relations import changes
-from eai.claims.tabular import MOST_COMPARED, Table, _coded, is_set, significant_digits, together
+from eai.claims.tabular import ENERGIES, FACTORS, MOST_COMPARED, PARTS, Table, coded, is_set, significant_digits, together
 from eai.errors import UserError
 
-IDENTITY = (*FACTORS[:2], "weights", *(f for f in FACTORS[2:] if f != "params_b"))
 NEIGHBOURHOOD = 0.05
-LEAST_DIGITS = 4
-COPIED_DIGITS = 10
+LEAST_DIGITS, COPIED_DIGITS = 4, 10
 SESSION_SD = 0.05  # log scale, k = 1: gain of a card's power sensor is 5 % (arXiv 2312.02741); sessions differ by less
 CHANGE_SD = 0.03  # of a ratio of two configurations in one session: gain cancels
 NAMED = 12
@@ -30,14 +27,14 @@ FAR_TOO_MANY = 20 * MOST_COMPARED  # rows among which the distinct ones are not 
 
 def identity(table: Table) -> list[str]:
     """The keys that make a configuration; the model's size stands in where no model is named."""
-    names = IDENTITY if table.has("model") else (*IDENTITY, "params_b")
-    return [k for k in names if k in table.words]
+    names = (*FACTORS[:2], "weights", *(f for f in FACTORS[2:] if f != "params_b"), "model" if table.has("model") else "params_b")
+    return [k for k in dict.fromkeys(names) if table.has(k)]
 
 
-def _distinct(table: Table, column: str, among: np.ndarray | None = None) -> np.ndarray:
+def _distinct(table: Table, column: str, among: np.ndarray | bool = True) -> np.ndarray:
     """Positions of the rows that state `column`, one for each configuration and value; all of them where there are far too many."""
     x = table.column(column)
-    seen = np.flatnonzero(np.isfinite(x) if among is None else np.isfinite(x) & among)
+    seen = np.flatnonzero(np.isfinite(x) & among)
     if len(seen) > FAR_TOO_MANY:
         return seen
     codes = together([pd.factorize(x[seen])[0], table.groups(identity(table))[seen]], len(seen))
@@ -46,10 +43,8 @@ def _distinct(table: Table, column: str, among: np.ndarray | None = None) -> np.
 
 def _digits(table: Table, column: str, at: np.ndarray) -> np.ndarray:
     """Which of the rows `at` show LEAST_DIGITS or more."""
-    return (
-        significant_digits(table.column(column)[at], np.maximum(table.step(column)[at], 1e-15 * np.abs(table.column(column)[at])))
-        >= LEAST_DIGITS
-    )
+    x, half = table.column(column)[at], table.step(column)[at]
+    return significant_digits(x, np.maximum(half, 1e-15 * np.abs(x))) >= LEAST_DIGITS
 
 
 @check("energies of four digits or more for several configurations", weighs_chance=True)
@@ -66,7 +61,7 @@ def one_value(table: Table, alpha: float) -> list[Finding]:
     found = []
     for column in columns:
         for task in tasks:
-            at = _distinct(table, column, None if task == "" else table.is_in("task", (task,)))
+            at = _distinct(table, column, table.is_in("task", (task,)) if task else True)
             if 2 <= len(at) <= MOST_COMPARED:
                 found += _ties(table, column, task, at, alpha / len(columns) / len(tasks))
     return found
@@ -74,8 +69,8 @@ def one_value(table: Table, alpha: float) -> list[Finding]:
 
 def _ties(table: Table, column: str, task: str, at: np.ndarray, alpha: float) -> list[Finding]:
     """`one_value` among the rows `at` of one task."""
-    x, h, fine = table.column(column)[at], table.step(column)[at], _digits(table, column, at)
-    other = ~table.compatible(identity(table), at) & fine[:, None] & fine[None, :]
+    x, h, fine, keys = table.column(column)[at], table.step(column)[at], _digits(table, column, at), identity(table)
+    other = ~table.compatible(keys, at) & fine[:, None] & fine[None, :]
     if not other.any():
         return []
     gap = np.abs(x[:, None] - x[None, :])
@@ -86,19 +81,18 @@ def _ties(table: Table, column: str, task: str, at: np.ndarray, alpha: float) ->
     name = f"{column} ({task})" if task else column
     claim = f"one figure of {name} stands for one configuration"
     if p >= alpha:
-        return [Finding("one_value", claim, "consistent", f"no more equal figures of {name} than chance gives", "", "", at, name)]
+        return [Finding(claim, "consistent", f"no more equal figures of {name} than chance gives", at, name=name)]
     pairs, found = np.argwhere(tie), []
-    values = pd.unique(x[pairs[:, 0]])
-    for value in values[:NAMED]:
-        rows = at[np.unique(pairs[x[pairs[:, 0]] == value])]
-        apart = [k for k in identity(table) if (table.both_state(k, rows) & ~table.compatible([k], rows)).any()]
+    several = pd.unique(x[pairs[:, 0]])
+    for value in several[:NAMED]:
+        rows, shown = at[np.unique(pairs[x[pairs[:, 0]] == value])], number(value, 6)
+        apart = [k for k in keys if (table.both_state(k, rows) & ~table.compatible([k], rows)).any()]
         who = "; ".join(", ".join(f"{k}={table.key(k)[r]}" for k in apart) for r in rows[:3])
-        reason = f"{number(value, 6)} is printed for {len(rows)} configurations that differ in {', '.join(apart)} ({who})"
-        reason += f"; by chance: {by_chance(p)}"
-        found.append(Finding("one_value", claim, "inconsistent", reason, number(value, 6), "", rows, f"{name}:{value:.6g}"))
-    if len(values) > NAMED:
-        reason = f"{len(values)} figures of {name} stand for several configurations each; {NAMED} are listed"
-        found.append(Finding("one_value", claim, "inconsistent", reason, "", "", at[np.unique(pairs)], f"{name}:all"))
+        reason = f"{shown} is printed for {len(rows)} configurations that differ in {', '.join(apart)} ({who}); by chance: {by_chance(p)}"
+        found.append(Finding(claim, "inconsistent", reason, rows, shown, name=f"{name}:{value:.6g}"))
+    if len(several) > NAMED:
+        reason = f"{len(several)} figures of {name} stand for several configurations each; {NAMED} are listed"
+        found.append(Finding(claim, "inconsistent", reason, at[np.unique(pairs)], name=f"{name}:all"))
     return found
 
 
@@ -108,26 +102,17 @@ def copied(table: Table) -> list[Finding]:
 
     Two quantities that are measured apart have to agree, with at least ten digits together; an energy in two units is one of them.
     """
-    apart = [
-        table.first(*ENERGIES, *PARTS),
-        *(n for n in ("power_w", "throughput_tok_s", "duration_s", "latency_s", "ttft_s") if table.has(n)),
-    ]
-    columns = [c for c in apart if c and not is_set(table.column(c))]
+    apart = (table.first(*ENERGIES, *PARTS), "power_w", "throughput_tok_s", "duration_s", "latency_s", "ttft_s")
+    columns = [c for c in apart if c and table.has(c) and not is_set(table.column(c))]
     digits = np.array([significant_digits(table.column(c), table.step(c)) for c in columns]).reshape(len(columns), len(table))
     seen = ((digits >= LEAST_DIGITS).sum(axis=0) >= 2) & (digits.sum(axis=0) >= COPIED_DIGITS)
-    if not seen.any() or not any(table.has(k) for k in identity(table)):
+    if not seen.any() or not identity(table):
         return []
-    codes = together(
-        [
-            table.groups([*identity(table), *(k for k in ("location",) if k in table.words)]),
-            *(pd.factorize(table.column(c))[0] for c in columns),
-        ],
-        len(table),
-    )
-    count = np.bincount(codes[seen], minlength=codes.max() + 1)
-    off = seen & (count[codes] > 1)
+    same = [table.groups([*identity(table), "location"]), *(pd.factorize(table.column(c))[0] for c in columns)]
+    codes = together(same, len(table))
+    off = seen & (np.bincount(codes[seen], minlength=codes.max() + 1)[codes] > 1)
     reason = f"{off.sum()} rows hold {len(np.unique(codes[off]))} measurements: {' and '.join(columns)} are equal to the last digit"
-    return judged("copied", "a row is one measurement", off, seen, reason, "{n} rows are measurements of their own")
+    return judged("a row is one measurement", off, seen, reason, "{n} rows are measurements of their own")
 
 
 @check("several rows of one configuration", weighs_chance=True)
@@ -136,20 +121,19 @@ def two_values(table: Table, alpha: float) -> list[Finding]:
 
     A column explains it if the rows agree again once rows that differ in it count as different configurations.
     """
-    if not any(table.has(k) for k in identity(table)):  # nothing says which rows are of one configuration
+    if not identity(table):  # nothing says which rows are of one configuration
         return []
     found = _two_values(table, alpha)
     wrong = [f for f in found if f.verdict == "inconsistent"]
     for name, (codes, texts) in table.others.items() if wrong else ():
-        joined = _coded(pd.Series(table.key("options") + f"{name}=" + texts[codes]))
-        split = replace(table, words=table.words | {"options": joined}, others={}, cache={})
-        if not any(f.verdict == "inconsistent" for f in _two_values(split, alpha)):
+        joined = coded(pd.Series(table.key("options") + f"{name}=" + texts[codes]))
+        apart = replace(table, words=table.words | {"options": joined}, others={}, cache={})
+        if not any(f.verdict == "inconsistent" for f in _two_values(apart, alpha)):
             rows = np.unique(np.concatenate([f.positions for f in wrong]))
             shown = ", ".join(list(dict.fromkeys(texts[codes[rows]]))[:4])
             reason = f"rows of one configuration differ, and so does column '{name}' ({shown}): it may be a factor; name it in a mapping"
-            reason += " under `options`"
-            claim = "one configuration has one value"
-            return [f for f in found if f not in wrong] + [Finding("two_values", claim, "untested", reason, "", "", rows, f"factor:{name}")]
+            reason, claim = f"{reason} under `options`", "one configuration has one value"
+            return [f for f in found if f not in wrong] + [Finding(claim, "untested", reason, rows, name=f"factor:{name}")]
     return found
 
 
@@ -160,7 +144,7 @@ def _two_values(table: Table, alpha: float) -> list[Finding]:
     alpha / m times sqrt(2) x 5 %, at least a factor of 1.4 in practice. Rows labelled gross and net are not compared.
     """
     found = []
-    for column in [c for c in (*ENERGIES, "power_w", "throughput_tok_s", "tweor") if table.has(c)]:
+    for column in (c for c in (*ENERGIES, "power_w", "throughput_tok_s", "tweor") if table.has(c)):
         at = _distinct(table, column)
         if len(at) > MOST_COMPARED:
             found += _wide(table, column, alpha)
@@ -168,11 +152,15 @@ def _two_values(table: Table, alpha: float) -> list[Finding]:
             x, label = table.column(column)[at], table.key("accounting")[at]
             same = table.compatible(identity(table), at) & (x > 0)[:, None] & (x > 0)[None, :]
             for k in ("gpu", "model", "quantization", "task"):
-                same &= table.both_state(k, at) if k in table.words else True
-            net, gross = label == "net", label == "gross"
-            same &= ~(net[:, None] & gross[None, :] | gross[:, None] & net[None, :])
-            found += _apart(table, column, at, np.triu(same, 1), x, SESSION_SD, alpha)
+                same &= table.both_state(k, at) if table.has(k) else True
+            mixed = (label == "net")[:, None] & (label == "gross")[None, :]
+            found += _apart(table, column, at, np.triu(same & ~mixed & ~mixed.T, 1), x, SESSION_SD, alpha)
     return found
+
+
+def _limit(alpha: float, pairs: float, sd: float) -> float:
+    """How far apart [log] the figures of one configuration may lie."""
+    return -special.ndtri(alpha / pairs / 2) * np.sqrt(2) * sd
 
 
 def _apart(table: Table, column: str, at: np.ndarray, same: np.ndarray, x: np.ndarray, sd: float, alpha: float) -> list[Finding]:
@@ -183,60 +171,48 @@ def _apart(table: Table, column: str, at: np.ndarray, same: np.ndarray, x: np.nd
     claim, m = f"one configuration has one {column}", int(same.sum())
     if not m:
         return []
-    limit = -special.ndtri(alpha / m / 2) * np.sqrt(2) * sd
-    logs = np.log(x)
+    limit, logs = _limit(alpha, m, sd), np.log(x)
     off = np.argwhere(same & (np.abs(logs[:, None] - logs[None, :]) > limit))
     if not len(off):
         reason = f"{m} pairs of rows of one configuration agree within a factor of {np.exp(limit):.2f}"
-        return [Finding("two_values", claim, "consistent", reason, "", "", at, column)]
-    graph = coo_array((np.ones(len(off)), (off[:, 0], off[:, 1])), shape=(len(x), len(x)))
-    label = connected_components(graph, directed=False)[1]
+        return [Finding(claim, "consistent", reason, at, name=column)]
+    label = connected_components(coo_array((np.ones(len(off)), off.T), shape=(len(x), len(x))), directed=False)[1]
     clusters, found = [np.flatnonzero(label == c) for c in np.unique(label[off[:, 0]])], []
     for rows in sorted(clusters, key=lambda r: -np.ptp(logs[r]))[:NAMED]:
         order = rows[np.argsort(x[rows], kind="stable")]
         low, high, place = x[order[0]], x[order[-1]], at[order]
         stated = [k for k in identity(table) if table.key(k)[place[0]] and (table.both_state(k, place).all() or k in ("gpu", "model"))]
         name = ", ".join(f"{k}={table.key(k)[place[0]]}" for k in stated)
-        reason = f"{name}: {column} is {_listed(x[order])} in different places, {number(high / low, 3)} times as much"
-        found.append(Finding("two_values", claim, "inconsistent", reason, number(low), number(high), place, f"{column}:{name}"))
+        shown = list(dict.fromkeys(map(number, x[order])))
+        listed = " and ".join(shown) if len(shown) <= 4 else f"{shown[0]} to {shown[-1]} ({len(shown)} figures)"
+        reason = f"{name}: {column} is {listed} in different places, {number(high / low, 3)} times as much"
+        found.append(Finding(claim, "inconsistent", reason, place, number(low), number(high), f"{column}:{name}"))
     if len(clusters) > NAMED:
         reason = f"{len(clusters)} configurations have more than one {column}; the {NAMED} widest are listed"
-        found.append(Finding("two_values", claim, "inconsistent", reason, "", "", at[np.sort(np.concatenate(clusters))], f"{column}:all"))
+        found.append(Finding(claim, "inconsistent", reason, at[np.sort(np.concatenate(clusters))], name=f"{column}:all"))
     return found
-
-
-def _listed(values: np.ndarray) -> str:
-    """The distinct figures for a sentence; the ends and their number where there are many."""
-    shown = list(dict.fromkeys(number(v) for v in values))
-    return " and ".join(shown) if len(shown) <= 4 else f"{shown[0]} to {shown[-1]} ({len(shown)} figures)"
 
 
 def _wide(table: Table, column: str, alpha: float) -> list[Finding]:
     """`two_values` for a table too long to compare pair by pair: rows whose keys are equal, none left out."""
-    group = table.groups(identity(table) + [k for k in ("accounting",) if k in table.words])
-    x = table.column(column)
-    use = x > 0
-    low, high = np.full(group.max() + 1, np.inf), np.zeros(group.max() + 1)
-    np.minimum.at(low, group[use], x[use])
-    np.maximum.at(high, group[use], x[use])
-    size = np.bincount(group[use], minlength=len(low)).astype(float)
+    x = pd.Series(table.column(column)).where(table.column(column) > 0)
+    group = table.groups([*identity(table), "accounting"])
+    low, high, size = (x.groupby(group).agg(of).to_numpy() for of in ("min", "max", "size"))
     claim, several = f"one configuration has one {column}", size > 1
     if not several.any():
         return []
-    limit = -special.ndtri(alpha / (size * (size - 1) / 2).sum() / 2) * np.sqrt(2) * SESSION_SD
+    limit = _limit(alpha, (size * (size - 1.0) / 2).sum(), SESSION_SD)
     spread = np.where(several, np.log(high / low), 0)
     off = spread > limit
     if not off.any():
         reason = f"{several.sum():,} configurations with several rows agree within a factor of {np.exp(limit):.2f}"
-        return [Finding("two_values", claim, "consistent", reason, name=column)]
+        return [Finding(claim, "consistent", reason, name=column)]
     found = []
-    for g in np.argsort(-spread, kind="stable")[: min(NAMED, int(off.sum()))]:
+    for g in np.argsort(-np.nan_to_num(spread), kind="stable")[: min(NAMED, int(off.sum()))]:
         rows = np.flatnonzero(group == g)
-        reason = (
-            f"{len(rows)} rows of one configuration give {column} from {number(low[g])} to {number(high[g])}, "
-            f"{number(high[g] / low[g], 3)} times as much ({off.sum():,} such configurations)"
-        )
-        found.append(Finding("two_values", claim, "inconsistent", reason, number(low[g]), number(high[g]), rows[:50], f"{column}:{g}"))
+        times = f"{number(high[g] / low[g], 3)} times as much ({off.sum():,} such configurations)"
+        reason = f"{len(rows)} rows of one configuration give {column} from {number(low[g])} to {number(high[g])}, {times}"
+        found.append(Finding(claim, "inconsistent", reason, rows[:50], number(low[g]), number(high[g]), f"{column}:{g}"))
     return found
 
 
@@ -251,19 +227,15 @@ def two_changes(table: Table, alpha: float) -> list[Finding]:
     if len(pairs) < 2:
         return []
     at, x, place = np.array(list(pairs)), table.column(energy), table.key("location")
-    ratio = x[at] / x[[*pairs.values()]]
     same = table.compatible(identity(table), at) & table.both_state("quantization", at) & (place[at][:, None] != place[at][None, :])
-    claim, found = f"one comparison has one change of {energy}", []
-    for f in _apart(table, energy, at, np.triu(same, 1), ratio, CHANGE_SD, alpha):
-        low, high = (f"{100 * (x[p] / x[pairs[p]] - 1):+.1f} %" for p in map(int, (f.positions[0], f.positions[-1])))
-        each = f.verdict == "inconsistent" and f.stated
-        reason = (
-            f"{f.reason.split(':')[0]}: the change of {energy} is {low} in one place and {high} in another"
-            if each
-            else f.reason.replace(f"more than one {energy}", f"more than one change of {energy}")
-        )
+    found = []
+    for f in _apart(table, energy, at, np.triu(same, 1), x[at] / x[[*pairs.values()]], CHANGE_SD, alpha):
+        ends, reason = ("", ""), f.reason.replace(f"more than one {energy}", f"more than one change of {energy}")
+        if f.stated:
+            ends = [f"{100 * (x[p] / x[pairs[p]] - 1):+.1f} %" for p in map(int, (f.positions[0], f.positions[-1]))]
+            reason = f"{f.reason.split(':')[0]}: the change of {energy} is {ends[0]} in one place and {ends[1]} in another"
         rows = np.unique([*f.positions, *(pairs[int(p)] for p in f.positions)])
-        found.append(Finding("two_changes", claim, f.verdict, reason, low if each else "", high if each else "", rows, f.name))
+        found.append(Finding(f"one comparison has one change of {energy}", f.verdict, reason, rows, *ends, f.name))
     return found
 
 
@@ -274,7 +246,7 @@ def restated(table: Table, owner: np.ndarray) -> list[Finding]:
     such ties by chance have a probability below 1e-4 for the tables this is meant for.
     """
     found = []
-    for column in (c for c in ENERGIES if table.has(c) and table.has("gpu")):
+    for column in (c for c in ENERGIES if table.has(c, "gpu")):
         at = np.flatnonzero(np.isfinite(table.column(column)))
         if not 2 <= len(at) <= MOST_COMPARED:
             continue
@@ -290,7 +262,7 @@ def restated(table: Table, owner: np.ndarray) -> list[Finding]:
             reason = f"{name} names no GPU, but its figures of {column} are those of several: {shown}; its rows compare hardware as well"
             rows = np.unique([*at[list(sure)], *(at[j] for i in sure for j in np.flatnonzero(equal[i] & (gpu != "")))])
             claim = f"the rows of {name} are of one GPU"
-            found.append(Finding("restated", claim, "inconsistent", reason, "", shown, rows, f"{name}:{column}"))
+            found.append(Finding(claim, "inconsistent", reason, rows, "", shown, f"{name}:{column}", "restated"))
     return found
 
 
@@ -311,29 +283,25 @@ def kernels(table: Table) -> list[Finding]:
     use = (e > 0) & (s > 0) & ~table.is_in("quantization", ("",))
     if not 2 <= len(np.unique(codes[use])) <= MOST_LABELS:
         return []
-    group = pd.factorize(table.groups(table.factors("quantization"))[use])[0]
-    cell, size = group * len(labels) + codes[use], (group.max() + 1, len(labels))
-    count = np.bincount(cell, minlength=size[0] * size[1])
-    logs = [np.log(np.bincount(cell, weights=v[use], minlength=len(count)) / count).reshape(size) for v in (e, s)]
-    alike, compared = [], 0
-    for a, b in combinations(np.unique(codes[use]), 2):
-        gaps = np.maximum(*(np.abs(w[:, a] - w[:, b]) for w in logs))
-        n = int(np.isfinite(gaps).sum())
-        compared += n >= LEAST_PAIRS
-        if n and np.nanmax(gaps) <= KERNEL and _bits(labels[a]) != _bits(labels[b]):
-            alike.append((labels[a], labels[b], n))
-    claim, found = "labels that differ ran different kernels", []
-    for joined in _joined(alike):
-        n = max(n for a, _, n in alike if a in joined)
+    cells = pd.DataFrame({"place": table.groups(table.factors("quantization")), "label": codes, "e": e, "s": s})[use]
+    logs = [np.log(cells.pivot_table(index="place", columns="label", values=v)) for v in "es"]
+    alike: list[set[str]] = []
+    shared, compared, claim, found = {}, 0, "labels that differ ran different kernels", []
+    for a, b in combinations(logs[0].columns, 2):
+        gaps = np.maximum(*((w[a] - w[b]).abs() for w in logs)).dropna()
+        compared += len(gaps) >= LEAST_PAIRS
+        if len(gaps) and gaps.max() <= KERNEL and _bits(labels[a]) != _bits(labels[b]):
+            near = [g for g in alike if g & {labels[a], labels[b]}]
+            alike = [g for g in alike if g not in near] + [{labels[a], labels[b]}.union(*near)]
+            shared[labels[a]] = max(len(gaps), shared.get(labels[a], 0))
+    for joined in alike:
+        n, names = max(shared.get(a, 0) for a in joined), sorted(joined)
         if n >= LEAST_PAIRS or len(joined) >= LEAST_LABELS:
-            names = sorted(joined)
-            reason = (
-                f"{', '.join(names)} agree within {KERNEL:.1%} in {energy} and {speed} in all {n} configuration(s) that they share: "
-                "they ran one kernel, or one of them did not apply"
-            )
+            agree = f"agree within {KERNEL:.1%} in {energy} and {speed} in all {n} configuration(s) that they share"
+            reason = f"{', '.join(names)} {agree}: they ran one kernel, or one of them did not apply"
             off = use & table.is_in("quantization", joined)
-            found += judged("kernels", claim, off, off, reason, "", name="+".join(names))
-    return found or judged("kernels", claim, use & ~use, use & bool(compared), "", f"{compared} pairs of labels differ")
+            found += judged(claim, off, off, reason, name="+".join(names))
+    return found or judged(claim, (), use & bool(compared), "", f"{compared} pairs of labels differ")
 
 
 def _bits(label: str) -> object:
@@ -342,12 +310,3 @@ def _bits(label: str) -> object:
         return strategies.get(label).weight_bits
     except UserError:
         return label
-
-
-def _joined(alike: list[tuple]) -> list[set[str]]:
-    """Labels joined by pairs that agree."""
-    groups: list[set[str]] = []
-    for a, b, _ in alike:
-        near = [g for g in groups if a in g or b in g]
-        groups = [g for g in groups if g not in near] + [set().union({a, b}, *near)]
-    return groups

@@ -1,23 +1,37 @@
-"""One table, ready to be checked: keys as coded text, quantities in the units of `quantities`, and how finely each was printed.
+"""One table, ready to be checked: the names and units its columns are brought to, coded keys, and how finely each figure was printed.
 
 Only numbers reach a reader of a data frame, not their text: `0.0170` is 0.017. The decimals and the significant digits of a whole column
-give the printed step back, because a column is printed in one format. What is costly (steps, logarithms) is computed when a check asks.
+give the printed step back, because a column is printed in one format.
 """
 
+import csv
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from eai.claims.quantities import COUNTS, FACTORS, KEYS, KNOWN, QUANTITIES
 from eai.errors import UserError
 from eai.importers import cells, mappings, names
 from eai.importers.reading import FILE
 
-MOST_DECIMALS = 12
-FULL_PRECISION = 15
-SAMPLED = 512
+with Path(__file__).with_name("quantities.csv").open(newline="", encoding="utf-8") as file:
+    _NAMES = list(csv.DictReader(file))  # what each is: an energy, a part of one, a factor, noisy...; whether more is better; its label
+ENERGIES, PARTS, NOISY, COUNTS, FACTORS, KEYS, _FIGURES = (
+    tuple(row["name"] for row in _NAMES if what in row["is"].split())
+    for what in ("energy", "part", "noisy", "count", "factor", "key", "quantity")
+)
+QUANTITIES = {row["name"]: {"more": True, "less": False, "": None}[row["better"]] for row in _NAMES if row["name"] in _FIGURES}
+"""Name with unit -> whether more is better, None for neither. A table's `accuracy_pct` becomes `accuracy`, `Energy (Wh)` `energy_wh`."""
+LABELS = {row["name"]: row["label"] for row in _NAMES if row["label"]}
+"""What people read where a finding names a quantity; `--json` keeps the names of columns."""
+KNOWN = frozenset((*QUANTITIES, *KEYS))
+SPREADS = {"throughput_tok_s": "throughput_std_tok_s", "power_w": "power_std_w", "energy_j_per_1k_tok": "energy_std_j_per_1k_tok"}
+BASELINES = ("fp16", "bf16", "fp32", "unspecified_baseline", "baseline")
+MOST_DECIMALS, FULL_PRECISION, SAMPLED = 12, 15, 512
+MOST_COMPARED = 1500  # rows that are compared pair by pair
+LARGEST = 1e100  # nothing that is measured; larger figures and infinities count as not stated
 
 
 def _fewest(values: np.ndarray, most: int, least: int = 0) -> int:
@@ -33,25 +47,17 @@ def _fewest(values: np.ndarray, most: int, least: int = 0) -> int:
 def half_steps(values: np.ndarray) -> np.ndarray:
     """Half the printed step of each value: a figure printed as 42.29 stands for 42.285 to 42.295, so 0.005.
 
-    The step is the coarser of the column's last decimal and of its last significant digit, which serves columns printed with
-    fixed decimals and columns printed with, say, six digits. Unrounded floating point gives 0; NaN stays NaN.
+    The step is the coarser of the column's last decimal and of its last significant digit, which serves columns printed with fixed decimals
+    and columns printed with, say, six digits. Unrounded floating point gives 0; NaN stays NaN.
     """
-    out = np.full(len(values), np.nan)
-    known = np.isfinite(values)
-    x = np.where(values[known] == 0, 1.0, np.abs(values[known]))
-    if not len(x):
-        return out
-    decimals = _fewest(values[known], MOST_DECIMALS)
-    largest = int(np.floor(np.log10(x.max())))
-    sample = x[:: max(1, len(x) // SAMPLED)]
-    digits = 1 + _fewest(sample / 10.0 ** np.floor(np.log10(sample)), FULL_PRECISION - 1)
-    if decimals < MOST_DECIMALS and digits >= largest + 1 + decimals:  # the last decimal is the coarser everywhere
-        out[known] = 10.0**-decimals / 2
-        return out
-    size = np.floor(np.log10(x))
-    digits = 1 + _fewest(x / 10.0**size, FULL_PRECISION - 1, digits - 1)
-    step = np.maximum(10.0**-decimals, np.where(values[known] == 0, 0.0, 10.0 ** (size + 1 - digits)))
-    out[known] = 0.0 if decimals >= MOST_DECIMALS and digits >= FULL_PRECISION - 2 else step / 2
+    out, known = np.full(len(values), np.nan), np.isfinite(values)
+    shown = values[known]
+    if len(shown):
+        x = np.where(shown == 0, 1.0, np.abs(shown))
+        size = np.floor(np.log10(x))
+        decimals, digits = _fewest(shown, MOST_DECIMALS), 1 + _fewest(x / 10.0**size, FULL_PRECISION - 1)
+        step = np.maximum(10.0**-decimals, np.where(shown == 0, 0.0, 10.0 ** (size + 1 - digits)))
+        out[known] = 0.0 if decimals >= MOST_DECIMALS and digits >= FULL_PRECISION - 2 else step / 2
     return out
 
 
@@ -63,15 +69,12 @@ def significant_digits(values: np.ndarray, half: np.ndarray) -> np.ndarray:
 
 
 _BOUNDARY = re.compile(r"[-_ .]")
-MOST_COMPARED = 1500
 
 
 def same_or_less_specific(a: str, b: str) -> bool:
     """Whether one name is the other, or its beginning up to a separator: `a800` and `a800_sxm_80gb`, never `rtx4090` and `rtx4090d`."""
-    if a == b:
-        return True
     short, long = sorted((a, b), key=len)
-    return bool(short) and long.startswith(short) and bool(_BOUNDARY.match(long[len(short) :]))
+    return a == b or (bool(short) and long.startswith(short) and bool(_BOUNDARY.match(long[len(short) :])))
 
 
 def _alike(texts: np.ndarray, is_count: bool) -> np.ndarray:
@@ -86,22 +89,15 @@ def _alike(texts: np.ndarray, is_count: bool) -> np.ndarray:
     return out
 
 
-SET_SPREAD = 0.01
-
-
 def is_set(values: np.ndarray) -> bool:
     """Whether figures are one value that was set, such as the length of a load test: three or more within 1 % of each other."""
     known = values[np.isfinite(values)]
-    return len(known) >= 3 and known.min() > 0 and np.ptp(known) <= SET_SPREAD * known.max()
-
-
-LARGEST = 1e100  # nothing that is measured; larger figures and infinities count as not stated
+    return len(known) >= 3 and known.min() > 0 and np.ptp(known) <= 0.01 * known.max()
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """`words`: each key's codes and distinct texts ("" = not stated, the last); `printed`: each quantity's figures as they stand and what
-    they are multiplied by; row for row.
+    """Keys as codes and distinct texts ("" = not stated, the last), quantities with printed half-steps; what is never stated is absent.
 
     `lines` holds each row's line in its file, header on line 1; `others` the columns that mean nothing here and may be factors (text or few
     values); `infinite` the rows of each quantity that are no finite figure; `limits` what is known of boards.
@@ -109,7 +105,8 @@ class Table:
 
     name: str
     words: dict[str, tuple[np.ndarray, np.ndarray]]
-    printed: dict[str, tuple[np.ndarray, float]]
+    columns: dict[str, np.ndarray]
+    steps: dict[str, np.ndarray]
     lines: np.ndarray
     others: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     infinite: dict[str, np.ndarray] = field(default_factory=dict)
@@ -125,17 +122,9 @@ class Table:
             self.cache[key] = make()
         return self.cache[key]
 
-    def _has(self, name: str) -> bool:
-        if name in self.words:
-            codes, texts = self.words[name]
-            return bool((codes != len(texts) - 1).any())
-        return name in self.printed and bool(np.isfinite(self.printed[name][0]).any())
-
     def has(self, *names: str) -> bool:
         """Whether every named quantity or key has at least one value."""
-        return all(
-            self.kept(("has", n), lambda n=n: self._has(n) or (n in self.printed and np.isfinite(self.printed[n][0]).any())) for n in names
-        )
+        return all(n in self.words or n in self.columns for n in names)
 
     def first(self, *names: str) -> str | None:
         """The first of these that the table has."""
@@ -143,23 +132,11 @@ class Table:
 
     def column(self, name: str) -> np.ndarray:
         """The values of a quantity, NaN where not stated."""
-        if name not in self.printed:
-            return self.kept("nan", lambda: np.full(len(self), np.nan))
-        return self.kept(("column", name), lambda: self.printed[name][0] * self.printed[name][1])
+        return self.columns[name] if name in self.columns else self.kept("nan", lambda: np.full(len(self), np.nan))
 
     def step(self, name: str) -> np.ndarray:
-        """The printed half-steps of a quantity, column by column of each place: two documents may print the same quantity differently."""
-        if name not in self.printed:
-            return self.column(name)
-        return self.kept(("step", name), lambda: self._steps(*self.printed[name]))
-
-    def _steps(self, raw: np.ndarray, factor: float) -> np.ndarray:
-        if "location" not in self.words or len(self.words["location"][1]) <= 2:
-            return half_steps(raw) * factor
-        codes, out = self.words["location"][0], np.full(len(raw), np.nan)
-        for rows in np.split(np.argsort(codes, kind="stable"), np.flatnonzero(np.diff(np.sort(codes))) + 1):
-            out[rows] = half_steps(raw[rows])
-        return out * factor
+        """The printed half-steps of a quantity."""
+        return self.steps[name] if name in self.columns else self.column(name)
 
     def key(self, name: str) -> np.ndarray:
         """The text of a key, "" where not stated."""
@@ -167,6 +144,10 @@ class Table:
             return self.kept("blank", lambda: np.full(len(self), "", dtype=object))
         codes, texts = self.words[name]
         return self.kept(("key", name), lambda: texts[codes])
+
+    def who(self, i: int, *names: str) -> str:
+        """What row `i` states of these keys, for a sentence."""
+        return ", ".join(str(self.key(k)[i]) for k in names if self.key(k)[i])
 
     def is_in(self, name: str, wanted) -> np.ndarray:
         """Which rows have one of the wanted texts; `wanted` may be a test of one text."""
@@ -176,12 +157,12 @@ class Table:
         return np.array([wanted(t) if callable(wanted) else t in wanted for t in texts], bool)[codes]
 
     def factors(self, *without: str) -> list[str]:
-        """The key columns that describe a configuration and are stated somewhere in this table."""
-        return [f for f in FACTORS if f in self.words and f not in without and self.has(f)]
+        """The keys that describe a configuration and are stated somewhere in this table."""
+        return [f for f in FACTORS if f in self.words and f not in without]
 
     def groups(self, names: list[str]) -> np.ndarray:
-        """A number a row that is the same for rows with the same values of `names`."""
-        return self.kept(("groups", *names), lambda: together([self.words[n][0] for n in names], len(self)))
+        """A number a row that is the same for rows with the same values of `names`, as far as the table states them."""
+        return self.kept(("groups", *names), lambda: together([self.words[n][0] for n in names if n in self.words], len(self)))
 
     def compatible(self, names: list[str], at: np.ndarray) -> np.ndarray:
         """Which pairs of the rows `at` may be the same configuration: no key that both state differs. At most MOST_COMPARED rows."""
@@ -205,18 +186,22 @@ def together(codes: list[np.ndarray], rows: int) -> np.ndarray:
     return out
 
 
-def _coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+def split(codes: np.ndarray, at: np.ndarray | None = None) -> list[np.ndarray]:
+    """The positions (or the rows `at`, in their order) of each code, one array a code."""
+    at = np.arange(len(codes)) if at is None else at
+    at = at[np.argsort(codes[at], kind="stable")]
+    return np.split(at, np.flatnonzero(np.diff(codes[at])) + 1)
+
+
+def coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """A column as codes and distinct texts: numbers without a trailing .0, missing as the empty text, which stands last."""
     try:
         codes, uniques = pd.factorize(column, use_na_sentinel=True)
     except TypeError:  # lists, of nested JSON
         codes, uniques = pd.factorize(column.astype(str), use_na_sentinel=True)
     texts = [f"{u:g}" if isinstance(u, float | np.floating) else str(u).strip() for u in uniques]
-    if "" in texts or len(set(texts)) < len(texts):
-        place = {t: i for i, t in enumerate(dict.fromkeys(t for t in texts if t))}
-        codes = np.array([*(place.get(t, len(place)) for t in texts), len(place)])[codes]
-        return codes, np.array([*place, ""], dtype=object)
-    return np.where(codes < 0, len(texts), codes), np.array([*texts, ""], dtype=object)
+    place = {t: i for i, t in enumerate(dict.fromkeys(t for t in texts if t))}
+    return np.array([*(place.get(t, len(place)) for t in texts), len(place)])[codes], np.array([*place, ""], dtype=object)
 
 
 def mapped(frame: pd.DataFrame, columns: dict[str, object], units: dict[str, str] | None = None) -> pd.DataFrame:
@@ -224,30 +209,27 @@ def mapped(frame: pd.DataFrame, columns: dict[str, object], units: dict[str, str
 
     Raises UserError for a name that is none of ours and for columns that are not there.
     """
-    found, taken = {}, set()
+    found = {}
     for ours, theirs in columns.items():
         if ours not in KNOWN:
             turned = " (our name stands left, theirs right)" if str(theirs) in KNOWN else ""
             raise UserError(f"the mapping names '{ours}'{turned}", f"a known name{mappings.nearest(ours, KNOWN)}", "correct the mapping")
-        series = mappings.evaluate(theirs, frame)
+        found[ours] = mappings.evaluate(theirs, frame)
         kind, multiple = names.unit_of(ours)
-        unit = str((units or {}).get(ours, ""))
-        if not unit and kind and (header := mappings.column_of(theirs, frame)):
-            unit = cells.header_unit(header, kind)
-        if unit:
-            series = pd.Series(cells.numbers(series, kind, unit, ours)[0] / multiple, index=frame.index)
-        found[ours] = series
-        taken |= {theirs} if theirs in frame.columns else set()
-    rest = [c for c in frame if c not in taken and c not in found and not names.ambiguous(c) and names.our_column(str(c))[0] not in found]
+        unit, header = str((units or {}).get(ours, "")), mappings.column_of(theirs, frame)
+        if unit := unit or (cells.header_unit(header, kind) if kind and header else ""):
+            found[ours] = pd.Series(cells.numbers(found[ours], kind, unit, ours)[0] / multiple, index=frame.index)
+    taken = {*found, *(t for t in columns.values() if isinstance(t, str))}
+    rest = [c for c in frame if c not in taken and not names.ambiguous(str(c)) and names.our_column(str(c))[0] not in found]
     return pd.DataFrame(found, index=frame.index).join(frame[rest])
 
 
-def _meant(frame: pd.DataFrame) -> dict[str, tuple[str, float]]:
+def _recognised(frame: pd.DataFrame) -> dict[str, tuple[str, float]]:
     """Each quantity's column and factor. Raises UserError where two columns mean one quantity: a plain name beats a synonym."""
     found: dict[str, tuple[int, str, float]] = {}
     doubtful = set()
     for column in map(str, frame.columns):
-        base, factor = ("", 1.0) if names.ambiguous(column) else names.our_column(column)
+        base, factor = names.meant(column)
         if base not in QUANTITIES:
             continue
         rank = 2 if factor != 1 else int(re.sub(r"[^a-z0-9.]+", "_", column.lower()).strip("_") != base)
@@ -268,28 +250,33 @@ def build(frame: pd.DataFrame, name: str, lines: np.ndarray | None = None, limit
     Raises UserError if two columns mean the same quantity, or no quantity is recognised.
     """
     frame = frame.reset_index(drop=True)
-    words, printed, infinite = {}, {}, {}
+    words, columns, steps, infinite = {}, {}, {}, {}
     for column in frame.columns:
-        target = "" if names.ambiguous(str(column)) else names.our_column(str(column))[0]
+        target = names.meant(column)[0]
         if target in KEYS and (target not in words or target == column):
-            words[target] = _coded(frame[column])
-    for base, (column, factor) in _meant(frame).items():
-        raw = cells.floats(frame[column])
-        infinite[base] = np.abs(raw) >= LARGEST
-        raw[infinite[base]] = np.nan
-        shown = raw[np.isfinite(raw)] * factor if base == "accuracy" else raw[:0]
-        if len(shown) and (shown > 1.0).all():  # every score is above 1: in percent; a mixed column is left for a check
-            factor /= 100
-        printed[base] = (raw, factor)
-    if not printed:
+            words[target] = coded(frame[column])
+    words = {key: (codes, texts) for key, (codes, texts) in words.items() if len(texts) > 1}
+    if not (recognised := _recognised(frame)):
         raise UserError(
             f"no column of {name} is a quantity that the checks know ({', '.join(str(c)[:30] for c in frame.columns[:8])})",
             "columns such as energy_wh, power_w, throughput_tok_s, accuracy, eor",
             "name them in a mapping file: energy_j: their column",
         )
-    numbers = np.arange(len(frame)) + 2 if lines is None else lines
-    others = {str(c): _coded(frame[c].astype(str)) for c in frame.columns if _is_other(str(c), frame[c])}
-    return Table(name, words, printed, numbers, others, infinite, limits)
+    # two documents may print the same quantity differently: steps are those of each place
+    places = split(words["location"][0]) if "location" in words and len(words["location"][1]) > 2 else [slice(None)]
+    for base, (column, factor) in recognised.items():
+        raw = cells.floats(frame[column])
+        infinite[base] = np.abs(raw) >= LARGEST
+        raw[infinite[base]] = np.nan
+        known = raw[np.isfinite(raw)] * factor
+        if base == "accuracy" and len(known) and (known > 1.0).all():  # all in percent; a mixed column is left for a check
+            factor /= 100
+        if len(known):
+            columns[base], steps[base] = raw * factor, np.full(len(raw), np.nan)
+            for rows in places:
+                steps[base][rows] = half_steps(raw[rows]) * factor
+    others = {str(c): coded(frame[c].astype(str)) for c in frame.columns if _is_other(str(c), frame[c])}
+    return Table(name, words, columns, steps, np.arange(len(frame)) + 2 if lines is None else lines, others, infinite, limits)
 
 
 _MARK = re.compile(r"date|stamp|time|(^|[_. ])id$|uuid|note|comment|remark|path|file|url|doubt|licence|commit")
@@ -297,8 +284,7 @@ _MARK = re.compile(r"date|stamp|time|(^|[_. ])id$|uuid|note|comment|remark|path|
 
 def _is_other(name: str, column: pd.Series) -> bool:
     """Whether a column means nothing here and has so few values that it may be a factor."""
-    target = "" if names.ambiguous(name) else names.our_column(name)[0]
-    if target in KNOWN or name.startswith(FILE) or name in ("source", "_table"):
+    if names.meant(name)[0] in KNOWN or name.startswith(FILE) or name in ("source", "_table"):
         return False
     part = column.iloc[:MOST_COMPARED].astype(str)
     is_name = not pd.api.types.is_numeric_dtype(column) and np.isnan(cells.floats(part)).all() and not _MARK.search(name.lower())
@@ -307,9 +293,8 @@ def _is_other(name: str, column: pd.Series) -> bool:
 
 def stack(tables: list[Table], name: str) -> tuple[Table, np.ndarray]:
     """Several tables as one (keys and quantities that a table lacks are not stated), and each row's table name."""
-    keys, quantities = (dict.fromkeys(n for t in tables for n in getattr(t, part)) for part in ("words", "printed"))
-    words = {k: _coded(pd.Series(np.concatenate([t.key(k) for t in tables]))) for k in keys}
-    printed = {q: (np.concatenate([t.column(q) for t in tables]), 1.0) for q in quantities}
-    steps = {("step", q): np.concatenate([t.step(q) for t in tables]) for q in quantities}
+    keys, quantities = (dict.fromkeys(n for t in tables for n in getattr(t, part)) for part in ("words", "columns"))
+    words = {k: coded(pd.Series(np.concatenate([t.key(k) for t in tables]))) for k in keys}
+    columns, steps = ({q: np.concatenate([getattr(t, of)(q) for t in tables]) for q in quantities} for of in ("column", "step"))
     owner = np.repeat([t.name for t in tables], [len(t) for t in tables])
-    return Table(name, words, printed, np.concatenate([t.lines for t in tables]), cache=steps), owner
+    return Table(name, words, columns, steps, np.concatenate([t.lines for t in tables])), owner

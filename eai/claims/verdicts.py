@@ -5,40 +5,26 @@ they refute it (inconsistent), or its other statements about the same thing (inc
 independent sources measured (reproduced, contradicted, mixed); else the source's own tables (consistent); else not decided or untested.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from eai.claims import checks, evaluate, evidence, measured
-from eai.claims.evaluate import Outcome, stated
-from eai.claims.findings import parse_rows, to_frame
+from eai.claims.evaluate import KINDS, Outcome, stated, word
+from eai.claims.findings import parse_rows, to_frame, where
 from eai.errors import UserError
 
-KINDS: dict[str, Callable[[pd.Series, pd.DataFrame], Outcome]] = {
-    "value": evaluate.value, "change": evaluate.change, "difference": evaluate.difference, "range": evaluate.range_of_changes,
-    "count": evaluate.count, "label": evaluate.label, "arithmetic": evaluate.arithmetic, "rule": evaluate.rule,
-    "ranking": evaluate.ranking, "equal": evaluate.equal, "correlation": evaluate.correlation, "synergy": evaluate.synergy,
-    "excess": evaluate.excess, "crossover": evaluate.crossover, "scaling": evaluate.scaling, "exists": evaluate.exists,
-}  # fmt: skip
 NOT_FIGURES = ("claims", "sources")
-LIMITS = ("gpu", "tdp_w")
 
 
 def limits_of(published: dict[str, pd.DataFrame], source: str = "") -> pd.DataFrame:
     """Board limits and idle power by GPU: what the source itself states, vendors' figures where it states none."""
-    parts = [f for f in published.values() if set(LIMITS) <= set(f.columns) and "throughput_tok_s" not in f]
-    if not parts:
-        return pd.DataFrame(columns=["gpu", "tdp_w", "idle_power_w"])
-    frame = pd.concat(parts, ignore_index=True)
-    if "idle_power_w" not in frame:
-        frame["idle_power_w"] = np.nan
-    own = frame[frame["source"] == source] if "source" in frame else frame[:0]
-    return pd.concat(
-        [own, frame[~frame["gpu"].isin(own["gpu"]) & ~frame["gpu"].map(lambda g: any(str(g).startswith(f"{o}_") for o in own["gpu"]))]],
-        ignore_index=True,
-    )
+    parts = [f for f in published.values() if {"gpu", "tdp_w"} <= set(f.columns) and "throughput_tok_s" not in f]
+    frame = pd.concat([pd.DataFrame(columns=["gpu", "tdp_w", "idle_power_w", "source"], dtype=object), *parts], ignore_index=True)
+    own = frame[frame["source"] == source]
+    known = [g in set(own["gpu"]) or any(str(g).startswith(f"{o}_") for o in own["gpu"]) for g in frame["gpu"]]
+    return pd.concat([own, frame[~np.array(known, bool)]], ignore_index=True)
 
 
 def _sources(published: dict[str, pd.DataFrame]) -> dict[str, list[str]]:
@@ -52,34 +38,29 @@ def _sources(published: dict[str, pd.DataFrame]) -> dict[str, list[str]]:
 
 def table_findings(published: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The findings of the general checks on every published table, and on each source's tables together."""
-    found = []
+    found = [to_frame([])]
     for source, names in _sources(published).items():
-        limits = limits_of(published, source)
-        usable = {}
+        limits, usable = limits_of(published, source), {}
         for name in names:
             try:
-                one = checks.check_table(published[name], name=name, limits=limits)
+                found.append(checks.check_table(published[name], name=name, limits=limits).assign(source=source))
+                usable[name] = published[name]
             except UserError:
                 continue
-            one["source"] = source
-            found.append(one[one["verdict"] != "untested"])
-            usable[name] = published[name]
-        together = checks.check_source(usable, source)
-        found.append(together[together["verdict"] != "untested"])
-    return pd.concat([f for f in found if len(f)], ignore_index=True) if any(len(f) for f in found) else to_frame([])
+        found.append(checks.check_source(usable, source))
+    found = [f[f["verdict"] != "untested"] for f in found]
+    return pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True)
 
 
 def _from_checks(claim: pd.Series, findings: pd.DataFrame) -> Outcome:
     """A claim about a whole table rests on what the named checks find there."""
-    wanted = claim["quantity"].split(";")
-    tables = claim["tables"].split(";")
+    wanted, tables = claim["quantity"].split(";"), claim["tables"].split(";")
     about = [bool({part.split(":")[0] for part in rows.split("; ")} & set(tables)) for rows in findings["rows"]]
     mine = findings[findings["check"].isin(wanted) & np.array(about, dtype=bool)]
     bad = mine[mine["verdict"] == "inconsistent"]
     if mine.empty:
         return Outcome("untested", f"the checks {', '.join(wanted)} do not apply to {', '.join(tables)}")
-    use = bad if len(bad) else mine
-    rows = tuple((t, (n,)) for text in use["rows"] for t, n in sorted(parse_rows(text)))
+    rows = where(pair for text in (mine if bad.empty else bad)["rows"] for pair in sorted(parse_rows(text)))
     if bad.empty:
         return Outcome("consistent", f"{len(mine)} checks find nothing", "", rows)
     more = f" (and {len(bad) - 1} more findings)" if len(bad) > 1 else ""
@@ -93,35 +74,22 @@ def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, 
     too coarsely to tell the two apart), both are inconsistent: the source cannot mean both.
     """
     changed = dict(outcomes)
-    topical = claims[np.array([isinstance(t, str) and t != "" for t in claims["topic"]], dtype=bool)]
-    for _, group in topical.groupby("topic", sort=False):
-        for i, claim in group.iterrows():
-            low, high, tolerance = evaluate.bounds(claim)
-            against = []
-            for j, other in group.iterrows():
-                a, b, t = evaluate.bounds(other)
-                if i != j and (low - tolerance >= b + t - 1e-9 or high + tolerance <= a - t + 1e-9):
-                    against.append(other)
+    topical = claims[[isinstance(t, str) and t != "" for t in claims["topic"]]]
+    for _, group in topical.groupby("topic", sort=False) if len(topical) else ():
+        ranges = {c["id"]: (c, evaluate.bounds(c)) for _, c in group.iterrows()}
+        for name, (_, (low, high, tolerance)) in ranges.items():
+            apart = [(o, low - tolerance >= b + t - 1e-9 or high + tolerance <= a - t + 1e-9) for o, (a, b, t) in ranges.values()]
+            against = [o for o, excluded in apart if excluded and o["id"] != name]
             if not against:
                 continue
-            outcome = changed[claim["id"]]
+            outcome = outcomes[name]
             text = "; ".join(f"'{o['claim']}' ({o['id']})" for o in against)
             undecided = outcome.verdict == "untested" or all(outcomes[o["id"]].verdict == outcome.verdict == "consistent" for o in against)
+            coarse = ", which its figures are too coarse to tell from what the source also states:"
+            link = coarse if undecided and outcome.verdict == "consistent" else ". The source also states"
             verdict = "inconsistent" if undecided else outcome.verdict
-            link = (
-                ", which its figures are too coarse to tell from what the source also states:"
-                if undecided and outcome.verdict == "consistent"
-                else ". The source also states"
-            )
-            changed[claim["id"]] = replace(outcome, verdict=verdict, reason=f"{outcome.reason}{link} {text}")
+            changed[name] = replace(outcome, verdict=verdict, reason=f"{outcome.reason}{link} {text}")
     return changed
-
-
-def _weighed(own: Outcome, other: Outcome | None) -> Outcome:
-    """What other sources measured beside what the claim's own source says: a claim that its own figures refute stays refuted."""
-    if other is None or own.verdict == "inconsistent" or (other.verdict == "not decided" and own.verdict != "untested"):
-        return own
-    return replace(other, reason=f"{other.reason}. Its own source: {own.verdict}")
 
 
 def claim_verdicts(
@@ -135,43 +103,31 @@ def claim_verdicts(
     tables = {n: evaluate.prepared(f, n) for n, f in published.items() if n not in NOT_FIGURES}
     outcomes = {}
     for _, claim in claims.iterrows():
-        names = claim["tables"] if isinstance(claim["tables"], str) else ""
+        names, kind = word(claim, "tables"), claim["kind"]
         if absent := [n for n in filter(None, names.split(";")) if n not in tables]:
             raise UserError(f"claim {claim['id']} is about table '{absent[0]}'", f"one of {', '.join(tables)}", "correct claims.csv")
-        if claim["kind"] == "checks":
+        if kind not in (*KINDS, "checks"):
+            raise UserError(f"claim {claim['id']} has kind '{kind}'", f"one of {', '.join([*KINDS, 'checks'])}", "correct claims.csv")
+        if kind == "checks":
             outcomes[claim["id"]] = _from_checks(claim, findings)
-            continue
-        if claim["kind"] not in KINDS:
-            raise UserError(
-                f"claim {claim['id']} has kind '{claim['kind']}'", f"one of {', '.join([*KINDS, 'checks'])}", "correct claims.csv"
-            )
-        where = claim["where"] if isinstance(claim["where"], str) else ""
-        outcomes[claim["id"]] = KINDS[claim["kind"]](claim, evaluate.select(tables, names, where))
+        else:
+            rows = evaluate.select(tables, names, word(claim, "where"))
+            outcomes[claim["id"]] = KINDS[kind](claim, rows) or evaluate.nothing(claim)
     outcomes = _conflicts(claims, outcomes)
     doubted = findings[(findings["verdict"] == "inconsistent") & findings["claim"].str.contains("was measured")]["rows"]
     doubted = {table for rows in doubted for table, _ in parse_rows(rows)}  # what the checks find not to be measured is no evidence
     others = evidence.gathered({n: t for n, t in tables.items() if n not in doubted}, _sources(published))
     rows = []
     for line, (_, claim) in enumerate(claims.iterrows(), start=2):
-        published_outcome = outcomes[claim["id"]]
-        own, other = measured.judge(claim, measured_tables), evidence.judge(claim, others)
-        outcome = own or _weighed(published_outcome, other)
-        rows.append(
-            {
-                "id": claim["id"],
-                "source": claim["source"],
-                "claim": claim["claim"],
-                "verdict": outcome.verdict,
-                "reason": outcome.reason,
-                "stated": stated(claim),
-                "computed": outcome.computed,
-                "rows": outcome.where() or f"claims:{line}",
-                "check": claim["kind"],
-                "published_verdict": published_outcome.verdict,
-                "evidence_verdict": other.verdict if other else "",
-                "evidence": other.reason if other else "",
-            }
-        )
+        own, other = outcomes[claim["id"]], evidence.judge(claim, others)
+        outcome = measured.judge(claim, measured_tables) or own
+        decided = other is not None and (other.verdict != "not decided" or own.verdict == "untested")
+        if outcome is own and decided and own.verdict != "inconsistent":  # a claim that its own figures refute stays refuted
+            outcome = replace(other, reason=f"{other.reason}. Its own source: {own.verdict}")
+        row = {k: claim[k] for k in ("id", "source", "claim")} | {"verdict": outcome.verdict, "reason": outcome.reason}
+        row |= {"stated": stated(claim), "computed": outcome.computed, "rows": outcome.rows or f"claims:{line}", "check": claim["kind"]}
+        row |= {"published_verdict": own.verdict, "evidence_verdict": other.verdict if other else ""}
+        rows.append(row | {"evidence": other.reason if other else ""})
     return to_frame(rows)
 
 
@@ -185,6 +141,5 @@ def all_verdicts(published: dict[str, pd.DataFrame], measured: dict[str, pd.Data
     if "claims" not in published:
         raise UserError("no table 'claims'", "the registry data/published/claims.csv among the published tables")
     findings = table_findings(published)
-    verdicts = claim_verdicts(published, findings, measured)
-    findings["published_verdict"] = findings["verdict"]
-    return pd.concat([verdicts, findings], ignore_index=True)
+    claims = claim_verdicts(published, findings, measured)
+    return pd.concat([claims, findings.assign(published_verdict=findings["verdict"])], ignore_index=True)
