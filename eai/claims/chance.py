@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from eai import catalog
-from eai.claims.findings import Finding, by_chance, check, judged
+from eai.claims.findings import Finding, by_chance, check, judged, say
 from eai.claims.tabular import ENERGIES, SPREADS, Table, is_set, split, together
 from eai.errors import UserError
 
@@ -49,8 +49,10 @@ def scores(table: Table, alpha: float) -> list[Finding]:
     claim, found = "a model scores alike on every GPU", []
     for i, j, apart in zip(a[z > limit], b[z > limit], z[z > limit], strict=True):
         who = ", ".join(str(table.key(k)[i]) for k in ("model", "quantization", "task") if table.has(k))
-        distance = f"{apart:.0f} standard errors of {n[i]:.0f} items apart, where {limit:.1f} are allowed"
-        reason = f"{who} scores {p[i]:.3f} on {gpu[i]} and {p[j]:.3f} on {gpu[j]}: {distance}"
+        reason = say(
+            "{who} scores {p} on {a} and {q} on {b}: {z} standard errors of {n} items apart, where {limit} are allowed",
+            who=who, p=f"{p[i]:.3f}", a=gpu[i], q=f"{p[j]:.3f}", b=gpu[j], z=f"{apart:.0f}", n=f"{n[i]:.0f}", limit=f"{limit:.1f}",
+        )  # fmt: skip
         found.append(Finding(claim, "inconsistent", reason, (i, j), f"{p[i]:.3f}", f"{p[j]:.3f}", f"{i}:{j}"))
     right = f"{len(pairs)} pairs of scores agree within binomial error"
     return found or [Finding(claim, "consistent", right, np.unique([a, b]))]
@@ -199,10 +201,11 @@ def _whole(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float
     if p >= alpha:
         return []
     sd = _percent(np.sqrt(squares / df))
-    reason = (
-        f"{len(y)} figures of {column} are a product of one number per level of {', '.join(coded)}: residual {sd} with {df} degrees "
-        f"of freedom, where {_percent(noise)} a cell is the least to expect ({by_chance(p)}){_changes(coded, y)}"
-    )
+    reason = say(
+        "{n} figures of {column} are a product of one number per level of {factors}: residual {sd} with {df} degrees of freedom, "
+        "where {noise} a cell is the least to expect ({p}){changes}",
+        n=len(y), column=column, factors=", ".join(coded), sd=sd, df=df, noise=_percent(noise), p=by_chance(p), changes=_changes(coded, y),
+    )  # fmt: skip
     claim = f"{column} was measured, with the scatter of a measurement"
     return [Finding(claim, "inconsistent", reason, at, _percent(noise), sd, column + mark)]
 
@@ -223,7 +226,8 @@ def _changes(coded: dict, y: np.ndarray) -> str:
         for c in dict.fromkeys(codes.tolist()):
             shown = 100 * np.expm1(wide[:, c] - wide[:, codes[0]])
             parts += [f"{names[c]} {', '.join(f'{v:.1f}' for v in shown if np.isfinite(v))} %"] if c != codes[0] else []
-        return f"; changes against {names[codes[0]]}, by {other}: {'; '.join(parts)}"
+        told = "; changes against {reference}, by {factor}: {changes}"
+        return say(told, reference=names[codes[0]], factor=other, changes="; ".join(parts))
     return ""
 
 

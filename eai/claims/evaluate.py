@@ -14,7 +14,7 @@ import pandas as pd
 from eai import expressions
 from eai.claims import physical
 from eai.claims.chance import CELL_SD, z_of
-from eai.claims.findings import number, span, where
+from eai.claims.findings import number, say, span, where
 from eai.claims.relations import Relation, follow, known
 from eai.claims.tabular import FACTORS, NOISY, QUANTITIES, SPREADS, build, together
 from eai.errors import UserError
@@ -188,10 +188,11 @@ def stated(claim: pd.Series) -> str:
     """The claim's figure or range with its unit."""
     if not word(claim, "low"):
         return word(claim, "level")
-    (low, high, _), unit = bounds(claim), word(claim, "unit")
+    (low, high, _), unit = bounds(claim), say(word(claim, "unit"))
     if np.isinf(high):
-        return f"at least {number(low)} {unit}".strip()
-    return f"at most {number(high)} {unit}".strip() if low in (0, -100) and high > low else span([low, high], unit)
+        return say("at least {figure}", figure=f"{number(low)} {unit}".strip())
+    at_most = low in (0, -100) and high > low
+    return say("at most {figure}", figure=f"{number(high)} {unit}".strip()) if at_most else span([low, high], unit)
 
 
 def _decided(holds: bool) -> str:
@@ -205,27 +206,33 @@ def _judge(claim: pd.Series, ends: list[np.ndarray], rows: str, what: str, noisy
     a, b, tolerance = bounds(claim)
     a, b = a - tolerance, b + tolerance
     inside = (high >= a - 1e-12) & (low <= b + 1e-12)
-    computed = span(mid, word(claim, "unit"))
+    n, computed = len(mid), span(mid, say(word(claim, "unit")))
     if inside.all():
-        cases = f"{len(mid)} {'case' if len(mid) == 1 else 'cases'}"
-        return Outcome("consistent", f"{what}: {computed} in {cases}, as stated", computed, rows)
+        told = "{what}: {computed} in 1 case, as stated" if n == 1 else "{what}: {computed} in {n} cases, as stated"
+        return Outcome("consistent", say(told, what=what, computed=computed, n=n), computed, rows)
     with np.errstate(all="ignore"):
         near, far = low[~inside] / 100, high[~inside] / 100
         gap = np.where(near > b / 100, np.log1p(near) - np.log1p(b / 100), np.log1p(a / 100) - np.log1p(far))
-    against = f"{what}: {computed}, where {stated(claim)} is stated; "
-    if noisy and (np.abs(gap) <= NOISE).all():
-        return Outcome("not decided", f"{against}figures good to {CELL_SD:.1%} at best cannot tell them apart", computed, rows)
-    how = "the one case does not agree" if len(mid) == 1 else f"{inside.sum()} of {len(mid)} cases agree"
-    return Outcome("inconsistent", against + how, computed, rows)
+    close = noisy and (np.abs(gap) <= NOISE).all()
+    if close:
+        how = say("figures good to {share} at best cannot tell them apart", share=f"{CELL_SD:.1%}")
+    else:
+        how = say("the one case does not agree" if n == 1 else "{k} of {n} cases agree", k=inside.sum(), n=n)
+    told = say("{what}: {computed}, where {stated} is stated; {how}", what=what, computed=computed, stated=stated(claim), how=how)
+    return Outcome("not decided" if close else "inconsistent", told, computed, rows)
 
 
 def nothing(claim: pd.Series) -> Outcome:
     """The verdict where the claim's own source holds no figure for it."""
-    if not word(claim, "tables"):
-        return Outcome("untested", f"no table of the source gives {str(claim['quantity']).replace('_', ' ')}: the figure stands alone")
-    scope = f" with {claim['where']}" if word(claim, "where") else ""
-    levels = f" for {claim['factor']} {claim['level']} against {claim['reference']}" if word(claim, "reference") else ""
-    return Outcome("untested", f"no row of {claim['tables'].replace(';', ', ')} gives {claim['quantity']}{scope}{levels}")
+    quantity, tables = claim["quantity"], word(claim, "tables").replace(";", ", ")
+    if not tables:
+        told, quantity = "no table of the source gives {quantity}: the figure stands alone", str(quantity).replace("_", " ")
+        return Outcome("untested", say(told, quantity=quantity))
+    scope = say(" with {condition}", condition=claim["where"]) if word(claim, "where") else ""
+    given = {k: claim[k] for k in ("factor", "level", "reference")}
+    levels = say(" for {factor} {level} against {reference}", **given) if word(claim, "reference") else ""
+    told = say("no row of {tables} gives {quantity}{scope}{levels}", tables=tables, quantity=quantity, scope=scope, levels=levels)
+    return Outcome("untested", told)
 
 
 def value(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
@@ -258,10 +265,13 @@ def change(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     if not len(x):
         return None
     ends = [100 * ((x[:, 0] + s * h[:, 0]) / (x[:, 1] - s * h[:, 1]) - 1) for s in (-1, 0, 1)]
-    outcome = _judge(claim, ends, rows_of(level, reference), f"change of {claim['quantity']}", claim["quantity"] in NOISY)
+    outcome = _judge(
+        claim, ends, rows_of(level, reference), say("change of {quantity}", quantity=claim["quantity"]), claim["quantity"] in NOISY
+    )
     wanted, _, factor = word(claim, "coverage").partition(" ")
     if outcome.verdict == "consistent" and wanted and level[factor].nunique() < int(wanted):
-        short = f"{outcome.reason}, but on {level[factor].nunique()} of the {wanted} levels of {factor} that the claim covers"
+        only = {"reason": outcome.reason, "k": level[factor].nunique(), "n": wanted, "factor": factor}
+        short = say("{reason}, but on {k} of the {n} levels of {factor} that the claim covers", **only)
         return Outcome("untested", short, outcome.computed, outcome.rows)
     return outcome
 
@@ -271,7 +281,7 @@ def difference(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     quantity, scale = ("accuracy", 100.0) if claim["quantity"] == "accuracy_pct" else (claim["quantity"], 1.0)
     x, h, level, reference = _paired(claim, frame, quantity)
     ends = [scale * (x[:, 0] - x[:, 1] + s * h.sum(axis=1)) for s in (-1, 0, 1)]
-    return _judge(claim, ends, rows_of(level, reference), f"difference of {quantity}") if len(x) else None
+    return _judge(claim, ends, rows_of(level, reference), say("difference of {quantity}", quantity=quantity)) if len(x) else None
 
 
 def range_of_changes(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
@@ -305,17 +315,20 @@ def count(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     found = len(use) if figures or use.empty else len(use[names].astype(str).drop_duplicates())
     low, high, _ = bounds(claim)
     few = len(names) == 1 and found <= 8 and not use.empty and not figures
-    shown = f" ({', '.join(sorted(use[names[0]].astype(str).unique()))})" if few else ""
-    runs = sum(map(len, use["_lines"]))
-    shown += f" in {runs} rows" if runs > found else ""
-    reason = f"{found} {claim['unit']} in the tables{shown}, where {stated(claim)} {'is' if low == 1 else 'are'} stated"
-    return Outcome(_decided(low <= found <= high), reason, f"{found} {claim['unit']}", rows_of(use))
+    shown, computed = f" ({', '.join(sorted(use[names[0]].astype(str).unique()))})" if few else "", say(f"{{n}} {claim['unit']}", n=found)
+    if (runs := sum(map(len, use["_lines"]))) > found:
+        shown += say(" in {n} rows", n=runs)
+    told = (
+        "{found} in the tables{shown}, where {stated} is stated" if low == 1 else "{found} in the tables{shown}, where {stated} are stated"
+    )
+    return Outcome(_decided(low <= found <= high), say(told, found=computed, shown=shown, stated=stated(claim)), computed, rows_of(use))
 
 
 def label(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """A name in words against the names that the tables give."""
     names = sorted(set(frame[claim["quantity"]].dropna().astype(str)) - {""}) if claim["quantity"] in frame else []
-    reason = f"{claim['quantity']} is {' and '.join(names)} in the tables, where {claim['level']} is stated"
+    given = {"quantity": claim["quantity"], "names": " and ".join(names), "stated": claim["level"]}
+    reason = say("{quantity} is {names} in the tables, where {stated} is stated", **given)
     return Outcome(_decided(names == [claim["level"]]), reason, ", ".join(names), rows_of(frame)) if names else None
 
 
@@ -331,12 +344,13 @@ def arithmetic(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """A worked example recomputed from the numbers it prints."""
     x, (low, high, tolerance) = reckon(claim["quantity"]), bounds(claim)
     holds = low - tolerance * (1 + 1e-9) <= x <= high + tolerance * (1 + 1e-9)
-    return Outcome(_decided(holds), f"{claim['quantity']} = {number(x)}, where {stated(claim)} is stated", number(x))
+    told = "{formula} = {computed}, where {stated} is stated"
+    return Outcome(_decided(holds), say(told, formula=claim["quantity"], computed=number(x), stated=stated(claim)), number(x))
 
 
 def rule(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """A recommendation: no figure of the source decides it; it can only contradict another."""
-    return Outcome("untested", f"no table of the source tests the statement ({claim['quantity']})")
+    return Outcome("untested", say("no table of the source tests the statement ({statement})", statement=say(claim["quantity"])))
 
 
 def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
@@ -360,18 +374,20 @@ def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
             elif quantity in NOISY and abs(np.log(x[own] / x[best])) <= NOISE:
                 close += 1
             else:
-                against = f"{number(sign * x[own])} of {names.iloc[own]} ({group['_table'].iloc[best]})"
-                lost.append(f"{names.iloc[best]} has {number(sign * x[best])} {quantity} against {against}")
+                given = {"best": names.iloc[best], "x": number(sign * x[best]), "own": names.iloc[own], "y": number(sign * x[own])}
+                given |= {"quantity": quantity, "table": group["_table"].iloc[best]}
+                lost.append(say("{best} has {x} {quantity} against {y} of {own} ({table})", **given))
     if not seen:
-        reason = f"no group of rows compares {claim['level']} with another {factor} on {claim['quantity'].replace(';', ' or ')}"
-        return Outcome("untested", reason)
-    shown, rows = f"first in {won} of {len(seen)}", rows_of(*seen)
+        given = {"level": claim["level"], "factor": factor, "quantity": claim["quantity"].replace(";", " or ")}
+        return Outcome("untested", say("no group of rows compares {level} with another {factor} on {quantity}", **given))
+    n, rows = {"k": won, "n": len(seen)}, rows_of(*seen)
+    shown = say("first in {k} of {n}", **n)
     if lost:
-        return Outcome("inconsistent", f"{lost[0]}; {shown} comparisons", shown, rows)
+        return Outcome("inconsistent", say("{example}; first in {k} of {n} comparisons", example=lost[0], **n), shown, rows)
     if close:
-        reason = f"{shown} comparisons; in the others the best is nearer than the noise of one figure a cell"
-        return Outcome("not decided", reason, shown, rows)
-    return Outcome("consistent", f"first in all {won} comparisons that the tables allow", shown, rows)
+        told = "first in {k} of {n} comparisons; in the others the best is nearer than the noise of one figure a cell"
+        return Outcome("not decided", say(told, **n), shown, rows)
+    return Outcome("consistent", say("first in all {n} comparisons that the tables allow", n=won), shown, rows)
 
 
 def equal(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
@@ -385,8 +401,11 @@ def equal(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     n = level["n_items"].to_numpy(dtype=float)
     z = np.abs(z_of(x[:, 0], x[:, 1], n, n))
     least = 100 * CONFIDENT * np.sqrt(2 * x.mean(axis=1) * (1 - x.mean(axis=1)) / n)
-    points, shown = span(100 * (x[:, 0] - x[:, 1]), "points"), f"{n.min():.0f} items could show a difference of {least.max():.1f} points"
-    reason = f"the scores differ by {points}, at most {z.max():.1f} standard errors; {shown}"
+    points = span(100 * (x[:, 0] - x[:, 1]), say("points"))
+    reason = say(
+        "the scores differ by {points}, at most {z} standard errors; {n} items could show a difference of {least} points",
+        points=points, z=f"{z.max():.1f}", n=f"{n.min():.0f}", least=f"{least.max():.1f}",
+    )  # fmt: skip
     return Outcome(_decided((z < CONFIDENT).all()), reason, points, rows_of(level, reference))
 
 
@@ -398,11 +417,12 @@ def correlation(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     means = frame.groupby(factor)[[a, b]].mean().dropna()
     rows, n = rows_of(frame[frame[factor].isin(means.index)]), len(means)
     if n < 3:
-        return Outcome("untested", f"{n} levels of {factor} state both {a} and {b}", "", rows)
+        return Outcome("untested", say("{n} levels of {factor} state both {a} and {b}", n=n, factor=factor, a=a, b=b), "", rows)
     r, (least, most, _) = float(np.corrcoef(means[a], means[b])[0, 1]), bounds(claim)
     shown = f"r = {r:+.2f}"
     if n == 3:
-        return Outcome("untested", f"{shown} over the {n} levels that state both: too few for an interval", shown, rows)
+        told = say("{r} over the {n} levels that state both: too few for an interval", r=shown, n=n)
+        return Outcome("untested", told, shown, rows)
     low, high = np.tanh(np.arctanh(r) + np.array([-1, 1]) * 1.96 / np.sqrt(n - 3))
     verdict = "consistent" if least < low <= most else "inconsistent" if high < least else "untested"
     how = {"inconsistent": ": the sign is the other", "untested": ": the interval holds both signs"}.get(verdict, "")
@@ -424,9 +444,9 @@ def synergy(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
             contrasts += list(np.ravel(logs[1:, 1:] - logs[1:, :1] - (logs[:1, 1:] - logs[:1, :1])))
             crossed.append(group)
     if not contrasts:
-        held = "; ".join(f"{t}: {g[a].nunique()} x {g[b].nunique()}" for t, g in use.groupby("_table", sort=False)) or "none"
-        reason = f"no table crosses {a} with {b} (levels of each in one table: {held}), so an interaction cannot be seen"
-        return Outcome("untested", reason, "", rows_of(use))
+        held = "; ".join(f"{t}: {g[a].nunique()} x {g[b].nunique()}" for t, g in use.groupby("_table", sort=False)) or say("none")
+        told = "no table crosses {a} with {b} (levels of each in one table: {held}), so an interaction cannot be seen"
+        return Outcome("untested", say(told, a=a, b=b, held=held), "", rows_of(use))
     effect = span(100 * np.expm1(np.array(contrasts)), "%")
     reason = f"interaction of {a} and {b}: {effect} from {len(contrasts)} contrasts of single figures, without repetition to judge it by"
     return Outcome("untested", reason, effect, rows_of(*crossed))

@@ -17,7 +17,7 @@ from scipy import special
 from eai.claims import evaluate, measured
 from eai.claims.chance import CELL_SD
 from eai.claims.evaluate import Outcome, bounds, rows_of, stated, strata
-from eai.claims.findings import span
+from eai.claims.findings import say, span
 from eai.claims.repeated import SESSION_SD
 from eai.claims.tabular import ENERGIES, FACTORS, NOISY, QUANTITIES, SPREADS
 
@@ -153,12 +153,14 @@ def judge(claim: pd.Series, sources: dict[str, pd.DataFrame]) -> Outcome | None:
         verdict = "reproduced" if agrees else "contradicted" if share <= 1 - MOST else "mixed"
         verdicts.append(verdict if decided else "not decided")
         n, shown = len(cases.figures), span(cases.figures, unit, 3)
-        middle = f"{span([np.median(cases.figures)], unit, 3)} (median of {n}, {shown})" if n > 1 else shown
-        told.append(f"{source} {verdicts[-1]}: {middle}, {_about(cases.rows)}")
+        median = span([np.median(cases.figures)], unit, 3)
+        middle = say("{median} (median of {n}, {shown})", median=median, n=n, shown=shown) if n > 1 else shown
+        told.append(f"{source} {say(verdicts[-1])}: {middle}, {_about(cases.rows)}")
     decided = set(verdicts) - {"not decided"}
     verdict = decided.pop() if len(decided) == 1 else "mixed" if decided else "not decided"
-    given = "" if is_direction else f" where {stated(claim)} is stated"
-    reason = f"{WHAT[kind]} in {len(found)} independent source{'s' * (len(found) > 1)}{given}: {'; '.join(told)}"
+    given, n = "" if is_direction else say(" where {stated} is stated", stated=stated(claim)), len(found)
+    several = "{what} in {n} independent source{given}: {told}" if n == 1 else "{what} in {n} independent sources{given}: {told}"
+    reason = say(several, what=say(WHAT[kind]), n=n, given=given, told="; ".join(told))
     return Outcome(
         verdict, reason, span(np.concatenate([c.figures for c in found.values()]), unit, 3), rows_of(*(c.rows for c in found.values()))
     )
@@ -167,7 +169,7 @@ def judge(claim: pd.Series, sources: dict[str, pd.DataFrame]) -> Outcome | None:
 def _about(rows: pd.DataFrame) -> str:
     """`a100_pcie_80gb, 19 models, fp16 and nf4`: what the rows of a source are about."""
     parts = []
-    for name, several in (("gpu", "cards"), ("model", "models"), ("quantization", "strategies")):
+    for name, several in (("gpu", "{n} cards"), ("model", "{n} models"), ("quantization", "{n} strategies")):
         values = [v for v in dict.fromkeys(rows.get(f"_{name}", rows[name])) if v]
-        parts += [" and ".join(values) if len(values) <= 2 else f"{len(values)} {several}"] if values else []
+        parts += [say(" and ").join(values) if len(values) <= 2 else say(several, n=len(values))] if values else []
     return ", ".join(parts)

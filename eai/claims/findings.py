@@ -5,7 +5,9 @@ one way from "these rows were looked at, these are off" to a finding. `@check` s
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,6 +96,26 @@ def parse_rows(rows: str) -> set[tuple[str, int]]:
     return out
 
 
+_SPOKEN: ContextVar[Callable[..., str]] = ContextVar(
+    "spoken", default=lambda sentence, **values: sentence.format(**values) if values else sentence
+)
+
+
+@contextmanager
+def spoken(translate: Callable[..., str]) -> Iterator[None]:
+    """Within, the reasons of verdicts come in another language: `translate("{n} rows", n=3)`."""
+    token = _SPOKEN.set(translate)
+    try:
+        yield
+    finally:
+        _SPOKEN.reset(token)
+
+
+def say(sentence: str, **values: object) -> str:
+    """A sentence filled in, in the language that is `spoken`."""
+    return _SPOKEN.get()(sentence, **values)
+
+
 def by_chance(p: float) -> str:
     """A probability in words: `p = 0.003`, `p < 0.0001`."""
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.1g}"
@@ -116,7 +138,7 @@ def number(value: float, digits: int = 4) -> str:
 def span(values, unit: str = "", digits: int = 4) -> str:
     """`-25.1 to -19.8 %`, or one figure; NaN left out."""
     low, high = (number(float(end), digits) for end in (np.nanmin(values), np.nanmax(values)))
-    return f"{low if low == high else f'{low} to {high}'} {unit}".strip()
+    return f"{low if low == high else say('{low} to {high}', low=low, high=high)} {unit}".strip()
 
 
 def to_frame(rows: list[dict]) -> pd.DataFrame:

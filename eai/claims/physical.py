@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from eai import catalog
-from eai.claims.findings import Finding, check, judged, number, span
+from eai.claims.findings import Finding, check, judged, number, say, span
 from eai.claims.relations import MOST_NAMED, TO_J, references, values
 from eai.claims.tabular import BASELINES, ENERGIES, Table, same_or_less_specific
 from eai.errors import UserError
@@ -176,9 +176,9 @@ def physical(table: Table) -> list[Finding]:
     power = wh * 3600 / time
 
     def too_short(r: np.ndarray) -> str:
-        least = span(wh[r] * 3600 / most[r], "s", 3)
-        implied = f"EOR / TWEOR implies {span(time[r], 's', 3)} for {span(wh[r], 'Wh', 3)}, that is {span(power[r], 'W', 3)}"
-        return f"{implied}; at the board limit the energy takes at least {least}"
+        told = "EOR / TWEOR implies {time} for {energy}, that is {power}; at the board limit the energy takes at least {least}"
+        given = {"energy": span(wh[r], "Wh", 3), "power": span(power[r], "W", 3), "least": span(wh[r] * 3600 / most[r], "s", 3)}
+        return say(told, time=span(time[r], "s", 3), **given)
 
     claim, off = "the time that EOR / TWEOR implies is possible", np.isfinite(power) & (power > most * (1 + SENSOR))
     return found + judged(claim, off, np.isfinite(power), too_short, right, name="time behind tweor")

@@ -12,7 +12,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 
-from eai.claims.findings import Finding, check, judged, number
+from eai.claims.findings import Finding, check, judged, number, say
 from eai.claims.tabular import BASELINES, ENERGIES, PARTS, Table
 
 
@@ -280,8 +280,9 @@ def mislabelled(table: Table) -> list[Finding]:
             both = np.isfinite(stated[0] + x - y)
             if both.sum() >= 4 and np.ptp(stated[0][both]) > 0 and (np.abs(stated[0] - x + y) <= stated[1] + w + v)[both].all():
                 n, rows = int(both.sum()), np.flatnonzero(both)
-                meaning = ": energy per token [J], lower is better" if (a, b) == ("power_w", "throughput_tok_s") else ""
-                reason = f"the column {name} is {a} / {b} in {n} of {n} rows, not {relation.text}{meaning}"
+                meaning = say(": energy per token [J], lower is better") if (a, b) == ("power_w", "throughput_tok_s") else ""
+                given = {"name": name, "a": a, "b": b, "n": n, "formula": relation.text, "meaning": meaning}
+                reason = say("the column {name} is {a} / {b} in {n} of {n} rows, not {formula}{meaning}", **given)
                 found.append(Finding(f"{name} = {relation.text}", "inconsistent", reason, rows, name, f"{a} / {b}", name))
     return found
 
@@ -408,7 +409,8 @@ def affine(table: Table) -> list[Finding]:
     computed = np.clip(np.round(raw), low, high)
     seen = np.isfinite(computed) & np.isfinite(q)
     for i in np.flatnonzero(seen & (computed != q)):
-        how = ", which is rounded down instead" if np.clip(np.floor(raw[i]), low[i], high[i]) == q[i] else ""
-        reason = f"x = {x[i]:g} gives {raw[i]:.2f}, so q = {computed[i]:.0f}; {q[i]:.0f} is printed{how}"
+        how = say(", which is rounded down instead") if np.clip(np.floor(raw[i]), low[i], high[i]) == q[i] else ""
+        given = {"x": f"{x[i]:g}", "raw": f"{raw[i]:.2f}", "q": f"{computed[i]:.0f}", "stated": f"{q[i]:.0f}", "how": how}
+        reason = say("x = {x} gives {raw}, so q = {q}; {stated} is printed{how}", **given)
         found.append(Finding(claim, "inconsistent", reason, (int(i),), f"{q[i]:.0f}", f"{computed[i]:.0f}", str(i)))
     return found or judged(claim, (), seen, "", "{n} codes follow the rule")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from eai.claims import checks, evaluate, evidence, measured
 from eai.claims.evaluate import KINDS, Outcome, stated, word
-from eai.claims.findings import parse_rows, to_frame, where
+from eai.claims.findings import parse_rows, say, to_frame, where
 from eai.errors import UserError
 
 NOT_FIGURES = ("claims", "sources")
@@ -59,11 +59,12 @@ def _from_checks(claim: pd.Series, findings: pd.DataFrame) -> Outcome:
     mine = findings[findings["check"].isin(wanted) & np.array(about, dtype=bool)]
     bad = mine[mine["verdict"] == "inconsistent"]
     if mine.empty:
-        return Outcome("untested", f"the checks {', '.join(wanted)} do not apply to {', '.join(tables)}")
+        told = say("the checks {checks} do not apply to {tables}", checks=", ".join(wanted), tables=", ".join(tables))
+        return Outcome("untested", told)
     rows = where(pair for text in (mine if bad.empty else bad)["rows"] for pair in sorted(parse_rows(text)))
     if bad.empty:
-        return Outcome("consistent", f"{len(mine)} checks find nothing", "", rows)
-    more = f" (and {len(bad) - 1} more findings)" if len(bad) > 1 else ""
+        return Outcome("consistent", say("{n} checks find nothing", n=len(mine)), "", rows)
+    more = say(" (and {n} more findings)", n=len(bad) - 1) if len(bad) > 1 else ""
     return Outcome("inconsistent", bad["reason"].iloc[0] + more, bad["computed"].iloc[0], rows)
 
 
@@ -83,12 +84,12 @@ def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, 
             if not against:
                 continue
             outcome = outcomes[name]
-            text = "; ".join(f"'{o['claim']}' ({o['id']})" for o in against)
+            text = "; ".join(f"'{say(o['claim'])}' ({o['id']})" for o in against)
             undecided = outcome.verdict == "untested" or all(outcomes[o["id"]].verdict == outcome.verdict == "consistent" for o in against)
-            coarse = ", which its figures are too coarse to tell from what the source also states:"
-            link = coarse if undecided and outcome.verdict == "consistent" else ". The source also states"
-            verdict = "inconsistent" if undecided else outcome.verdict
-            changed[name] = replace(outcome, verdict=verdict, reason=f"{outcome.reason}{link} {text}")
+            coarse = "{reason}, which its figures are too coarse to tell from what the source also states: {claims}"
+            told = coarse if undecided and outcome.verdict == "consistent" else "{reason}. The source also states {claims}"
+            verdict, reason = "inconsistent" if undecided else outcome.verdict, say(told, reason=outcome.reason, claims=text)
+            changed[name] = replace(outcome, verdict=verdict, reason=reason)
     return changed
 
 
@@ -123,7 +124,7 @@ def claim_verdicts(
         outcome = measured.judge(claim, measured_tables) or own
         decided = other is not None and (other.verdict != "not decided" or own.verdict == "untested")
         if outcome is own and decided and own.verdict != "inconsistent":  # a claim that its own figures refute stays refuted
-            outcome = replace(other, reason=f"{other.reason}. Its own source: {own.verdict}")
+            outcome = replace(other, reason=say("{reason}. Its own source: {verdict}", reason=other.reason, verdict=say(own.verdict)))
         row = {k: claim[k] for k in ("id", "source", "claim")} | {"verdict": outcome.verdict, "reason": outcome.reason}
         row |= {"stated": stated(claim), "computed": outcome.computed, "rows": outcome.rows or f"claims:{line}", "check": claim["kind"]}
         row |= {"published_verdict": own.verdict, "evidence_verdict": other.verdict if other else ""}

@@ -31,7 +31,7 @@ def export(
         folder, name = Path(out).resolve() if out else paths.figures() / str(experiment) / "report", str(experiment)
         if baseline:
             raise UserError("a baseline for a published study", "none: its figures stand as printed", "leave --baseline away")
-        found = study.gather()
+        found = study.gather(t)
         document, (spoken, sheet) = study.report(found, t), study.talk(found, t)
     else:
         facts = gather(experiment, baseline, say)

@@ -5,7 +5,6 @@ stands beside the printed one and says so.
 """
 
 import itertools
-import re
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -117,8 +116,9 @@ def is_study(experiment: str | Path) -> bool:
         return True
 
 
-def gather() -> Study:
-    """The study's tables with EOR and implied time by our definition, and the verdicts on its claims."""
+def gather(t: Words) -> Study:
+    """The study's tables with EOR and implied time by our definition, and the verdicts on its claims, reasons in the page's language."""
+    from eai.claims.findings import spoken
     from eai.claims.verdicts import all_verdicts
 
     published = {
@@ -128,7 +128,8 @@ def gather() -> Study:
     }
     registry = tables.read_published("claims")
     registry = registry[registry["source"] == NAME].reset_index(drop=True)
-    found = all_verdicts(published | {"claims": registry, "sources": tables.read_published("sources")}, None)
+    with spoken(t):
+        found = all_verdicts(published | {"claims": registry, "sources": tables.read_published("sources")}, None)
     claims = found[found["id"].isin(set(registry["id"]))].merge(registry[["id", "location"]], on="id", how="left")
     own = {
         name.removeprefix("study_"): table.assign(line=range(2, len(table) + 2))
@@ -322,20 +323,8 @@ class Said:
     def verdicts(self, *ids: str) -> list[Table]:
         """The headline claims of a section with their verdicts and reasons."""
         table, caption = self.found.about(*ids), self.t("What the study states, and the verdict computed from its tables.")
-        return [self.t.table(table, {"claim": "claim", "verdict": "verdict"} | self.why, caption, appendix=True)] if len(table) else []
-
-    @property
-    def why(self) -> dict:
-        """The columns that say why: the reason, which is in English, or in another language the figures that it rests on."""
-        if self.t.language == "en":
-            return {"reason": "reason"}
-        return {f"{kind}, of the claim": lambda r, kind=kind: self.figures(r[kind]) for kind in ("stated", "computed")}
-
-    def figures(self, text: object) -> str:
-        """A stated or computed figure of a claim with its few words in the language of the page; `-` where there is none."""
-        parts = [self.name(part) for part in re.split("[|]", "" if pd.isna(text) else str(text)) if part]
-        words = ("at most", "at least", "first in", "points", "models", "tasks", "strategies")
-        return re.sub(rf"\b({'|'.join(words)}|to|of)\b", lambda m: self.t(f"{m[0]} (figure)"), self.t.join(parts)) or "-"
+        columns = {name: name for name in ("claim", "verdict", "reason")}
+        return [self.t.table(table, columns, caption, appendix=True)] if len(table) else []
 
     def short_verdicts(self, caption: str, *ids: str) -> Table:
         """Claims with their verdicts alone."""
@@ -343,7 +332,7 @@ class Said:
 
     def all_verdicts(self, caption: str) -> Table:
         """Every claim with its verdict."""
-        columns = {name: name for name in ("id", "claim", "verdict")} | self.why
+        columns = {name: name for name in ("id", "claim", "verdict", "reason")}
         return self.t.table(self.found.claims, columns, caption, "data/published/claims.csv")
 
     def examples(self, caption: str) -> Table:
