@@ -5,8 +5,9 @@ import pytest
 
 from eai import catalog, tables
 from eai.errors import UserError
-from eai.predict import evidence, rows, work
-from eai.predict.rows import LAWLESS, TABLE, all_rows, measured_rows
+from eai.predict import evidence, work
+from eai.predict import sources as rows
+from eai.predict.sources import LAWLESS, TABLE, all_rows, measured_rows
 
 
 @pytest.fixture(scope="module")

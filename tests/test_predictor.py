@@ -1,5 +1,6 @@
 """Predictions of any configuration: the contract, physics that no fit may break, errors from groups left out, the user's own rows."""
 
+import importlib
 import json
 import sys
 import time
@@ -10,9 +11,11 @@ import pytest
 
 from eai import catalog, paths, strategies
 from eai.errors import UserError
-from eai.predict import accuracy, evidence, physics, predict, predictor, sources, stated_errors, work
+from eai.predict import evidence, physics, predict, predictor, sources, stated_errors, work
 from eai.quantity import Quantity
 
+sys.path.append(str(paths.ROOT / "benchmarks"))
+prediction = importlib.import_module("prediction")
 QUANTITIES = ("energy_j_per_token", "power_w", "throughput_tok_s", "itl_s")
 LLAMA, MISTRAL = "meta-llama/Llama-3.1-8B-Instruct", "mistralai/Mistral-7B-v0.1"
 
@@ -48,7 +51,7 @@ ORDINARY = [
 def test_nothing_ordinary_is_refused_and_every_answer_has_an_interval():
     found = predict(pd.DataFrame(ORDINARY))
     assert (found["reason"] == "").all(), found["reason"].tolist()
-    assert set(found["kind"]) <= set(accuracy.KINDS) and {"known", "new_card", "new_engine", "new_model"} <= set(found["kind"])
+    assert set(found["kind"]) <= set(predictor.KINDS) and {"known", "new_card", "new_engine", "new_model"} <= set(found["kind"])
     for name in QUANTITIES:
         assert (found[f"{name}_low"] > 0).all() and found[f"{name}_high"].notna().all()
         assert ((found[f"{name}_low"] <= found[name]) & (found[name] <= found[f"{name}_high"])).all(), name
@@ -250,12 +253,12 @@ def test_what_breaks_the_physics_is_kept_and_not_learned_from(rows):
 def test_half_widths_count_groups_alike():
     """Ninety small errors of one group and one large of another: each group is half of the evidence."""
     errors = pd.DataFrame({"group": ["a"] * 90 + ["b"], "energy": [0.1] * 90 + [1.0]})
-    assert accuracy.quantile(errors, "energy", 0.4) == 0.1 and accuracy.quantile(errors, "energy", 0.9) == 1.0
+    assert prediction.quantile(errors, "energy", 0.4) == 0.1 and prediction.quantile(errors, "energy", 0.9) == 1.0
 
 
 def test_the_form_is_chosen_by_rows_inside_the_fold(rows, monkeypatch):
     """Two forms, one right and one three times off: the right one is chosen, and the rows left out are in no fit that chooses."""
-    out = next(o for kind, _, o in accuracy.folds(rows) if kind == "new_card")
+    out = next(o for kind, _, o in prediction.folds(rows) if kind == "new_card")
     seen = []
 
     class Fixed:
@@ -267,15 +270,15 @@ def test_the_form_is_chosen_by_rows_inside_the_fold(rows, monkeypatch):
             rate, watts = np.log(rows.loc[work.index, "throughput_tok_s"]), np.log(rows.loc[work.index, "power_w"])
             return pd.DataFrame({"energy": watts - rate + self.off, "throughput": rate, "power": watts})
 
-    monkeypatch.setattr(accuracy, "FORMS", {"wrong": lambda train: Fixed(train, 1.1), "right": Fixed})
-    assert accuracy.choice(rows[~out]) == "right" and seen
+    monkeypatch.setattr(prediction, "FORMS", {"wrong": lambda train: Fixed(train, 1.1), "right": Fixed})
+    assert prediction.choice(rows[~out]) == "right" and seen
     assert not set().union(*seen) & set(rows.index[out])
 
 
 def test_who_knows_less_has_the_wider_interval():
     sd = pd.Series([0.1, 0.5, 0.1, 0.5, 0.1, 0.5, 0.1])
     kind = pd.Series(["known", "known", "new_model", "new_model", "new_card", "new_card", "new_engine"])
-    half = accuracy.half_width(stated_errors(), kind, "energy", sd)
+    half = predictor.half_width(stated_errors(), kind, "energy", sd)
     assert half[0] < half[1] and half[2] < half[3] and half[0] < half[2] < half[4] and half[6] >= half[2]
     found = ask(gpu=["h100_sxm", "mi300x"], model=MISTRAL, quantization="fp16", engine="transformers", batch_size=1)
     wide = found["throughput_tok_s_high"] / found["throughput_tok_s_low"]
@@ -381,7 +384,7 @@ def test_the_cache_that_transformers_copies_is_in_the_power():
 
 
 def test_folds_leave_whole_groups_out(rows):
-    made = accuracy.folds(rows)
+    made = prediction.folds(rows)
     for kind, group, out in made:
         assert 0 < out.sum() < len(rows), (kind, group)
         if kind == "new_model":
@@ -389,8 +392,8 @@ def test_folds_leave_whole_groups_out(rows):
         if kind == "new_engine":
             assert not set(rows.loc[out, "engine"]) & set(rows.loc[~out, "engine"])
     assert {k for k, _, _ in made} == {"known", "session", "new_model", "new_card", "new_engine"}
-    joined = accuracy.folds(rows, accuracy.INNER)
-    assert len(joined) == sum(accuracy.INNER.values())
+    joined = prediction.folds(rows, prediction.INNER)
+    assert len(joined) == sum(prediction.INNER.values())
     families = [out for kind, _, out in joined if kind == "new_model"]
     assert (np.sum(families, axis=0) == 1).all(), "every family is left out once"
 
@@ -398,15 +401,12 @@ def test_folds_leave_whole_groups_out(rows):
 def test_stated_errors_are_those_of_folds_and_the_physics_beats_the_baselines(rows):
     """One fold computed here against the stated document's kind: a card left out, by an independent sum."""
     stated = stated_errors()
-    assert list(stated) == list(accuracy.KINDS)
+    assert list(stated) == list(predictor.KINDS)
     assert 0.93 <= stated["known"]["energy"]["coverage"] <= 0.98 and stated["known"]["energy"]["width"] < 2.5
-    assert all(stated[kind]["energy"]["coverage"] >= 0.93 and stated[kind]["energy"]["width"] < 2.5 for kind in accuracy.KINDS)
+    assert all(stated[kind]["energy"]["coverage"] >= 0.93 and stated[kind]["energy"]["width"] < 2.5 for kind in predictor.KINDS)
     out = (rows["gpu"] == "a800_sxm_80gb").to_numpy()
     size = {}
-    sys.path.append(str(paths.ROOT / "benchmarks"))
-    import prediction
-
-    for form, make in (accuracy.FORMS | {b.__name__: b for b in prediction.BASELINES}).items():
+    for form, make in (prediction.FORMS | {b.__name__: b for b in prediction.BASELINES}).items():
         said = make(rows[~out]).log_predictions(rows[out])["energy"]
         size[form] = float(np.median(np.abs(said - np.log(rows.loc[out, "power_w"] / rows.loc[out, "throughput_tok_s"]))))
     assert size["physics"] < 0.2 and all(size["physics"] < size[b] for b in ("LogLinear", "Nearest", "Trees")), size
@@ -453,9 +453,6 @@ def test_the_shipped_constants_belong_to_the_evidence():
 
 def test_the_figures_draw_every_kind():
     import matplotlib.pyplot as plt
-
-    sys.path.append(str(paths.ROOT / "benchmarks"))
-    import prediction
 
     errors = pd.DataFrame({"kind": ["known", "new_card"], "energy": [0.1, -0.2], "measured": [0.0, 1.0]})
     _, axes = plt.subplots(1, 2)

@@ -19,7 +19,7 @@ from eai.measure import simulation
 from eai.power import simulated
 from eai.power.derive import replay
 from eai.power.simulated import CounterSpec, SensorSpec, Timeline
-from eai.predict import rows
+from eai.predict import sources as rows
 
 GPU = "simulated_h200_sxm"
 CARDS = ("v100_sxm_32gb", "t4", "a100_sxm_80gb", "rtx4090", "l40s", "h100_sxm", "h200_sxm", "b200_sxm")

@@ -22,7 +22,7 @@ from eai.catalog import Model
 from eai.errors import UserError
 from eai.predict import predictor, sources
 from eai.predict.predictor import predict
-from eai.predict.rows import SAME_WORK
+from eai.predict.sources import SAME_WORK
 from eai.quantity import Quantity
 from eai.site import NORMAL_95
 from eai.supports import PUBLISHED_ONLY

@@ -1,10 +1,11 @@
 """Energy, power and speed of configurations that nobody measured, each with an interval from errors on groups never seen.
 
 predictor    predict(table): energy, power, throughput, latency with intervals; the user's own rows; the errors by kind of question
-sources      all rows that are learned from, published and measured, in one tidy table     rows   EcoCompute's and experiments', row by row
+sources      all rows that are learned from, published and measured, in one tidy table
 work         what a configuration must move, compute and launch, from shapes and datasheets
 physics      time and power of a step: constants of engines and formats, shrunken effects of chips and sessions, their uncertainty
-accuracy     folds that leave out models, cards and engines; other forms; the nested choice; conformal intervals by kind
+
+benchmarks/prediction.py leaves models, cards and engines out, chooses the form inside the rest, and states the errors.
 """
 
 import importlib

@@ -6,7 +6,7 @@ edited since are fitted anew, once, in the user's cache folder.
 
 import hashlib
 import json
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from eai import catalog, paths
 from eai.errors import UserError
-from eai.predict import accuracy, physics, work
+from eai.predict import physics, work
 from eai.predict import sources as rows_of
 from eai.predict.physics import Fit
 from eai.quantity import Quantity
@@ -27,6 +27,16 @@ OWN_SD, OWN_SPREAD = 0.1, 0.25
 MACHINES = {"HBM": (230.0, 0.94), "GDDR": (None, 0.9), "LPDDR": (8.0, 0.9)}
 """Memory of the cards -> (power of everything else a GPU [W], efficiency of the supply): what machine they are usually in. None: fitted."""
 GUESSED_SPREAD = 2.0
+FORMS = {
+    "physics": Fit.to,
+    "physics, narrow priors": partial(Fit.to, widths=0.5),
+    "physics, wide priors": partial(Fit.to, widths=2.0),
+}
+"""Form -> its fit to rows; benchmarks/prediction.py chooses among them, and has the baselines."""
+KINDS = ("known", "new_model", "new_card", "new_engine", "new_both")
+UNSEEN = ("new_engine", "new_both")
+"""Kinds without a row of the engine: few engines were measured, so their intervals come from the errors of both."""
+FLOOR_SD = 0.25
 
 
 def digest() -> str:
@@ -43,7 +53,7 @@ def digest() -> str:
 
 def fitted(rows: pd.DataFrame, form: str = "physics") -> dict:
     """Constants, and which cards, engines, models and kernels the rows measure: data/predictor.json without the errors of the folds."""
-    made = accuracy.FORMS[form](rows)
+    made = FORMS[form](rows)
     seen, kernels = (
         sorted(rows[columns].drop_duplicates().to_numpy().tolist())
         for columns in (["gpu", "engine", "shape", "kernel"], ["engine", "kernel"])
@@ -84,6 +94,18 @@ def _board(slug: str) -> str:
 def stated_errors() -> dict[str, dict]:
     """kind -> energy | throughput | power -> n, groups, median, p90, factor, width and coverage on groups left out."""
     return document()["stated"]
+
+
+def scale(kind: pd.Series, sd: pd.Series) -> np.ndarray:
+    """What errors are divided by: the prediction's standard deviation [log] with a floor, 1 for an engine that no row measures."""
+    return np.where(kind.isin(UNSEEN), 1.0, np.hypot(sd, FLOOR_SD))
+
+
+def half_width(errors: dict[str, dict], kind: pd.Series, target: str, sd: pd.Series) -> np.ndarray:
+    """Half the width [log] of each row's interval by the `stated` errors of its kind; a new engine's is never below that of a new model,
+    with a new card never below that of a new card."""
+    by = lambda kinds: kinds.map({k: v[target]["factor"] for k, v in errors.items()}).to_numpy(float) * scale(kinds, sd)  # noqa: E731
+    return np.maximum(by(kind), by(kind.replace({"new_engine": "new_model", "new_both": "new_card"})))
 
 
 def _kind(row: dict, seen: set, pairs: set, kernels: set) -> str:
@@ -172,7 +194,7 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
     said["energy"] = said["power"] - said["throughput"]
     errors, idle_w = stated_errors(), fit.power.constants["idle"][w["memory"].to_numpy(int)] * limit_w
     for name, short in zip(QUANTITIES, ("energy", "power", "throughput", "itl"), strict=True):
-        half = accuracy.half_width(errors, kind, "throughput" if short == "itl" else short, said[f"sd_{short}"])
+        half = half_width(errors, kind, "throughput" if short == "itl" else short, said[f"sd_{short}"])
         value, low, high = (np.exp(said[short].to_numpy(float) + h) for h in (0.0, -half, half))
         if short == "power":
             low, high = np.minimum(np.maximum(low, idle_w), value), np.maximum(np.minimum(high, limit_w), value)

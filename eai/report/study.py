@@ -159,7 +159,7 @@ def cells(
     share that the study prints for the strategy (computed); NaN for a strategy without a printed score. `usd_an_hour`, `watts`: the card's.
     """
     from eai.predict import predict, sources, work
-    from eai.predict.rows import SAME_WORK
+    from eai.predict.sources import SAME_WORK
 
     known = catalog.gpu
     grid = pd.DataFrame(itertools.product((known(g).slug for g in gpus), models, strategies, batches), columns=COMBINED)
