@@ -49,6 +49,8 @@ def test_the_ratio_is_paired_on_the_texts(study):
     row = perplexity_against_baseline(select(windows, energies), items, "fp16").iloc[0]
     assert (row["quantization"], row["n_pairs"], row["outcome"], row["metric"]) == ("nf4", len(WORDS), "higher", "word_perplexity")
     assert row["ratio_to_baseline_low"] < np.exp(0.2) < row["ratio_to_baseline_high"]
+    se = np.log(row["ratio_to_baseline_high"] / row["ratio_to_baseline"]) / stats.t.ppf(0.975, len(WORDS) - 1)
+    assert row["p"] == pytest.approx(2 * stats.t.sf(np.log(row["ratio_to_baseline"]) / se, len(WORDS) - 1))
     alone = of_texts(items).set_index("configuration_id")
     assert row["ratio_to_baseline"] == pytest.approx(
         alone.loc[names["nf4"], "word_perplexity"] / alone.loc[names["fp16"], "word_perplexity"]

@@ -226,6 +226,9 @@ def test_a_block_that_misses_a_task_is_no_replicate(study):
     joules = [ITEMS * sum(item_energy("fp32", task, b) for task in TASKS) for b in range(1, BLOCKS)]
     row = found.set_index("quantization").loc["fp32"]
     assert row["n_blocks"] == BLOCKS - 1 and row["energy_wh"] == pytest.approx(stats.gmean(joules) / 3600)
+    apart = windows[(windows["task"] == "generate") | ((windows["task"] == "sums") == (windows["block"] == 1))]
+    none = over_tasks(select(apart, energies), items)
+    assert set(none["reason"]) == {"no block holds every task"} and (none["n_blocks"] == 0).all() and none["eor"].isna().all()
 
 
 def test_the_interval_of_tasks_together_covers_the_truth():

@@ -210,6 +210,31 @@ def test_the_physics_by_hand(rows):
     assert said["itl"][0] == pytest.approx(itl, rel=1e-6) and said["step"][0] == pytest.approx(step, rel=1e-6)
 
 
+def test_copies_of_the_cache_and_the_busiest_expert_are_in_the_step():
+    """transformers: eleven times Mistral's cache in the memory's time. vLLM: the experts of the GPU that got most tokens, before the root."""
+    k = physics.Fitted.from_json(predictor.document()["time"]).constants
+    long = {"gpu": "a100_pcie_80gb", "model": MISTRAL, "quantization": "fp16", "batch_size": 8, "input_tokens": 4096}
+    row = work.of(long | {"engine": "transformers"})
+    parts = physics.step_parts(k, physics.Arrays(pd.DataFrame([row])))
+    memory = (row["dense_gb"] / k["memory"][0] + 11 * row["cache_gb"] / k["cache"][0]) / row["bandwidth_gb_s"]
+    busy = memory + row["gflop"] / k["compute"][0] / row["peak_gflop_s"]
+    prefill = row["prefill_gflop"] / k["prefill"][0] / row["peak_gflop_s"]
+    assert parts["gpu"][0] == pytest.approx(busy + prefill, rel=1e-6)
+    row = work.of({"gpu": "h100_sxm", "model": "mistralai/Mixtral-8x7B-v0.1", "quantization": "bf16", "engine": "vllm", "num_gpus": 2})
+    assert row["expert_parallel"] == 2
+    even, uneven = (physics.step_parts(k, physics.Arrays(pd.DataFrame([row | {"imbalance": i}]))) for i in (1.0, 1.5))
+    e, rate = work.ENGINES.index("vllm"), 2 * row["bandwidth_gb_s"]
+    compute = row["gflop"] / k["compute"][e] / (2 * row["peak_gflop_s"])
+    memory, half_more = (
+        even["gpu"][0] - (even["step"] - even["itl"])[0] - compute,
+        row["expert_gb"] / k["experts"][0] / k["memory"][e] / rate / 2,
+    )
+    assert (uneven["itl"] - even["itl"])[0] == pytest.approx(np.hypot(memory + half_more, compute) - np.hypot(memory, compute), rel=1e-6)
+    for quantization, parallel in (("mxfp4", 1), ("bf16", 2)):
+        at = {"gpu": "h100_sxm", "model": "openai/gpt-oss-20b", "engine": "vllm", "num_gpus": 2}
+        assert work.of(at | {"quantization": quantization})["expert_parallel"] == parallel
+
+
 def test_constants_are_recovered_from_steps_that_they_made(rows):
     """Times simulated from known constants, with 3 % noise, give the constants back where the rows decide them."""
     true = physics.Fitted.from_json(predictor.document()["time"])
