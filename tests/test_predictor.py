@@ -211,7 +211,7 @@ def test_the_physics_by_hand(rows):
 
 
 def test_copies_of_the_cache_and_the_busiest_expert_are_in_the_step():
-    """transformers: eleven times Mistral's cache in the memory's time. vLLM: the experts of the GPU that got most tokens, before the root."""
+    """transformers: eleven times Mistral's cache in the memory's time. vLLM: the experts of the GPU that got most tokens."""
     k = physics.Fitted.from_json(predictor.document()["time"]).constants
     long = {"gpu": "a100_pcie_80gb", "model": MISTRAL, "quantization": "fp16", "batch_size": 8, "input_tokens": 4096}
     row = work.of(long | {"engine": "transformers"})
