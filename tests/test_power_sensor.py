@@ -295,6 +295,7 @@ def test_the_expected_interval_is_what_a_window_then_gets():
     )
     with NvmlMeter(nvml, clock=clock, environ={}) as meter:
         ahead, _ = expected(meter.spec().devices[0])
+        assert ahead == expected(meter.spec().devices[0], 10.0)[0] != expected(meter.spec().devices[0], 11.0)[0]
         clock.sleep(1100.0 - meter.pad_s - clock.now_s())
         with window(meter) as w:
             clock.sleep(10.0)

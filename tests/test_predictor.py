@@ -62,6 +62,8 @@ def test_nothing_ordinary_is_refused_and_every_answer_has_an_interval():
 def test_power_stays_between_idle_and_the_boards_limits():
     found = predict(pd.DataFrame(ORDINARY))
     limit = found["num_gpus"].fillna(1) * [catalog.gpu(g).tdp_w for g in found["gpu"]]
+    idle = predictor._model()[0].power.constants["idle"][[work.memory_kind(catalog.gpu(g)) for g in found["gpu"]]]
+    assert (found["power_w_low"] >= np.minimum(idle * limit, found["power_w"]) * (1 - 1e-9)).all()
     assert (
         (found["power_w"] <= limit * (1 + 1e-9)).all()
         and (found["power_w_high"] <= limit * (1 + 1e-9)).all()
@@ -375,6 +377,8 @@ def test_the_machine_at_the_wall():
     assert loaded.low < 6150 < loaded.high and loaded.value == pytest.approx(6215, rel=0.05)
     assert idle.low < 2500 < idle.high and idle.value == pytest.approx(2500, rel=0.1)
     assert predictor.wall(catalog.gpu("m4"), 1, Quantity(18.0, unit="W")).value < 40, "a Mac mini (30 W at the wall)"
+    beside = predictor.wall(catalog.gpu("m4"), 1, Quantity(0.0, unit="W"))
+    assert (beside.value, beside.low, beside.high) == pytest.approx((8 / 0.9, 4 / 0.9, 16 / 0.9)), "8 W, half to double"
     pairs = np.log([30.3 + 12, 21.7 + 12, 48.4 + 12, 66.7 + 12, 106.5 + 12, 36.4 + 12])  # PC less Raspberry Pi: 3060 (3), 4090, A4000 (2)
     value, low, high = sources.rest_of_pc_w()
     assert value == pytest.approx(np.exp(pairs.mean()), rel=1e-3)
@@ -455,6 +459,8 @@ def test_own_measurements_sharpen_the_predictions_of_ones_card(rows, monkeypatch
     width = lambda p: float((p["energy_j_per_token_high"] / p["energy_j_per_token_low"]).median())  # noqa: E731
     assert width(sharp) < 0.8 * width(plain) and (plain["calibrated"] == "").all()
     assert sharp["calibrated"].str.match(r"7 own rows: step x 0\.\d\d, power x ").all(), sharp["calibrated"].tolist()
+    other = rest[columns].assign(gpu="rtx4090d")
+    assert predict(other, evidence=["my-experiment"]).equals(predict(other)), "another card learns nothing from them, whatever the format"
 
 
 def test_edited_evidence_is_fitted_anew_once(tmp_path, monkeypatch):
