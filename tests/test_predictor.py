@@ -459,7 +459,7 @@ def test_own_measurements_sharpen_the_predictions_of_ones_card(rows, monkeypatch
     width = lambda p: float((p["energy_j_per_token_high"] / p["energy_j_per_token_low"]).median())  # noqa: E731
     assert width(sharp) < 0.8 * width(plain) and (plain["calibrated"] == "").all()
     assert sharp["calibrated"].str.match(r"7 own rows: step x 0\.\d\d, power x ").all(), sharp["calibrated"].tolist()
-    other = rest[columns].assign(gpu="rtx4090d")
+    other = own[columns].assign(gpu="rtx4090d")
     assert predict(other, evidence=["my-experiment"]).equals(predict(other)), "another card learns nothing from them, whatever the format"
 
 
