@@ -237,6 +237,13 @@ def test_copies_of_the_cache_and_the_busiest_expert_are_in_the_step():
         assert work.of(at | {"quantization": quantization})["expert_parallel"] == parallel
 
 
+def test_priors_hold_a_constant_that_no_row_decides_to_about_a_factor_of_two():
+    """The median of their standard deviations is log 2; none lets a constant wander by more than a factor of e, or pins it within 10 %."""
+    for table in (physics.TIME, physics.POWER):
+        sds = np.array([sd for _, _, sd in table.values()])
+        assert (sds > 0.1).all() and (sds < 1).all() and 0.3 < np.median(sds) < 0.8
+
+
 def test_constants_are_recovered_from_steps_that_they_made(rows):
     """Times simulated from known constants, with 3 % noise, give the constants back where the rows decide them."""
     true = physics.Fitted.from_json(predictor.document()["time"])
