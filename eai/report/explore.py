@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import markupsafe
@@ -52,21 +53,14 @@ def explore(
     experiment has no summary, or the file cannot be written.
     """
     target, say, t = Path(out), say or (lambda line: None), Words(language)
+    wanted = {f"experiment {e}": partial(of_experiment, e, target) for e in experiments}
+    wanted |= {name: rows for name, rows, is_wanted in (("published evidence", of_evidence, evidence),
+                                                        ("predictions", of_predictions, predicted)) if is_wanted}  # fmt: skip
     parts = []
-    for experiment in experiments:
-        say(f"experiment {experiment}")
-        parts.append(of_experiment(experiment, target))
-    if evidence:
-        say("published evidence")
-        parts.append(of_evidence())
-    if predicted:
-        say("predictions")
-        parts.append(of_predictions())
-    table = (
-        pd.concat([part for part in parts if len(part)], ignore_index=True)
-        if any(map(len, parts))
-        else pd.DataFrame(columns=[*TEXTS, *NUMBERS])
-    )
+    for name, rows in wanted.items():
+        say(name)
+        parts.append(rows())
+    table = pd.concat([part for part in parts if len(part)] or [pd.DataFrame(columns=[*TEXTS, *NUMBERS])], ignore_index=True)
     usable = table[table["energy_j"].notna() & (table["energy_j"] > 0)].reset_index(drop=True)
     if usable.empty:
         raise UserError(

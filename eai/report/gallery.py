@@ -58,20 +58,14 @@ def markdown() -> str:
     table = figures()
     lines = ["| figure | notebook | drawn by | table |", "|---|---|---|---|"]
     lines += [f"| `{r.figure}` | `{r.notebook}` | `{r.drawn_by}` | `{r.table}` |" for r in table.itertuples()]
-    return HEAD + "\n".join(lines) + "\n" + "".join(_entry(row) for row in table.itertuples())
-
-
-def _entry(row) -> str:
-    """One figure with its text."""
-    file = paths.ROOT / "figures" / "sample" / f"{row.figure}.svg"
-    picture = f"![{row.title}](sample/{file.name}){_caption(file)}" if file.exists() else "Not drawn for the sample."
-    return f"\n## {row.title}\n\n{row.text}\n\n{picture}\n"
-
-
-def _caption(file: Path) -> str:
-    """The caption that the picture carries in its own description: number of blocks, kind of interval, basis."""
-    found = CAPTION.search(file.read_text(encoding="utf-8"))
-    return f"\n\n*{unescape(' '.join(found[1].split()))}*" if found else ""
+    entries = []
+    for row in table.itertuples():
+        picture, file = "Not drawn for the sample.", paths.ROOT / "figures" / "sample" / f"{row.figure}.svg"
+        if file.exists():
+            found = CAPTION.search(file.read_text(encoding="utf-8"))  # the picture's own description: blocks, interval, basis
+            picture = f"![{row.title}](sample/{file.name})" + (f"\n\n*{unescape(' '.join(found[1].split()))}*" if found else "")
+        entries.append(f"\n## {row.title}\n\n{row.text}\n\n{picture}\n")
+    return HEAD + "\n".join(lines) + "\n" + "".join(entries)
 
 
 def write() -> Path:

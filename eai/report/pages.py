@@ -128,29 +128,11 @@ class Safe(str):
 
 
 @dataclass(frozen=True)
-class Prose:
-    """Paragraphs."""
+class Text:
+    """Texts of a kind: the paragraphs of prose, the points of a list, or the one big number of a slide."""
 
-    paragraphs: tuple[str, ...]
-    kind = "prose"
-    in_paper = True
-
-
-@dataclass(frozen=True)
-class Points:
-    """A list of points."""
-
-    points: tuple[str, ...]
-    kind = "points"
-    in_paper = True
-
-
-@dataclass(frozen=True)
-class Big:
-    """The one number of a slide."""
-
-    text: str
-    kind = "big"
+    kind: str
+    texts: tuple[str, ...]
     in_paper = True
 
 
@@ -310,15 +292,15 @@ def _section(text: str, t: Words, blocks: list) -> Section:
             paragraph.append(words)
             continue
         if any(paragraph):
-            found.append(Prose((t.sentences(*paragraph),)))
+            found.append(Text("prose", (t.sentences(*paragraph),)))
         paragraph = []
         if mark == "> ":
             said.append(words[2:])
         elif mark == "- " and words[2:]:
-            points = found.pop().points if found and isinstance(found[-1], Points) else ()
-            found.append(Points((*points, words[2:])))
+            points = found.pop().texts if found and found[-1].kind == "points" else ()
+            found.append(Text("points", (*points, words[2:])))
         elif mark == "! " and words[2:]:
-            found.append(Big(words[2:]))
+            found.append(Text("big", (words[2:],)))
         elif line == BLOCK:
             found.append(blocks.pop(0))
     seconds = int(kind) if kind.isdigit() else 0

@@ -51,7 +51,7 @@ def report(facts: Facts, t: Words, said: "Said | None" = None) -> Document:
     """The whole report."""
     abstract, *sections = composed("report.txt", t, facts=facts, s=said or Said(facts, t))
     title = t("Energy of LLM inference: experiment {name}", name=facts.experiment)
-    return Document(title, tuple(p for block in abstract.blocks for p in block.paragraphs), tuple(sections), meta(facts, t))
+    return Document(title, tuple(p for block in abstract.blocks for p in block.texts), tuple(sections), meta(facts, t))
 
 
 def meta(facts: Facts, t: Words) -> str:

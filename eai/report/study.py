@@ -62,19 +62,21 @@ LIMITS = {
 }
 """Limits of ours for the study's scenarios: least share of the score, most seconds per token, USD an hour of a card, watts of its board."""
 VERDICTS = ("consistent", "reproduced", "mixed", "not decided", "inconsistent", "contradicted", "untested")
-FLOW = [
-    ("1 hardware", ["Tensor Cores?", "memory bandwidth?", "power limit?"]),
-    ("2 application", ["accuracy needed", "latency allowed", "how inputs vary"]),
-    ("3 cost", ["ownership", "energy price", "scale"]),
-    ("strategy", ["Tensor Cores: FP16", "memory-bound: INT8", "low power: dynamic"]),
-]
-FRAMEWORK = [
-    ("three directions", ["quantization", "hardware", "models, tasks"]),
-    ("measuring", ["power at 1 Hz", "task score", "energy per task"]),
-    ("metrics", ["EOR: score / Wh", "TWEOR: EOR / s"]),
-    ("comparison", ["strategies", "platforms", "complexity"]),
-    ("guidance", ["matrix", "decision flow"]),
-]
+DIAGRAMS = {
+    "framework": [
+        ("three directions", ["quantization", "hardware", "models, tasks"]),
+        ("measuring", ["power at 1 Hz", "task score", "energy per task"]),
+        ("metrics", ["EOR: score / Wh", "TWEOR: EOR / s"]),
+        ("comparison", ["strategies", "platforms", "complexity"]),
+        ("guidance", ["matrix", "decision flow"]),
+    ],
+    "decision-flow": [
+        ("1 hardware", ["Tensor Cores?", "memory bandwidth?", "power limit?"]),
+        ("2 application", ["accuracy needed", "latency allowed", "how inputs vary"]),
+        ("3 cost", ["ownership", "energy price", "scale"]),
+        ("strategy", ["Tensor Cores: FP16", "memory-bound: INT8", "low power: dynamic"]),
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def report(found: Study, t: Words) -> Document:
     """The whole study."""
     abstract, *sections = composed("study.txt", t, s=Said(found, t))
     title = t("Quantization and hardware in the energy of LLM inference: a published study, recomputed")
-    return Document(title, tuple(p for block in abstract.blocks for p in block.paragraphs), tuple(sections), meta(t))
+    return Document(title, tuple(p for block in abstract.blocks for p in block.texts), tuple(sections), meta(t))
 
 
 def talk(found: Study, t: Words) -> tuple[Document, Document]:
@@ -343,13 +345,9 @@ class Said:
                       number(metrics.tweor(float(s) / 100, float(e), float(d)))) for s, e, d, eor, tweor in worked)  # fmt: skip
         return Table(tuple(map(self.t, head)), rows, caption)
 
-    def framework(self, caption: str) -> Picture:
-        """The framework's diagram."""
-        return self.t.figure("framework", caption, lambda ax: plots.framework(ax, FRAMEWORK), 1.9, wide=True)
-
-    def flow(self, caption: str) -> Picture:
-        """The decision flow."""
-        return self.t.figure("decision-flow", caption, lambda ax: plots.framework(ax, FLOW), 1.9, wide=True)
+    def diagram(self, name: str, caption: str) -> Picture:
+        """The diagram of the framework or of the decision flow."""
+        return self.t.figure(name, caption, lambda ax: plots.framework(ax, DIAGRAMS[name]), 1.9, wide=True)
 
     def platforms(self, sentence: str) -> str:
         """The cheapest and the most expensive card of the draft."""

@@ -111,10 +111,6 @@ class Spoken:
         known = self.t(counted, baseline=spoken(self.facts.baseline), n=len(table), lower=lower, higher=higher)
         return self.t.sentences(known, self.t(still_open, n=left) if left else "")
 
-    def costs(self) -> list:
-        """The cost itself, as a figure."""
-        return [self.s.cost_picture(unit) for unit in self.s.units()[:1]]
-
     def moved(self, sentence: str) -> str:
         """What the first two factors do to the cost."""
         t = self.t
@@ -180,15 +176,9 @@ def spoken_s(script: str) -> float:
     ed., 2004, p. 300). Chinese at 216 characters a minute, 3.6 per second: readers take 5.18 syllables per second without their long pauses
     (Pellegrino, Coupé and Marsico, Language 87, 2011, doi:10.1353/lan.2011.0057), which leaves three tenths of the time for pauses.
     """
-    chinese = re.findall(r"[\u4e00-\u9fff]", script)
+    chinese = len(re.findall(r"[\u4e00-\u9fff]", script))
     digits = sum(len(n) for n in re.findall(r"\d+(?:\.\d+)?", script))
-    words = sum(_words(word) for word in re.findall(r"[A-Za-z]+|%", script))
-    if chinese:
-        return (len(chinese) + digits) / CHARACTERS_PER_S + words / WORDS_PER_S
-    return (digits + words) / WORDS_PER_S
-
-
-def _words(word: str) -> int:
-    """As how many words a word is spoken: letter by letter where it is short and has no vowel, `nf`, or is in capitals, `GPU`."""
-    is_spelled = len(word) <= SPELLED_OUT and (word.isupper() or not re.search("[aeiouyAEIOUY]", word))
-    return len(word) if is_spelled else 1
+    words = re.findall(r"[A-Za-z]+|%", script)
+    spelled = [w for w in words if len(w) <= SPELLED_OUT and (w.isupper() or not re.search("[aeiouyAEIOUY]", w))]  # nf, GPU
+    spoken = len(words) - len(spelled) + sum(map(len, spelled))
+    return (chinese + digits) / CHARACTERS_PER_S + spoken / WORDS_PER_S if chinese else (digits + spoken) / WORDS_PER_S
