@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 
@@ -75,10 +76,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Task:
-    """One benchmark: its lm-eval name, version, metric, number of items, few-shot examples, and the score of a uniform guess.
-
-    `chance` is None where it varies from item to item, and where the metric is no score.
-    """
+    """One benchmark: its lm-eval name, version, metric, number of items, few-shot examples, and the score of a uniform guess (`chance`,
+    None where it varies from item to item, and where the metric is no score)."""
 
     slug: str
     name: str
@@ -109,37 +108,26 @@ class Electricity:
     retrieved: str
 
 
-NEAR_SHARE = 0.15
 _KINDS = {"gpu": ("gpus", Gpu), "model": ("models", Model), "task": ("tasks", Task), "region": ("electricity", Electricity)}
 PRECISION = re.compile(r"(?i)[-_](fp8|bf16|awq|gptq|int[48]|w[48]a\d+|nvfp4|mxfp4|gguf|quantized|dynamic|bnb|4bit|8bit)+(?=$|[-_.])")
 _FORMATS = {name: name for name in ("fp8", "awq", "gptq", "nvfp4", "mxfp4")}
 _FORMATS |= {"bnb": "nf4", "gguf": "gguf_q4_k_m", "w4a16": "gptq", "w8a8": "int8_w8a8"}
 """What the end of a checkpoint's name says, and the format that it is published in."""
-_VENDOR_WORDS = re.compile(r"\b(nvidia|geforce|tesla|amd|instinct|graphics|gpu)\b")
 
 
 def _key(name: str) -> str:
     """`name` without case, vendor words and punctuation: what two spellings of one thing share."""
-    words = _VENDOR_WORDS.sub(" ", name.lower().replace("_", " "))
+    words = re.sub(r"\b(nvidia|geforce|tesla|amd|instinct|graphics|gpu)\b", " ", name.lower().replace("_", " "))
     return re.sub(r"[^a-z0-9]", "", words)
-
-
-def _value(raw, kind):
-    """A table's cell as the field's type, None where it is empty."""
-    if pd.isna(raw):
-        return None
-    text = str(kind)
-    if "bool" in text:
-        return str(raw).lower() == "true"
-    return (int if "int" in text else float if "float" in text else str)(raw)
 
 
 @cache
 def _entries(kind: str) -> dict:
-    """Slug -> entry, in the table's order."""
+    """Slug -> entry, in the table's order; an empty cell is None."""
     table, record = _KINDS[kind]
+    types = {f.name: next((t for t in (bool, int, float) if t in (f.type, *get_args(f.type))), str) for f in fields(record)}
     rows = tables.read_catalog(table).to_dict("records")
-    entries = [record(**{f.name: _value(row[f.name], f.type) for f in fields(record)}) for row in rows]
+    entries = [record(**{name: None if pd.isna(row[name]) else cast(row[name]) for name, cast in types.items()}) for row in rows]
     return {getattr(e, fields(record)[0].name): e for e in entries}
 
 
@@ -167,18 +155,15 @@ def resolve(kind: str, name: str) -> tuple[str, str]:
     index, key = _index(kind), _key(str(name))
     if key and key in index:
         return index[key][0]
-    near = difflib.get_close_matches(key, list(index), n=4, cutoff=0.5)
-    suggestions = list(dict.fromkeys(slug for k in near for slug, _ in index[k])) or list(_entries(kind))[:6]
-    expected = f"a name from data/catalog, such as {', '.join(suggestions)}"
+    near = dict.fromkeys(slug for k in difflib.get_close_matches(key, list(index), n=4, cutoff=0.5) for slug, _ in index[k])
+    expected = f"a name from data/catalog, such as {', '.join(near or list(_entries(kind))[:6])}"
     raise UserError(f"unknown {kind} '{name}'", expected, f"name one of these, or add it to {_KINDS[kind][0]}.csv")
 
 
 def gpu(name: str, memory_gb: float | None = None) -> Gpu:
     """The accelerator called `name`; `memory_gb` (as read from the board) decides between boards that share a name. Raises UserError."""
-    slugs = (
-        [resolve("gpu", name)[0]] if memory_gb is None else [slug for slug, _ in _index("gpu").get(_key(name)) or [resolve("gpu", name)]]
-    )
-    return min((_entries("gpu")[s] for s in slugs), key=lambda g: abs((g.memory_gb or 0) - (memory_gb or 0)))
+    alike = [resolve("gpu", name)] if memory_gb is None else _index("gpu").get(_key(name)) or [resolve("gpu", name)]
+    return min((_entries("gpu")[slug] for slug, _ in alike), key=lambda g: abs((g.memory_gb or 0) - (memory_gb or 0)))
 
 
 def _named(kind: str, name: str):
@@ -205,7 +190,7 @@ def nearest_gpu(name: str, memory_gb: float | None = None, bandwidth_gb_s: float
             raise
     distance = {g: max(abs(g.memory_gb / memory_gb - 1), abs(g.bandwidth_gb_s / bandwidth_gb_s - 1)) for g in gpus() if g.memory_gb}
     best = min(distance, key=distance.get)
-    if distance[best] > NEAR_SHARE:
+    if distance[best] > 0.15:
         found = f"unknown gpu '{name}' of {memory_gb:g} GB and {bandwidth_gb_s:g} GB/s"
         raise UserError(found, "a card whose memory and bandwidth are within 15 % of one in data/catalog/gpus.csv", "add it to gpus.csv")
     return best, f"'{name}' {NOT_THERE}: taken as {best.name}, whose memory and bandwidth are within 15 %"
@@ -314,8 +299,14 @@ def shape(name: str | None = None, **given: float | None) -> Shape:
     if "params_b" not in given:
         known = "an id of data/catalog, a folder with config.json, or params_b"
         raise UserError(f"unknown model '{name}' that states no size", known, "give its size")
-    given.setdefault("active_params_b", given["params_b"])
-    return _by_size(str(name or f"{given['params_b']:g}B"), given)
+    total, active = given["params_b"], given.setdefault("active_params_b", given["params_b"])
+    if not 0 < active <= total:
+        raise UserError(f"{active:g} B active of {total:g} B parameters", "0 < active <= total", "correct the sizes")
+    is_mixture = active < 0.9 * total
+    listed = [s for s in dict.fromkeys(_shapes().values()) if (s.experts > 0) == is_mixture and not s.state_gb]
+    near = min(listed, key=lambda s: abs(math.log(s.params_b / total)) + abs(math.log(s.active_params_b / active)))
+    origin = f"layers and width as {near.name}, the listed model nearest in size"
+    return replace(near, name=str(name or f"{total:g}B"), origin=origin, **{"published": ""} | given)
 
 
 def shape_of_config(config: dict, name: str) -> Shape:
@@ -342,18 +333,6 @@ def shape_of_config(config: dict, name: str) -> Shape:
     published += "_block" if published == "fp8" and "weight_block_size" in quantized else ""
     routed = {"experts": experts, "experts_active": active, "expert_layers": layers if experts else 0, "published": published}
     return Shape(name, total, used, layers, hidden, heads, kv, width, layers, vocab=vocab, origin="config.json", **routed)
-
-
-def _by_size(name: str, given: dict[str, float]) -> Shape:
-    """A Shape of the given size: layers, width, heads and experts of the listed model nearest in total and active parameters."""
-    total, active = given["params_b"], given["active_params_b"]
-    if not 0 < active <= total:
-        raise UserError(f"{active:g} B active of {total:g} B parameters", "0 < active <= total", "correct the sizes")
-    mixture = active < 0.9 * total
-    alike = [s for s in dict.fromkeys(_shapes().values()) if (s.experts > 0) == mixture and not s.state_gb]
-    near = min(alike, key=lambda s: abs(math.log(s.params_b / total)) + abs(math.log(s.active_params_b / active)))
-    given.setdefault("published", "")
-    return replace(near, name=name, origin=f"layers and width as {near.name}, the listed model nearest in size", **given)
 
 
 def sizes_in_name(name: str) -> tuple[float | None, float | None]:

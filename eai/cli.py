@@ -29,6 +29,10 @@ PANELS = {
 """The commands of `eai --help` by what one wants to do."""
 
 
+Experiment = Annotated[str, typer.Argument(help="Name or folder of an experiment.")]
+Step = Annotated[float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: shows whether the sensor aliases.")]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"eai {__version__}")
@@ -74,12 +78,12 @@ def run(
     sweep = settings.read_sweep(sweep_yaml) if sweep_yaml else settings.sweep()
     options = runs.options(profile, jobs, timeout, exclusive)
     sweep, shows = runs.within(sweep, folder, options, hours) if hours is not None else (sweep, [])
-    for line in [] if dry_run else shows:
-        say(line)
     if dry_run:
         plan = runs.describe(sweep, folder, options, region)
         plan |= {"within_hours": shows, "lines": [*shows, *plan["lines"]]} if shows else {}
         return emit(plan, as_json, "\n".join(plan["lines"]))
+    for line in shows:
+        say(line)
     result = runs.run(sweep, folder, say, options)
     if not as_json:
         typer.echo(terminal.folded(runs.human_summary(result)))
@@ -128,9 +132,7 @@ def trace(
     mapping: Annotated[Path | None, typer.Option(help="A file of `import` and `check`: columns power_w, time_s, card, and units.")] = None,
     gpus: Annotated[int | None, typer.Option(help="How many cards take turns in a log without an index column.")] = None,
     gpu: Annotated[str, typer.Option(metavar="NAME", help="The card, for its limit and its sensor, where the log does not name it.")] = "",
-    step: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: shows whether the sensor aliases.")
-    ] = None,
+    step: Step = None,
     window: Annotated[tuple[float, float] | None, typer.Option(help="Only this part: seconds from the start, or epoch seconds.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -151,9 +153,7 @@ def measure(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND ...", help="What to run, after two dashes.")],
     tokens: Annotated[int | None, typer.Option(min=1, help="Output tokens of the command, for J per token.")] = None,
     result: Annotated[Path | None, typer.Option(help="Or its result file: vllm bench serve, guidellm, aiperf, llama-bench.")] = None,
-    step: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: shows whether the sensor aliases.")
-    ] = None,
+    step: Step = None,
     as_json: Json = False,
 ) -> None:
     """The energy of any command: its GPUs, the processor, or an estimate from CPU time. Exits with its exit code."""
@@ -207,25 +207,24 @@ def calibrate(
 
 
 @app.command()
-def replay(experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")], as_json: Json = False) -> None:
+def replay(experiment: Experiment, as_json: Json = False) -> None:
     """Compare an experiment's files with each other, and derive every energy again from its raw readings. Exit 1 if a number differs."""
     from eai import store, tables
     from eai.power.derive import replay
 
     contradictions, notes = store.check(experiment)
     windows, mismatches = replay(tables.read_windows(experiment), tables.read_energies(experiment), tables.read_samples(experiment))
-    mismatches = contradictions + mismatches
     if not windows:
         notes = [*notes, "NO ENERGY WAS DERIVED AGAIN: no window here has raw readings (imported, or none was measured)"]
-    answer = {"experiment": str(tables.experiment_dir(experiment)), "windows": windows, "mismatches": mismatches, "notes": notes}
-    emit(answer, as_json, terminal.mismatches_text(answer))
-    if mismatches:
+    answer = {"experiment": str(tables.experiment_dir(experiment)), "windows": windows, "mismatches": contradictions + mismatches}
+    emit(answer | {"notes": notes}, as_json, terminal.mismatches_text(answer | {"notes": notes}))
+    if answer["mismatches"]:
         raise typer.Exit(1)
 
 
 @app.command()
 def export(
-    experiment: Annotated[str, typer.Argument(help="Name or folder of an experiment.")],
+    experiment: Experiment,
     to: Annotated[str, typer.Option(metavar="parquet|csv|hf|mlflow|croissant", help="What to write.")] = "parquet",
     out: Annotated[Path | None, typer.Option(help="New folder; default <name>-<format> in the current folder.")] = None,
     licence: Annotated[str, typer.Option(help="SPDX name of the data's licence, for the card and the metadata.")] = "",

@@ -22,12 +22,9 @@ def examine(probe: bool = False) -> dict:
 
         with NvmlMeter() as meter:
             probed = probe_cards(meter)
-    return {"meters": survey(), "checks": checks(), "machine": machine(), "probed": probed}
-
-
-def machine() -> dict:
-    """Processor, cores, memory and versions; no host name."""
-    return {"cpu": provenance.cpu_name(), "cores": os.cpu_count(), "memory_gb": provenance.memory_gb(), "versions": provenance.versions()}
+    machine = {"cpu": provenance.cpu_name(), "cores": os.cpu_count(), "memory_gb": provenance.memory_gb()}
+    machine["versions"] = provenance.versions()
+    return {"meters": survey(), "checks": checks(), "machine": machine, "probed": probed}
 
 
 def checks() -> list[dict]:
@@ -60,18 +57,14 @@ def checks() -> list[dict]:
     return found
 
 
-def _percent(interval: dict) -> str:
-    """A relative interval in percent: `-11 % to +12 %`."""
-    return f"{100 * interval['low']:+.1f} % to {100 * interval['high']:+.1f} %"
-
-
 def to_text(report: dict) -> str:
     """The findings for a terminal: meters first, then the rest, each with what to do."""
     lines = ["meters, best first"]
     for meter in report["meters"]:
         lines.append(f"  {'yes' if meter['usable'] else 'no ':<4}{meter['name']:<10}{meter['basis']:<11}{meter['why']}")
         if meter["usable"] and meter["interval_10s"]:
-            true, within = _percent(meter["interval_10s"]), _percent(meter["within_card_10s"])
+            ends = (meter["interval_10s"], meter["within_card_10s"])
+            true, within = (f"{100 * each['low']:+.1f} % to {100 * each['high']:+.1f} %" for each in ends)
             ratios = f"two windows of one device compare to {within}" if meter["basis"] == "measured" else "ratios are ratios of CPU time"
             lines.append(f"{'':<16}a 10 s window, 95 %: {true} of the true energy; {ratios}")
         if meter["do"]:

@@ -21,19 +21,11 @@ CROISSANT_TYPES = {"str": "sc:Text", "int": "sc:Integer", "float": "sc:Float", "
 _TERMS = ("citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format", "includes",
           "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated", "replace",
           "samplingRate", "separator", "source", "subField", "transform")  # fmt: skip
-_CONTEXT = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "sc": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "dct": "http://purl.org/dc/terms/",
-    "conformsTo": "dct:conformsTo",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    **{term: f"cr:{term}" for term in _TERMS},
-}
+_CROISSANT = "http://mlcommons.org/croissant/"
+_CONTEXT = {"@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/", "cr": _CROISSANT, "rai": f"{_CROISSANT}RAI/"}
+_CONTEXT |= {"dct": "http://purl.org/dc/terms/", "conformsTo": "dct:conformsTo"}
+_CONTEXT |= {key: {"@id": f"cr:{key}", "@type": kind} for key, kind in (("data", "@json"), ("examples", "@json"), ("dataType", "@vocab"))}
+_CONTEXT |= {term: f"cr:{term}" for term in _TERMS}
 """The terms of Croissant 1.0 as its specification maps them."""
 
 
@@ -42,21 +34,9 @@ def load(experiment: str | Path) -> dict[str, pd.DataFrame]:
 
     Columns and units are those of data/README.md. Raises UserError for an experiment without windows.
     """
-    read = {
-        "windows": tables.read_windows,
-        "energies": tables.read_energies,
-        "idle": tables.read_idle,
-        "scores": tables.read_scores,
-        "summary": lambda e: tables.read_result(e, "summary"),
-        "comparisons": lambda e: tables.read_result(e, "comparisons"),
-    }
-    found = {}
-    for name, reader in read.items():
-        try:
-            found[name] = reader(experiment)
-        except UserError:
-            if name in ("windows", "energies", "idle", "scores"):
-                raise
+    read = {"windows": tables.read_windows, "energies": tables.read_energies, "idle": tables.read_idle, "scores": tables.read_scores}
+    found = {name: reader(experiment) for name, reader in read.items()}
+    found |= {name: tables.read_result(experiment, name, optional=True) for name in ("summary", "comparisons")}
     return {name: frame for name, frame in found.items() if len(frame)}
 
 
@@ -123,27 +103,19 @@ def _croissant(found: dict[str, pd.DataFrame], out: Path, name: str, licence: st
     distribution, records = [], []
     for table, frame in found.items():
         file = out / f"{table}.csv"
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        place = {"@id": file.name, "name": file.name, "contentUrl": file.name}
-        distribution.append({"@type": "cr:FileObject", **place, "encodingFormat": "text/csv", "sha256": digest})
-        known = {c.name: c for c in schema.TABLES[table]}
-        fields = [
-            {
-                "@type": "cr:Field",
-                "@id": f"{table}/{column}",
-                "name": column,
-                "description": " ".join(filter(None, (known[column].meaning, f"[{known[column].unit}]" if known[column].unit else ""))),
-                "dataType": CROISSANT_TYPES["float" if known[column].kind == "int" and frame[column].isna().any() else known[column].kind],
-                "source": {"fileObject": {"@id": file.name}, "extract": {"column": column}},
-            }
-            for column in frame
-            if column in known
-        ]
+        place = {"@id": file.name, "name": file.name, "contentUrl": file.name, "encodingFormat": "text/csv"}
+        distribution.append({"@type": "cr:FileObject", **place, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()})
+        known, fields = {c.name: c for c in schema.TABLES[table]}, []
+        for c in (known[name] for name in frame if name in known):
+            kind = CROISSANT_TYPES["float" if c.kind == "int" and frame[c.name].isna().any() else c.kind]
+            said = f"{c.meaning} [{c.unit}]" if c.unit else c.meaning
+            own = {"@type": "cr:Field", "@id": f"{table}/{c.name}", "name": c.name, "description": said, "dataType": kind}
+            fields.append(own | {"source": {"fileObject": {"@id": file.name}, "extract": {"column": c.name}}})
         records.append({"@type": "cr:RecordSet", "@id": table, "name": table, "field": fields})
     document = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "conformsTo": f"{_CROISSANT}1.0",
         "name": re.sub(r"[^A-Za-z0-9_-]+", "-", name),
         "description": _about(found, name) + ("" if licence else " No licence was stated."),
         "citeAs": f"eai {__version__}, experiment {name}",
@@ -180,10 +152,5 @@ def _mlflow(found: dict[str, pd.DataFrame], out: Path, name: str, licence: str) 
         client.set_terminated(run.info.run_id)
 
 
-FORMATS: dict[str, Callable[[dict[str, pd.DataFrame], Path, str, str], None]] = {
-    "parquet": _parquet,
-    "csv": _csv,
-    "hf": _hf,
-    "mlflow": _mlflow,
-    "croissant": _croissant,
-}
+FORMATS: dict[str, Callable[[dict[str, pd.DataFrame], Path, str, str], None]]
+FORMATS = {"parquet": _parquet, "csv": _csv, "hf": _hf, "mlflow": _mlflow, "croissant": _croissant}

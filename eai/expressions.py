@@ -10,13 +10,12 @@ import ast
 import difflib
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from eai.errors import UserError
-
-_CLOCK = re.compile(r"(?:(\d+)\s*(?:d|days?)[ ,]*)?(\d+):([0-5]?\d)(?::([0-5]?\d(?:\.\d+)?))?")
 
 
 def nearest(name: str, known) -> str:
@@ -38,20 +37,16 @@ def read_document(path: Path) -> object:
         return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{path}{where} is neither YAML nor JSON", "keys and values as docs/importing.md shows", "correct that line"
-        ) from None
+        found = f"{path}{f', line {mark.line + 1}' if mark else ''} is neither YAML nor JSON"
+        raise UserError(found, "keys and values as docs/importing.md shows", "correct that line") from None
 
 
 def clock_seconds(text: str) -> float:
     """Seconds of `00:16:07`, `16:07`, `1 day, 2:03:04`; NaN for anything else. Two parts are minutes and seconds."""
-    match = _CLOCK.fullmatch(text.strip())
-    if not match:
+    if not (match := re.fullmatch(r"(?:(\d+)\s*(?:d|days?)[ ,]*)?(\d+):([0-5]?\d)(?::([0-5]?\d(?:\.\d+)?))?", text.strip())):
         return float("nan")
     days, a, b, c = match.groups()
-    seconds = int(a) * 3600 + int(b) * 60 + float(c) if c is not None else int(a) * 60 + int(b)
-    return 86400.0 * int(days or 0) + seconds
+    return 86400.0 * int(days or 0) + (int(a) * 3600 + int(b) * 60 + float(c) if c is not None else int(a) * 60 + int(b))
 
 
 def floats(cells: pd.Series) -> np.ndarray:
@@ -59,7 +54,6 @@ def floats(cells: pd.Series) -> np.ndarray:
     return pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
 
 
-_PLACE = re.compile(r"`([^`]+)`")
 _BINARY = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.true_divide, ast.Pow: np.power}
 _COMPARED = {ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne"}
 LONGEST = 500
@@ -81,38 +75,33 @@ def evaluate(text: object, frame: pd.DataFrame, used: set | None = None) -> pd.S
         return frame[name]
     if isinstance(text, bool | int | float):
         return pd.Series(text, index=frame.index)
-    return _Walk(str(text), frame, set() if used is None else used).value()
+    walk = _Walk(str(text), frame, set() if used is None else used)
+    return walk.series(walk.walk(walk.tree))
 
 
 class _Walk:
     """One expression over one table."""
 
     def __init__(self, text: str, frame: pd.DataFrame, used: set):
-        self.text, self.frame, self.used, self.quoted = text, frame, used, {}
+        self.text, self.frame, self.used = text, frame, used
         if len(text) > LONGEST:
             raise self.wrong("is too long")
-        plain = _PLACE.sub(self._placeholder, text)
+        self.quoted = {f"_q{i}": name for i, name in enumerate(re.findall(r"`([^`]+)`", text))}
+        places = iter(self.quoted)
+        plain = re.sub(r"`[^`]+`", lambda match: next(places), text)
         try:
             self.tree = ast.parse(plain.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise UserError(
-                f"no column '{text[:60]}', and it is no expression{nearest(text, frame.columns)}", "a column or arithmetic"
-            ) from None
-
-    def _placeholder(self, match: re.Match) -> str:
-        name = f"_q{len(self.quoted)}"
-        self.quoted[name] = match[1]
-        return name
+            found = f"no column '{text[:60]}', and it is no expression{nearest(text, frame.columns)}"
+            raise UserError(found, "a column or arithmetic") from None
 
     def wrong(self, what: str) -> UserError:
         """The error of this expression."""
-        return UserError(
-            f"the expression '{self.text[:60]}' {what}", "columns, numbers, + - * / and first, seconds, total, min, max, round"
-        )
+        known = "columns, numbers, + - * / and first, seconds, total, min, max, round"
+        return UserError(f"the expression '{self.text[:60]}' {what}", known)
 
-    def value(self) -> pd.Series:
-        """The value row by row."""
-        found = self.walk(self.tree)
+    def series(self, found: Any) -> pd.Series:
+        """A value row by row."""
         return found if isinstance(found, pd.Series) else pd.Series(found, index=self.frame.index)
 
     def name(self, node: ast.AST) -> str | None:
@@ -123,15 +112,6 @@ class _Walk:
             return f"{head}.{node.attr}"
         return None
 
-    def column(self, name: str) -> pd.Series:
-        """A column of the table. Raises UserError with the nearest names where there is none."""
-        if name not in self.frame.columns:
-            raise UserError(
-                f"no column {name}", f"a column of the table{nearest(name, self.frame.columns)}", "backticks go around odd names"
-            )
-        self.used.add(name)
-        return self.frame[name]
-
     def number(self, node: ast.AST):
         """A node as numbers."""
         found = self.walk(node)
@@ -139,9 +119,13 @@ class _Walk:
         return pd.Series(floats(found), index=found.index) if is_text else found
 
     def walk(self, node: ast.AST):
-        """The value of a node: a Series, a number or a text."""
+        """The value of a node: a Series, a number or a text. Raises UserError with the nearest names for one that is no column."""
         if (name := self.name(node)) is not None:
-            return self.column(name)
+            if name not in self.frame.columns:
+                expected = f"a column of the table{nearest(name, self.frame.columns)}"
+                raise UserError(f"no column {name}", expected, "backticks go around odd names")
+            self.used.add(name)
+            return self.frame[name]
         match node:
             case ast.Constant(value=bool() | int() | float() | str() as constant):
                 return constant
@@ -154,27 +138,36 @@ class _Walk:
                 with np.errstate(all="ignore"):
                     return _BINARY[type(node.op)](np.float64(left) if np.isscalar(left) else left, right)
             case ast.Compare(ops=[op]) if type(op) in _COMPARED:
-                left, right = self.walk(node.left), self.walk(node.comparators[0])
-                left = left if isinstance(left, pd.Series) else pd.Series(left, index=self.frame.index)
+                left, right = self.series(self.walk(node.left)), self.walk(node.comparators[0])
                 if not isinstance(right, str):
                     left, right = pd.Series(floats(left), index=left.index), self.number(node.comparators[0])
                 return getattr(left.astype(str) if isinstance(right, str) else left, _COMPARED[type(op)])(right)
             case ast.IfExp():
-                test = self.walk(node.test)
-                a, b = (
-                    x if isinstance(x, pd.Series) else pd.Series(x, index=self.frame.index)
-                    for x in map(self.walk, (node.body, node.orelse))
-                )
+                test, a, b = (self.series(self.walk(part)) for part in (node.test, node.body, node.orelse))
                 return a.where(test.astype(bool), b)
             case ast.Subscript(slice=ast.Constant(value=int() as place)):
                 return self.walk(node.value).map(
                     lambda cell: cell[place] if isinstance(cell, list | tuple) and -len(cell) <= place < len(cell) else np.nan
                 )
-            case ast.Call(func=ast.Name(id=called), keywords=[]) if hasattr(self, f"do_{called}"):
-                return getattr(self, f"do_{called}")(*node.args)
+            case ast.Call(func=ast.Name(id="first"), keywords=[], args=[_, *_]):
+                return self.first(node.args)
+            case ast.Call(func=ast.Name(id="min" | "max" as called), keywords=[], args=[_, *_]):  # row by row
+                parts = pd.concat([self.series(self.number(n)) for n in node.args], axis=1)
+                return parts.min(axis=1) if called == "min" else parts.max(axis=1)
+            case ast.Call(func=ast.Name(id="text"), keywords=[]):  # several joined to one text
+                parts = [self.walk(n) for n in node.args]
+                return sum((p.astype(str) if isinstance(p, pd.Series) else p for p in parts), pd.Series("", index=self.frame.index))
+            case ast.Call(func=ast.Name(id="abs" | "round" as called), keywords=[], args=[one]):
+                return abs(self.number(one)) if called == "abs" else np.round(self.number(one))
+            case ast.Call(func=ast.Name(id="seconds"), keywords=[], args=[one]):  # of `00:16:07`
+                return self.walk(one).map(lambda cell: clock_seconds(str(cell)))
+            case ast.Call(func=ast.Name(id="total"), keywords=[], args=[one]):  # the sum of a list in a cell
+                return self.walk(one).map(lambda cell: float(np.sum(cell)) if isinstance(cell, list) and cell else np.nan)
+            case ast.Call(func=ast.Name(id="lower"), keywords=[], args=[one]):
+                return self.walk(one).astype(str).str.lower()
         raise self.wrong("cannot be read")
 
-    def do_first(self, *nodes):
+    def first(self, nodes: list[ast.AST]) -> pd.Series:
         """The first of several that is stated; a column that the table lacks counts as not stated."""
         parts = []
         for node in nodes:
@@ -190,36 +183,3 @@ class _Walk:
             is_blank = part.eq("") if isinstance(part, pd.Series) and not pd.api.types.is_numeric_dtype(part) else False
             found = found.where(found.notna() | is_blank, part)
         return found.infer_objects()
-
-    def do_seconds(self, node):
-        """Seconds of `00:16:07`."""
-        return self.walk(node).map(lambda cell: clock_seconds(str(cell)))
-
-    def do_total(self, node):
-        """The sum of a list in a cell."""
-        return self.walk(node).map(lambda cell: float(np.sum(cell)) if isinstance(cell, list) and cell else np.nan)
-
-    def do_min(self, *nodes):
-        """The least of several, row by row."""
-        return pd.concat([pd.Series(self.number(n), index=self.frame.index) for n in nodes], axis=1).min(axis=1)
-
-    def do_max(self, *nodes):
-        """The greatest of several, row by row."""
-        return pd.concat([pd.Series(self.number(n), index=self.frame.index) for n in nodes], axis=1).max(axis=1)
-
-    def do_abs(self, node):
-        """Without its sign."""
-        return abs(self.number(node))
-
-    def do_round(self, node):
-        """The nearest whole number."""
-        return np.round(self.number(node))
-
-    def do_lower(self, node):
-        """A text in lower case."""
-        return self.walk(node).astype(str).str.lower()
-
-    def do_text(self, *nodes):
-        """Several joined to one text."""
-        parts = [self.walk(n) for n in nodes]
-        return sum((p.astype(str) if isinstance(p, pd.Series) else p for p in parts), pd.Series("", index=self.frame.index))

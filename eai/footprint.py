@@ -14,8 +14,8 @@ from eai.errors import UserError
 GIB_PER_GB = 1.073741824
 CONTEXT_GB = 0.75
 INLINE_ECC_SHARE = 1 / 16
-_PEAKS = {"float32": "fp32_tflops", "tf32": "tf32_tflops", "float16": "fp16_tflops", "bfloat16": "bf16_tflops", "int8": "int8_tops"}
-_PEAKS["float8"] = "fp8_tflops"
+_PEAKS = {"float32": "fp32_tflops", "tf32": "tf32_tflops", "float16": "fp16_tflops", "bfloat16": "bf16_tflops"}
+_PEAKS |= {"int8": "int8_tops", "float8": "fp8_tflops"}
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,8 @@ def parameters(model: Model) -> Parameters:
         found = f"architecture '{model.architecture}' of {model.hf_id}"
         raise UserError(found, f"one of {', '.join(LAYOUTS)}", "choose another model or add its layout")
     q_dim, kv_dim = model.heads * model.head_dim, model.kv_heads * model.head_dim
-    mlp = (3 if family.gated else 2) * model.hidden * model.intermediate
     attention = model.layers * model.hidden * (2 * q_dim + 2 * kv_dim)
-    linear = attention + model.layers * mlp
+    linear = attention + model.layers * (3 if family.gated else 2) * model.hidden * model.intermediate
     norm = model.hidden * (2 if family.norm_bias else 1)
     per_block = 2 * norm + family.qkv_bias * (q_dim + 2 * kv_dim) + family.qk_norm * 2 * model.head_dim
     per_block += family.other_bias * (2 * model.hidden + model.intermediate)
@@ -111,27 +110,12 @@ def from_config(config: dict, name: str) -> Model:
     except KeyError as missing:
         wanted = "the config.json of a decoder-only language model"
         raise UserError(f"the config of {name} has no {missing}", wanted, "give another model") from None
-    tied = bool(config.get("tie_word_embeddings", config["model_type"] in ("bloom",)))
-    model = Model(
-        slug=name.rpartition("/")[2].lower(),
-        hf_id=name,
-        params_total=0,
-        params_embedding=vocab * hidden,
-        layers=layers,
-        hidden=hidden,
-        heads=heads,
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or hidden // heads,
-        intermediate=intermediate,
-        vocab=vocab,
-        context=config.get("max_position_embeddings") or config.get("seq_length") or 2048,
-        tie_embeddings=tied,
-        architecture=config["model_type"],
-        licence=None,
-        base=None,
-        source="config.json",
-        retrieved="",
-    )
+    family = config["model_type"]
+    tied = bool(config.get("tie_word_embeddings", family == "bloom"))
+    context = config.get("max_position_embeddings") or config.get("seq_length") or 2048
+    kv_heads, head_dim = config.get("num_key_value_heads") or heads, config.get("head_dim") or hidden // heads
+    shape = (vocab * hidden, layers, hidden, heads, kv_heads, head_dim, intermediate, vocab, context, tied, family)
+    model = Model(name.rpartition("/")[2].lower(), name, 0, *shape, licence=None, base=None, source="config.json", retrieved="")
     return replace(model, params_total=parameters(model).total)
 
 
@@ -179,19 +163,10 @@ def decode_flops(model: Model, context_tokens: float, batch_size: int = 1) -> fl
     return batch_size * (2 * parameters(model).linear + 2 * model.vocab * model.hidden + attention)
 
 
-def decode_bytes(model: Model, quantization: str, context_tokens: float, batch_size: int = 1) -> float:
-    """Bytes that one decode step moves: every weight once (of an untied embedding only the rows looked up), the KV cache read, one
-    position written."""
-    rows = 0.0 if model.tie_embeddings else (model.vocab - batch_size) * model.hidden * strategies.get(quantization).other_bits / 8
-    cache = kv_cache_bytes(model, 1, batch_size, quantization) * (context_tokens + 1)
-    return weight_bytes(model, quantization) - max(rows, 0.0) + cache
-
-
 def peak_flops(gpu: Gpu, quantization: str) -> float:
     """Dense peak [flop/s] of what the strategy's matrix products run in. Raises UserError if the GPU's figure is not known."""
     compute = strategies.get(quantization).compute.split(" ")[0]
-    tera = getattr(gpu, _PEAKS[compute])
-    if tera is None:
+    if (tera := getattr(gpu, _PEAKS[compute])) is None:
         do = "choose a strategy that this GPU supports" if gpu.slug != "cpu" else "name a GPU: a CPU's peaks depend on the host"
         raise UserError(f"no {compute} peak known for {gpu.name}", f"a GPU whose {_PEAKS[compute]} is in data/catalog/gpus.csv", do)
     return tera * 1e12
@@ -211,23 +186,18 @@ def footprint(
     output_tokens: int = 256,
     gpu: Gpu | str | None = None,
 ) -> Footprint:
-    """Bytes, flops and, on a GPU, roofline times of one configuration; memory at the last token, a step at the mean context."""
+    """Bytes, flops and, on a GPU, roofline times of one configuration; memory at the last token, a step at the mean context. A decode step
+    moves every weight once (of an untied embedding only the rows looked up), reads the KV cache and writes one position."""
     model = catalog.model(model) if isinstance(model, str) else model
     gpu = catalog.gpu(gpu) if isinstance(gpu, str) else gpu
     mean_context = input_tokens + (output_tokens - 1) / 2
     weights = weight_bytes(model, quantization)
     reading, step = prefill_flops(model, input_tokens, batch_size), decode_flops(model, mean_context, batch_size)
-    moved = decode_bytes(model, quantization, mean_context, batch_size)
-    return Footprint(
-        weights,
-        kv_cache_bytes(model, input_tokens + output_tokens, batch_size, quantization),
-        activation_bytes(model, quantization, batch_size, input_tokens),
-        reading,
-        step,
-        moved,
-        roofline_s(reading, weights, gpu, quantization) if gpu else None,
-        roofline_s(step, moved, gpu, quantization) if gpu else None,
-    )
+    rows = 0.0 if model.tie_embeddings else (model.vocab - batch_size) * model.hidden * strategies.get(quantization).other_bits / 8
+    moved = weights - max(rows, 0.0) + kv_cache_bytes(model, 1, batch_size, quantization) * (mean_context + 1)
+    cache = kv_cache_bytes(model, input_tokens + output_tokens, batch_size, quantization)
+    times = [roofline_s(*part, gpu, quantization) if gpu else None for part in ((reading, weights), (step, moved))]
+    return Footprint(weights, cache, activation_bytes(model, quantization, batch_size, input_tokens), reading, step, moved, *times)
 
 
 def available_gb(gpu: Gpu) -> float:

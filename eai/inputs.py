@@ -14,17 +14,14 @@ import yaml
 from eai.errors import UserError
 
 MOST_BYTES = 1_000_000
+_FLOAT = r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 _PLAIN = {
-    "tag:yaml.org,2002:bool": (re.compile(r"true|True|TRUE|false|False|FALSE"), "tTfF"),
-    "tag:yaml.org,2002:int": (re.compile(r"[-+]?(?:0|[1-9][0-9]*)"), "-+0123456789"),
-    "tag:yaml.org,2002:float": (
-        re.compile(
-            r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+)|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
-        ),
-        "-+0123456789.",
-    ),
-    "tag:yaml.org,2002:null": (re.compile(r"~|null|Null|NULL|"), "~nN\0"),
+    "bool": ("true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    "int": ("[-+]?(?:0|[1-9][0-9]*)", [*"-+0123456789"]),
+    "float": (_FLOAT, [*"-+0123456789."]),
+    "null": ("~|null|Null|NULL|", [*"~nN", ""]),
 }
+"""YAML's types with the texts that are of it, and their first letters."""
 _TWO_WAYS = re.compile(r"[-+]?0[0-9_]+|[-+]?0[xobXOB][0-9a-fA-F_]+|[-+]?[0-9]+(?:_[0-9]+)+|[-+]?[0-9]+(?::[0-5]?[0-9])+(?:\.[0-9]*)?")
 """Numbers that other readers take for octal, hexadecimal, binary, of base 60, or with digits in groups."""
 
@@ -61,8 +58,8 @@ class _Reader(yaml.SafeLoader):
         return f"{self.name}, line {line}" if self.name else f"line {line}"
 
 
-for _tag, (_pattern, _first) in _PLAIN.items():
-    _Reader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern.pattern})$"), [c if c != "\0" else "" for c in _first])
+for _type, (_pattern, _first) in _PLAIN.items():
+    _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_type}", re.compile(rf"^(?:{_pattern})$"), _first)
 
 
 def yaml_value(text: str, name: str = "") -> Any:
@@ -72,10 +69,7 @@ def yaml_value(text: str, name: str = "") -> Any:
     try:
         loader = _Reader(text)
         loader.name = name
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
+        return loader.get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""

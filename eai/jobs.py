@@ -11,12 +11,10 @@ from eai import provenance, tables
 from eai.power.meter import Meter
 from eai.settings import Configuration, Sweep
 
-# The seeded random order in which a job's windows are measured.
-#
-# A block holds every configuration once: it is the replicate, so drift of the machine falls on all configurations alike. Loading a
-# model costs far more than a window, so inside a block the loads stand in random order and the configurations that share a load
-# (other batch sizes, other lengths) in random order within it: a split-plot design (Montgomery, Design and Analysis of Experiments,
-# chapter 14).
+SAME_THROUGHOUT = ("window_s", "warmup_cap_s", "idle_s", "threads", "seed", "meter")
+RETRIED = ("failed", "lost", "timeout")
+NOT_AGAIN = "EAI_NOT_AGAIN"
+"""Environment variable: attempts, separated by commas, that failed in this very run and are left for the next one."""
 
 
 @dataclass(frozen=True)
@@ -35,33 +33,25 @@ class PlannedWindow:
         return (self.block, self.configuration.configuration_id, self.repeat)
 
 
-def block_order(configurations: list[Configuration], repeats: int, rng: np.random.Generator, block: int) -> list[PlannedWindow]:
-    """One block: loads shuffled, then the windows of each load shuffled; every window once."""
+def job_order(sweep: Sweep, gpu: str, model: str) -> list[PlannedWindow]:
+    """All windows of the job `gpu` x `model` in the order of measuring; the same sweep and seed give the same order.
+
+    A block holds every configuration once: it is the replicate, so drift of the machine falls on all configurations alike. Loading a
+    model costs far more than a window, so inside a block the loads stand in random order and the configurations that share a load
+    (other batch sizes, other lengths) in random order within it: a split-plot design (Montgomery, Design and Analysis of Experiments,
+    chapter 14).
+    """
     loads: dict[str, list[Configuration]] = {}
-    for configuration in configurations:
+    for configuration in sweep.configurations(gpu, model):
         loads.setdefault(configuration.quantization, []).append(configuration)
     planned: list[PlannedWindow] = []
-    for number, quantization in enumerate(rng.permutation(sorted(loads)), start=1):
-        cells = [(c, repeat) for c in loads[str(quantization)] for repeat in range(1, repeats + 1)]
-        for i in rng.permutation(len(cells)):
-            configuration, repeat = cells[i]
-            planned.append(PlannedWindow(block, number, len(planned) + 1, repeat, configuration))
+    for block in range(1, sweep.blocks + 1):
+        rng, before = np.random.default_rng([sweep.seed, block]), len(planned)
+        for number, quantization in enumerate(rng.permutation(sorted(loads)), start=1):
+            cells = [(c, repeat) for c in loads[str(quantization)] for repeat in range(1, sweep.repeats + 1)]
+            for configuration, repeat in (cells[i] for i in rng.permutation(len(cells))):
+                planned.append(PlannedWindow(block, number, len(planned) - before + 1, repeat, configuration))
     return planned
-
-
-def job_order(sweep: Sweep, gpu: str, model: str) -> list[PlannedWindow]:
-    """All windows of the job `gpu` x `model` in the order of measuring; the same sweep and seed give the same order."""
-    configurations = sweep.configurations(gpu, model)
-    blocks = range(1, sweep.blocks + 1)
-    return [w for block in blocks for w in block_order(configurations, sweep.repeats, np.random.default_rng([sweep.seed, block]), block)]
-
-
-# Jobs on disk and on the machine: which card, which folder, what is already measured there and in the same way.
-
-SAME_THROUGHOUT = ("window_s", "warmup_cap_s", "idle_s", "threads", "seed", "meter")
-RETRIED = ("failed", "lost", "timeout")
-NOT_AGAIN = "EAI_NOT_AGAIN"
-"""Environment variable: attempts, separated by commas, that failed in this very run and are left for the next one."""
 
 
 def slug(text: str) -> str:

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,6 @@ from eai.power import simulated
 from eai.power.simulated import is_simulated
 
 POLL_S = 0.2
-SHARED_FOLDERS = ("/run/lock", "/var/lock")
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,11 @@ class Card:
     def mark(self) -> str:
         """8 characters of the UUID, as they stand in the names of job folders."""
         return slug(self.uuid.removeprefix("GPU-"))[:8]
+
+    @property
+    def lock(self) -> Path:
+        """The lock file of the device."""
+        return folder() / f"{slug(self.uuid)}.lock"
 
 
 def card_name(name: str) -> str:
@@ -61,22 +65,18 @@ def present(asked: str = "auto") -> list[Card]:
         return []
     from eai.power.nvml import load_nvml, text, visible
 
-    try:
+    with suppress(UserError):
         nvml = load_nvml()
-    except UserError:
-        return []
-    if not nvml.nvmlDeviceGetCount():
-        return []
-    return [Card(uuid, card_name(text(nvml.nvmlDeviceGetName(handle)))) for uuid, handle in visible(nvml)]
+        if nvml.nvmlDeviceGetCount():
+            return [Card(uuid, card_name(text(nvml.nvmlDeviceGetName(handle)))) for uuid, handle in visible(nvml)]
+    return []
 
 
 def _torch_has_cuda() -> bool:
     """Whether torch was built for CUDA, read from its version file: importing it takes seconds."""
     spec = find_spec("torch")
-    if spec is None or not spec.submodule_search_locations:
-        return False
-    version = Path(spec.submodule_search_locations[0]) / "version.py"
-    return version.exists() and runpy.run_path(str(version)).get("cuda") is not None
+    version = Path(spec.submodule_search_locations[0]) / "version.py" if spec and spec.submodule_search_locations else None
+    return version is not None and version.exists() and runpy.run_path(str(version)).get("cuda") is not None
 
 
 class NotHere(UserError):
@@ -89,14 +89,11 @@ def resolve(asked: str, cards: Sequence[Card]) -> str:
     if is_simulated(asked):
         simulated.model_of(asked)
         return asked
-    if asked == "cpu":
-        return asked
-    if asked == "auto":
-        return cards[0].gpu if cards else "cpu"
-    wanted = asked if any(c.gpu == asked for c in cards) else catalog.gpu(asked).slug
-    if all(c.gpu != wanted for c in cards):
-        here = ", ".join(sorted({c.gpu for c in cards})) or "no CUDA device"
-        found = f"gpu '{asked}' was asked for but here is {here}"
+    if asked in ("cpu", "auto"):
+        return cards[0].gpu if cards and asked == "auto" else "cpu"
+    here = {c.gpu for c in cards}
+    if (wanted := asked if asked in here else catalog.gpu(asked).slug) not in here:
+        found = f"gpu '{asked}' was asked for but here is {', '.join(sorted(here)) or 'no CUDA device'}"
         raise NotHere(found, "a GPU that is there", "set gpus to auto, choose it with CUDA_VISIBLE_DEVICES, or run `eai doctor`")
     return wanted
 
@@ -112,24 +109,21 @@ def candidates(gpu: str, cards: Sequence[Card], bound: Iterable[str] = ()) -> li
 
 def folder() -> Path:
     """The folder of the lock files, one for all users of this machine; EAI_LOCKS moves it."""
-    if given := os.environ.get("EAI_LOCKS"):
-        return Path(given)
-    shared = next((f for f in SHARED_FOLDERS if os.path.isdir(f) and os.access(f, os.W_OK)), tempfile.gettempdir())
-    return Path(shared) / "eai"
+    shared = (f for f in ("/run/lock", "/var/lock") if os.path.isdir(f) and os.access(f, os.W_OK))
+    return Path(os.environ.get("EAI_LOCKS") or Path(next(shared, tempfile.gettempdir())) / "eai")
 
 
 def _try(card: Card) -> int | None:
     """The descriptor that holds the card's lock, None if someone else holds it. Every user of the machine may open its file."""
     where = folder()
-    path = where / f"{slug(card.uuid)}.lock"
     try:
         if not where.is_dir():
             where.mkdir(parents=True, exist_ok=True)
             where.chmod(0o1777)
         try:  # without O_CREAT: Linux refuses that for another user's file in a sticky folder
-            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+            descriptor = os.open(card.lock, os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            descriptor = os.open(card.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             os.fchmod(descriptor, 0o666)
     except OSError as error:
         raise UserError(f"cannot open a lock in {where} ({error.strerror})", "a folder for locks", "set EAI_LOCKS to a folder") from None
@@ -146,25 +140,9 @@ def _try(card: Card) -> int | None:
 def holder(card: Card) -> str:
     """The process id that took the card last, as it wrote it; empty if nobody ever did."""
     try:
-        return (folder() / f"{slug(card.uuid)}.lock").read_text().strip()
+        return card.lock.read_text().strip()
     except OSError:
         return ""
-
-
-def _first_free(cards: Sequence[Card], say: Callable[[str], None], wait_s: float | None) -> tuple[Card, int]:
-    """The first card that can be had, waiting for one if need be. Raises UserError after `wait_s`."""
-    end_s, said = math.inf if wait_s is None else time.monotonic() + wait_s, False
-    while True:
-        for card in cards:
-            if (descriptor := _try(card)) is not None:
-                return card, descriptor
-        held = f"{', '.join(c.uuid for c in cards)}: another measurement (process {holder(cards[0])}) runs there"
-        if time.monotonic() >= end_s:
-            raise UserError(held, "a free device", "wait for it, or stop it")
-        if not said:
-            say(f"waiting for {held}")
-        said = True
-        time.sleep(POLL_S)
 
 
 @contextmanager
@@ -185,7 +163,15 @@ def take(
         possible = [c for c in possible if c == here[0]]
         if not possible:
             raise UserError(f"CUDA already uses {here[0].gpu} in this process", f"{asked} in a process of its own", "restart the kernel")
-    card, descriptor = _first_free(possible, say, wait_s)
+    end_s, said = math.inf if wait_s is None else time.monotonic() + wait_s, ""
+    while not (free := next(((card, lock) for card in possible if (lock := _try(card)) is not None), None)):
+        held = f"{', '.join(c.uuid for c in possible)}: another measurement (process {holder(possible[0])}) runs there"
+        if time.monotonic() >= end_s:
+            raise UserError(held, "a free device", "wait for it, or stop it")
+        if not said:
+            say(said := f"waiting for {held}")
+        time.sleep(POLL_S)
+    card, descriptor = free
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         if card in here and len(here) > 1 and not _cuda_is_up():

@@ -4,7 +4,6 @@ papermill itself runs on with a misspelt parameter and exits 0 (papermill#245), 
 """
 
 import ast
-import difflib
 import errno
 import itertools
 from collections.abc import Callable, Mapping
@@ -28,22 +27,16 @@ def available() -> list[str]:
     return sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
 
 
-def parameters_of(name: str) -> dict[str, str]:
-    """The parameters of a notebook and the text of their defaults. Raises UserError for an unknown notebook."""
+def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
+    """Raise UserError if there is no such notebook, if it has no parameter of one of these names, or a value would stop it at once."""
     if name not in available():
         raise UserError(f"no notebook '{name}'", f"one of {', '.join(available())}")
     import papermill
 
-    inspected = papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{name}.ipynb"))
-    return {key: value["default"] for key, value in inspected.items()}
-
-
-def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
-    """Raise UserError if the notebook has no parameter of one of these names, or a value would stop it at once."""
-    known = parameters_of(name)
+    known = list(papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{name}.ipynb")))
     for key in parameters:
         if key not in known:
-            raise _unknown(f"notebook {name}", key, list(known))
+            raise settings.unknown_parameter(f"notebook {name} has no parameter", key, known)
     if name == "measure":
         settings.sweep(**parameters)
     elif name in ("analyze", "compare", "plot") and "experiment" in parameters:
@@ -59,18 +52,13 @@ def require_known(cells: list[str]) -> None:
         if given.startswith("# Parameters\n"):
             for key in _assigned(given):
                 if key not in _assigned(known):
-                    raise _unknown("this notebook", key, _assigned(known))
+                    raise settings.unknown_parameter("this notebook has no parameter", key, _assigned(known))
 
 
 def _assigned(source: str) -> list[str]:
     """The names that a cell assigns at its top level, in order."""
     targets = [t for node in ast.parse(source).body for t in (getattr(node, "targets", None) or [getattr(node, "target", None)])]
     return [t.id for t in targets if isinstance(t, ast.Name)]
-
-
-def _unknown(notebook: str, key: str, known: list[str]) -> UserError:
-    near = difflib.get_close_matches(key, known, n=1)
-    return UserError(f"{notebook} has no parameter '{key}'", f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else "")
 
 
 def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callable[[str], None] | None = None) -> Path:
@@ -83,15 +71,9 @@ def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callab
     target = Path(out_dir) / f"{name}.ipynb"
     tables.require_writable(target.parent.absolute())
     target.parent.mkdir(parents=True, exist_ok=True)
+    how = {"progress_bar": False, "stdout_file": _Lines(say) if say else None, "extra_arguments": ["--log-level=CRITICAL"]}
     try:
-        papermill.execute_notebook(
-            str(paths.NOTEBOOKS / f"{name}.ipynb"),
-            str(target),
-            dict(parameters),
-            progress_bar=False,
-            stdout_file=_Lines(say) if say else None,
-            extra_arguments=["--log-level=CRITICAL"],
-        )
+        papermill.execute_notebook(str(paths.NOTEBOOKS / f"{name}.ipynb"), str(target), dict(parameters), **how)
     except papermill.PapermillExecutionError as error:
         if error.ename == "UserError":
             raise UserError(error.evalue) from None

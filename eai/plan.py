@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from eai import catalog, jobs, lease, paths, plugins, tables
 from eai.errors import UserError
@@ -22,6 +22,13 @@ from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
 from eai.settings import EMBEDDED_MODEL, Sweep
 from eai.store import write_json
+
+WINDOW_BYTES, JOB_BYTES, ANALYSIS_BYTES = 100_000, 2_000_000, 50_000_000
+"""A generous estimate of what a window, a job and the notebooks with their figures need on disk."""
+HUB_TIMEOUT_S = 5.0
+TICK_NS = 50_000_000
+"""How far a file system's clock may lie behind."""
+TABLES = ("windows.jsonl", "energies.jsonl", "idle.jsonl", "provenance.jsonl", "scores.parquet")
 
 
 @dataclass(frozen=True)
@@ -41,27 +48,44 @@ class Job:
         return f"{self.gpu}--{jobs.slug(self.model)}"
 
     @property
-    def is_done(self) -> bool:
-        """Whether every window is on disk."""
-        return self.windows_done == self.windows
-
-    @property
     def windows_left(self) -> int:
         """Windows that are missing."""
         return self.windows - self.windows_done
 
+    @property
+    def is_done(self) -> bool:
+        """Whether every window is on disk."""
+        return self.windows_left == 0
+
+
+class Failure(NamedTuple):
+    """A job that stopped: what it said, and where to read on: the executed notebook with its traceback, or the log if it had none yet."""
+
+    job: str
+    error: str
+    notebook: str
+
 
 def plan(sweep: Sweep, experiment: Path, gpus: Sequence[str] | None = None) -> list[Job]:
-    """The jobs of the sweep in the order of its lists; `gpus`: the devices by slug, otherwise looked up on this machine. Raises UserError
-    for a GPU that is not here, and for two models whose folders would have one name."""
-    devices = resolve_gpus(sweep) if gpus is None else list(gpus)
+    """The jobs of the sweep in the order of its lists; `gpus`: the devices by slug, otherwise looked up on this machine (of a server, what
+    its processes are on). Raises UserError for a GPU that is not here or named twice, and for models whose folders would have one name."""
+    if gpus is None and sweep.server:
+        gpus = [plugins.server().resolve_gpu(sweep)]
+    elif gpus is None:
+        cards = lease.present() if any(g != "cpu" and not is_simulated(g) for g in sweep.gpus) else []
+        gpus = [lease.resolve(asked, cards) for asked in sweep.gpus]
+        if len(set(gpus)) < len(gpus):
+            raise UserError(f"gpus {sweep.gpus} name one kind of card twice ({', '.join(gpus)})", "each once", "take one name out")
     names: dict[str, str] = {}
     for model in sweep.models:
         if (other := names.setdefault(jobs.slug(model), model)) != model:
             raise UserError(f"models '{other}' and '{model}' would share a folder", "models whose names differ in letters or digits")
-    present, cells = _folders(experiment), len(sweep.configurations(devices[0], sweep.models[0]))
+    present: dict[str, list[Path]] = {}  # with one look at the directory: ten thousand jobs must not mean ten thousand globs
+    for path in sorted(experiment.iterdir()) if experiment.is_dir() else ():
+        present.setdefault(path.name.rpartition("--")[0], []).append(path)
+    windows = len(sweep.configurations(gpus[0], sweep.models[0])) * sweep.blocks * sweep.repeats
     found = []
-    for gpu in devices:
+    for gpu in gpus:
         for name, model in names.items():
             best, done, places = None, 0, present.get(f"{gpu}--{name}", ())
             wanted = jobs.wanted_keys(sweep, gpu, model) if places else set()
@@ -69,48 +93,13 @@ def plan(sweep: Sweep, experiment: Path, gpus: Sequence[str] | None = None) -> l
                 here = len(wanted & jobs.done_keys(folder))
                 if here > done and not jobs.differing_settings(folder, sweep):
                     best, done = folder, here
-            windows, loads = cells * sweep.blocks * sweep.repeats, len(sweep.quantizations) * sweep.blocks
-            found.append(Job(gpu, model, windows, loads, done, best))
+            found.append(Job(gpu, model, windows, len(sweep.quantizations) * sweep.blocks, done, best))
     return found
 
 
-def resolve_gpus(sweep: Sweep) -> list[str]:
-    """The slugs of the sweep's GPUs on this machine; of a server, what its processes are on. Raises UserError for one that is not here, and
-    for one that is named twice."""
-    if sweep.server:
-        return [plugins.server().resolve_gpu(sweep)]
-    needs_driver = any(g != "cpu" and not is_simulated(g) for g in sweep.gpus)
-    cards = lease.present() if needs_driver else []
-    found = [lease.resolve(asked, cards) for asked in sweep.gpus]
-    if len(set(found)) < len(found):
-        raise UserError(f"gpus {sweep.gpus} name one kind of card twice ({', '.join(found)})", "each once", "take one name out")
-    return found
-
-
-def _folders(experiment: Path) -> dict[str, list[Path]]:
-    """Job folders by `gpu--model`, with one look at the directory: ten thousand jobs must not mean ten thousand globs."""
-    found: dict[str, list[Path]] = {}
-    if experiment.is_dir():
-        for path in sorted(experiment.iterdir()):
-            found.setdefault(path.name.rpartition("--")[0], []).append(path)
-    return found
-
-
-WINDOW_BYTES = 100_000
-JOB_BYTES = 2_000_000
-ANALYSIS_BYTES = 50_000_000
-HUB_TIMEOUT_S = 5.0
-TICK_NS = 50_000_000
-"""How far a file system's clock may lie behind."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A job that stopped: what it said, and where to read on: the executed notebook with its traceback, or the log if it had none yet."""
-
-    job: str
-    error: str
-    notebook: str
+def named_gpus(sweep: Sweep) -> list[str]:
+    """The slugs of a sweep's GPUs as the catalog knows them, wherever they are. Raises UserError for one that it does not know."""
+    return [g if g == "cpu" or (is_simulated(g) and model_of(g)) else catalog.gpu(g).slug for g in sweep.gpus]
 
 
 def state_dir(experiment: Path) -> Path:
@@ -120,44 +109,9 @@ def state_dir(experiment: Path) -> Path:
 
 def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path, options: Any, elsewhere: bool = False) -> None:
     """Nothing, if the sweep can start, here or (`elsewhere`) on a machine with its cards and models. Raises UserError for the first thing
-    that would stop it. Settings that contradict each other, an engine or profile that is not there, a folder that cannot be written or
-    holds another sweep, a disk too small for what is planned, models that do not exist. GPUs were looked for when the jobs were planned."""
+    that would stop it: settings that contradict each other, a folder that cannot be written, holds somebody's other files, another sweep or
+    another protocol, an engine or profile that is not there, a disk too small for what is planned, models that do not exist."""
     left = [job for job in planned if not job.is_done]
-    _agree(sweep, planned, options)
-    for folder in (experiment, figures):
-        tables.require_writable(folder)
-    if experiment in figures.parents:
-        require_own(experiment)
-    _same_sweep(sweep, planned, experiment)
-    if not left:
-        return
-    if len(planned) > 1 or options is not None:
-        plugins.engine().require(options)
-    require_space(experiment, left)
-    may_be_elsewhere = elsewhere or (options is not None and options.is_slurm)
-    if sweep.server:
-        return None if may_be_elsewhere else plugins.server().require(sweep, left[0].model)
-    for model, simulated in dict.fromkeys((job.model, is_simulated(job.gpu)) for job in left):
-        if simulated:  # needs no more than the shapes
-            simulation.shapes(model)
-        else:
-            require_model(model, sweep.weights, may_be_elsewhere)
-    for card in sweep.task_cards().values():
-        from eai.workload import tasks
-
-        if importlib.util.find_spec("lm_eval") is None and not may_be_elsewhere:
-            raise UserError(f"task {card.name} needs lm_eval, which is not installed", "lm_eval", "run `pip install lm_eval==0.4.13`")
-        if card.harness:
-            tasks.require(card.name, card.harness, may_be_elsewhere)
-
-
-def named_gpus(sweep: Sweep) -> list[str]:
-    """The slugs of a sweep's GPUs as the catalog knows them, wherever they are. Raises UserError for one that it does not know."""
-    return [g if g == "cpu" or (is_simulated(g) and model_of(g)) else catalog.gpu(g).slug for g in sweep.gpus]
-
-
-def _agree(sweep: Sweep, planned: Sequence[Job], options: Any) -> None:
-    """Raises UserError for settings that contradict each other."""
     if options and options.jobs is not None and options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}", "1 or more measurements at once")
     if options and options.timeout_s is not None and not 0 < options.timeout_s < float("inf"):
@@ -166,65 +120,69 @@ def _agree(sweep: Sweep, planned: Sequence[Job], options: Any) -> None:
         raise UserError("--exclusive without Slurm", "--profile slurm: whole nodes are the cluster's to give")
     if sweep.meter == "nvml" and any(job.gpu == "cpu" for job in planned):
         raise UserError("meter nvml with gpu cpu", "a meter that sees the processor", "set meter to auto, or gpus to a card")
-    simulated = next((job.gpu for job in planned if is_simulated(job.gpu) and not job.is_done), "")
-    if simulated and (names := list(sweep.task_cards())):
-        found = f"task {names[0]} on {simulated}, which loads no model and can answer nothing"
+    simulated, tasks = next((job.gpu for job in left if is_simulated(job.gpu)), ""), sweep.task_cards()
+    if simulated and tasks:
+        found = f"task {next(iter(tasks))} on {simulated}, which loads no model and can answer nothing"
         raise UserError(found, "tasks [generate]", "or set gpus to a real device")
-
-
-def require_own(folder: Path) -> None:
-    """Raises UserError for a folder in use that no run wrote to: results do not go between somebody's other files. A sweep.yaml may lie in
-    the folder of its results."""
+    for folder in (experiment, figures):
+        tables.require_writable(folder)
     ours = (".eai", "figures/*.ipynb", "*/provenance.jsonl", "*/windows.jsonl")
-    others = sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml")) if folder.is_dir() else []
-    if others and not any(any(folder.glob(pattern)) for pattern in ours):
-        raise UserError(f"{folder} holds other files ({others[0]})", "a new or empty folder, or an experiment's", "choose another --out")
-
-
-def require_space(folder: Path, left: Sequence[Job]) -> None:
-    """Raises UserError if the disk has less room than the missing windows, notebooks and figures will need, by a generous estimate."""
-    needed = ANALYSIS_BYTES + sum(JOB_BYTES + WINDOW_BYTES * job.windows_left for job in left)
-    folder = next(f for f in (folder, *folder.parents) if f.exists())
-    if (free := shutil.disk_usage(folder).free) < needed:
-        wanted = f"about {needed / 1e6:.0f} MB for this sweep"
-        raise UserError(f"{free / 1e6:.0f} MB are free at {folder}", wanted, "make room, or use --out on another disk")
-
-
-def _same_sweep(sweep: Sweep, planned: Sequence[Job], experiment: Path) -> None:
-    """Raises UserError if the folder was measured in another way, or holds the jobs of another sweep and none of this one."""
-    if not experiment.is_dir():
-        return
-    present = {path.parent for path in experiment.glob("*/windows.jsonl")}
-    mine = {folder.name.rpartition("--")[0] for folder in present} & {job.id for job in planned}
+    others = tables.other_files(experiment) if experiment in figures.parents else []
+    if others and not any(any(experiment.glob(pattern)) for pattern in ours):
+        raise UserError(
+            f"{experiment} holds other files ({others[0]})", "a new or empty folder, or an experiment's", "choose another --out"
+        )
+    present = {path.parent.name for path in experiment.glob("*/windows.jsonl")}
+    mine = {name.rpartition("--")[0] for name in present} & {job.id for job in planned}
     if present and not mine:
-        other = f"{experiment} holds another sweep ({min(folder.name for folder in present)})"
-        raise UserError(other, "an empty folder or one of this sweep", "choose another name or --out")
-    for job in planned:
-        for folder in jobs.folders(experiment, job.gpu, job.model) if not job.is_done and job.id in mine else ():
+        found = f"{experiment} holds another sweep ({min(present)})"
+        raise UserError(found, "an empty folder or one of this sweep", "choose another name or --out")
+    for job in (job for job in left if job.id in mine):
+        for folder in jobs.folders(experiment, job.gpu, job.model):
             if differing := jobs.differing_settings(folder, sweep):
                 found = f"{folder} was measured with another {', '.join(differing)}"
                 raise UserError(found, "one protocol an experiment", "choose another name or --out")
+    if not left:
+        return
+    if len(planned) > 1 or options is not None:
+        plugins.engine().require(options)
+    needed = ANALYSIS_BYTES + sum(JOB_BYTES + WINDOW_BYTES * job.windows_left for job in left)
+    place = next(f for f in (experiment, *experiment.parents) if f.exists())
+    if (free := shutil.disk_usage(place).free) < needed:
+        wanted = f"about {needed / 1e6:.0f} MB for this sweep"
+        raise UserError(f"{free / 1e6:.0f} MB are free at {place}", wanted, "make room, or use --out on another disk")
+    may_be_elsewhere = elsewhere or (options is not None and options.is_slurm)
+    if sweep.server:
+        return None if may_be_elsewhere else plugins.server().require(sweep, left[0].model)
+    for model, is_made_up in dict.fromkeys((job.model, is_simulated(job.gpu)) for job in left):
+        if is_made_up:  # needs no more than the shapes
+            simulation.shapes(model)
+        else:
+            require_model(model, sweep.weights, may_be_elsewhere)
+    for card in tasks.values():
+        from eai.workload.tasks import require
+
+        if importlib.util.find_spec("lm_eval") is None and not may_be_elsewhere:
+            raise UserError(f"task {card.name} needs lm_eval, which is not installed", "lm_eval", "run `pip install lm_eval==0.4.13`")
+        if card.harness:
+            require(card.name, card.harness, may_be_elsewhere)
 
 
 def require_model(model: str, weights: str, may_be_elsewhere: bool = False) -> None:
-    """Raises UserError for a model that does not exist; with random weights its shapes are enough. `may_be_elsewhere`: a hub that cannot be
-    reached from here may be reachable from a node of the cluster."""
+    """Raises UserError for a model that is neither here nor in the local cache nor on the hub (a HEAD request); with random weights its
+    shapes are enough. `may_be_elsewhere`: a hub that cannot be reached from here may be reachable from a node of the cluster."""
     from eai.workload import models, sources
 
     if model == EMBEDDED_MODEL:
         sources.gguf_file()
-    elif Path(model).expanduser().is_dir() or model.startswith(("/", "./", "../", "~")):
+        return
+    if Path(model).expanduser().is_dir() or model.startswith(("/", "./", "../", "~")):
         if weights == "published" or not (Path(model).expanduser() / "config.json").is_file():
             models.locate(model)
-    else:
-        with contextlib.suppress(UserError):
-            if weights != "published" and catalog.model(model):
-                return
-        _require_on_hub(model, may_be_elsewhere)
-
-
-def _require_on_hub(model: str, may_be_elsewhere: bool) -> None:
-    """Raises UserError if a hub id is neither in the local cache nor on the hub; a HEAD request at most."""
+        return
+    with contextlib.suppress(UserError):
+        if weights != "published" and catalog.model(model):
+            return
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -247,21 +205,11 @@ def _require_on_hub(model: str, may_be_elsewhere: bool) -> None:
             raise UserError(f"model '{model}' is not in the local cache, and the hub cannot be reached", "a model", do) from None
 
 
-TABLES = ("windows.jsonl", "energies.jsonl", "idle.jsonl", "provenance.jsonl", "scores.parquet")
-
-
 @cache
 def source_digest() -> str:
     """A digest of every source file of the package."""
-    digest = hashlib.sha256()
-    for path in sorted(paths.PACKAGE.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def tables_digest(experiment: Path) -> str:
-    """A digest of the content of the experiment's tables."""
-    return tables.digest(path for folder in sorted(experiment.iterdir()) for name in TABLES if (path := folder / name).exists())
+    files = sorted([*paths.PACKAGE.rglob("*.py"), *paths.PACKAGE.glob("*.csv")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 class Freshness:
@@ -270,7 +218,8 @@ class Freshness:
 
     def __init__(self, experiment: Path, *places: Path):
         self.path, self._places = state_dir(experiment) / "analysis.json", (experiment, *places)
-        self._inputs = f"{source_digest()} {tables_digest(experiment)}"
+        files = [path for folder in sorted(experiment.iterdir()) for name in TABLES if (path := folder / name).exists()]
+        self._inputs = f"{source_digest()} {tables.digest(files)}"
         try:
             known = json.loads(self.path.read_text())
             self._known: dict[str, dict] = {name: step for name, step in known.items() if isinstance(step, dict)}
@@ -288,16 +237,15 @@ class Freshness:
         """Whether nothing that goes into the step has changed, and everything that it wrote is there as it wrote it. Where it is not, the
         step is taken to begin now: what is written from here on is its own."""
         known = self._known.get(name, {})
-        written = known.get("wrote", {})
         fresh = known.get("inputs") == self._digest(name, parameters)
-        fresh = fresh and all(tables.digest([Path(path)]) == digest for path, digest in written.items())
+        fresh = fresh and all(tables.digest([Path(path)]) == digest for path, digest in known.get("wrote", {}).items())
         self._began_ns = time.time_ns()
         return fresh
 
     def remember(self, name: str, parameters: Mapping[str, Any]) -> None:
         """Note that the step has been run on what is there now, and what it wrote."""
-        files = [p for place in self._places if place.is_dir() for p in place.iterdir() if p.is_file()]
-        files += [p for place in self._places[1:] if place.is_dir() for p in place.glob("report/*") if p.is_file()]
-        wrote = {str(p): tables.digest([p]) for p in set(files) if p.stat().st_mtime_ns >= self._began_ns - TICK_NS}
+        files = {p for place in self._places if place.is_dir() for p in place.iterdir() if p.is_file()}
+        files |= {p for place in self._places[1:] if place.is_dir() for p in place.glob("report/*") if p.is_file()}
+        wrote = {str(p): tables.digest([p]) for p in files if p.stat().st_mtime_ns >= self._began_ns - TICK_NS}
         self._known[name] = {"inputs": self._digest(name, parameters), "wrote": wrote}
         write_json(self.path, self._known)

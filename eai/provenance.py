@@ -9,24 +9,23 @@ import os
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from eai import __version__, schema
 from eai.paths import IS_CHECKOUT, ROOT
 
-PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "gguf", "lm_eval", "datasets", "numpy", "pandas", "scipy")
-PACKAGES += ("nvidia-ml-py",)
+PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "gguf", "lm_eval", "datasets", "numpy", "pandas", "scipy",
+            "nvidia-ml-py")  # fmt: skip
 
 
 def versions() -> dict[str, str | None]:
     """Versions of eai, Python and the packages that decide a measurement; None for one that is not installed."""
-    found: dict[str, str | None] = {"eai": __version__, "python": platform.python_version()}
+    found: dict[str, str | None] = {"eai": __version__, "python": platform.python_version()} | dict.fromkeys(PACKAGES)
     for name in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
     return found
 
 
@@ -36,30 +35,29 @@ def commit() -> str | None:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
-    if not IS_CHECKOUT:
-        return None
-    try:
-        return git("rev-parse", "HEAD") + ("+changed" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
+    with suppress(OSError, subprocess.SubprocessError):
+        if IS_CHECKOUT:
+            return git("rev-parse", "HEAD") + ("+changed" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return None
+
+
+def _of_cpu(name: str) -> str:
+    """The first value of that name in /proc/cpuinfo, empty where there is none."""
+    with suppress(OSError):
+        if found := re.search(rf"^{name}\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.M):
+            return found[1].strip()
+    return ""
 
 
 def cpu_name() -> str:
     """The processor's model name as the kernel prints it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return _of_cpu("model name") or platform.machine()
 
 
 def cpu_instructions() -> list[str]:
     """Which of the instructions that decide the speed of a number type the processor has: two "AMD EPYC" may differ by 100 in BF16."""
-    try:
-        flags = set(re.findall(r"^flags\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[0].split())
-    except (OSError, IndexError):
-        return []
-    return [name for name in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8") if name in flags]
+    names = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8")
+    return [name for name in names if name in _of_cpu("flags").split()]
 
 
 def memory_gb() -> float:

@@ -1,16 +1,13 @@
 """A number that never travels without its interval and unit, and the budget that interval comes from."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 SMALLEST = 1e-6
 """Below it a person reads nothing from the digits."""
 
-_LADDERS = (
-    {"d": 86_400.0, "h": 3_600.0, "min": 60.0, "s": 1.0},
-    {"MWh": 1e6, "kWh": 1e3, "Wh": 1.0},
-    {"t": 1e6, "kg": 1e3, "g": 1.0},
-)
+_TIMES = {"d": 86_400.0, "h": 3_600.0, "min": 60.0, "s": 1.0}
+_LADDERS = (_TIMES, {"MWh": 1e6, "kWh": 1e3, "Wh": 1.0}, {"t": 1e6, "kg": 1e3, "g": 1.0})
 """Units of one kind with their sizes, largest first."""
 
 
@@ -51,18 +48,16 @@ class Quantity:
 
     def __mul__(self, number: float) -> "Quantity":
         """The quantity times a number that is known exactly; its interval goes with it."""
-        if isinstance(number, Quantity) or not isinstance(number, int | float):
+        if not isinstance(number, int | float):
             return NotImplemented
-        ends = [None if v is None else v * number for v in (self.low, self.high)]
-        return Quantity(None if self.value is None else self.value * number, *(ends if number >= 0 else ends[::-1]), self.unit)
+        value, *ends = (None if v is None else v * number for v in (self.value, self.low, self.high))
+        return Quantity(value, *(ends if number >= 0 else ends[::-1]), self.unit)
 
     __rmul__ = __mul__
 
     def __truediv__(self, number: float) -> "Quantity":
         """The quantity divided by a number that is known exactly: `w.gpu_energy_j / 64`."""
-        if isinstance(number, Quantity) or not isinstance(number, int | float):
-            return NotImplemented
-        return self * (1 / number)
+        return self * (1 / number) if isinstance(number, int | float) else NotImplemented
 
     def in_readable_unit(self) -> "Quantity":
         """The same quantity in the largest unit of its kind that leaves at least 1: 0.0636 h becomes 3.82 min, 0.004 kWh 4 Wh."""
@@ -86,10 +81,8 @@ class Quantity:
 
         if self.value is None or not math.isfinite(self.value):
             return "not measured"
-        text = digits(self.value)
-        if self.low is not None:
-            text += f" [{digits(self.low)} to {digits(self.high)}]"
-        return f"{text} {self.unit}".rstrip()
+        ends = "" if self.low is None else f" [{digits(self.low)} to {digits(self.high)}]"
+        return f"{digits(self.value)}{ends} {self.unit}".rstrip()
 
     def __str__(self) -> str:
         return format(self, "")
@@ -108,14 +101,13 @@ class Budget:
     gain: float = 0.0
 
     def __post_init__(self):
-        for f in fields(self):
-            if not getattr(self, f.name) >= 0:
-                raise ValueError(f"the {f.name} term must be >= 0 J, found {getattr(self, f.name)}")
+        if wrong := [name for name, term in vars(self).items() if not term >= 0]:
+            raise ValueError(f"the {wrong[0]} term must be >= 0 J, found {getattr(self, wrong[0])}")
 
     @property
     def within_card(self) -> float:
         """Combined standard uncertainty [J] of comparisons on one card: everything but the gain."""
-        return math.sqrt(sum(getattr(self, f.name) ** 2 for f in fields(self) if f.name != "gain"))
+        return math.sqrt(sum(term**2 for name, term in vars(self).items() if name != "gain"))
 
     @property
     def absolute(self) -> float:

@@ -33,51 +33,37 @@ class Column:
         return f"{words} [{self.unit}]" if self.unit else words
 
 
-def _read() -> dict[str, tuple[Column, ...]]:
-    """The columns of each table, in order."""
-    found: dict[str, list[Column]] = {}
-    with paths.SCHEMA.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            column = Column(row["name"], row["kind"], row["unit"], row["meaning"], tuple(row["allowed"].split()))
-            found.setdefault(row["table"], []).append(column)
-    return {table: tuple(columns) for table, columns in found.items()}
-
-
-TABLES = _read()
+TABLES: dict[str, tuple[Column, ...]] = {}
+"""The columns of each table, in order."""
+with paths.SCHEMA.open(newline="", encoding="utf-8") as _file:
+    for _row in csv.DictReader(_file):
+        _column = Column(_row["name"], _row["kind"], _row["unit"], _row["meaning"], tuple(_row["allowed"].split()))
+        TABLES[_row["table"]] = (*TABLES.get(_row["table"], ()), _column)
 WINDOWS, ENERGIES, SAMPLES, SCORES, SUMMARY = (TABLES[name] for name in ("windows", "energies", "samples", "scores", "summary"))
 
 
 def column(name: str, table: str | None = None) -> Column:
     """The column called `name`, from `table` or from whichever table has it first. Raises KeyError for a column that is not registered: a
     number without a registered unit is a defect."""
-    for each in [table] if table else TABLES:
-        for c in TABLES[each]:
-            if c.name == name:
-                return c
-    raise KeyError(f"column '{name}' is not in the registry data/schema.csv")
+    found = [c for each in ([table] if table else TABLES) for c in TABLES[each] if c.name == name]
+    if not found:
+        raise KeyError(f"column '{name}' is not in the registry data/schema.csv")
+    return found[0]
 
 
 BASES = column("basis", "windows").allowed
-STATUSES = column("status", "windows").allowed
 BOUNDARIES = column("boundary", "energies").allowed
-METHODS = column("method", "energies").allowed
-GATES = column("gate", "summary").allowed
-ENERGY_KINDS = column("energy_kind", "summary").allowed
-WEIGHTS = column("weights", "windows").allowed
-OUTCOMES = column("outcome", "comparisons").allowed
 
 
 def problems(table: str, rows: list[dict]) -> list[str]:
     """What is wrong with `rows` of `table`: unregistered or missing columns, values outside their closed vocabulary."""
-    known = {c.name: c for c in TABLES[table]}
-    found = []
+    known, found = {c.name: c for c in TABLES[table]}, []
     for i, row in enumerate(rows):
         found += [f"row {i}: column '{name}' is not registered" for name in row.keys() - known.keys()]
         found += [f"row {i}: column '{name}' is missing" for name in known.keys() - row.keys()]
-        for name, c in known.items():
-            value = row.get(name)
-            if c.allowed and value is not None and value not in c.allowed:
-                found.append(f"row {i}: {name} is '{value}', expected one of {', '.join(c.allowed)}")
+        for name, allowed in ((c.name, c.allowed) for c in known.values() if c.allowed):
+            if row.get(name) not in (None, *allowed):
+                found.append(f"row {i}: {name} is '{row[name]}', expected one of {', '.join(allowed)}")
     return found
 
 

@@ -5,8 +5,7 @@ users do). The two give different latencies at the same throughput (Schroeder, W
 """
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from eai import strategies
@@ -17,11 +16,9 @@ PRIVATE = ("server", "server_model", "server_pid")
 
 KEY_VARIABLE = "EAI_API_KEY"
 SCHEMES = {"http": 80, "https": 443}
-_TEXT = re.compile(r"(closed):([1-9]\d*)|(open):(\d+(?:\.\d+)?)")
 
 
-@dataclass(frozen=True)
-class Load:
+class Load(NamedTuple):
     """A load: `concurrency` requests in flight, or `rate_per_s` requests per second that arrive as a Poisson process; the other is None."""
 
     concurrency: int | None = None
@@ -33,13 +30,11 @@ class Load:
 
 def load(text: str) -> Load:
     """The load written as `closed:4` or `open:2.5`. Raises UserError for anything else."""
-    match = _TEXT.fullmatch(text.strip())
-    if match and match[1]:
-        return Load(concurrency=int(match[2]))
-    if match and float(match[4]) > 0:
-        return Load(rate_per_s=float(match[4]))
-    found = f"load '{text}'"
-    raise UserError(found, "closed:N with N requests in flight, or open:R with R requests per second", "for example closed:4 or open:2.5")
+    match = re.fullmatch(r"closed:([1-9]\d*)|open:(\d+(?:\.\d+)?)", text.strip())
+    if match and (match[1] or float(match[2]) > 0):
+        return Load(int(match[1])) if match[1] else Load(rate_per_s=float(match[2]))
+    expected = "closed:N with N requests in flight, or open:R with R requests per second"
+    raise UserError(f"load '{text}'", expected, "for example closed:4 or open:2.5")
 
 
 def address(server: str) -> SplitResult:
@@ -96,13 +91,3 @@ def told_quantization(listed: dict[str, Any]) -> str:
         return strategies.get(slug).slug
     except UserError:
         return ""
-
-
-def kinds(sweep: Any) -> list[dict[str, Any]]:
-    """What the configurations of a server differ in: lengths and loads. A request is one sequence, so the batch size is the server's."""
-    return [
-        {"task": "generate", "input_tokens": i, "output_tokens": o, "options": {"server": sweep.server_name, "load": text}}
-        for i in sweep.input_tokens
-        for o in sweep.output_tokens
-        for text in sweep.loads
-    ]

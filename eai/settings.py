@@ -8,11 +8,11 @@ import difflib
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from eai import inputs, servers, strategies, taskcards
 from eai.errors import UserError
@@ -37,23 +37,18 @@ EXPECTED = {
 
 
 def _as_list(value: Any) -> Any:
-    """A list from a list, a scalar, or the text of either (YAML, or names separated by commas)."""
+    """A list from a list, a scalar, or the text of either (YAML, or names separated by commas); ValueError where it has two readings."""
     if isinstance(value, str):
         try:
             parsed = inputs.yaml_value(value)
+            if isinstance(parsed, str):
+                for part in value.split(","):
+                    inputs.yaml_value(part)
+                parsed = [part.strip() for part in value.split(",")]
         except UserError as error:
             raise ValueError(str(error)) from error
-        value = [_part(part) for part in value.split(",")] if isinstance(parsed, str) else parsed
+        value = parsed
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _part(text: str) -> str:
-    """One of several values that stand between commas; raises ValueError for a number with more than one reading."""
-    try:
-        inputs.yaml_value(text)
-    except UserError as error:
-        raise ValueError(str(error)) from error
-    return text.strip()
 
 
 def _unique(value: list) -> list:
@@ -62,8 +57,12 @@ def _unique(value: list) -> list:
     return value
 
 
-Strings = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)]
-Counts = Annotated[list[Annotated[int, Field(ge=1)]], BeforeValidator(_as_list), Field(min_length=1)]
+Strings = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1), AfterValidator(_unique)]
+Counts = Annotated[list[Annotated[int, Field(ge=1)]], BeforeValidator(_as_list), Field(min_length=1), AfterValidator(_unique)]
+Weights = Literal["published", "random", "random_outliers"]
+Strategies = Annotated[Strings, AfterValidator(lambda value: [strategies.get(slug).slug for slug in value])]
+Loads = Annotated[Strings, AfterValidator(lambda value: _unique([str(servers.load(text)) for text in value]))]
+Baseline = Annotated[str, AfterValidator(lambda value: value if value == "auto" else strategies.get(value).slug)]
 
 
 class Configuration(BaseModel):
@@ -73,7 +72,7 @@ class Configuration(BaseModel):
 
     gpu: str
     model: str
-    weights: Literal["published", "random", "random_outliers"] = "published"
+    weights: Weights = "published"
     quantization: str
     batch_size: int = Field(ge=1)
     input_tokens: int = Field(ge=0)
@@ -113,72 +112,46 @@ class Sweep(BaseModel):
     experiment: str = "embedded"
     gpus: Strings = ["auto"]
     models: Strings = [EMBEDDED_MODEL]
-    weights: Literal["published", "random", "random_outliers"] = "published"
-    quantizations: Strings = ["fp32", "bf16", "int8_default", "int8_pure", "nf4_dq"]
+    weights: Weights = "published"
+    quantizations: Strategies = ["fp32", "bf16", "int8_default", "int8_pure", "nf4_dq"]
     batch_sizes: Counts = [1, 4]
     input_tokens: Counts = [64]
     output_tokens: Counts = [16]
     tasks: Strings = [taskcards.GENERATE]
     limit: int | None = Field(None, ge=1, description="items of each task, the first ones (MMLU: of each subject); None: all")
-    fewshot: int | None = Field(
-        None, ge=0, description="worked examples in the prompts of tasks that take any; None: the task's own number"
-    )
+    fewshot: int | None = Field(None, ge=0, description="worked examples in the prompts of tasks that take any; None: the task's own")
     kv_cache: bool = True
     cache: Literal["dynamic", "static"] = "dynamic"
     compile: bool = Field(False, description="torch.compile of the decode step; needs cache: static")
     blocks: int = Field(3, ge=1)
     repeats: int = Field(1, ge=1)
     window_s: float | None = Field(None, gt=0, description="seconds of work a window; None: 10 with a sensor, 2 with the CPU estimate")
-    warmup_cap_s: float | None = Field(
-        None, ge=0, description="longest warm-up before a window, in seconds; None: 60 with a sensor, 1 on a CPU estimate"
-    )
-    idle_s: float | None = Field(
-        None, ge=0, description="length of each idle measurement, in seconds; 0: none, and no net energy; None: 5 with a sensor"
-    )
+    warmup_cap_s: float | None = Field(None, ge=0, description="longest warm-up before a window, in s; None: 60, or 1 on a CPU estimate")
+    idle_s: float | None = Field(None, ge=0, description="seconds of each idle measurement; 0: none, no net energy; None: 5 with a sensor")
     threads: int = Field(1, ge=0, description="CPU threads of the measured process; 0 leaves the library's choice")
     seed: int = Field(0, ge=0)
     meter: Literal["auto", "nvml", "rapl", "estimate"] = "auto"
-    shared: bool = Field(
-        False, description="measure although other processes use the card: their energy is in the number, and it is flagged"
-    )
+    shared: bool = Field(False, description="measure although others use the card: their energy is in the number, and it is flagged")
     server: str = Field("", description="address of an OpenAI-compatible server to measure in place of a model in this process")
     server_name: str = Field("", description="what runs there, such as vllm-0.11; part of the configuration")
     server_model: str = Field("", description="the model's name at the server, where it is not that of `models`")
     server_pid: int = Field(0, ge=0, description="the server's process, where another one listens for it; 0: the one that listens")
     server_timeout_s: float = Field(60.0, gt=0, description="longest wait for the next piece of a reply, in seconds")
-    loads: Strings = ["closed:1"]
-    baseline: str = "auto"
+    loads: Loads = ["closed:1"]
+    baseline: Baseline = "auto"
     trust_remote_code: bool = False
 
     @model_validator(mode="before")
     @classmethod
-    def _truth_is_no_number(cls, given: Any) -> Any:
+    def _truth_is_no_number(cls, given: dict[str, Any]) -> Any:
         """Refuse true for 1, which Python takes for a number, and names that no file system takes."""
-        for name, value in given.items() if isinstance(given, dict) else ():
-            field = cls.model_fields.get(name)
-            each = value if isinstance(value, list | tuple) else [value]
+        for name, value in given.items():
+            field, each = cls.model_fields.get(name), value if isinstance(value, list | tuple) else [value]
             if field and field.annotation is not bool and any(isinstance(one, bool) for one in each):
                 raise ValueError(f"{name} = {str(value).lower()}; expected a number or a name, and not a truth value")
             if any(isinstance(one, str) and inputs.too_long(one) for one in each):
                 raise ValueError(f"{name} holds a name that is too long for a file; expected at most 255 characters")
         return given
-
-    @field_validator("gpus", "models", "quantizations", "batch_sizes", "input_tokens", "output_tokens", "tasks", "loads")
-    @classmethod
-    def _no_value_twice(cls, value: list) -> list:
-        return _unique(value)
-
-    @field_validator("quantizations")
-    @classmethod
-    def _known_strategies(cls, value: list[str]) -> list[str]:
-        for slug in value:
-            strategies.get(slug)
-        return value
-
-    @field_validator("loads")
-    @classmethod
-    def _known_loads(cls, value: list[str]) -> list[str]:
-        return _unique([str(servers.load(text)) for text in value])
 
     @field_validator("experiment")
     @classmethod
@@ -188,11 +161,6 @@ class Sweep(BaseModel):
         if ".." in Path(value).parts:
             raise ValueError(f"'{value}' climbs out of its folder with '..'; write the folder's whole path, or a plain name")
         return value
-
-    @field_validator("baseline")
-    @classmethod
-    def _known_baseline(cls, value: str) -> str:
-        return value if value == "auto" else strategies.get(value).slug
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Sweep":
@@ -222,16 +190,15 @@ class Sweep(BaseModel):
     def configurations(self, gpu: str, model: str) -> list[Configuration]:
         """Every configuration of the job `gpu` x `model`, in the order of the grid. Lengths are axes of plain generation; a task's items
         have their own, written as 0. A server has loads in place of batch sizes."""
-        common = {"gpu": gpu, "model": model, "weights": self.weights}
-        if self.server:
-            common |= {"quantization": self.quantizations[0], "batch_size": 1}
-            return [Configuration(**common, **kind) for kind in servers.kinds(self)]
-        plain = {"options": {name: getattr(self, name) for name in OPTION_DEFAULTS}, "task": taskcards.GENERATE}
-        lengths = itertools.product(self.input_tokens, self.output_tokens) if taskcards.GENERATE in self.tasks else ()
-        kinds = [plain | {"input_tokens": i, "output_tokens": o} for i, o in lengths]
+        common, kinds = {"gpu": gpu, "model": model, "weights": self.weights}, []
+        own = {name: getattr(self, name) for name in OPTION_DEFAULTS}
+        plain = [{"server": self.server_name, "load": load} for load in self.loads] if self.server else [own]
+        if taskcards.GENERATE in self.tasks:
+            for i, o, options in itertools.product(self.input_tokens, self.output_tokens, plain):
+                kinds.append({"task": taskcards.GENERATE, "input_tokens": i, "output_tokens": o, "options": options})
         for name, card in self.task_cards().items():
             kinds.append({"task": name, "input_tokens": 0, "output_tokens": 0, "options": card.options(self.limit, self.fewshot)})
-        cells = itertools.product(self.quantizations, self.batch_sizes, kinds)
+        cells = itertools.product(self.quantizations, [1] if self.server else self.batch_sizes, kinds)
         return [Configuration(**common, **kind, quantization=strategy, batch_size=batch) for strategy, batch, kind in cells]
 
     def digest(self) -> str:
@@ -240,18 +207,10 @@ class Sweep(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> UserError:
-    """The first problem of a pydantic error as one line with the nearest known name."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "settings"
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, model.model_fields, n=1)
-        found = f"unknown parameter '{name}'"
-        return UserError(found, f"one of {', '.join(model.model_fields)}", f"did you mean '{near[0]}'?" if near else "")
-    if first["type"] == "value_error":
-        return UserError(f"{name}: {first['ctx']['error']}", do="correct it and run again")
-    expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be ")).format(**first.get("ctx", {}))
-    return UserError(f"{name} = {first['input']!r}", expected, "correct it and run again")
+def unknown_parameter(found: str, name: str, known: Collection[str]) -> UserError:
+    """The error of a parameter that there is not, with the nearest one."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return UserError(f"{found} '{name}'", f"one of {', '.join(known)}", f"did you mean '{near[0]}'?" if near else "")
 
 
 def sweep(**parameters: Any) -> Sweep:
@@ -259,7 +218,14 @@ def sweep(**parameters: Any) -> Sweep:
     try:
         return Sweep(**parameters)
     except ValidationError as error:
-        raise _explain(error, Sweep) from None
+        first = error.errors()[0]
+    name, do = ".".join(str(part) for part in first["loc"]) or "settings", "correct it and run again"
+    if first["type"] == "extra_forbidden":
+        raise unknown_parameter("unknown parameter", name, Sweep.model_fields)
+    if first["type"] == "value_error":
+        raise UserError(f"{name}: {first['ctx']['error']}", do=do)
+    expected = EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be ")).format(**first.get("ctx", {}))
+    raise UserError(f"{name} = {first['input']!r}", expected, do)
 
 
 def sweep_from(namespace: Mapping[str, Any]) -> Sweep:

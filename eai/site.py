@@ -21,8 +21,7 @@ NORMAL_95 = 1.959964
 DRAWS = 4_000
 SEED = 20261122
 
-quadrature = cache(lambda: np.polynomial.legendre.leggauss(64))
-"""Nodes and weights of Gauss-Legendre on [-1, 1]; computed when first asked for: start-up stays short."""
+quadrature = cache(lambda: np.polynomial.legendre.leggauss(64))  # when first asked for: start-up stays short
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ class Site:
     @property
     def pue(self) -> Factor:
         """Power usage effectiveness: as given, else 1.0 (on premises) with the cloud's 1.1 as upper end."""
-        if self.pue_given is not None:
-            return Factor("pue", self.pue_given, self.pue_given, self.pue_given, "", "given")
+        if (given := self.pue_given) is not None:
+            return Factor("pue", given, given, given, "", "given")
         source = "default on premises (1.0), with the usual value of a cloud (1.1) as upper end"
         return Factor("pue", PUE_ON_PREMISES, PUE_ON_PREMISES, PUE_CLOUD, "", source)
 
@@ -81,19 +80,20 @@ class Site:
         """Price of electricity: as given, else the region's; None where the catalog has none."""
         if (given := self.price_given) is not None:
             return Factor("price", given, given, given, "USD/kWh", "given")
-        found = catalog.region(self.region)
-        if found.price_usd_per_kwh is None:
-            return None
-        ends = found.price_usd_per_kwh_low, found.price_usd_per_kwh_high
-        return _ranged("price", found.price_usd_per_kwh, *ends, "USD/kWh", found)
+        return self._of_region("price", "price_usd_per_kwh", "USD/kWh")
 
     @property
     def carbon(self) -> Factor:
         """Carbon intensity of the electricity: as given, else the region's."""
-        if self.carbon_given is not None:
-            return self.carbon_given
+        return self.carbon_given or self._of_region("carbon", "carbon_g_per_kwh", "g/kWh")
+
+    def _of_region(self, name: str, column: str, unit: str) -> Factor | None:
+        """A factor of the catalog, None where it has none; without both ends it is taken as exact and says so."""
         found = catalog.region(self.region)
-        return _ranged("carbon", found.carbon_g_per_kwh, found.carbon_g_per_kwh_low, found.carbon_g_per_kwh_high, "g/kWh", found)
+        value, low, high = (getattr(found, f"{column}{end}") for end in ("", "_low", "_high"))
+        known = low is not None and high is not None
+        source = f"{found.name}, {found.date}: {found.source}" + ("" if known else "; no sourced range: taken as exact")
+        return None if value is None else Factor(name, value, low if known else value, high if known else value, unit, source)
 
     @property
     def factors(self) -> list[Factor]:
@@ -124,13 +124,6 @@ def intensity(given: object) -> Factor | None:
     if not (np.isfinite(value) and value >= 0):
         raise UserError(f"carbon {given}", "g/kWh, 0 or more, without gaps", "correct it")
     return Factor("carbon", value, value, value, "g/kWh", source)
-
-
-def _ranged(name: str, value: float, low: float | None, high: float | None, unit: str, found: catalog.Electricity) -> Factor:
-    """A factor of the catalog; without both ends it is taken as exact and says so."""
-    known = low is not None and high is not None
-    source = f"{found.name}, {found.date}: {found.source}" + ("" if known else "; no sourced range: taken as exact")
-    return Factor(name, value, low if known else value, high if known else value, unit, source)
 
 
 def drawn(q: Quantity, z: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -32,12 +32,17 @@ from eai.errors import UserError
 from eai.inputs import too_long
 
 DICTIONARY_MARK = "<!-- generated from data/schema.csv by `make dictionary` -->"
-
 COPIED_FROM_BYTES = 8_000_000
 """JSON lines of an experiment from which on a copy in Parquet is kept beside them."""
 BLOCK_BYTES = 1 << 24
-KINDS = {"str": str, "int": (int, float), "float": (int, float), "bool": bool, "list": list}
-"""Python's types of a column's kind."""
+KINDS = {
+    "str": (str, pa.string()),
+    "int": ((int, float), pa.float64()),  # counts may be fractions in results of others
+    "float": ((int, float), pa.float64()),
+    "bool": (bool, pa.bool_()),
+    "list": (list, pa.list_(pa.string())),
+}
+"""A column's kind as Python's types and as Arrow's."""
 
 
 def experiment_dir(experiment: str | Path) -> Path:
@@ -54,37 +59,37 @@ def experiment_dir(experiment: str | Path) -> Path:
         return paths.SAMPLE
     if "/" in name:
         return Path(name).resolve()
-    for folder in (paths.MEASURED / name, paths.runs() / name, Path(name)):
-        if folder.is_dir():
-            return folder.resolve()
-    return paths.runs() / name
+    places = (paths.MEASURED / name, paths.runs() / name, Path(name))
+    return next((place.resolve() for place in places if place.is_dir()), paths.runs() / name)
 
 
 def job_dirs(experiment: str | Path) -> list[Path]:
-    """The job folders of an experiment, sorted by name. Raises UserError if there is none."""
+    """The job folders of an experiment, sorted by name. Raises UserError if there is none, or one of a later version."""
     root = experiment_dir(experiment)
     found = sorted(p.parent for p in root.glob("*/windows.jsonl"))
     if not found:
-        raise UserError(
-            f"no windows under {root}", "an experiment that has measured at least one window", "run `eai run` first or check the name"
-        )
-    for job in found:
-        stat = (job / "provenance.jsonl").stat() if (job / "provenance.jsonl").exists() else None
-        if stat:
-            _require_known_schema(job / "provenance.jsonl", stat.st_size, stat.st_ctime_ns)
+        expected, do = "an experiment that has measured at least one window", "run `eai run` first or check the name"
+        raise UserError(f"no windows under {root}", expected, do)
+    for path in (job / "provenance.jsonl" for job in found):
+        if path.exists():
+            _require_known_schema(path, *_state(path))
     return found
 
 
+def _state(path: Path) -> tuple[int, int, int]:
+    """What differs once a file has changed."""
+    stat = path.stat()
+    return stat.st_size, stat.st_ctime_ns, stat.st_ino
+
+
 @lru_cache(maxsize=4096)
-def _require_known_schema(path: Path, *stat: int) -> None:
+def _require_known_schema(path: Path, *state: int) -> None:
     """Raise UserError for a job that a later version of the columns was written by: a meaning may have changed."""
-    for line in read_jsonl(path):
-        version = line.get("schema", 1)
+    for version in (line.get("schema", 1) for line in read_jsonl(path)):
         if version not in range(1, schema.VERSION + 1):
             known = f"version {schema.VERSION}" + (" or earlier" if schema.VERSION > 1 else "")
-            raise UserError(
-                f"{path.parent} was written with schema version {version}", known, "read it with the version of eai that wrote it"
-            )
+            found = f"{path.parent} was written with schema version {version}"
+            raise UserError(found, known, "read it with the version of eai that wrote it")
 
 
 def read_jsonl(path: Path) -> list[dict]:
@@ -92,10 +97,8 @@ def read_jsonl(path: Path) -> list[dict]:
 
     Raises UserError for a broken line anywhere else: that is damage, not a crash.
     """
-    if not path.exists():
-        return []
-    whole, _, _ = path.read_bytes().rpartition(b"\n")
     rows = []
+    whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
             row = json.loads(line)
@@ -112,26 +115,16 @@ def digest(paths_read: Iterable[Path]) -> str:
     """SHA-256 over names and contents of files, in the order given; one that is not there counts as such."""
     found = hashlib.sha256()
     for path in paths_read:
-        try:
-            stat = path.stat()
-            content = _content(path, stat.st_size, stat.st_ctime_ns, stat.st_ino)
-        except FileNotFoundError:
-            content = "-"
+        content = _content(path, *_state(path)) if path.exists() else "-"
         found.update(f"{path.parent.name}/{path.name} {content}\n".encode())
     return found.hexdigest()
 
 
 @lru_cache(maxsize=4096)
-def _content(path: Path, *stat: int) -> str:
-    """The digest of a file's content, worked out once in this process unless its size, inode or the time of its last change differ."""
+def _content(path: Path, *state: int) -> str:
+    """The digest of a file's content, worked out once in this process unless it has changed."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _arrow_schema(table: str) -> pa.Schema:
-    """The columns of a table as Arrow reads them from JSON; counts may be fractions in results of others."""
-    kinds = {"str": pa.string(), "int": pa.float64(), "float": pa.float64(), "bool": pa.bool_(), "list": pa.list_(pa.string())}
-    return pa.schema([(c.name, kinds[c.kind]) for c in schema.TABLES[table]])
 
 
 def _parse(path: Path, table: str) -> pa.Table:
@@ -141,30 +134,25 @@ def _parse(path: Path, table: str) -> pa.Table:
     """
     from pyarrow import json as arrow_json
 
-    expected = _arrow_schema(table)
+    columns = schema.TABLES[table]
+    expected = pa.schema([(c.name, KINDS[c.kind][1]) for c in columns])
     read = arrow_json.ReadOptions(use_threads=False, block_size=BLOCK_BYTES)
     how = arrow_json.ParseOptions(explicit_schema=expected, unexpected_field_behavior="ignore")
-    size = path.stat().st_size
     with open(path, "rb") as file:
-        file.seek(max(size - 1, 0))
+        file.seek(max(path.stat().st_size - 1, 0))
         is_whole = file.read() == b"\n"
-    try:
+    with contextlib.suppress(pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):
         source = pa.OSFile(str(path)) if is_whole else pa.BufferReader(path.read_bytes().rpartition(b"\n")[0] + b"\n")
         with arrow_json.open_json(source, read, how) as batches:
             found = pa.Table.from_batches(batches, batches.schema).select(expected.names)
         if not any(found[name].null_count for name in ("job", "attempt") if name in expected.names):  # `null` is a line of its own to Arrow
             return found
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowKeyError):
-        pass
     rows = read_jsonl(path)
-    kinds = {c.name: KINDS[c.kind] for c in schema.TABLES[table]}
     for number, row in enumerate(rows, start=1):
-        for name, kind in kinds.items():
-            value = row.get(name)
-            if value is not None and not isinstance(value, kind):
-                wanted = schema.column(name, table).kind
-                raise UserError(f"{path}, line {number}: {name} is {str(value)[:60]!r}", f"a value of kind {wanted}")
-    return pa.Table.from_pylist([{name: row.get(name) for name in kinds} for row in rows], expected)
+        for c in columns:
+            if (value := row.get(c.name)) is not None and not isinstance(value, KINDS[c.kind][0]):
+                raise UserError(f"{path}, line {number}: {c.name} is {str(value)[:60]!r}", f"a value of kind {c.kind}")
+    return pa.Table.from_pylist([{c.name: row.get(c.name) for c in columns} for row in rows], expected)
 
 
 def _rows(experiment: str | Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -182,7 +170,8 @@ def _rows(experiment: str | Path, table: str, columns: Sequence[str] | None = No
         with contextlib.suppress(OSError, pa.ArrowException):
             if (parquet.read_schema(copy).metadata or {}).get(b"eai") == key:
                 return parquet.read_table(copy, columns=None if columns is None else list(columns), use_threads=False)
-    found = pa.concat_tables([_parse(path, table) for path in files] or [_arrow_schema(table).empty_table()])
+    empty = pa.schema([(c.name, KINDS[c.kind][1]) for c in schema.TABLES[table]]).empty_table()
+    found = pa.concat_tables([_parse(path, table) for path in files] or [empty])
     if copy is not None:
         temporary = copy.with_suffix(f".{os.getpid()}.tmp")
         with contextlib.suppress(OSError):  # a folder that cannot be written is read all the same
@@ -193,15 +182,11 @@ def _rows(experiment: str | Path, table: str, columns: Sequence[str] | None = No
 
 
 def _frame(rows: pa.Table, table: str) -> pd.DataFrame:
-    """Rows as a data frame with every registered column of `table`: counts as whole numbers where all are, missing as NaN.
-
-    `rows` is used up, so that a large table is not in memory twice.
-    """
-    lists = {c.name: rows[c.name].to_pylist() for c in schema.TABLES[table] if c.kind == "list" and c.name in rows.column_names}
+    """Rows as a data frame: counts as whole numbers where all are, missing as NaN. `rows` is used up: a large table is not there twice."""
+    columns = [c for c in schema.TABLES[table] if c.name in rows.column_names]
+    lists = {c.name: rows[c.name].to_pylist() for c in columns if c.kind == "list"}
     frame = rows.to_pandas(use_threads=False, self_destruct=True)
-    for c in schema.TABLES[table]:
-        if c.name not in frame:
-            continue
+    for c in columns:
         if c.kind == "list":
             frame[c.name] = pd.Series(lists[c.name], dtype=object, index=frame.index)
         elif c.kind == "int" and len(frame) and frame[c.name].notna().all() and (frame[c.name] % 1 == 0).all():
@@ -209,22 +194,20 @@ def _frame(rows: pa.Table, table: str) -> pd.DataFrame:
     return frame
 
 
-def _last(rows: pd.DataFrame) -> pd.DataFrame:
-    """Windows with their last attempt only."""
+def _last_attempts(experiment: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The windows that count: of one that was measured again the last attempt."""
+    rows = _frame(_rows(experiment, "windows", columns), "windows")
     return rows[~rows.duplicated(list(schema.WINDOW_KEY), keep="last")].reset_index(drop=True)
 
 
 def _committed(experiment: str | Path) -> pd.Series:
     """The attempts that count."""
-    return _last(_frame(_rows(experiment, "windows", [*schema.WINDOW_KEY, "attempt"]), "windows"))["attempt"]
+    return _last_attempts(experiment, [*schema.WINDOW_KEY, "attempt"])["attempt"]
 
 
 def read_windows(experiment: str | Path) -> pd.DataFrame:
-    """The windows of an experiment, one row each, in the order of schema.WINDOWS.
-
-    A window that was measured again keeps its last attempt only.
-    """
-    return _last(_frame(_rows(experiment, "windows"), "windows"))
+    """The windows of an experiment, one row each, in the order of schema.WINDOWS. One that was measured again keeps its last attempt."""
+    return _last_attempts(experiment)
 
 
 def read_energies(experiment: str | Path) -> pd.DataFrame:
@@ -246,25 +229,21 @@ def read_parquet(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _read_parts(experiment: str | Path, whole: str, parts: str, table: str) -> pd.DataFrame:
-    """The committed rows of files matching `whole` in each job, and of the part files that are not joined into them yet."""
+def _read_parts(table: str, whole: str, experiment: str | Path) -> pd.DataFrame:
+    """The committed rows of the files matching `whole` in each job, and of the part files that are not joined into them yet."""
     frames = []
     for job in job_dirs(experiment):
         joined = [read_parquet(p) for p in sorted(job.glob(whole)) if not p.name.endswith(".part.parquet")]
         seen = set().union(*(set(f["attempt"].unique()) for f in joined))
-        frames += joined + [read_parquet(p) for p in sorted(job.glob(parts)) if p.name.split(".")[1] not in seen]
+        frames += joined + [read_parquet(p) for p in sorted(job.glob(f"{table}/*.part.parquet")) if p.name.split(".")[1] not in seen]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[c.name for c in schema.TABLES[table]])
     return frame[frame["attempt"].isin(_committed(experiment))].reset_index(drop=True)
 
 
-def read_samples(experiment: str | Path) -> pd.DataFrame:
-    """The raw readings of the experiment's windows, long and tidy (schema.SAMPLES)."""
-    return _read_parts(experiment, "samples/[0-9]*.parquet", "samples/*.part.parquet", "samples")
-
-
-def read_scores(experiment: str | Path) -> pd.DataFrame:
-    """The item scores of the experiment's windows, one row an item (schema.SCORES); empty where no task was scored."""
-    return _read_parts(experiment, "scores.parquet", "scores/*.part.parquet", "scores")
+read_samples = partial(_read_parts, "samples", "samples/[0-9]*.parquet")
+"""The raw readings of the experiment's windows, long and tidy (schema.SAMPLES)."""
+read_scores = partial(_read_parts, "scores", "scores.parquet")
+"""The item scores of the experiment's windows, one row an item (schema.SCORES); empty where no task was scored."""
 
 
 def read_idle(experiment: str | Path) -> pd.DataFrame:
@@ -281,10 +260,8 @@ def require_writable(folder: Path) -> None:
     """Raises UserError if `folder` cannot be written or made; nothing is made."""
     if too_long(str(folder)):
         raise UserError(f"cannot write to {str(folder)[:60]}...: the name is too long", "at most 255 characters a folder", "choose another")
-    place = folder
-    while not place.exists():
-        place = place.parent
-    why = "is not a folder" if not place.is_dir() else ""
+    place = next(p for p in (folder, *folder.parents) if p.exists())
+    why = "" if place.is_dir() else "is not a folder"
     if not why and os.statvfs(place).f_flag & os.ST_RDONLY:
         why = "lies on a read-only file system"
     if not why and os.statvfs(place).f_blocks == 0:
@@ -300,8 +277,13 @@ def require_new(folder: Path) -> None:
     if folder.is_symlink():
         raise UserError(f"{folder} is a symbolic link", "a new folder", "name the folder itself")
     require_writable(folder)
-    if folder.is_dir() and (others := sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml"))):
+    if others := other_files(folder):
         raise UserError(f"{folder} holds {others[0]} already", "a new name, or an empty folder", "choose another --out")
+
+
+def other_files(folder: Path) -> list[str]:
+    """The names in a folder besides a sweep.yaml, which may lie in the folder of its results."""
+    return sorted(p.name for p in folder.iterdir() if p.suffix not in (".yaml", ".yml")) if folder.is_dir() else []
 
 
 def write_experiment(
@@ -328,13 +310,13 @@ def write_experiment(
         for job, rows in windows.groupby("job"):
             folder = part / re.sub(r"[^A-Za-z0-9._-]+", "-", str(job))[:200]
             folder.mkdir(parents=True)
-            own = energies[energies["attempt"].isin(rows["attempt"])]
-            _write_lines(own, folder / "energies.jsonl")
             if scores is not None and len(scores):
                 scores[scores["attempt"].isin(rows["attempt"])].to_parquet(folder / "scores.parquet", index=False)
             if provenance is not None:
                 (folder / "provenance.jsonl").write_text(json.dumps(provenance) + "\n", encoding="utf-8")
-            _write_lines(rows, folder / "windows.jsonl")
+            for name, frame in (("energies", energies[energies["attempt"].isin(rows["attempt"])]), ("windows", rows)):
+                stated = frame.dropna(axis=1, how="all")  # a column that is left out is read as missing
+                stated.to_json(folder / f"{name}.jsonl", orient="records", lines=True, double_precision=15)
         root.mkdir(parents=True, exist_ok=True)
         for folder in sorted(part.iterdir()):
             folder.rename(root / folder.name)
@@ -345,21 +327,13 @@ def write_experiment(
     return root
 
 
-def _write_lines(frame: pd.DataFrame, path: Path) -> None:
-    """Write rows as JSON lines, columns without any value left out: they are read as missing."""
-    frame.dropna(axis=1, how="all").to_json(path, orient="records", lines=True, double_precision=15)
-
-
 _FORMULA = re.compile(r"^'?[=+\-@\t\r]")
 
 
 def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with an apostrophe before texts that a spreadsheet would run as a formula (CWE-1236)."""
-
-    def neutral(value: object) -> object:
-        return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
-
-    return frame.assign(**{c: frame[c].map(neutral) for c in frame.select_dtypes(exclude="number")})
+    texts = frame.select_dtypes(exclude="number")
+    return frame.assign(**{c: frame[c].map(lambda v: f"'{v}" if isinstance(v, str) and _FORMULA.match(v) else v) for c in texts})
 
 
 def results_dir(experiment: str | Path, results: str | Path = "") -> Path:
@@ -371,8 +345,7 @@ def results_dir(experiment: str | Path, results: str | Path = "") -> Path:
     if results:
         return Path(results).resolve()
     root = experiment_dir(experiment)
-    committed = any(root.is_relative_to(folder) for folder in (paths.SAMPLE, paths.MEASURED))
-    return paths.runs() / root.name if committed else root
+    return paths.runs() / root.name if any(map(root.is_relative_to, (paths.SAMPLE, paths.MEASURED))) else root
 
 
 def write_result(experiment: str | Path, name: str, frame: pd.DataFrame, results: str | Path = "") -> Path:
@@ -388,8 +361,7 @@ def write_result(experiment: str | Path, name: str, frame: pd.DataFrame, results
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".csv.tmp")
     temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path
+    return temporary.replace(path)
 
 
 def read_result(experiment: str | Path, name: str, results: str | Path = "", optional: bool = False) -> pd.DataFrame:
@@ -402,9 +374,8 @@ def read_result(experiment: str | Path, name: str, results: str | Path = "", opt
     if path is None and optional:
         return pd.DataFrame()
     if path is None:
-        raise UserError(
-            f"{places[0]} does not exist", f"the {name} table of an experiment", "run the notebook `analyze`, then `compare`, first"
-        )
+        expected, do = f"the {name} table of an experiment", "run the notebook `analyze`, then `compare`, first"
+        raise UserError(f"{places[0]} does not exist", expected, do)
     frame = pd.read_csv(path)
     for c in frame.select_dtypes(exclude="number").columns:
         frame[c] = frame[c].map(lambda v: v[1:] if isinstance(v, str) and v[:1] == "'" and _FORMULA.match(v) else v)
@@ -423,12 +394,10 @@ def published_names() -> list[str]:
 
 def read_published(name: str, as_text: bool = False) -> pd.DataFrame:
     """A published table of data/published, as printed in its source; `as_text` keeps the digits: 0.0170 stays 0.0170. Raises UserError for
-    an unknown name.
-    """
-    path = paths.PUBLISHED / f"{name}.csv"
-    if not path.exists():
+    an unknown name."""
+    if name not in published_names():
         raise UserError(f"no published table '{name}'", f"one of {', '.join(published_names())}")
-    return pd.read_csv(path, dtype=str if as_text else None)
+    return pd.read_csv(paths.PUBLISHED / f"{name}.csv", dtype=str if as_text else None)
 
 
 def write_dictionary() -> Path:

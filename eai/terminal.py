@@ -54,16 +54,11 @@ def folded(text: str) -> str:
     """The text with lines that are wider than the terminal continued below, indented by two more."""
     if (columns := width()) is None:
         return text
-
-    def fold(line: str) -> str:
-        indent = " " * (len(line) - len(line.lstrip()) + 2)
-        return (
-            line
-            if len(line) <= columns
-            else textwrap.fill(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-        )
-
-    return "\n".join(map(fold, text.splitlines()))
+    lines = []
+    for line in text.splitlines():
+        indent, how = " " * (len(line) - len(line.lstrip()) + 2), {"break_long_words": False, "break_on_hyphens": False}
+        lines.append(line if len(line) <= columns else textwrap.fill(line, columns, subsequent_indent=indent, **how))
+    return "\n".join(lines)
 
 
 def _plain(value: object) -> object:
@@ -89,15 +84,8 @@ def table_text(table: pd.DataFrame, title: str = "") -> str:
     widths = [max(map(len, column)) for column in zip(map(str, table), *cells, strict=True)]
     if sum(widths) + 2 * len(widths) > columns:
         cells = [[cell.replace(" [", "\n[") for cell in row] for row in cells]
-    made = Table(
-        *map(str, table),
-        box=box.SIMPLE_HEAD,
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    how = {"title": title or None, "title_justify": "left", "title_style": "bold"}
+    made = Table(*map(str, table), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, **how)
     for row in cells:
         made.add_row(*row)
     out = io.StringIO()
@@ -162,12 +150,10 @@ def amount(energy: Quantity) -> str:
     """Joules as a person reads them: `6,260 J [4,520 to 8,670] = 1.74 Wh`."""
     if energy.value is None:
         return "not measured"
-
-    def digits(value: float) -> str:
-        return f"{value:,.0f}" if abs(value) >= 1000 else plain(value)
-
-    ends = "" if energy.low is None else f" [{digits(energy.low)} to {digits(energy.high)}]"
-    return f"{digits(energy.value)} {energy.unit}{ends}" + (f" = {plain(energy.value / 3600, 4)} Wh" if energy.unit == "J" else "")
+    known = [v for v in (energy.value, energy.low, energy.high) if v is not None]
+    value, *ends = (f"{v:,.0f}" if abs(v) >= 1000 else plain(v) for v in known)
+    text = f"{value} {energy.unit}" + (f" [{ends[0]} to {ends[1]}]" if ends else "")
+    return text + (f" = {plain(energy.value / 3600, 4)} Wh" if energy.unit == "J" else "")
 
 
 def findings_text(findings: pd.DataFrame, verdicts: Iterable[str]) -> str:
@@ -191,10 +177,8 @@ def mismatches_text(answer: dict) -> str:
 
 def merged_text(answer: dict) -> str:
     """What a merge made: one line a job with its sources, the windows found twice, every warning, and what to do next."""
-    jobs = answer["jobs"]
-    lines = [
-        f"{answer['windows']} windows of {len(jobs)} jobs in {answer['experiment']}, {answer['found_twice']} found twice and kept once"
-    ]
+    jobs, twice = answer["jobs"], f"{answer['found_twice']} found twice and kept once"
+    lines = [f"{answer['windows']} windows of {len(jobs)} jobs in {answer['experiment']}, {twice}"]
     lines += [f"  {job['job']}: {job['windows']} windows from {', '.join(job['sources'])}" for job in jobs]
     lines += [f"  warning: {warning}" for warning in answer["warnings"]]
     return "\n".join([*lines, f"next: eai notebook analyze -p experiment={answer['experiment']}"])

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from eai import settings
-from eai.cluster.engine import Progress, View, table
+from eai.cluster.engine import Progress
 from eai.plan import Freshness, Job, plan
 from eai.store import write_json
 
@@ -28,37 +28,43 @@ def append(folder, status="ok", energy_j=2.0, newline="\n"):
         file.write(json.dumps({"quantization": "nf4", "batch_size": 1, "status": status}) + newline)
 
 
+def shown(seen: Progress) -> tuple[list[tuple[str, ...]], str]:
+    """(rows, caption) of what is drawn."""
+    table = seen.table()
+    assert [c.header for c in table.columns] == ["gpu x model", "", "windows", "last"]
+    return list(zip(*(c.cells for c in table.columns), strict=True)), table.caption
+
+
 def test_progress_counts_windows_energy_and_jobs(two, tmp_path, monkeypatch):
     state, clock = tmp_path / ".eai", [100.0]
     monkeypatch.setattr("eai.cluster.engine.time.monotonic", lambda: clock[0])
     append(tmp_path / f"{two[0].id}--51002d00")
     seen = Progress(two, tmp_path, state)
     seen.update()
-    assert seen.windows_left == 8 and seen.remaining_s is None, "what was on disk before is no progress"
+    assert shown(seen)[1] == "0 of 2 jobs done, 8 windows to go, 0 J so far", "what was on disk before is no progress"
     append(tmp_path / f"{two[0].id}--51002d00", energy_j=3.0)
     append(tmp_path / f"{two[0].id}--51002d00", status="oom", energy_j=None)
     append(tmp_path / f"{two[1].id}--51002d01", energy_j=1.5, newline="")
     clock[0] += 30
     seen.update()
-    assert seen.windows_left == 6 and seen.remaining_s == pytest.approx(30 / 2 * 6), "two windows in 30 s; a torn line is none"
+    assert ", 6 windows to go, about 1:30 left," in shown(seen)[1], "two windows in 30 s, 15 s each; a torn line is none"
     (state / "logs").mkdir(parents=True)
     (state / "logs" / f"{two[0].id}.log").write_text("")
-    assert seen.shown()[0] == (f"{GPU} (51002d00) x {two[0].model}", "running", "2/4", "nf4 batch 1: oom")
-    assert seen.shown()[1][1] == "waiting"
+    assert shown(seen)[0][0] == (f"{GPU} (51002d00) x {two[0].model}", "running", "2/4", "nf4 batch 1: oom")
+    assert shown(seen)[0][1][1] == "waiting"
     (state / "logs" / f"{two[1].id}.log").write_text("earlier\nwaiting for cpu: another measurement (process 7) runs there\n")
     fresh = Progress(two, tmp_path, state)
-    assert {row[3] for row in fresh.shown()} == {"", "waiting for cpu: another measurement (process 7) runs there"}
+    assert {row[3] for row in shown(fresh)[0]} == {"", "waiting for cpu: another measurement (process 7) runs there"}
     (state / "logs" / f"{two[1].id}.log").unlink()
     write_json(state / "done" / f"{two[0].id}.json", {})
     write_json(state / "failed" / f"{two[1].id}.json", {})
-    assert [row[1] for row in seen.shown()] == ["failed", "done"]
-    assert seen.totals() == "1 of 2 jobs done, 6 windows to go, about 1:30 left, 4.5 J so far"
-    assert [c.header for c in table(seen).columns] == ["gpu x model", "", "windows", "last"]
+    assert [row[1] for row in shown(seen)[0]] == ["failed", "done"]
+    assert shown(seen)[1] == "1 of 2 jobs done, 6 windows to go, about 1:30 left, 4.5 J so far"
 
 
 def test_nothing_is_drawn_where_nobody_looks(two, tmp_path, capfd):
-    with View(Progress(two, tmp_path, tmp_path / ".eai")) as view:
-        view.update()
+    with Progress(two, tmp_path, tmp_path / ".eai") as progress:
+        progress.draw()
     assert capfd.readouterr() == ("", "")
 
 
@@ -66,10 +72,10 @@ def test_something_is_drawn_on_a_terminal(two, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with View(Progress(two, tmp_path, tmp_path / ".eai")) as view:
-        view.update()
-    shown = capfd.readouterr()
-    assert "0 of 2 jobs done" in shown.err and shown.out == ""
+    with Progress(two, tmp_path, tmp_path / ".eai") as progress:
+        progress.draw()
+    said = capfd.readouterr()
+    assert "0 of 2 jobs done" in said.err and said.out == ""
 
 
 def test_a_notebook_is_fresh_until_something_that_goes_into_it_changes(two, tmp_path):

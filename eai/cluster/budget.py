@@ -9,7 +9,7 @@ the highest expected number. Lists are cut from their end; of batch sizes the en
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -64,18 +64,18 @@ class _Grid:
         self.sweep, self.jobs = sweep, list(planned)
         configurations = [sweep.configurations(job.gpu, job.model) for job in planned]
         shape = (len(planned), len(sweep.quantizations), len(sweep.batch_sizes), -1)
-        blocked = forecast.obstacles(sweep, [Job(j.gpu, j.model, j.windows, j.loads, 0, None) for j in planned], elsewhere).cells
-        self.runs = np.array(
-            [[i not in blocked.get((j.gpu, j.model), ()) for i in range(len(c))] for j, c in zip(planned, configurations, strict=True)]
-        ).reshape(shape)
+        blocked = forecast.obstacles(sweep, [replace(job, windows_done=0) for job in planned], elsewhere).cells
+        able = [[i not in blocked[j.gpu, j.model] for i in range(len(c))] for j, c in zip(planned, configurations, strict=True)]
         passes = [[forecast.pass_s(c) if c.task != GENERATE else None for c in each] for each in configurations]
+        self.runs = np.array(able).reshape(shape)
         self.pass_s = np.array([[q.value if q else 0.0 for q in each] for each in passes]).reshape(shape)
         lasts = [forecast.window_s(sweep, job.gpu) for job in planned]
         self.lasts_s, self.least_s = (np.array([getattr(q, n) for q, _ in lasts]).reshape(-1, 1, 1, 1) for n in ("value", "low"))
         self.idle_s = np.array([idle_s for _, idle_s in lasts])
         self.load_s = np.array([forecast.load_s(job.model).value for job in planned])
         self.tasks = [c.task for c in configurations[0][: self.runs.shape[3]]]
-        self.base = np.array([[_baseline(sweep, job.gpu) == name for name in sweep.quantizations] for job in planned])
+        bases = [strategies.default_baseline(job.gpu) if sweep.baseline == "auto" else sweep.baseline for job in planned]
+        self.base = np.array([[base == name for name in sweep.quantizations] for base in bases])
         self._sizes = {task: forecast.task_size(task) for task in set(self.tasks) - {GENERATE}}
         self.spread = max(SPREAD.get(forecast.basis_of(sweep, gpu), USUAL_SPREAD) for gpu in {job.gpu for job in planned})
 
@@ -102,12 +102,8 @@ def within(sweep: Sweep, planned: Sequence[Job], hours: float, elsewhere: bool =
     best = whole if whole.hours <= hours else max(_cuts(grid, hours), key=lambda cut: cut.worth, default=None)
     if best is None:
         raise UserError(f"nothing of this sweep fits into {hours:g} h", "two blocks of one comparison", "give more hours, or fewer items")
-    return sweep if best is whole else _sweep(grid, best), _lines(grid, best, whole, hours)
-
-
-def _baseline(sweep: Sweep, gpu: str) -> str:
-    """The strategy that ratios refer to."""
-    return strategies.default_baseline(gpu) if sweep.baseline == "auto" else sweep.baseline
+    kept = sweep if best is whole else _sweep(grid, best)
+    return kept, _lines(grid, kept, best, whole, hours)
 
 
 def _places(grid: _Grid, whole: bool) -> Iterator[tuple[tuple[int, ...], ...]]:
@@ -145,7 +141,9 @@ def _cuts(grid: _Grid, hours: float, whole: bool = False) -> Iterator[Cut]:
             block_s = lasts[items][np.ix_(*places)].sum() * grid.sweep.repeats + per_block_s
             counts = [grid.n_items(t, items) for t in tasks]
             scored = int(paired[..., [n > 0 for n in counts]].sum())
-            score_power = _score_power(min((n for n in counts if n), default=0.0))
+            least = min((n for n in counts if n), default=0.0)  # of items: as `planning.detectable_score_ratio` plans it
+            se = math.sqrt(2 * (1 - CORRELATION) * (1 - SCORE) / (SCORE * least)) if least else math.inf
+            score_power = float(stats.norm.cdf(-math.log(CHANGE) / se - stats.norm.isf(ALPHA / 2))) if least else 0.0
             for blocks in [grid.sweep.blocks] if whole else range(2, max(grid.sweep.blocks, MOST_BLOCKS) + 1):
                 spent = float(block_s * blocks + once_s) / 3600
                 if spent > hours:
@@ -159,14 +157,6 @@ def _cuts(grid: _Grid, hours: float, whole: bool = False) -> Iterator[Cut]:
 def _power(spread: float, blocks: int, family: int) -> float:
     """The power of one comparison to show CHANGE at alpha over the family; 0 for one block."""
     return planning.power(spread, blocks, CHANGE, ALPHA / family) if blocks > 1 and family else 0.0
-
-
-def _score_power(n_items: float) -> float:
-    """The power to show a score ratio of CHANGE on so many common items (as `planning.detectable_score_ratio` plans it)."""
-    if not n_items:
-        return 0.0
-    se = math.sqrt(2 * (1 - CORRELATION) * (1 - SCORE) / (SCORE * n_items))
-    return float(stats.norm.cdf(-math.log(CHANGE) / se - stats.norm.isf(ALPHA / 2)))
 
 
 def detectable(spread: float, blocks: int, family: int) -> float:
@@ -195,12 +185,12 @@ def _sweep(grid: _Grid, cut: Cut) -> Sweep:
     return sweep.model_copy(update=update)
 
 
-def _lines(grid: _Grid, cut: Cut, whole: Cut, hours: float) -> list[str]:
+def _lines(grid: _Grid, kept: Sweep, cut: Cut, whole: Cut, hours: float) -> list[str]:
     """What is measured of the sweep, what it leaves out, and what can then be shown."""
-    asked, kept = grid.sweep, _sweep(grid, cut)
+    asked = grid.sweep
     words = {"gpus": "cards", "models": "models", "quantizations": "strategies", "batch_sizes": "batch sizes", "tasks": "tasks"}
-    lists = {name: (getattr(kept, name), getattr(asked, name)) for name in words}
-    parts = [f"{len(a)} of {len(b)} {words[n]} ({', '.join(map(str, a))})" for n, (a, b) in lists.items() if len(a) < len(b)]
+    lists = [(getattr(kept, name), getattr(asked, name), word) for name, word in words.items()]
+    parts = [f"{len(a)} of {len(b)} {word} ({', '.join(map(str, a))})" for a, b, word in lists if len(a) < len(b)]
     parts += [f"{kept.blocks} blocks (asked for: {asked.blocks})"] if kept.blocks != asked.blocks else []
     parts += [f"{kept.limit} items a task (of MMLU a subject)"] if kept.limit != asked.limit and kept.limit else []
     change = f"{100 * (1 - CHANGE):.0f} %"

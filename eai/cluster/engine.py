@@ -14,14 +14,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
 from eai import paths
 from eai.cluster import forecast, single, slurm
@@ -54,32 +59,30 @@ class Options:
         """The profile's folder. Raises UserError if there is none."""
         folder = WORKFLOW / "profiles" / self.profile if self.profile in PROFILES else Path(self.profile)
         if too_long(str(folder)) or not (folder / "config.yaml").is_file():
-            found = f"no profile '{self.profile}'"
-            raise UserError(found, f"{' or '.join(PROFILES)}, or a folder with a config.yaml", f"see {WORKFLOW.name}/")
+            expected = f"{' or '.join(PROFILES)}, or a folder with a config.yaml"
+            raise UserError(f"no profile '{self.profile}'", expected, f"see {WORKFLOW.name}/")
         return folder.resolve()
 
-    @property
-    def _content(self) -> dict:
-        """The profile's settings. Raises UserError for a file that is none."""
-        return yaml_mapping(self.folder / "config.yaml", "a profile of Snakemake")
+    def setting(self, name: str) -> Any:
+        """A setting of the profile. Raises UserError for a file that is none."""
+        return yaml_mapping(self.folder / "config.yaml", "a profile of Snakemake").get(name)
 
     @property
     def is_slurm(self) -> bool:
         """Whether jobs are submitted to Slurm."""
-        return self._content.get("executor") == "slurm"
+        return self.setting("executor") == "slurm"
 
     @property
     def partition(self) -> str:
         """The partition of Slurm that the profile names, empty if it leaves that to the cluster."""
-        given = self._content.get("default-resources") or ()
+        given = self.setting("default-resources") or ()
         pairs = (str(entry).partition("=") for entry in (given if isinstance(given, list) else [given]))
         return next((value.strip("'\"") for name, _, value in pairs if name == "slurm_partition"), "")
 
 
 def require(options: Options | None) -> None:
     """Raises UserError, with the command that installs it, where the engine or its Slurm plugin is missing."""
-    wanted = ["snakemake", *(["snakemake_executor_plugin_slurm"] if options and options.is_slurm else [])]
-    for name in wanted:
+    for name in ["snakemake"] + ["snakemake_executor_plugin_slurm"] * bool(options and options.is_slurm):
         if importlib.util.find_spec(name) is None:
             do = "run `.venv/bin/pip install -c constraints.txt -e '.[cluster]'`"
             raise UserError(f"{name} is not installed", "it, for several jobs or a profile", do)
@@ -116,40 +119,26 @@ def coordinate(experiment: Path) -> Iterator[Path]:
 
 
 def write_plan(state: Path, sweep: Sweep, jobs: Sequence[Job], experiment: Path, figures: Path, options: Options) -> Path:
-    """Write what the workflow and its jobs need to know; marks of earlier runs of these jobs are removed."""
-    requests = _slurm_requests(state, jobs, options) if options.is_slurm else {j.id: {"gres": "", "slurm_extra": ""} for j in jobs}
-    entries = {j.id: {"gpu": j.gpu, "model": j.model} | requests[j.id] for j in jobs}
-    for job in entries:
-        for kind in ("done", "failed"):
-            (state / kind / f"{job}.json").unlink(missing_ok=True)
-    path = state / "plan.json"
-    content = {
-        "path": str(path),
-        "python": sys.executable,
-        "experiment": str(experiment),
-        "figures": str(figures),
-        "parameters": sweep.model_dump(exclude={"baseline", "experiment", "gpus", "models"}),
-        "timeout_s": options.timeout_s,
-        "runtime_min": slurm.runtime_min(options.timeout_s),
-        "jobs": entries,
-    }
-    write_json(path, content)
-    return path
-
-
-def _slurm_requests(state: Path, jobs: Sequence[Job], options: Options) -> dict[str, dict[str, str]]:
-    """What each job asks Slurm for: a card, the whole node if wanted, and the node of the card it began on where that gives it back."""
-    nodes = slurm.nodes(options.partition)
-    types = slurm.gres_types(nodes)
-    cards = {gpu: slurm.gres(gpu, types) for gpu in {j.gpu for j in jobs}}
-    requests = {}
+    """Write what the workflow and its jobs need to know; marks of earlier runs of these jobs are removed. Slurm is asked for a card, the
+    whole node if wanted, and the node of the card that a job began on where that gives it back."""
+    nodes, cards, entries = [], dict.fromkeys((job.gpu for job in jobs), ""), {}
+    if options.is_slurm:
+        nodes = slurm.nodes(options.partition)
+        cards = {gpu: slurm.gres(gpu, slurm.gres_types(nodes)) for gpu in cards}
     for job in jobs:
         gres, extra = cards[job.gpu], ["--exclusive"] * options.exclusive
-        if job.folder:
+        if job.folder and nodes:
             node = single.nodes(state, job.id).get(job.folder.name.rpartition("--")[2], "")
             extra += [f"--nodelist={node}"] * slurm.gives_back(nodes, node, gres, options.exclusive)
-        requests[job.id] = {"gres": gres, "slurm_extra": " ".join(f"'{option}'" for option in extra)}
-    return requests
+        asked = {"gres": gres, "slurm_extra": " ".join(f"'{option}'" for option in extra)}
+        entries[job.id] = {"gpu": job.gpu, "model": job.model} | asked
+        for kind in ("done", "failed"):
+            (state / kind / f"{job.id}.json").unlink(missing_ok=True)
+    path, parameters = state / "plan.json", sweep.model_dump(exclude={"baseline", "experiment", "gpus", "models"})
+    content = {"path": str(path), "python": sys.executable, "experiment": str(experiment), "figures": str(figures), "jobs": entries}
+    limits = {"timeout_s": options.timeout_s, "runtime_min": slurm.runtime_min(options.timeout_s)}
+    write_json(path, content | limits | {"parameters": parameters})
+    return path
 
 
 def command(state: Path, options: Options) -> list[str]:
@@ -178,9 +167,17 @@ def run(
             slurm.reap(state)
         shutil.rmtree(state / ".snakemake" / "incomplete", ignore_errors=True)
         write_plan(state, sweep, jobs, experiment, figures, options)
-        with View(Progress(jobs, experiment, state)) as view:
-            code = _schedule(state, options, watch or view.update)
-        failures = [f for j in jobs if (f := _failure(state, j.id, figures))]
+        with Progress(jobs, experiment, state) as progress:
+            code = _schedule(state, options, watch or progress.draw)
+        failures = []
+        for job in (j.id for j in jobs if not (state / "done" / f"{j.id}.json").exists()):
+            log, notebook = state / "logs" / f"{job}.log", figures / "jobs" / job / "measure.ipynb"
+            try:
+                error = json.loads((state / "failed" / f"{job}.json").read_text())["error"]
+            except OSError:
+                said = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+                error = f"ended early: {said[0]}" if said else "was not started or was killed"
+            failures.append(Failure(job, error, str(notebook if notebook.exists() else log)))
         if code < 0 or (code and not failures):
             how = f"was killed by signal {-code}" if code < 0 else f"stopped with exit code {code}"
             raise EngineFailed(f"the scheduler {how}; what was measured is kept, run again to go on; its log is {state / 'engine.log'}")
@@ -191,26 +188,15 @@ class EngineFailed(Exception):
     """The scheduler stopped for a reason of its own; its log holds it."""
 
 
-def _failure(state: Path, job: str, figures: Path) -> Failure | None:
-    """Why the job has no result, None if it has."""
-    if (state / "done" / f"{job}.json").exists():
-        return None
-    log, notebook = state / "logs" / f"{job}.log", figures / "jobs" / job / "measure.ipynb"
-    try:
-        error = json.loads((state / "failed" / f"{job}.json").read_text())["error"]
-    except OSError:
-        said = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-        error = f"ended early: {said[0]}" if said else "was not started or was killed"
-    return Failure(job, error, str(notebook if notebook.exists() else log))
-
-
 def _schedule(state: Path, options: Options, watch: Callable[[], None]) -> int:
     """Run the scheduler; returns its exit code. Interrupted, it is asked to end with its jobs, then made to."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     if not options.is_slurm:
         environment[COORDINATOR] = str(os.getpid())
     with open(state / "engine.log", "ab") as log:
-        process = subprocess.Popen(command(state, options), stdout=log, stderr=log, env=environment, preexec_fn=_die_with_parent)
+        # the kernel kills it when the coordinator dies: prctl(2)
+        die = partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGKILL)
+        process = subprocess.Popen(command(state, options), stdout=log, stderr=log, env=environment, preexec_fn=die)
         try:
             while True:
                 try:
@@ -218,30 +204,20 @@ def _schedule(state: Path, options: Options, watch: Callable[[], None]) -> int:
                 except subprocess.TimeoutExpired:
                     watch()
         finally:
-            if process.poll() is None:
-                _stop(process)
+            if process.poll() is None:  # it cancels what it has submitted, then everything below it that is left is killed
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE_S)
+                kill_below(process.pid)
+                process.kill()
+                process.wait()
 
 
-def _die_with_parent() -> None:
-    """In the new process: let the kernel kill it when the coordinator dies (prctl(2), PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _stop(process: subprocess.Popen) -> None:
-    """End the scheduler: it cancels what it has submitted, then everything below it that is left is killed."""
-    process.send_signal(signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_S)
-    kill_below(process.pid)
-    process.kill()
-    process.wait()
-
-
-def within(sweep: Sweep, planned: Sequence[Job], hours: float, elsewhere: bool) -> tuple[Sweep, list[str]]:
+def within(*asked: Any) -> tuple[Sweep, list[str]]:
     """The part of the sweep that shows most in so many hours, and what it can show (`budget.within`)."""
     from eai.cluster import budget
 
-    return budget.within(sweep, planned, hours, elsewhere)
+    return budget.within(*asked)
 
 
 def outlook(sweep: Sweep, planned: Sequence[Job], elsewhere: bool, region: str) -> dict:
@@ -249,34 +225,41 @@ def outlook(sweep: Sweep, planned: Sequence[Job], elsewhere: bool, region: str) 
     cannot = forecast.obstacles(sweep, planned, elsewhere)
     left = forecast.forecast(sweep, planned, region, cannot.cells)
     lines = [*forecast.obstacle_lines(cannot, planned), *forecast.lines(left)]
-    return {"cannot_run": cannot.to_json(), "forecast": left, "lines": lines}
+    rows = [row._asdict() for row in cannot.rows]
+    return {"cannot_run": {"windows": cannot.windows, "configurations": len(rows), "rows": rows}, "forecast": left, "lines": lines}
 
-
-# What runs where, how far, and how long still: read from the jobs' own tables while they grow, drawn on a terminal and nowhere else
 
 ROWS = 12
+_PLACES = {"done": "done/{}.json", "failed": "failed/{}.json", "running": "logs/{}.log"}
 _ORDER = ("running", "failed", "waiting", "done")
 
 
-@dataclass
-class Seen:
-    """What is known of one job: the windows seen since the start, its energy [J], what came of the last one, and its card's mark."""
-
-    windows: int = 0
-    energy_j: float = 0.0
-    last: str = ""
-    mark: str = ""
-
-
 class Progress:
-    """The state of a running sweep. `update` reads what is new; `shown` is what a person wants to know of it. `experiment` holds the job
-    folders and `state` the coordinator's notes; what was on disk before is not counted as progress."""
+    """What runs where, how far, and how long still: read from the jobs' own tables while they grow, and drawn where standard error is a
+    terminal. `experiment` holds the job folders and `state` the coordinator's notes; what was on disk before is no progress."""
 
     def __init__(self, jobs: Sequence[Job], experiment: Path, state: Path):
         self.jobs, self.experiment, self.state = {j.id: j for j in jobs}, experiment, state
-        self.seen = {j.id: Seen() for j in jobs}
-        self.began_s = time.monotonic()
+        self.windows, self.last, self.began_s = Counter(), {}, time.monotonic()  # by job: windows seen; (its card's mark, what came last)
+        self.energy_j, self._live, self._drawn_s = 0.0, None, 0.0
         self._offsets = {p: p.stat().st_size for f in self._folders() for p in f.glob("*.jsonl")}
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            self._live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc) -> None:
+        if self._live:
+            self._live.stop()
+
+    def draw(self) -> None:
+        """Look again, at most once a second, and draw."""
+        if self._live and time.monotonic() - self._drawn_s >= 1:
+            self._drawn_s = time.monotonic()
+            self.update()
+            self._live.update(self.table(), refresh=True)
 
     def _folders(self) -> list[Path]:
         """The folders of the sweep's jobs, one a card."""
@@ -298,80 +281,28 @@ class Progress:
         """Read what the jobs have written since the last look."""
         for folder in self._folders():
             job, _, mark = folder.name.rpartition("--")
-            windows, seen = self._new(folder / "windows.jsonl"), self.seen[job]
-            seen.windows += len(windows)
-            seen.energy_j += sum(e["energy_j"] or 0.0 for e in self._new(folder / "energies.jsonl") if e["primary"])
+            windows = self._new(folder / "windows.jsonl")
+            self.windows[job] += len(windows)
+            self.energy_j += sum(e["energy_j"] or 0.0 for e in self._new(folder / "energies.jsonl") if e["primary"])
             for w in windows[-1:]:
-                seen.mark, seen.last = mark, f"{w['quantization']} batch {w['batch_size']}: {w['status']}"
+                self.last[job] = f" ({mark})", f"{w['quantization']} batch {w['batch_size']}: {w['status']}"
 
-    def status(self, job: str) -> str:
-        """done, failed, running or waiting."""
-        places = {"done": f"done/{job}.json", "failed": f"failed/{job}.json", "running": f"logs/{job}.log"}
-        return next((name for name, place in places.items() if (self.state / place).exists()), "waiting")
-
-    @property
-    def windows_left(self) -> int:
-        """Windows that are still missing."""
-        return sum(max(j.windows_left - self.seen[j.id].windows, 0) for j in self.jobs.values())
-
-    @property
-    def remaining_s(self) -> float | None:
-        """Seconds that the rest takes at the pace so far, None before the first window."""
-        ended = sum(seen.windows for seen in self.seen.values())
-        return (time.monotonic() - self.began_s) / ended * self.windows_left if ended else None
-
-    def totals(self) -> str:
-        """One line: jobs done, windows left, time left, energy so far."""
-        done = sum(self.status(job) == "done" for job in self.jobs)
-        energy_j = sum(seen.energy_j for seen in self.seen.values())
-        clock = str(timedelta(seconds=int(self.remaining_s or 0))).removeprefix("0:").removeprefix("0")
-        left = "" if self.remaining_s is None else f", about {clock} left"
-        return f"{done} of {len(self.jobs)} jobs done, {self.windows_left} windows to go{left}, {shortest(energy_j)} J so far"
-
-    def shown(self) -> list[tuple[str, str, str, str]]:
-        """(job with its card, status, windows, last outcome) of what runs, then of what failed, at most a screenful. The last outcome of a
-        job without a window is the last line that it has said, such as whom it waits for."""
+    def table(self) -> Table:
+        """What runs, then what failed, at most a screenful: the job with its card, its windows and what came last (before its first window
+        the last line that it has said, such as whom it waits for); below it jobs done, windows and time left, energy so far."""
         rows = []
-        for job, seen in self.seen.items():
-            planned, status, log = self.jobs[job], self.status(job), self.state / "logs" / f"{job}.log"
-            said = seen.last or (log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else "")
-            name = f"{planned.gpu}{f' ({seen.mark})' if seen.mark else ''} x {planned.model}"
-            rows.append((name, status, f"{planned.windows_done + seen.windows}/{planned.windows}", said))
-        return sorted(rows, key=lambda row: _ORDER.index(row[1]))[:ROWS]
-
-
-class View:
-    """The progress drawn on a terminal; writes nothing where standard error is not one."""
-
-    def __init__(self, progress: Progress):
-        self.progress, self._live, self._last_s = progress, None, 0.0
-
-    def __enter__(self) -> "View":
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(console=Console(stderr=True), transient=True, auto_refresh=False)
-            self._live.start()
-        return self
-
-    def __exit__(self, *exc) -> None:
-        if self._live:
-            self._live.stop()
-
-    def update(self) -> None:
-        """Look again, at most once a second, and draw."""
-        if self._live and time.monotonic() - self._last_s >= 1:
-            self._last_s = time.monotonic()
-            self.progress.update()
-            self._live.update(table(self.progress), refresh=True)
-
-
-def table(progress: Progress):
-    """The progress as a table of the terminal."""
-    from rich.table import Table
-
-    drawn = Table("gpu x model", "", "windows", "last", caption=progress.totals(), caption_justify="left", expand=True)
-    for row in progress.shown():
-        drawn.add_row(*row)
-    return drawn
+        for job, planned in self.jobs.items():
+            status = next((name for name, place in _PLACES.items() if (self.state / place.format(job)).exists()), "waiting")
+            log, (mark, said) = self.state / "logs" / f"{job}.log", self.last.get(job, ("", ""))
+            said = said or (log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else "")
+            windows = f"{planned.windows_done + self.windows[job]}/{planned.windows}"
+            rows.append((f"{planned.gpu}{mark} x {planned.model}", status, windows, said))
+        done, ended = sum(row[1] == "done" for row in rows), self.windows.total()
+        to_go = sum(max(j.windows_left - self.windows[j.id], 0) for j in self.jobs.values())
+        clock = timedelta(seconds=int((time.monotonic() - self.began_s) / ended * to_go)) if ended else None
+        left = f", about {str(clock).removeprefix('0:').removeprefix('0')} left" if ended else ""
+        totals = f"{done} of {len(rows)} jobs done, {to_go} windows to go{left}, {shortest(self.energy_j)} J so far"
+        drawn = Table("gpu x model", "", "windows", "last", caption=totals, caption_justify="left", expand=True)
+        for row in sorted(rows, key=lambda row: _ORDER.index(row[1]))[:ROWS]:
+            drawn.add_row(*row)
+        return drawn

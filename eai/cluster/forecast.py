@@ -8,15 +8,16 @@ afterwards, so the interval spans none to all of the allowed warm-up and a load 
 predicted power of each configuration over its windows and warm-ups, at the GPU's board.
 """
 
-import itertools
 import json
-from collections import Counter
+from collections import Counter, namedtuple
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import NamedTuple
+
+import numpy as np
 
 from eai import catalog, footprint, tables
 from eai.catalog import Model
@@ -33,56 +34,47 @@ from eai.taskcards import GENERATE
 from eai.workload import device
 
 MOST_LINES = 20
+LOAD_GB_S, LOAD_FIXED_S, LOAD_UNKNOWN_S, LOAD_FACTOR = 1.0, 10.0, 60.0, 3.0
+READING_SHARE, STEP_FACTOR, STEP_LAUNCH_S, TASK_FACTOR = 0.5, 3.0, 0.02, 3.0
+"""Of a pass over a task's items: share of the peak while reading, steps over the roofline, launches of a step, and how far off that may
+be."""
+MOST_PREDICTED = 120
+ENDS = ("value", "low", "high")
+Blocked = Mapping[tuple[str, str], Collection[int]]
+"""By (gpu, model): the places in the sweep's grid of the cells that cannot run."""
 
 
-class Obstacle(NamedTuple):
-    """One configuration that cannot run: `status` as its rows will have it, and the reason with its figures."""
-
-    gpu: str
-    model: str
-    quantization: str
-    batch_size: int
-    input_tokens: int
-    output_tokens: int
-    task: str
-    status: str
-    reason: str
+Obstacle = namedtuple("Obstacle", "gpu model quantization batch_size input_tokens output_tokens task status reason")
+"""One configuration that cannot run: `status` as its rows will have it, and the reason with its figures."""
 
 
-@dataclass(frozen=True)
-class Obstacles:
+class Obstacles(NamedTuple):
     """What cannot run: the rows, the windows that they stand for, and by (gpu, model) the places of the cells in the sweep's grid."""
 
-    rows: tuple[Obstacle, ...] = ()
-    windows: int = 0
-    cells: dict[tuple[str, str], frozenset[int]] = field(default_factory=dict)
-
-    def to_json(self) -> dict:
-        """The count and the rows as a JSON-able dict."""
-        return {"windows": self.windows, "configurations": len(self.rows), "rows": [row._asdict() for row in self.rows]}
+    rows: tuple[Obstacle, ...]
+    windows: int
+    cells: dict[tuple[str, str], frozenset[int]]
 
 
 def obstacles(sweep: Sweep, planned: Sequence[Job], elsewhere: bool = False) -> Obstacles:
     """What of the jobs that are not done cannot run; `elsewhere`: not on this machine, whose libraries and memory then say nothing."""
-    if sweep.server:
-        return Obstacles()
     rows, cells, windows = [], {}, 0
-    for job in (job for job in planned if not job.is_done):
+    for job in (job for job in planned if not (job.is_done or sweep.server)):
         grid, shapes = sweep.configurations(job.gpu, job.model), _shapes(job.model)
-        try:
-            card = None if job.gpu == "cpu" else model_of(job.gpu) if is_simulated(job.gpu) else catalog.gpu(job.gpu)
-        except UserError:  # not in the catalog: its libraries alone can be judged
-            card = None
+        target = Device(job.gpu, has_libraries=not elsewhere)  # not in the catalog: its libraries alone can be judged
         if job.gpu == "cpu":
             target = Device("this machine", is_cpu=True, memory_gb=None if elsewhere else device.free_gb("cpu"))
         else:
-            target = Device.of_catalog(card, not elsewhere) if card else Device(job.gpu, has_libraries=not elsewhere)
+            try:
+                card = model_of(job.gpu) if is_simulated(job.gpu) else catalog.gpu(job.gpu)
+                target = Device.of_catalog(card, not elsewhere)
+            except UserError:
+                pass
         why = {}
         for i, c in enumerate(grid):
             sizes = (c.batch_size, c.input_tokens, c.output_tokens, c.options.get("kv_cache", True))
-            is_made_up = is_simulated(c.gpu)
-            found = simulation.refusal(c, shapes) if is_made_up else supports(c.quantization, target, c.weights, shapes, *sizes)
-            if found:
+            made_up = is_simulated(c.gpu)
+            if found := simulation.refusal(c, shapes) if made_up else supports(c.quantization, target, c.weights, shapes, *sizes):
                 why[i] = (found.kind, found.reason)
         rows += [Obstacle(*(getattr(grid[i], name) for name in Obstacle._fields[:-2]), *found) for i, found in why.items()]
         cells[job.gpu, job.model] = frozenset(why)
@@ -127,26 +119,19 @@ def obstacle_lines(found: Obstacles, planned: Sequence[Job]) -> list[str]:
     return text + ([f"  and {more} more reasons: --json lists every configuration"] if more > 0 else [])
 
 
-LOAD_GB_S = 1.0
-LOAD_FIXED_S = 10.0
-LOAD_UNKNOWN_S = 60.0
-LOAD_FACTOR = 3.0
-READING_SHARE, STEP_FACTOR, STEP_LAUNCH_S, TASK_FACTOR = 0.5, 3.0, 0.02, 3.0
-"""Of a pass over a task's items: share of the peak while reading, steps over the roofline, launches of a step, and how far off that may
-be."""
-MOST_PREDICTED = 120
-S_PER_H = 3600.0
-
-NO_TIME = Quantity(0.0, 0.0, 0.0, "s")
-Blocked = Mapping[tuple[str, str], Collection[int]]
-"""By (gpu, model): the places in the sweep's grid of the cells that cannot run."""
-
-
 def add(quantities: Iterable[Quantity], unit: str) -> Quantity:
     """The sum, ends added to ends: errors that all share, such as a pace or a model's, do not average out."""
-    parts = list(quantities)
-    ends = [sum(getattr(q, name) if getattr(q, name) is not None else q.value for q in parts) for name in ("value", "low", "high")]
-    return Quantity(*(float(end) for end in ends), unit)
+    return Quantity(*(float(sum(ends)) for ends in zip(*map(_ends, quantities), strict=True)), unit)
+
+
+def _ends(q: Quantity) -> tuple[float, float, float]:
+    """(value, low, high); an exact quantity is its own ends."""
+    return q.value, *((q.value, q.value) if q.low is None else (q.low, q.high))
+
+
+def _within(value: float, factor: float) -> Quantity:
+    """Seconds within a factor."""
+    return Quantity(value, value / factor, value * factor, "s")
 
 
 def window_s(sweep: Sweep, gpu: str) -> tuple[Quantity, float]:
@@ -160,46 +145,20 @@ def window_s(sweep: Sweep, gpu: str) -> tuple[Quantity, float]:
 
 def basis_of(sweep: Sweep, gpu: str) -> str:
     """The basis of the energies that a device will give here: a processor without a readable counter is an estimate."""
-    if is_simulated(gpu):
-        return "simulated"
-    if gpu != "cpu":
-        return "measured"
     from eai.power import rapl
 
-    return "estimated" if sweep.meter == "estimate" or (sweep.meter == "auto" and rapl.refusal()) else "measured"
+    if is_simulated(gpu):
+        return "simulated"
+    is_estimate = gpu == "cpu" and (sweep.meter == "estimate" or (sweep.meter == "auto" and rapl.refusal()))
+    return "estimated" if is_estimate else "measured"
 
 
 def load_s(model: str) -> Quantity:
     """Seconds of one load: the 16-bit weights at the assumed pace, with a constant; within a factor of three."""
     try:
-        value = LOAD_FIXED_S + footprint.weight_bytes(catalog.model(model), "fp16") / 1e9 / LOAD_GB_S
+        return _within(LOAD_FIXED_S + footprint.weight_bytes(catalog.model(model), "fp16") / 1e9 / LOAD_GB_S, LOAD_FACTOR)
     except UserError:
-        value = LOAD_UNKNOWN_S
-    return Quantity(value, value / LOAD_FACTOR, value * LOAD_FACTOR, "s")
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Of a job's cells: those that can run, those whose length can be forecast among them (both of all cells), and the loads that hold any.
-    `more_s`: seconds that a window takes beyond the protocol's, averaged over the cells that can be forecast: whole passes over a task."""
-
-    runs: float = 1.0
-    known: float = 1.0
-    loads: float = 1.0
-    more_s: Quantity = NO_TIME
-
-
-def shares(sweep: Sweep, job: Job, blocked: Collection[int] = ()) -> Shares:
-    """The shares of a job whose `blocked` cells cannot run; a task of unknown items or a model of unknown shapes is not forecast."""
-    grid = sweep.configurations(job.gpu, job.model)
-    able = [c for i, c in enumerate(grid) if i not in blocked]
-    loads = len({c.quantization for c in able}) / len({c.quantization for c in grid})
-    lasts, _ = window_s(sweep, job.gpu)
-    passes = [pass_s(c) for c in able if c.task != GENERATE]
-    over = [q for q in passes if q is not None]
-    known = len(able) - len(passes) + len(over)
-    ends = [sum(max(0.0, getattr(q, name) - lasts.low) for q in over) / max(known, 1) for name in ("value", "low", "high")]
-    return Shares(len(able) / len(grid), known / len(grid), loads, Quantity(*map(float, ends), "s"))
+        return _within(LOAD_UNKNOWN_S, LOAD_FACTOR)
 
 
 def pass_s(c: Configuration) -> Quantity | None:
@@ -211,40 +170,52 @@ def pass_s(c: Configuration) -> Quantity | None:
         return None
     try:
         gpu, model = catalog.gpu(card), catalog.model(c.model)
-        few_shot = c.options.get("fewshot", size["few_shot"])
-        prompt = size["prompt_tokens"] + few_shot * size["example_tokens"]
-        step = footprint.footprint(model, c.quantization, c.batch_size, int(prompt), int(max(size["answer_tokens"], 1)), gpu)
+        prompt = int(size["prompt_tokens"] + c.options.get("fewshot", size["few_shot"]) * size["example_tokens"])
+        step = footprint.footprint(model, c.quantization, c.batch_size, prompt, int(max(size["answer_tokens"], 1)), gpu)
         peak = footprint.peak_flops(gpu, c.quantization)
     except UserError:
         return None
     items = min(size["items"], c.options.get("limit", size["items"]) * size["subjects"])
     calls = items * size["requests"]
-    reading = calls * footprint.prefill_flops(model, int(prompt)) / (READING_SHARE * peak) + calls / c.batch_size * STEP_LAUNCH_S
-    whole = reading + items / c.batch_size * size["answer_tokens"] * (STEP_FACTOR * step.step_s + STEP_LAUNCH_S)
-    return Quantity(whole, whole / TASK_FACTOR, whole * TASK_FACTOR, "s")
+    reading = calls * footprint.prefill_flops(model, prompt) / (READING_SHARE * peak) + calls / c.batch_size * STEP_LAUNCH_S
+    answering = items / c.batch_size * size["answer_tokens"] * (STEP_FACTOR * step.step_s + STEP_LAUNCH_S)
+    return _within(reading + answering, TASK_FACTOR)
 
 
 @cache
 def task_size(task: str) -> dict | None:
     """Items, requests per item, and tokens of prompts, examples and answers of a task, None where they are not known."""
-    if task.endswith(".jsonl") or "/" in task:
-        return None
-    found = tables.read_catalog("tasks").set_index("slug")
     try:
-        row = found.loc[catalog.task(task).slug]
-    except UserError:
+        slug = "" if task.endswith(".jsonl") or "/" in task else catalog.task(task).slug
+        row = tables.read_catalog("tasks").set_index("slug").loc[slug]
+    except (UserError, KeyError):
         return None
     names = ("items", "few_shot", "requests", "prompt_tokens", "example_tokens", "answer_tokens")
     return {name: float(row[name]) for name in names} | {"subjects": 57 if row.name == "mmlu" else 1}
 
 
-def job_s(sweep: Sweep, job: Job, share: Shares = Shares()) -> Quantity:
-    """Seconds that the missing windows of a job will take; windows that cannot run or whose length is not known count nothing."""
-    window, idle_s = window_s(sweep, job.gpu)
-    loads = share.loads * job.loads * job.windows_left / job.windows
-    still_s = idle_s * (2 * loads + (loads > 0))
-    windows = add([window, share.more_s], "s") * (share.known * job.windows_left)
-    return add([windows, load_s(job.model) * loads, Quantity(still_s, still_s, still_s)], "s")
+class Share(NamedTuple):
+    """Of a job: the cells that can run, those whose length can be forecast among them (both of all cells), and the seconds of its missing
+    windows with their loads and idle measurements."""
+
+    runs: float
+    known: float
+    lasts: Quantity
+
+
+def job_s(sweep: Sweep, job: Job, blocked: Collection[int] = ()) -> Share:
+    """What the missing windows of a job will take; `blocked` cells cannot run, and a task of unknown items or a model of unknown shapes is
+    not forecast: neither counts anything. A window of a task takes whole passes over it, where they last longer than the protocol's."""
+    grid, (window, idle_s) = sweep.configurations(job.gpu, job.model), window_s(sweep, job.gpu)
+    able = [c for i, c in enumerate(grid) if i not in blocked]
+    passes = [pass_s(c) for c in able if c.task != GENERATE]
+    over = [q for q in passes if q is not None]
+    known = len(able) - len(passes) + len(over)
+    more = [sum(max(0.0, getattr(q, name) - window.low) for q in over) / max(known, 1) for name in ENDS]
+    loads = len({c.quantization for c in able}) / len({c.quantization for c in grid}) * job.loads * job.windows_left / job.windows
+    windows = add([window, Quantity(*map(float, more))], "s") * (known / len(grid) * job.windows_left)
+    lasts = add([windows, load_s(job.model) * loads, Quantity(idle_s * (2 * loads + (loads > 0)))], "s")
+    return Share(len(able) / len(grid), known / len(grid), lasts)
 
 
 def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = MappingProxyType({})) -> tuple[Quantity | None, float, str]:
@@ -256,11 +227,9 @@ def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = MappingProxyT
 
     a_job = len(sweep.configurations(left[0].gpu, left[0].model)) if left else 0
     step = max(1, -(-len(left) * a_job // MOST_PREDICTED))
-    picked = []
-    for i in range(0, len(left) * a_job, step):
-        job = left[i // a_job]
-        if i % a_job not in blocked.get((job.gpu, job.model), ()):
-            picked.append((job, sweep.configurations(job.gpu, job.model)[i % a_job]))
+    places = ((left[i // a_job], i % a_job) for i in range(0, len(left) * a_job, step))
+    able = [(job, i) for job, i in places if i not in blocked.get((job.gpu, job.model), ())]
+    picked = [(job, sweep.configurations(job.gpu, job.model)[i]) for job, i in able]
     if not picked:
         return None, 0.0, "nothing that can run is left"
     rows = []
@@ -269,25 +238,22 @@ def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = MappingProxyT
         lengths = {} if size is None else {"input_tokens": int(size["prompt_tokens"]), "output_tokens": int(max(size["answer_tokens"], 1))}
         rows.append(c.columns() | {"gpu": c.gpu.removeprefix(PREFIX)} | lengths)
     found = predict(pd.DataFrame(rows).drop(columns=["options", "task"]))
-    parts, refusal = [], ""
+    parts, windows, refusal = [], 0.0, ""
     for (job, c), row in zip(picked, found.to_dict("records"), strict=True):
-        own = job.windows_left / a_job * step
-        lasts, _ = window_s(sweep, job.gpu)
+        lasts, own = _ends(window_s(sweep, job.gpu)[0]), job.windows_left / a_job * step
         whole = None if c.task == GENERATE else pass_s(c)
         if row["reason"] or (c.task != GENERATE and whole is None):
             refusal = refusal or row["reason"] or f"the items of task {c.task} are not known"
             continue
-        if whole is not None:
-            lasts = Quantity(*(max(getattr(lasts, n), getattr(whole, n)) for n in ("value", "low", "high")), "s")
+        lasts = lasts if whole is None else map(max, lasts, _ends(whole))
         watts = (row["power_w"], row["power_w_low"], row["power_w_high"])
-        parts.append((own, Quantity(*(w * getattr(lasts, n) * own for w, n in zip(watts, ("value", "low", "high"), strict=True)), "J")))
-    return (add([q for _, q in parts], "J") if parts else None), sum(own for own, _ in parts), refusal
+        parts.append(Quantity(*(w * s * own for w, s in zip(watts, lasts, strict=True)), "J"))
+        windows += own
+    return (add(parts, "J") if parts else None), windows, refusal
 
 
 def bill(energy: Quantity, site: Site) -> dict:
     """Cost and carbon of an energy [J] at a site, with the spread of its factors."""
-    import numpy as np
-
     rng = np.random.default_rng(SEED)
     money = billed(energy.value, drawn(energy, rng.standard_normal(DRAWS)), site, rng)
     return {name: money[name].to_json() for name in ("cost_usd", "carbon_kg")} | {"assumptions": [f.assumption() for f in site.factors]}
@@ -300,12 +266,12 @@ def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: 
     Both shares are of the windows that can run; `blocked` cells are windows that cannot, and cost nothing. Quantities are None where
     nothing can be predicted, and `not_predicted` says why.
     """
-    left = [job for job in planned if not job.is_done]
-    parts = [(job, shares(sweep, job, blocked.get((job.gpu, job.model), ()))) for job in left]
-    by_gpu = {gpu: list(jobs) for gpu, jobs in itertools.groupby(sorted(parts, key=lambda p: p[0].gpu), key=lambda p: p[0].gpu)}
-    hours = {gpu: add((job_s(sweep, job, own) / S_PER_H for job, own in jobs), "h") for gpu, jobs in by_gpu.items()}
-    able, known = (sum(job.windows_left * getattr(own, name) for job, own in parts) for name in ("runs", "known"))
-    on_cards = [job for job in left if job.gpu != "cpu"]
+    left = sorted((job for job in planned if not job.is_done), key=lambda job: job.gpu)
+    parts = [(job, job_s(sweep, job, blocked.get((job.gpu, job.model), ()))) for job in left]
+    by_gpu = {gpu: [part.lasts / 3600 for job, part in parts if job.gpu == gpu] for gpu in dict.fromkeys(job.gpu for job in left)}
+    hours = {gpu: add(each, "h") for gpu, each in by_gpu.items()}
+    able, known = (sum(job.windows_left * getattr(part, name) for job, part in parts) for name in ("runs", "known"))
+    on_cards = [job for job in planned if not job.is_done and job.gpu != "cpu"]
     energy, predicted, refusal = energy_j(sweep, on_cards, blocked) if on_cards else (None, 0.0, "no GPU is left to measure on")
     if not refusal and len(on_cards) < len(left):
         refusal = "a processor's power is not predicted"
@@ -325,26 +291,23 @@ def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: 
 
 def lines(found: dict) -> list[str]:
     """The forecast for a person."""
+
+    def text(q: dict) -> str:  # three digits in a unit of its size: `3.82 [1.85 to 9.17] min`
+        said = Quantity(**q).in_readable_unit()
+        ends = "" if said.low is None else f" [{plain(said.low)} to {plain(said.high)}]"
+        return f"{plain(said.value)}{ends} {said.unit}"
+
     if not found["windows"]:
         return ["nothing is left to measure"]
-    text = [f"left: {found['windows']} windows, predicted {_text(found['device_hours'])} of device time, one measurement at a time"]
-    text += [f"  {gpu}: {_text(hours)}" for gpu, hours in found["hours"].items()] if len(found["hours"]) > 1 else []
+    said = [f"left: {found['windows']} windows, predicted {text(found['device_hours'])} of device time, one measurement at a time"]
+    said += [f"  {gpu}: {text(hours)}" for gpu, hours in found["hours"].items()] if len(found["hours"]) > 1 else []
     if found["hours_share"] < 1:
-        text.append(f"  without {1 - found['hours_share']:.0%} of the windows: tasks whose items, or models whose shapes, are not known")
+        said.append(f"  without {1 - found['hours_share']:.0%} of the windows: tasks whose items, or models whose shapes, are not known")
     if found["energy_kwh"] is None:
-        return [*text, f"energy, cost and carbon: not predicted: {found['not_predicted']}"]
+        return [*said, f"energy, cost and carbon: not predicted: {found['not_predicted']}"]
     part = found["predicted_share"]  # what is not all of them is never rounded up to it
     share = "all windows that can run" if part == 1 else f"{min(part, 0.99):.0%} of the windows that can run"
-    text.append(
-        f"energy at the boards in windows and warm-ups: predicted {_text(found['energy_kwh'])} for {share}"
-        + (f"; not for the others: {found['not_predicted']}" if found["predicted_share"] < 1 and found["not_predicted"] else "")
-    )
-    text.append(f"cost: predicted {_text(found['cost_usd'])}; carbon: predicted {_text(found['carbon_kg'])}; both for {share}")
-    return text + [f"  {a['name']} {a['value']:g} {a['unit']}: {a['reason']}" for a in found["assumptions"]]
-
-
-def _text(q: dict) -> str:
-    """A quantity of three digits with its interval in a unit of its size: `3.82 [1.85 to 9.17] min`."""
-    said = Quantity(**q).in_readable_unit()
-    ends = "" if said.low is None else f" [{plain(said.low)} to {plain(said.high)}]"
-    return f"{plain(said.value)}{ends} {said.unit}"
+    others = f"; not for the others: {found['not_predicted']}" if part < 1 and found["not_predicted"] else ""
+    said.append(f"energy at the boards in windows and warm-ups: predicted {text(found['energy_kwh'])} for {share}{others}")
+    said.append(f"cost: predicted {text(found['cost_usd'])}; carbon: predicted {text(found['carbon_kg'])}; both for {share}")
+    return said + [f"  {a['name']} {a['value']:g} {a['unit']}: {a['reason']}" for a in found["assumptions"]]

@@ -16,9 +16,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -28,108 +26,70 @@ from eai.errors import UserError
 from eai.jobs import SAME_THROUGHOUT
 
 CLOCK_SLACK = timedelta(minutes=5)
-_OTHER_VERSION = "merge with the version of eai that wrote it"
-
-Key = tuple[int, str, int]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One job folder of one source, read once; `lines` are the bytes as written, without a torn last one."""
-
-    source: Path
-    directory: Path
-
-    @property
-    def label(self) -> str:
-        """The part without the machine's path, for what is published."""
-        return f"{self.source.name}/{self.directory.name}"
-
-    def lines(self, name: str) -> list[bytes]:
-        """The whole lines of `<name>.jsonl`; none if there is no such file."""
-        path = self.directory / f"{name}.jsonl"
-        return path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
-
-    def is_torn(self, name: str) -> bool:
-        """Whether `<name>.jsonl` ends in a line without its end, as its writer was killed there."""
-        path = self.directory / f"{name}.jsonl"
-        return path.exists() and bool(path.read_bytes().rpartition(b"\n")[2])
-
-    @cached_property
-    def windows(self) -> list[dict]:
-        """The window rows in the order of writing."""
-        return tables.read_jsonl(self.directory / "windows.jsonl")
-
-    @cached_property
-    def energies(self) -> dict[str, list[dict]]:
-        """The energy rows of each attempt."""
-        found: dict[str, list[dict]] = {}
-        for row in tables.read_jsonl(self.directory / "energies.jsonl"):
-            found.setdefault(row["attempt"], []).append(row)
-        return found
-
-    @cached_property
-    def provenance(self) -> list[dict]:
-        """The provenance lines, oldest first."""
-        return tables.read_jsonl(self.directory / "provenance.jsonl")
-
-    @cached_property
-    def attempts(self) -> dict[Key, list[dict]]:
-        """Every row of each window, the last one being the one that counts."""
-        found: dict[Key, list[dict]] = {}
-        for row in self.windows:
-            found.setdefault((row["block"], row["configuration_id"], row["repeat"]), []).append(row)
-        return found
-
-    @property
-    def devices(self) -> set[str]:
-        """What the energies were read from: UUIDs of cards; without a card the machine."""
-        cards = {card["uuid"] for line in self.provenance for card in line.get("meter", {}).get("cards", [])}
-        machines = {f"{m.get('cpu')} x {m.get('cores')}" for line in self.provenance if (m := line.get("machine"))}
-        return cards or machines
-
-
-def check_rows(part: Part) -> None:
-    """Raise UserError for rows that this version does not understand: another schema, an unknown column, a value out of its vocabulary."""
-    found = {line.get("schema", 1) for line in part.provenance} - {schema.VERSION}
-    if found:
-        raise UserError(f"{part.directory} was written with schema version {found.pop()}", f"version {schema.VERSION}", _OTHER_VERSION)
-    energies = [row for rows in part.energies.values() for row in rows]
-    for table, rows in (("windows", part.windows), ("energies", energies)):
-        if wrong := [p for p in schema.problems(table, rows) if not p.endswith("is missing")]:
-            raise UserError(f"{part.directory}/{table}.jsonl, {wrong[0]}", "the columns of eai/schema.py", _OTHER_VERSION)
-
-
-def require_quiet(directory: Path) -> None:
-    """Raise UserError while another process holds the writer's lock of a job."""
-    lock = directory / "writer.lock"
-    if not lock.exists():
-        return
-    with open(lock) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{directory} is being written", "an experiment at rest", "wait for the run, or stop it") from None
-
-
-def odd_clocks(part: Part) -> Iterator[str]:
-    """What the wall clock of a part did that clocks should not do; monotonic times of several machines may overlap."""
-    told = [datetime.fromisoformat(line["at"]) for line in part.provenance]
-    started = [(datetime.fromisoformat(w["started_at"]), w["start_s"]) for w in part.windows if w.get("started_at")]
-    latest = max([*told, *(at for at, _ in started)], default=None)
-    if latest and latest > datetime.now(UTC) + CLOCK_SLACK:
-        yield f"{part.label}: a time stamp lies in the future ({latest.isoformat(timespec='seconds')})"
-    if any(later < earlier for earlier, later in itertools.pairwise(told)):
-        yield f"{part.label}: the wall clock went backwards between two runs"
-    moves = itertools.pairwise(started)
-    if any(later[0] < earlier[0] and later[1] > earlier[1] for earlier, later in moves):
-        yield f"{part.label}: the wall clock went backwards between two windows of one run"
-
-
 LINES = ("windows", "energies", "idle", "provenance")
 PARQUET = ("samples/*.parquet", "scores.parquet", "scores/*.parquet")
 NOT_COPIED = ("writer.lock", "scores.parquet", store.SEALS)
 PER_ATTEMPT = ("attempt", "started_at")
+_APART, _VERSION = "leave one of the folders out", "merge with the version of eai that wrote it"
+
+
+class Part:
+    """One job folder of one source, read once. `lines`: the bytes of each table as written, without a torn last one (`torn`: which have
+    such); `attempts`: every row of each window, the last one counts; `energies`: those of each attempt; `devices`: what they were read
+    from, UUIDs of cards, without a card the machine. Raises UserError for a folder that is being written, holds links or was changed, and
+    for rows that this version does not understand."""
+
+    def __init__(self, source: Path, directory: Path):
+        self.source, self.directory = source, directory
+        self.label = f"{source.name}/{directory.name}"  # without the machine's path, for what is published
+        if link := next((p for p in (directory, *sorted(directory.rglob("*"))) if p.is_symlink()), None):
+            raise UserError(f"{link} is a symbolic link", "files and folders alone", "put what it points to in its place")
+        if (lock := directory / "writer.lock").exists():
+            with open(lock) as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    raise UserError(f"{directory} is being written", "an experiment at rest", "wait for the run, or stop it") from None
+        if broken := store.broken_seals(directory):
+            changed = f"{directory}/{min(broken)} was changed after its writer had ended"
+            raise UserError(changed, "the files as they were written", f"restore it, or remove {store.SEALS} beside it to accept it")
+        paths = {name: directory / f"{name}.jsonl" for name in LINES}
+        split = {name: path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"") for name, path in paths.items()}
+        self.lines = {name: whole.splitlines() for name, (whole, _, _) in split.items()}
+        self.torn = [name for name, (_, _, rest) in split.items() if rest]
+        self.windows, energies, _, self.provenance = (tables.read_jsonl(path) for path in paths.values())
+        if found := {line.get("schema", 1) for line in self.provenance} - {schema.VERSION}:
+            raise UserError(f"{directory} was written with schema version {found.pop()}", f"version {schema.VERSION}", _VERSION)
+        for table, rows in (("windows", self.windows), ("energies", energies)):
+            if wrong := [p for p in schema.problems(table, rows) if not p.endswith("is missing")]:
+                raise UserError(f"{directory}/{table}.jsonl, {wrong[0]}", "the columns of eai/schema.py", _VERSION)
+        self.energies: dict[str, list[dict]] = {}
+        for row in energies:
+            self.energies.setdefault(row["attempt"], []).append(row)
+        self.attempts: dict[tuple[int, str, int], list[dict]] = {}
+        for row in self.windows:
+            self.attempts.setdefault((row["block"], row["configuration_id"], row["repeat"]), []).append(row)
+        machines = {f"{m.get('cpu')} x {m.get('cores')}" for line in self.provenance if (m := line.get("machine"))}
+        self.devices = {card["uuid"] for line in self.provenance for card in line.get("meter", {}).get("cards", [])} or machines
+
+    def values(self, key: tuple[int, str, int]) -> list[dict]:
+        """The row that counts of a window and its energies, without the marks of the attempt."""
+        last = self.attempts[key][-1]
+        rows = [last, *self.energies.get(last["attempt"], [])]
+        return [{k: v for k, v in row.items() if k not in PER_ATTEMPT} for row in rows]
+
+    def oddities(self) -> Iterator[str]:
+        """What the wall clock did that clocks should not do (monotonic times of several machines may overlap), and torn lines."""
+        told = [datetime.fromisoformat(line["at"]) for line in self.provenance]
+        started = [(datetime.fromisoformat(w["started_at"]), w["start_s"]) for w in self.windows if w.get("started_at")]
+        latest = max([*told, *(at for at, _ in started)], default=None)
+        if latest and latest > datetime.now(UTC) + CLOCK_SLACK:
+            yield f"{self.label}: a time stamp lies in the future ({latest.isoformat(timespec='seconds')})"
+        if any(later < earlier for earlier, later in itertools.pairwise(told)):
+            yield f"{self.label}: the wall clock went backwards between two runs"
+        if any(later[0] < earlier[0] and later[1] > earlier[1] for earlier, later in itertools.pairwise(started)):
+            yield f"{self.label}: the wall clock went backwards between two windows of one run"
+        yield from (f"1 torn line left out of {self.label}/{name}.jsonl" for name in self.torn)
 
 
 def kept_attempts(parts: list[Part]) -> list[set[str]]:
@@ -145,34 +105,17 @@ def kept_attempts(parts: list[Part]) -> list[set[str]]:
             names = [row["attempt"] for row in shorter]
             if all(a == b for a, b in zip(shorter, longer, strict=False)):
                 same = all(one.energies.get(name, []) == other.energies.get(name, []) for name in names)
-            elif same := _values(one, key) == _values(other, key):
+            elif same := one.values(key) == other.values(key):
                 taken -= {row["attempt"] for row in other.attempts[key]}
             if not same:
                 found = "block {}, configuration {}, repeat {} of ".format(*key) + f"{one.directory} and of {other.directory} differ"
-                raise UserError(found, "the same window once, or with identical content", "leave one of the folders out")
+                raise UserError(found, "the same window once, or with identical content", _APART)
     return kept
 
 
-def _values(part: Part, key: Key) -> list[dict]:
-    """The row that counts of a window and its energies, without the marks of the attempt."""
-    last = part.attempts[key][-1]
-    rows = [last, *part.energies.get(last["attempt"], [])]
-    return [{k: v for k, v in row.items() if k not in PER_ATTEMPT} for row in rows]
-
-
-def union(parts: list[Part], name: str, kept: list[set[str]]) -> list[bytes]:
-    """The lines of all parts, each once; of windows and energies only those of attempts that are kept."""
-    lines: dict[bytes, None] = {}
-    for part, attempts in zip(parts, kept, strict=True):
-        for line in part.lines(name):
-            if name not in ("windows", "energies") or json.loads(line)["attempt"] in attempts:
-                lines.setdefault(line)
-    return sorted(lines, key=lambda line: json.loads(line)["at"]) if name == "provenance" and len(parts) > 1 else list(lines)
-
-
-def write_tables(target: Path, parts: list[Part], kept: list[set[str]]) -> None:
-    """Write raw readings and item scores: files as they are from a single part, else joined with every attempt once. Raises UserError where
-    two parts hold one attempt with different content."""
+def write_files(target: Path, parts: list[Part], kept: list[set[str]]) -> None:
+    """Write raw readings and item scores, and what else lies in a job's folder: files as they are from a single part, else joined with
+    every attempt once. Raises UserError where two parts hold one attempt, or a file of one name, with different content."""
     joined: dict[str, list[pd.DataFrame]] = {}
     for part, attempts in zip(parts, kept, strict=True):
         for path in sorted(p for pattern in PARQUET for p in part.directory.glob(pattern)):
@@ -189,55 +132,24 @@ def write_tables(target: Path, parts: list[Part], kept: list[set[str]]) -> None:
         fullest, found = pd.concat([f["attempt"].value_counts() for f in frames]).groupby(level=0).max(), table["attempt"].value_counts()
         if wrong := sorted(found.index[found > fullest.reindex(found.index)]):  # more rows than in any part: two parts disagree about it
             where = f"the rows of attempt {wrong[0]} in {target.name}/{name} differ"
-            raise UserError(where, "one content an attempt", "leave one of the folders out")
+            raise UserError(where, "one content an attempt", _APART)
         if len(table):
             (target / name).parent.mkdir(exist_ok=True)
             table.to_parquet(target / name, index=False)
-
-
-def copy_rest(target: Path, parts: list[Part]) -> None:
-    """Copy what else lies in a job's folder. Raises UserError where two parts hold different files of one name."""
     known = {f"{name}.jsonl" for name in LINES} | set(NOT_COPIED)
     for part in parts:
         for path in sorted(p for p in part.directory.iterdir() if p.is_file() and p.name not in known and p.suffix != ".tmp"):
-            there = target / path.name
-            if not there.exists():
+            if not (there := target / path.name).exists():
                 shutil.copyfile(path, there)
             elif there.read_bytes() != path.read_bytes():
-                raise UserError(f"{path} differs from that of {parts[0].source}", "one content a file", "leave one of the folders out")
+                raise UserError(f"{path} differs from that of {parts[0].source}", "one content a file", _APART)
 
 
 def merge(sources: Sequence[str | Path], out: Path) -> dict:
     """Merge experiments into the new folder `out`; returns `{experiment, jobs, windows, found_twice, warnings}`. Raises UserError for a
     source that is none or is being written, an `out` that exists, rows that do not fit this version's registry, one job of two cards or two
     protocols, and a window with two different contents."""
-    out = Path(out).resolve()
-    groups, building = _groups(_folders(sources, out)), _beside(out)
-    try:
-        written = [_write_job(building / job, parts) for job, parts in groups.items()]
-        warnings = [*(w for _, _, own in written for w in own), *_remarks(groups)]
-        jobs, twice = [job for job, _, _ in written], sum(twice for _, twice, _ in written)
-        answer = {"jobs": jobs, "windows": sum(j["windows"] for j in jobs), "found_twice": twice, "warnings": warnings}
-        origins = []  # no path of the machine
-        for name, part in ((name, part) for name, parts in groups.items() for part in parts):
-            digest = hashlib.sha256((part.directory / "windows.jsonl").read_bytes()).hexdigest()
-            origins.append({"source": part.source.name, "job": name, "windows": len(part.attempts), "sha256": digest})
-        record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "sources": origins} | answer
-        (building / "merge.json").write_text(json.dumps(record, indent=1) + "\n")
-        building.chmod(0o755)
-        building.rename(out)
-    except OSError as error:
-        what = error.strerror or type(error).__name__
-        found = f"cannot merge into {out} ({what})"
-        raise UserError(found, "sources to read and room to write", "check them, or choose another --out") from None
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return {"experiment": str(out)} | answer
-
-
-def _folders(sources: Sequence[str | Path], out: Path) -> list[Path]:
-    """The experiments to merge. Raises UserError for none, one named twice, one that holds `out`, and an `out` that is in use."""
-    folders = [tables.experiment_dir(source) for source in sources]
+    out, folders = Path(out).resolve(), [tables.experiment_dir(source) for source in sources]
     if not folders:
         raise UserError("no folder to merge", "at least one experiment", "name their folders")
     if len(set(folders)) < len(folders):
@@ -246,40 +158,39 @@ def _folders(sources: Sequence[str | Path], out: Path) -> list[Path]:
         raise UserError(f"{out} exists already", "a new folder", "choose another --out; nothing is written over")
     if inside := [f for f in folders if f == out or f in out.parents]:
         raise UserError(f"{out} lies in the source {inside[0]}", "a folder beside the sources", "choose another --out")
-    return folders
-
-
-def _beside(out: Path) -> Path:
-    """A new folder beside `out`, on the same file system, so that a rename is all that is left in the end."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"cannot write beside {out} ({error.strerror})", "a writable place", "choose another --out") from None
-
-
-def _groups(folders: list[Path]) -> dict[str, list[Part]]:
-    """The parts of each job by its folder's name. Raises UserError for a source without windows, or one that is being written."""
     groups: dict[str, list[Part]] = {}
     for folder in folders:
         for directory in tables.job_dirs(folder):
-            if link := next((p for p in (directory, *sorted(directory.rglob("*"))) if p.is_symlink()), None):
-                raise UserError(f"{link} is a symbolic link", "files and folders alone", "put what it points to in its place")
-            require_quiet(directory)
-            if broken := store.broken_seals(directory):
-                changed = f"{directory}/{min(broken)} was changed after its writer had ended"
-                raise UserError(changed, "the files as they were written", f"restore it, or remove {store.SEALS} beside it to accept it")
             groups.setdefault(directory.name, []).append(Part(folder, directory))
-    return groups
+    try:  # beside its place, on the same file system, so that a rename is all that is left in the end
+        out.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise UserError(f"cannot write beside {out} ({error.strerror})", "a writable place", "choose another --out") from None
+    try:
+        jobs = [_write_job(building / name, parts) for name, parts in groups.items()]
+        merged = [part for parts in groups.values() for part in parts]
+        warnings = [*(odd for part in merged for odd in part.oddities()), *_remarks(groups)]
+        windows = sum(job["windows"] for job in jobs)
+        answer = {"jobs": jobs, "windows": windows, "found_twice": sum(len(p.attempts) for p in merged) - windows, "warnings": warnings}
+        origins = []  # no path of the machine
+        for part in merged:
+            digest = hashlib.sha256((part.directory / "windows.jsonl").read_bytes()).hexdigest()
+            origins.append({"source": part.source.name, "job": part.directory.name, "windows": len(part.attempts), "sha256": digest})
+        record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "sources": origins} | answer
+        (building / "merge.json").write_text(json.dumps(record, indent=1) + "\n")
+        building.chmod(0o755)
+        building.rename(out)
+    except OSError as error:
+        found = f"cannot merge into {out} ({error.strerror or type(error).__name__})"
+        raise UserError(found, "sources to read and room to write", "check them, or choose another --out") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return {"experiment": str(out)} | answer
 
 
-def _write_job(target: Path, parts: list[Part]) -> tuple[dict, int, list[str]]:
-    """(the job, windows found twice, warnings) of one job that is written from its parts after every check on it."""
-    warnings = []
-    for part in parts:
-        check_rows(part)
-        warnings += list(odd_clocks(part))
-        warnings += [f"1 torn line left out of {part.label}/{name}.jsonl" for name in LINES if part.is_torn(name)]
+def _write_job(target: Path, parts: list[Part]) -> dict:
+    """One job, written from its parts after every check on it."""
     for one, other in itertools.combinations(parts, 2):
         both = f"{one.directory} and {other.directory}"
         if one.devices and other.devices and not one.devices & other.devices:
@@ -290,15 +201,17 @@ def _write_job(target: Path, parts: list[Part]) -> tuple[dict, int, list[str]]:
             raise UserError(f"{both} were measured with another {', '.join(differing)}", "one protocol a job", "merge them apart")
     target.mkdir(parents=True)
     kept = kept_attempts(parts)
-    for name in LINES:
-        if lines := union(parts, name, kept):
-            (target / f"{name}.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-    write_tables(target, parts, kept)
-    copy_rest(target, parts)
+    for name in LINES:  # the lines of all parts, each once; of windows and energies only those of attempts that are kept
+        lines: dict[bytes, None] = {}
+        for part, attempts in zip(parts, kept, strict=True):
+            is_free = name not in ("windows", "energies")
+            lines |= dict.fromkeys(line for line in part.lines[name] if is_free or json.loads(line)["attempt"] in attempts)
+        ordered = sorted(lines, key=lambda line: json.loads(line)["at"]) if name == "provenance" and len(parts) > 1 else lines
+        if lines:
+            (target / f"{name}.jsonl").write_bytes(b"".join(line + b"\n" for line in ordered))
+    write_files(target, parts, kept)
     store.seal(target)
-    keys = [key for part in parts for key in part.attempts]
-    job = {"job": target.name, "windows": len(set(keys)), "sources": [p.source.name for p in parts]}
-    return job, len(keys) - len(set(keys)), warnings
+    return {"job": target.name, "windows": len({key for p in parts for key in p.attempts}), "sources": [p.source.name for p in parts]}
 
 
 def _protocols(parts: list[Part]) -> dict[str, set[str]]:

@@ -18,8 +18,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -28,9 +28,14 @@ from eai.errors import UserError
 from eai.settings import Sweep, sweep
 from eai.store import JobStore, new_attempt, write_json
 
+COORDINATOR = "EAI_COORDINATOR"
+"""Environment variable: process id of the coordinator on this machine; not set on a cluster's node, whose daemon stands in for it."""
+MOST_DEATHS = 6
+WATCH_S, CLAIM_S = 0.25, 2.0
+"""Seconds between two looks at the starters, in this machine's memory, and at the claim, on a file system that the nodes share."""
 
-@dataclass(frozen=True)
-class Claim:
+
+class Claim(NamedTuple):
     """What a process has written to `path`: that the job is its own."""
 
     path: Path
@@ -44,23 +49,23 @@ class Claim:
             return True
 
 
+def _claim(path: Path, known: dict[str, str]) -> Claim:
+    found = Claim(path, secrets.token_hex(8))
+    write_json(path, {"token": found.token, "nodes": known})
+    return found
+
+
 def claim(state: Path, job: str, gpu: str) -> Claim:
     """Claim a job for this process, and note the cards that it may measure on with the node they are in."""
     node = os.environ.get("SLURMD_NODENAME") or platform.node()
     here = [provenance.machine_mark()] if gpu == "cpu" else [card.mark for card in lease.present(gpu)]
-    return _write(state / "claims" / f"{job}.json", nodes(state, job) | dict.fromkeys(here, node))
+    return _claim(state / "claims" / f"{job}.json", nodes(state, job) | dict.fromkeys(here, node))
 
 
 def revoke(state: Path) -> None:
     """End whatever still works on jobs of this sweep, before they are started anew."""
     for path in (state / "claims").glob("*.json"):
-        _write(path, nodes(state, path.stem))
-
-
-def _write(path: Path, known: dict[str, str]) -> Claim:
-    found = Claim(path, secrets.token_hex(8))
-    write_json(path, {"token": found.token, "nodes": known})
-    return found
+        _claim(path, nodes(state, path.stem))
 
 
 def nodes(state: Path, job: str) -> dict[str, str]:
@@ -69,13 +74,6 @@ def nodes(state: Path, job: str) -> dict[str, str]:
         return json.loads((state / "claims" / f"{job}.json").read_text())["nodes"]
     except (OSError, ValueError, KeyError):
         return {}
-
-
-COORDINATOR = "EAI_COORDINATOR"
-"""Environment variable: process id of the coordinator on this machine; not set on a cluster's node, whose daemon stands in for it."""
-MOST_DEATHS = 6
-WATCH_S, CLAIM_S = 0.25, 2.0
-"""Seconds between two looks at the starters, in this machine's memory, and at the claim, on a file system that the nodes share."""
 
 
 class Orphaned(Exception):
@@ -141,48 +139,44 @@ class Single:
         content = json.loads(plan_path.read_text())
         if job not in content["jobs"]:
             raise UserError(f"no job '{job}' in {plan_path}", f"one of {len(content['jobs'])} jobs")
-        one = content["jobs"][job]
-        self.name, self.state = job, plan_path.parent
-        self.experiment, self.figures = Path(content["experiment"]), Path(content["figures"]) / "jobs" / job
-        self.parameters = content["parameters"] | {"gpus": [one["gpu"]], "models": [one["model"]], "experiment": content["experiment"]}
+        self.gpu, self.model = (content["jobs"][job][name] for name in ("gpu", "model"))
+        self.state, self.experiment, self.figures = plan_path.parent, Path(content["experiment"]), Path(content["figures"]) / "jobs" / job
+        self.parameters = content["parameters"] | {"gpus": [self.gpu], "models": [self.model], "experiment": content["experiment"]}
         self.sweep: Sweep = sweep(**self.parameters)
-        self.gpu, self.model = one["gpu"], one["model"]
         self.timeout_s: float | None = content["timeout_s"]
         self.timed_out, self.deaths = False, 0
-        self._died_on: tuple[int, int] | None = None
 
     def run(self) -> None:
         """Measure until nothing is missing, time is up, or the kernel has died too often. Raises what stopped the job for good."""
-        timer = None
-        if self.timeout_s is not None:  # kills the kernel at the limit: a notebook cannot look at a clock while it hangs
-            timer = threading.Timer(self.timeout_s, self._stop)
-            timer.daemon = True
-            timer.start()
+
+        def stop() -> None:  # kills the kernel at the limit: a notebook cannot look at a clock while it hangs
+            self.timed_out = True
+            kill_below(os.getpid())
+
+        timer = threading.Timer(self.timeout_s or threading.TIMEOUT_MAX, stop)
+        timer.daemon = True
+        timer.start()
+        died_on: tuple[int, int] | None = None
         try:
             while True:
                 try:
                     notebooks.execute("measure", self.parameters, self.figures, lambda line: print(line, flush=True))
                     return
                 except notebooks.KernelDied:
+                    left = self.missing()
                     if self.timed_out:
-                        self._give_up("timeout", f"the job took longer than {self.timeout_s:g} s", self.missing())
+                        self._give_up("timeout", f"the job took longer than {self.timeout_s:g} s", left)
                         return
                     self.deaths += 1
-                    left = self.missing()
                     load = (left[0].block, left[0].load) if left else None
                     if self.deaths >= MOST_DEATHS:
                         raise
-                    if load == self._died_on:  # rows for the load on which it has died twice
+                    if load == died_on:  # rows for the load on which it has died twice
                         reason = "the kernel died here twice (out of memory?)"
                         self._give_up("failed", reason, [w for w in left if (w.block, w.load) == load])
-                    self._died_on = load
+                    died_on = load
         finally:
-            if timer:
-                timer.cancel()
-
-    def _stop(self) -> None:
-        self.timed_out = True
-        kill_below(os.getpid())
+            timer.cancel()
 
     def folder(self) -> Path | None:
         """The job folder that was written last, None if the job never came so far."""
@@ -197,19 +191,18 @@ class Single:
 
     def _give_up(self, status: str, reason: str, windows: list[jobs.PlannedWindow]) -> None:
         """Write a row for each of `windows` and leave them for the next run. Raises UserError where the job never had a folder."""
-        folder = self.folder()
-        if folder is None:
+        if (folder := self.folder()) is None:
             found = f"{reason}, before anything was measured"
             raise UserError(found, "a job that comes to its first window", "give it more time or memory")
         known = tables.read_jsonl(folder / "provenance.jsonl")[-1]
-        source = {"meter": known["meter"].get("meter"), "basis": known.get("basis")}
+        common = {c.name: None for c in schema.WINDOWS} | {"flags": [], "job": folder.name, "status": status, "reason": reason}
+        common |= {"meter": known["meter"].get("meter"), "basis": known.get("basis")}
+        attempts = [new_attempt() for _ in windows]
         with JobStore(folder) as store:
-            attempts, empty = [new_attempt() for _ in windows], {c.name: None for c in schema.WINDOWS} | {"flags": []}
             for attempt, w in zip(attempts, windows, strict=True):
-                c = w.configuration
-                key = {"job": folder.name, "block": w.block, "configuration_id": c.configuration_id, "repeat": w.repeat}
-                place = {"attempt": attempt, "order": w.order, "load": w.load, "status": status, "reason": reason}
-                store.append_window(empty | c.columns() | key | place | source, [])
+                own = {"attempt": attempt, "configuration_id": w.configuration.configuration_id}
+                own |= {name: getattr(w, name) for name in ("block", "repeat", "order", "load")}
+                store.append_window(common | w.configuration.columns() | own, [])
         os.environ[jobs.NOT_AGAIN] = ",".join(filter(None, [os.environ.get(jobs.NOT_AGAIN, ""), *attempts]))
 
 

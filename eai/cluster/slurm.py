@@ -9,9 +9,10 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from eai import catalog
 from eai.errors import UserError
@@ -34,8 +35,7 @@ def _ask(*command: str) -> str:
     return done.stdout
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """A node of the cluster: its GPUs by type, as the administrators named them (an untyped one is an empty name), and whether it is up."""
 
     name: str
@@ -45,20 +45,15 @@ class Node:
 
 def nodes(partition: str = "") -> list[Node]:
     """The nodes of a partition, or of all of them; a node that does not answer, is drained or reserved counts as not up."""
-    lines = _ask("sinfo", "-h", "-N", *(["-p", partition] if partition else []), "-o", "%N|%T|%G").splitlines()
-    split = [line.split("|", 2) for line in lines]
-    return [Node(name, _gpus(gres), state.rstrip(POWER_MARKS) in UP) for name, state, gres in split]
-
-
-def _gpus(gres: str) -> dict[str, int]:
-    """GPUs by type of one node, from `gpu:h100:8(S:0-1),gpu:2,shard:h100:16`."""
-    found: dict[str, int] = {}
-    for entry in re.sub(r"\([^)]*\)", "", gres).split(","):
-        kind, *rest = entry.split(":")
-        if kind == "gpu":
-            number = int(rest.pop()) if rest and rest[-1].isdigit() else 1
-            name = rest[0] if rest else ""
-            found[name] = found.get(name, 0) + number
+    found = []
+    for line in _ask("sinfo", "-h", "-N", *(["-p", partition] if partition else []), "-o", "%N|%T|%G").splitlines():
+        name, state, gres = line.split("|", 2)  # gres: `gpu:h100:8(S:0-1),gpu:2,shard:h100:16`
+        gpus = Counter()
+        for kind, *rest in (entry.split(":") for entry in re.sub(r"\([^)]*\)", "", gres).split(",")):
+            if kind == "gpu":
+                number = int(rest.pop()) if rest and rest[-1].isdigit() else 1
+                gpus[rest[0] if rest else ""] += number
+        found.append(Node(name, dict(gpus), state.rstrip(POWER_MARKS) in UP))
     return found
 
 
@@ -117,12 +112,10 @@ def reap(state: Path, wait_s: float = REAP_WAIT_S) -> list[str]:
     """Cancel the jobs an earlier coordinator left in Slurm for this sweep and wait until they are gone; returns their ids. Nothing that
     they measured is lost: every window is on disk as it ends. A job that stays `COMPLETING` is on a node that does not answer; Slurm will
     not start it again, and what may still run there ends itself, as its claim is revoked. Raises UserError if others do not go away."""
-    reaped = list(left_behind(state))
-    if not reaped:
-        return []
-    _ask("scancel", *reaped)
+    if reaped := list(left_behind(state)):
+        _ask("scancel", *reaped)
     end_s = time.monotonic() + wait_s
-    while left := left_behind(state):
+    while reaped and (left := left_behind(state)):
         if time.monotonic() > end_s:
             if set(left.values()) == {"COMPLETING"}:
                 break
