@@ -419,6 +419,21 @@ def test_the_cache_that_transformers_copies_is_in_the_power():
     assert copied > 1.1 * once
 
 
+def test_coverage_of_a_group_is_by_the_errors_of_the_others(rows, monkeypatch):
+    """Three rows of a group with small errors and one of a group with large ones: the first are covered, the last is not."""
+    errors = pd.DataFrame({"kind": "known", "group": list("aaab"), "sd_energy": 0.1, "energy": [0.01, -0.02, 0.03, 0.5]})
+    errors = errors.assign(**{f"{p}{t}": np.nan for t in ("throughput", "power", "itl") for p in ("", "sd_")})
+    assert prediction.stated(errors)["known"]["energy"]["coverage"] == 0.75
+    one = ("model", "m", np.zeros(len(rows), bool))
+    monkeypatch.setattr(prediction, "folds", lambda _: [one])
+    monkeypatch.setattr(prediction, "errors_of", lambda rows, fold, form: pd.DataFrame({"energy": [0.0], "form": [form]}))
+    assert [prediction.fold_errors(rows, form)["form"][0] for form in ("ridge", {"model m": "nearest"}, {})] == [
+        "ridge",
+        "nearest",
+        "physics",
+    ]
+
+
 def test_folds_leave_whole_groups_out(rows):
     made = prediction.folds(rows)
     for kind, group, out in made:
