@@ -35,7 +35,8 @@ def predict(table: pd.DataFrame, own: list | None = None) -> pd.DataFrame:
             "throughput_tok_s": row["batch_size"] / t,
             "itl_s": t,
         }
-        one = {"kind": "new_card", "calibrated": "", "reason": "strategy tf32 was never measured" if row["quantization"] == "tf32" else ""}
+        one = {"kind": "new_card", "calibrated": "", "remark": ""}
+        one["reason"] = "strategy tf32 was never measured" if row["quantization"] == "tf32" else ""
         for name, value in values.items():
             value = np.nan if one["reason"] else value
             one |= {name: value, f"{name}_low": value / FACTOR, f"{name}_high": value * FACTOR}

@@ -3,7 +3,7 @@
 import pytest
 
 from eai import catalog
-from eai.advise.request import PRESSED, fits, memory, request
+from eai.advise.request import PRESSED, fits, memory, native, request
 from eai.errors import UserError
 from eai.site import HOURS_A_MONTH
 
@@ -184,3 +184,16 @@ def test_lengths_come_from_a_file(tmp_path):
     assert request(**MISTRAL, lengths=str(tmp_path / "l.csv")).answers == (10, 300)
     with pytest.raises(UserError, match="output_tokens"):
         request(**MISTRAL, lengths=str(tmp_path / "none.csv"))
+
+
+def test_what_is_published_below_16_bits_is_asked_so_and_said():
+    """gpt-oss in MXFP4, DeepSeek in FP8, with the reason; -AWQ in a name claims no accuracy; FP8 on an A100 is answered."""
+    for name, quantization in (("openai/gpt-oss-120b", "mxfp4"), ("deepseek-ai/DeepSeek-R1", "fp8"), ("Qwen/Qwen3-32B-AWQ", "awq")):
+        r = request(model=name, gpu="h200", num_gpus=8)
+        (why,) = [a["reason"] for a in r.assumptions if a["name"] == "quantization"]
+        assert r.now.quantization == quantization and r.now.engine == "vllm" and "authors publish" in why
+    assert native(r.now.model) is None and native(request(model="openai/gpt-oss-20b", gpu="h100").now.model) == "mxfp4"
+    assert request(model="openai/gpt-oss-20b", gpu="h100", engine="ollama").now.quantization == "gguf_mxfp4"
+    assert request(model="meta-llama/Llama-3.1-8B-Instruct", gpu="a100", engine="vllm", quantization="fp8").now.quantization == "fp8"
+    one = request(model="openai/gpt-oss-120b", gpu="h100", engine="vllm", batch_size=32)
+    assert fits(one.now), "it runs on one H100 at 64 in flight (ML.ENERGY v3): a token passes 4 of 128 experts"

@@ -264,8 +264,7 @@ def expect(configurations: Sequence[Configuration]) -> list[dict[str, Any]]:
     if not configurations:
         return []
     found = predict(as_table(configurations), OWN)
-    columns = [found[name].tolist() for name in (*FIGURES, "kind", "calibrated", "reason")]
-    made = [dict(zip((*FIGURES, "kind", "calibrated", "reason"), row, strict=True)) for row in zip(*columns, strict=True)]
+    made = found[[*FIGURES, "kind", "calibrated", "remark", "reason"]].to_dict("records")
     return [p if p["reason"] or p["energy_j_per_token"] == p["energy_j_per_token"] else p | {"reason": "no prediction"} for p in made]
 
 
@@ -317,7 +316,8 @@ def from_prediction(p: dict[str, Any]) -> Cost:
     cited = f"predicted ({NEW.get(p['kind'], p['kind'])}); the interval is the error on rows that the fit had not seen"
     corrected = (f"corrected by {p['calibrated']}",) if p["calibrated"] else ()
     own, shared = sd * float(np.sqrt(1 - SHARED)), sd * float(np.sqrt(SHARED))
-    return Cost(**quantities, basis="predicted", kind=str(p["kind"]), evidence=(cited, *corrected), sd_own=own, sd_shared=shared)
+    said = (p["remark"],) if p["remark"] else ()
+    return Cost(**quantities, basis="predicted", kind=p["kind"], evidence=(cited, *corrected), warnings=said, sd_own=own, sd_shared=shared)
 
 
 def _of_row(c: Configuration, found: list[dict], here: dict[str, Any], there: dict[str, Any]) -> Cost | None:
