@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", choices=("planning", "job", "batch", "nothing"))
     arguments = parser.parse_args()
     scale, parts = 10 if arguments.quick else 1, arguments.part or ("planning", "job", "batch", "nothing")
-    for name in ("EAI_SIMULATED_PACE", "EAI_SIMULATED_GPUS", "EAI_SIMULATED_LOST"):
+    for name in ("EAI_SIMULATED_PACE", "EAI_SIMULATED_GPUS"):
         os.environ.pop(name, None)
     began_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:

@@ -31,7 +31,7 @@ def campaign():
 
 @pytest.fixture(autouse=True)
 def machine(scratch, monkeypatch):
-    for name in ("EAI_SIMULATED_GPUS", "EAI_SIMULATED_PACE", "EAI_SIMULATED_LOST", "CUDA_VISIBLE_DEVICES"):
+    for name in ("EAI_SIMULATED_GPUS", "EAI_SIMULATED_PACE", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EAI_LOCKS", str(scratch / "locks"))
     monkeypatch.setenv("EAI_CACHE", str(scratch / "cache"))

@@ -15,7 +15,7 @@ from eai.errors import UserError
 from eai.power import sensor
 from eai.power.logs import LoggedGpu
 from eai.power.nvml import NvmlMeter
-from eai.power.probe import Calibration, apply_calibration, calibrate, calibrate_logs, probe, probe_cards, remember_calibration
+from eai.power.probe import Calibration, calibrate, calibrate_logs, probe, probe_cards, remember_calibration
 from eai.power.simulated import SensorSpec, VirtualClock
 from eai.power.window import MAKERS, expected, survey, window
 
@@ -247,7 +247,8 @@ def test_a_calibration_corrects_the_next_window_and_shrinks_its_interval():
     load = known_power.constant(1100.0, 10.0, 300.0, 80.0)
     nvml = FakeNvml([FakeCard(load, {"power_instant_w": SensorSpec(gain=gain)}, CounterSpec(gain=gain))], clock)
     found = replace(calibrate(*wall_and_card(), 0.92, 0.01), scale=1 / gain)
-    assert apply_calibration(NvmlMeter(nvml, clock=clock, environ={}).cards[0], found)
+    meter = NvmlMeter(nvml, clock=clock, environ={})
+    assert remember_calibration(meter.cards[0].uuid, found, meter)
     with NvmlMeter(nvml, clock=clock, environ={}) as meter:
         clock.sleep(1100.0 - meter.pad_s - clock.now_s())
         with window(meter) as w:

@@ -54,13 +54,11 @@ def test_a_window_row_fits_the_registry():
     assert list(w.stream.columns) == [c.name for c in schema.SAMPLES if c.name not in (*schema.WINDOW_KEY, "attempt")]
 
 
-def test_idle_power_is_measured_by_the_same_window_and_its_kind_is_checked():
+def test_idle_power_is_measured_by_the_same_window():
     one = meter((0.0, 1.0))
     baseline = one.idle(4.0, "bare")
     assert (baseline.kind, baseline.duration_s) == ("bare", pytest.approx(4.0))
     assert baseline.power_w == {"cpu-process": pytest.approx(4.0 * 1.0 / 4.0)}
-    with pytest.raises(ValueError, match="idle kind"):
-        one.idle(1.0, "cold")
 
 
 def test_net_energy_is_none_without_a_baseline_and_right_with_one():

@@ -27,7 +27,7 @@ CARDS = ("v100_sxm_32gb", "t4", "a100_sxm_80gb", "rtx4090", "l40s", "h100_sxm", 
 
 @pytest.fixture
 def sweep(scratch, monkeypatch):
-    for name in ("EAI_SIMULATED_GPUS", "EAI_SIMULATED_PACE", "EAI_SIMULATED_LOST", "CUDA_VISIBLE_DEVICES"):
+    for name in ("EAI_SIMULATED_GPUS", "EAI_SIMULATED_PACE", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EAI_LOCKS", str(scratch / "locks"))
 
@@ -198,12 +198,21 @@ def test_what_a_real_card_would_refuse_becomes_a_row(sweep):
 
 def test_a_lost_card_is_lost_until_the_next_run_and_then_measured(sweep, monkeypatch):
     whole = by_key(*run(sweep())[:2])
-    monkeypatch.setenv("EAI_SIMULATED_LOST", "0.4")
-    windows, _, _ = run(sweep(experiment="lost"))
+    run_for, began = simulation.SimulatedWork.run_for, []
+
+    def losing(work, duration_s):
+        """The third window loses its card half way."""
+        began.append(work)
+        if len(began) == 3:
+            work._clock.card.lost_at_s = work._clock.now_s() + duration_s / 2
+        run_for(work, duration_s)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulation.SimulatedWork, "run_for", losing)
+        windows, _, _ = run(sweep(experiment="lost"))
     statuses = windows["status"].tolist()
     first = statuses.index("lost")
     assert first > 0 and set(statuses[:first]) == {"ok"} and set(statuses[first:]) == {"lost"}
-    monkeypatch.delenv("EAI_SIMULATED_LOST")
     pd.testing.assert_frame_equal(by_key(*run(sweep(experiment="lost"))[:2]), whole)
 
 

@@ -3,7 +3,6 @@
     eai run with gpus: [simulated_h200_sxm]     no GPU, no weights, basis `simulated`; any model whose shapes are known
     EAI_SIMULATED_GPUS=2                        two cards on this machine (see eai.power.simulated)
     EAI_SIMULATED_PACE=0.1                      a 10 s window takes a second of the host's time
-    EAI_SIMULATED_LOST=0.05                     the card is lost in one window of twenty, and stays so until the process ends
 
 Times come from the roofline of `footprint`, with a share of the peak that is reached, a cost a layer and a factor a strategy; powers
 from how busy that makes the board. They are round figures chosen to be plausible: nothing is to be learned from them. A window varies
@@ -11,7 +10,6 @@ with a random part drawn from the seed and its key alone, so a sweep that was ki
 """
 
 import math
-import os
 import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -141,16 +139,6 @@ def refusal(c: Configuration, model: catalog.Model | None = None) -> Refusal | N
     return supports(c.quantization, card, c.weights, model or shapes(c.model), *sizes, activations=True)
 
 
-def is_lost(w: PlannedWindow, sweep: Sweep) -> bool:
-    """Whether the card is lost in this window: EAI_SIMULATED_LOST is the share of windows in which it is, drawn by their key."""
-    text = os.environ.get("EAI_SIMULATED_LOST", "0")
-    try:
-        share = float(text)
-    except ValueError:
-        raise UserError(f"EAI_SIMULATED_LOST={text}", "a share of windows, 0 to 1", "unset it for a card that stays") from None
-    return bool(np.random.default_rng([*_key(w, sweep), 1]).uniform() < share)
-
-
 def _key(w: PlannedWindow, sweep: Sweep) -> list[int]:
     """What the random part of a window is drawn from."""
     return [sweep.seed, w.block, int(w.configuration.configuration_id, 16), w.repeat]
@@ -186,14 +174,8 @@ class SimulatedWork(FixedGeneration):
 
     def __init__(self, w: PlannedWindow, sweep: Sweep, clock: SimulatedClock):
         clock.begin()
-        self._simulated, self._is_lost = sizes(w.configuration), is_lost(w, sweep)
+        self._simulated = sizes(w.configuration)
         super().__init__(SimulatedGeneration(w, sweep, clock), self._simulated, clock)
-
-    def run_for(self, duration_s: float) -> None:
-        """Whole calls until `duration_s` has passed; a card that is to be lost is lost half way."""
-        if self._is_lost:
-            self._clock.card.lost_at_s = self._clock.now_s() + duration_s / 2
-        super().run_for(duration_s)
 
     def columns(self) -> dict:
         """The window's columns about the work, memory as the shapes say."""

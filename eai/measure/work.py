@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from eai.power.meter import Clock, MonotonicClock
-from eai.power.window import GROUP_STEPS, GROUPS, Steadiness, power_settled, until_steady
+from eai.power.window import GROUP_STEPS, GROUPS, Steadiness, power_settled, steadiness
 from eai.taskcards import TaskCard
 from eai.workload import device
 from eai.workload.generation import Produced
@@ -50,19 +50,15 @@ class Warm:
 def settle(step: Callable[[], float], cap_s: float, power_w: Callable[[], float | None], clock: Clock) -> Steadiness:
     """Run `step() -> duration_s` until speed and power have settled, or for `cap_s` seconds; once at least. Speed: the coefficient of
     variation of the last 5 steps is <= 2 %. Power, where `power_w` tells it: no slope over the last 5."""
-    readings: list[tuple[float, float]] = []
-
-    def watched() -> float:
-        duration_s = step()
+    begin_s, latencies_s, readings = clock.now_s(), [], []
+    while True:
+        latencies_s.append(step())
         if (watts := power_w()) is not None:
             readings.append((clock.now_s(), watts))
-        return duration_s
-
-    def is_flat() -> bool:
-        return not readings or power_settled(*zip(*readings[-GROUPS:], strict=True))
-
-    verdict, _ = until_steady(watched, clock.now_s, cap_s, is_flat, group_steps=1)
-    return replace(verdict, steady=verdict.steady and is_flat())
+        verdict = steadiness(latencies_s, group_steps=1)
+        steady = verdict.steady and (not readings or power_settled(*zip(*readings[-GROUPS:], strict=True)))
+        if steady or clock.now_s() - begin_s >= cap_s:
+            return replace(verdict, steady=steady)
 
 
 def warm_up(work: Steppable, cap_s: float, power_w: Callable[[], float | None] = lambda: None, clock: Clock | None = None) -> Warm:

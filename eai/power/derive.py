@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,6 @@ def describe(parts: Parts, start_s: float, stop_s: float, spec: Spec) -> dict:
     """The context of a window over the spec's primary boundary; None where nothing was sensed. Over several cards: means are means, the
     maximum temperature and the throttled share are those of the worst card, power and its limit are sums. Throttling between samples shows
     in the cumulative violation times, which is why they are used."""
-    context = dict.fromkeys(KEYS)
     inside: dict[str, list[np.ndarray]] = {}
     spans: dict[str, list[float]] = {}
     for (_, boundary, name), (t_s, value) in parts.items():
@@ -50,19 +48,16 @@ def describe(parts: Parts, start_s: float, stop_s: float, spec: Spec) -> dict:
             last = min(int(np.searchsorted(t_s, stop_s, "left")), len(t_s) - 1)
             spans.setdefault(name, []).append(float(max(value[last] - value[first], 0.0)))
     duration_s = stop_s - start_s
-    for key, name in MEANS.items():
-        if name in inside:
-            context[key] = float(np.mean([v.mean() for v in inside[name]]))
+    context = dict.fromkeys(KEYS) | {key: float(np.mean([v.mean() for v in inside[name]])) for key, name in MEANS.items() if name in inside}
     if "temperature_c" in inside:
         context["temperature_max_c"] = float(max(v.max() for v in inside["temperature_c"]))
     if "memory_used_bytes" in inside:
         context["memory_used_peak_gb"] = float(sum(v.max() for v in inside["memory_used_bytes"])) / 1e9
     if "power_limit_w" in inside:
         context["power_limit_w"] = float(sum(v[-1] for v in inside["power_limit_w"]))
-    for name in {d.power_field for d in spec.devices if d.power_field} & set(inside):
-        context["power_min_w"] = float(sum(v.min() for v in inside[name]))
-        context["power_max_w"] = float(sum(v.max() for v in inside[name]))
-        context["samples"] = int(min(len(v) for v in inside[name]))
+    for each in [inside[name] for name in {d.power_field for d in spec.devices} & set(inside)]:
+        context |= {"power_min_w": float(sum(v.min() for v in each)), "power_max_w": float(sum(v.max() for v in each))}
+        context["samples"] = min(len(v) for v in each)
     for key, name in {"throttle_fraction": "violation_thermal_ns", "power_capped_fraction": "violation_power_ns"}.items():
         if name in spans:
             context[key] = max(spans[name]) / 1e9 / duration_s
@@ -121,27 +116,8 @@ def derive(stream: pd.DataFrame, start_s: float, stop_s: float, spec: Spec) -> D
     return Derived(energies, context, status, tuple(dict.fromkeys(flags)), "; ".join(reasons))
 
 
-def _device(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, step_time_s: float | None) -> Derived:
-    """The energies of one device and what is wrong with them; its context is the window's."""
-    if "lost" in series:
-        return Derived((nothing(spec, "lost"),), {}, "lost", reason=f"{spec.device_id} was lost during the window")
-    if spec.watts_per_thread is not None:
-        return _judge_single(estimated(series, start_s, stop_s, spec), spec)
-    counter = counted(series, start_s, stop_s, spec, step_time_s) if spec.counter_field else None
-    power = integrated(series, start_s, stop_s, spec, step_time_s) if spec.power_field else None
-    if counter is None and power is None:
-        return Derived((nothing(spec, "invalid"),), {}, "invalid", reason=f"{spec.device_id} has no energy sensor")
-    return _judge_pair(counter, power, spec) if counter and power else _judge_single(counter or power, spec)
-
-
-def _judge_single(energy: Energy, spec: DeviceSpec) -> Derived:
-    """One estimate alone stands or falls with its own status; with no second one to contradict it, a GPU's is flagged."""
-    flags = ("single_method",) if spec.boundary == "gpu" else ()
-    flags += ("unverified_counter",) if energy.method == "counter" and spec.full_rate is False else ()
-    return Derived((replace(energy, primary=True),), {}, energy.status, flags, _reason(spec, energy.status))
-
-
 WHY = {
+    "ok": "",
     "invalid": "readings are missing",
     "counter_reset": "the energy counter went backwards",
     "aliased": "the work's steps beat with the sensor's updates",
@@ -149,14 +125,32 @@ WHY = {
 }
 
 
-def _reason(spec: DeviceSpec, status: str) -> str:
-    return "" if status == "ok" else f"{spec.device_id}: {WHY[status]}"
+def _device(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, step_time_s: float | None) -> Derived:
+    """The energies of one device and what is wrong with them; its context is the window's.
 
+    One estimate alone stands or falls with its own status; a GPU's is flagged. Of two the counter is primary if they agree, or if it alone
+    is to be trusted. Where one is missing, a whole power trace stands in for an unread counter, not for one that was reset: then the driver
+    went away; a counter stands without its trace only if it is proven to see everything.
+    """
 
-def _judge_pair(counter: Energy, power: Energy, spec: DeviceSpec) -> Derived:
-    """Counter and integral against each other: the counter is primary if they agree, or if it alone is to be trusted. Where one is missing,
-    a whole power trace can stand in for an unread counter, not for one that was reset: then the driver went away. A counter stands without
-    its trace only if it is proven to see everything."""
+    def judged(energies: tuple[Energy, ...], status: str, flags: tuple[str, ...] = (), why: str | None = None) -> Derived:
+        text = WHY[status] if why is None else why
+        return Derived(energies, {}, status, flags, text and f"{spec.device_id}: {text}")
+
+    if "lost" in series:
+        return Derived((nothing(spec, "lost"),), {}, "lost", reason=f"{spec.device_id} was lost during the window")
+    window = (series, start_s, stop_s, spec)
+    counter = counted(*window, step_time_s) if spec.counter_field else None
+    power = integrated(*window, step_time_s) if spec.power_field else None
+    if spec.watts_per_thread is not None:
+        counter, power = None, estimated(*window)
+    if counter is None and power is None:
+        return Derived((nothing(spec, "invalid"),), {}, "invalid", reason=f"{spec.device_id} has no energy sensor")
+    if counter is None or power is None:
+        energy = counter or power
+        flags = ("single_method",) if spec.boundary == "gpu" else ()
+        flags += ("unverified_counter",) if counter and spec.full_rate is False else ()
+        return judged((replace(energy, primary=True),), energy.status, flags)
     if counter.energy_j is None or power.energy_j is None:
         good, bad = (power, counter) if counter.energy_j is None else (counter, power)
         if good is power:
@@ -164,26 +158,22 @@ def _judge_pair(counter: Energy, power: Energy, spec: DeviceSpec) -> Derived:
         else:
             status = counter.status if spec.full_rate is True else "invalid"
         pair = tuple(replace(e, primary=e is good) for e in (counter, power))
-        return Derived(pair, {}, status, (f"{bad.method}_missing",), _reason(spec, bad.status if status != "ok" else status))
+        return judged(pair, status, (f"{bad.method}_missing",), WHY[bad.status if status != "ok" else status])
+    pair = (replace(counter, primary=True), power)
     if spec.full_rate is True and power.status == "aliased":
-        status, flags = counter.status, ("integral_aliased",)
-    elif not agree(counter, power, spec):
-        reason = f"{spec.device_id}: counter {plain(counter.energy_j, 4)} J and integral {plain(power.energy_j, 4)} J disagree"
-        disputed = tuple(replace(e, status="disputed", primary=e is counter) for e in (counter, power))
-        return Derived(disputed, {}, "disputed", reason=reason)
-    else:
-        status, flags = "aliased" if power.status == "aliased" else counter.status, ()
-    return Derived((replace(counter, primary=True), power), {}, status, flags, _reason(spec, status))
+        return judged(pair, counter.status, ("integral_aliased",))
+    if not agree(counter, power, spec):
+        why = f"counter {plain(counter.energy_j, 4)} J and integral {plain(power.energy_j, 4)} J disagree"
+        return judged(tuple(replace(e, status="disputed") for e in pair), "disputed", why=why)
+    return judged(pair, "aliased" if power.status == "aliased" else counter.status)
 
 
 def agree(counter: Energy, power: Energy, spec: DeviceSpec) -> bool:
-    """Whether the two estimates tell the same energy, after the probed ratio of their gains is divided out. They disagree only if the
-    difference is both more than 3 combined standard uncertainties and more than 3 %: gain and offset are common to both sensors' card and
-    play no part, but the doubt about the ratio itself does."""
+    """Whether the two estimates tell the same energy, the probed ratio of their gains divided out: the difference is within 3 combined
+    standard uncertainties or 3 %. The card's gain and offset are common to both and play no part, the doubt about the ratio does."""
     expected_j = power.energy_j * spec.gain_ratio
     u_j = math.hypot(counter.u_reading_j, power.u_reading_j * spec.gain_ratio, power.energy_j * spec.u_gain_ratio)
-    difference_j = abs(counter.energy_j - expected_j)
-    return difference_j <= max(DISPUTE_SIGMAS * u_j, DISPUTE_SHARE * abs(expected_j))
+    return abs(counter.energy_j - expected_j) <= max(DISPUTE_SIGMAS * u_j, DISPUTE_SHARE * abs(expected_j))
 
 
 # Stored windows derived again: every number must come out the same, bit for bit
@@ -194,75 +184,50 @@ NUMBERS = ("energy_j", "net_energy_j", *(f"u_{term}_j" for term in TERMS))
 
 def replay(windows: pd.DataFrame, energies: pd.DataFrame, samples: pd.DataFrame) -> tuple[int, list[dict]]:
     """(windows derived again, mismatches) of tables as `tables` reads them; a mismatch says attempt, what, stored and derived. Windows that
-    the meter did not judge (out of memory, failed) have nothing to derive. A judged window without samples is a mismatch: what cannot be
-    derived again is not replayed. Samples of a window need not be in order, but stand together."""
-    try:
-        blocks = dict(blocks_of(samples))
-    except ValueError as error:
-        return 0, [{"attempt": "", "what": "samples", "stored": str(error), "derived": "each window's together"}]
-    stored: dict[str, list[dict]] = {}
+    the meter did not judge (out of memory, failed, imported) have nothing to derive. A judged window without samples, or with samples that
+    are scattered over the table or there twice, is a mismatch: what cannot be derived again is not replayed."""
+    import pandas as pd
+
+    codes, names = pd.factorize(samples["attempt"], use_na_sentinel=False)
+    cuts = np.flatnonzero(np.diff(codes, prepend=-1, append=-1))
+    if len(cuts) - 1 > len(names):
+        stored = "the samples of a window are scattered over the table: sort it by attempt, keeping the order"
+        return 0, [{"attempt": "", "what": "samples", "stored": stored, "derived": "each window's together"}]
+    blocks = {str(names[codes[begin]]): samples.iloc[begin:end] for begin, end in itertools.pairwise(cuts)}
+    kept: dict[str, list[dict]] = {}
     for row in energies.to_dict("records"):
-        stored.setdefault(row["attempt"], []).append(row)
+        kept.setdefault(row["attempt"], []).append(row)
     done, mismatches = 0, []
     for window in windows.to_dict("records"):
-        if window["status"] not in PRIORITY or not isinstance(window.get("meter_spec"), str):  # imported: nothing was read here
+        if window["status"] not in PRIORITY or not isinstance(window.get("meter_spec"), str):
             continue
-        if (attempt := window["attempt"]) not in blocks:
-            mismatches.append({"attempt": attempt, "what": "samples", "stored": "none", "derived": ""})
+        attempt = window["attempt"]
+
+        def check(what: str, stored, again, attempt: str = attempt) -> None:
+            if not same(stored, again):
+                mismatches.append({"attempt": attempt, "what": what, "stored": stored, "derived": again})
+
+        if (own := blocks.get(attempt)) is None:
+            check("samples", "none", "")
             continue
-        begin, end = blocks[attempt]
-        own = samples.iloc[begin:end]
         if again := int(own.duplicated(["t_s", "device_id", "boundary", "field"]).sum()):  # a sensor's clock does not stand still
-            mismatches.append({"attempt": attempt, "what": "samples", "stored": f"{again} readings twice", "derived": "each once"})
+            check("samples", f"{again} readings twice", "each once")
         try:
             derived = derive(own, window["start_s"], window["stop_s"], Spec.from_json(window["meter_spec"]))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            what = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-            mismatches.append({"attempt": attempt, "what": "meter_spec and samples", "stored": "cannot be derived from", "derived": what})
+            check("meter_spec and samples", "cannot be derived from", f"{type(error).__name__}: {' '.join(str(error).split())[:120]}")
             continue
-        mismatches += compare(window, stored.get(attempt, []), derived)
         done += 1
+        check("status", window["status"], derived.status)
+        before = {(r["device_id"], r["boundary"], r["method"]): r for r in kept.get(attempt, [])}
+        after = {(e.device_id, e.boundary, e.method): e for e in derived.energies}
+        for key in before.keys() | after.keys():
+            if key in before and key in after:
+                for name in (*NUMBERS, "primary", "status"):
+                    check(f"{'/'.join(key)} {name}", before[key][name], getattr(after[key], name))
+            else:
+                check("/".join(key), "present" if key in before else "missing", "present" if key in after else "missing")
     return done, mismatches
-
-
-def blocks_of(samples: pd.DataFrame) -> Iterator[tuple[str, tuple[int, int]]]:
-    """(attempt, (first row, last row + 1)) of each window's samples; no copy of the table is made. Raises ValueError if a window's samples
-    are scattered over the table."""
-    import pandas as pd
-
-    if not len(samples):
-        return
-    column = samples["attempt"]
-    codes, names = (
-        (column.cat.codes.to_numpy(), column.cat.categories) if isinstance(column.dtype, pd.CategoricalDtype) else pd.factorize(column)
-    )
-    cuts = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1, [len(codes)]])
-    seen = codes[cuts[:-1]]
-    if len(np.unique(seen)) != len(seen):
-        raise ValueError("the samples of a window are scattered over the table: sort it by attempt, keeping the order")
-    for begin, end in itertools.pairwise(cuts):
-        yield str(names[codes[begin]]), (int(begin), int(end))
-
-
-def compare(window: dict, rows: list[dict], derived: Derived) -> list[dict]:
-    """Every stored number of a window that `derived` does not repeat exactly."""
-    attempt = window["attempt"]
-    found = []
-
-    def check(what: str, stored, again) -> None:
-        if not same(stored, again):
-            found.append({"attempt": attempt, "what": what, "stored": stored, "derived": again})
-
-    check("status", window["status"], derived.status)
-    before = {(r["device_id"], r["boundary"], r["method"]): r for r in rows}
-    after = {(e.device_id, e.boundary, e.method): e for e in derived.energies}
-    for key in before.keys() | after.keys():
-        if key not in before or key not in after:
-            check("/".join(key), "missing" if key not in before else "present", "missing" if key not in after else "present")
-            continue
-        for name in (*NUMBERS, "primary", "status"):
-            check(f"{'/'.join(key)} {name}", before[key][name], getattr(after[key], name))
-    return found
 
 
 def same(stored, again) -> bool:

@@ -51,7 +51,7 @@ def families(pids: Iterable[int]) -> dict[int, float]:
 
 
 def trees_cpu_s(pids: Iterable[int]) -> float:
-    """CPU seconds of processes that are not ours, with all below them: a server and its workers."""
+    """CPU seconds of processes with all below them: a server and its workers."""
     return sum(families(pids).values())
 
 
@@ -122,10 +122,8 @@ class EstimateMeter(Meter):
         }
 
 
-FORWARDER_NAMES = """
-    docker-proxy rootlesskit rootlessport slirp4netns pasta passt conmon ssh sshd kubectl nginx haproxy caddy traefik envoy socat
-"""
-FORWARDERS = set(FORWARDER_NAMES.split())
+FORWARDERS = {"docker-proxy", "rootlesskit", "rootlessport", "slirp4netns", "pasta", "passt", "conmon", "ssh", "sshd", "kubectl"}
+FORWARDERS |= {"nginx", "haproxy", "caddy", "traefik", "envoy", "socat"}
 """Programs that listen for someone else: their CPU time is not the model's."""
 
 
@@ -152,34 +150,27 @@ def is_this_machine(host: str) -> bool:
 
 def server_processes(host: str, port: int, pid: int = 0) -> ServerProcesses:
     """The processes of the server at an address; `pid` names its process where something else listens for it (a container, a proxy)."""
+    found = {pid} if pid else set()
     if not is_this_machine(host):
         return ServerProcesses(reason="the server is on another machine; run eai on that one")
-    if pid:
-        if not psutil.pid_exists(pid):
-            return ServerProcesses(reason=f"server_pid {pid} is no process of this machine")
-        found = {pid}
-    else:
+    if pid and not psutil.pid_exists(pid):
+        return ServerProcesses(reason=f"server_pid {pid} is no process of this machine")
+    if not pid:
         try:
             sockets = psutil.net_connections("tcp")
         except (psutil.Error, OSError, RuntimeError):
             return ServerProcesses(reason="this system does not tell which process listens; name the server's process with server_pid")
         listening = [c for c in sockets if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
         if not listening:
-            reason = f"no process of this machine's network listens on port {port}; name the server's process with server_pid"
-            return ServerProcesses(reason=reason)
+            why = f"no process of this machine's network listens on port {port}"
+            return ServerProcesses(reason=f"{why}; name the server's process with server_pid")
         found = {c.pid for c in listening if c.pid is not None}
         if not found:
             return ServerProcesses(reason=f"port {port} belongs to another user's process; name it with server_pid, or run as that user")
-        if names := {_name(p) for p in found} & FORWARDERS:
-            reason = f"{names.pop()} listens on port {port} for someone else; name the server's process with server_pid"
-            return ServerProcesses(reason=reason)
+        names = {p.info["name"] for p in psutil.process_iter(["name"]) if p.pid in found} & FORWARDERS
+        if names:
+            why = f"{names.pop()} listens on port {port} for someone else"
+            return ServerProcesses(reason=f"{why}; name the server's process with server_pid")
     if os.getpid() in families(found):
         return ServerProcesses(reason="the server runs in the process that measures, or started it; run it in a process of its own")
     return ServerProcesses(frozenset(found))
-
-
-def _name(pid: int) -> str:
-    try:
-        return psutil.Process(pid).name()
-    except psutil.Error:
-        return ""

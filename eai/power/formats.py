@@ -299,9 +299,19 @@ INFLUX = re.compile(r'^([^,\s#{}"]+(?:,(?:[^\\, =]|\\.)+=(?:[^\\, =]|\\.)+)+) ((
 PROMETHEUS = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*(?:\{.*\})?) +(?P<value>\S+)(?: +(?P<time>\d{9,}(?:\.\d+)?))?\s*$")
 
 
-def line_format(head: list[str]) -> LineFormat | None:
-    """The format of a log of lines by its first ones; None for a table."""
-    return next((f for f in LINE_FORMATS if any(re.search(f.sign, line) for line in head)), None)
+def not_a_table(head: list[str], is_json: bool, text: Callable[[], str], where: str) -> tuple | None:
+    """(readings, what it is, kind, advice where they have no time, whether all are power) of a log that is no table; None for a table."""
+    if is_json:
+        return read_json(text(), where), "JSON", "instant", "log it with time stamps", False
+    if found := next((f for f in LINE_FORMATS if any(re.search(f.sign, line) for line in head)), None):
+        return read_lines(found, text().splitlines()), found.name, found.kind, found.advice, True
+    lines = [line for line in head if line.strip() and not line.startswith("#")]
+    if lines and all(INFLUX.match(line) for line in lines[:5]):
+        return read_influx(text().splitlines()), "InfluxDB's", "instant", "write the points with their time", False
+    if lines and all(PROMETHEUS.match(s) for s in lines[:5]) and any("{" in s or re.match(SAMPLE, s) for s in lines):
+        advice = "ask Prometheus for a range (query_range): one scrape has no time"
+        return read_prometheus(text().splitlines()), "Prometheus'", "instant", advice, False
+    return None
 
 
 def read_lines(found: LineFormat, lines: Iterable[str]) -> Iterator[Reading]:
@@ -368,24 +378,12 @@ def with_stamps(head: list[str], lines: Callable[[], list[str]]) -> list[str]:
     return result
 
 
-def is_prometheus(head: list[str]) -> bool:
-    """Whether these are samples as an exporter shows them."""
-    samples = [line for line in head if line.strip() and not line.startswith("#")]
-    return bool(samples) and all(PROMETHEUS.match(s) for s in samples[:5]) and any("{" in s or re.match(SAMPLE, s) for s in samples)
-
-
 def read_prometheus(lines: Iterable[str]) -> Iterator[Reading]:
     """Every sample whose name is of power, with the time [ms since 1970] that the exporter gave it."""
     for line in lines:
         if (match := PROMETHEUS.match(line)) and meaning(match["name"]):
             name, labels = labels_of(match["name"])
             yield Reading(match["time"] or "", name, match["value"], labels)
-
-
-def is_influx(head: list[str]) -> bool:
-    """Whether these are points of InfluxDB's line protocol."""
-    points = [line for line in head if line.strip() and not line.startswith("#")]
-    return bool(points) and all(INFLUX.match(p) for p in points[:5])
 
 
 def read_influx(lines: Iterable[str]) -> Iterator[Reading]:
@@ -400,15 +398,19 @@ def read_influx(lines: Iterable[str]) -> Iterator[Reading]:
             yield Reading(match[3] or "", full, value.rstrip("iu"), labels)
 
 
-def _documents(text: str, where: str) -> list:
-    """The documents of JSON or JSON lines. Raises UserError for text that is neither."""
+def documents(text: str) -> list:
+    """The documents of JSON or JSON lines. Raises ValueError for text that is neither."""
     try:
         return [json.loads(text)]
     except ValueError:
-        try:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError as error:
-            raise UserError(f"{where} is no JSON ({error})", "one document, or one a line", "record it again") from None
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _documents(text: str, where: str) -> list:
+    try:
+        return documents(text)
+    except ValueError as error:
+        raise UserError(f"{where} is no JSON ({error})", "one document, or one a line", "record it again") from None
 
 
 def json_as_csv(text: str, where: str) -> str:

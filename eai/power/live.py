@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import json
 import signal
 import subprocess
 import sys
@@ -11,8 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from eai.errors import UserError
 from eai.power.estimate import WATTS_PER_THREAD
+from eai.power.formats import documents
 from eai.power.meter import JointMeter, Meter
 from eai.power.nvml import NvmlMeter
 from eai.power.rapl import RaplMeter
@@ -25,8 +27,7 @@ NOT_FOUND, NOT_ALLOWED = 127, 126
 
 def measure_command(command: list[str], meter: Meter | None = None, quiet: bool = False, step_s: float | None = None) -> tuple[Window, int]:
     """(the window around a command, its exit code); `quiet` sends what it prints on stdout to stderr. Other processes on the GPUs are
-    accepted and flagged: a server that is loaded by the command has to be there. An interrupt reaches the command, as it does without us;
-    what was used until then is measured."""
+    accepted and flagged. An interrupt reaches the command; what was used until then is measured."""
     if not command:
         raise UserError("no command", "one after --", "eai measure -- vllm bench serve ...")
     meter = meter or best_meter(shared=True)[0]
@@ -69,23 +70,19 @@ def tokens_of(path: Path, since_s: float = 0.0) -> int:
     if changed_s < since_s - 1:
         raise UserError(f"{path} is older than the command", "the result of this run", "check --result, or give --tokens")
     try:
-        document = json.loads(text)
+        results = documents(text)
     except ValueError:
-        try:
-            document = [json.loads(line) for line in text.splitlines() if line.strip()]
-        except ValueError:
-            raise UserError(f"{path} is no JSON", "a result file", "give --tokens") from None
-    found = [n for one in (document if isinstance(document, list) else [document]) if (n := _tokens(one)) is not None]
+        raise UserError(f"{path} is no JSON", "a result file", "give --tokens") from None
+    results = results[0] if len(results) == 1 and isinstance(results[0], list) else results
+    found = [n for one in results if isinstance(one, dict) and (n := _tokens(one)) is not None]
     if not found or sum(found) <= 0:
         found = f"{path} tells no output tokens"
         raise UserError(found, "total_output_tokens or what guidellm, aiperf and llama-bench write", "give --tokens")
     return round(sum(found))
 
 
-def _tokens(one: object) -> float | None:
+def _tokens(one: dict) -> float | None:
     """Output tokens of one result, None where it does not say."""
-    if not isinstance(one, dict):
-        return None
     if isinstance(count := one.get("total_output_tokens"), int | float):  # vllm bench serve, sglang.bench_serving
         return count
     if isinstance(one.get("benchmarks"), list):  # guidellm
@@ -95,9 +92,7 @@ def _tokens(one: object) -> float | None:
     if "n_gen" in one:  # llama-bench: tokens generated in each repetition; 0 for a prompt alone
         return one["n_gen"] * len(one.get("samples_ns") or [0])
     tokens, requests = one.get("output_sequence_length"), one.get("request_count")  # aiperf: mean x requests
-    if isinstance(tokens, dict) and isinstance(requests, dict):
-        return tokens["avg"] * requests["avg"]
-    return None
+    return tokens["avg"] * requests["avg"] if isinstance(tokens, dict) and isinstance(requests, dict) else None
 
 
 def window_answer(w: Window, code: int, command: list[str]) -> dict:
@@ -157,9 +152,8 @@ class Gauge:
 
 def gauges_of(meter: Meter) -> list[tuple[Gauge, Callable[[], dict]]]:
     """The devices of a meter with what reads each; CPU time x watts where nothing can be read."""
-    parts = meter.meters if isinstance(meter, JointMeter) else (meter,)
     found = []
-    for part in parts:
+    for part in meter.meters if isinstance(meter, JointMeter) else (meter,):
         if isinstance(part, NvmlMeter):
             for index, card in enumerate(part.cards):
                 gauge = Gauge(f"gpu{index}", card.name, "gpu", card.uuid)
@@ -169,15 +163,14 @@ def gauges_of(meter: Meter) -> list[tuple[Gauge, Callable[[], dict]]]:
                 gauge = Gauge(domain.device_id, domain.device_id, domain.boundary)
                 found.append((gauge, lambda d=domain: {"counter_j": d.read_j()}))
         else:
-            import psutil
-
-            def busy() -> dict:
-                times = psutil.cpu_times()
-                idle_s = times.idle + getattr(times, "iowait", 0.0)
-                return {"counter_j": WATTS_PER_THREAD * (sum(times[:8]) - idle_s)}
-
-            found.append((Gauge("cpu", f"all processes, {WATTS_PER_THREAD:g} W a busy thread", "cpu_package", estimated=True), busy))
+            found.append((Gauge("cpu", f"all processes, {WATTS_PER_THREAD:g} W a busy thread", "cpu_package", estimated=True), _busy))
     return found
+
+
+def _busy() -> dict:
+    """CPU time of all processes x watts."""
+    times = psutil.cpu_times()
+    return {"counter_j": WATTS_PER_THREAD * (sum(times[:8]) - (times.idle + getattr(times, "iowait", 0.0)))}
 
 
 def watch(

@@ -6,14 +6,12 @@ thread of it would free the function while the interpreter ends, which aborts th
 
 import csv
 import io
-import itertools
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +46,7 @@ STAMPS = (
 """Stamps beside ISO 8601 and nvidia-smi's YYYY/MM/DD: dmon, tegrastats, PTDaemon, ctime and date in two zones' orders, Kibana, German."""
 
 EITHER = [(f"%m/%d/%Y {clock}", f"%d/%m/%Y {clock}") for clock in ("%H:%M:%S", "%I:%M:%S %p", "%H:%M")]
+PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 
 
 @dataclass(frozen=True)
@@ -91,15 +90,14 @@ def read_log(path: str | Path, gpus: int | None = None, power: str | list[str] =
 
     `gpus`: how many cards take turns in a log without an index column. `power`: the columns of power, as NAME or NAME:UNIT separated by
     commas, patterns (`gpu*`) or expressions (`eai.expressions`); `time` and `card` likewise name columns. Raises UserError for what cannot
-    be integrated: no file, empty, no power or time column, several that could be it, power [N/A] throughout, fewer than two readings, or
-    cards taking turns that cannot be separated.
+    be integrated: no file, no power or time, several columns that could be it, fewer than two readings, cards that cannot be separated.
     """
     if gpus is not None and gpus < 1:
         raise UserError(f"--gpus {gpus}", "a positive number", "say how many cards the log holds")
     wanted = next(csv.reader([power], skipinitialspace=True), []) if isinstance(power, str) else list(power)
     source, where = _source(path)
     try:
-        start = _start(source)
+        start = _content(source, HEAD_BYTES)
         if start[:4] == b"PAR1":
             return _read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source, where)
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -110,17 +108,31 @@ def read_log(path: str | Path, gpus: int | None = None, power: str | list[str] =
         if not any(line.strip() for line in head):
             example = "nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv -lms 100 -f LOG"
             raise UserError(f"{where} is empty", "a power log", f"record one: {example}")
-        if (wanted or time or card) and _is_json(head):  # rows whose columns somebody names: a table like any other
-            source = formats.json_as_csv(_text(source), where).encode()
+        first = next(line for line in head if line.strip()).lstrip()
+        is_json = first[0] in "{[" and not first.startswith("[N/A")
+        if is_json and (wanted or time or card):  # rows whose columns somebody names: a table like any other
+            source, is_json = formats.json_as_csv(_text(source), where).encode(), False
             head = _head(source)
-        if readings := _not_a_table(head, source, where):
+        if readings := formats.not_a_table(head, is_json, lambda: _text(source), where):
             if time or card:
                 raise UserError(f"{where} is {readings[1]}", "no --time or --card: its lines say both", "leave them out")
             return _from_readings(readings[0], *readings[2:], where, wanted)
         if stamped := formats.with_stamps(head, lambda: _text(source).splitlines()):
             source = "\n".join(stamped).encode() + b"\n"
             head = _head(source)
-        return _read_table(head, source, where, gpus, wanted, time, card)
+        line = next((x for x in head if x.strip() and not x.startswith("#")), "")
+        delimiter = max(",;\t", key=line.count)
+        short = {plain(n)[0] if not n.startswith("_") else n: n for n in _cells(line, delimiter)}
+        kinds = (formats.TIME_NAMES, formats.LONG_NAMES, formats.LONG_VALUES)
+        long = [next((short[n] for n in names if n in short), None) for names in kinds]  # of a table with one value a line
+        if all(long) and not wanted:
+            return _from_readings(_read_long(_text(source), delimiter, *long), "instant", "log it with time stamps", False, where, wanted)
+        shape = _layout(head, where, wanted, time, card)
+        return (
+            _read_codecarbon(_text(source), shape.delimiter, where)
+            if shape.kind == "codecarbon"
+            else _Table(shape, source, where).log(gpus)
+        )
     except (pa.ArrowException, OSError, UnicodeError, RecursionError) as error:
         why = " ".join(str(error).split())[:100]
         do = "record it again, or cut the damaged lines"
@@ -136,9 +148,8 @@ LANGUAGE += " same_machine notes check"
 
 
 def options_of(mapping: Path | None) -> dict:
-    """What a mapping file says of a power log: power, time, card (columns or expressions), gpu, step. The file is that of `import` and
-    `check`: `columns` (power_w, time_s, card), `units`, `constants` (gpu, step_s), or the same at its top. Raises UserError for one that is
-    none, or names no power."""
+    """What a mapping file of `import` and `check` says of a power log, in `columns`, `units` and `constants` or at its top: power, time,
+    card, gpu, step. Raises UserError for one that is none, or names no power."""
     if mapping is None:
         return {}
     from eai.expressions import nearest, read_document
@@ -151,13 +162,10 @@ def options_of(mapping: Path | None) -> dict:
     if not all(isinstance(p, dict) for p in parts):
         raise UserError(f"columns or constants of {mapping} hold no pairs", "our name: theirs, for instance power_w: watts")
     said = {ours: part[n] for part in reversed(parts) for ours, names in OURS.items() for n in names if n in part}
-    units = document.get("units") or {}
+    units, power = document.get("units") or {}, said.get("power", [])
     unit = next((units[n] for n in OURS["power"] if n in units), "")
-    power = said.get("power", [])
-    if isinstance(power, dict):
-        said["power"] = [f"{k}:{v}" if v else str(k) for k, v in power.items()]
-    else:
-        said["power"] = [f"{p}:{unit}" if unit else str(p) for p in ([power] if isinstance(power, str) else power)]
+    pairs = power.items() if isinstance(power, dict) else [(p, unit) for p in ([power] if isinstance(power, str) else power)]
+    said["power"] = [f"{name}:{its}" if its else str(name) for name, its in pairs]
     if document.get("energies") and not said["power"]:
         raise UserError(f"{mapping} maps energies and no power", "columns: {power_w: ..., time_s: ...}", "see docs/power-logs.md")
     if unit and str(unit).lower() not in formats.WATTS:
@@ -168,34 +176,24 @@ def options_of(mapping: Path | None) -> dict:
 def _source(path: str | Path) -> tuple[Path | bytes, str]:
     """(a plain file, or the content of a compressed one or of standard input; what messages call it)."""
     if str(path) == "-":
-        path, content, where = None, sys.stdin.buffer.read(), "standard input"
+        source, where = sys.stdin.buffer.read(), "standard input"
+    elif (source := Path(path)).is_file():
+        where = str(source)
     else:
-        path, where = Path(path), str(path)
-        if not path.is_file():
-            raise UserError(f"no file {path}", "a power log", "check the path")
-        with open(path, "rb") as file:
-            content = file.read(4)
-    packed = next(
-        (n for magic, n in ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"BZh", "bz2")) if content.startswith(magic)), ""
-    )
-    if not packed:
-        return path or content, where
+        raise UserError(f"no file {source}", "a power log", "check the path")
+    start = _content(source, 4)
+    packed = next((name for magic, name in PACKED.items() if start.startswith(magic)), "")
     try:
-        whole = path.read_bytes() if path else content
-        return pa.CompressedInputStream(pa.BufferReader(whole), packed).read(), where
+        return pa.CompressedInputStream(pa.BufferReader(_content(source)), packed).read() if packed else source, where
     except OSError as error:
         raise UserError(f"{where} cannot be unpacked ({str(error).splitlines()[0]})", f"a whole {packed} file", "copy it again") from None
 
 
-def _start(source: Path | bytes) -> bytes:
+def _content(source: Path | bytes, most: int | None = None) -> bytes:
     if isinstance(source, bytes):
-        return source[:HEAD_BYTES]
+        return source[:most]
     with open(source, "rb") as file:
-        return file.read(HEAD_BYTES)
-
-
-def _content(source: Path | bytes) -> bytes:
-    return source if isinstance(source, bytes) else source.read_bytes()
+        return file.read(most)
 
 
 def _text(source: Path | bytes) -> str:
@@ -204,32 +202,13 @@ def _text(source: Path | bytes) -> str:
 
 def _head(source: Path | bytes) -> list[str]:
     """The first lines, without one that the head cuts off."""
-    start = _start(source)
+    start = _content(source, HEAD_BYTES)
     lines = start.decode("utf-8-sig", "replace").splitlines()
     return (lines[:-1] if len(start) == HEAD_BYTES and len(lines) > 1 else lines)[:400]
 
 
-def _is_json(head: list[str]) -> bool:
-    first = next(line for line in head if line.strip()).lstrip()
-    return first[0] in "{[" and not first.startswith("[N/A")
-
-
-def _not_a_table(head: list[str], source: Path | bytes, where: str) -> tuple | None:
-    """(readings, what it is, kind, advice where they have no time, whether all are power) of a log that is no table; None for a table."""
-    if _is_json(head):
-        return formats.read_json(_text(source), where), "JSON", "instant", "log it with time stamps", False
-    if found := formats.line_format(head):
-        return formats.read_lines(found, _text(source).splitlines()), found.name, found.kind, found.advice, True
-    if formats.is_influx(head):
-        return formats.read_influx(_text(source).splitlines()), "InfluxDB's", "instant", "write the points with their time", False
-    if formats.is_prometheus(head):
-        advice = "ask Prometheus for a range (query_range): one scrape has no time"
-        return formats.read_prometheus(_text(source).splitlines()), "Prometheus'", "instant", advice, False
-    return None
-
-
 def _from_readings(readings: Iterable[Reading], kind: str, advice: str, is_power: bool, where: str, wanted: list[str]) -> PowerLog:
-    """The log of single readings: one series a field of power and card."""
+    """The log of single readings: one series a field of power and card. `kind` as in `formats.LineFormat`."""
     series: dict[tuple[str, str | None], list[Reading]] = {}
     for one in readings:
         series.setdefault((one.field, formats.card_of(one.labels)), []).append(one)
@@ -237,10 +216,10 @@ def _from_readings(readings: Iterable[Reading], kind: str, advice: str, is_power
         raise UserError(f"{where} holds no power", "readings of power", "add power to what is logged")
     chosen, others = formats.choose(dict.fromkeys(name for name, _ in series), where, wanted, is_power)
     names = formats.numbered(card for _, card in series)
-    found: dict[bool, list[LoggedGpu]] = {True: [], False: []}
-    missing, zones, joules = 0, [], kind == "energy"
+    gpus, rest, missing, zones, joules = [], [], 0, [], kind == "energy"
     for choice in (*chosen, *others):
-        for (_, card), mine in ((key, mine) for key, mine in series.items() if key[0] == choice.column):
+        found = rest if choice in others else gpus
+        for card, mine in [(card, mine) for (name, card), mine in series.items() if name == choice.column]:
             if not any(one.time for one in mine):
                 raise UserError(f"{where} has no time", "readings with their time", advice)
             t_s, zone = _seconds(pa.array([one.time for one in mine], pa.string()), None)
@@ -250,22 +229,20 @@ def _from_readings(readings: Iterable[Reading], kind: str, advice: str, is_power
             missing += int((~good).sum())
             zones.append(zone)
             several = (is_power and len(series) > 1) or choice in others
-            index = choice.column if several else len(found[True]) if choice.index is None else choice.index
+            index = choice.column if several else len(gpus) if choice.index is None else choice.index
             t_s, value = t_s[good], value[good]
             if kind != "instant":
                 before_s = float(mine[0].elapsed_ms) / 1e3 if mine[0].elapsed_ms else None
                 t_s, value = _held(t_s, value, 0.0 if joules else None, before_s, joules)
             product = next((mine[0].labels[k] for k in formats.PRODUCT_NAMES if mine[0].labels.get(k)), "")
-            one = LoggedGpu(
-                index if card is None else names[card], t_s, value, name=product, boundary=choice.boundary, held=kind != "instant"
-            )
-            found[choice in chosen].append(one)
-    if kind == "instant" and not any(len(g.t_s) for g in found[True]):
+            index = index if card is None else names[card]
+            found.append(LoggedGpu(index, t_s, value, name=product, boundary=choice.boundary, held=kind != "instant"))
+    if kind == "instant" and not any(len(g.t_s) for g in gpus):
         raise UserError(f"power is [N/A] in every reading of {where}", "power readings", "these readings say nothing")
     warnings = [f"{missing} readings are [N/A] or broken"] if missing else []
-    rest = tuple(g for g in found[False] if len(g.t_s) > 1)
     assumed = any(c.assumed for c in chosen) and all(card is None for _, card in series)
-    return PowerLog(_enough(found[True], where), listed(c.column for c in chosen), zones[0], missing, warnings, rest, assumed)
+    others = tuple(g for g in rest if len(g.t_s) > 1)
+    return PowerLog(_enough(gpus, where), listed(c.column for c in chosen), zones[0], missing, warnings, others, assumed)
 
 
 def _readable(t_s: np.ndarray, example: str, where: str) -> np.ndarray:
@@ -291,9 +268,7 @@ def _held(t_s: np.ndarray, value: np.ndarray, zero_s: float | None, first_s: flo
 
 def _counted(t_s: np.ndarray, joules: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """A counter as a curve of steps. A step down is a range that wrapped or a driver that was loaded anew: that time has no reading.
-
-    Raises UserError where one with a name falls too often, or rises too seldom, to be a counter.
-    """
+    Raises UserError where one with a name falls too often, or rises too seldom, to be a counter."""
     used = np.diff(joules)
     falls, rises = float(np.mean(used < 0)) if len(used) else 1.0, np.count_nonzero(used)
     if name and (falls > FALLS or len(used) < FEWEST or not rises):
@@ -310,14 +285,12 @@ def _read_parquet(source, where: str) -> PowerLog:
     columns = ["t_s", "device_id", "field", "value"]
     if not set(columns) <= set(file.schema_arrow.names):
         raise UserError(f"{where} has columns {listed(file.schema_arrow.names)}", ", ".join(columns), "pass a CSV or our samples")
-    parts, names = {}, {}
+    parts, names = defaultdict(list), {}
     for batch in file.iter_batches(columns=columns):
         fields = pc.cast(batch["field"], pa.string())
-        for name in pc.unique(fields).to_pylist():
-            if name in POWER_FIELDS:
-                part = batch.filter(pc.equal(fields, name))
-                card = _codes(pc.cast(part["device_id"], pa.string()), names)
-                parts.setdefault(name, []).append((part["t_s"].to_numpy(), part["value"].to_numpy(), card))
+        for name in set(pc.unique(fields).to_pylist()) & set(POWER_FIELDS):
+            part = batch.filter(pc.equal(fields, name))
+            parts[name].append((part["t_s"].to_numpy(), part["value"].to_numpy(), _codes(pc.cast(part["device_id"], pa.string()), names)))
     present = next((f for f in POWER_FIELDS if f in parts), None)
     if present is None:
         raise UserError(f"{where} holds no power readings", f"a field among {', '.join(POWER_FIELDS)}", "take samples of a power meter")
@@ -332,7 +305,55 @@ def _read_parquet(source, where: str) -> PowerLog:
     return PowerLog(_enough(found, where), present, "monotonic seconds")
 
 
-# Tables
+def _read_long(text: str, delimiter: str, time: str, named: str, value: str) -> Iterator[Reading]:
+    """The readings of a table with one value a line, as InfluxDB's annotated CSV has them; a repeated header begins anew."""
+    header: list[str] = []
+    for line in text.splitlines():
+        cells = _cells(line, delimiter) if line.strip() and not line.startswith("#") else []
+        if named in cells and value in cells:
+            header = cells
+        elif header and len(cells) == len(header):
+            row = dict(zip(header, cells, strict=True))
+            metric, labels = formats.labels_of(row[named])
+            rest = {plain(k)[0]: v for k, v in row.items() if k not in (time, named, value) and k}
+            if row[value].strip("[]").lower() not in MISSING:
+                yield Reading(row[time], metric or row[named], row[value], labels or rest)
+
+
+def _read_codecarbon(text: str, delimiter: str, where: str) -> PowerLog:
+    """CodeCarbon's emissions.csv: one run, whose rows are cumulative energies [kWh] after `duration` seconds."""
+    import pandas as pd
+
+    table = pd.read_csv(io.StringIO(text), sep=delimiter)
+    if "run_id" in table and (runs := table["run_id"].nunique()) > 1:
+        raise UserError(f"{where} holds {runs} runs of CodeCarbon", "one run", "import them: eai import --format codecarbon")
+    table = table.sort_values("duration")
+    t_s = table["duration"].to_numpy(float)
+    count, _, product = str(table["gpu_model"].iloc[0] if "gpu_model" in table else "").partition(" x ")
+    found = []
+    for column, boundary in (("gpu_energy", "gpu"), ("cpu_energy", "cpu_package"), ("ram_energy", "dram")):
+        used_j = np.diff(table[column].to_numpy(float) * 3.6e6, prepend=0.0) if column in table else np.zeros(1)
+        if np.nansum(used_j) > 0:
+            index, name = (0, product if count == "1" else "") if boundary == "gpu" else (column, "")
+            found.append(LoggedGpu(index, *_held(t_s, used_j, 0.0, None, True), name=name, boundary=boundary, held=True))
+    if not found:
+        raise UserError(f"{where} holds no energy", "gpu_energy or cpu_energy", "check that CodeCarbon saw the device")
+    warnings = ["CodeCarbon reads the GPU; its CPU and memory may be estimates from constants (see cpu_power, ram_power)"]
+    main = "gpu_energy" if found[0].boundary == "gpu" else "cpu_energy"
+    return PowerLog(tuple(found[:1]), main, "seconds of the run", 0, warnings, tuple(found[1:]))
+
+
+def _enough(found: list[LoggedGpu], where: str) -> tuple[LoggedGpu, ...]:
+    """Those with readings. Raises UserError where one has a single reading, or none has any."""
+    found = [g for g in found if len(g.t_s)] or found
+    short = [g for g in found if len(g.t_s) < 2]
+    if short or not found:
+        which = f" of GPU {short[0].index}" if short and len(found) > 1 else ""
+        raise UserError(f"{where} has {len(short[0].t_s) if short else 0} reading(s){which}", "at least two", "log for longer")
+    return tuple(found)
+
+
+# Tables: where to find what
 
 
 @dataclass(frozen=True)
@@ -356,14 +377,12 @@ class Layout:
     comma_space: bool = False
     kind: str = "instant"
     only: tuple[str, str] | None = None
-    reads: tuple[str, ...] = ()
+    reads: list[str] = field(default_factory=list)
 
     @property
-    def needed(self) -> list[str]:
-        """The columns to be read."""
-        powers = [c.column for c in (*self.chosen, *self.others, *([self.limit] if self.limit else []))]
-        more = [self.host, self.utilization, self.product, *(self.only[:1] if self.only else ()), *self.reads]
-        return [c for c in dict.fromkeys([*self.time, *powers, *self.card, *more]) if c in self.names]
+    def powers(self) -> list[Choice]:
+        """All columns of watts, the limit's too."""
+        return [*self.chosen, *self.others, *([self.limit] if self.limit else [])]
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -412,17 +431,17 @@ def _layout(head: list[str], where: str, wanted: list[str], time: str, card: str
     delimiter = _delimiter(first, [line for i, line in body if i > place and line != first][:20])
     cells = _cells(first, delimiter)
     has_header = bool(header) or not any(_is_value(c) for c in cells if c)
-    names = _unique(cells) if has_header else [f"column {i + 1}" for i in range(len(cells))]
-    skip = 0 if not has_header else place + 1
+    names = [name or f"column {i + 1}" for i, name in enumerate(cells)] if has_header else [f"column {i + 1}" for i in range(len(cells))]
+    again = [names[: i + 1].count(name) for i, name in enumerate(names)]
+    names = [name if n == 1 else f"{name} ({n})" for name, n in zip(names, again, strict=True)]
+    skip = place + 1 if has_header else 0
     body = [line for i, line in body if i >= skip]
-    sample = [row for row in (_cells(line, delimiter) for line in body) if len(row) == len(names)]
-    comma_space = False
-    if not sample and delimiter == "," and body:
+    sample, comma_space = [row for row in (_cells(line, delimiter) for line in body) if len(row) == len(names)], False
+    if not sample and delimiter == "," and body and all(re.search(r"\d,\d", line) for line in body[:3]):
         pieces = [line.split(", ") for line in body]
-        commas = all(re.search(r"\d,\d", line) for line in body[:3])
-        if all(len(p) == len(names) for p in pieces) and commas:
+        if all(len(p) == len(names) for p in pieces):
             sample, comma_space = [[c.strip() for c in p] for p in pieces], True
-        elif commas and all(len(_cells(line, ",")) > len(names) for line in body[:3]):
+        elif all(len(_cells(line, ",")) > len(names) for line in body[:3]):
             do = "record it with LC_ALL=C"
             raise UserError(f"{where} has decimal commas between columns cut by commas", "points, or columns cut by semicolons", do)
     if not sample:
@@ -432,47 +451,76 @@ def _layout(head: list[str], where: str, wanted: list[str], time: str, card: str
     return Layout(delimiter, names, skip, comma_space=comma_space, **parts)
 
 
-def _unique(names: list[str]) -> list[str]:
-    """Names of columns, each once: a second `power` becomes `power (2)`."""
-    named = [name or f"column {i + 1}" for i, name in enumerate(names)]
-    counts: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(1))
-    again = [next(counts[name]) for name in named]
-    return [name if n == 1 else f"{name} ({n})" for name, n in zip(named, again, strict=True)]
+UTILIZATION = re.compile(r"(sm|gpu_util|gpu_utilization|utilization|dcgm_fi_dev_gpu_util|utilization_gpu.*|gpu_utilization.*|gputl)")
+LIMIT = re.compile(r"(enforced_|current_)?power_(limit|cap)(_w)?|max_power")
 
 
-def _column(name: str, columns: dict[str, list[str]], option: str, reads: list[str]) -> str:
-    """The column, or the expression, that an option names; the columns that an expression needs are added to `reads`. Raises UserError
-    where it is neither."""
-    fits = [n for n in columns if n.strip().lower() == name.strip().lower()] or [n for n in columns if plain(n)[0] == plain(name)[0]]
-    if len(fits) == 1:
-        return fits[0]
-    if not fits and re.search(r"[-+*/(]", name):
-        return _expression(name, columns, reads)
-    raise UserError(f"{option} {name} names {len(fits)} columns", f"one of {listed(columns)}", "copy the name from the header")
+def _by_name(columns: dict[str, list[str]], where: str, wanted: list[str], time: str, card: str) -> dict:
+    """The parts of a layout from the header. Raises UserError where an option names no column, and where there is no time."""
+    short = {plain(n)[0]: n for n in reversed(columns)}
+    kind, only, reads = "instant", None, []
+
+    def expression(text: str) -> str:
+        """The expression, if it can be evaluated; the columns that it needs are added to `reads`."""
+        import pandas as pd
+
+        from eai.expressions import evaluate
+
+        used: set[str] = set()
+        evaluate(text, pd.DataFrame(columns), used)
+        reads.extend(n for n in columns if n in used)
+        return text
+
+    def named(name: str, option: str) -> str:
+        """The column, or the expression, that an option names."""
+        fits = [n for n in columns if n.strip().lower() == name.strip().lower()] or [n for n in columns if plain(n)[0] == plain(name)[0]]
+        if len(fits) == 1:
+            return fits[0]
+        if not fits and re.search(r"[-+*/(]", name):
+            return expression(name)
+        raise UserError(f"{option} {name} names {len(fits)} columns", f"one of {listed(columns)}", "copy the name from the header")
+
+    def pick(test) -> str:
+        return next((n for n in columns if n not in taken and test(plain(n)[0])), "")
+
+    if {"duration", "emissions", "gpu_energy", "cpu_energy"} <= short.keys():
+        return {"time": [short["duration"]], "chosen": [], "kind": "codecarbon"}
+    if "pkg_watt" in short or "cor_watt" in short or "ramwatt" in {n.lower() for n in columns}:
+        kind, cpu = "mean", short.get("cpu")
+        only = (cpu, "-") if cpu and "-" in columns[cpu] else None
+        if "time_of_day" not in short and not time:
+            raise UserError(f"{where} is turbostat's and has no time", "Time_Of_Day_Seconds", "turbostat --enable Time_Of_Day_Seconds")
+        if cpu and only is None and len(set(columns[cpu])) > 1:
+            raise UserError(f"{where} has no summary line", "CPU -", "run turbostat with --Summary")
+    if re.fullmatch(r"time(,gpu\d+)+", ",".join(columns).lower()) and not wanted and next(iter(columns)) == "time":
+        wanted = list(columns)[1:]  # Zeus writes watts per card under these names
+    if not wanted and not any(formats.meaning(n) for n in columns):
+        wanted = [n for n, cells in columns.items() if formats.meaning(f"{n} power") and all(_in_watts(c) for c in cells)]
+    kind = "counter" if not wanted and formats.counters(columns) else kind
+    chosen, others = formats.choose(columns, where, wanted, expression=expression)
+    stamps, unit = _time_of(columns, where)[:2] if not time else ([named(time, "--time")], 1.0)
+    if time and stamps[0] in columns:
+        unit = plain(stamps[0])[1]
+    taken = {*stamps, *(c.column for c in (*chosen, *others))}
+    cards = [named(card, "--card")] if card else [] if any(c.index is not None for c in chosen if c.boundary == "gpu") else None
+    if cards is None:
+        cards = _cards_of(columns, short, taken)
+    limit = pick(LIMIT.fullmatch)
+    return {
+        **{"time": stamps, "time_unit": unit, "chosen": chosen, "others": others, "card": cards, "kind": kind, "only": only},
+        **{"host": pick(formats.HOST_NAMES.__contains__), "product": pick(formats.PRODUCT_NAMES.__contains__)},
+        "utilization": pick(UTILIZATION.fullmatch),
+        "limit": Choice(limit, "gpu", None, formats.WATTS.get(formats.words(limit)[-1])) if limit else None,
+        "reads": reads,
+    }
 
 
-def _expression(text: str, columns: dict[str, list[str]], reads: list[str]) -> str:
-    """The expression, if it can be evaluated. Raises UserError where it cannot."""
-    import pandas as pd
-
-    from eai.expressions import evaluate
-
-    used: set[str] = set()
-    evaluate(text, pd.DataFrame(columns), used)
-    reads += [n for n in columns if n in used]
-    return text
-
-
-def _time_of(columns: dict[str, list[str]], where: str, time: str, reads: list[str]) -> tuple[list[str], float | None]:
+def _time_of(columns: dict[str, list[str]], where: str) -> tuple[list[str], float | None]:
     """(the columns that make up the time, the seconds of its unit if its name says one)."""
-    if time:
-        name = _column(time, columns, "--time", reads)
-        return [name], plain(name)[1] if name in columns else 1.0
     known = {}
     for name in columns:
         short, unit = plain(name)
-        short = re.sub(r"_(utc|local|unix|epoch|iso|iso8601|posix|stamp)$", "", short)
-        known.setdefault(short, (name, unit))
+        known.setdefault(re.sub(r"_(utc|local|unix|epoch|iso|iso8601|posix|stamp)$", "", short), (name, unit))
     if {"date", "time"} <= known.keys() and any(CLOCK.match(v) for v in columns[known["time"][0]][:5]):
         return [known["date"][0], known["time"][0]], None
     name, unit = next((known[n] for n in formats.TIME_NAMES if n in known), ("", None))
@@ -482,58 +530,13 @@ def _time_of(columns: dict[str, list[str]], where: str, time: str, reads: list[s
     return [name], unit
 
 
-UTILIZATION = re.compile(r"(sm|gpu_util|gpu_utilization|utilization|dcgm_fi_dev_gpu_util|utilization_gpu.*|gpu_utilization.*|gputl)")
-LIMIT = re.compile(r"(enforced_|current_)?power_(limit|cap)(_w)?|max_power")
-
-
-def _by_name(columns: dict[str, list[str]], where: str, wanted: list[str], time: str, card: str) -> dict:
-    """The parts of a layout from the header."""
-    short = {plain(n)[0]: n for n in reversed(columns)}
-    kind, only, reads = "instant", None, []
-    if {"duration", "emissions", "gpu_energy", "cpu_energy"} <= short.keys():
-        return {"time": [short["duration"]], "chosen": [], "kind": "codecarbon"}
-    if "pkg_watt" in short or "cor_watt" in short or "ramwatt" in {n.lower() for n in columns}:
-        kind, cpu = "mean", short.get("cpu")
-        only = (cpu, "-") if cpu and "-" in columns[cpu] else None
-        if not ({"time_of_day"} & short.keys()) and not time:
-            raise UserError(f"{where} is turbostat's and has no time", "Time_Of_Day_Seconds", "turbostat --enable Time_Of_Day_Seconds")
-        if cpu and only is None and len(set(columns[cpu])) > 1:
-            raise UserError(f"{where} has no summary line", "CPU -", "run turbostat with --Summary")
-    if re.fullmatch(r"time(,gpu\d+)+", ",".join(columns).lower()) and not wanted and next(iter(columns)) == "time":
-        wanted = list(columns)[1:]  # Zeus writes watts per card under these names
-    if not wanted and not any(formats.meaning(n) for n in columns):
-        wanted = [n for n, cells in columns.items() if formats.meaning(f"{n} power") and all(_in_watts(c) for c in cells)]
-    kind = "counter" if not wanted and formats.counters(columns) else kind
-    chosen, others = formats.choose(columns, where, wanted, expression=partial(_expression, columns=columns, reads=reads))
-    stamps, unit = _time_of(columns, where, time, reads)
-    taken = {*stamps, *(c.column for c in (*chosen, *others))}
-    cards = [_column(card, columns, "--card", reads)] if card else _card_of(columns, short, taken)
-    if any(c.index is not None for c in chosen if c.boundary == "gpu") and not card:
-        cards = []
-
-    def pick(test) -> str:
-        return next((n for n in columns if n not in taken and test(plain(n)[0])), "")
-
-    limit = pick(LIMIT.fullmatch)
-    return {
-        **{"time": stamps, "time_unit": unit, "chosen": chosen, "others": others, "card": cards, "kind": kind, "only": only},
-        **{"host": pick(formats.HOST_NAMES.__contains__), "product": pick(formats.PRODUCT_NAMES.__contains__)},
-        "utilization": pick(UTILIZATION.fullmatch),
-        "limit": Choice(limit, "gpu", None, formats.WATTS.get(formats.words(limit)[-1])) if limit else None,
-        "reads": tuple(reads),
-    }
-
-
 def _in_watts(cell: str) -> bool:
     return bool(WITH_UNIT.match(cell)) and not NUMBER.match(cell)
 
 
-def _card_of(columns: dict[str, list[str]], short: dict[str, str], taken: set[str]) -> list[str]:
+def _cards_of(columns: dict[str, list[str]], short: dict[str, str], taken: set[str]) -> list[str]:
     """The columns that say which card a line is of, the surest name first; a number has to be one that cards have."""
-    for name in formats.CARD_NAMES:
-        column = short.get(name)
-        if column is None or column in taken:
-            continue
+    for column in (short[n] for n in formats.CARD_NAMES if n in short and short[n] not in taken):
         values = {v.strip() for v in columns[column]}
         if all(v.isdigit() and int(v) < 64 for v in values) or all(re.search(r"[A-Za-z]|:", v) for v in values):
             tile = [short[t] for t in ("tile_id", "tile", "gpu_instance_id") if t in short and short[t] != column]
@@ -566,85 +569,99 @@ def _by_content(columns: dict[str, list[str]], where: str, wanted: list[str], ti
     return {"time": [stamp], "chosen": chosen, "card": [cards] if cards else []}
 
 
-def _read_table(head: list[str], source: Path | bytes, where: str, gpus: int | None, wanted: list[str], time: str, card: str) -> PowerLog:
-    line = next((x for x in head if x.strip() and not x.startswith("#")), "")
-    delimiter = max(",;\t", key=line.count)
-    short = {plain(n)[0] if not n.startswith("_") else n: n for n in _cells(line, delimiter)}
-    named = (formats.TIME_NAMES, formats.LONG_NAMES, formats.LONG_VALUES)
-    long = [next((short[n] for n in names if n in short), None) for names in named]  # of a table with one value a line
-    if all(long) and not wanted:
-        return _from_readings(_read_long(_text(source), delimiter, *long), "instant", "log it with time stamps", False, where, wanted)
-    shape = _layout(head, where, wanted, time, card)
-    if shape.kind == "codecarbon":
-        return _read_codecarbon(_text(source), where)
-    table = _Table(shape, where)
-    for block in _blocks(source, shape, where, table):
-        table.take(block)
-    return table.log(gpus)
+# Tables: the numbers
 
 
 class _Table:
-    """A table as it is read block by block: text becomes numbers at once, so that a long log is in memory once."""
+    """The columns of a table as numbers. Text becomes numbers block by block, so that a long log is in memory once."""
 
-    def __init__(self, shape: Layout, where: str):
-        self.shape, self.where = shape, where
-        self.restart()
+    def __init__(self, shape: Layout, source: Path | bytes, where: str):
+        self.shape, self.where, cut, width = shape, where, shape.delimiter, len(shape.names)
+        if cut in (" ", "  "):
+            lines = [line for line in _text(source).splitlines()[shape.skip :] if line.strip() and not line.startswith("#")]
+            rows = [r for r in (_cells(line, cut) for line in lines) if r != shape.names]
+            whole = [r for r in rows if len(r) == width]
+            return self._read("".join("\t".join(r) + "\n" for r in whole).encode(), 0, "\t", len(rows) - len(whole))
+        if shape.comma_space:
+            source = re.sub(rb"(?<=\d),(?=\d)", b".", _content(source))
+        dropped = 0
+        if isinstance(source, bytes) or not _ends(source):
+            source = _content(source)
+            if not source.endswith(b"\n"):  # the last line may be cut off, and half a number is still a number
+                source, dropped = source[: source.rfind(b"\n") + 1], 1
+            if not source:
+                raise UserError(f"{where} has one line that was cut off", "at least two readings", "log for longer")
+        try:
+            self._read(source, shape.skip, cut, dropped)
+        except pa.ArrowInvalid:  # a line further on has too few or too many cells: once more, without such lines
+            kept = []
+            for line in _content(source).split(b"\n")[shape.skip : -1]:
+                quoted = b'"' in line and len(_cells(line.decode("utf-8", "replace"), cut)) == width
+                if quoted or line.count(cut.encode()) == width - 1:
+                    kept.append(line + b"\n")
+                else:
+                    dropped += bool(line.strip())
+            if not kept:
+                raise UserError("no line of the log has all columns of its header", "whole lines", "record it again") from None
+            self._read(b"".join(kept), 0, cut, dropped)
 
-    def restart(self) -> None:
-        """Nothing has been read: a line further on had too few or too many cells, so the file is read again without such lines."""
-        self.zone, self.dropped, self.cells_say, self.example = "", 0, False, ""
+    def _read(self, source: Path | bytes, skip: int, cut: str, dropped: int) -> None:
+        """Take all blocks; `dropped` lines were none."""
+        s = self.shape
+        self.zone, self.dropped, self.cells_say, self.example = "", dropped, False, ""
         self.t_s: list[np.ndarray] = []
-        self.values: dict[str, list[np.ndarray]] = {}
+        self.values: dict[str, list[np.ndarray]] = defaultdict(list)
         self.codes: list[np.ndarray] = []
         self.names: dict[str, int] = {}
         self.products: dict[int, str] = {}
+        asked = [*s.time, *(c.column for c in s.powers), *s.card, s.host, s.utilization, s.product, *(s.only or ())[:1], *s.reads]
+        wanted = [c for c in dict.fromkeys(asked) if c in s.names]
+        texts = dict.fromkeys(wanted, pa.string())
+        convert = arrow_csv.ConvertOptions(column_types=texts, include_columns=wanted, strings_can_be_null=False, check_utf8=False)
+        parse = arrow_csv.ParseOptions(delimiter=cut, quote_char=False if s.delimiter in (" ", "  ") else '"')
+        options = arrow_csv.ReadOptions(column_names=s.names, skip_rows=skip, block_size=BLOCK_BYTES)
+        for block in arrow_csv.open_csv(source if isinstance(source, Path) else pa.BufferReader(source), options, parse, convert):
+            self._take({c: block[c] for c in wanted})
 
-    def _evaluated(self, text: str, block: dict[str, pa.Array]):
-        import pandas as pd
-
-        from eai.expressions import evaluate
-
-        return evaluate(text, pd.DataFrame({c: pc.ascii_trim_whitespace(block[c]).to_pandas() for c in self.shape.reads}))
-
-    def _times(self, block: dict[str, pa.Array]) -> tuple[np.ndarray, pa.Array | None]:
-        """(seconds, their text) of a block."""
-        s = self.shape
-        if s.time[0] not in block:
-            self.zone = "seconds"
-            return self._evaluated(s.time[0], block).to_numpy(float), None
-        text = block[s.time[0]]
-        if len(s.time) > 1:
-            text = pc.binary_join_element_wise(*(pc.utf8_trim_whitespace(block[c]) for c in s.time), " ")
-        t_s, self.zone = _seconds(text, s.time_unit)
-        return t_s, text
-
-    def take(self, block: dict[str, pa.Array]) -> None:
+    def _take(self, block: dict[str, pa.Array]) -> None:
         """Add the columns of a block."""
         s = self.shape
+
+        def evaluated(text: str):
+            import pandas as pd
+
+            from eai.expressions import evaluate
+
+            return evaluate(text, pd.DataFrame({c: pc.ascii_trim_whitespace(block[c]).to_pandas() for c in s.reads}))
+
         if s.only:
             wanted = pc.equal(pc.utf8_trim_whitespace(block[s.only[0]]), s.only[1])
             block = {name: column.filter(wanted) for name, column in block.items()}
-        t_s, text = self._times(block)
-        self.example = self.example or (text[0].as_py() if text is not None and len(text) else "")
-        if text is not None and np.isnan(t_s).any():  # headers that are printed again, as dmon does, are no broken lines
-            same = pc.equal(pc.utf8_trim_whitespace(block[s.time[0]]), s.time[0])
-            again = pc.or_(pc.starts_with(text, "#"), same).to_numpy(zero_copy_only=False)
-            if again.any():
+        if s.time[0] not in block:
+            t_s, self.zone = evaluated(s.time[0]).to_numpy(float), "seconds"
+        else:
+            text = block[s.time[0]]
+            if len(s.time) > 1:
+                text = pc.binary_join_element_wise(*(pc.utf8_trim_whitespace(block[c]) for c in s.time), " ")
+            t_s, self.zone = _seconds(text, s.time_unit)
+            self.example = self.example or (text[0].as_py() if len(text) else "")
+            if np.isnan(t_s).any():  # headers that are printed again, as dmon does, are no broken lines
+                same = pc.equal(pc.utf8_trim_whitespace(block[s.time[0]]), s.time[0])
+                again = pc.or_(pc.starts_with(text, "#"), same).to_numpy(zero_copy_only=False)
                 block, t_s = {name: column.filter(pa.array(~again)) for name, column in block.items()}, t_s[~again]
         self.t_s.append(t_s)
-        for choice in (*s.chosen, *s.others, *([s.limit] if s.limit else [])):
-            if choice.column not in block:
-                value = self._evaluated(choice.column, block).to_numpy(float) * (choice.scale or 1.0)
+        for choice in s.powers:
+            if (column := block.get(choice.column)) is None:
+                value = evaluated(choice.column).to_numpy(float) * (choice.scale or 1.0)
             else:
-                value = _watts(block[choice.column], choice.scale)
-                self.cells_say = self.cells_say or (len(value) > 0 and block[choice.column][0].as_py().strip()[-1:] in ("W", "w"))
-            self.values.setdefault(choice.column, []).append(value)
+                value = _watts(column, choice.scale)
+                self.cells_say = self.cells_say or (len(value) > 0 and column[0].as_py().strip()[-1:] in ("W", "w"))
+            self.values[choice.column].append(value)
         if s.utilization:
-            self.values.setdefault(s.utilization, []).append(_numbers(block[s.utilization]))
+            self.values[s.utilization].append(_numbers(block[s.utilization]))
         if s.card:
-            columns = [
-                block[c] if c in block else pa.array(self._evaluated(c, block).astype(str)) for c in (*filter(None, [s.host]), *s.card)
-            ]
+            named = [*filter(None, [s.host]), *s.card]
+            columns = [block[c] if c in block else pa.array(evaluated(c).astype(str)) for c in named]
             joined = columns[0] if len(columns) == 1 else pc.binary_join_element_wise(*map(pc.utf8_trim_whitespace, columns), " ")
             self.codes.append(_codes(joined, self.names))
         if s.product:
@@ -660,42 +677,59 @@ class _Table:
         t_s, values = _joined(self.t_s), {name: _joined(parts) for name, parts in self.values.items()}
         card = _joined(self.codes) if self.codes else None
         good_time = _readable(t_s, self.example, where)
-        counts = {c.column: np.isfinite(values[c.column]) & good_time for c in s.chosen}
-        any_power = np.logical_or.reduce([np.isfinite(values[c.column]) for c in s.chosen])
-        if not all(whole := [k.all() for k in counts.values()]):
-            header_again = ~good_time & ~any_power
-            self.dropped += int(header_again.sum())
-            keep = ~header_again
-            t_s, card = t_s[keep], None if card is None else card[keep]
-            values, counts = ({name: v[keep] for name, v in part.items()} for part in (values, counts))
-        warnings = [f"{self.dropped} line(s) were broken or cut off at the end and left out"] if self.dropped and not s.only else []
+        lines = np.logical_or.reduce([good_time, *(np.isfinite(values[c.column]) for c in s.chosen)])
+        dropped = self.dropped + int((~lines).sum())
+        if not lines.all():  # neither a time nor a power: a header that is printed again
+            t_s, good_time, card = t_s[lines], good_time[lines], None if card is None else card[lines]
+            values = {name: v[lines] for name, v in values.items()}
+        good = {c.column: np.isfinite(values[c.column]) & good_time for c in s.chosen}
+        warnings = [f"{dropped} line(s) were broken or cut off at the end and left out"] if dropped and not s.only else []
         if self.zone == "time of day":  # runs on past midnight
             t_s = t_s + DAY_S * np.cumsum(np.concatenate([[0], np.nan_to_num(np.diff(t_s))]) < -DAY_S / 2)
-        missing = 0 if all(whole) else int((~np.logical_and.reduce(list(counts.values()))).sum())
-        if missing == len(t_s) and not any(k.any() for k in counts.values()):
+        missing = int((~np.logical_and.reduce(list(good.values()))).sum())
+        if not any(k.any() for k in good.values()):
             do = "take another column with --power, or another meter"
             raise UserError(f"power is [N/A] in every line of {where}", "power readings", do)
         if missing:
             warnings.append(f"{missing} of {len(t_s)} readings are [N/A]")
-        names = self._names(card)
+        names = self._card_names(card)
         if card is None and len(s.chosen) == 1 and s.chosen[0].index is None and s.kind == "instant":
             card = _turns(t_s, gpus, where, warnings)
             names = list(range(int(card.max()) + 1))
-        elif gpus is not None and gpus != (found := max(len(names), len(s.chosen))):
-            raise UserError(f"{where} names {found} cards and --gpus says {gpus}", "the same number", "leave --gpus out")
-        series = partial(self._series, t_s=t_s, values=values, card=card, names=names)
-        found = [g for i, c in enumerate(s.chosen) for g in series(c, i, counts[c.column], by_card=c.boundary == "gpu")]
+        elif gpus is not None and gpus != (count := max(len(names), len(s.chosen))):
+            raise UserError(f"{where} names {count} cards and --gpus says {gpus}", "the same number", "leave --gpus out")
+        used, limit = values.get(s.utilization), values[s.limit.column] if s.limit else None
+
+        def series(choice: Choice, place, known: np.ndarray, by_card: bool) -> Iterator[LoggedGpu]:
+            """The readings of a column, one series a card where lines are of cards; of another device those of the first card's lines."""
+            for code in range(len(names) if by_card and card is not None else 1):
+                mine = known if card is None else known & (card == code)
+                mine = slice(None) if mine.all() else mine
+                index = names[code] if by_card and card is not None else place if choice.index is None else choice.index
+                busy = used[mine] if used is not None and np.isfinite(used[mine]).any() else None
+                t, p, is_mean = t_s[mine], values[choice.column][mine], s.kind == "mean" or choice.is_mean
+                if is_mean:
+                    t, p = _held(t, p, None, None, False)
+                if s.kind == "counter":
+                    t, p = _counted(t, p, choice.column if choice in s.chosen else "")
+                top = None if limit is None or not np.isfinite(limit[mine]).any() else float(np.nanmax(limit[mine]))
+                highest, unused = (None, None) if busy is None else (float(np.nanmax(busy)), float(np.mean(np.nan_to_num(busy) == 0)))
+                name, said = self.products.get(code if s.card else 0, ""), choice.scale is not None or self.cells_say
+                yield LoggedGpu(index, t, p, highest, unused, name, top, choice.boundary, is_mean or s.kind != "instant", said)
+
+        found = [g for i, c in enumerate(s.chosen) for g in series(c, i, good[c.column], c.boundary == "gpu")]
         silent = [str(g.index) for g in found if not len(g.t_s)]
         if silent and len(silent) < len(found):
             warnings.append(f"no reading of GPU {', '.join(silent)}: its energy is not in the sum")
+        power_name = listed(c.column for c in s.chosen)
         if s.kind == "counter":
-            warnings.append(f"{listed(c.column for c in s.chosen)} is read as a counter, whose differences are the energy")
-        others = [g for c in s.others for g in series(c, c.column, np.isfinite(values[c.column]) & np.isfinite(t_s), by_card=False)]
-        power_name, rest = listed(c.column for c in s.chosen), tuple(g for g in others if len(g.t_s) > 1)
+            warnings.append(f"{power_name} is read as a counter, whose differences are the energy")
+        rest = [g for c in s.others for g in series(c, c.column, np.isfinite(values[c.column]) & np.isfinite(t_s), False)]
+        others = tuple(g for g in rest if len(g.t_s) > 1)
         assumed = any(c.assumed for c in s.chosen) and not s.card and not s.product
-        return PowerLog(_enough(found, where), power_name, self.zone, missing, warnings, rest, assumed)
+        return PowerLog(_enough(found, where), power_name, self.zone, missing, warnings, others, assumed)
 
-    def _names(self, card: np.ndarray | None) -> list:
+    def _card_names(self, card: np.ndarray | None) -> list:
         """The cards' names. Raises UserError for numbers that do not look like cards: they are not equally often there."""
         if card is None:
             return []
@@ -708,137 +742,12 @@ class _Table:
                 raise UserError(found, "numbers of cards", "say which column names the card: --card COLUMN")
         return names
 
-    def _series(self, choice: Choice, place, good: np.ndarray, t_s, values, card, names, by_card: bool) -> Iterator[LoggedGpu]:
-        """The readings of a column, one series a card where lines are of cards; of another device those of the first card's lines."""
-        s, power_w, used = self.shape, values[choice.column], values.get(self.shape.utilization)
-        limit = values[s.limit.column] if s.limit else None
-        for code in range(len(names) if by_card and card is not None else 1):
-            mine = good if card is None else good & (card == code)
-            mine = slice(None) if mine.all() else mine
-            index = names[code] if by_card and card is not None else place if choice.index is None else choice.index
-            busy = used[mine] if used is not None and np.isfinite(used[mine]).any() else None
-            t, p = t_s[mine], power_w[mine]
-            is_mean = s.kind == "mean" or choice.is_mean
-            if is_mean:
-                t, p = _held(t, p, None, None, False)
-            if s.kind == "counter":
-                t, p = _counted(t, p, choice.column if choice in s.chosen else "")
-            top = None if limit is None or not np.isfinite(limit[mine]).any() else float(np.nanmax(limit[mine]))
-            highest, unused = (None, None) if busy is None else (float(np.nanmax(busy)), float(np.mean(np.nan_to_num(busy) == 0)))
-            name, said = self.products.get(code if s.card else 0, ""), choice.scale is not None or self.cells_say
-            yield LoggedGpu(index, t, p, highest, unused, name, top, choice.boundary, is_mean or s.kind != "instant", said)
 
-
-def _blocks(source: Path | bytes, shape: Layout, where: str, table: _Table) -> Iterator[dict[str, pa.Array]]:
-    """The needed columns of a table, block by block, as text; `table.dropped` counts the lines that are none."""
-    wanted = shape.needed
-    if shape.delimiter in (" ", "  "):
-        lines = [line for line in _text(source).splitlines()[shape.skip :] if line.strip() and not line.startswith("#")]
-        rows = [r for r in (_cells(line, shape.delimiter) for line in lines) if r != shape.names]
-        whole = [r for r in rows if len(r) == len(shape.names)]
-        table.dropped += len(rows) - len(whole)
-        if whole:
-            yield {c: pa.array([r[shape.names.index(c)] for r in whole], pa.string()) for c in wanted}
-        return
-    if shape.comma_space:
-        source = re.sub(rb"(?<=\d),(?=\d)", b".", _content(source))
-    whole, dropped = _whole_lines(source, where)
-    convert = arrow_csv.ConvertOptions(
-        column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted, strings_can_be_null=False, check_utf8=False
-    )
-    parse = arrow_csv.ParseOptions(delimiter=shape.delimiter)
-
-    def read(content: Path | bytes, skip: int) -> Iterator[dict[str, pa.Array]]:
-        options = arrow_csv.ReadOptions(column_names=shape.names, skip_rows=skip, block_size=BLOCK_BYTES)
-        for block in arrow_csv.open_csv(content if isinstance(content, Path) else pa.BufferReader(content), options, parse, convert):
-            yield {c: block[c] for c in wanted}
-
-    try:
-        table.dropped = dropped
-        yield from read(whole, shape.skip)
-    except pa.ArrowInvalid:
-        table.restart()
-        kept, table.dropped = _lines_with(_content(source), shape)
-        yield from read(kept, 0)
-
-
-def _lines_with(content: bytes, shape: Layout) -> tuple[bytes, int]:
-    """(the lines after the header that have all cells, how many have not)."""
-    cut = shape.delimiter.encode()
-    lines = content.split(b"\n")[shape.skip : -1]
-    kept, dropped = [], 0 if content.endswith(b"\n") else 1
-    for line in lines:
-        quoted = b'"' in line and len(_cells(line.decode("utf-8", "replace"), shape.delimiter)) == len(shape.names)
-        if quoted or line.count(cut) == len(shape.names) - 1:
-            kept.append(line)
-        else:
-            dropped += bool(line.strip())
-    if not kept:
-        raise UserError("no line of the log has all columns of its header", "whole lines", "record it again")
-    return b"\n".join(kept) + b"\n", dropped
-
-
-def _whole_lines(source: Path | bytes, where: str) -> tuple[Path | bytes, int]:
-    """(the source, 0), or (its whole lines, 1) where the last line has no end and may be cut off: half a number is still a number."""
-    if isinstance(source, Path):
-        with open(source, "rb") as file:
-            file.seek(-1, 2)
-            if file.read() == b"\n":
-                return source, 0
-        source = source.read_bytes()
-    if source.endswith(b"\n"):
-        return source, 0
-    cut = source.rfind(b"\n")
-    if cut < 0:
-        raise UserError(f"{where} has one line that was cut off", "at least two readings", "log for longer")
-    return source[: cut + 1], 1
-
-
-def _read_long(text: str, delimiter: str, time: str, named: str, value: str) -> Iterator[Reading]:
-    """The readings of a table with one value a line, as InfluxDB's annotated CSV has them; a repeated header begins anew."""
-    header: list[str] = []
-    for line in text.splitlines():
-        cells = _cells(line, delimiter) if line.strip() and not line.startswith("#") else []
-        if named in cells and value in cells:
-            header = cells
-        elif header and len(cells) == len(header):
-            row = dict(zip(header, cells, strict=True))
-            metric, labels = formats.labels_of(row[named])
-            rest = {plain(k)[0]: v for k, v in row.items() if k not in (time, named, value) and k}
-            if row[value].strip("[]").lower() not in MISSING:
-                yield Reading(row[time], metric or row[named], row[value], labels or rest)
-
-
-def _read_codecarbon(text: str, where: str) -> PowerLog:
-    """CodeCarbon's emissions.csv: one run, whose rows are cumulative energies [kWh] after `duration` seconds."""
-    import pandas as pd
-
-    table = pd.read_csv(io.StringIO(text))
-    if "run_id" in table and (runs := table["run_id"].nunique()) > 1:
-        raise UserError(f"{where} holds {runs} runs of CodeCarbon", "one run", "import them: eai import --format codecarbon")
-    table = table.sort_values("duration")
-    t_s = table["duration"].to_numpy(float)
-    count, _, product = str(table["gpu_model"].iloc[0] if "gpu_model" in table else "").partition(" x ")
-    found = []
-    for column, boundary in (("gpu_energy", "gpu"), ("cpu_energy", "cpu_package"), ("ram_energy", "dram")):
-        used_j = np.diff(table[column].to_numpy(float) * 3.6e6, prepend=0.0) if column in table else np.zeros(1)
-        if np.nansum(used_j) > 0:
-            index, name = (0, product if count == "1" else "") if boundary == "gpu" else (column, "")
-            found.append(LoggedGpu(index, *_held(t_s, used_j, 0.0, None, True), name=name, boundary=boundary, held=True))
-    if not found:
-        raise UserError(f"{where} holds no energy", "gpu_energy or cpu_energy", "check that CodeCarbon saw the device")
-    warnings = ["CodeCarbon reads the GPU; its CPU and memory may be estimates from constants (see cpu_power, ram_power)"]
-    main = "gpu_energy" if found[0].boundary == "gpu" else "cpu_energy"
-    return PowerLog(tuple(found[:1]), main, "seconds of the run", 0, warnings, tuple(found[1:]))
-
-
-def _enough(found: list[LoggedGpu], where: str) -> tuple[LoggedGpu, ...]:
-    found = [g for g in found if len(g.t_s)] or found
-    short = [g for g in found if len(g.t_s) < 2]
-    if short or not found:
-        which = f" of GPU {short[0].index}" if short and len(found) > 1 else ""
-        raise UserError(f"{where} has {len(short[0].t_s) if short else 0} reading(s){which}", "at least two", "log for longer")
-    return tuple(found)
+def _ends(path: Path) -> bool:
+    """Whether the last line of a file has its end."""
+    with open(path, "rb") as file:
+        file.seek(-1, 2)
+        return file.read() == b"\n"
 
 
 def _turns(t_s: np.ndarray, gpus: int | None, where: str, warnings: list[str]) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from eai.power.derive import derive
-from eai.power.readings import NOT_A_NUMBER, DeviceSpec, Row, Spec, row, to_stream
+from eai.power.readings import LABELS, NOT_A_NUMBER, DeviceSpec, Row, Spec, row, to_stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +43,8 @@ class MonotonicClock:
 
 class Sampler:
     """Calls `read() -> rows` every `period_s` on a thread of its own and collects the rows. The schedule is fixed in advance (start + k *
-    period), so a late read does not delay the following ones; beats that were missed altogether are skipped, and the gap shows in the
-    stream. An exception in `read` ends the sampling and leaves a `sampler_error` row: the window then knows that its trace is cut off."""
+    period): a late read does not delay the following ones, missed beats are skipped and show as a gap. An exception in `read` ends the
+    sampling and leaves a `sampler_error` row."""
 
     def __init__(self, read: Read, period_s: float, clock: Clock):
         self.read, self.period_s, self.clock = read, period_s, clock
@@ -78,8 +78,7 @@ class Sampler:
 
 def next_beat(due_s: float, period_s: float, now_s: float) -> float:
     """The first beat of the fixed schedule after now: beats that are over are not made up for."""
-    missed = max((now_s - due_s) // period_s, 0.0)
-    return due_s + period_s * (missed + 1)
+    return due_s + period_s * (max((now_s - due_s) // period_s, 0.0) + 1)
 
 
 def beat(read: Read, rows: list[Row], clock: Clock, sampler) -> bool:
@@ -91,9 +90,6 @@ def beat(read: Read, rows: list[Row], clock: Clock, sampler) -> bool:
         rows.append(row(clock.now_s(), "", "", "sampler_error", 1.0))
         return False
     return True
-
-
-IDLE_KINDS = ("bare", "context", "context_after")
 
 
 @dataclass(frozen=True)
@@ -117,12 +113,9 @@ class Baseline:
 
 
 class Meter(abc.ABC):
-    """A source of energy readings. `basis`: measured | estimated | simulated. `boundary`: its primary one.
-
-    `start` returns when the work may begin and `stop`, which returns the stream, is called when it has ended: pads and edge readings lie
-    outside. `spec` says how the stream is to be read: `derive(stream, start_s, stop_s, spec)` needs nothing else. A meter of one's own
-    gives `devices`, `start`, `stop`, `device_specs`, `limitations` and `metadata`.
-    """
+    """A source of energy readings. `basis`: measured | estimated | simulated. `boundary`: its primary one. `start` returns when the work
+    may begin and `stop` is called when it has ended: pads and edge readings lie outside. A meter of one's own gives `devices`, `start`,
+    `stop`, `device_specs`, `limitations` and `metadata`."""
 
     name = basis = boundary = ""
 
@@ -174,9 +167,7 @@ class Meter(abc.ABC):
         return {"meter": self.name}
 
     def idle(self, duration_s: float = 5.0, kind: str = "context") -> Baseline:
-        """Power of each device over `duration_s` of waiting, by the same rules as any window. Raises ValueError for an unknown kind."""
-        if kind not in IDLE_KINDS:
-            raise ValueError(f"idle kind {kind!r}, expected one of {IDLE_KINDS}")
+        """Power of each device over `duration_s` of waiting, by the same rules as any window. `kind`: see Baseline."""
         if not self.is_open:
             with self:
                 return self.idle(duration_s, kind)
@@ -260,11 +251,10 @@ class JointMeter(Meter):
         import pandas as pd
 
         streams = [meter.stop() for meter in reversed(self.meters)]
-        labels = ("device_id", "boundary", "field")
-        joined = pd.concat([s.astype(dict.fromkeys(labels, "str")) for s in streams], ignore_index=True)
-        return joined.astype(dict.fromkeys(labels, "category"))
+        joined = pd.concat([s.astype(dict.fromkeys(LABELS, "str")) for s in streams], ignore_index=True)
+        return joined.astype(dict.fromkeys(LABELS, "category"))
 
-    def device_specs(self) -> Iterable[DeviceSpec]:
+    def device_specs(self) -> list[DeviceSpec]:
         return [d for m in self.meters for d in m.device_specs()]
 
     def limitations(self) -> list[str]:

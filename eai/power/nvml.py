@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from eai.errors import UserError
 from eai.power import sensor
 from eai.power.meter import Clock, Device, Meter
-from eai.power.readings import NAN, DeviceSpec, Row, row, to_stream
+from eai.power.readings import DeviceSpec, Row, row, to_stream
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,29 +34,24 @@ def visible(nvml, environ: Mapping[str, str] = os.environ) -> list[tuple[str, ob
     """(UUID, handle) of the cards that CUDA would show to this process, in its order.
 
     CUDA_VISIBLE_DEVICES holds indices or (the beginnings of) UUIDs and ends at the first that does not exist. CUDA counts the fastest card
-    first unless CUDA_DEVICE_ORDER=PCI_BUS_ID, NVML counts by PCI bus: an index among different cards is ambiguous and refused.
-
-    Raises UserError for no visible card, an ambiguous index, or a MIG slice.
+    first unless CUDA_DEVICE_ORDER=PCI_BUS_ID, NVML counts by PCI bus. Raises UserError for no visible card, an index among different
+    cards, which is ambiguous, or a MIG slice.
     """
     handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
     cards = [(text(nvml.nvmlDeviceGetUUID(h)), h) for h in handles]
     wanted = environ.get("CUDA_VISIBLE_DEVICES")
-    if wanted is None:
-        chosen = cards
-    else:
-        names = {text(nvml.nvmlDeviceGetName(h)) for h in handles}
-        chosen = []
-        for entry in (e.strip() for e in wanted.split(",")):
-            if entry.isdigit() and len(names) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-                do = "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the cards by UUID (nvidia-smi -L)"
-                raise UserError(f"CUDA_VISIBLE_DEVICES={wanted} among different cards ({', '.join(sorted(names))})", "a clear choice", do)
-            if entry.startswith("MIG"):
-                found = f"CUDA_VISIBLE_DEVICES={wanted} names a MIG slice"
-                raise UserError(found, "a whole GPU", "a slice has no energy sensor of its own")
-            matches = cards[int(entry) :][:1] if entry.isdigit() else [c for c in cards if entry and c[0].startswith(entry)]
-            if len(matches) != 1:
-                break
-            chosen += matches
+    names = {text(nvml.nvmlDeviceGetName(h)) for h in handles} if wanted is not None else set()
+    chosen = cards if wanted is None else []
+    for entry in (e.strip() for e in (wanted or "").split(",") if wanted is not None):
+        if entry.isdigit() and len(names) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+            do = "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the cards by UUID (nvidia-smi -L)"
+            raise UserError(f"CUDA_VISIBLE_DEVICES={wanted} among different cards ({', '.join(sorted(names))})", "a clear choice", do)
+        if entry.startswith("MIG"):
+            raise UserError(f"CUDA_VISIBLE_DEVICES={wanted} names a MIG slice", "a whole GPU", "a slice has no energy sensor of its own")
+        matches = cards[int(entry) :][:1] if entry.isdigit() else [c for c in cards if entry and c[0].startswith(entry)]
+        if len(matches) != 1:
+            break
+        chosen += matches
     if not chosen:
         seen = f"CUDA_VISIBLE_DEVICES={wanted} leaves none of {len(cards)} GPUs" if wanted is not None else "NVML lists no GPU"
         raise UserError(seen, "a visible NVIDIA GPU", "check CUDA_VISIBLE_DEVICES and nvidia-smi -L")
@@ -67,12 +62,6 @@ def card_processes(nvml, handle) -> set[int] | None:
     """Ids of the compute processes on the card, as the driver numbers them; None where it does not tell."""
     found = ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle))
     return None if found is None else {p.pid for p in found}
-
-
-def used_by(nvml, chosen: list[tuple[str, object]], ours: frozenset[int]) -> list[tuple[str, object]] | None:
-    """Those of the chosen cards on which any of our processes runs; None where the driver's process ids are not ours, as in a container."""
-    used = [(uuid, handle) for uuid, handle in chosen if (card_processes(nvml, handle) or set()) & ours]
-    return used if used or _initial_namespace() else None
 
 
 def other_processes(nvml, handle, ours: frozenset[int] = frozenset()) -> int | None:
@@ -162,7 +151,7 @@ class Card:
     def power(self) -> list[Row]:
         """The power reading [W]."""
         if self.power_field == "power_usage_w":
-            return self._reading("power_usage_w", lambda: (self.nvml.nvmlDeviceGetPowerUsage(self.handle) / 1e3, NAN, NAN))
+            return self._reading("power_usage_w", lambda: self.nvml.nvmlDeviceGetPowerUsage(self.handle) / 1e3)
         if self.power_field is None:
             return []
         field_id = getattr(self.nvml, dict(FIELDS)[self.power_field])
@@ -174,10 +163,10 @@ class Card:
         if self.is_lost:
             return [self._row("lost", self.lost_code)]
         nvml, handle = self.nvml, self.handle
-        rows = self._plain("energy_counter_j", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3) if self.has_counter else []
+        rows = self._reading("energy_counter_j", lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3) if self.has_counter else []
         for name, policy in (("thermal", nvml.NVML_PERF_POLICY_THERMAL), ("power", nvml.NVML_PERF_POLICY_POWER)):
-            rows += self._plain(f"violation_{name}_ns", lambda p=policy: nvml.nvmlDeviceGetViolationStatus(handle, p).violationTime)
-        rows += self._plain("power_limit_w", lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3)
+            rows += self._reading(f"violation_{name}_ns", lambda p=policy: nvml.nvmlDeviceGetViolationStatus(handle, p).violationTime)
+        rows += self._reading("power_limit_w", lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3)
         others = other_processes(nvml, handle, self.ours)
         return rows + ([] if others is None else [self._row("other_processes", others)])
 
@@ -185,27 +174,27 @@ class Card:
         """Temperature, clocks, load, memory and event reasons."""
         nvml, handle = self.nvml, self.handle
         reasons = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None) or nvml.nvmlDeviceGetCurrentClocksThrottleReasons
-        return [
-            *self._plain("temperature_c", lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-            *self._plain("sm_clock_mhz", lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
-            *self._plain("mem_clock_mhz", lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),
-            *self._plain("utilization_pct", lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
-            *self._plain("memory_used_bytes", lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used),
-            *self._plain("event_reasons", lambda: reasons(handle)),
-        ]
+        asked = {
+            "temperature_c": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+            "sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
+            "mem_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
+            "utilization_pct": lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu,
+            "memory_used_bytes": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,
+            "event_reasons": lambda: reasons(handle),
+        }
+        return [row for field, read in asked.items() for row in self._reading(field, read)]
 
-    def _plain(self, field: str, read) -> list[Row]:
-        return self._reading(field, lambda: (read(), NAN, NAN))
-
-    def _row(self, field: str, value: float, driver_t_us: float = NAN, latency_us: float = NAN) -> Row:
-        return row(self.clock.now_s(), self.uuid, "gpu", field, value, driver_t_us, latency_us)
+    def _row(self, field: str, value: float, *driver: float) -> Row:
+        return row(self.clock.now_s(), self.uuid, "gpu", field, value, *driver)
 
     def _reading(self, field: str, read) -> list[Row]:
-        """One row, or a row that says what went wrong; what is not supported is not asked for again."""
+        """One row (of a value, or of value, driver's time, latency), or one that says what went wrong; what is not supported is not asked
+        again."""
         if self.is_lost or field in self._unsupported:
             return []
         try:
-            return [self._row(field, *read())]
+            value = read()
+            return [self._row(field, *value) if isinstance(value, tuple) else self._row(field, value)]
         except self.nvml.NVMLError as error:
             code = int(error.value)
         if code in (self.nvml.NVML_ERROR_GPU_IS_LOST, self.nvml.NVML_ERROR_UNINITIALIZED, self.nvml.NVML_ERROR_RESET_REQUIRED):
@@ -235,19 +224,18 @@ def cards_of(processes: frozenset[int], nvml=None, environ=os.environ, guess: bo
     CUDA_VISIBLE_DEVICES; none without `guess`. Raises UserError where neither tells, and without a driver."""
     nvml = nvml or load_nvml()
     found = visible(nvml, environ)
-    used = used_by(nvml, found, processes)
-    if used is None and not guess:
-        return []
-    if used is None and len(found) > 1 and "CUDA_VISIBLE_DEVICES" not in environ:
-        wrong = f"cannot tell which of {len(found)} cards the server uses"
-        raise UserError(wrong, "its processes on a card", "name the cards with CUDA_VISIBLE_DEVICES")
-    return [(uuid, text(nvml.nvmlDeviceGetName(handle))) for uuid, handle in (found if used is None else used)]
+    used = [(uuid, handle) for uuid, handle in found if (card_processes(nvml, handle) or set()) & processes]
+    if not used and not _initial_namespace():
+        if guess and len(found) > 1 and "CUDA_VISIBLE_DEVICES" not in environ:
+            wrong = f"cannot tell which of {len(found)} cards the server uses"
+            raise UserError(wrong, "its processes on a card", "name the cards with CUDA_VISIBLE_DEVICES")
+        used = found if guess else []
+    return [(uuid, text(nvml.nvmlDeviceGetName(handle))) for uuid, handle in used]
 
 
 class NvmlMeter(Meter):
-    """Energy of the visible NVIDIA GPUs, one device each. Basis measured, boundary gpu. `gpu`: `auto` or a catalog slug for all visible
-    cards, or UUIDs separated by commas. `shared` accepts other processes on the card; their energy is then in the number and the windows
-    are flagged. `ours`: processes that are no others, those of a server."""
+    """Energy of the visible NVIDIA GPUs, one device each. `gpu`: `auto` or a slug for all visible cards, or UUIDs separated by commas.
+    `shared` accepts other processes, whose energy is then in the number; `ours` are no others, those of a server."""
 
     name, basis, boundary = "nvml", "measured", "gpu"
 
@@ -269,8 +257,7 @@ class NvmlMeter(Meter):
             if len(chosen) < len(wanted):
                 raise UserError(f"GPU {gpu} is not visible", "the UUID of a visible GPU", "see nvidia-smi -L")
         self.cards = [Card(self._nvml, uuid, handle, self.clock, ours) for uuid, handle in chosen]
-        self._sampler = None
-        self._beats = 0
+        self._beats, self._sampler = 0, self.clock.sampler(self._read, self.sample_s)
 
     def devices(self) -> list[Device]:
         return [Device(c.uuid, c.name, "gpu") for c in self.cards]
@@ -296,15 +283,12 @@ class NvmlMeter(Meter):
         return super().open()
 
     def close(self) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
+        self._sampler.stop()
         super().close()
 
     def start(self) -> None:
-        if self._sampler is not None:
-            self._sampler.stop()
-        self._beats = 0
-        self._sampler = self.clock.sampler(self._read, self.sample_s)
+        self._sampler.stop()
+        self._beats, self._sampler = 0, self.clock.sampler(self._read, self.sample_s)
         self._sampler.start()
         self.clock.sleep(self.pad_s)
         self._edges = [r for card in self.cards for r in card.edge()]
@@ -323,19 +307,11 @@ class NvmlMeter(Meter):
         return rows
 
     def device_specs(self) -> list[DeviceSpec]:
-        return [
-            DeviceSpec(
-                c.uuid,
-                "gpu",
-                self.basis,
-                counter_field="energy_counter_j" if c.has_counter else None,
-                power_field=c.power_field,
-                sample_s=self.sample_s,
-                shared=self._shared,
-                **c.sensor.reading(),
-            )
-            for c in self.cards
-        ]
+        specs = []
+        for c in self.cards:
+            known = {"counter_field": "energy_counter_j" if c.has_counter else None, "power_field": c.power_field, "shared": self._shared}
+            specs.append(DeviceSpec(c.uuid, "gpu", self.basis, sample_s=self.sample_s, **known, **c.sensor.reading()))
+        return specs
 
     def power_w(self) -> float | None:
         """Power of all cards right now [W]; None where one of them does not answer."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,7 @@ def row(t_s: float, device_id: str, boundary: str, field: str, value: float, dri
 
 
 def to_stream(rows: Iterable[Row]) -> pd.DataFrame:
-    """The rows as a stream; labels are categories, which a long recording needs (20 bytes a row instead of 150)."""
+    """The rows as a stream; labels are categories: 20 bytes a row instead of 150."""
     import pandas as pd
 
     frame = pd.DataFrame(list(rows), columns=list(COLUMNS))
@@ -46,20 +46,10 @@ def to_stream(rows: Iterable[Row]) -> pd.DataFrame:
 def split(stream: pd.DataFrame) -> dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]:
     """`{(device_id, boundary, field): (t_s, value)}`, each in the order of time. One pass over integer codes: a comparison of strings for
     each field would dominate the replay of a long campaign."""
-    import pandas as pd
-
-    codes, names = [], []
-    for label in LABELS:
-        column = stream[label]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            codes.append(column.cat.codes.to_numpy().astype(np.int64))
-            names.append(column.cat.categories.tolist())
-        else:
-            code, values = pd.factorize(column)
-            codes.append(code.astype(np.int64))
-            names.append(list(values))
     if not len(stream):
         return {}
+    labels = [stream[label].astype("category").cat for label in LABELS]
+    codes, names = [c.codes.to_numpy().astype(np.int64) for c in labels], [c.categories.tolist() for c in labels]
     sizes = [max(len(n), 1) for n in names]
     key = (codes[0] * sizes[1] + codes[1]) * sizes[2] + codes[2]
     t_s, value = stream["t_s"].to_numpy(), stream["value"].to_numpy()
@@ -141,8 +131,7 @@ COVERAGE_FACTOR = 1.959963984540054
 @dataclass(frozen=True)
 class Energy:
     """`energy_j` is gross; `net_energy_j` has the context idle removed (None without a baseline). u_* are k = 1, in J. `method`: counter |
-    power | estimate. `energy_j` is None where the reading failed: unmeasured is never 0. `u_net_j` is what subtracting the idle power over
-    the whole window adds to the uncertainty of the net energy."""
+    power | estimate. `energy_j` is None where the reading failed: unmeasured is never 0. `u_net_j`: what subtracting the idle adds."""
 
     device_id: str
     boundary: str
@@ -189,9 +178,8 @@ class Energy:
 
 
 def interval(energy_j: float | None, u_j: float) -> Quantity:
-    """The energy with its 95 % interval, log-normal because an energy is positive. Matching moments, sigma = sqrt(ln(1 + (u/E)^2)): for the
-    few percent of a sensor it is E +- 1.96 u to three digits, for an estimate good to a factor it does not reach below zero. A net energy
-    <= 0 gets the normal interval."""
+    """The energy with its 95 % interval: log-normal with matching moments, sigma = sqrt(ln(1 + (u/E)^2)), because an energy is positive: E
+    +- 1.96 u for a sensor's few percent, and never below zero for an estimate. A net energy <= 0 gets the normal interval."""
     if energy_j is None or not math.isfinite(energy_j):
         return Quantity(None, unit="J")
     if energy_j <= 0:
@@ -200,10 +188,10 @@ def interval(energy_j: float | None, u_j: float) -> Quantity:
     return Quantity(energy_j, energy_j / factor, energy_j * factor, "J")
 
 
-def total(energies: Iterable[Energy], boundaries: tuple[str, ...]) -> Quantity | None:
-    """Sum of the primary energies within these boundaries, or None if one of them is missing or not a number. Cards are independent, so
-    their uncertainties (gain included) add in quadrature."""
-    chosen = [e for e in energies if e.primary and e.boundary in boundaries]
+def total(energies: Iterable[Energy], boundary: str) -> Quantity | None:
+    """Sum of the primary energies of a boundary, or None if one of them is missing or not a number. Cards are independent, so their
+    uncertainties (gain included) add in quadrature."""
+    chosen = [e for e in energies if e.primary and e.boundary == boundary]
     if not chosen or any(e.energy_j is None or e.status in NOT_A_NUMBER for e in chosen):
         return None
     return interval(sum(e.energy_j for e in chosen), math.hypot(*(e.budget.absolute for e in chosen)))
@@ -213,23 +201,10 @@ GAP_FACTOR = 2.5
 """A pause longer than this many sampling periods is a gap: one late reading is jitter, two missing ones are not."""
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """How well readings cover an interval: their number in it, the share of time in gaps, the longest pause [s]."""
-
-    samples: int
-    missing: float
-    longest_s: float
-
-
 def integrate(t_s: np.ndarray, power_w: np.ndarray, start_s: float, stop_s: float) -> float:
-    """Energy [J] between two instants by the trapezoid rule, with the power interpolated at both edges.
-
-    Equal readings in a row are kept: a sensor that repeats itself says that the power stayed, so a constant series gives
-    P x t. Outside the readings the first and the last are held; `coverage` tells how much of the interval that was.
-
-    Raises ValueError for an empty series or an interval that ends before it starts.
-    """
+    """Energy [J] between two instants by the trapezoid rule, the power interpolated at both edges; outside the readings the first and the
+    last are held. Equal readings in a row are kept: a sensor that repeats itself says that the power stayed. Raises ValueError for an empty
+    series or an interval that ends before it starts."""
     if not len(t_s):
         raise ValueError("no power readings to integrate")
     if stop_s < start_s:
@@ -241,23 +216,19 @@ def integrate(t_s: np.ndarray, power_w: np.ndarray, start_s: float, stop_s: floa
     return float(np.trapezoid(p, t))
 
 
-def coverage(t_s: np.ndarray, start_s: float, stop_s: float, period_s: float) -> Coverage:
-    """How completely readings every `period_s` cover the interval. A gap counts for what it lacks beyond one period. The interval's own
-    edges count as readings only if one lies within a period beyond them: a trace that ends early misses its end."""
+def coverage(t_s: np.ndarray, start_s: float, stop_s: float, period_s: float) -> tuple[int, float]:
+    """(readings in the interval, the share of it in gaps) of readings every `period_s`. A gap counts for what it lacks beyond one period;
+    the interval's own edges count as readings only if one lies within a period beyond them."""
     lo, hi = np.searchsorted(t_s, [start_s, stop_s])
-    first, last = max(lo - 1, 0), min(hi + 1, len(t_s))
-    known = np.clip(t_s[first:last], start_s, stop_s)
+    known = np.clip(t_s[max(lo - 1, 0) : min(hi + 1, len(t_s))], start_s, stop_s)
     steps = np.diff(np.concatenate([[start_s], known, [stop_s]]))
     gaps = steps[steps > GAP_FACTOR * period_s] - period_s
-    duration_s = stop_s - start_s
-    missing = float(gaps.sum() / duration_s) if duration_s > 0 else 1.0
-    return Coverage(int(hi - lo), missing, float(steps.max()) if len(steps) else math.inf)
+    return int(hi - lo), float(gaps.sum() / (stop_s - start_s)) if stop_s > start_s else 1.0
 
 
 def counter_delta(value_j: np.ndarray, wrap_j: float | None = None) -> float | None:
-    """Energy [J] between the first and the last of successive counter readings; None if the counter was reset. A counter with a range adds
-    one range at each step down (RAPL's `max_energy_range_uj`). One without never goes down, except when its driver was reloaded: then
-    nobody knows what it counted, and no absolute value can repair that."""
+    """Energy [J] between the first and the last of successive counter readings. One with a range adds it at each step down (RAPL's
+    `max_energy_range_uj`); one without goes down only when its driver was reloaded: None, for nobody knows what it counted."""
     steps = np.diff(value_j)
     if wrap_j is None and np.any(steps < 0):
         return None
@@ -286,12 +257,9 @@ def duty(spec: DeviceSpec) -> float:
 
 
 def beats(spec: DeviceSpec, step_time_s: float | None, duration_s: float) -> float:
-    """How often steps of this length beat with the sensor's updates while the window lasts; infinite where nothing beats.
-
-    With updates every T, harmonic m of steps of p beats at |m / p - k / T|: the slowest counts. Harmonics of which little is left (a
-    rectangular load has 1 / m of the fundamental, the sensor's own averaging passes |sinc(m a / p)|; together < 0.1) do not, nor does a
-    sensor without holes.
-    """
+    """How often steps of this length beat with the sensor's updates while the window lasts; infinite where nothing beats. With updates
+    every T, harmonic m of steps of p beats at |m / p - k / T|: the slowest counts. Harmonics of which little is left (1 / m of a
+    rectangular load, |sinc(m a / p)| after the sensor's averaging; together < 0.1) do not, nor does a sensor without holes."""
     slowest = math.inf
     for m in range(1, HARMONICS + 1) if step_time_s is not None and duty(spec) <= FULL_DUTY else ():
         frequency_hz = m / step_time_s
@@ -302,8 +270,8 @@ def beats(spec: DeviceSpec, step_time_s: float | None, duration_s: float) -> flo
 
 
 def wave_rel(power_w: np.ndarray) -> float:
-    """The slowest wave in the readings of a window, relative to their mean: the larger Fourier component of 3/4 of a turn and of one. It is
-    what a beat leaves in the mean; half of it is the standard uncertainty of a mean at a phase that nobody knows."""
+    """The slowest wave in the readings of a window, relative to their mean: the larger Fourier component of 3/4 of a turn and of one, which
+    a beat leaves. Half of it is the standard uncertainty of a mean at a phase that nobody knows."""
     mean_w = float(np.mean(power_w)) if len(power_w) > 4 else 0.0
     if not mean_w:
         return 0.0
@@ -313,9 +281,8 @@ def wave_rel(power_w: np.ndarray) -> float:
 
 
 def is_aliased(spec: DeviceSpec, step_time_s: float | None, duration_s: float, power_w: np.ndarray | None = None) -> bool:
-    """Whether steps of this length beat with the sensor so slowly that the energy of the window may be off by over 5 %. Below 0.7 beats the
-    readings cannot tell; below 10 they can: a window is aliased if their slowest wave is above 3.1 % of their mean. Without readings 1.5
-    beats are asked for."""
+    """Whether steps of this length beat with the sensor so slowly that the energy may be off by over 5 %. Below 0.7 beats the readings
+    cannot tell; below 10 they can: aliased if their slowest wave is above 3.1 %. Without readings 1.5 beats are asked for."""
     found = beats(spec, step_time_s, duration_s)
     if power_w is None:
         return found < UNREAD_BEATS
@@ -324,8 +291,7 @@ def is_aliased(spec: DeviceSpec, step_time_s: float | None, duration_s: float, p
 
 def sampling_u_w(power_w: np.ndarray, duration_s: float, spec: DeviceSpec, aliased: bool) -> float:
     """Standard uncertainty [W] of mean power from a sensor with holes: scatter x sqrt(share unseen / updates); a quarter if aliased. The
-    scatter is taken from differences of readings one update apart (von Neumann's successive differences), so that a ramp or a throttle
-    step, which the sensor follows, does not count as noise."""
+    scatter is that of differences of readings one update apart (von Neumann), so that a ramp or a step does not count as noise."""
     stride = max(round(spec.update_s / spec.sample_s), 1) if spec.sample_s > 0 else 1
     readings = power_w[::stride]
     if len(readings) < 3 or duty(spec) > FULL_DUTY:
@@ -354,85 +320,63 @@ def finish(spec: DeviceSpec, method: str, gross_j: float, duration_s: float, sta
     terms = {f"u_{k}_j": spec.scale * float(v) for k, v in u_j.items()}
     if status == "ok" and terms["u_granularity_j"] > SHORT_SHARE * abs(gross_j):
         status = "short_window"
-    return Energy(
-        spec.device_id,
-        spec.boundary,
-        method,
-        False,
-        gross_j,
-        None if spec.idle_w is None else gross_j - spec.idle_w * duration_s,
-        u_offset_j=spec.offset_w * duration_s,
-        u_gain_j=spec.gain_rel * abs(gross_j),
-        u_net_j=None if spec.idle_w is None else spec.u_idle_w * duration_s,
-        basis=spec.basis,
-        status=status,
-        field=field,
-        **terms,
-    )
+    if spec.idle_w is not None:
+        terms |= {"net_energy_j": gross_j - spec.idle_w * duration_s, "u_net_j": spec.u_idle_w * duration_s}
+    terms |= {"u_offset_j": spec.offset_w * duration_s, "u_gain_j": spec.gain_rel * abs(gross_j)}
+    return Energy(spec.device_id, spec.boundary, method, False, gross_j, basis=spec.basis, status=status, field=field, **terms)
 
 
 def estimated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec) -> Energy:
     """CPU time at the edges x the stated power of a busy thread [J]. Our own time is known to the nanosecond, the children's in ticks of
     the scheduler: two tick errors, uniform each."""
-    if "cpu_time_s" not in series or (delta_s := _edge_delta(series["cpu_time_s"], start_s, stop_s)) is None:
+    spent_s = {}
+    for name in ("cpu_time_s", "child_cpu_time_s"):
+        t_s, value = series.get(name, (np.empty(0), np.empty(0)))
+        if edges := at_edges(t_s, start_s, stop_s):
+            spent_s[name] = float(value[edges[1]] - value[edges[0]])
+    if "cpu_time_s" not in spent_s:
         return nothing(spec, "invalid", "estimate")
-    children_s = _edge_delta(series["child_cpu_time_s"], start_s, stop_s) if "child_cpu_time_s" in series else 0.0
-    busy_s = delta_s + max(children_s or 0.0, 0.0)
+    children_s = spent_s.get("child_cpu_time_s", 0.0)
     granularity_j = spec.watts_per_thread * spec.tick_s / math.sqrt(6) if children_s else 0.0
-    energy_j = spec.watts_per_thread * busy_s
+    energy_j = spec.watts_per_thread * (spent_s["cpu_time_s"] + max(children_s, 0.0))
     return finish(spec, "estimate", energy_j, stop_s - start_s, "ok", "cpu_time_s", granularity=granularity_j)
-
-
-def _edge_delta(series: tuple[np.ndarray, np.ndarray], start_s: float, stop_s: float) -> float | None:
-    edges = at_edges(series[0], start_s, stop_s)
-    return None if edges is None else float(series[1][edges[1]] - series[1][edges[0]])
 
 
 def counted(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, step_time_s: float | None) -> Energy:
     """The counter's difference between the padded edges, less the pads at idle power [J].
 
-    Each edge reading is late by up to one tick while the device idles, so two uniform errors of idle power x tick remain:
-    u = P_idle tick / sqrt(6). A counter read without an idle pad carries the same at the window's mean power. Pads in which the work
-    goes on are taken to draw the mean power of the whole span, with the scatter of the readings as their uncertainty.
+    Each edge reading is late by up to one tick while the device idles: two uniform errors, u = P_idle tick / sqrt(6); without an idle pad
+    at the window's mean power. Pads in which the work goes on draw the mean power of the whole span, with the scatter of the readings.
     """
-    failed = nothing(spec, "invalid", "counter")
-    if spec.counter_field not in series:
-        return failed
+    if spec.counter_field not in series or (edges := at_edges(series[spec.counter_field][0], start_s, stop_s)) is None:
+        return nothing(spec, "invalid", "counter")
     t_s, value_j = series[spec.counter_field]
-    if (edges := at_edges(t_s, start_s, stop_s)) is None:
-        return failed
     delta_j = counter_delta(value_j[edges[0] : edges[1] + 1], spec.wrap_j)
     if delta_j is None:
-        return replace(failed, status="counter_reset")
+        return nothing(spec, "counter_reset", "counter")
     span_s, duration_s = float(t_s[edges[1]] - t_s[edges[0]]), stop_s - start_s
     outside_s, mean_w = span_s - duration_s, delta_j / span_s
-    pad_s = float(t_s[edges[1]]) - stop_s
     if spec.pads_loaded:
         all_w = series.get(spec.power_field, (None, np.empty(0)))[1]
         idle = (mean_w, float(all_w.std(ddof=1))) if len(all_w) > 1 else None
     else:
-        idle = idle_power(series, start_s, spec) if pad_s >= spec.tick_s > 0 else None
+        idle = idle_power(series, start_s, spec) if float(t_s[edges[1]]) - stop_s >= spec.tick_s > 0 else None
     outside_w, u_outside_w = idle or (mean_w, abs(mean_w) if outside_s > spec.tick_s else 0.0)
     inside_w = _inside(series, start_s, stop_s, spec)
     aliased = spec.full_rate is not True and is_aliased(spec, step_time_s, duration_s, inside_w)
     holes = spec.full_rate is not True and inside_w is not None
-    return finish(
-        spec,
-        "counter",
-        delta_j - outside_w * outside_s,
-        duration_s,
-        "aliased" if aliased else "ok",
-        spec.counter_field,
-        granularity=abs(outside_w) * spec.tick_s / math.sqrt(6),
-        aliasing=sampling_u_w(inside_w, duration_s, spec, aliased) * duration_s if holes else 0.0,
-        idle=u_outside_w * outside_s,
-    )
+    terms_j = {
+        "granularity": abs(outside_w) * spec.tick_s / math.sqrt(6),
+        "aliasing": sampling_u_w(inside_w, duration_s, spec, aliased) * duration_s if holes else 0.0,
+        "idle": u_outside_w * outside_s,
+    }
+    status, gross_j = "aliased" if aliased else "ok", delta_j - outside_w * outside_s
+    return finish(spec, "counter", gross_j, duration_s, status, spec.counter_field, **terms_j)
 
 
 def idle_power(series: Series, start_s: float, spec: DeviceSpec) -> tuple[float, float] | None:
-    """Idle power [W], as the sensor shows it, in the pads with its standard uncertainty: the baseline, else the trace's own ends; None
-    without either. Without a baseline it lies between the last reading before the work and the last one of the trace, when the sensor has
-    told all of the work: the middle, uniform between the two."""
+    """Idle power [W], as the sensor shows it, in the pads with its standard uncertainty: the baseline, else uniform between the last
+    reading before the work and the last one of the trace, when the sensor has told all of the work; None without either."""
     if spec.idle_w is not None:
         return (spec.idle_w - spec.shift_w) / spec.scale, spec.u_idle_w / spec.scale
     t_s, power_w = series.get(spec.power_field, (np.empty(0), np.empty(0)))
@@ -445,32 +389,25 @@ def idle_power(series: Series, start_s: float, spec: DeviceSpec) -> tuple[float,
 
 def _inside(series: Series, start_s: float, stop_s: float, spec: DeviceSpec) -> np.ndarray | None:
     """The power readings [W] of the window; None where there is no such field."""
-    if spec.power_field not in series:
-        return None
-    t_s, power_w = series[spec.power_field]
-    return power_w[(t_s >= start_s) & (t_s <= stop_s)]
+    t_s, power_w = series.get(spec.power_field, (None, None))
+    return None if t_s is None else power_w[(t_s >= start_s) & (t_s <= stop_s)]
 
 
 def integrated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, step_time_s: float | None) -> Energy:
     """The integral of the power readings over the work and the tail in which the sensor still reports it, less that tail's idle [J].
 
-    A reading at t speaks of the time from t - averaging - update to t. Integrated to the stop alone it loses what it has not yet told
-    (-4.4 % at 10 s for a 1 s average); integrated until it has told all, only idle power is subtracted. A full-time sensor keeps its
-    energy: only the trapezoid's slope between two samples, uniform over a sampling period, remains at each edge; one with holes sees an
-    edge at its next update, uniform over the hole.
-
-    Where the work goes on before and after the window no tail is idle: the integral is taken half of that stretch T later, and each edge is
-    blurred by it: with the scatter s of the readings, u = s T sqrt(2 / 12) an edge.
+    A reading at t speaks of the time from t - averaging - update to t: integrated to the stop alone it loses what it has not yet told
+    (-4.4 % at 10 s for a 1 s average). At each edge a full-time sensor leaves the trapezoid's slope between two samples, uniform over a
+    sampling period; one with holes sees an edge at its next update, uniform over the hole. Where the work goes on before and after the
+    window no tail is idle: the integral is taken half of that stretch T later, and with the scatter s of the readings each edge adds
+    u = s T sqrt(2 / 12).
     """
-    failed = nothing(spec, "invalid", "power")
-    if spec.power_field not in series:
-        return failed
-    t_s, power_w = series[spec.power_field]
+    t_s, power_w = series.get(spec.power_field, (np.empty(0), np.empty(0)))
     known = power_w > 0
     t_s, power_w = t_s[known], power_w[known]
-    covered = coverage(t_s, start_s, stop_s, spec.sample_s)
-    if not covered.samples or covered.missing > MISSING_SHARE:
-        return failed
+    samples, missing = coverage(t_s, start_s, stop_s, spec.sample_s)
+    if not samples or missing > MISSING_SHARE:
+        return nothing(spec, "invalid", "power")
     duration_s, inside_w = stop_s - start_s, power_w[(t_s >= start_s) & (t_s <= stop_s)]
     scatter_w, stretch_s = float(inside_w.std()), spec.update_s + spec.averaging_s
     aliased = is_aliased(spec, step_time_s, duration_s, inside_w)
@@ -485,10 +422,5 @@ def integrated(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, 
         granularity_j = max(float(np.median(inside_w)) - idle_w, 0.0) * math.hypot(spec.sample_s, hole_s) / math.sqrt(6)
         seen_w = _inside(series, start_s, stop_s, spec)
     aliasing_j = sampling_u_w(seen_w, duration_s, spec, aliased) * duration_s
-    terms_j = {
-        "statistical": covered.missing * duration_s * scatter_w,
-        "granularity": granularity_j,
-        "aliasing": aliasing_j,
-        "idle": idle_j,
-    }
+    terms_j = {"statistical": missing * duration_s * scatter_w, "granularity": granularity_j, "aliasing": aliasing_j, "idle": idle_j}
     return finish(spec, "power", energy_j, duration_s, "aliased" if aliased else "ok", spec.power_field, **terms_j)

@@ -6,7 +6,6 @@ A probe is kept per (UUID, driver, VBIOS) in the user's cache: a new driver may 
 import json
 import re
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 
 from eai import paths
 
@@ -61,25 +60,16 @@ class Sensor:
         return asdict(self)
 
 
-@cache
-def _priors() -> list[dict]:
-    """The published table; empty fields are empty strings."""
-    from eai import tables
-
-    table = tables.read_catalog("sensors").astype(object)
-    return table.where(table.notna(), "").to_dict("records")
-
-
 def prior(name: str, architecture: int, driver: str, field: str | None) -> Sensor:
     """The published behaviour of a field on a card of this product name, NVML architecture number and driver. The first row that fits
     counts: particular dies and drivers stand before their family. Unknown cards get a marked guess."""
+    from eai import tables
+
     field = field or "power_instant_w"
-    for entry in _priors():
-        pattern, only = str(entry["die_pattern"]), str(entry["driver"])
-        fits = entry["field"] == field and int(entry["architecture"]) == architecture
-        if fits and (not pattern or re.search(pattern, name)) and (not only or driver.split(".")[0] == only.split(".")[0]):
-            averaging_s = float(entry["averaging_ms"]) / 1e3
-            return Sensor(field, float(entry["update_ms"]) / 1e3, averaging_s, source="published")
+    for entry in tables.read_catalog("sensors").astype(object).fillna("").to_dict("records"):
+        fits = entry["field"] == field and int(entry["architecture"]) == architecture and re.search(entry["die_pattern"], name)
+        if fits and (not entry["driver"] or driver.split(".")[0] == str(entry["driver"]).split(".")[0]):
+            return Sensor(field, float(entry["update_ms"]) / 1e3, float(entry["averaging_ms"]) / 1e3, source="published")
     return Sensor(field)
 
 

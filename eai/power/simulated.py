@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,19 +35,15 @@ if TYPE_CHECKING:
     from eai.catalog import Gpu
 
 
-class Truth(Protocol):
-    """A power curve whose energy is known: exact between any two instants."""
-
-    start_s: float
-    stop_s: float
-
-    def cumulative_j(self, t_s: np.ndarray | float) -> np.ndarray: ...
+def _last(t_s: np.ndarray, period_s: float, phase_s: float) -> np.ndarray:
+    """The last beat at or before each instant."""
+    return phase_s + np.floor((np.asarray(t_s, dtype=float) - phase_s) / period_s) * period_s
 
 
 @dataclass(frozen=True)
 class SensorSpec:
     """A power sensor: every `update_s` (first at `phase_s`) it publishes the mean of the last `averaging_s`, `delay_s` late. reading = gain
-    x mean + offset, rounded to `quantum_w`."""
+    x mean + offset, rounded to `quantum_w`. `truth` is a power curve with exact `cumulative_j(t_s)`, as a Timeline is."""
 
     update_s: float = 0.100
     averaging_s: float = 0.025
@@ -59,15 +55,15 @@ class SensorSpec:
 
     def update_times(self, t_s: np.ndarray) -> np.ndarray:
         """When the value visible at each instant was published [s]."""
-        return self.phase_s + np.floor((np.asarray(t_s, dtype=float) - self.phase_s) / self.update_s) * self.update_s
+        return _last(t_s, self.update_s, self.phase_s)
 
-    def values(self, truth: Truth, published_s: np.ndarray) -> np.ndarray:
+    def values(self, truth: Timeline, published_s: np.ndarray) -> np.ndarray:
         """The value [W] published at each of these instants."""
         end_s = published_s - self.delay_s
         mean_w = (truth.cumulative_j(end_s) - truth.cumulative_j(end_s - self.averaging_s)) / self.averaging_s
         return np.round((self.gain * mean_w + self.offset_w) / self.quantum_w) * self.quantum_w
 
-    def read(self, truth: Truth, t_s: np.ndarray) -> np.ndarray:
+    def read(self, truth: Timeline, t_s: np.ndarray) -> np.ndarray:
         """What a reader sees at each instant [W]."""
         return self.values(truth, self.update_times(t_s))
 
@@ -83,19 +79,17 @@ class CounterSpec:
     offset_w: float = 0.0
     start_j: float = 1.0e6
 
-    def counted_j(self, truth: Truth, t_s: np.ndarray) -> np.ndarray:
+    def counted_j(self, truth: Timeline, t_s: np.ndarray) -> np.ndarray:
         """What it has counted [J] at each instant, were it not for ticks and steps."""
         return self.start_j + self.gain * truth.cumulative_j(t_s) + self.offset_w * t_s
 
-    def read(self, truth: Truth, t_s: np.ndarray) -> np.ndarray:
+    def read(self, truth: Timeline, t_s: np.ndarray) -> np.ndarray:
         """The counter [J] at each instant."""
-        ticked = self.phase_s + np.floor((np.asarray(t_s, dtype=float) - self.phase_s) / self.tick_s) * self.tick_s
-        return np.floor(self.counted_j(truth, ticked) / self.quantum_j) * self.quantum_j
+        return np.floor(self.counted_j(truth, _last(t_s, self.tick_s, self.phase_s)) / self.quantum_j) * self.quantum_j
 
 
 class VirtualClock:
-    """A clock that moves only when someone waits; samplers beat while it moves, in the order of time. `pace`: host seconds that a second of
-    it takes; 0 is as fast as it can."""
+    """A clock that moves only when someone waits; samplers beat while it moves, in the order of time. `pace`: host seconds a second."""
 
     def __init__(self, now_s: float = 1000.0, pace: float = 0.0):
         self._now_s, self.pace = now_s, pace
@@ -147,7 +141,7 @@ class VirtualSampler:
 
 class Timeline:
     """A power curve that grows while work runs: constant pieces one after the other, `idle_w` before, between and after them. A piece is
-    added before its time passes, so that a sensor asked meanwhile sees it; energies are exact, as those of `Truth`."""
+    added before its time passes, so that a sensor asked meanwhile sees it; energies are exact."""
 
     def __init__(self, start_s: float, idle_w: float):
         self.idle_w = idle_w
@@ -189,7 +183,7 @@ class SimulatedCard:
     """One simulated GPU. `truth`: its power curve, fixed or growing as the work runs. `sensors` maps field names (power_instant_w,
     power_average_w, power_usage_w) to their behaviour; from `lost_at_s` on it is lost."""
 
-    truth: Truth
+    truth: Timeline
     sensors: dict[str, SensorSpec]
     counter: CounterSpec | None = None
     uuid: str = "GPU-00000000-0000-0000-0000-000000000000"
@@ -207,18 +201,12 @@ def _field_values(nvml: SimulatedNvml, card: SimulatedCard, field_ids: list[int]
     names = {nvml.NVML_FI_DEV_POWER_INSTANT: "power_instant_w", nvml.NVML_FI_DEV_POWER_AVERAGE: "power_average_w"}
     found = []
     for name in (names.get(field_id) for field_id in field_ids):
-        seen = name in card.sensors
-        mw = nvml.power_mw(card, name) if seen else 0
-        stamp_us = int(float(card.sensors[name].update_times(np.array([nvml.clock.now_s()]))[0]) * 1e6) if seen else 0
-        code = 0 if seen else nvml.NVML_ERROR_NOT_SUPPORTED
+        mw, stamp_us, code = 0, 0, nvml.NVML_ERROR_NOT_SUPPORTED
+        if name in card.sensors:
+            mw, code = nvml.power_mw(card, name), 0
+            stamp_us = int(float(card.sensors[name].update_times(np.array([nvml.clock.now_s()]))[0]) * 1e6)
         found.append(SimpleNamespace(nvmlReturn=code, value=SimpleNamespace(uiVal=mw), timestamp=stamp_us, latencyUsec=40))
     return found
-
-
-def _power_usage(nvml: SimulatedNvml, card: SimulatedCard) -> int:
-    if "power_usage_w" not in card.sensors:
-        raise nvml.NVMLError(nvml.NVML_ERROR_NOT_SUPPORTED)
-    return nvml.power_mw(card, "power_usage_w")
 
 
 def _energy(nvml: SimulatedNvml, card: SimulatedCard) -> int:
@@ -239,7 +227,7 @@ FACTS = {
 }
 ANSWERS = FACTS | {
     "FieldValues": _field_values,
-    "PowerUsage": _power_usage,
+    "PowerUsage": lambda nvml, card: nvml.power_mw(card, "power_usage_w"),
     "TotalEnergyConsumption": _energy,
     "ViolationStatus": lambda nvml, card, policy: SimpleNamespace(violationTime=0),
     "EnforcedPowerLimit": lambda nvml, card: round(card.power_limit_w * 1e3),
@@ -292,7 +280,9 @@ class SimulatedNvml:
         return self.cards[index]
 
     def power_mw(self, card: SimulatedCard, name: str) -> int:
-        """What a field shows now [mW]."""
+        """What a field shows now [mW]. Raises NVMLError for one that the card has not."""
+        if name not in card.sensors:
+            raise self.NVMLError(self.NVML_ERROR_NOT_SUPPORTED)
         return max(round(1e3 * float(card.sensors[name].read(card.truth, np.array([self.clock.now_s()]))[0])), 0)
 
 
@@ -333,34 +323,24 @@ def model_of(gpu: str) -> Gpu:
     return found
 
 
-def count(environ: Mapping[str, str] = os.environ) -> int:
-    """How many simulated cards this machine has. Raises UserError for a number that is none."""
-    text = environ.get("EAI_SIMULATED_GPUS", "1")
-    if not text.isdigit() or not 1 <= int(text) <= 255:
-        raise UserError(f"EAI_SIMULATED_GPUS={text}", "a number from 1 to 255", "unset it for one card")
-    return int(text)
-
-
-def _pace(environ: Mapping[str, str]) -> float:
-    text = environ.get("EAI_SIMULATED_PACE", "0")
+def _setting(environ: Mapping[str, str], name: str, kind: Callable[[str], float], low: int, high: int, wanted: str, do: str) -> float:
+    """A number from the environment, `low` where it is not set. Raises UserError for one that is none or out of its range."""
+    text = environ.get(name, str(low))
     try:
-        pace = float(text)
+        value = kind(text)
     except ValueError:
-        pace = -1.0
-    if not 0 <= pace <= 10:
-        raise UserError(f"EAI_SIMULATED_PACE={text}", "host seconds a virtual second, 0 to 10", "unset it for no waiting")
-    return pace
-
-
-def uuid(gpu: str, index: int) -> str:
-    """The UUID of card `index`: always the same; its first eight digits name a job's folder."""
-    digest = hashlib.sha256(model_of(gpu).slug.encode()).hexdigest()
-    return f"GPU-5100{digest[:2]}{index:02x}-{digest[2:6]}-4{digest[6:9]}-8{digest[9:12]}-{digest[12:24]}"
+        value = -1
+    if not low <= value <= high:
+        raise UserError(f"{name}={text}", wanted, do)
+    return value
 
 
 def _card(gpu: str, index: int) -> SimulatedCard:
-    """Card `index`: gain, offset and phases drawn from what the uncertainty budget states, by its UUID."""
-    model, own = model_of(gpu), uuid(gpu, index)
+    """Card `index`: its UUID is always the same, the first eight digits name a job's folder; gain, offset and phases are drawn by it from
+    what the uncertainty budget states."""
+    model = model_of(gpu)
+    digest = hashlib.sha256(model.slug.encode()).hexdigest()
+    own = f"GPU-5100{digest[:2]}{index:02x}-{digest[2:6]}-4{digest[6:9]}-8{digest[9:12]}-{digest[12:24]}"
     rng = np.random.default_rng(int(own[4:12], 16))
     architecture = ARCHITECTURES[model.architecture]
     update_s, averaging_s = SENSORS.get(architecture, (0.100, 0.100))
@@ -382,9 +362,12 @@ def _card(gpu: str, index: int) -> SimulatedCard:
 
 
 def box(gpu: str, environ: Mapping[str, str] = os.environ) -> SimulatedNvml:
-    """The driver of this machine's simulated cards, on a clock of their own."""
-    clock = SimulatedClock(START_S, _pace(environ))
-    return SimulatedNvml([_card(gpu, i) for i in range(count(environ))], clock, driver="simulated", vbios="simulated")
+    """The driver of this machine's simulated cards, on a clock of their own. Raises UserError for settings that are none."""
+    pace_s = "host seconds a virtual second, 0 to 10", "unset it for no waiting"
+    pace = _setting(environ, "EAI_SIMULATED_PACE", float, 0, 10, *pace_s)
+    count = _setting(environ, "EAI_SIMULATED_GPUS", int, 1, 255, "a number from 1 to 255", "unset it for one card")
+    cards = [_card(gpu, i) for i in range(count)]
+    return SimulatedNvml(cards, SimulatedClock(START_S, pace), driver="simulated", vbios="simulated")
 
 
 def present(gpu: str, environ: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:

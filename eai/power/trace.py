@@ -1,7 +1,7 @@
 """Energy of a recorded power log, with its interval, the terms of that interval, and everything that a reader should doubt."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,11 +101,10 @@ def board_of(product: str, column: str, logged_limit_w: float | None = None, str
 def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None, gpu: str = "", step_s: float | None = None) -> dict:
     """Energy, duration, power, samples, gaps, sensor period, status and warnings of a log; quantities are `Quantity`.
 
-    `window` is a pair of seconds, offsets from the first reading or epochs. `gpu` names the card where the log does not; `step_s` is the
-    period of the work, one decode step, which tells whether the sensor aliases. `energy_j` is the sum over `gpus`, with the interval
-    against the true energy; `energy_within_card_j` has the interval for comparisons on the same cards; `terms_j` of a card has its
-    standard uncertainties. `others` are devices with power columns of their own and are in no sum. Raises UserError for a window outside
-    the log, and for watts no board draws.
+    `window`: two instants, offsets from the first reading or epochs [s]. `gpu`: the card where the log does not name it; `step_s`: one
+    decode step, which tells whether the sensor aliases. `energy_j` is the sum over `gpus` with the interval against the true energy,
+    `energy_within_card_j` for comparisons on the same cards; `others` are in no sum. Raises UserError for a window outside the log, and for
+    watts no board draws.
     """
     if step_s is not None and not 0 < step_s < 3600:
         raise UserError(f"--step {step_s:g}", "seconds of one decode step, for instance 0.025", "leave it out if it is not known")
@@ -170,11 +169,9 @@ def _edges(window: tuple[float, float] | None, first_s: float, last_s: float, zo
         )
     if stop_s <= first_s or start_s >= last_s:
         hours = round((start_s - first_s) / 3600)
-        raise UserError(
-            f"the window {start_s:.3f} to {stop_s:.3f} s lies outside the log, {first_s:.3f} to {last_s:.3f} s ({zone})",
-            "a window inside it",
-            f"they are about {hours} h apart: check the time zone" if hours else "check the two numbers",
-        )
+        found = f"the window {start_s:.3f} to {stop_s:.3f} s lies outside the log, {first_s:.3f} to {last_s:.3f} s ({zone})"
+        do = f"they are about {hours} h apart: check the time zone" if hours else "check the two numbers"
+        raise UserError(found, "a window inside it", do)
     return start_s, stop_s
 
 
@@ -205,7 +202,8 @@ def _plausible(gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> L
 def _one(
     gpu: LoggedGpu, board: Board, asked: tuple[float, float], cut: bool, step_s: float | None, who: str, warnings: list[str]
 ) -> tuple[dict, dict[str, float]]:
-    """(row, standard uncertainties [J] by term) of one card over the part of `asked` that its readings cover."""
+    """(row, standard uncertainties [J] by term) of one card over the part of `asked` that its readings cover. Terms: scatter between
+    readings, the edges of a cut window, aliasing, a sensor's usual offset and gain, what gaps may hide."""
     t_s, power_w, backwards = gpu.t_s, gpu.power_w, int((np.diff(gpu.t_s) < 0).sum())
     if backwards:
         order = np.argsort(t_s, kind="stable")
@@ -225,43 +223,50 @@ def _one(
     energy_j = integrate(t_s, power_w, start_s + lag_s, stop_s + lag_s)
     missing_s, gaps, beyond_s = _missing_s(t_s, asked, period_s, gpu.held)
     missing = missing_s / (asked[1] - asked[0])
-    row = {
-        "index": gpu.index,
-        "boundary": gpu.boundary,
-        "name": board.name or gpu.name,
-        "energy_j": energy_j,
-        "energy_wh": energy_j / 3600,
-        "duration_s": duration_s,
-        "power_mean_w": energy_j / duration_s,
-        "power_min_w": float(seen.min()),
-        "power_max_w": float(seen.max()),
-        "samples": len(seen) // 2 if gpu.held else len(seen),
-        "sample_s": period_s,
-        "gaps": gaps,
-        "missing_fraction": missing,
-        "sensor_period_s": None if gpu.held else sensor_period_s(t_s[inside], seen),
-        "lag_s": lag_s,
-    }
-    if board.sensor is not None and period_s > SLOWER * board.sensor.update_s:  # a slow logger looks away longer than the sensor
-        board = replace(board, sensor=replace(board.sensor, update_s=period_s)) if step_s is not None else board
-    aliased = board.sensor is not None and not gpu.held and is_aliased(board.sensor, step_s, duration_s, seen)
+    row = {"index": gpu.index, "boundary": gpu.boundary, "name": board.name or gpu.name}
+    row |= {"energy_j": energy_j, "energy_wh": energy_j / 3600, "duration_s": duration_s, "power_mean_w": energy_j / duration_s}
+    row |= {"power_min_w": float(seen.min()), "power_max_w": float(seen.max()), "samples": len(seen) // 2 if gpu.held else len(seen)}
+    row |= {"sample_s": period_s, "gaps": gaps, "missing_fraction": missing}
+    row |= {"sensor_period_s": None if gpu.held else sensor_period_s(t_s[inside], seen), "lag_s": lag_s}
+    sensor = board.sensor
+    if sensor is not None and period_s > SLOWER * sensor.update_s and step_s is not None:
+        sensor = replace(sensor, update_s=period_s)  # a slow logger looks away longer than the sensor
+    aliased = sensor is not None and not gpu.held and is_aliased(sensor, step_s, duration_s, seen)
     if beyond_s > period_s:
         warnings.append(f"{who}the window reaches {plain(beyond_s)} s beyond the log: that part is left out")
-    _doubts(row, seen, gpu, board, who, warnings)
-    _alias_doubts(board, aliased, step_s, gpu.held, who, warnings)
+    warnings += [who + doubt for doubt in _doubts(row, seen, gpu, board.limit_w)]
+    has_holes = sensor is not None and duty(sensor) <= FULL_DUTY and not gpu.held
+    sees = f"sees {duty(sensor):.0%} of every {1e3 * sensor.update_s:g} ms" if has_holes else ""
+    if sensor is None and step_s is not None:
+        warnings.append(f"{who}whether steps of {step_s * 1e3:g} ms alias is not known: name the card with --gpu")
+    elif has_holes and aliased:
+        warnings.append(f"{who}steps of {step_s * 1e3:g} ms beat with the sensor, which {sees}: aliased")
+    elif has_holes and step_s is None:
+        doubt = "steps near a multiple or a half of that alias by 16 to 23 %, and the log cannot show it"
+        warnings.append(f"{who}the sensor of the {board.name} {sees}: {doubt}; give the time of a decode step with --step")
     zeros = gpu.boundary == "gpu" and float(np.mean(seen == 0)) > MISSING_SHARE
     bad = bool(backwards) or missing > MISSING_SHARE or gpu.left_out > MISSING_SHARE or zeros
     row["status"] = "invalid" if bad else "aliased" if aliased else "ok"
-    terms_j = _uncertainty_j(row, gpu, seen, board, cut, step_s, aliased)
+    share = 0.0
+    if has_holes and step_s is None:
+        share = UNKNOWN_STEP_REL * math.sqrt(min(2 * UNREAD_BEATS * sensor.update_s / duration_s, 1.0))
+    elif has_holes and (aliased or beats(sensor, step_s, duration_s) < NEAR_BEATS):
+        share = ALIASED_REL if aliased else wave_rel(seen) / 2
+    stride = max(round((row["sensor_period_s"] or 0.0) / period_s), 1)
+    stretch_s = 0.0 if sensor is None else (sensor.update_s + sensor.averaging_s) / 2
+    offset_w = OFFSET_W * min(row["power_max_w"] / SMALL_W, 1.0) if gpu.boundary in ("gpu", "part") else 0.0
     low, high = np.quantile(power_w, [0.02, 0.98]) if missing_s else (0.0, 0.0)
-    terms_j["gap"] = missing_s * float(high - low) / math.sqrt(12)
-    within_j = math.hypot(*(v for k, v in terms_j.items() if k != "gain"))
-    row |= {
-        "terms_j": terms_j,
-        "within_card_j": interval(energy_j, within_j),
-        "absolute_j": interval(energy_j, math.hypot(within_j, terms_j["gain"])),
+    terms_j = {
+        "statistical": (0.0 if gpu.held else scatter(seen[::stride])) * math.sqrt(duration_s * period_s * stride),
+        "granularity": float(np.ptp(seen)) * math.hypot(period_s, stretch_s) / math.sqrt(6) if cut else 0.0,
+        "aliasing": abs(energy_j) * share,
+        "offset": offset_w * duration_s,
+        "gain": rapl.GAIN_REL.get(gpu.boundary, GAIN_REL) * abs(energy_j),
+        "gap": missing_s * float(high - low) / math.sqrt(12),
     }
-    return row, terms_j
+    within_j = math.hypot(*(v for k, v in terms_j.items() if k != "gain"))
+    absolute = interval(energy_j, math.hypot(within_j, terms_j["gain"]))
+    return row | {"terms_j": terms_j, "within_card_j": interval(energy_j, within_j), "absolute_j": absolute}, terms_j
 
 
 def _some(values: np.ndarray) -> np.ndarray:
@@ -275,12 +280,11 @@ def _missing_s(t_s: np.ndarray, asked: tuple[float, float], period_s: float, hel
     beyond_s = max(t_s[0] - asked[0], 0.0) + max(asked[1] - t_s[-1], 0.0)
     first, last = max(int(np.searchsorted(t_s, asked[0], "right")) - 1, 0), int(np.searchsorted(t_s, asked[1], "left")) + 1
     known = t_s[first:last]
-    steps = np.diff(known)
-    forward = np.diff(t_s) if len(t_s) < MANY else _some(steps)
+    forward = np.diff(t_s) if len(t_s) < MANY else _some(np.diff(known))
     forward = forward[forward > 0]
     usual_s = max(GAP_FACTOR * period_s, JITTER_FACTOR * float(np.quantile(forward, 0.95))) if len(forward) else math.inf
     left_s, right_s = (known[:-1], known[1:]) if not held else (t_s[1:-1:2], t_s[2::2])
-    wide = steps > usual_s if not held else (right_s > left_s) & (left_s < asked[1]) & (right_s > asked[0])
+    wide = right_s - left_s > usual_s if not held else (right_s > left_s) & (left_s < asked[1]) & (right_s > asked[0])
     left_s, right_s = left_s[wide], right_s[wide]
     lacking_s = np.minimum(right_s, asked[1]) - np.maximum(left_s, asked[0])
     lacking_s = lacking_s if held else lacking_s * (1 - period_s / (right_s - left_s))
@@ -296,67 +300,27 @@ def sensor_period_s(t_s: np.ndarray, power_w: np.ndarray) -> float | None:
     return float(np.median(np.diff(t_s[changes])))
 
 
-def _doubts(row: dict, power_w: np.ndarray, gpu: LoggedGpu, board: Board, who: str, warnings: list[str]) -> None:
+def _doubts(row: dict, power_w: np.ndarray, gpu: LoggedGpu, limit_w: float | None) -> Iterator[str]:
     """What a reader should doubt of a card's readings, whatever the load was."""
     if row["gaps"]:
-        warnings.append(f"{who}{row['gaps']} gap(s), {row['missing_fraction']:.1%} of the time has no reading")
+        yield f"{row['gaps']} gap(s), {row['missing_fraction']:.1%} of the time has no reading"
     if row["missing_fraction"] > MISSING_SHARE:
-        warnings.append(f"{who}more than {MISSING_SHARE:.0%} is missing: this is not a measurement of the whole time")
+        yield f"more than {MISSING_SHARE:.0%} is missing: this is not a measurement of the whole time"
     if row["sample_s"] > SLOW_S and not gpu.held:
-        warnings.append(f"{who}one reading every {row['sample_s']:.2g} s: what happens in between is not seen")
+        yield f"one reading every {row['sample_s']:.2g} s: what happens in between is not seen"
     if gpu.boundary != "gpu":
         return
     if (power_w == 0).any():
-        warnings.append(f"{who}{int((power_w == 0).sum())} readings of 0 W: no powered card draws nothing")
+        yield f"{int((power_w == 0).sum())} readings of 0 W: no powered card draws nothing"
     low, middle, high = np.quantile(_some(power_w), [0.05, 0.5, 0.95])
-    flat = high - low <= FLAT_SHARE * middle
-    idle_w = IDLE_SHARE * board.limit_w if board.limit_w else IDLE_W
+    idle_w = IDLE_SHARE * limit_w if limit_w else IDLE_W
     check = "check that the work ran on this card while the log was taken"
     if gpu.utilization_pct == 0:
-        warnings.append(f"{who}idle: utilization is 0 throughout; {check}")
+        yield f"idle: utilization is 0 throughout; {check}"
     elif gpu.unused_share is not None and gpu.unused_share >= UNUSED_SHARE:
-        warnings.append(f"{who}idle: utilization is 0 in {gpu.unused_share:.0%} of the readings, {middle:.0f} W; {check}")
-    elif gpu.unused_share is None and flat and middle < idle_w:
-        warnings.append(f"{who}may be idle: flat at {middle:.0f} W; {check}")
-
-
-def _alias_doubts(board: Board, aliased: bool, step_s: float | None, held: bool, who: str, warnings: list[str]) -> None:
-    """Whether the sensor looks away for part of the time, and what the step of the work does with that."""
-    if board.sensor is None or duty(board.sensor) > FULL_DUTY or held:
-        if board.sensor is None and step_s is not None:
-            warnings.append(f"{who}whether steps of {step_s * 1e3:g} ms alias is not known: name the card with --gpu")
-        return
-    sees = f"sees {duty(board.sensor):.0%} of every {1e3 * board.sensor.update_s:g} ms"
-    if aliased:
-        warnings.append(f"{who}steps of {step_s * 1e3:g} ms beat with the sensor, which {sees}: aliased")
-    elif step_s is None:
-        doubt = "steps near a multiple or a half of that alias by 16 to 23 %, and the log cannot show it"
-        warnings.append(f"{who}the sensor of the {board.name} {sees}: {doubt}; give the time of a decode step with --step")
-
-
-def _uncertainty_j(
-    row: dict, gpu: LoggedGpu, power_w: np.ndarray, board: Board, cut: bool, step_s: float | None, aliased: bool
-) -> dict[str, float]:
-    """Standard uncertainties [J] by term: scatter between readings, the edges of a cut window, aliasing, a sensor's usual gain and
-    offset."""
-    duration_s, energy_j, period_s = row["duration_s"], abs(row["energy_j"]), row["sample_s"]
-    stretch_s = 0.0 if board.sensor is None else (board.sensor.update_s + board.sensor.averaging_s) / 2
-    aliasing_j = 0.0
-    if board.sensor is not None and not gpu.held and duty(board.sensor) <= FULL_DUTY:
-        share = min(2 * UNREAD_BEATS * board.sensor.update_s / duration_s, 1.0)
-        near = beats(board.sensor, step_s, duration_s) < NEAR_BEATS
-        known = ALIASED_REL if aliased else wave_rel(power_w) / 2 if near else 0.0
-        aliasing_j = energy_j * (UNKNOWN_STEP_REL * math.sqrt(share) if step_s is None else known)
-    offset_w = OFFSET_W * min(row["power_max_w"] / SMALL_W, 1.0) if gpu.boundary in ("gpu", "part") else 0.0
-    stride = max(round((row["sensor_period_s"] or 0.0) / period_s), 1)
-    scatter_w = 0.0 if gpu.held else scatter(power_w[::stride])
-    return {
-        "statistical": scatter_w * math.sqrt(duration_s * period_s * stride),
-        "granularity": float(np.ptp(power_w)) * math.hypot(period_s, stretch_s) / math.sqrt(6) if cut else 0.0,
-        "aliasing": aliasing_j,
-        "offset": offset_w * duration_s,
-        "gain": rapl.GAIN_REL.get(gpu.boundary, GAIN_REL) * energy_j,
-    }
+        yield f"idle: utilization is 0 in {gpu.unused_share:.0%} of the readings, {middle:.0f} W; {check}"
+    elif gpu.unused_share is None and high - low <= FLAT_SHARE * middle and middle < idle_w:
+        yield f"may be idle: flat at {middle:.0f} W; {check}"
 
 
 def scatter(power_w: np.ndarray) -> float:
@@ -367,8 +331,8 @@ def scatter(power_w: np.ndarray) -> float:
 
 
 def _joint_scatter_j(gpus: list[LoggedGpu], start_s: float, stop_s: float) -> float:
-    """The statistical term [J] of the sum of several cards, from the scatter of their sum. Cards that work in turn scatter against each
-    other, and cards in step scatter together: neither is the sum of squares."""
+    """The statistical term [J] of the sum of several cards, from the scatter of their sum: cards that work in turn scatter against each
+    other, and cards in step together."""
     base = max(gpus, key=lambda g: len(g.t_s))
     t_s = base.t_s[(base.t_s >= start_s) & (base.t_s <= stop_s)]
     if len(t_s) < 3 or any(g.held for g in gpus):
@@ -379,9 +343,8 @@ def _joint_scatter_j(gpus: list[LoggedGpu], start_s: float, stop_s: float) -> fl
 
 
 def phase_energies(log: PowerLog, gpu: str = "") -> Callable[[float, float], list[dict]]:
-    """What integrates the log between two instants: one row a card, with device_id, energy_j, the terms of its uncertainty, and status. An
-    instant is seconds from the first reading, or since 1970. Raises UserError for a phase that reaches beyond the log: part of its energy
-    is nobody's reading."""
+    """What integrates the log between two instants, seconds from the first reading or since 1970: one row a card, with device_id, energy_j,
+    the terms of its uncertainty, and status. Raises UserError for a phase that reaches beyond the log."""
     first_s, last_s = float(min(g.t_s.min() for g in log.gpus)), float(max(g.t_s.max() for g in log.gpus))
     boards = [board_of(gpu or g.name, log.power_name, g.limit_w) for g in log.gpus]
     cards = [_plausible(g, b, "", []) for g, b in zip(log.gpus, boards, strict=True)]

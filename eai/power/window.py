@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-NAMES = ("nvml", "rapl", "estimate")
-
-
 def _nvml(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset()) -> Meter:
     from eai.power.nvml import NvmlMeter
 
@@ -51,25 +48,19 @@ def _rapl(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset(
     return RaplMeter()
 
 
-def _estimate(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset()) -> Meter:
-    return EstimateMeter(processes=processes)
-
-
-MAKERS = {"nvml": _nvml, "rapl": _rapl, "estimate": _estimate}
+MAKERS = {"nvml": _nvml, "rapl": _rapl, "estimate": lambda gpu, shared=False, processes=frozenset(): EstimateMeter(processes=processes)}
+"""What makes each meter from a gpu, whether others may use the card, and the processes that are billed."""
 
 
 def best_meter(gpu: str = "auto", name: str = "auto", shared: bool = False, processes: frozenset[int] = frozenset()) -> tuple[Meter, str]:
     """The best meter for a card's UUID or slug (`cpu`: the processor; `auto`: a GPU if there is one) and one sentence why.
 
-    `name` forces one of nvml, rapl, estimate. The work decides what is measured: a GPU slug is never answered with a CPU meter, and
-    `cpu` never with NVML. A slug means all visible cards, a UUID that card alone; `shared` accepts other processes on it. Beside NVML
-    the processor's counters are read too where they can be. A simulated card has a meter of its own. `processes`: those of
-    a server, whose work is billed in place of this process's.
-
-    Raises UserError for an unknown name or where the wanted meter cannot be opened.
+    `name` forces one of nvml, rapl, estimate. A GPU is never answered with a CPU meter, nor `cpu` with NVML; beside NVML the processor's
+    counters are read where they can be. A slug means all visible cards; `shared` accepts other processes on them. `processes`: those of a
+    server, billed in place of this one's. Raises UserError for an unknown name or where the wanted meter cannot be opened.
     """
-    if name not in ("auto", *NAMES):
-        raise UserError(f"meter {name!r}", f"one of auto, {', '.join(NAMES)}", "leave it at auto")
+    if name not in ("auto", *MAKERS):
+        raise UserError(f"meter {name!r}", f"one of auto, {', '.join(MAKERS)}", "leave it at auto")
     if is_simulated(gpu):
         if name not in ("auto", "nvml"):
             raise UserError(f"meter {name} for {gpu}", "meter auto", "a simulated card is seen by its own meter alone")
@@ -77,7 +68,7 @@ def best_meter(gpu: str = "auto", name: str = "auto", shared: bool = False, proc
     billed = {"processes": processes} if processes else {}
     if name != "auto":
         return MAKERS[name](gpu, shared, **billed), f"{name} was asked for."
-    order = ["rapl", "estimate"] if gpu == "cpu" else ["nvml"] if gpu != "auto" else list(NAMES)
+    order = ["rapl", "estimate"] if gpu == "cpu" else ["nvml"] if gpu != "auto" else list(MAKERS)
     refused = []
     for candidate in order:
         try:
@@ -99,33 +90,29 @@ TYPICAL_W = {"gpu": 250.0, "cpu_package": 60.0, "dram": 5.0}
 
 
 def survey(gpu: str = "auto") -> list[dict]:
-    """One row a meter: name, basis, usable, why, do, devices, interval_10s, within_card_10s, limitations. A GPU's device says where the
-    knowledge of its `sensor` is from: published, probed or unknown. The two intervals are relative, `{"low": -0.11, "high": 0.12}`: of a
-    typical 10 s window against the true energy, and for comparisons on one card. They are None where the meter cannot be used."""
-    return [_survey_row(name, gpu) for name in NAMES]
-
-
-def _survey_row(name: str, gpu: str) -> dict:
-    row = {"name": name, "basis": "estimated" if name == "estimate" else "measured", "usable": False, "why": "", "do": ""}
-    row |= {"devices": [], "limitations": [], "interval_10s": None, "within_card_10s": None}
-    try:
-        opened = MAKERS[name](gpu).open()
-    except UserError as error:
-        found, _, rest = str(error).rstrip(".").partition("; ")
-        return row | {"why": found, "do": rest.rpartition("; ")[2]}
-    with contextlib.closing(opened) as meter:
-        sensors = {c["uuid"]: c["sensor"]["source"] for c in meter.metadata().get("cards", [])}
-        primary = [d for d in meter.spec().devices if d.boundary == meter.boundary]
-        absolute, within = zip(*(expected(d) for d in primary), strict=True)
-        return row | {
-            "usable": True,
-            "why": ", ".join(d.name for d in meter.devices()),
-            "do": advice(primary),
-            "devices": [vars(d) | {"sensor": sensors.get(d.device_id)} for d in meter.devices()],
-            "limitations": meter.limitations(),
-            "interval_10s": max(absolute, key=lambda i: i["high"]),
-            "within_card_10s": max(within, key=lambda i: i["high"]),
-        }
+    """One row a meter: name, basis, usable, why, do, devices, interval_10s, within_card_10s, limitations. The two intervals are relative,
+    `{"low": -0.11, "high": 0.12}`: of a typical 10 s window against the true energy, and for comparisons on one card; None where the meter
+    cannot be used. A device's `sensor` says where the knowledge of it is from: published, probed or unknown."""
+    rows = []
+    for name, make in MAKERS.items():
+        row = {"name": name, "basis": "estimated" if name == "estimate" else "measured", "usable": False, "why": "", "do": ""}
+        row |= {"devices": [], "limitations": [], "interval_10s": None, "within_card_10s": None}
+        rows.append(row)
+        try:
+            opened = make(gpu).open()
+        except UserError as error:
+            row["why"], _, rest = str(error).rstrip(".").partition("; ")
+            row["do"] = rest.rpartition("; ")[2]
+            continue
+        with contextlib.closing(opened) as meter:
+            sensors = {c["uuid"]: c["sensor"]["source"] for c in meter.metadata().get("cards", [])}
+            primary = [d for d in meter.spec().devices if d.boundary == meter.boundary]
+            absolute, within = zip(*(expected(d) for d in primary), strict=True)
+            row |= {"usable": True, "why": ", ".join(d.name for d in meter.devices()), "do": _advice(primary)}
+            row |= {"devices": [vars(d) | {"sensor": sensors.get(d.device_id)} for d in meter.devices()]}
+            row |= {"limitations": meter.limitations(), "interval_10s": max(absolute, key=lambda i: i["high"])}
+            row["within_card_10s"] = max(within, key=lambda i: i["high"])
+    return rows
 
 
 def expected(device: DeviceSpec, duration_s: float = WINDOW_S) -> tuple[dict, dict]:
@@ -139,7 +126,7 @@ def expected(device: DeviceSpec, duration_s: float = WINDOW_S) -> tuple[dict, di
     return absolute, within
 
 
-def advice(devices: list[DeviceSpec]) -> str:
+def _advice(devices: list[DeviceSpec]) -> str:
     """The step that would help most, empty if there is none."""
     if any(d.boundary == "gpu" and d.full_rate is None for d in devices):
         return "probe the sensor once with `eai doctor --probe`: whether its counter sees all of the time is not known"
@@ -192,7 +179,7 @@ class Window:
         return self._total("cpu_package")
 
     def _total(self, boundary: str) -> Quantity | None:
-        return None if self.status in NOT_A_NUMBER else total(self.energies, (boundary,))
+        return None if self.status in NOT_A_NUMBER else total(self.energies, boundary)
 
     def meter_columns(self) -> dict:
         """The meter's columns of the windows table; `meter_spec` is the JSON that replay reads."""
@@ -219,13 +206,12 @@ class Window:
 
 
 class window(contextlib.AbstractContextManager):
-    """A `Window` around the work in a `with` or `async with` block, or around every call of a function that it decorates.
+    """A `Window` around the work in a `with` or `async with` block, or around every call of a function that it decorates (`.windows`).
 
     `meter` defaults to the best one here, a string is the window's name. `step_time_s` is the period of the work (one decode step), for
-    the alias check; `pads_loaded` says that the work is going on already and goes on after the block, as a server's does; `tokens` is
-    the number of output tokens, if known beforehand. A meter that was not open is opened and closed; GPU work still queued by torch is
-    waited for at both edges. An exception in the block propagates, after the meter has stopped sampling: the windows before it are
-    untouched and the meter can be used again. A decorated function has its windows in `.windows`, in the order of the calls.
+    the alias check; `pads_loaded` says that the work goes on before and after the block, as a server's does; `tokens` is the number of
+    output tokens. A meter that was not open is opened and closed; GPU work still queued by torch is waited for at both edges. An exception
+    in the block propagates after the meter has stopped: the windows before it are untouched and the meter can be used again.
     """
 
     def __init__(
@@ -282,31 +268,26 @@ class window(contextlib.AbstractContextManager):
             self._used.close()
 
     async def __aenter__(self) -> Window:
-        """As `__enter__`; the event loop runs on while the meter waits for its first reading."""
-        return await asyncio.to_thread(self.__enter__)
+        return await asyncio.to_thread(self.__enter__)  # the event loop runs on while the meter waits for its first reading
 
     async def __aexit__(self, *failed) -> None:
-        """As `__exit__`."""
         await asyncio.to_thread(self.__exit__, *failed)
-
-    def _again(self, function: Callable) -> window:
-        """A window of its own for one call, named after the function."""
-        name = self._name or function.__name__
-        return window(self._meter, self._baseline, self._step_time_s, name, self._pads_loaded, self._tokens)
 
     def __call__(self, function: Callable) -> Callable:
         """The function with a window around each call."""
         windows: list[Window] = []
+        name = self._name or function.__name__
+        again = functools.partial(window, self._meter, self._baseline, self._step_time_s, name, self._pads_loaded, self._tokens)
 
         @functools.wraps(function)
         def measured(*args, **kwargs):
-            with self._again(function) as w:
+            with again() as w:
                 windows.append(w)
                 return function(*args, **kwargs)
 
         @functools.wraps(function)
         async def measured_async(*args, **kwargs):
-            async with self._again(function) as w:
+            async with again() as w:
                 windows.append(w)
                 return await function(*args, **kwargs)
 
@@ -324,27 +305,25 @@ def _drain() -> None:
 
 GROUPS, GROUP_STEPS, CV_LIMIT = 5, 16, 0.02
 SLOPE_LIMIT_PER_S = 0.002
-CAP_S = 60.0
 
 
 @dataclass(frozen=True)
 class Steadiness:
-    """Whether the last groups are steady, their coefficient of variation (None: too few), and why."""
+    """Whether the last groups are steady, and their coefficient of variation (None: too few)."""
 
     steady: bool
     cv: float | None
-    reason: str
 
 
-def steadiness(latencies_s: Sequence[float], groups: int = GROUPS, group_steps: int = GROUP_STEPS) -> Steadiness:
-    """Whether the means of the last `groups` groups of `group_steps` latencies vary by at most 2 % (sample sd / mean). Single steps jitter
-    for harmless reasons; a group's mean moves only while clocks, caches or compilers still do."""
-    needed = groups * group_steps
+def steadiness(latencies_s: Sequence[float], group_steps: int = GROUP_STEPS) -> Steadiness:
+    """Whether the means of the last five groups of `group_steps` latencies vary by at most 2 % (sample sd / mean). Single steps jitter for
+    harmless reasons; a group's mean moves only while clocks, caches or compilers still do."""
+    needed = GROUPS * group_steps
     if len(latencies_s) < needed:
-        return Steadiness(False, None, f"{len(latencies_s)} of {needed} steps")
-    means = np.asarray(latencies_s[-needed:], dtype=float).reshape(groups, group_steps).mean(axis=1)
+        return Steadiness(False, None)
+    means = np.asarray(latencies_s[-needed:], dtype=float).reshape(GROUPS, group_steps).mean(axis=1)
     cv = float(means.std(ddof=1) / means.mean())
-    return Steadiness(cv <= CV_LIMIT, cv, f"CV {cv:.2%} of the last {groups} groups of {group_steps} steps")
+    return Steadiness(cv <= CV_LIMIT, cv)
 
 
 def power_settled(t_s: Sequence[float], power_w: Sequence[float]) -> bool:
@@ -354,23 +333,3 @@ def power_settled(t_s: Sequence[float], power_w: Sequence[float]) -> bool:
         return False
     slope_w_per_s = np.polyfit(t_s - t_s.mean(), power_w, 1)[0]
     return bool(abs(slope_w_per_s) <= SLOPE_LIMIT_PER_S * abs(power_w.mean()))
-
-
-def until_steady(
-    step: Callable[[], float],
-    now_s: Callable[[], float],
-    cap_s: float = CAP_S,
-    settled: Callable[[], bool] = lambda: True,
-    group_steps: int = GROUP_STEPS,
-) -> tuple[Steadiness, float]:
-    """(last verdict, seconds spent): runs `step() -> latency_s` until it is steady and `settled()`, or the cap is reached. Runs once at
-    least. A workload that never settles is measured all the same, but its verdict says so."""
-    begin_s, latencies_s = now_s(), [step()]
-    verdict = steadiness(latencies_s, group_steps=group_steps)
-    while now_s() - begin_s < cap_s:
-        latencies_s.append(step())
-        if len(latencies_s) % group_steps == 0:
-            verdict = steadiness(latencies_s, group_steps=group_steps)
-            if verdict.steady and settled():
-                break
-    return verdict, now_s() - begin_s

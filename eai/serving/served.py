@@ -244,7 +244,7 @@ class ServedWork:
         """Whether the times of the requests so far are steady."""
         latencies_s = [r.latency_s for r in self._traffic.replies if r.ok]
         if self._traffic.load.concurrency is None:
-            return Steadiness(True, None, "an open load")
+            return Steadiness(True, None)
         return steadiness(latencies_s, group_steps=self._traffic.load.concurrency)
 
     def _is_ramped(self, begin_s: float) -> bool:
