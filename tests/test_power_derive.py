@@ -367,3 +367,27 @@ def test_context_is_of_the_window_and_not_of_what_was_read_around_it():
 
 def test_readings_of_one_moment_have_no_slope():
     assert not power_settled([5.0] * 4, [100.0] * 4) and power_settled([5.0, 6.0, 7.0], [100.0] * 3)
+
+
+def with_rows(stream, *rows):
+    """A stream with further readings."""
+    return to_stream([*stream.itertuples(index=False, name=None), *(row(*r) for r in rows)])
+
+
+def test_a_window_whose_sampler_died_is_invalid_and_says_so():
+    load, stream, spec = one_window()
+    assert derive(stream, load.start_s, load.stop_s, spec).status == "ok"
+    died = derive(with_rows(stream, (1005.0, "", "", "sampler_error", 1.0)), load.start_s, load.stop_s, spec)
+    assert died.status == "invalid" and "the sampler died inside the window" in died.reason
+
+
+@pytest.mark.parametrize(("capped_s", "flagged"), [(0.0, False), (0.49, False), (0.51, True), (4.0, True)])
+def test_a_window_that_its_power_limit_held_back_for_over_a_twentieth_is_flagged(capped_s, flagged):
+    """The driver counts the nanoseconds in which the limit held the clocks back: 5 % of ten seconds are half a second."""
+    load, stream, spec = one_window()
+    device = spec.devices[0].device_id
+    edges = [(load.start_s - 0.1, 7e9), (load.stop_s + 0.1, 7e9 + capped_s * 1e9)]
+    rows = [(t_s, device, "gpu", "violation_power_ns", value) for t_s, value in edges]
+    found = derive(with_rows(stream, *rows), load.start_s, load.stop_s, spec)
+    assert ("power_capped" in found.flags) is flagged and found.status == "ok"
+    assert found.context["power_capped_fraction"] == pytest.approx(capped_s / 10.0)

@@ -219,7 +219,7 @@ def test_every_token_has_its_time(loaded, batch_size):
     work = generation.Generation(loaded["fp32"], batch_size, 9, 6)
     work.run()
     started = time.perf_counter()
-    times = work.token_times_s()
+    times = work.run(timed=True).token_s
     assert len(times) == 6
     assert times == sorted(times) and times[0] > 0 and times[-1] <= time.perf_counter() - started
 
@@ -228,7 +228,7 @@ def test_token_times_are_the_works_own(loaded, monkeypatch):
     """A forward pass that takes 20 ms longer moves every token by that: TTFT by one, the last token by one a token."""
     model = loaded["fp32"].model
     work = generation.Generation(loaded["fp32"], 1, 9, 5)
-    plain = np.min([work.token_times_s() for _ in range(3)], axis=0)
+    plain = np.min([work.run(timed=True).token_s for _ in range(3)], axis=0)
     real = type(model).forward
 
     def slow(self, *arguments, **named):
@@ -236,7 +236,7 @@ def test_token_times_are_the_works_own(loaded, monkeypatch):
         return real(self, *arguments, **named)
 
     monkeypatch.setattr(type(model), "forward", slow)
-    slowed = np.min([work.token_times_s() for _ in range(3)], axis=0)  # the machine is shared: the fastest of three
+    slowed = np.min([work.run(timed=True).token_s for _ in range(3)], axis=0)  # the machine is shared: the fastest of three
     added = [b - a for a, b in zip(plain, slowed, strict=True)]
     assert all(0.02 * i - 0.01 <= each < 0.02 * i + 0.5 for i, each in enumerate(added, start=1))
     assert len(work.inter_token_s()) == 4 and min(work.inter_token_s()) >= 0.02

@@ -1,7 +1,6 @@
 """One job: the loop over blocks, loads and windows, with every outcome committed as it comes."""
 
 import time
-import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from eai.jobs import (
     slug,
 )
 from eai.measure import simulation
-from eai.measure.work import FixedGeneration, Work, task_passes
+from eai.measure.work import FixedGeneration, TaskPasses, Work
 from eai.power.meter import Baseline, Clock, Meter
 from eai.power.simulated import is_simulated
 from eai.quantity import shortest
@@ -46,33 +45,43 @@ class Protocol:
     @classmethod
     def of(cls, sweep: Sweep, meter: Meter) -> "Protocol":
         """The sweep's own figures where it gives them, else 10 / 60 / 5 s with a sensor and 2 / 1 / 0 s with the estimate."""
-        window_s, warmup_cap_s, idle_s = (2.0, 1.0, 0.0) if meter.basis == "estimated" else (10.0, 60.0, 5.0)
+        usual = (2.0, 1.0, 0.0) if meter.basis == "estimated" else (10.0, 60.0, 5.0)
         given = (sweep.window_s, sweep.warmup_cap_s, sweep.idle_s)
-        return cls(*(default if asked is None else asked for asked, default in zip(given, (window_s, warmup_cap_s, idle_s), strict=True)))
+        return cls(*(default if asked is None else asked for asked, default in zip(given, usual, strict=True)))
 
 
-# What the windows of a load run on, opened once and closed before the next.
+class System:
+    """What the windows of one load run on, opened once and closed before the next: here a simulated card, on which nothing is loaded."""
+
+    def __init__(self, first: Configuration, sweep: Sweep):
+        self._first, self._sweep = first, sweep
+
+    def refusal(self, c: Configuration) -> Exception | None:
+        """Why a window cannot run on it, known beforehand; None if it may."""
+        found = simulation.refusal(c)
+        return CannotRun(found) if found else None
+
+    def open(self) -> None:
+        """Load what all windows share."""
+
+    def work(self, w: PlannedWindow, clock: Clock) -> Work:
+        """The work of one window."""
+        return simulation.SimulatedWork(w, self._sweep, clock)
+
+    def close(self) -> None:
+        """Nothing: the next load frees the memory of this one, after its own idle power was taken."""
 
 
-class System(typing.Protocol):
-    """What the windows of one load share. `refusal` says beforehand why a window cannot run on it; None if it may."""
-
-    def refusal(self, c: Configuration) -> Exception | None: ...
-    def open(self) -> None: ...
-    def work(self, w: PlannedWindow, clock: Clock) -> Work: ...
-    def close(self) -> None: ...
-
-
-class LoadedSystem:
+class LoadedSystem(System):
     """A model in this process, under one strategy. Raises CannotRun before anything is loaded where the strategy cannot run here."""
 
     def __init__(self, first: Configuration, sweep: Sweep):
+        super().__init__(first, sweep)
         device.release()
         device.reset_peak(models.torch_device(first.gpu))
         if refused := models.refusal(first):
             raise refused
-        self._first, self._sweep, self._shapes = first, sweep, models.shapes(first.model)
-        self._cards = sweep.task_cards()
+        self._shapes, self._cards = models.shapes(first.model), sweep.task_cards()
 
     def refusal(self, c: Configuration) -> Exception | None:
         """CannotRun for what certainly cannot run or fit, a task's error where its items cannot be loaded, else None."""
@@ -94,19 +103,17 @@ class LoadedSystem:
         """The work of one window."""
         c = w.configuration
         if c.task in self._cards:
-            return task_passes(self.loaded, self._cards[c.task], c.batch_size, c.options, self._sweep.seed, clock)
+            sizes = (c.batch_size, c.options["fewshot"], c.options.get("limit"))
+            return TaskPasses(tasks.Passes(self.loaded, self._cards[c.task], *sizes, self._sweep.seed), self.loaded, clock)
         shape = generation.Generation(self.loaded, c.batch_size, c.input_tokens, c.output_tokens, **c.options)
         return FixedGeneration(shape, self.loaded, clock)
-
-    def close(self) -> None:
-        """Nothing: the next load frees the memory of this one, after its own idle power was taken."""
 
 
 def system(first: Configuration, sweep: Sweep) -> System:
     """The system under test that a load's configurations need; `first` is one of them."""
     if sweep.server:
         return plugins.server().System(first, sweep)
-    return simulation.SimulatedSystem(first, sweep) if is_simulated(first.gpu) else LoadedSystem(first, sweep)
+    return System(first, sweep) if is_simulated(first.gpu) else LoadedSystem(first, sweep)
 
 
 # One job: the loop over blocks, loads and windows, with every outcome committed as it comes.
@@ -230,25 +237,24 @@ class _Job:
 
     def measure_load(self, windows: list[PlannedWindow]) -> None:
         """Open what the windows run on once and measure them; whatever stops it becomes a row for each of them."""
-        first, block = windows[0].configuration, windows[0].block
+        block = windows[0].block
         try:
-            under_test = system(first, self.sweep)
+            under_test = system(windows[0].configuration, self.sweep)
             refusals = [(w, under_test.refusal(w.configuration)) for w in windows]
             for w, refusal in refusals:
                 if refusal:
                     self._commit(w, failure(refusal))
-            windows = [w for w, refusal in refusals if not refusal]
-            if windows:
+            if windows := [w for w, refusal in refusals if not refusal]:
                 under_test.open()
         except Exception as error:
             for w in windows:
                 self._commit(w, failure(error))
         else:
             try:
+                baseline = self.idle("context", windows[0]) if windows else None
+                for w in windows:
+                    self._measure(w, under_test, baseline)
                 if windows:
-                    baseline = self.idle("context", windows[0])
-                    for w in windows:
-                        self._measure(w, under_test, baseline)
                     self.idle("context_after", windows[0])
             finally:
                 under_test.close()

@@ -13,16 +13,17 @@ import math
 import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import SimpleNamespace
 
 import numpy as np
 
 from eai import catalog, footprint
 from eai.errors import UserError
 from eai.jobs import PlannedWindow
-from eai.measure.work import FixedGeneration, Work
+from eai.measure.work import FixedGeneration
 from eai.power.simulated import CONTEXT_SHARE, SimulatedClock, model_of
 from eai.settings import Configuration, Sweep
-from eai.supports import CannotRun, Device, Refusal, supports
+from eai.supports import Device, Refusal, supports
 from eai.workload import models
 from eai.workload.generation import Produced
 
@@ -83,7 +84,7 @@ class SimulatedGeneration:
     def __init__(self, w: PlannedWindow, sweep: Sweep, clock: SimulatedClock):
         self._c, self._clock, self.output_tokens = w.configuration, clock, w.configuration.output_tokens
         block = np.random.default_rng([sweep.seed, w.block, zlib.crc32(self._c.gpu.encode())])
-        self._rng = np.random.default_rng(_key(w, sweep))
+        self._rng = np.random.default_rng([sweep.seed, w.block, int(self._c.configuration_id, 16), w.repeat])
         self._slow, self._hungry = np.exp(block.normal(0, BLOCK_SD, 2) + self._rng.normal(0, WINDOW_SD, 2)).tolist()
 
     @cached_property
@@ -109,26 +110,6 @@ class SimulatedGeneration:
         return [self._pace.step_s * self._slow] * (self.output_tokens - 1)
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What stands where a loaded model does: its bytes, the memory it would take, and that nothing was loaded."""
-
-    model_bytes: int
-    memory_gb: float
-    device: str = "simulated"
-
-    @property
-    def report(self) -> dict:
-        """The verification of a load that never was."""
-        return {"linears": {}}
-
-
-def sizes(c: Configuration) -> Sizes:
-    """The sizes of a configuration, from its shapes."""
-    found = footprint.footprint(shapes(c.model), c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
-    return Sizes(int(found.weight_bytes), found.memory_gb)
-
-
 def refusal(c: Configuration, model: catalog.Model | None = None) -> Refusal | None:
     """Why the card could not run a configuration, by its data sheet and the model's shapes; None if it could."""
     if c.task != "generate" or c.options.keys() - OPTIONS:
@@ -139,44 +120,17 @@ def refusal(c: Configuration, model: catalog.Model | None = None) -> Refusal | N
     return supports(c.quantization, card, c.weights, model or shapes(c.model), *sizes, activations=True)
 
 
-def _key(w: PlannedWindow, sweep: Sweep) -> list[int]:
-    """What the random part of a window is drawn from."""
-    return [sweep.seed, w.block, int(w.configuration.configuration_id, 16), w.repeat]
-
-
-# A load on a simulated card: the same loop, warm-up and window as on a real one, and no model.
-
-
-class SimulatedSystem:
-    """What the windows of one load run on where the card is simulated."""
-
-    def __init__(self, first: Configuration, sweep: Sweep):
-        self._sweep = sweep
-
-    def refusal(self, c: Configuration) -> CannotRun | None:
-        """CannotRun for a configuration that a real card of this kind would refuse, else None."""
-        found = refusal(c)
-        return CannotRun(found) if found else None
-
-    def open(self) -> None:
-        """Nothing is loaded."""
-
-    def close(self) -> None:
-        """Nothing was loaded."""
-
-    def work(self, w: PlannedWindow, clock: SimulatedClock) -> Work:
-        """The work of one window, which makes the card's clock move and its power rise."""
-        return SimulatedWork(w, self._sweep, clock)
-
-
 class SimulatedWork(FixedGeneration):
-    """Fixed generation of which nothing is left but the time and the power it takes."""
+    """Fixed generation of which nothing is left but the time and the power it takes: the same loop, warm-up and window, and no model."""
 
     def __init__(self, w: PlannedWindow, sweep: Sweep, clock: SimulatedClock):
         clock.begin()
-        self._simulated = sizes(w.configuration)
-        super().__init__(SimulatedGeneration(w, sweep, clock), self._simulated, clock)
+        c = w.configuration
+        found = footprint.footprint(shapes(c.model), c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
+        nothing = SimpleNamespace(device="simulated", report={"linears": {}}, model_bytes=int(found.weight_bytes))
+        super().__init__(SimulatedGeneration(w, sweep, clock), nothing, clock)
+        self._memory_gb = found.memory_gb
 
     def columns(self) -> dict:
         """The window's columns about the work, memory as the shapes say."""
-        return super().columns() | {"memory_peak_gb": self._simulated.memory_gb}
+        return super().columns() | {"memory_peak_gb": self._memory_gb}

@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections import Counter
-from functools import partial
 from typing import Any
 
 from eai.errors import UserError
@@ -57,12 +56,10 @@ def _torchao(strategy: Strategy) -> Any:
 
     ao, keep = _quiet_torchao(), {"set_inductor_config": False}
     mapping = ao.MappingType.ASYMMETRIC if strategy.slug == "int8_wo_affine" else ao.MappingType.SYMMETRIC
-    weight_only = partial(ao.IntxWeightOnlyConfig, torch.int8, ao.PerAxis(0), mapping)
     weights = {
         "dynamic": lambda: ao.Int8DynamicActivationInt8WeightConfig(**keep),
         "int8_ffn": lambda: ao.FqnToConfig({FEED_FORWARD: ao.Int8DynamicActivationInt8WeightConfig(**keep)}),
-        "int8_wo": weight_only,
-        "int8_wo_affine": weight_only,
+        **dict.fromkeys(("int8_wo", "int8_wo_affine"), lambda: ao.IntxWeightOnlyConfig(torch.int8, ao.PerAxis(0), mapping)),
         "fp8": lambda: ao.Float8DynamicActivationFloat8WeightConfig(granularity=ao.PerRow(), **keep),
         "int4_wo": lambda: ao.Int4WeightOnlyConfig(group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d", **keep),
     }
@@ -101,38 +98,28 @@ def set_static(model: Any, ids: list[int]) -> None:
 # Checkpoints that come quantized (GPTQ, AWQ): what they say they are, checked against what was asked for before anything is loaded.
 
 
-def declared_quantization(config: Any) -> dict | None:
-    """The checkpoint's own `quantization_config` as a dict, or None for a checkpoint that is not quantized."""
-    found = getattr(config, "quantization_config", None)
-    return found if found is None else dict(found) if isinstance(found, dict) else found.to_dict()
-
-
-def _bits(quantization: dict) -> int | None:
-    """Bits a weight as the checkpoint states them: `bits` (GPTQ, AWQ) or `w_bit` (AWQ's own files)."""
-    found = quantization.get("bits", quantization.get("w_bit"))
-    return None if found is None else int(found)
-
-
-def describe_quantization(quantization: dict) -> str:
-    """The checkpoint's format in a few words: `gptq, 4 bit, group 128`."""
+def describe_quantization(quantization: dict) -> tuple[str, str, int | None]:
+    """(method, the checkpoint's format in a few words: `gptq, 4 bit, group 128`, bits a weight). AWQ's own files say `w_bit`."""
     method = str(quantization.get("quant_method", "unknown")).lower()
     group = quantization.get("group_size", quantization.get("q_group_size"))
-    return f"{method}, {_bits(quantization)} bit" + (f", group {group}" if group is not None else "")
+    bits = quantization.get("bits", quantization.get("w_bit"))
+    bits = None if bits is None else int(bits)
+    return method, f"{method}, {bits} bit" + (f", group {group}" if group is not None else ""), bits
 
 
 def require_checkpoint(model: str, config: Any, strategy: Strategy) -> None:
     """Nothing, if the checkpoint is in the format that the strategy names. Raises UserError if a quantized checkpoint is asked for under
     another name (it would be measured as what it is not), or the other way round, or if it stores another number of bits."""
-    quantization, asked = declared_quantization(config), f"asked for {strategy.slug}, but '{model}'"
-    if quantization is None:
+    found, asked = getattr(config, "quantization_config", None), f"asked for {strategy.slug}, but '{model}'"
+    if found is None:
         if strategy.slug in PUBLISHED_ONLY:
             raise UserError(f"{asked} is not a quantized checkpoint", f"a {strategy.slug.upper()} checkpoint")
         return
-    method, said = str(quantization.get("quant_method", "unknown")).lower(), describe_quantization(quantization)
+    method, said, bits = describe_quantization(found if isinstance(found, dict) else found.to_dict())
     if method != strategy.slug:
         do = f"ask for {method}, or give the original model" if method in PUBLISHED_ONLY else "give the original model"
         raise UserError(f"{asked} is already quantized ({said})", "a checkpoint in 16 or 32 bit", do)
-    if _bits(quantization) != strategy.weight_bits:
+    if bits != strategy.weight_bits:
         raise UserError(f"{asked} says {said}", f"{strategy.weight_bits:g} bit", "give another one")
 
 

