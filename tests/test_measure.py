@@ -289,9 +289,9 @@ def test_a_sensed_window_is_stored_so_that_it_replays_bit_for_bit(sweep, monkeyp
     assert windows["power_mean_w"].tolist() == pytest.approx([200.0, 200.0], rel=1e-3)
     idle = tables.read_idle(folder)
     assert idle["kind"].tolist() == ["bare", *["context", "context_after"] * 2]
-    assert idle["power_w"].tolist() == pytest.approx([200.0] * 5, rel=1e-3)
+    assert idle["power_w"].tolist() == pytest.approx([200.0] * 5, rel=0.02)  # a tick of 20 ms in 0.3 s, over sqrt(12)
     net = joined["energy_j"] - joined["net_energy_j"]
-    assert (net / joined["duration_s"]).tolist() == pytest.approx([200.0] * len(joined), rel=1e-3)
+    assert (net / joined["duration_s"]).tolist() == pytest.approx([200.0] * len(joined), rel=0.02)
     assert replay(windows, energies, samples) == (2, [])
     changed = energies.assign(energy_j=energies["energy_j"] * 1.0000001)
     assert len(replay(windows, changed, samples)[1]) == len(energies)

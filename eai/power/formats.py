@@ -46,28 +46,20 @@ TIME_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "secs": 
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """What a name says: `boundary` gpu | cpu_package | dram | machine | part (inside another) | sum | unknown, which one, in what unit."""
-
-    boundary: str
-    index: int | str | None
-    scale: float | None
-    flavour: int = 1
-
-
-@dataclass(frozen=True)
 class Choice:
-    """A column, or an expression, that is power of a device: `scale` turns it into watts, None where the cells have to say. `assumed`:
-    nothing says whose power it is. `is_mean`: each value is the mean since the reading before, as `eai watch` logs a counter."""
+    """A column, or an expression, that is power of a device: whose (`boundary` gpu | cpu_package | dram | machine | part of another | sum |
+    unknown), which one, and what turns it into watts (None: the cells have to say). `assumed`: nothing says whose power it is."""
 
     column: str
     boundary: str
     index: int | str | None
     scale: float | None = None
     assumed: bool = False
+    flavour: int = 1
 
     @property
     def is_mean(self) -> bool:
+        """Whether each value is the mean since the reading before, as `eai watch` logs a counter."""
         return "interval_mean" in self.column
 
 
@@ -109,7 +101,7 @@ def numbered(cards: Iterable[str | int | None]) -> dict:
     return {c: int(s) if isinstance(s, str) and s.isdigit() else s for c, s in short.items()}
 
 
-def meaning(name: str, is_power: bool = False) -> Meaning | None:
+def meaning(name: str, is_power: bool = False) -> Choice | None:
     """What power a column holds by its name; None if it is no power. `is_power`: the format says so, the name only whose. Raises UserError
     where the unit may be milli or mega."""
     metric, labels = labels_of(name)
@@ -148,7 +140,7 @@ def meaning(name: str, is_power: bool = False) -> Meaning | None:
         near = [w for i, w in numbers if i and found[i - 1] in GPU | CPU | CORES | MEMORY | POWER | {"rank", "index", "idx", "draw", "w"}]
         index = near[0] if near else numbers[-1][1] if numbers else None
     index = int(index) if index is not None and index.isdigit() else index
-    return Meaning(boundary, index, WATTS.get(unit) if unit else None, flavour)
+    return Choice(name, boundary, index, WATTS.get(unit) if unit else None, flavour=flavour)
 
 
 def choose(
@@ -166,53 +158,46 @@ def choose(
         bare = [n for n in names if re.fullmatch(r"(gpu|card|cuda|device)[ _:]?\d+", n.strip(), re.I)]
         do = f"say which are power: --power {quoted(','.join(bare)) if bare else 'COLUMN, or add power.draw to the query'}"
         raise UserError(f"{where} has no power column (found {listed(names)})", "one such as power.draw [W]", do)
-    groups: dict[tuple, list[str]] = {}
-    for name, m in known.items():
-        groups.setdefault((m.boundary, m.index), []).append(name)
-    best = {}
-    for key, members in groups.items():
-        order = min(known[n].flavour for n in members)
-        members = [n for n in members if known[n].flavour == order]
-        if len(members) > 1 and key[0] not in ("machine", "part", "sum"):
-            _refuse(members, where)
-        for place, name in enumerate(members):
-            best[(*key, place)] = Choice(name, key[0], key[1], known[name].scale)
-    by = {
-        b: [c for (own, _, _), c in best.items() if own == b] for b in ("gpu", "cpu_package", "unknown", "machine", "dram", "part", "sum")
-    }
+    groups: dict[tuple, list[Choice]] = {}
+    for m in known.values():
+        groups.setdefault((m.boundary, m.index), []).append(m)
+    by: dict[str, list[Choice]] = {b: [] for b in ("gpu", "cpu_package", "unknown", "machine", "dram", "part", "sum")}
+    for (boundary, _), members in groups.items():
+        best = [m for m in members if m.flavour == min(m.flavour for m in members)]
+        if len(best) > 1 and boundary not in ("machine", "part", "sum"):
+            _refuse(best, where)
+        by[boundary] += best
     if len(by["gpu"]) > 1 and any(c.index is None for c in by["gpu"]):
-        _refuse([c.column for c in by["gpu"]], where)
+        _refuse(by["gpu"], where)
     if not by["gpu"] and by["unknown"]:
-        if len(by["unknown"]) < len(best) or (len(best) > 1 and any(c.index is None for c in by["unknown"])):
-            _refuse([c.column for c in best.values()], where)
-        by["gpu"], by["unknown"] = [Choice(c.column, "gpu", c.index, c.scale, assumed=True) for c in by["unknown"]], []
+        everything = [c for (boundary, _), members in groups.items() for c in by[boundary] if c in members]
+        if len(by["unknown"]) < len(everything) or (len(everything) > 1 and any(c.index is None for c in by["unknown"])):
+            _refuse(everything, where)
+        by["gpu"], by["unknown"] = [replace(c, boundary="gpu", assumed=True) for c in by["unknown"]], []
     if not by["gpu"] and len(by["sum"]) == 1:
         by["gpu"], by["sum"] = by["sum"], []
     first = next(b for b in by if by[b])
     if first in ("machine", "part", "sum") and len(by[first]) > 1:
-        _refuse([c.column for c in by[first]], where)
+        _refuse(by[first], where)
     return by[first], [c for b in by if b != first for c in by[b]]
 
 
-def _refuse(members: list[str], where: str) -> None:
-    found = f"{len(members)} columns of {where} could be the power ({listed(members)})"
-    raise UserError(found, "one of a device", f"choose with --power, for instance --power {quoted(members[0])}")
+def _refuse(members: list[Choice], where: str) -> None:
+    found = f"{len(members)} columns of {where} could be the power ({listed(c.column for c in members)})"
+    raise UserError(found, "one of a device", f"choose with --power, for instance --power {quoted(members[0].column)}")
 
 
-def counters(names: Iterable[str]) -> dict[str, Meaning]:
+def counters(names: Iterable[str]) -> dict[str, Choice]:
     """The counters of energy among columns without power: those of xpu-smi and powercap, `package-0_energy_uj`, with joules a unit."""
     names, found = list(names), {}
-    if any(meaning(n) for n in names):
-        return {}
-    for name in names:
-        if match := re.fullmatch(r"intel-rapl:(\d+)((?::\d+)?)", name):
-            found[name] = Meaning("part" if match[2] else "cpu_package", int(match[1]), 1e-6)
-            continue
+    for name in [] if any(meaning(n) for n in names) else names:
         cells = words(name)
         unit = next((w for w in reversed(cells) if w in JOULES), None)
-        if unit and {"energy", "consumed"} & set(cells) and not {"per", "efficiency", "delta"} & set(cells):
-            whose = meaning(re.sub(r"(?i)energy|consumed", "power", name) + " w")
-            found[name] = Meaning(whose.boundary, whose.index, JOULES[unit]) if whose else Meaning("unknown", None, JOULES[unit])
+        if match := re.fullmatch(r"intel-rapl:(\d+)((?::\d+)?)", name):
+            found[name] = Choice(name, "part" if match[2] else "cpu_package", int(match[1]), 1e-6)
+        elif unit and {"energy", "consumed"} & set(cells) and not {"per", "efficiency", "delta"} & set(cells):
+            whose = meaning(re.sub(r"(?i)energy|consumed", "power", name) + " w") or Choice(name, "unknown", None)
+            found[name] = Choice(name, whose.boundary, whose.index, JOULES[unit])
     return found
 
 

@@ -125,9 +125,9 @@ class Gauge:
 
     def to_dict(self) -> dict:
         """What was shown last, and the energy."""
-        ends = (self.low_w, self.high_w) if self.high_w >= self.low_w else (None, None)
+        low_w, high_w = (self.low_w, self.high_w) if self.high_w >= self.low_w else (None, None)
         said = {"device": self.key, "name": self.name, "boundary": self.boundary, "basis": "estimated" if self.estimated else "measured"}
-        return said | {"power_w": self.power_w, "lowest_w": ends[0], "highest_w": ends[1], "energy_j": self.energy_j}
+        return said | {"power_w": self.power_w, "lowest_w": low_w, "highest_w": high_w, "energy_j": self.energy_j}
 
     def __str__(self) -> str:
         return f"{self.key}: {self.energy_j:,.0f} J = {plain(self.energy_j / 3600)} Wh{' (estimated)' if self.estimated else ''}"
