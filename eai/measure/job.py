@@ -30,13 +30,11 @@ from eai.supports import CannotRun
 from eai.tables import read_jsonl
 from eai.workload import device, generation, models, sources, tasks
 
-# How long each part of a measurement lasts: a sensor needs time that an exact counter of CPU time does not.
-
 
 @dataclass(frozen=True)
 class Protocol:
-    """The durations, resolved for the meter at hand. Seconds: `window_s` of work, at most `warmup_cap_s` of warm-up, `idle_s` of each idle
-    measurement (0: none)."""
+    """The durations, resolved for the meter at hand: a sensor needs time that an exact counter of CPU time does not. Seconds: `window_s` of
+    work, at most `warmup_cap_s` of warm-up, `idle_s` of each idle measurement (0: none)."""
 
     window_s: float
     warmup_cap_s: float
@@ -116,8 +114,6 @@ def system(first: Configuration, sweep: Sweep) -> System:
     return System(first, sweep) if is_simulated(first.gpu) else LoadedSystem(first, sweep)
 
 
-# One job: the loop over blocks, loads and windows, with every outcome committed as it comes.
-
 COLUMNS = tuple(column.name for column in schema.WINDOWS)
 
 Say = Callable[[str], None]
@@ -163,7 +159,8 @@ def _require(sweep: Sweep, card: lease.Card, gpu: str, model: str) -> None:
 def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> None:
     """Measure the windows of one job that are missing."""
     plan = job_order(sweep, gpu, model)
-    meter, why = _meter(sweep, gpu)
+    card = gpu if gpu == "cpu" or is_simulated(gpu) or sweep.server else device.cuda_uuid()
+    meter, why = plugins.server().meter(sweep, gpu) if sweep.server else power.best_meter(card, sweep.meter, sweep.shared)
     threads = None if is_simulated(gpu) or sweep.server else device.set_threads(sweep.threads)
     name = f"{gpu}--{slug(model)}--{device_mark(gpu, meter)}"
     is_loaded = not (is_simulated(gpu) or sweep.server) and sweep.weights == "published"
@@ -208,13 +205,6 @@ def _require_revision(job: Path, model: str, revision: str | None) -> None:
         old = min(before)
         name = model.partition("@")[0]
         raise UserError(f"{model} is at {revision[:12]} now, and was at {old[:12]}", "one revision a job", f"measure {name}@{old}, or anew")
-
-
-def _meter(sweep: Sweep, gpu: str) -> tuple[Meter, str]:
-    """The meter of what does the work, and why it is that one."""
-    if sweep.server:
-        return plugins.server().meter(sweep, gpu)
-    return power.best_meter(gpu if gpu == "cpu" or is_simulated(gpu) else device.cuda_uuid(), sweep.meter, sweep.shared)
 
 
 class _Job:

@@ -68,9 +68,19 @@ class Sampler:
         rows, self._rows = self._rows, []
         return rows
 
+    def beat(self) -> bool:
+        """One read; False, with a `sampler_error` row and `failure` set, if the reader broke."""
+        try:
+            self._rows.extend(self.read())
+        except Exception as error:  # whatever broke the reader must end up in the window's status, not on a thread's stderr
+            self.failure = error
+            self._rows.append(row(self.clock.now_s(), "", "", "sampler_error", 1.0))
+            return False
+        return True
+
     def _run(self) -> None:
         due_s = self.clock.now_s()
-        while not self._halt.is_set() and beat(self.read, self._rows, self.clock, self):
+        while not self._halt.is_set() and self.beat():
             now_s = self.clock.now_s()
             due_s = next_beat(due_s, self.period_s, now_s)
             self._halt.wait(due_s - now_s)
@@ -79,17 +89,6 @@ class Sampler:
 def next_beat(due_s: float, period_s: float, now_s: float) -> float:
     """The first beat of the fixed schedule after now: beats that are over are not made up for."""
     return due_s + period_s * (max((now_s - due_s) // period_s, 0.0) + 1)
-
-
-def beat(read: Read, rows: list[Row], clock: Clock, sampler) -> bool:
-    """One read into `rows`; False, with a `sampler_error` row and `sampler.failure` set, if the reader broke."""
-    try:
-        rows.extend(read())
-    except Exception as error:  # whatever broke the reader must end up in the window's status, not on a thread's stderr
-        sampler.failure = error
-        rows.append(row(clock.now_s(), "", "", "sampler_error", 1.0))
-        return False
-    return True
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eai.errors import UserError
-from eai.power.meter import Baseline, Read, beat, next_beat
+from eai.power.meter import Baseline, Read, Sampler, next_beat
 from eai.power.nvml import NvmlMeter, visible
 from eai.power.readings import Row
 from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W
@@ -113,21 +113,16 @@ class VirtualClock:
             time.sleep(self.pace * duration_s)
 
 
-class VirtualSampler:
+class VirtualSampler(Sampler):
     """The sampler of a virtual clock: no thread, the same schedule and the same treatment of a reader that breaks."""
-
-    def __init__(self, read: Read, period_s: float, clock: VirtualClock):
-        self.read, self.period_s, self.clock = read, period_s, clock
-        self.failure: Exception | None = None
-        self.due_s = clock.now_s()
-        self._rows: list[Row] = []
 
     def start(self) -> None:
         self.due_s = self.clock.now_s()
         self.clock._samplers.append(self)
 
     def take(self) -> None:
-        if beat(self.read, self._rows, self.clock, self):
+        """The reading that is due."""
+        if self.beat():
             self.due_s = next_beat(self.due_s, self.period_s, self.clock.now_s())
         else:
             self.clock._samplers.remove(self)
@@ -135,8 +130,7 @@ class VirtualSampler:
     def stop(self) -> list[Row]:
         if self in self.clock._samplers:
             self.clock._samplers.remove(self)
-        rows, self._rows = self._rows, []
-        return rows
+        return super().stop()
 
 
 class Timeline:

@@ -2,12 +2,28 @@
 
 import ctypes
 import gc
+import importlib
+import logging
 import re
-import time
+import timeit
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from eai.errors import UserError
+
+
+def imported(*names: str) -> list[Any]:
+    """The modules of these names, without what they and their libraries warn of and log while they are imported."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return [importlib.import_module(name) for name in names]
+    finally:
+        logging.disable(before)
 
 
 def cuda_name() -> str | None:
@@ -151,9 +167,4 @@ def _product_flop_s(kind) -> float | None:
 def _best_s(work: Callable[[], object]) -> float:
     """The shortest of five runs after one that is not counted [s]."""
     work()
-    times = []
-    for _ in range(BEST_OF):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return min(timeit.repeat(work, number=1, repeat=BEST_OF))

@@ -1,20 +1,20 @@
 """How a strategy is asked of the libraries: whether it can run here, the dtype of what is not quantized, the configuration to load with."""
 
 import re
-import warnings
 from collections import Counter
 from typing import Any
 
 from eai.errors import UserError
 from eai.strategies import Strategy
 from eai.supports import PUBLISHED_ONLY
+from eai.workload import device
 
 INT4_GROUP = 128
 FEED_FORWARD = r"re:.*\.mlp\..*"
 """The linear layers of the feed-forward part by name, in the families that the catalog knows."""
 
 
-def rest_dtype(strategy: Strategy, device: str) -> Any:
+def rest_dtype(strategy: Strategy, place: str) -> Any:
     """The dtype of what is not quantized. LLM.int8() computes in float16 on CUDA and bfloat16 on a CPU; torchao's INT8 leaves the rest in
     float32, but for `int8_ffn`, whose rest is the 16 bits of its attention; GPTQ and AWQ kernels take float16; every other format computes
     in bfloat16."""
@@ -24,7 +24,7 @@ def rest_dtype(strategy: Strategy, device: str) -> Any:
         return getattr(torch, strategy.stored)
     if strategy.other_bits == 32:
         return torch.float32
-    half = strategy.slug in PUBLISHED_ONLY or (strategy.library == "bitsandbytes" and strategy.stored == "int8" and device != "cpu")
+    half = strategy.slug in PUBLISHED_ONLY or (strategy.library == "bitsandbytes" and strategy.stored == "int8" and place != "cpu")
     return torch.float16 if half else torch.bfloat16
 
 
@@ -41,20 +41,12 @@ def quantization_config(strategy: Strategy, dtype: Any) -> Any:
     return _torchao(strategy) if strategy.library == "torchao" and strategy.slug != "static" else None
 
 
-def _quiet_torchao() -> Any:
-    """torchao.quantization, without what its import warns of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torchao import quantization
-    return quantization
-
-
 def _torchao(strategy: Strategy) -> Any:
     """The torchao configuration: the packings that stock torch has kernels for, and no change of the compiler's global settings."""
     import torch
     from transformers import TorchAoConfig
 
-    ao, keep = _quiet_torchao(), {"set_inductor_config": False}
+    ao, keep = device.imported("torchao.quantization")[0], {"set_inductor_config": False}
     mapping = ao.MappingType.ASYMMETRIC if strategy.slug == "int8_wo_affine" else ao.MappingType.SYMMETRIC
     weights = {
         "dynamic": lambda: ao.Int8DynamicActivationInt8WeightConfig(**keep),
@@ -88,7 +80,7 @@ def set_static(model: Any, ids: list[int]) -> None:
     finally:
         for hook in hooks:
             hook.remove()
-    ao = _quiet_torchao()
+    ao = device.imported("torchao.quantization")[0]
     for name, layer in linears.items():
         scale = torch.full((1, 1, 1), largest[name] / 127, device=layer.weight.device)
         granularity = [ao.PerTensor(), ao.PerRow()]

@@ -1,8 +1,6 @@
 """Find a model and load it under a strategy: safetensors only, and no code from a model repository unless asked."""
 
-import importlib
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -65,23 +63,6 @@ def passage_tokens(tokenizer: Any) -> list[int]:
     return ids
 
 
-def _quiet() -> None:
-    """Import the libraries without their warnings of extensions for other hardware; silence what is logged once a layer or drawn. Errors
-    still show."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            transformers = importlib.import_module("transformers")
-            importlib.import_module("transformers.quantizers.auto")
-    finally:
-        logging.disable(before)
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-
-
 def here(gpu: str) -> Device:
     """The device that a gpu slug means on this machine, with the memory that is free now. Raises UserError without a CUDA device."""
     place = torch_device(gpu)
@@ -109,7 +90,10 @@ def load(
     if found := supports(quantization, here(gpu), weights):
         raise CannotRun(found)
     strategy, place = strategies.get(quantization), torch_device(gpu)
-    _quiet()
+    transformers = device.imported("transformers", "transformers.quantizers.auto")[0]  # they warn of extensions for other hardware
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # and log once a layer; errors still show
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     if place != "cpu":  # TF32 where the strategy is tf32 alone: torch's default differs between releases
         import torch
 

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import time
-import warnings
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -21,6 +20,7 @@ import yaml
 from eai import taskcards
 from eai.errors import UserError
 from eai.taskcards import SETS, TaskCard
+from eai.workload import device
 from eai.workload.models import LoadedModel
 
 # Where the items of the hub's benchmarks are: in the local cache of data sets, on the hub, or out of reach.
@@ -107,11 +107,8 @@ HOMES = {"mmlu": "mmlu", "arc_challenge": "arc", "hellaswag": "hellaswag", "trut
 
 
 def quiet() -> None:
-    """Import lm-eval without what it and its libraries warn of, and let it log errors only."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        importlib.import_module("lm_eval.api.task")
-        importlib.import_module("lm_eval.models.huggingface")
+    """Import lm-eval, and let it log errors only."""
+    device.imported("lm_eval.api.task", "lm_eval.models.huggingface")
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 
