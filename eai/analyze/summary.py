@@ -104,7 +104,7 @@ def gate(energy_cv, n_blocks) -> np.ndarray:
 def _reasons(table: pd.DataFrame, excluded: pd.DataFrame) -> pd.Series:
     """Why a configuration has fewer windows than were tried, or no interval: `2 x oom: out of memory; one block: no spread known`."""
     text = excluded["n"].astype(str) + " x " + excluded["status"] + ": " + excluded["reason"]
-    left_out = table["configuration_id"].map(text.groupby(excluded["configuration_id"]).agg("; ".join)).fillna("")
+    left_out = table["configuration_id"].map(text.groupby(excluded["configuration_id"]).agg("; ".join)).astype(object).fillna("")
     single = np.where(table["n_blocks"] == 1, "one block: no spread known", "")
     cards = np.where(table["n_jobs"] > 1, "blocks of several jobs: their cards' gains differ", "")
     spread = "energy varies by " + (100 * table["energy_cv"]).map("{:.1f}".format) + MORE_THAN
