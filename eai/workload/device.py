@@ -5,6 +5,7 @@ import gc
 import importlib
 import logging
 import re
+import time
 import timeit
 import warnings
 from collections.abc import Callable
@@ -167,4 +168,4 @@ def _product_flop_s(kind) -> float | None:
 def _best_s(work: Callable[[], object]) -> float:
     """The shortest of five runs after one that is not counted [s]."""
     work()
-    return min(timeit.repeat(work, number=1, repeat=BEST_OF))
+    return min(timeit.repeat(work, timer=time.perf_counter, number=1, repeat=BEST_OF))
