@@ -91,9 +91,9 @@ def test_the_papermill_command_has_known_parameters():
 
 
 def test_the_headline_stands_in_the_sample():
-    """Each `strategy at batch b: x R [low, high]` of the README is a row of the committed comparisons of plain generation."""
+    """Each `strategy at batch b: x R [low to high]` of the README is a row of the committed comparisons of plain generation."""
     rows = tables.read_result("sample", "comparisons").query("task == 'generate'")
-    found = re.findall(r"`(\w+)` at batch (\d+): x (\d\.\d+) \[(\d\.\d+), (\d\.\d+)\]", README)
+    found = re.findall(r"`(\w+)` at batch (\d+): x (\d\.\d+) \[(\d\.\d+) to (\d\.\d+)\]", README)
     assert found
     for strategy, batch, *numbers in found:
         row = rows[(rows["quantization"] == strategy) & (rows["batch_size"] == int(batch))].iloc[0]
@@ -106,7 +106,7 @@ def test_the_headline_stands_in_the_sample():
     for name, *cells in scored:
         for metric, digits, cell in zip(("score", "eor", "tweor"), (3, 1, 2), cells, strict=True):
             value, low, high = (f"{summary.loc[name, metric + end]:.{digits}f}" for end in ("", "_low", "_high"))
-            assert cell == f"{value} [{low}, {high}]"
+            assert cell == f"{value} [{low} to {high}]"
     assert f"{rows['n_pairs'].max()} blocks" in README
 
 
