@@ -45,7 +45,8 @@ def test_what_was_compared_with_nothing_is_unknown(answer):
     assert by_task(answer, "generate")["fp32", 4]["verdict"] == "unknown"
     ratio = by_task(answer, "generate")["nf4_dq", 4]
     assert ratio["verdict"] == "healthy" and ratio["summary"].startswith("nothing wrong against its own baseline"), "it costs less"
-    assert "the rest was not checked" in ratio["summary"] and "speed, power and memory" in " ".join(ratio["notes"] + answer["warnings"])
+    assert "the rest was not checked" in ratio["summary"] and ratio["compared_with"] == ["its own baseline"]
+    assert answer["by_ratio_alone"] == answer["counts"]["healthy"] and "by energy ratios alone)" in head(answer)[0]
     assert set(diagnose_experiment("serving-cpu")["counts"]) == {"unknown"}
 
 

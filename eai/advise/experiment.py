@@ -36,8 +36,8 @@ ONE_KERNEL = 0.01
 SPILLED = 3.0
 """How many times slower than its bytes explain a configuration must be against a sibling to be read from another memory."""
 THROTTLED_SHARE, CAPPED_SHARE, FULL_SHARE = 0.01, 0.05, 0.97
+ROWS = "rows or predictions"
 COSTLY = {"int8_decomposition", "small_model_4bit", "quantization_overhead"}
-UNCHECKED = "no row or prediction says what its speed, power and memory should be"
 WORDS_OF = {
     "int8": r"Linear8bitLt|Int8Tensor",
     "nf4": r"Linear4bit\(nf4",
@@ -50,7 +50,7 @@ WORDS_OF = {
 
 def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
     """Every configuration with its patterns. Keys: experiment, basis, boundary, configurations, patterns (the named ones of all), counts,
-    warnings. Raises UserError where the experiment has no windows."""
+    by_ratio_alone (the healthy of which only energies were compared), warnings. Raises UserError where the experiment has no windows."""
     windows = tables.read_windows(experiment)
     summary = costed(_summary(experiment, windows))
     name, together = tables.experiment_dir(experiment).name, _among_siblings(summary)
@@ -59,9 +59,11 @@ def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
         _configuration(row, summary, by_id.get(row["configuration_id"], windows.head(0)), name, together.get(row["configuration_id"], []))
         for row in summary.to_dict("records")
     ]
-    basis, by_ratio = summary["basis"].iloc[0], sum(UNCHECKED in r["notes"] for r in rows)
+    basis = summary["basis"].iloc[0]
+    by_ratio = sum(r["verdict"] == "healthy" and ROWS not in r["compared_with"] for r in rows)
     warnings = [] if basis == "measured" else [f"energy is {basis}: what it says of watts is no better than its estimate"]
-    warnings += [f"healthy by ratios of its energy alone, {by_ratio} configuration(s): {UNCHECKED}"] if by_ratio else []
+    unchecked = "were compared by their energy ratios alone: no row or prediction says what speed, power and memory should be"
+    warnings += [f"{by_ratio} of the healthy {unchecked}"] if by_ratio else []
     return {
         "experiment": name,
         "basis": basis,
@@ -69,6 +71,7 @@ def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
         "configurations": rows,
         "patterns": [{"configuration": r["configuration"], **p} for r in rows for p in r["patterns"] if p["named"]],
         "counts": {str(k): int(v) for k, v in pd.Series([r["verdict"] for r in rows]).value_counts().items()},
+        "by_ratio_alone": by_ratio,
         "warnings": warnings,
     }
 
@@ -116,13 +119,11 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
     patterns = sorted(found.values(), key=lambda p: -p["confidence"])
     with_baseline = np.isfinite(row.get("ratio_to_baseline_low") or np.nan) and row["quantization"] != row.get("baseline")
     ratios = ["its own baseline"] * bool(with_baseline) + ["its own batches"] * ("batch_1_waste" in settled)
-    checked = ["rows or predictions"] * bool(compared.get("expected")) + ratios
+    checked = [ROWS] * bool(compared.get("expected")) + ratios
     verdict = named_kind(patterns) or (compared.get("verdict") or ("healthy" if checked else "unknown") if usable else "undecided")
     named = ", ".join(f"{p['title']} ({p['level']})" for p in patterns if p["named"])
-    by_ratio = verdict == "healthy" and checked == ratios
     words = {"healthy": f"nothing wrong against {' and '.join(checked)}", "unknown": "compared with nothing that could show a fault"}
-    words["healthy"] += ", energy alone; the rest was not checked" if by_ratio else ""
-    notes += [UNCHECKED] if by_ratio else []
+    words["healthy"] += "" if ROWS in checked else ", energy alone; the rest was not checked"
     bad = windows[windows["status"] != "ok"]
     bad = (bad["status"] + ": " + bad["reason"].fillna("").replace("", "no reason given")).value_counts()
     notes += [f"windows left out: {', '.join(f'{n} {what}' for what, n in bad.items())}"] if len(bad) else []
@@ -131,6 +132,7 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
     return {
         "configuration": {k: row[k] for k in KEYS} | {"work": _work(row)},
         "verdict": verdict,
+        "compared_with": checked,
         "summary": named or (compared.get("summary", "") if verdict == "undecided" else "") or words.get(verdict, "no usable window"),
         "patterns": patterns,
         "figures": reported,

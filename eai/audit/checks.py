@@ -49,12 +49,7 @@ CHECKS: dict[str, Callable[[Code, Evidence], Iterator[Hit]]] = {}
 
 def check(slug: str):
     """Decorator that registers a function as the check of the rule `slug`."""
-
-    def register(function):
-        CHECKS[slug] = function
-        return function
-
-    return register
+    return lambda function: CHECKS.setdefault(slug, function)
 
 
 def given(call: Built) -> list[ast.AST]:
@@ -125,8 +120,7 @@ def _is_list(code: Code, node: ast.AST) -> bool:
 
 
 def _single_prompt_helpers(code: Code) -> dict[str, bool]:
-    """Functions of the file that tokenize one text they are given and generate for it, whether by more than one token; none of a name
-    that other functions have too."""
+    """Functions of the file, of a name of their own, that generate for one text they are given: whether by more than one token."""
     helpers: dict[str, list[list[Built]]] = {}
     for node in code.nodes(*FUNCTIONS):
         seeds = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - _NO_PROMPTS
@@ -234,10 +228,8 @@ def _could_batch(code: Code, call: Built, loop: ast.AST, helpers: dict[str, bool
 
 
 def _feeds_back(code: Code, call: Built, loop: ast.AST) -> bool:
-    """Whether what one turn generates goes into the next: a name that the prompt is made of and that the answer is added to.
-
-    Only names that are bound before the loop count; one made anew in each turn cannot carry an answer over.
-    """
+    """Whether what one turn generates goes into the next: a name bound before the loop, that the prompt is made of and the answer is added
+    to."""
     answer = code.assigned_name(call.node)
     if not answer or isinstance(loop, ast.Lambda):
         return False
@@ -336,22 +328,15 @@ def _asks(code: Code, call: Built) -> bool:
 def batch_size_unused(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Pipelines with a batch size that are given one string."""
     sizes = {code.assigned_name(c.node): c.kwargs.get("batch_size") for c in code.model_loads if c.last == "pipeline"}
-    for call in code.calls:
-        size = call.kwargs.get("batch_size", sizes.get(call.name)) if call.name in sizes else None
-        if isinstance(size, int) and size > 1 and call.name and call.args and _is_text(code, call):
+    for call in (c for c in code.calls if c.name in sizes and c.name and c.args):
+        size, first = call.kwargs.get("batch_size", sizes[call.name]), call.node.args[0]
+        parts = (first.left, first.right) if isinstance(first, ast.BinOp) else ()
+        arguments = getattr(getattr(code.function(call.node), "args", None), "args", ())
+        typed = {a.arg for a in arguments if a.annotation is not None and ast.unparse(a.annotation) == "str"}
+        is_text = type(call.args[0]) is str or isinstance(first, ast.JoinedStr) or (isinstance(first, ast.Name) and first.id in typed)
+        is_text = is_text or any(isinstance(n, ast.Constant) and isinstance(n.value, str) for n in parts)
+        if isinstance(size, int) and size > 1 and is_text:
             yield Hit(call.node.lineno, {"size": size})
-
-
-def _is_text(code: Code, call: Built) -> bool:
-    """Whether a call's first argument is one string: a constant, an f-string, a sum with a string, or a parameter annotated `str`."""
-    first = call.node.args[0]
-    if type(call.args[0]) is str or isinstance(first, ast.JoinedStr):
-        return True
-    if isinstance(first, ast.BinOp):
-        return any(isinstance(n, ast.Constant) and isinstance(n.value, str) for n in (first.left, first.right))
-    arguments = getattr(getattr(code.function(call.node), "args", None), "args", ())
-    typed = {a.arg for a in arguments if a.annotation is not None and ast.unparse(a.annotation) == "str"}
-    return isinstance(first, ast.Name) and first.id in typed
 
 
 @check("model-reloaded-in-loop")
@@ -362,13 +347,22 @@ def reloaded(code: Code, evidence: Evidence) -> Iterator[Hit]:
             yield Hit(load.node.lineno, {"where": where}, wastes.reload_each_time(gpu=code.facts["gpu"]))
 
 
+def _named(nodes: list[ast.AST]) -> set[str]:
+    """The names and attributes among some nodes."""
+    return {n.id if isinstance(n, ast.Name) else n.attr for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
+
+
 def _repeated(code: Code, load: Built) -> str:
     """In words, what loads the same model again and again to generate with it; empty if nothing does."""
     works = [c.node for c in code.generations] + [c.node for c in code.calls if c.name and c.name == code.assigned_name(load.node)]
     loop = next((x for x in code.loops_around(load.node) if isinstance(x, ast.For | ast.AsyncFor | ast.While)), None)
     if loop is not None:
-        inside = _same_each_turn(load, loop) and any(loop in code.loops_around(node) for node in works)
-        return "in each turn of the loop that generates" if inside else ""
+        inside = list(ast.walk(loop))
+        changing = [n for n in inside if isinstance(getattr(n, "ctx", None), ast.Store)]
+        used = [n for a in [load.node.func, *given(load)] for n in ast.walk(a) if n is not load.node.func]
+        is_fixed = not _named(changing) & _named(used) and not any(isinstance(n, ast.Break | ast.Return) for n in inside)
+        is_same = is_fixed and any(loop in code.loops_around(node) for node in works)
+        return "in each turn of the loop that generates" if is_same else ""
     function = code.function(load.node)
     is_fixed = any("/" in name for name in (*load.args, *load.kwargs.values()) if type(name) is str)
     if code.is_option(load.node) or not is_fixed or not any(code.function(node) is function for node in works):
@@ -380,18 +374,6 @@ def _repeated(code: Code, load: Built) -> str:
         return "for each request"
     calls = [c for c in code.calls if c.name and c.name == getattr(function, "name", None)]
     return f"in each call of {function.name}, which a loop makes" if any(code.loops_around(c.node) for c in calls) else ""
-
-
-def _same_each_turn(load: Built, loop: ast.AST) -> bool:
-    """Whether a load's arguments cannot change between the turns of a loop, and the loop does not end after it."""
-
-    def named(nodes: list[ast.AST]) -> set[str]:
-        return {n.id if isinstance(n, ast.Name) else n.attr for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
-
-    inside = list(ast.walk(loop))
-    changing = named([n for n in inside if isinstance(getattr(n, "ctx", None), ast.Store)])
-    used = named([n for a in [load.node.func, *given(load)] for n in ast.walk(a) if n is not load.node.func])
-    return not used & changing and not any(isinstance(n, ast.Break | ast.Return) for n in inside)
 
 
 @check("more-tokens-than-used")

@@ -26,11 +26,8 @@ _TYPICAL_TOKENS = 256
 
 @dataclass(frozen=True)
 class Waste:
-    """Expected waste: the share [%] of the energy spent that the fix would save, or by which a measured figure is wrong.
-
-    `basis`: published (ratios of published rows, `rows` names them), computed (bytes and flops of a roofline) or estimate
-    (assumptions stated in `note`).
-    """
+    """Expected waste: the share [%] of the energy spent that the fix would save, or by which a measured figure is wrong. `basis`: published
+    (ratios of published rows, `rows` names them), computed (bytes and flops of a roofline) or estimate (assumptions in `note`)."""
 
     value: float
     low: float
@@ -54,12 +51,8 @@ def severity(waste: Waste | None) -> str:
 
 
 class Evidence:
-    """Answers "how much would the fix save" from published rows.
-
-    `rows` has session, gpu, model, params_b, quantization, batch_size, throughput_tok_s and power_w; None: the published table, read when
-    it is first needed. Rows without power, throughput or batch size give no gross energy and are left out; repeats of a
-    configuration inside a session count as their mean.
-    """
+    """Answers "how much would the fix save" from rows with session, gpu, model, params_b, quantization, batch_size, throughput_tok_s and
+    power_w; None: the published table, read when it is first needed. Rows that give no gross energy are left out."""
 
     def __init__(self, rows: pd.DataFrame | None = None):
         self._given = rows
@@ -81,16 +74,20 @@ class Evidence:
         keys = [*_SETTING, "quantization", "batch_size", "params_b"]
         return usable.assign(gross_j_per_1k_tok=gross).groupby(keys, as_index=False)["gross_j_per_1k_tok"].mean()
 
-    def _compare(
-        self, on: list[str], column: str, used: object, instead: object, subject: Subject | None, what: str, most_b: float = np.inf
-    ) -> Waste | None:
-        """Waste of `used` against `instead` in a column: median and range over the pairs of rows that are alike in the columns `on`.
-
-        Of all pairs those of this card and of models nearest in size, and of at most `most_b` parameters [1e9]; None without a pair.
-        """
+    def _compare(self, column: str, used: object, instead: object, subject: Subject | None, what: str, most_b: float) -> Waste | None:
+        """Waste of `used` against `instead` in a column: median and range over the pairs of rows that are alike otherwise, of this card and
+        of models nearest in size, of at most `most_b` parameters [1e9]; None without a pair."""
+        on = [*_SETTING, *({"quantization", "batch_size"} - {column})]
         spent, needed = self.rows[self.rows[column] == used], self.rows[self.rows[column] == instead]
         pairs = spent.merge(needed, on=on, suffixes=("", "_instead"))
-        chosen, where = _nearest(pairs[pairs["params_b"] <= most_b], subject)
+        pairs = pairs[pairs["params_b"] <= most_b]
+        size, gpu = (subject.size_b, subject.gpu.slug if subject.gpu else None) if subject is not None else (None, None)
+        on_card = pairs[pairs["gpu"] == gpu] if gpu else pairs.iloc[:0]
+        alike = pairs[pairs["params_b"].between(size / 2, size * 2)] if size else pairs.iloc[:0]
+        both = on_card[on_card.index.isin(alike.index)]
+        places = ((both, f" of about this size on {gpu}"), (alike, " of about this size on other cards"), (on_card, f" on {gpu}"))
+        others = pairs, " of other models and cards" if size or gpu else ""
+        chosen, where = next((place for place in places if not place[0].empty), others)
         if chosen.empty:
             return None
         share = 100 * (1 - chosen["gross_j_per_1k_tok_instead"] / chosen["gross_j_per_1k_tok"])
@@ -100,13 +97,11 @@ class Evidence:
 
     def quantization(self, used: str, instead: str, max_params_b: float | None = None, subject: Subject | None = None) -> Waste | None:
         """Waste of `used` against `instead` at the same batch size, over the pairs measured in one session."""
-        on, what = [*_SETTING, "batch_size"], f"{used} against {instead}"
-        return self._compare(on, "quantization", used, instead, subject, what, max_params_b or np.inf)
+        return self._compare("quantization", used, instead, subject, f"{used} against {instead}", max_params_b or np.inf)
 
     def _batch(self, instead: int, subject: Subject | None = None) -> Waste | None:
         """Waste of batch 1 against a larger batch: same session, card, model and quantization."""
-        on = [*_SETTING, "quantization"]
-        return self._compare(on, "batch_size", 1, instead, subject, f"batch 1 against batch {instead}")
+        return self._compare("batch_size", 1, instead, subject, f"batch 1 against batch {instead}", np.inf)
 
     @cached_property
     def _batches(self) -> list[int]:
@@ -117,18 +112,6 @@ class Evidence:
         """Waste of batch 1 where `available` requests could share a batch (None: unknown, 8 assumed); at most what was measured."""
         reachable = [b for b in self._batches if b <= min(available or 8, 8)]
         return self.once(("batch", reachable[-1]), subject, lambda: self._batch(reachable[-1], subject)) if reachable else None
-
-
-def _nearest(pairs: pd.DataFrame, subject: Subject | None) -> tuple[pd.DataFrame, str]:
-    """(the pairs that tell most about a subject, where they are from): its card and half to twice its size, else one of both, else all."""
-    size, gpu = (subject.size_b, subject.gpu.slug if subject.gpu else None) if subject is not None else (None, None)
-    on_card = pairs[pairs["gpu"] == gpu] if gpu else pairs.iloc[:0]
-    alike = pairs[pairs["params_b"].between(size / 2, size * 2)] if size else pairs.iloc[:0]
-    both = on_card[on_card.index.isin(alike.index)]
-    for chosen, where in ((both, f" of about this size on {gpu}"), (alike, " of about this size on other cards"), (on_card, f" on {gpu}")):
-        if not chosen.empty:
-            return chosen, where
-    return pairs, " of other models and cards" if size or gpu else ""
 
 
 def _in_catalog(subject: Subject | None) -> catalog.Model | None:
@@ -147,16 +130,8 @@ def _known(subject: Subject | None) -> tuple[catalog.Model, catalog.Gpu, str]:
     return model, gpu, f"{model.slug} on {gpu.name}"
 
 
-def _estimated(share: Callable[..., float], middle: tuple, low: tuple, high: tuple, note: str, basis: str = "estimate", unit: str = ENERGY):
-    """The waste of a share [%] at assumptions in the middle, low and high."""
-    return Waste(share(*middle), share(*low), share(*high), basis, note, unit=unit)
-
-
 def no_cache(output_tokens: int = _TYPICAL_TOKENS, input_tokens: int = 512, subject: Subject | None = None) -> Waste | None:
-    """Waste of generating without a KV cache: the whole context is read again for every token.
-
-    Roofline times of FP16 at batch 1, taken as energy at equal power; the range spans half and twice the prompt length.
-    """
+    """Waste of generating without a KV cache: the whole context is read again for every token; range over half and twice the prompt."""
     if output_tokens < 2:
         return None
     model, gpu, names = _known(subject)
@@ -171,7 +146,7 @@ def no_cache(output_tokens: int = _TYPICAL_TOKENS, input_tokens: int = 512, subj
         return 100 * (1 - cached / again)
 
     note = f"roofline of {names}, FP16, batch 1, {input_tokens} tokens in and {output_tokens} out; power taken as equal"
-    return _estimated(share, (input_tokens,), (input_tokens // 2,), (2 * input_tokens,), note, "computed")
+    return Waste(share(input_tokens), share(input_tokens // 2), share(2 * input_tokens), "computed", note)
 
 
 def fp32_weights(subject: Subject | None = None) -> Waste:
@@ -184,17 +159,14 @@ def fp32_weights(subject: Subject | None = None) -> Waste:
 
 
 def spilled(needed_gb: float, available_gb: float, gpu: catalog.Gpu) -> Waste:
-    """Waste of a model that does not fit: the part that is spilled crosses PCIe for every token, from bytes.
-
-    Against a model that fits entirely; PCIe at 12-50 GB/s (25 in the middle), the GPU at 50-100 % (70 %) of its power while it waits.
-    """
+    """Waste of a model that does not fit, against one that does: the part that is spilled crosses PCIe for every token, from bytes."""
     part, all_on_gpu_s = 1 - available_gb / needed_gb, 1 / gpu.bandwidth_gb_s
 
     def share(pcie_gb_s: float, power_ratio: float) -> float:
         return 100 * (1 - all_on_gpu_s / ((1 - part) * all_on_gpu_s + power_ratio * part / pcie_gb_s))
 
     note = f"{100 * part:.0f} % of the bytes cross PCIe at 12-50 GB/s for each token, the GPU waiting at 50-100 % of its power"
-    return _estimated(share, (25, 0.7), (50, 0.5), (12, 1.0), note)
+    return Waste(share(25, 0.7), share(50, 0.5), share(12, 1.0), "estimate", note)
 
 
 def offloaded(gigabytes: float, subject: Subject) -> Waste | None:
@@ -206,10 +178,7 @@ def offloaded(gigabytes: float, subject: Subject) -> Waste | None:
 
 
 def reload_each_time(output_tokens: int = _TYPICAL_TOKENS, gpu: catalog.Gpu | None = None) -> Waste:
-    """Waste of loading the weights again for every generation, from bytes: a disk's rate against a GPU's bandwidth.
-
-    Assumes weights read at 1-7 GB/s (2 in the middle) at 25-50 % (35 %) of the decode power, one generation of `output_tokens` a load.
-    """
+    """Waste of loading the weights again for every generation of `output_tokens`: a disk's rate against a GPU's bandwidth."""
     gpu = gpu if gpu is not None and gpu.bandwidth_gb_s else catalog.gpu(PROXY_GPU)
 
     def share(disk_gb_s: float, power_ratio: float) -> float:
@@ -217,14 +186,11 @@ def reload_each_time(output_tokens: int = _TYPICAL_TOKENS, gpu: catalog.Gpu | No
         return 100 * load / (load + output_tokens / gpu.bandwidth_gb_s)
 
     note = f"weights read at 1-7 GB/s, at 25-50 % of the decode power, before each {output_tokens} tokens decoded at {gpu.name}'s bandwidth"
-    return _estimated(share, (2, 0.35), (7, 0.25), (1, 0.5), note)
+    return Waste(share(2, 0.35), share(7, 0.25), share(1, 0.5), "estimate", note)
 
 
 def launches(subject: Subject) -> Waste | None:
-    """Waste of launching each kernel from the CPU, for the model and card that the file names; None if it does not name both.
-
-    12 to 20 kernels a layer (15), 4 to 8 us each (5), against the roofline of a decode step; the GPU at 50 % of its power while it waits.
-    """
+    """Waste of launching each kernel from the CPU, for the model and card that the file names; None if it does not name both."""
     if subject.gpu is None or _in_catalog(subject) is None:
         return None
     model, gpu, names = _known(subject)
@@ -235,38 +201,26 @@ def launches(subject: Subject) -> Waste | None:
         return 100 * 0.5 * waiting / (step_s + 0.5 * waiting)
 
     note = f"12-20 kernels a layer at 4-8 us each against a decode step of {1e3 * step_s:.1f} ms ({names}, FP16, batch 1), half power"
-    return _estimated(share, (15, 5e-6), (12, 4e-6), (20, 8e-6), note)
+    return Waste(share(15, 5e-6), share(12, 4e-6), share(20, 8e-6), "estimate", note)
 
 
 def many_cards(subject: Subject) -> Waste | None:
-    """Waste of tensor parallelism where one card would do: every card waits for two all-reduces a layer; None without model and card.
-
-    An all-reduce of one decode step takes 8 to 40 us (15), from NVLink to PCIe; batch 1, power taken as equal while waiting.
-    """
+    """Waste of tensor parallelism where one card would do: every card waits for two all-reduces a layer, at batch 1 and equal power; an
+    all-reduce takes 8 us over NVLink to 40 us over PCIe. None without model and card."""
     model, cards = _in_catalog(subject), subject.cards or 1
     if model is None or subject.gpu is None or cards < 2:
         return None
     step_s = footprint.footprint(model, subject.strategy, 1, 512, 256, subject.gpu).step_s
 
-    def share(reduce_s: float) -> float:
-        waiting = 2 * model.layers * reduce_s * cards
-        return 100 * waiting / (step_s + waiting)
-
+    waits = [2 * model.layers * reduce_s * cards for reduce_s in (15e-6, 8e-6, 40e-6)]
     note = f"two all-reduces a layer at 8-40 us on {cards} cards against a decode step of {1e3 * step_s:.1f} ms on one ({model.slug})"
-    return _estimated(share, (15e-6,), (8e-6,), (40e-6,), note)
+    return Waste(*(100 * waiting / (step_s + waiting) for waiting in waits), "estimate", note)
 
 
 def slow_sampling(interval_s: float, window_s: float = 10.0) -> Waste:
-    """Error of mean power times time when samples are `interval_s` apart: each edge of the window is off by a uniform fraction of it.
-
-    The sd of two uniform edge errors is interval/sqrt(6), over the window's length: 10 s here, range 30 s to 1 s of work.
-    """
-
-    def share(window: float) -> float:
-        return min(100 * interval_s / 6**0.5 / window, 100.0)
-
+    """Error of mean power times time when samples are `interval_s` apart: the sd of two uniform edge errors is interval / sqrt(6)."""
     note = f"sd of the two window edges at one sample each {interval_s:g} s, for {window_s:g} s of work (range 30 s to 1 s)"
-    return _estimated(share, (window_s,), (30.0,), (1.0,), note, "computed", FIGURE)
+    return Waste(*(min(100 * interval_s / 6**0.5 / window, 100.0) for window in (window_s, 30.0, 1.0)), "computed", note, unit=FIGURE)
 
 
 def of_rule(name: str, subject: Subject, evidence: Evidence) -> Waste | None:

@@ -30,17 +30,14 @@ def _words(*groups: str) -> tuple[bytes, ...]:
     return tuple(w.encode() for g in groups for item in NAMES["relevant"][g] for w in (item if isinstance(item, list) else [item]))
 
 
-_RELEVANT = {"python": _words("code"), "notebook": _words("code"), "modelfile": (b"parameter",)}
-_RELEVANT |= dict.fromkeys(("config", "settings"), _words("servers", "settings"))
+_RELEVANT = dict.fromkeys(("python", "notebook"), _words("code")) | dict.fromkeys(("config", "settings"), _words("servers", "settings"))
+_RELEVANT["modelfile"] = (b"parameter",)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of text to check: a file, or a notebook's code cells joined.
-
-    `cell_starts`: each cell's first line (from 1) in `text`; `shell_lines`: (line, text) of a notebook's `!` lines and shell cells;
-    `unread`: (line, reason) of cells that do not parse; `transformers_4`: the project pins transformers below 5.
-    """
+    """One piece of text to check: a file, or a notebook's code cells joined. `cell_starts`: each cell's first line (from 1) in `text`;
+    `shell_lines`: (line, text) of a notebook's `!` lines and shell cells; `unread`: (line, reason) of cells that do not parse."""
 
     path: str
     kind: str
@@ -92,10 +89,8 @@ def kind_of(path: Path) -> str | None:
 
 
 def find(paths: list[str | Path]) -> Iterator[Path]:
-    """Every auditable file under `paths`, sorted within a folder; links to folders are not followed.
-
-    A file named directly is yielded whatever its suffix. Raises UserError for a path that is empty or does not exist.
-    """
+    """Every auditable file under `paths`, sorted within a folder, and files named directly whatever their suffix; links to folders are not
+    followed. Raises UserError for a path that is empty or does not exist."""
     for given in paths:
         if not str(given).strip():
             raise UserError("an empty path", "a file or folder to audit", "name it; . is the current folder")
@@ -129,9 +124,7 @@ def decode(data: bytes, is_python: bool) -> str:
 
 def notebook(path: str, text: str, transformers_4: bool = False) -> Unit:
     """The code cells of a notebook as one text; magics are taken off, shell lines kept apart, cells that do not parse left out and named.
-
-    Raises Unreadable if it is no notebook.
-    """
+    Raises Unreadable if it is no notebook."""
     try:
         cells = json.loads(text)["cells"]
         sources = [(n, "".join(c["source"])) for n, c in enumerate(cells, start=1) if c["cell_type"] == "code"]

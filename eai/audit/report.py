@@ -2,27 +2,18 @@
 
 import os
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from eai.audit.evidence import CRITICAL_PCT, WARNING_PCT
-from eai.audit.run import GROUPS, Rule, rules
+from eai.audit.run import GROUPS, rules
 
 _STYLES = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 _FENCE = {"shell": "sh", "modelfile": "dockerfile", "json": "json"}
 _MOST = 10
 _HEADINGS = {"critical": "Critical: above 30 %", "warning": "Warnings: 10 to 30 %", "info": "Without a number, or below 10 %"}
-_TITLES = {
-    "quantization": "Quantization",
-    "precision": "Data types",
-    "memory": "Memory and cards",
-    "batching": "Batching",
-    "generation": "Generation",
-    "reloading": "Loading again",
-    "measuring": "Measuring",
-}
 
 
 def _base(report: dict) -> str:
@@ -60,10 +51,10 @@ def headline(report: dict) -> str:
     return line + "."
 
 
-def render(report: dict) -> Group:
-    """The report as rich shows it: the answer, a table of findings, each kind with waste and fix, good practices, what was not read."""
-    base = _base(report)
-    parts: list = [Text(headline(report), style="bold")]
+def text(report: dict, width: int | None = None) -> str:
+    """The report as plain text of a width [columns; None: the terminal's, at most 140]: the answer, a table of findings, each kind with
+    waste and fix, good practices, what was not read."""
+    base, parts = _base(report), [Text(headline(report), style="bold")]
     if report["findings"]:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("severity", no_wrap=True)
@@ -91,25 +82,10 @@ def render(report: dict) -> Group:
         if rows and (len(rows) > 1 or report["read"]):
             rest = [f"and {len(rows) - _MOST} more (--json lists them)"] if len(rows) > _MOST else []
             parts += [Text(), Text(title, style="bold"), *map(Text, rows[:_MOST] + rest)]
-    return Group(*parts)
-
-
-def text(report: dict, width: int | None = None) -> str:
-    """The report as plain text of a width [columns]; None: the terminal's, at most 140."""
     console = Console(width=width or min(Console().width, 140), highlight=False)
     with console.capture() as captured:
-        console.print(render(report))
+        console.print(*parts, sep="\n")
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
-
-
-def _rule_text(rule: Rule) -> str:
-    """One rule as a section: why, what it says, what it hits, what it leaves alone."""
-    names = ", ".join(f"`{name}`" for name in dict.fromkeys(rule.ids.values()))
-    parts = [f"### {rule.title}", names, " ".join(rule.why.split()), f"Fix: {rule.fix}."]
-    for says, examples in (("Found", rule.hit), ("Left alone", rule.miss)):
-        blocks = [f"```{_FENCE.get(kind, kind)}\n{code.rstrip()}\n```" for example in examples for kind, code in example.items()]
-        parts.append(f"{says}:\n\n" + "\n\n".join(blocks))
-    return "\n\n".join(parts) + "\n"
 
 
 def rules_page() -> str:
@@ -122,8 +98,15 @@ def rules_page() -> str:
         "Files are read, never imported or run.\n"
     )
     parts = [head]
-    for group in GROUPS:
-        parts += [f"\n## {_TITLES[group]}\n", *(_rule_text(r) for r in rules() if r.group == group)]
+    for group, title in GROUPS.items():
+        parts.append(f"\n## {title}\n")
+        for rule in (r for r in rules() if r.group == group):  # why, what it says, what it hits, what it leaves alone
+            names = ", ".join(f"`{name}`" for name in dict.fromkeys(rule.ids.values()))
+            lines = [f"### {rule.title}", names, " ".join(rule.why.split()), f"Fix: {rule.fix}."]
+            for says, examples in (("Found", rule.hit), ("Left alone", rule.miss)):
+                blocks = [f"```{_FENCE.get(kind, kind)}\n{code.rstrip()}\n```" for example in examples for kind, code in example.items()]
+                lines.append(f"{says}:\n\n" + "\n\n".join(blocks))
+            parts.append("\n\n".join(lines) + "\n")
     return "\n".join(parts)
 
 

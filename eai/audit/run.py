@@ -22,10 +22,20 @@ from eai.audit.files import Unit, Unreadable
 from eai.audit.subjects import RULES, Option, Subject, meets
 from eai.errors import UserError
 
-GROUPS = ("quantization", "precision", "memory", "batching", "generation", "reloading", "measuring")
+GROUPS = {
+    "quantization": "Quantization",
+    "precision": "Data types",
+    "memory": "Memory and cards",
+    "batching": "Batching",
+    "generation": "Generation",
+    "reloading": "Loading again",
+    "measuring": "Measuring",
+}
+"""File of rules -> its title."""
 FAILED = "the audit itself failed on it"
 _ORDER = {"critical": 0, "warning": 1, "info": 2}
 _CHECKS = (CHECKS, measuring)  # importing `measuring` registers its checks
+_PRACTICES = yaml.safe_load((RULES / "practices.yaml").read_text())  # word that must occur, pattern, text
 
 
 @dataclass(frozen=True)
@@ -110,10 +120,8 @@ def _of_subject(subject: Subject, known: Evidence, code: Code | None) -> Iterato
 
 
 def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
-    """What the rules find in one unit, in the order of its lines. Raises Unreadable if it does not parse.
-
-    A test exercises the wasteful path on purpose and on a small scale: its findings carry no number.
-    """
+    """What the rules find in one unit, in the order of its lines; without numbers in a test, which wastes on purpose and on a small scale.
+    Raises Unreadable if it does not parse."""
     code = Code(unit) if unit.kind in ("python", "notebook") else None
     subjects = code.subjects if code else deployments.subjects(unit)
     found = [hit for s in subjects for hit in _of_subject(s, known, code)]
@@ -130,32 +138,23 @@ def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
     return sorted(unique.values(), key=lambda f: (f.cell or 0, f.line, f.rule))
 
 
-@cache
-def _practices() -> list[tuple[str, re.Pattern, str]]:
-    """(word that must occur, pattern, text) of every good practice."""
-    rows = yaml.safe_load((RULES / "practices.yaml").read_text())
-    return [(row["word"], re.compile(row["pattern"], re.MULTILINE), row["text"]) for row in rows]
-
-
 def good_practices(unit: Unit) -> list[dict]:
     """One `{path, line, cell, practice}` for each practice found in the code of a unit, at its first line; comments do not count."""
     found = []
-    for word, pattern, practice in _practices():
-        starts = (m.start() for m in pattern.finditer(unit.text if word in unit.text else ""))
+    for row in _PRACTICES:
+        starts = (m.start() for m in re.finditer(row["pattern"], unit.text if row["word"] in unit.text else "", re.MULTILINE))
         start = next((s for s in starts if "#" not in unit.text[unit.text.rfind("\n", 0, s) + 1 : s]), None)
         if start is not None:
             line, cell = unit.where(unit.text.count("\n", 0, start) + 1)
-            found.append({"path": unit.path, "line": line, "cell": cell, "practice": practice})
+            found.append({"path": unit.path, "line": line, "cell": cell, "practice": row["text"]})
     return found
 
 
 def audit(paths: Iterable[str | Path], published: pd.DataFrame | None = None) -> dict:
     """The report on files and folders: `{findings, good_practices, skipped, counts, files, read, concerned}`, the worst finding first.
 
-    `findings`: `{path, line, cell, rule, severity, message, expected_waste, fix}`; `skipped`: `{path, reason}` of what could not be read;
-    `files`: how many there are; `read`: how many could be read; `concerned`: how many of those speak of inference. `published`
-    replaces the published rows as evidence. Raises UserError for a path that does not exist, and where there is no file to audit.
-    """
+    `files`: how many there are; `read`: how many could be read; `concerned`: how many of those speak of inference. `published`: rows that
+    replace the published ones. Raises UserError for a path that does not exist, and where there is no file to audit."""
     known, paths = Evidence(published), list(paths)
     findings, practices, skipped, count, read, concerned = [], [], [], 0, 0, 0
     for path in files.find(paths):

@@ -100,10 +100,8 @@ def card_in_text(text: str) -> catalog.Gpu | None:
 
 @dataclass
 class Subject:
-    """One thing with options. `place`: server | engine | load | generate | request | config; `facts`: what else the file tells.
-
-    `is_open`: further options may come from elsewhere, so that an absent one is no default.
-    """
+    """One thing with options. `place`: server | engine | load | generate | request | config; `facts`: what else the file tells; `is_open`:
+    further options may come from elsewhere, so that an absent one is no default."""
 
     place: str
     engine: str

@@ -29,10 +29,8 @@ class Symbol(str):
 
 @dataclass
 class Built:
-    """A call's name and resolved arguments.
-
-    `is_open`: a ** argument of unknown content is among them; `chosen`: the arguments that are left to callers outside this file.
-    """
+    """A call's name and resolved arguments. `is_open`: a ** argument of unknown content is among them; `chosen`: the arguments that are
+    left to callers outside this file."""
 
     name: str
     args: list
@@ -69,11 +67,8 @@ def _bounded(value: list | dict | str):
 
 
 class Values:
-    """The nodes of one parsed module with their parents, every binding of a name, and what an expression is worth.
-
-    `bound` and `updates` (of dictionaries): by (scope, name), the statements that bind it with what they bind it to, None if that is not
-    followed.
-    """
+    """The nodes of one parsed module with their parents, every binding of a name, and what an expression is worth. `bound` and `updates`
+    (of dictionaries): by (scope, name), the statements that bind it with what they bind it to, None if that is not followed."""
 
     def __init__(self, tree: ast.Module):
         self.parent: dict[ast.AST, ast.AST] = {}
