@@ -110,7 +110,7 @@ def test_infinite_and_negative_energies_are_refused():
 def test_a_table_that_nothing_was_checked_in_says_so_in_capitals(tmp_path):
     (tmp_path / "t.csv").write_text("gpu,tokens\na,5\nb,6\n")
     text = commands.check_text(foreign.check_file(tmp_path / "t.csv"))
-    assert "NOTHING WAS CHECKED" in text and "not checked, for want of columns" in text
+    assert "NOTHING WAS CHECKED" in text and "not checked, columns are missing" in text
     (tmp_path / "u.csv").write_text("gpu,energy_mwh,power_w\na,5,100\nb,6,101\n")
     assert "may be mWh or MWh" in commands.check_text(foreign.check_file(tmp_path / "u.csv"))
 

@@ -147,7 +147,7 @@ def rents() -> dict[str, dict]:
 
 
 def break_even(r: Request, c: Configuration, other: Configuration, other_price_usd: float) -> dict[str, Any]:
-    """From how many requests per month on one whole card each, bought for this work alone, the dearer card is the cheaper choice.
+    """From how many requests per month on one whole card each, bought for this work alone, the more expensive card is the cheaper choice.
 
     `requests`: the crossing with its 95 % interval; `p_crosses`: the share of draws that have one, no crossing below one half; `served`:
     what one card of each serves a month. Raises UserError where no price is known, and for a card that cannot run the request."""

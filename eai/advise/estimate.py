@@ -78,7 +78,7 @@ def at_rate(r: Request, now: Cost) -> Plan | None:
 
 
 def given(r: Request) -> Cost | None:
-    """The user's own figures as a cost, None where no energy was given; a missing throughput comes from the evidence, if it tells."""
+    """The user's own figures as a cost, None where no energy was given; a missing throughput comes from the evidence, if it has one."""
     if r.energy_j_per_1k is None:
         return None
     energy, rate, cited = r.energy_j_per_1k / 1e3, r.throughput, ("energy as you gave it",)

@@ -279,7 +279,7 @@ def cost_or_reason(c: Configuration) -> tuple[Cost | None, str]:
 
 
 def cost(c: Configuration) -> Cost:
-    """The cost of a configuration. Raises UserError, with the reason and what to do about it, where neither row nor prediction tells."""
+    """The cost of a configuration. Raises UserError, with the reason and what to do about it, where neither row nor prediction gives it."""
     known, reason = cost_or_reason(c)
     if known is None:
         raise UserError(reason, "", f"measure it: `{measure_command(c)}`" if can_measure(c) else "choose another strategy or card")

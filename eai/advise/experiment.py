@@ -208,7 +208,7 @@ def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
 
 
 def beyond_the_card(row: dict) -> list[str]:
-    """Power above the boards' limit, and more bytes a second than their memory moves, where the catalog knows card and model."""
+    """Power above the boards' limit, and more bytes per second than their memory moves, where the catalog knows card and model."""
     found, n, gpu = [], int(_options(row).get("num_gpus", 1)), _card(row["gpu"])
     if gpu is None:
         return found

@@ -199,7 +199,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 
 def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
     """(model, active parameters, remark): of the catalog, else a gated decoder of the shape that a list, a config.json, the name or the
-    options state, vocabulary and context as the catalog's nearest. Raises UserError for a name that tells no size."""
+    options state, vocabulary and context as the catalog's nearest. Raises UserError for a name that states no size."""
     name, stated = str(given.get("model", "")), {n: given[n] for n in SHAPE if n in given}
     if not stated or ("params_b" not in stated and set(stated) == {"active_params_b"}):
         try:

@@ -136,7 +136,7 @@ def _decodes(call: Built) -> bool:
 
 
 def _items(code: Code, iterable: ast.AST) -> int | None:
-    """How many items the loop runs over where the file tells, else None."""
+    """How many items the loop runs over where the file states, else None."""
     value = code.values.resolve(iterable)
     if isinstance(value, Built) and value.name in ("enumerate", "tqdm", "zip", "list") and value.args:
         value = value.args[0]

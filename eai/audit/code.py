@@ -272,7 +272,7 @@ class Code:
 
     @cached_property
     def facts(self) -> dict:
-        """What the file as a whole tells every subject of it."""
+        """What the file as a whole states for every subject of it."""
         text, names = self.unit.text, {n.arg for n in self.nodes(ast.keyword)}
         return {
             "gpu": card_in_text(text),

@@ -358,7 +358,7 @@ def _typed(text: str) -> object:
 
 
 def _file_facts(unit: Unit) -> dict:
-    """What a configuration as a whole tells: the one card it names, training, another runtime, several cards."""
+    """What a configuration as a whole states: the one card it names, training, another runtime, several cards."""
     return {
         "gpu": card_in_text(unit.text),
         "trains": bool(_TRAINING.search(unit.text)),

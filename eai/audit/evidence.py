@@ -1,4 +1,4 @@
-"""Expected waste: the numbers behind a finding's severity, of this model and this card where the file tells them.
+"""Expected waste: the numbers behind a finding's severity, of this model and this card where the file states them.
 
 Published energies mix gross and net accounting, so every ratio is taken of gross energy, mean power over throughput, and only between rows
 of one session, card, model and batch size. What no row answers is computed from bytes and flops, or estimated with its assumptions

@@ -82,7 +82,7 @@ class Unreadable(Exception):
 
 
 def kind_of(path: Path) -> str | None:
-    """What the file is audited as, by its suffix or the beginning of its name (`files` in rules/names.yaml); None if that tells none."""
+    """What the file is audited as, by its suffix or the beginning of its name (`files` in rules/names.yaml); None if that names none."""
     name = path.name.lower()
     start = ".env" if name.startswith(".env.") else name.partition(".")[0]
     return _KINDS.get(name) or _KINDS.get(path.suffix.lower()) or _KINDS.get(start)
@@ -212,7 +212,7 @@ def read(path: Path) -> Unit | None:
 
 
 def _guess(data: bytes) -> str:
-    """The kind of a file whose name tells none, by its first line or its imports. Raises Unreadable for data, prose and anything else."""
+    """The kind of a file whose name states none, by its first line or its imports. Raises Unreadable for data, prose and anything else."""
     first = data.lstrip()[:200]
     if first.startswith((b"#!/bin", b"#!/usr/bin/env bash", b"#!/usr/bin/env sh", b"[Unit]", b"[Service]")):
         return "shell"

@@ -90,7 +90,7 @@ def card(name: str) -> catalog.Gpu | None:
 
 
 def card_in_text(text: str) -> catalog.Gpu | None:
-    """The one card that a text names, None if it names none or several; a line that speaks of it in passing names none."""
+    """The one card that a text names, None if it names none or several; a line that mentions it in passing names none."""
     if _SEVERAL.search(text):
         return None
     text = "\n".join(line for line in text.splitlines() if not _ASIDE.search(line)) if _CARDS.search(text) else ""
@@ -100,7 +100,7 @@ def card_in_text(text: str) -> catalog.Gpu | None:
 
 @dataclass
 class Subject:
-    """One thing with options. `place`: server | engine | load | generate | request | config; `facts`: what else the file tells; `is_open`:
+    """One thing with options. `place`: server | engine | load | generate | request | config; `facts`: what else the file states; `is_open`:
     further options may come from elsewhere, so that an absent one is no default."""
 
     place: str
@@ -127,13 +127,13 @@ class Subject:
 
     @cached_property
     def model(self) -> str:
-        """The name of the model, empty if the file does not tell it."""
+        """The name of the model, empty if the file does not state it."""
         given = next((self.options[n].value for n in MODEL_PLACES if n in self.options), self.facts.get("model", ""))
         return given if isinstance(given, str) and not isinstance(given, Symbol) else ""
 
     @cached_property
     def size_b(self) -> float | None:
-        """Parameters of the model [1e9], None if neither catalog nor name tell."""
+        """Parameters of the model [1e9], None if neither catalog nor name state them."""
         return params_b(self.model) if self.model else None
 
     @cached_property
@@ -158,7 +158,7 @@ class Subject:
 
     @property
     def cards(self) -> int | None:
-        """How many cards share the model, None where the file does not tell a number."""
+        """How many cards share the model, None where the file states no number."""
         given = [self.options[n].value for n in ("tensor_parallel_size", "num_gpus", "pipeline_parallel_size") if n in self.options]
         known = [int(str(x)) for x in given if str(x).isdigit()]
         return max(known) if known else (None if given or self.facts.get("several_cards") else 1)

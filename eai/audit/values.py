@@ -1,4 +1,4 @@
-"""What an expression is worth, as far as the file itself tells: names followed through assignments, dictionaries, argparse and environment
+"""What an expression is worth, as far as the file itself states: names followed through assignments, dictionaries, argparse and environment
 defaults.
 
 A value is a Python constant, list or dict, a `Symbol` (a dotted name such as torch.float16), a `Built` (a call with its arguments) or
@@ -20,7 +20,7 @@ _CHOICES = ("eager", "float32", "fp32", "float", 0)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 SCOPES = (*FUNCTIONS, ast.Lambda, ast.Module, ast.ClassDef)
 UNKNOWN = type("Unknown", (), {"__bool__": lambda _: False, "__repr__": lambda _: "UNKNOWN"})()
-"""The value that the file does not tell; false, and equal to nothing but itself."""
+"""The value that the file does not state; false, and equal to nothing but itself."""
 
 
 class Symbol(str):
@@ -202,7 +202,7 @@ class Values:
         return value
 
     def resolve(self, node: ast.AST | None, depth: int = 0):
-        """The value of an expression; UNKNOWN where the file does not tell it, or where it depends on itself."""
+        """The value of an expression; UNKNOWN where the file does not state it, or where it depends on itself."""
         if node is None or depth > _DEPTH:
             return UNKNOWN
         if id(node) not in self._known:

@@ -6,7 +6,7 @@
     physical, repeated, chance    what no device gives, what stands twice, what chance does not give
     checks       all of them on a table; the family-wise false-alarm rate is shared out here
     foreign      a stranger's CSV, read defensively
-    evaluate     a claim against its own source: the rows it speaks of, and one function a kind of claim
+    evaluate     a claim against its own source: the rows it is about, and one function a kind of claim
     measured     the same claims against our own measurements
     evidence     and against what independent public sources measured
     verdicts     every claim and table, one row a verdict; cached: kept; commands: on a terminal

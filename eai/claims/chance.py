@@ -226,8 +226,8 @@ def _changes(coded: dict, y: np.ndarray) -> str:
         for c in dict.fromkeys(codes.tolist()):
             shown = 100 * np.expm1(wide[:, c] - wide[:, codes[0]])
             parts += [f"{names[c]} {', '.join(f'{v:.1f}' for v in shown if np.isfinite(v))} %"] if c != codes[0] else []
-        told = "; changes against {reference}, by {factor}: {changes}"
-        return say(told, reference=names[codes[0]], factor=other, changes="; ".join(parts))
+        sentence = "; changes against {reference}, by {factor}: {changes}"
+        return say(sentence, reference=names[codes[0]], factor=other, changes="; ".join(parts))
     return ""
 
 

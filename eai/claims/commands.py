@@ -94,7 +94,7 @@ def check_text(found: "pd.DataFrame") -> str:
     bare = found[found["verdict"] == "untested"]
     lines += [f"not checked: {_short(reason, 2 * WIDTH)}" for reason in bare.loc[bare["claim"] != bare["check"], "reason"]]
     if names := ", ".join(bare.loc[bare["claim"] == bare["check"], "check"].unique()):
-        lines += textwrap.wrap(f"not checked, for want of columns: {names} (--all says what each needs)", WIDTH)
+        lines += textwrap.wrap(f"not checked, columns are missing: {names} (--all says what each needs)", WIDTH)
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""A claim against the tables of its own source: the rows it speaks of, and one function a kind of claim.
+"""A claim against the tables of its own source: the rows it is about, and one function a kind of claim.
 
 The tables are stacked, filtered by the claim's condition and matched into pairs. A condition reads `gpu=a800|a800_sxm_80gb &
 params_b<=3`; `=` takes alternatives, an empty one meaning "not stated". Numbers are compared as ranges: [low - tolerance, high + tolerance]
@@ -208,8 +208,8 @@ def _judge(claim: pd.Series, ends: list[np.ndarray], rows: str, what: str, noisy
     inside = (high >= a - 1e-12) & (low <= b + 1e-12)
     n, computed = len(mid), span(mid, say(word(claim, "unit")))
     if inside.all():
-        told = "{what}: {computed} in 1 case, as stated" if n == 1 else "{what}: {computed} in {n} cases, as stated"
-        return Outcome("consistent", say(told, what=what, computed=computed, n=n), computed, rows)
+        sentence = "{what}: {computed} in 1 case, as stated" if n == 1 else "{what}: {computed} in {n} cases, as stated"
+        return Outcome("consistent", say(sentence, what=what, computed=computed, n=n), computed, rows)
     with np.errstate(all="ignore"):
         near, far = low[~inside] / 100, high[~inside] / 100
         gap = np.where(near > b / 100, np.log1p(near) - np.log1p(b / 100), np.log1p(a / 100) - np.log1p(far))
@@ -218,21 +218,21 @@ def _judge(claim: pd.Series, ends: list[np.ndarray], rows: str, what: str, noisy
         how = say("figures good to {share} at best cannot tell them apart", share=f"{CELL_SD:.1%}")
     else:
         how = say("the one case does not agree" if n == 1 else "{k} of {n} cases agree", k=inside.sum(), n=n)
-    told = say("{what}: {computed}, where {stated} is stated; {how}", what=what, computed=computed, stated=stated(claim), how=how)
-    return Outcome("not decided" if close else "inconsistent", told, computed, rows)
+    sentence = say("{what}: {computed}, where {stated} is stated; {how}", what=what, computed=computed, stated=stated(claim), how=how)
+    return Outcome("not decided" if close else "inconsistent", sentence, computed, rows)
 
 
 def nothing(claim: pd.Series) -> Outcome:
     """The verdict where the claim's own source holds no figure for it."""
     quantity, tables = claim["quantity"], word(claim, "tables").replace(";", ", ")
     if not tables:
-        told, quantity = "no table of the source gives {quantity}: the figure stands alone", str(quantity).replace("_", " ")
-        return Outcome("untested", say(told, quantity=quantity))
+        sentence, quantity = "no table of the source gives {quantity}: the figure stands alone", str(quantity).replace("_", " ")
+        return Outcome("untested", say(sentence, quantity=quantity))
     scope = say(" with {condition}", condition=claim["where"]) if word(claim, "where") else ""
     given = {k: claim[k] for k in ("factor", "level", "reference")}
     levels = say(" for {factor} {level} against {reference}", **given) if word(claim, "reference") else ""
-    told = say("no row of {tables} gives {quantity}{scope}{levels}", tables=tables, quantity=quantity, scope=scope, levels=levels)
-    return Outcome("untested", told)
+    sentence = say("no row of {tables} gives {quantity}{scope}{levels}", tables=tables, quantity=quantity, scope=scope, levels=levels)
+    return Outcome("untested", sentence)
 
 
 def value(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
@@ -298,8 +298,8 @@ def range_of_changes(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
         a, b = (f["power_w"].to_numpy(dtype=float) / f["throughput_tok_s"].to_numpy(dtype=float) for f in (level, reference))
         gross = 100 * (a / b - 1)
         also = f"; counted gross throughout it is {span(gross, '%')}" if np.isfinite(gross).any() else ""
-        told = zip((d.min(), d.max()), where, kinds, strict=True)
-        words = [f"{number(x, 3)} % ({w}) is {k}{' of idle power' * (k == 'net')}" for x, w, k in told]
+        sentence = zip((d.min(), d.max()), where, kinds, strict=True)
+        words = [f"{number(x, 3)} % ({w}) is {k}{' of idle power' * (k == 'net')}" for x, w, k in sentence]
         return Outcome("inconsistent", f"{' and '.join(words)}: one range mixes two accountings{also}", computed, rows)
     if abs(d.min() - low) <= tolerance and abs(d.max() - high) <= tolerance:
         return Outcome("consistent", f"the {len(d)} changes span {computed}, as stated", computed, rows)
@@ -318,10 +318,10 @@ def count(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     shown, computed = f" ({', '.join(sorted(use[names[0]].astype(str).unique()))})" if few else "", say(f"{{n}} {claim['unit']}", n=found)
     if (runs := sum(map(len, use["_lines"]))) > found:
         shown += say(" in {n} rows", n=runs)
-    told = (
+    sentence = (
         "{found} in the tables{shown}, where {stated} is stated" if low == 1 else "{found} in the tables{shown}, where {stated} are stated"
     )
-    return Outcome(_decided(low <= found <= high), say(told, found=computed, shown=shown, stated=stated(claim)), computed, rows_of(use))
+    return Outcome(_decided(low <= found <= high), say(sentence, found=computed, shown=shown, stated=stated(claim)), computed, rows_of(use))
 
 
 def label(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
@@ -344,8 +344,8 @@ def arithmetic(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """A worked example recomputed from the numbers it prints."""
     x, (low, high, tolerance) = reckon(claim["quantity"]), bounds(claim)
     holds = low - tolerance * (1 + 1e-9) <= x <= high + tolerance * (1 + 1e-9)
-    told = "{formula} = {computed}, where {stated} is stated"
-    return Outcome(_decided(holds), say(told, formula=claim["quantity"], computed=number(x), stated=stated(claim)), number(x))
+    sentence = "{formula} = {computed}, where {stated} is stated"
+    return Outcome(_decided(holds), say(sentence, formula=claim["quantity"], computed=number(x), stated=stated(claim)), number(x))
 
 
 def rule(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
@@ -385,8 +385,8 @@ def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     if lost:
         return Outcome("inconsistent", say("{example}; first in {k} of {n} comparisons", example=lost[0], **n), shown, rows)
     if close:
-        told = "first in {k} of {n} comparisons; in the others the best is nearer than the noise of one figure a cell"
-        return Outcome("not decided", say(told, **n), shown, rows)
+        sentence = "first in {k} of {n} comparisons; in the others the best is nearer than the noise of one figure a cell"
+        return Outcome("not decided", say(sentence, **n), shown, rows)
     return Outcome("consistent", say("first in all {n} comparisons that the tables allow", n=won), shown, rows)
 
 
@@ -421,8 +421,8 @@ def correlation(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     r, (least, most, _) = float(np.corrcoef(means[a], means[b])[0, 1]), bounds(claim)
     shown = f"r = {r:+.2f}"
     if n == 3:
-        told = say("{r} over the {n} levels that state both: too few for an interval", r=shown, n=n)
-        return Outcome("untested", told, shown, rows)
+        sentence = say("{r} over the {n} levels that state both: too few for an interval", r=shown, n=n)
+        return Outcome("untested", sentence, shown, rows)
     low, high = np.tanh(np.arctanh(r) + np.array([-1, 1]) * 1.96 / np.sqrt(n - 3))
     verdict = "consistent" if least < low <= most else "inconsistent" if high < least else "untested"
     how = {"inconsistent": ": the sign is the other", "untested": ": the interval holds both signs"}.get(verdict, "")
@@ -445,8 +445,8 @@ def synergy(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
             crossed.append(group)
     if not contrasts:
         held = "; ".join(f"{t}: {g[a].nunique()} x {g[b].nunique()}" for t, g in use.groupby("_table", sort=False)) or say("none")
-        told = "no table crosses {a} with {b} (levels of each in one table: {held}), so an interaction cannot be seen"
-        return Outcome("untested", say(told, a=a, b=b, held=held), "", rows_of(use))
+        sentence = "no table crosses {a} with {b} (levels of each in one table: {held}), so an interaction cannot be seen"
+        return Outcome("untested", say(sentence, a=a, b=b, held=held), "", rows_of(use))
     effect = span(100 * np.expm1(np.array(contrasts)), "%")
     reason = f"interaction of {a} and {b}: {effect} from {len(contrasts)} contrasts of single figures, without repetition to judge it by"
     return Outcome("untested", reason, effect, rows_of(*crossed))

@@ -144,7 +144,7 @@ def judge(claim: pd.Series, sources: dict[str, pd.DataFrame]) -> Outcome | None:
     is_direction = kind in ("ranking", "exists")  # agrees only where it is shown
     low, high, tolerance = (0.0, np.inf, 0.0) if is_direction else bounds(claim)
     low, high, unit = low - tolerance, high + tolerance, "" if kind == "scaling" else "%"
-    verdicts, told = [], []
+    verdicts, parts = [], []
     for source, cases in found.items():
         inside = (cases.figures >= low) & (cases.figures <= high) & ((cases.low > 0) | (not is_direction))
         decided = inside.sum() + ((cases.low > high) | (cases.high < low)).sum()
@@ -155,12 +155,12 @@ def judge(claim: pd.Series, sources: dict[str, pd.DataFrame]) -> Outcome | None:
         n, shown = len(cases.figures), span(cases.figures, unit, 3)
         median = span([np.median(cases.figures)], unit, 3)
         middle = say("{median} (median of {n}, {shown})", median=median, n=n, shown=shown) if n > 1 else shown
-        told.append(f"{source} {say(verdicts[-1])}: {middle}, {_about(cases.rows)}")
+        parts.append(f"{source} {say(verdicts[-1])}: {middle}, {_about(cases.rows)}")
     decided = set(verdicts) - {"not decided"}
     verdict = decided.pop() if len(decided) == 1 else "mixed" if decided else "not decided"
     given, n = "" if is_direction else say(" where {stated} is stated", stated=stated(claim)), len(found)
-    several = "{what} in {n} independent source{given}: {told}" if n == 1 else "{what} in {n} independent sources{given}: {told}"
-    reason = say(several, what=say(WHAT[kind]), n=n, given=given, told="; ".join(told))
+    several = "{what} in {n} independent source{given}: {parts}" if n == 1 else "{what} in {n} independent sources{given}: {parts}"
+    reason = say(several, what=say(WHAT[kind]), n=n, given=given, parts="; ".join(parts))
     return Outcome(
         verdict, reason, span(np.concatenate([c.figures for c in found.values()]), unit, 3), rows_of(*(c.rows for c in found.values()))
     )

@@ -72,7 +72,7 @@ def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.Data
     if mapping is None:
         tool = mappings.recognise(layout.names)
         mapping = mappings.tools()[tool] if tool else Mapping("", ())
-    else:  # a column that is not there is told before the file is read
+    else:  # a column that is not there is sentence before the file is read
         made = [a or b for pattern in mapping.split.values() for a, b in re.findall(r"\{(\w+)\}|\(\?P<(\w+)>", pattern)]
         for theirs in mapping.columns.values():
             mappings.evaluate(theirs, pd.DataFrame([dict.fromkeys([*layout.names, *made], "1")]))

@@ -100,7 +100,7 @@ POSITIVE = (*ENERGIES, "energy_kwh", "energy_gpu_j", "power_w", "throughput_tok_
 
 
 def _board(name: str, limits: pd.DataFrame | None) -> tuple[float, float, float]:
-    """How many boards a name speaks of (`8 x NVIDIA A40`: eight), and the highest limit and lowest idle power [W] of one; NaN: unknown."""
+    """How many boards a name states (`8 x NVIDIA A40`: eight), and the highest limit and lowest idle power [W] of one; NaN: unknown."""
     count, board = boards(name) if name else (1, "")
     if not board or limits is None:
         return count, np.nan, np.nan
@@ -176,9 +176,9 @@ def physical(table: Table) -> list[Finding]:
     power = wh * 3600 / time
 
     def too_short(r: np.ndarray) -> str:
-        told = "EOR / TWEOR implies {time} for {energy}, that is {power}; at the board limit the energy takes at least {least}"
+        sentence = "EOR / TWEOR implies {time} for {energy}, that is {power}; at the board limit the energy takes at least {least}"
         given = {"energy": span(wh[r], "Wh", 3), "power": span(power[r], "W", 3), "least": span(wh[r] * 3600 / most[r], "s", 3)}
-        return say(told, time=span(time[r], "s", 3), **given)
+        return say(sentence, time=span(time[r], "s", 3), **given)
 
     claim, off = "the time that EOR / TWEOR implies is possible", np.isfinite(power) & (power > most * (1 + SENSOR))
     return found + judged(claim, off, np.isfinite(power), too_short, right, name="time behind tweor")

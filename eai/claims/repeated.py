@@ -88,8 +88,8 @@ def _ties(table: Table, column: str, task: str, at: np.ndarray, alpha: float) ->
         rows, shown = at[np.unique(pairs[x[pairs[:, 0]] == value])], number(value, 6)
         apart = [k for k in keys if (table.both_state(k, rows) & ~table.compatible([k], rows)).any()]
         who = "; ".join(", ".join(f"{k}={table.key(k)[r]}" for k in apart) for r in rows[:3])
-        told = "{figure} is printed for {n} configurations that differ in {factors} ({who}); by chance: {p}"
-        reason = say(told, figure=shown, n=len(rows), factors=", ".join(apart), who=who, p=by_chance(p))
+        sentence = "{figure} is printed for {n} configurations that differ in {factors} ({who}); by chance: {p}"
+        reason = say(sentence, figure=shown, n=len(rows), factors=", ".join(apart), who=who, p=by_chance(p))
         found.append(Finding(claim, "inconsistent", reason, rows, shown, name=f"{name}:{value:.6g}"))
     if len(several) > NAMED:
         reason = f"{len(several)} figures of {name} stand for several configurations each; {NAMED} are listed"

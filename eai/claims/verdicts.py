@@ -59,8 +59,8 @@ def _from_checks(claim: pd.Series, findings: pd.DataFrame) -> Outcome:
     mine = findings[findings["check"].isin(wanted) & np.array(about, dtype=bool)]
     bad = mine[mine["verdict"] == "inconsistent"]
     if mine.empty:
-        told = say("the checks {checks} do not apply to {tables}", checks=", ".join(wanted), tables=", ".join(tables))
-        return Outcome("untested", told)
+        sentence = say("the checks {checks} do not apply to {tables}", checks=", ".join(wanted), tables=", ".join(tables))
+        return Outcome("untested", sentence)
     rows = where(pair for text in (mine if bad.empty else bad)["rows"] for pair in sorted(parse_rows(text)))
     if bad.empty:
         return Outcome("consistent", say("{n} checks find nothing", n=len(mine)), "", rows)
@@ -87,8 +87,8 @@ def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, 
             text = "; ".join(f"'{say(o['claim'])}' ({o['id']})" for o in against)
             undecided = outcome.verdict == "untested" or all(outcomes[o["id"]].verdict == outcome.verdict == "consistent" for o in against)
             coarse = "{reason}, which its figures are too coarse to tell from what the source also states: {claims}"
-            told = coarse if undecided and outcome.verdict == "consistent" else "{reason}. The source also states {claims}"
-            verdict, reason = "inconsistent" if undecided else outcome.verdict, say(told, reason=outcome.reason, claims=text)
+            sentence = coarse if undecided and outcome.verdict == "consistent" else "{reason}. The source also states {claims}"
+            verdict, reason = "inconsistent" if undecided else outcome.verdict, say(sentence, reason=outcome.reason, claims=text)
             changed[name] = replace(outcome, verdict=verdict, reason=reason)
     return changed
 

@@ -28,7 +28,7 @@ def words_of(column: str) -> list[str]:
 
 
 def meaning(column: str) -> tuple[str, str]:
-    """What a header speaks of by its words, without unit, and its unit: `avg_gpu_energy_joules` is ("energy_gpu", "J"); "" for neither."""
+    """What a header names by its words, without unit, and its unit: `avg_gpu_energy_joules` is ("energy_gpu", "J"); "" for neither."""
     words = words_of(column)
     have, at = set(words), words.index("per") if "per" in words else len(words)
     over, under = set(words[:at]), set(words[at + 1 :])
@@ -143,7 +143,7 @@ def unit_of(name: str) -> tuple[str, float]:
 
 
 def boards(name: object) -> tuple[int, str]:
-    """How many cards a name speaks of, and the card: `8 x NVIDIA A40`, `A40 (x8)`, `['A10G', 'A10G']`. 1 where it says none."""
+    """How many cards a name states, and the card: `8 x NVIDIA A40`, `A40 (x8)`, `['A10G', 'A10G']`. 1 where it says none."""
     if isinstance(name, str) and name.strip().startswith("["):
         try:
             name = ast.literal_eval(name.strip())

@@ -246,7 +246,7 @@ def best(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def load_curve(loads: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
-    """Draw a column of the loads table against requests completed a second; each point carries its load, each line its name.
+    """Draw a column of the loads table against requests completed per second; each point carries its load, each line its name.
 
     Closed loads are joined in the order of their concurrency, open ones are points of their own. A series for each server, model,
     quantization and length; the legend of all axes stands below the figure. Only an energy carries the doubts about its basis: a time is

@@ -120,7 +120,7 @@ def decision_tree(rules: pd.DataFrame) -> str:
     clauses = [f"{name} in {n}" for name, n in counts.items()]
     low = rules["confidence"].min(skipna=False)
     sure = f"the least sure with a probability of {percent(low)}"
-    return f"Cheapest strategy of {len(rules)} settings: {_joined(clauses, 'strategies')[:-1]}; {sure}."
+    return f"Cheapest strategy of {len(rules)} setting{'s' * (len(rules) > 1)}: {_joined(clauses, 'strategies')[:-1]}; {sure}."
 
 
 def budget(table: pd.DataFrame) -> str:
@@ -164,8 +164,10 @@ def quality(front: pd.DataFrame) -> str:
     clauses = []
     for task, rows in front.dropna(subset="score").groupby("task", sort=False):
         rows = rows.assign(name=names(rows))
-        row = rows.loc[rows["score"].idxmax()]
-        clauses.append(f"{task}: {row['name']} scores {interval(row['score'], row['score_low'], row['score_high'])}")
+        best = rows[rows["score"] == rows["score"].max()]
+        row = best.iloc[0]
+        who = f"{row['name']} scores" if len(best) == 1 else f"{len(best)} of {len(rows)} configurations score"
+        clauses.append(f"{task}: {who} {interval(row['score'], row['score_low'], row['score_high'])}")
     return f"Highest score of {_joined(clauses, 'tasks')}" if clauses else "No score was measured."
 
 

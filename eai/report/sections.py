@@ -450,7 +450,7 @@ class Said:
         return [Table(tuple(map(t, head)), tuple(rows), caption, "deployment_matrix.csv")] if rows else []
 
     def load_picture(self, name: str, metrics: list[str], caption: str) -> Picture:
-        """Load curves against requests completed a second, one panel a metric."""
+        """Load curves against requests completed per second, one panel a metric."""
 
         def draw(axes) -> None:
             for ax, metric in zip(axes, metrics, strict=True):
