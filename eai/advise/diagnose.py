@@ -607,7 +607,7 @@ def p_above(ratio: Quantity) -> float:
 
 
 def _strategy(c: Configuration, f: Figures, total: dict[str, float], r: Request) -> dict[str, Any] | None:
-    """A quantized strategy that ran as stated against half precision; None for others, and where half precision cannot run or is unknown."""
+    """A quantized strategy that ran as stated against half precision; None for others and where half precision cannot run or is unknown."""
     other, name = c.half, pattern_of(c)
     known = {x.quantization: k for x in (c, other) if (k := cost_or_reason(x)[0]) is not None}
     if not strategies.get(c.quantization).is_quantized or total.get(name, 0.0) >= LOW or not can_measure(other) or len(known) < 2:
