@@ -72,6 +72,16 @@ GGUF_MIXTURES = {
 _GGUF_NOTE = "run by a server (llama.cpp, Ollama), never loaded here; a mixture (_S, _M, _L) holds some layers in wider blocks"
 
 
+def canonical(name: str) -> str:
+    """The slug of a format as checkpoints and engines write it: `Q4_K_M`, `FP8`, `bfloat16`; any other name as it is."""
+    key = str(name).strip().lower().replace("-", "_")
+    key = {"float32": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}.get(key, key)
+    if key in STRATEGIES or key in SERVED:
+        return key
+    kind = key.removeprefix(GGUF)
+    return GGUF + kind if kind in GGUF_BITS or kind in GGUF_MIXTURES or kind in ("f16", "bf16") else str(name)
+
+
 def get(slug: str) -> Strategy:
     """The strategy called `slug`; `int8_t<x>` is LLM.int8() with outlier threshold x, `gguf_<type>` a GGUF file as llama.cpp runs it.
 

@@ -86,3 +86,22 @@ def test_only_formats_below_sixteen_bits_count_as_quantized():
         "int8_wo_affine",
         "int8_ffn",
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "slug"),
+    [
+        ("Q4_K_M", "gguf_q4_k_m"),
+        ("q8_0", "gguf_q8_0"),
+        ("IQ4_XS", "gguf_iq4_xs"),
+        ("gguf_q4_k_m", "gguf_q4_k_m"),
+        ("FP8", "fp8"),
+        ("NF4-DQ", "nf4_dq"),
+        ("bfloat16", "bf16"),
+        ("mxfp4", "mxfp4"),
+        ("INT8", "INT8"),  # says no method: it stays what it is, and is refused
+        ("q9_k", "q9_k"),
+    ],
+)
+def test_formats_as_checkpoints_write_them(written, slug):
+    assert strategies.canonical(written) == slug

@@ -250,7 +250,7 @@ def _strategy(values: dict, is_given: bool, gpu: Gpu) -> tuple[str, str | None]:
     engine = str(values["engine"]).lower() if "engine" in values else None
     if engine is not None and engine not in ENGINES:
         raise UserError(f"engine '{engine}'", f"one of {', '.join(ENGINES)}", "correct the name")
-    quantization = strategies.get(str(values["quantization"])).slug
+    quantization = strategies.get(strategies.canonical(values["quantization"])).slug
     if not is_given:
         published = _published(str(values.get("model", "")))
         if engine in GGUF_ENGINES:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eai import catalog, paths
+from eai import catalog, paths, strategies
 from eai.errors import UserError
 from eai.predict import physics, work
 from eai.predict import sources as rows_of
@@ -165,7 +165,8 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
     """
     if "gpu" not in table:
         raise UserError("a table without a column gpu", f"columns {', '.join(work.COLUMNS)}", "name the card of each row")
-    w, reason = work.table(table)
+    formats = table["quantization"].map(strategies.canonical, na_action="ignore") if "quantization" in table else None
+    w, reason = work.table(table if formats is None else table.assign(quantization=formats))
     out = table.copy()
     for name in QUANTITIES:
         out[name] = out[f"{name}_low"] = out[f"{name}_high"] = np.nan
