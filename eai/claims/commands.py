@@ -1,6 +1,5 @@
 """The commands `eai claims` and `eai check`, and what they print: the summary first, on one screen; `--all` has every line."""
 
-import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,8 +54,11 @@ def check(
 
 def _answer(name: str, found: "pd.DataFrame", every: bool, as_json: bool, short) -> None:
     """One JSON document with the counts of each verdict that occurs, or the text."""
+    from eai.claims.tabular import labelled
+
     answer = {name: records(found), "counts": {str(k): int(v) for k, v in found["verdict"].value_counts().items()}}
-    emit(answer, as_json, "" if as_json else findings_text(found, list(dict.fromkeys(found["verdict"]))) if every else short())
+    spoken = found.assign(claim=found["claim"].map(labelled), reason=found["reason"].map(labelled)) if every else found
+    emit(answer, as_json, "" if as_json else findings_text(spoken, list(dict.fromkeys(found["verdict"]))) if every else short())
 
 
 def add_to(app: typer.Typer) -> None:
@@ -69,15 +71,10 @@ def _short(text: str, width: int) -> str:
     return textwrap.shorten(str(text), width, placeholder=" ...")
 
 
-def _labelled(text: str) -> str:
-    """A sentence with quantities by their labels: `energy [Wh]` for energy_wh."""
-    from eai.claims.tabular import LABELS
-
-    return re.sub(r"\b[a-z]+(?:_[a-z0-9]+)+\b", lambda name: LABELS.get(name[0], name[0]), text)
-
-
 def check_text(found: "pd.DataFrame") -> str:
     """What a check of a table found: what was checked and with what result, every contradiction, then what was not checked and why."""
+    from eai.claims.tabular import labelled
+
     table, wrong = str(found["source"].iloc[0]), found[found["verdict"] == "inconsistent"]
     checked = found[found["verdict"].isin(("consistent", "inconsistent", "not decided"))]
     lines = [f"NOTHING WAS CHECKED in {table}: no check found the columns that it needs. That is no sign that the table is right."]
@@ -86,8 +83,8 @@ def check_text(found: "pd.DataFrame") -> str:
         lines = [f"{table}: {checked['check'].nunique()} kind(s) of checks applied, {counted}"]
     shown = wrong[wrong.groupby(["check", "claim"], sort=False).cumcount() < MOST_ALIKE].head(MOST_FINDINGS)
     for row in shown.to_dict("records"):
-        reason = textwrap.wrap(_labelled(row["reason"]), WIDTH, initial_indent="    ", subsequent_indent="    ")
-        lines += [f"inconsistent {row['id']}", f"    {_labelled(row['claim'])}", *reason]
+        reason = textwrap.wrap(labelled(row["reason"]), WIDTH, initial_indent="    ", subsequent_indent="    ")
+        lines += [f"inconsistent {row['id']}", f"    {labelled(row['claim'])}", *reason]
         lines += [f"    rows: {_short(row['rows'], WIDTH)}"] if row["rows"] else []
     if len(wrong) > len(shown):
         lines.append(f"{len(wrong) - len(shown)} more inconsistent, of the same kinds (--all)")

@@ -387,7 +387,8 @@ def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     if close:
         sentence = "first in {k} of {n} comparisons; in the others the best is nearer than the noise of one figure a cell"
         return Outcome("not decided", say(sentence, **n), shown, rows)
-    return Outcome("consistent", say("first in all {n} comparisons that the tables allow", n=won), shown, rows)
+    sentence = "first in the only comparison that the tables allow" if won == 1 else "first in all {n} comparisons that the tables allow"
+    return Outcome("consistent", say(sentence, n=won), shown, rows)
 
 
 def equal(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:

@@ -27,6 +27,14 @@ QUANTITIES = {row["name"]: {"more": True, "less": False, "": None}[row["better"]
 LABELS = {row["name"]: row["label"] for row in _NAMES if row["label"]}
 """What people read where a finding names a quantity; `--json` keeps the names of columns."""
 KNOWN = frozenset((*QUANTITIES, *KEYS))
+
+
+def labelled(sentence: str) -> str:
+    """A sentence with quantities as people read them: `energy [Wh]` for energy_wh, `accuracy retained [%]` for accuracy_retained_pct."""
+    share = re.sub(r"\b([a-z]+(?:_[a-z]+)*)_pct\b", lambda name: LABELS.get(name[0], name[1].replace("_", " ") + " [%]"), str(sentence))
+    return re.sub(r"\b[a-z]+(?:_[a-z0-9]+)+\b", lambda name: LABELS.get(name[0], name[0]), share)
+
+
 SPREADS = {"throughput_tok_s": "throughput_std_tok_s", "power_w": "power_std_w", "energy_j_per_1k_tok": "energy_std_j_per_1k_tok"}
 BASELINES = ("fp16", "bf16", "fp32", "unspecified_baseline", "baseline")
 MOST_DECIMALS, FULL_PRECISION, SAMPLED = 12, 15, 512

@@ -121,6 +121,7 @@ def is_study(experiment: str | Path) -> bool:
 def gather(t: Words) -> Study:
     """The study's tables with EOR and implied time by our definition, and the verdicts on its claims, reasons in the page's language."""
     from eai.claims.findings import spoken
+    from eai.claims.tabular import labelled
     from eai.claims.verdicts import all_verdicts
 
     published = {
@@ -132,6 +133,7 @@ def gather(t: Words) -> Study:
     registry = registry[registry["source"] == NAME].reset_index(drop=True)
     with spoken(t):
         found = all_verdicts(published | {"claims": registry, "sources": tables.read_published("sources")}, None)
+    found["reason"] = found["reason"].map(labelled)
     claims = found[found["id"].isin(set(registry["id"]))].merge(registry[["id", "location"]], on="id", how="left")
     own = {
         name.removeprefix("study_"): table.assign(line=range(2, len(table) + 2))
