@@ -8,7 +8,7 @@ from scipy.signal import lfilter
 
 from eai.analyze import summary
 from eai.analyze.selection import select
-from eai.stats import diagnostics
+from eai.stats import intervals
 
 
 def waves(rng: np.random.Generator, runs: int, n: int, correlation: float) -> np.ndarray:
@@ -20,21 +20,21 @@ def waves(rng: np.random.Generator, runs: int, n: int, correlation: float) -> np
 def test_slow_waves_are_no_drift(n, correlation, most):
     """Of 300 series without a trend about 5 % may be called one (binomial limit 9 %); ordinary least squares call a quarter."""
     time = np.arange(n) / n
-    alarms = [diagnostics.trend(y, time).p <= 0.05 for y in waves(np.random.default_rng(0), 300, n, correlation)]
+    alarms = [intervals.trend(y, time).p <= 0.05 for y in waves(np.random.default_rng(0), 300, n, correlation)]
     assert np.mean(alarms) <= most
 
 
 def test_the_interval_of_a_trend_covers_it():
     """A slope of 3 under waves: 95 % of 300 intervals hold it, up to three standard errors of that share."""
     time = np.arange(80) / 80
-    found = [diagnostics.trend(y + 3 * time, time) for y in waves(np.random.default_rng(1), 300, 80, 0.3)]
+    found = [intervals.trend(y + 3 * time, time) for y in waves(np.random.default_rng(1), 300, 80, 0.3)]
     assert np.mean([f.low <= 3 <= f.high for f in found]) >= 0.91
     assert np.mean([f.slope for f in found]) == pytest.approx(3, abs=0.3)
 
 
 @pytest.mark.parametrize("values", [np.arange(11.0), np.ones(40)])
 def test_too_few_or_constant_values_have_no_trend(values):
-    assert np.isnan(diagnostics.trend(values, np.arange(len(values))).p)
+    assert np.isnan(intervals.trend(values, np.arange(len(values))).p)
 
 
 def planted(drift_an_hour: float):

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from eai.claims import chance, checks, tabular
-from eai.claims.findings import lines, parse_rows
-from eai.claims.tabular import same_or_less_specific
+from eai.claims.tabular import lines, parse_rows, same_or_less_specific
 from eai.errors import UserError
 from eai.importers import names
 

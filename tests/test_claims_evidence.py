@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from eai import tables
-from eai.claims import cached, verdicts
+from eai.claims import every_verdict, verdicts
 
 COLUMNS = ("location", "gpu", "model", "quantization", "batch_size", "energy_j_per_1k_tok", "power_w")
 
@@ -93,7 +93,7 @@ def test_one_shown_case_is_enough_for_what_can_happen():
 
 def test_the_project_s_own_evidence_speaks():
     """INT8 of bitsandbytes takes twice the energy of half precision in both public series that have it; batches of 4 save 73 % in some."""
-    found = cached.verdicts().set_index("id")
+    found = every_verdict().set_index("id")
     assert found.loc["S-int8-energy", "evidence_verdict"] == "contradicted" and found.loc["S-int8-energy", "verdict"] == "inconsistent"
     assert found.loc["A-batch-4", "verdict"] == "mixed" and found.loc["A-linear", "verdict"] == "reproduced"
     assert "joulebench" in found.loc["S-int8-energy", "evidence"]

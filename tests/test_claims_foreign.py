@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai.claims import foreign
+from eai.claims import checks
 from eai.errors import UserError
 from eai.importers import reading
 from eai.importers.cells import numeric, plain_number
@@ -21,7 +21,7 @@ def check(tmp_path):
     def run(text, **options):
         path = tmp_path / "table.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return foreign.check_file(path, **options)
+        return checks.check_file(path, **options)
 
     return run
 
@@ -107,24 +107,24 @@ def test_a_file_that_is_no_table_gives_one_clear_line(check, text, says):
 
 def test_a_missing_file_and_a_wrong_mapping_say_what_to_do(tmp_path, check):
     with pytest.raises(UserError, match="no file"):
-        foreign.check_file(tmp_path / "nothing.csv")
+        checks.check_file(tmp_path / "nothing.csv")
     (tmp_path / "a.yaml").write_text("energy_j: joules\n")
     with pytest.raises(UserError, match=r"no column .?joules"):
-        check(GOOD, mapping=foreign.read_mapping(tmp_path / "a.yaml"))
+        check(GOOD, mapping=checks.read_mapping(tmp_path / "a.yaml"))
     (tmp_path / "m.json").write_text(json.dumps({"energy_w": "E"}))
     with pytest.raises(UserError, match="energy_wh"):
-        foreign.read_mapping(tmp_path / "m.json")
+        checks.read_mapping(tmp_path / "m.json")
     (tmp_path / "r.json").write_text(json.dumps({"E": "energy_wh"}))
     with pytest.raises(UserError, match="our name stands left"):
-        foreign.read_mapping(tmp_path / "r.json")
+        checks.read_mapping(tmp_path / "r.json")
     (tmp_path / "l.yaml").write_text("- a\n- b\n")
     with pytest.raises(UserError, match="pairs of our name"):
-        foreign.read_mapping(tmp_path / "l.yaml")
+        checks.read_mapping(tmp_path / "l.yaml")
 
 
 def test_a_mapping_names_unknown_columns(tmp_path, check):
     (tmp_path / "m.yaml").write_text("energy_wh: E\naccuracy: S\neor: ratio\n")
-    result = check("gpu,E,S,ratio\na,42.29,0.718,0.0370\n", mapping=foreign.read_mapping(tmp_path / "m.yaml"))
+    result = check("gpu,E,S,ratio\na,42.29,0.718,0.0370\n", mapping=checks.read_mapping(tmp_path / "m.yaml"))
     assert verdicts(result, "derived") == ["inconsistent"]
 
 
@@ -135,7 +135,7 @@ def test_latin_1_is_read(check):
 
 
 def test_later_blocks_are_checked_row_by_row(check, monkeypatch):
-    monkeypatch.setattr(foreign, "WHOLE_ROWS", 100)
+    monkeypatch.setattr(checks, "WHOLE_ROWS", 100)
     monkeypatch.setattr(reading, "BLOCK_BYTES", 4096)
     rows = [f"a,42.29,0.718,{'0.0170' if i != 900 else '0.0270'}" for i in range(1000)]
     result = check("gpu,energy_wh,accuracy,eor\n" + "\n".join(rows) + "\n")
@@ -175,7 +175,7 @@ def test_units_without_anything_in_common_are_unreadable():
     assert np.isnan(values[2]) and values[:2].tolist() == [1.0, 2.0]
 
 
-_NAMES = [*foreign.QUANTITIES, *foreign.KEYS, "Energy (J)", "latency_ms", "something else"]
+_NAMES = [*checks.QUANTITIES, *checks.KEYS, "Energy (J)", "latency_ms", "something else"]
 _CELLS = [
     "",
     "0",

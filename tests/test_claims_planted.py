@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eai.claims import checks, commands, evaluate, foreign
+from eai.claims import checks, commands, evaluate
 
 LIMITS = pd.DataFrame({"gpu": ["a40"], "tdp_w": [300.0], "idle_power_w": [30.0]})
 
@@ -109,19 +109,19 @@ def test_infinite_and_negative_energies_are_refused():
 
 def test_a_table_that_nothing_was_checked_in_says_so_in_capitals(tmp_path):
     (tmp_path / "t.csv").write_text("gpu,tokens\na,5\nb,6\n")
-    text = commands.check_text(foreign.check_file(tmp_path / "t.csv"))
+    text = commands.check_text(checks.check_file(tmp_path / "t.csv"))
     assert "NOTHING WAS CHECKED" in text and "not checked, columns are missing" in text
     (tmp_path / "u.csv").write_text("gpu,energy_mwh,power_w\na,5,100\nb,6,101\n")
-    assert "may be mWh or MWh" in commands.check_text(foreign.check_file(tmp_path / "u.csv"))
+    assert "may be mWh or MWh" in commands.check_text(checks.check_file(tmp_path / "u.csv"))
 
 
 def test_a_table_of_a_known_tool_is_read_by_its_mapping(tmp_path):
     header = "timestamp,duration,emissions,cpu_energy,gpu_energy,ram_energy,energy_consumed,gpu_power,gpu_count,gpu_model\n"
     (tmp_path / "e.csv").write_text(header + "2026-05-05T04:04:40,3600,0.4,0.1,0.25,0.01,0.36,250,1,1 x NVIDIA A40\n")
-    found = foreign.check_file(tmp_path / "e.csv", limits=LIMITS)
+    found = checks.check_file(tmp_path / "e.csv", limits=LIMITS)
     assert not (found["verdict"] == "inconsistent").any() and "parts" in set(found[found["verdict"] == "consistent"]["check"])
     (tmp_path / "e.csv").write_text(header + "2026-05-05T04:04:40,3600,0.4,0.1,0.25,0.01,0.96,250,1,1 x NVIDIA A40\n")
-    bad = foreign.check_file(tmp_path / "e.csv", limits=LIMITS)
+    bad = checks.check_file(tmp_path / "e.csv", limits=LIMITS)
     assert set(bad[bad["verdict"] == "inconsistent"]["check"]) == {"parts"}
 
 

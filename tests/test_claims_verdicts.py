@@ -12,7 +12,7 @@ import pytest
 import simulated_studies
 
 from eai import schema, tables
-from eai.claims import checks, evaluate, findings, verdicts
+from eai.claims import checks, evaluate, tabular, verdicts
 from eai.errors import UserError
 
 
@@ -64,7 +64,7 @@ def test_the_registry_is_well_formed(published):
 
 def test_no_claim_of_the_registry_carries_a_verdict(published):
     cells = {str(cell) for column in published["claims"] for cell in published["claims"][column]}
-    assert not cells & set(findings.VERDICTS)
+    assert not cells & set(tabular.VERDICTS)
 
 
 def test_no_check_names_a_gpu_or_a_model(published):
@@ -270,7 +270,7 @@ def test_a_mutated_cell_changes_the_verdicts_that_rest_on_it_and_no_other(publis
     changed, a, b = _changed(result, verdicts.all_verdicts(mutated))
     assert changed
     for identity in changed:
-        rows = set().union(*(findings.parse_rows(f.loc[identity, "rows"]) for f in (a, b) if identity in f.index))
+        rows = set().union(*(tabular.parse_rows(f.loc[identity, "rows"]) for f in (a, b) if identity in f.index))
         assert (table, line) in rows, (identity, rows)
 
 
@@ -309,7 +309,7 @@ def test_an_experiment_takes_over_where_it_covers_a_claim(published):
     ]
     world = _part(published, ["ecocompute_measurements", "ecocompute_quantization_runs"])
     world["claims"] = world["claims"][world["claims"]["kind"] != "checks"]
-    claims = verdicts.claim_verdicts(world, findings.to_frame([]), pd.DataFrame(rows))
+    claims = verdicts.claim_verdicts(world, tabular.to_frame([]), pd.DataFrame(rows))
     row = of(claims, "A-pure-saves-5")
     assert row["verdict"] == "contradicted" and "+48.0 [+47.0, +49.0] %" in row["reason"] and row["published_verdict"] == "inconsistent"
     others = claims[claims["verdict"].isin(("reproduced", "contradicted"))]["id"].tolist()
@@ -391,14 +391,14 @@ def test_a_scaling_exponent_is_recovered():
 def test_every_verdict_has_an_id_of_its_own_and_rows_that_exist(published, result):
     assert result["id"].is_unique
     for _, row in result.iterrows():
-        for table, line in findings.parse_rows(row["rows"]):
+        for table, line in tabular.parse_rows(row["rows"]):
             assert table in published and 2 <= line <= len(published[table]) + 1, row["id"]
-        assert row["rows"] and row["reason"] and row["verdict"] in findings.VERDICTS
+        assert row["rows"] and row["reason"] and row["verdict"] in tabular.VERDICTS
 
 
 def test_counts_by_source_add_up(result):
-    table = findings.counts_by_source(result)
-    assert table[list(findings.VERDICTS)].to_numpy().sum() == len(result)
+    table = tabular.counts_by_source(result)
+    assert table[list(tabular.VERDICTS)].to_numpy().sum() == len(result)
 
 
 def test_the_checks_named_by_claims_exist(published):

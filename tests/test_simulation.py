@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from eai import catalog, footprint, jobs, lease, measure, power, settings, tables
 from eai.analyze import summary
-from eai.claims import measured
+from eai.claims import evidence
 from eai.errors import UserError
 from eai.measure import simulation
 from eai.power import simulated
@@ -178,8 +178,8 @@ def test_nothing_simulated_passes_as_measured(sweep):
         summary.summarize(windows, energies, basis="measured")
     claim = {"id": "x", "claim": "c", "kind": "change", "quantity": "energy_wh", "factor": "quantization", "level": "nf4_dq", "where": ""}
     claim |= {"reference": "fp16", "statistic": "each", "low": 0.0, "high": 0.0, "tolerance": 1.0, "unit": "%"}
-    assert measured.judge(pd.Series(claim), table) is None
-    assert measured.judge(pd.Series(claim), table.assign(basis="measured")) is not None, "were it measured, it would speak"
+    assert evidence.by_experiment(pd.Series(claim), table) is None
+    assert evidence.by_experiment(pd.Series(claim), table.assign(basis="measured")) is not None, "were it measured, it would speak"
     tables.write_result(folder, "summary", table)
     assert set(rows.measured_rows(folder)["why"]) == {"not the measured energy of a GPU"}
 

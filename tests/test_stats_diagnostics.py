@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 
-from eai.stats import diagnostics as d
+from eai.stats import intervals as d
 
 
 def planted(rng, slope=0.0, n_configurations=6, n_blocks=5, sd=0.01):

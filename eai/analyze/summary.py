@@ -19,7 +19,7 @@ from eai.analyze.metrics import over_blocks, with_scores
 from eai.analyze.scores import of_items, of_texts
 from eai.analyze.selection import CONFIGURATION, Selection, block_means, in_order, is_served, requests_of, select, unit_energy
 from eai.errors import UserError
-from eai.stats import comparisons, diagnostics
+from eai.stats import comparisons, intervals
 from eai.stats.intervals import cv_interval, with_systematic
 
 GATE_OK = 0.02
@@ -216,7 +216,7 @@ def disturbances(selection: Selection) -> pd.DataFrame:
     found = []
     for name, words in COVARIATES.items():
         x = rows.reindex(columns=[name])[name].astype(float).dropna()
-        effect = diagnostics.covariate_effect(y[x.index], x, rows.loc[x.index, "configuration_id"], block[x.index])
+        effect = intervals.covariate_effect(y[x.index], x, rows.loc[x.index, "configuration_id"], block[x.index])
         found.append({"disturbance": words, "effect": effect.slope} | effect._asdict())
     blocks = block_means(rows)
     blocks["log"] = np.log(blocks["unit_energy_j"])
@@ -226,7 +226,7 @@ def disturbances(selection: Selection) -> pd.DataFrame:
         series = series - series.mean(axis=0, keepdims=True) - series.mean(axis=1, keepdims=True) + series.mean()
     last = {"disturbance": "the block before (lag-one autocorrelation)", "n": series.shape[0]}
     if series.shape[0] >= 2 and series.shape[1] >= 4 and np.ptp(series) >= 1e-12:
-        last |= {"effect": diagnostics.lag_one(series), "p": diagnostics.autocorrelation_p(series, np.random.default_rng(0))}
+        last |= {"effect": intervals.lag_one(series), "p": intervals.autocorrelation_p(series, np.random.default_rng(0))}
     table = pd.DataFrame([*found, last])
     return table.assign(p_holm=comparisons.adjust(table["p"]))[["disturbance", "effect", "low", "high", "p", "p_holm", "n"]]
 
@@ -255,13 +255,13 @@ def over_time(selection: Selection) -> pd.DataFrame:
 
 def trends(points: pd.DataFrame) -> pd.DataFrame:
     """Stability: one row a job and quantity of `over_time`, with its change an hour, 95 % interval and p, against neighbours in time that
-    are alike (`diagnostics.trend`). Columns: job, quantity, unit, hours, change, low, high (an hour, in `unit`), p, p_holm, n."""
+    are alike (`intervals.trend`). Columns: job, quantity, unit, hours, change, low, high (an hour, in `unit`), p, p_holm, n."""
     rows = []
     for job, own in points.groupby("job", sort=False):
         for name, (words, unit) in OVER_TIME.items():
             known = own[own[name].notna()]
             if len(known):
-                found = diagnostics.trend((100 if unit == "%" else 1) * known[name].astype(float), known["hours"])
+                found = intervals.trend((100 if unit == "%" else 1) * known[name].astype(float), known["hours"])
                 rows.append({"job": job, "quantity": words, "unit": unit, "hours": known["hours"].max()} | found._asdict())
     table = pd.DataFrame(rows).rename(columns={"slope": "change"})
     return table.assign(p_holm=comparisons.adjust(table["p"]))
@@ -279,7 +279,7 @@ def outliers(selection: Selection) -> pd.DataFrame:
     flagged = np.zeros(len(rows), bool)
     for _, job in rows.groupby("job"):
         place = rows.index.get_indexer(job.index)
-        flagged[place] = diagnostics.outliers(np.log(unit_j[job.index]), job["configuration_id"], job["block"])
+        flagged[place] = intervals.outliers(np.log(unit_j[job.index]), job["configuration_id"], job["block"])
     rows["ratio_to_expected"] = unit_j / unit_j.groupby(rows["configuration_id"]).transform("median")
     columns = ["job", "block", "repeat", "attempt", "configuration_id", *CONFIGURATION, "energy_j_per_token", "ratio_to_expected"]
     return rows.loc[flagged, columns].reset_index(drop=True)

@@ -23,11 +23,11 @@ def claims(
 ) -> None:
     """Every published claim with its computed verdict, and what the checks find in the published tables."""
     from eai import tables
-    from eai.claims import cached
+    from eai.claims import every_verdict
 
     if against is not None and not against.strip():
         raise UserError("--against is empty", "an experiment", "name one, or leave --against out")
-    found = cached.verdicts(tables.read_result(against, "summary") if against else None)
+    found = every_verdict(tables.read_result(against, "summary") if against else None)
     _answer("claims", found, every, as_json, lambda: claims_text(found, against))
 
 
@@ -39,9 +39,9 @@ def check(
 ) -> None:
     """The general checks on any table of results. Exit 1 if something in it contradicts itself, 2 if nothing could be checked."""
     from eai import tables
-    from eai.claims import foreign
+    from eai.claims import checks
 
-    found = foreign.check_file(table, foreign.read_mapping(mapping) if mapping else None, tables.read_published("gpu_specifications"))
+    found = checks.check_file(table, checks.read_mapping(mapping) if mapping else None, tables.read_published("gpu_specifications"))
     _answer("findings", found, every, as_json, lambda: check_text(found))
     if (found["verdict"] == "inconsistent").any():
         raise typer.Exit(1)
@@ -97,7 +97,7 @@ def check_text(found: "pd.DataFrame") -> str:
 
 def claims_text(found: "pd.DataFrame", against: str | None) -> str:
     """The claims on one screen: verdicts by source, then the plainest contradictions of each source."""
-    from eai.claims.findings import counts_by_source
+    from eai.claims.tabular import counts_by_source
 
     is_table = found["id"].str.contains("/")
     mine, wrong = found[found["check"].ne("") & ~is_table], found[is_table & found["verdict"].eq("inconsistent")]

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 
 from eai import expressions
-from eai.claims import physical
+from eai.claims import relations
 from eai.claims.chance import CELL_SD, z_of
-from eai.claims.findings import number, say, span, where
 from eai.claims.relations import Relation, follow, known
-from eai.claims.tabular import FACTORS, NOISY, QUANTITIES, SPREADS, build, together
+from eai.claims.tabular import FACTORS, NOISY, QUANTITIES, SPREADS, build, number, say, span, together, where
 from eai.errors import UserError
 from eai.expressions import floats
 
@@ -54,7 +53,7 @@ def prepared(frame: pd.DataFrame, name: str) -> pd.DataFrame:
                 shown = np.isfinite(table.column(n))
                 out[n], out[f"{n}~"] = np.where(shown, table.column(n), value), np.where(shown, table.step(n), half)
         if table.has("power_w", "throughput_tok_s"):
-            out["_accounting"] = physical.kinds(table)[0]
+            out["_accounting"] = relations.kinds(table)[0]
     keys = [*FACTORS, *PLACES, "_table", "_accounting"]
     out = out.assign(**{f: _text(out[f]) if f in out else "" for f in (*FACTORS, *PLACES)})
     cvs = {quantity: f"{quantity.split('_')[0]}_cv_pct" for quantity in SPREADS}

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from eai.claims import checks, evaluate, evidence, measured
+from eai.claims import checks, evaluate, evidence
 from eai.claims.evaluate import KINDS, Outcome, stated, word
-from eai.claims.findings import parse_rows, say, to_frame, where
+from eai.claims.tabular import parse_rows, say, to_frame, where
 from eai.errors import UserError
 
 NOT_FIGURES = ("claims", "sources")
@@ -120,8 +120,8 @@ def claim_verdicts(
     others = evidence.gathered({n: t for n, t in tables.items() if n not in doubted}, _sources(published))
     rows = []
     for line, (_, claim) in enumerate(claims.iterrows(), start=2):
-        own, other = outcomes[claim["id"]], evidence.judge(claim, others)
-        outcome = measured.judge(claim, measured_tables) or own
+        own, other = outcomes[claim["id"]], evidence.by_sources(claim, others)
+        outcome = evidence.by_experiment(claim, measured_tables) or own
         decided = other is not None and (other.verdict != "not decided" or own.verdict == "untested")
         if outcome is own and decided and own.verdict != "inconsistent":  # a claim that its own figures refute stays refuted
             outcome = replace(other, reason=say("{reason}. Its own source: {verdict}", reason=other.reason, verdict=say(own.verdict)))

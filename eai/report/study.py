@@ -120,8 +120,7 @@ def is_study(experiment: str | Path) -> bool:
 
 def gather(t: Words) -> Study:
     """The study's tables with EOR and implied time by our definition, and the verdicts on its claims, reasons in the page's language."""
-    from eai.claims.findings import spoken
-    from eai.claims.tabular import labelled
+    from eai.claims.tabular import labelled, spoken
     from eai.claims.verdicts import all_verdicts
 
     published = {

@@ -1,6 +1,6 @@
 """How many blocks or items a question needs, answered before measuring, and Stein's two-stage stopping.
 
-No stopping rule repairs autocorrelation: blocks in random order do, and `diagnostics` tests whether they did.
+No stopping rule repairs autocorrelation: blocks in random order do, and `intervals.autocorrelation_p` tests whether they did.
 """
 
 import math
