@@ -20,7 +20,7 @@ from pathlib import Path
 
 from campaign import report, sensor
 
-from eai import catalog, lease, measure, paths, settings
+from eai import catalog, machine, measure, paths, settings
 from eai.errors import UserError
 from eai.power.simulated import PREFIX, is_simulated
 from eai.settings import EMBEDDED_MODEL, Sweep
@@ -191,7 +191,7 @@ def plan(stages: list[Stage]) -> list[dict]:
 
 def card(asked: str) -> str:
     """The slug of the GPU to measure on. Raises UserError where there is none."""
-    found = lease.resolve(asked, [] if is_simulated(asked) else lease.present())
+    found = machine.resolve(asked, [] if is_simulated(asked) else machine.present())
     if found == "cpu":
         raise UserError("no NVIDIA GPU is here", "a machine with one", f"rehearse with --gpu {PREFIX}h200_sxm --out FOLDER")
     return found

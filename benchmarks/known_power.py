@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from faulty_nvml import CounterSpec
 
+from eai.power.nvml import GAIN_REL, OFFSET_W
 from eai.power.readings import COLUMNS, LABELS, DeviceSpec, Spec
-from eai.power.sensor import GAIN_REL, OFFSET_W
 from eai.power.simulated import SensorSpec
 
 

@@ -40,7 +40,7 @@ TESTS = {
     "claims/repeated": "claims_checks | claims_planted",
     "claims/relations": "claims_ratios claims_checks | claims_planted claims_affine claims_verdicts",
     "claims/physical": "claims_checks | claims_planted claims_foreign",
-    "power/sensor": "power_sensor | power_derive power_accuracy",
+    "power/nvml": "power_sensor | power_derive power_accuracy",
     "power/derive": "power_derive | recorded power_trace power_server",
     "power/trace": "power_trace | power_logs power_formats",
     "power/window": "power_window power_sensor | power_derive power_nvml",

@@ -3,12 +3,12 @@
     sensor -> trace -> window -> summary -> comparison -> figure / claim / advice
 
 power       meters, windows, power logs: joules          workload    models, generation, tasks: what runs
-measure     the protocol: warm-up, windows -> rows       jobs lease store   a job's windows, its card, its rows on disk
+measure     the protocol: warm-up, windows -> rows       jobs store         a job's windows, its rows on disk
 stats       intervals, tests, planning                   analyze plots      tables from windows, figures from tables
-settings inputs expressions   parameters, YAML, mappings; schema tables paths   columns, and the only reader and writer of data/
-catalog site strategies footprint supports taskcards servers  GPUs, models, prices, formats, bytes and flops, tasks, loads
-cli runs plan doctor notebooks terminal provenance export   commands, the main job, guarded papermill, hand-over
-plug-ins    serving cluster importers claims predict advise audit report; the core imports none (plugins finds them)
+settings inputs expressions   parameters, tasks, YAML, mappings; schema tables paths   columns, and the only reader and writer of data/
+catalog site strategies footprint servers   GPUs, models, prices, formats, bytes and flops, what can run where, loads
+cli runs plan machine notebooks terminal export   commands, the main job, this machine, guarded papermill, hand-over
+plug-ins    serving cluster importers claims predict advise audit report; the core imports none (paths finds them)
 
 A module imports only what lies before it in this flow (a test holds that). `with eai.window("prefill") as w:` measures your own code:
 `w.gpu_energy_j`, `w.cpu_energy_j` have value, 95 % interval and unit, or are None where nothing was measured (quantity, errors).

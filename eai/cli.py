@@ -115,10 +115,10 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """What can be measured on this machine, how well, and what to do about the rest."""
-    from eai import doctor
+    from eai import machine
 
-    report = doctor.examine(probe)
-    emit(report, as_json, doctor.to_text(report))
+    report = machine.examine(probe)
+    emit(report, as_json, machine.to_text(report))
 
 
 @app.command()

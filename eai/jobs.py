@@ -1,13 +1,13 @@
 """Jobs of a sweep: their windows in seeded random order, which card and folder they belong to, what is already measured."""
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from eai import provenance, tables
+from eai import machine, tables
+from eai.paths import slug
 from eai.power.meter import Meter
 from eai.settings import Configuration, Sweep
 
@@ -54,15 +54,10 @@ def job_order(sweep: Sweep, gpu: str, model: str) -> list[PlannedWindow]:
     return planned
 
 
-def slug(text: str) -> str:
-    """The text as part of a folder name: lower case, everything but letters, digits, dot and dash turned into dashes."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
-
-
 def device_mark(gpu: str, meter: Meter) -> str:
     """8 characters that tell this card, or this machine where there is none, from another."""
     if gpu == "cpu" and meter.name != "none":
-        return provenance.machine_mark()
+        return machine.machine_mark()
     return slug(meter.devices()[0].device_id.removeprefix("GPU-"))[:8]
 
 

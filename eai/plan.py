@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from eai import catalog, jobs, lease, paths, plugins, tables
+from eai import catalog, jobs, machine, paths, tables
 from eai.errors import UserError
 from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
@@ -70,10 +70,10 @@ def plan(sweep: Sweep, experiment: Path, gpus: Sequence[str] | None = None) -> l
     """The jobs of the sweep in the order of its lists; `gpus`: the devices by slug, otherwise looked up on this machine (of a server, what
     its processes are on). Raises UserError for a GPU that is not here or named twice, and for models whose folders would have one name."""
     if gpus is None and sweep.server:
-        gpus = [plugins.server().resolve_gpu(sweep)]
+        gpus = [paths.server().resolve_gpu(sweep)]
     elif gpus is None:
-        cards = lease.present() if any(g != "cpu" and not is_simulated(g) for g in sweep.gpus) else []
-        gpus = [lease.resolve(asked, cards) for asked in sweep.gpus]
+        cards = machine.present() if any(g != "cpu" and not is_simulated(g) for g in sweep.gpus) else []
+        gpus = [machine.resolve(asked, cards) for asked in sweep.gpus]
         if len(set(gpus)) < len(gpus):
             raise UserError(f"gpus {sweep.gpus} name one kind of card twice ({', '.join(gpus)})", "each once", "take one name out")
     names: dict[str, str] = {}
@@ -145,7 +145,7 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
     if not left:
         return
     if len(planned) > 1 or options is not None:
-        plugins.engine().require(options)
+        paths.engine().require(options)
     needed = ANALYSIS_BYTES + sum(JOB_BYTES + WINDOW_BYTES * job.windows_left for job in left)
     place = next(f for f in (experiment, *experiment.parents) if f.exists())
     if (free := shutil.disk_usage(place).free) < needed:
@@ -153,7 +153,7 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
         raise UserError(f"{free / 1e6:.0f} MB are free at {place}", wanted, "make room, or use --out on another disk")
     may_be_elsewhere = elsewhere or (options is not None and options.is_slurm)
     if sweep.server:
-        return None if may_be_elsewhere else plugins.server().require(sweep, left[0].model)
+        return None if may_be_elsewhere else paths.server().require(sweep, left[0].model)
     for model, is_made_up in dict.fromkeys((job.model, is_simulated(job.gpu)) for job in left):
         if is_made_up:  # needs no more than the shapes
             simulation.shapes(model)

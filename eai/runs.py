@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from eai import notebooks, paths, plugins, schema, tables, taskcards
+from eai import notebooks, paths, schema, tables
 from eai import plan as preflight
 from eai.errors import UserError
 from eai.inputs import too_long
-from eai.lease import NotHere
+from eai.machine import NotHere
 from eai.plan import Failure, Freshness, Job, named_gpus, plan
 from eai.quantity import plain
-from eai.settings import Sweep
+from eai.settings import GENERATE, Sweep
 from eai.terminal import table_text
 
 EXTRAS = {"measure": "torch", "notebooks": "papermill"}
@@ -45,7 +45,7 @@ def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: 
     preflight.check(sweep, planned, experiment, folder, options)
     left, failures = [job for job in planned if not job.is_done], []
     if left and is_sweep:
-        failures = plugins.engine().run(sweep, left, experiment, folder, options)
+        failures = paths.engine().run(sweep, left, experiment, folder, options)
     elif left:
         notebooks.execute("measure", sweep.model_dump(exclude={"baseline"}) | {"experiment": str(experiment)}, folder, say)
     rows, counts = 0, {}
@@ -68,7 +68,7 @@ def options(profile: str | None, jobs: int | None, timeout_s: float | None, excl
         return None
     if profile == "":
         raise UserError("--profile is empty", "local, slurm, or a folder with a config.yaml")
-    return plugins.engine().Options(profile or "local", jobs, timeout_s, exclusive)
+    return paths.engine().Options(profile or "local", jobs, timeout_s, exclusive)
 
 
 def _places(sweep: Sweep, out: Path | None) -> tuple[Path, Path]:
@@ -81,7 +81,7 @@ def _places(sweep: Sweep, out: Path | None) -> tuple[Path, Path]:
 
 def _planned(sweep: Sweep, experiment: Path, options: Any) -> list[Job]:
     """The jobs; a cluster's cards are named, since nobody can look for them from here."""
-    return plan(sweep, experiment, plugins.engine().gpus(sweep) if options and options.is_slurm else None)
+    return plan(sweep, experiment, paths.engine().gpus(sweep) if options and options.is_slurm else None)
 
 
 def _planned_anywhere(sweep: Sweep, experiment: Path, options: Any) -> tuple[list[Job], str, bool]:
@@ -95,7 +95,7 @@ def _planned_anywhere(sweep: Sweep, experiment: Path, options: Any) -> tuple[lis
 def within(sweep: Sweep, out: Path | None, options: Any, hours: float) -> tuple[Sweep, list[str]]:
     """The part of the sweep that shows most in so many hours of device time, and what it can show; the same part whatever is on disk."""
     planned, _, elsewhere = _planned_anywhere(sweep, _places(sweep, out)[0], options)
-    return plugins.engine().within(sweep, planned, hours, elsewhere)
+    return paths.engine().within(sweep, planned, hours, elsewhere)
 
 
 def _analyze(sweep: Sweep, experiment: Path, folder: Path, say: Say, is_sweep: bool) -> None:
@@ -112,7 +112,7 @@ def _analyze(sweep: Sweep, experiment: Path, folder: Path, say: Say, is_sweep: b
     if is_sweep and (not fresh.is_fresh("report", {}) or again):
         say("report and talk")
         try:
-            plugins.report().export(str(experiment), folder / "report")
+            paths.report().export(str(experiment), folder / "report")
         except UserError as error:  # no usable window yet
             say(f"no report: {error}")
         fresh.remember("report", {})
@@ -128,7 +128,7 @@ def describe(sweep: Sweep, out: Path | None = None, options: Any = None, region:
     experiment, folder = _places(sweep, out)
     planned, not_here, elsewhere = _planned_anywhere(sweep, experiment, options)
     preflight.check(sweep, planned, experiment, folder, options, elsewhere=bool(not_here))
-    found = plugins.engine().outlook(sweep, planned, elsewhere, region)
+    found = paths.engine().outlook(sweep, planned, elsewhere, region)
     listed, lines = [], []
     for j in planned:
         listed.append({name: getattr(j, name) for name in ("gpu", "model", "windows", "windows_done", "loads")} | {"done": j.is_done})
@@ -159,7 +159,7 @@ def human_table(experiment: str | Path) -> str:
     names["server"] = "engine"
     parts = []
     for task, rows in summary.groupby("task", sort=False):
-        is_plain = task == taskcards.GENERATE
+        is_plain = task == GENERATE
         figures = {"energy_j_per_token": "J/token"} if is_plain else {"energy_j_per_request": "J/item"}
         figures |= {"score": "score", "word_perplexity": "word perplexity"}
         figures |= ({"throughput_tok_s": "tokens/s"} if is_plain else {}) | {"ratio_to_baseline": "ratio"}

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from eai import paths, settings, taskcards
+from eai import paths, settings
 from eai.errors import UserError
 from eai.workload import tasks
 
@@ -20,7 +20,7 @@ def write(path, rows):
 
 
 def test_a_file_is_read_in_order_with_its_examples_apart(tmp_path):
-    found = taskcards.read_items(
+    found = settings.read_items(
         write(tmp_path / "a.jsonl", [CHOICE, "", CHOICE | {"id": "two"}, CHOICE | {"example": True, "source": "a book"}])
     )
     assert found.kind == "choice"
@@ -29,13 +29,13 @@ def test_a_file_is_read_in_order_with_its_examples_apart(tmp_path):
 
 
 def test_the_digest_tells_one_content_from_another(tmp_path):
-    one, same, other = (taskcards.read_items(write(tmp_path / f"{n}.jsonl", [row])).digest for n, row in enumerate((OPEN, OPEN, CHOICE)))
+    one, same, other = (settings.read_items(write(tmp_path / f"{n}.jsonl", [row])).digest for n, row in enumerate((OPEN, OPEN, CHOICE)))
     assert one == same != other and len(one) == 8
 
 
 def test_the_lines_of_the_documentation_can_be_used(tmp_path):
     lines = re.findall(r"```json\n(.*?)\n```", (paths.ROOT / "docs" / "tasks.md").read_text(), re.S)
-    kinds = [taskcards.read_items(write(tmp_path / f"{n}.jsonl", [line])).kind for n, line in enumerate(lines)]
+    kinds = [settings.read_items(write(tmp_path / f"{n}.jsonl", [line])).kind for n, line in enumerate(lines)]
     assert kinds == ["choice", "open", "text"]
 
 
@@ -63,31 +63,31 @@ def test_the_lines_of_the_documentation_can_be_used(tmp_path):
 )
 def test_what_is_wrong_is_one_line_that_names_the_line(tmp_path, rows, words):
     with pytest.raises(UserError, match=words) as caught:
-        taskcards.read_items(write(tmp_path / "b.jsonl", rows))
+        settings.read_items(write(tmp_path / "b.jsonl", rows))
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"cannot read .*No such file"):
-        taskcards.read_items(tmp_path / "none.jsonl")
+        settings.read_items(tmp_path / "none.jsonl")
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not UTF-8"):
-        taskcards.read_items(tmp_path / "binary.jsonl")
+        settings.read_items(tmp_path / "binary.jsonl")
 
 
 def test_what_editors_do_to_a_file_changes_no_line(tmp_path):
     """A byte-order mark, Windows line ends, an empty line, and a separator inside a text that ends a line for Python but not for JSON."""
     text = json.dumps(OPEN | {"question": "one\u2028two ="}, ensure_ascii=False)
     (tmp_path / "a.jsonl").write_bytes(("\ufeff" + text + "\r\n\r\n" + json.dumps(OPEN) + "\r\n").encode())
-    found = taskcards.read_items(tmp_path / "a.jsonl")
+    found = settings.read_items(tmp_path / "a.jsonl")
     assert [row["line"] for row in found.items] == [1, 3] and found.items[0]["question"] == "one\u2028two ="
 
 
 @pytest.mark.parametrize("name", ["mmlu", "MMLU", "facts", "ARC-Challenge"])
 def test_a_file_does_not_pass_as_a_benchmark(tmp_path, name):
     with pytest.raises(UserError, match=r"would be scored as .*; rename it, such as my-"):
-        taskcards.get(str(write(tmp_path / f"{name}.jsonl", [CHOICE])))
-    assert taskcards.get(str(write(tmp_path / "my-mmlu.jsonl", [CHOICE]))).name == "my-mmlu"
+        settings.task_card(str(write(tmp_path / f"{name}.jsonl", [CHOICE])))
+    assert settings.task_card(str(write(tmp_path / "my-mmlu.jsonl", [CHOICE]))).name == "my-mmlu"
 
 
 def test_a_relative_path_counts_from_the_sweep_file(tmp_path, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_relative_path_counts_from_the_sweep_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("name", "n"), [("facts", 100), ("continuations", 100), ("perplexity", 20)])
 def test_our_sets_hold_what_the_catalog_says(name, n):
-    found = taskcards.read_items(taskcards.SETS / f"{name}.jsonl")
+    found = settings.read_items(settings.SETS / f"{name}.jsonl")
     assert len(found.items) == n
     assert len({row.get("question", row.get("text")) for row in (*found.items, *found.examples)}) == n + len(found.examples)
     if found.kind == "choice":
@@ -112,15 +112,15 @@ def test_our_sets_hold_what_the_catalog_says(name, n):
 
 
 def test_every_fact_says_where_its_answer_is_from():
-    found = taskcards.read_items(taskcards.SETS / "facts.jsonl")
+    found = settings.read_items(settings.SETS / "facts.jsonl")
     assert all(len(row["source"].split()) >= 2 for row in (*found.items, *found.examples))
 
 
 def test_a_set_that_changes_gets_another_version():
     """Scores of one version are compared across years: whoever changes an item raises the version in the catalog, and these digests."""
-    digests = {name: taskcards.read_items(taskcards.SETS / f"{name}.jsonl").digest for name in ("facts", "continuations", "perplexity")}
+    digests = {name: settings.read_items(settings.SETS / f"{name}.jsonl").digest for name in ("facts", "continuations", "perplexity")}
     assert digests == {"facts": "7e7aef35", "continuations": "009eb53a", "perplexity": "ecc84274"}
-    assert {taskcards.get(name).version for name in digests} == {"1.0"}
+    assert {settings.task_card(name).version for name in digests} == {"1.0"}
 
 
 def test_the_sums_are_all_there_once_and_right():

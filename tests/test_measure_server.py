@@ -25,7 +25,6 @@ from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 from eai import measure, paths, settings, tables
 from eai.analyze.summary import summarize
 from eai.errors import UserError
-from eai.power import estimate
 from eai.power.derive import replay
 from eai.power.meter import MonotonicClock
 from eai.power.nvml import NvmlMeter
@@ -220,7 +219,7 @@ def test_the_hardware_is_the_one_the_server_is_on(monkeypatch):
     given = sweep("http://127.0.0.1:1")
     on_h100 = {"gpus": ["auto"]}, {"gpus": ["cpu"]}, {"gpus": ["h100"]}, {"gpus": ["a100"]}
     auto, cpu, right, wrong = (given.model_copy(update=changes) for changes in on_h100)
-    monkeypatch.setattr(served, "located", lambda _: estimate.ServerProcesses(frozenset([7])))
+    monkeypatch.setattr(served, "located", lambda _: cpu.ServerProcesses(frozenset([7])))
     monkeypatch.setattr(served.nvml, "cards_of", lambda processes, guess: [("GPU-1", "NVIDIA H100 80GB HBM3")])
     found = served.resolve_gpu(auto)
     assert found.startswith("h100") and served.resolve_gpu(right.model_copy(update={"gpus": [found]})) == found

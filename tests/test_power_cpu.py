@@ -9,12 +9,11 @@ import pytest
 from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
 from eai.errors import UserError
-from eai.power import rapl
+from eai.power import cpu
+from eai.power.cpu import EstimateMeter, RaplMeter, children_cpu_s, domains
 from eai.power.derive import derive
-from eai.power.estimate import EstimateMeter, children_cpu_s
 from eai.power.meter import JointMeter
 from eai.power.nvml import NvmlMeter
-from eai.power.rapl import RaplMeter, domains
 from eai.power.readings import Spec
 from eai.power.simulated import SensorSpec, VirtualClock
 from eai.power.window import MAKERS, best_meter, window
@@ -99,7 +98,7 @@ def test_no_powercap_and_no_permission_say_what_to_do(tmp_path, monkeypatch):
     def denied(self):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(rapl.Domain, "read_j", denied)
+    monkeypatch.setattr(cpu.Domain, "read_j", denied)
     with pytest.raises(UserError, match=r"permission denied: .*energy_uj.*chmod"):
         RaplMeter(tmp_path).open()
 
@@ -183,9 +182,9 @@ def test_the_choice_reads_the_processor_beside_a_gpu(monkeypatch):
     clock = VirtualClock()
     nvml = FakeNvml([FakeCard(known_power.constant(0.0, 1.0, 80.0, 80.0), {"power_instant_w": SensorSpec()}, CounterSpec())], clock)
     monkeypatch.setitem(MAKERS, "nvml", lambda gpu, shared=False: NvmlMeter(nvml, clock=clock, environ={}))
-    monkeypatch.setattr(rapl, "refusal", lambda: None)
+    monkeypatch.setattr(cpu, "rapl_refusal", lambda: None)
     assert best_meter("a100")[0].name == "nvml+rapl"
-    monkeypatch.setattr(rapl, "refusal", lambda: UserError("none"))
+    monkeypatch.setattr(cpu, "rapl_refusal", lambda: UserError("none"))
     assert best_meter("a100")[0].name == "nvml"
 
 

@@ -12,7 +12,7 @@ import pytest
 from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
 from eai.errors import UserError
-from eai.power import live, rapl
+from eai.power import cpu, live
 from eai.power.logs import read_log
 from eai.power.nvml import NvmlMeter
 from eai.power.simulated import SensorSpec, VirtualClock
@@ -110,8 +110,8 @@ def test_a_watched_counter_is_read_back_as_the_means_that_it_is(tmp_path, monkey
     domain.mkdir(parents=True)
     for name, text in (("name", "package-0"), ("max_energy_range_uj", "262143328850"), ("energy_uj", "1")):
         (domain / name).write_text(text)
-    monkeypatch.setattr(rapl.Domain, "read_j", lambda self: 100 * (t := clock.now_s() - 1000) + 200 * max(t - 5, 0))
-    with rapl.RaplMeter(tmp_path / "cap", clock) as meter:
+    monkeypatch.setattr(cpu.Domain, "read_j", lambda self: 100 * (t := clock.now_s() - 1000) + 200 * max(t - 5, 0))
+    with cpu.RaplMeter(tmp_path / "cap", clock) as meter:
         (gauge,) = live.watch(meter, 1.0, 10.0, tmp_path / "watched.csv")
     assert gauge.energy_j == pytest.approx(2000.0)
     log = read_log(tmp_path / "watched.csv")

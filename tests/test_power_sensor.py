@@ -12,7 +12,7 @@ from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
 from eai import paths
 from eai.errors import UserError
-from eai.power import sensor
+from eai.power import nvml
 from eai.power.logs import LoggedGpu
 from eai.power.nvml import NvmlMeter
 from eai.power.probe import Calibration, calibrate, calibrate_logs, probe, probe_cards, remember_calibration
@@ -42,20 +42,20 @@ def own_cache(tmp_path, monkeypatch):
     ],
 )
 def test_published_priors(name, architecture, driver, field, update_s, averaging_s):
-    found = sensor.prior(name, architecture, driver, field)
+    found = nvml.prior(name, architecture, driver, field)
     assert (found.update_s, found.averaging_s, found.source) == (pytest.approx(update_s), pytest.approx(averaging_s), "published")
     assert found.full_rate is None, "no table tells whether a counter sees everything"
 
 
 @pytest.mark.parametrize(("name", "architecture"), [("NVIDIA H200", 9), ("NVIDIA GeForce RTX 5090", 10), ("NVIDIA GH200 480GB", 9)])
 def test_cards_in_no_table_are_unknown_and_say_so(name, architecture):
-    found = sensor.prior(name, architecture, "580.1", "power_instant_w")
+    found = nvml.prior(name, architecture, "580.1", "power_instant_w")
     assert found.source == "unknown" and any("no published table" in d for d in found.doubts())
 
 
 def test_offset_term_reproduces_the_published_scatter_of_ratios():
     rng = np.random.default_rng(0)
-    offsets = rng.normal(0, sensor.OFFSET_W, 20000)
+    offsets = rng.normal(0, nvml.OFFSET_W, 20000)
     ratios = ((120 + offsets) / (250 + offsets)) / (120 / 250) - 1
     assert math.sqrt(np.mean(ratios**2)) == pytest.approx(0.036, rel=0.05)
 
@@ -175,7 +175,7 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
-    assert sensor.remember("GPU-x", "1", "2", sensor.Sensor("power_instant_w")) is False
+    assert nvml.remember("GPU-x", "1", "2", nvml.Sensor("power_instant_w")) is False
     *_, result, _, _ = probed("100 / 100")
     assert result.sensor.source == "probed"
 
@@ -319,8 +319,8 @@ def test_a_calibration_is_remembered_for_the_card_that_is_named():
 
 def test_what_a_sensor_does_not_see_is_said_in_its_own_figures():
     """An average over 25 ms every 100 ms sees a quarter of the time, and steps near 100 ms alias."""
-    (note,) = (n for n in sensor.Sensor("power_draw", 0.1, 0.025, full_rate=True, source="probed").doubts() if "alias" in n)
+    (note,) = (n for n in nvml.Sensor("power_draw", 0.1, 0.025, full_rate=True, source="probed").doubts() if "alias" in n)
     assert "sees 25% of the time" in note and "100 ms" in note
-    (note,) = (n for n in sensor.Sensor("power_draw", 0.02, 0.02, full_rate=True, source="unknown").doubts() if "assumption" in n)
+    (note,) = (n for n in nvml.Sensor("power_draw", 0.02, 0.02, full_rate=True, source="unknown").doubts() if "assumption" in n)
     assert "update 20 ms" in note
-    assert not any("alias" in n for n in sensor.Sensor("power_draw", 0.1, 0.1, full_rate=True, source="probed").doubts())
+    assert not any("alias" in n for n in nvml.Sensor("power_draw", 0.1, 0.1, full_rate=True, source="probed").doubts())

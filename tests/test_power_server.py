@@ -13,8 +13,8 @@ import pytest
 from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 
 from eai.errors import UserError
-from eai.power import derive, estimate, nvml
-from eai.power.estimate import EstimateMeter, families, trees_cpu_s
+from eai.power import cpu, derive, nvml
+from eai.power.cpu import EstimateMeter, families, trees_cpu_s
 from eai.power.meter import AbsentMeter
 from eai.power.nvml import NvmlMeter
 from eai.power.simulated import SensorSpec, VirtualClock
@@ -50,8 +50,8 @@ def test_the_process_that_listens_is_found_with_what_it_started(started):
     )
     port, child = int(server.stdout.readline()), int(server.stdout.readline())
     try:
-        found = estimate.server_processes("127.0.0.1", port)
-        assert found == estimate.ServerProcesses(frozenset([server.pid]))
+        found = cpu.server_processes("127.0.0.1", port)
+        assert found == cpu.ServerProcesses(frozenset([server.pid]))
         assert set(families(found.processes)) == {server.pid, child}
         before_s, begin_s = trees_cpu_s(found.processes), time.monotonic()
         time.sleep(1.0)
@@ -107,20 +107,20 @@ def test_a_process_that_is_not_the_server_is_not_taken_for_it(started, program, 
     try:
         port = int(process.stdout.readline())
         process.stdout.readline()
-        found = estimate.server_processes("127.0.0.1", port)
+        found = cpu.server_processes("127.0.0.1", port)
         assert not found.processes and words in found.reason and "server_pid" in found.reason
-        assert estimate.server_processes("127.0.0.1", port, pid=process.pid).processes == {process.pid}
+        assert cpu.server_processes("127.0.0.1", port, pid=process.pid).processes == {process.pid}
     finally:
         process.communicate("")
 
 
 def test_a_server_in_this_process_or_elsewhere_is_not_billed():
     with socket.create_server(("127.0.0.1", 0)) as own:
-        assert "the process that measures" in estimate.server_processes("127.0.0.1", own.getsockname()[1]).reason
-    assert "another machine" in estimate.server_processes("192.0.2.1", 80).reason  # TEST-NET-1, RFC 5737: nobody's
-    assert "another machine" in estimate.server_processes("no.such.host.invalid", 80).reason
-    assert "no process" in estimate.server_processes("127.0.0.1", 1, pid=2**22 + 1).reason
-    assert estimate.is_this_machine("localhost") and estimate.is_this_machine("127.0.0.1")
+        assert "the process that measures" in cpu.server_processes("127.0.0.1", own.getsockname()[1]).reason
+    assert "another machine" in cpu.server_processes("192.0.2.1", 80).reason  # TEST-NET-1, RFC 5737: nobody's
+    assert "another machine" in cpu.server_processes("no.such.host.invalid", 80).reason
+    assert "no process" in cpu.server_processes("127.0.0.1", 1, pid=2**22 + 1).reason
+    assert cpu.is_this_machine("localhost") and cpu.is_this_machine("127.0.0.1")
 
 
 def test_a_listener_of_another_user_is_said_and_other_sockets_do_not_count(monkeypatch):
@@ -131,8 +131,8 @@ def test_a_listener_of_another_user_is_said_and_other_sockets_do_not_count(monke
         return [SimpleNamespace(laddr=SimpleNamespace(port=port), status=status, pid=pid) for port, status, pid in rows]
 
     monkeypatch.setattr(psutil, "net_connections", sockets)
-    assert "another user" in estimate.server_processes("127.0.0.1", 8000).reason
-    assert "no process" in estimate.server_processes("127.0.0.1", 8002).reason
+    assert "another user" in cpu.server_processes("127.0.0.1", 8000).reason
+    assert "no process" in cpu.server_processes("127.0.0.1", 8002).reason
 
 
 # Which cards

@@ -10,7 +10,7 @@ import pytest
 
 import eai
 from eai import power, schema
-from eai.power.estimate import EstimateMeter
+from eai.power.cpu import EstimateMeter
 from eai.power.meter import MonotonicClock, next_beat
 from eai.power.readings import row
 from eai.power.simulated import VirtualClock

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import catalog, footprint, jobs, lease, measure, power, settings, tables
+from eai import catalog, footprint, jobs, machine, measure, power, settings, tables
 from eai.analyze import summary
 from eai.claims import evidence
 from eai.errors import UserError
@@ -232,13 +232,13 @@ def test_two_cards_are_leased_apart(monkeypatch, tmp_path):
     monkeypatch.setenv("EAI_SIMULATED_GPUS", "2")
     monkeypatch.setenv("EAI_LOCKS", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with lease.take(GPU) as one:
+    with machine.take(GPU) as one:
         assert power.best_meter(GPU)[0].devices()[0].device_id == one.uuid
         del os.environ["CUDA_VISIBLE_DEVICES"]
-        with lease.take(GPU) as two:
+        with machine.take(GPU) as two:
             assert power.best_meter(GPU)[0].devices()[0].device_id == two.uuid != one.uuid
             del os.environ["CUDA_VISIBLE_DEVICES"]
-            with pytest.raises(UserError, match="another measurement"), lease.take(GPU, wait_s=0.0):
+            with pytest.raises(UserError, match="another measurement"), machine.take(GPU, wait_s=0.0):
                 pass
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from eai import settings, taskcards
+from eai import settings
 from eai.errors import UserError
 
 
@@ -22,25 +22,25 @@ from eai.errors import UserError
     ],
 )
 def test_a_task_is_found_by_any_name(asked, name, metric, few_shot):
-    card = taskcards.get(asked)
+    card = settings.task_card(asked)
     assert (card.name, card.metric, card.few_shot) == (name, metric, few_shot)
     assert bool(card.harness) == (name in ("mmlu", "arc_challenge", "gsm8k", "truthfulqa"))
 
 
 def test_an_unknown_task_names_the_nearest():
     with pytest.raises(UserError, match=r"unknown task 'hellaswg'; expected generate, hellaswag.* \.jsonl"):
-        taskcards.get("hellaswg")
+        settings.task_card("hellaswg")
 
 
 def test_a_users_file_is_a_task_whose_version_is_its_content(tmp_path):
     path = tmp_path / "mine.jsonl"
     row = {"question": "The sky is", "choices": ["blue", "wooden", "loud"], "answer": 0}
     path.write_text(json.dumps(row))
-    card = taskcards.get(str(path))
+    card = settings.task_card(str(path))
     assert (card.name, card.metric, card.few_shot, card.path) == ("mine", "acc", 0, path)
     assert card.chance == pytest.approx(1 / 3)
     path.write_text(json.dumps(row | {"answer": 1}))
-    assert taskcards.get(str(path)).version != card.version
+    assert settings.task_card(str(path)).version != card.version
 
 
 def test_two_tasks_of_one_name_are_refused(tmp_path):
@@ -49,7 +49,7 @@ def test_two_tasks_of_one_name_are_refused(tmp_path):
         file.parent.mkdir()
         file.write_text(json.dumps({"text": "a b"}))
     with pytest.raises(UserError, match="two tasks are called 'mine'"):
-        taskcards.cards([str(file) for file in files])
+        settings.cards([str(file) for file in files])
 
 
 def test_examples_limit_and_version_are_part_of_the_key():

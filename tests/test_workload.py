@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from eai import catalog, settings, strategies
 from eai.errors import UserError
+from eai.footprint import CannotRun
 from eai.measure import job
-from eai.supports import CannotRun
 from eai.workload import device, formats, generation, models, sources
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -7,7 +7,7 @@ import torch
 
 from eai import footprint, strategies
 from eai.errors import UserError
-from eai.supports import CannotRun, Device, supports
+from eai.footprint import CannotRun, Device, supports
 from eai.workload import formats, models
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -9,7 +9,7 @@ from quantizers import affine, symmetric
 from scipy.stats import norm
 
 from eai import strategies
-from eai.supports import Device, supports
+from eai.footprint import Device, supports
 from eai.workload import models
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -9,7 +9,7 @@ import torch
 
 from eai import catalog, measure, settings, tables
 from eai.errors import UserError
-from eai.supports import CannotRun
+from eai.footprint import CannotRun
 from eai.workload import device, generation, models, sources
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

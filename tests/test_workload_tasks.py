@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from eai import taskcards
+from eai import settings
 from eai.errors import UserError
 from eai.settings import EMBEDDED_MODEL
 from eai.stats.intervals import wilson_interval
@@ -24,7 +24,7 @@ def loaded():
 
 
 def scored(loaded, task, limit, batch_size=8, few_shot=None):
-    card = taskcards.get(task)
+    card = settings.task_card(task)
     options = card.options(limit, few_shot)
     passes = Passes(loaded, card, batch_size, options["fewshot"], options.get("limit"))
     passes.run()
@@ -50,13 +50,13 @@ def log_likelihood(loaded, prompt, continuation):
 def test_the_full_precision_score_excludes_chance_on_every_task(rows):
     for task, found in rows.items():
         low = float(wilson_interval(sum(row["score"] for row in found), len(found)).low)
-        assert len(found) == LIMITS[task] and low > taskcards.get(task).chance + 0.1, (task, low)
+        assert len(found) == LIMITS[task] and low > settings.task_card(task).chance + 0.1, (task, low)
 
 
 def test_the_chosen_answer_is_that_of_the_likelihoods(loaded, rows):
     """acc: the likeliest choice; acc_norm: the likeliest a character."""
     for task, normal in (("facts", False), ("continuations", True)):
-        items = tasks.task_objects(taskcards.get(task))[task].dataset["test"]
+        items = tasks.task_objects(settings.task_card(task))[task].dataset["test"]
         for row, doc in list(zip(rows[task], items, strict=False))[:6]:
             own = [log_likelihood(loaded, doc["question"], f" {c}") / (len(c) if normal else 1) for c in doc["choices"]]
             assert row["item"] == doc["id"] and row["target"] == str(doc["answer"])
@@ -68,7 +68,7 @@ def test_a_generated_answer_and_its_tokens_are_those_of_plain_generation(loaded,
     import torch
 
     examples = "12 + 3 = 15\n4 + 11 = 15\n10 + 10 = 20\n20 + 5 = 25\n13 + 6 = 19\n"
-    items = tasks.task_objects(taskcards.get("arithmetic"))["arithmetic"].dataset["test"]
+    items = tasks.task_objects(settings.task_card("arithmetic"))["arithmetic"].dataset["test"]
     for row, doc in list(zip(rows["arithmetic"], items, strict=False))[:4]:
         ids = loaded.tokenizer(examples + doc["question"], return_tensors="pt", add_special_tokens=False)["input_ids"]
         assert row["tokens_in"] == ids.shape[1]
@@ -83,7 +83,7 @@ def test_a_generated_answer_and_its_tokens_are_those_of_plain_generation(loaded,
 
 def test_perplexity_is_that_of_a_forward_pass(loaded):
     found = scored(loaded, "perplexity", 2)
-    for row, doc in zip(found, tasks.task_objects(taskcards.get("perplexity"))["perplexity"].dataset["test"], strict=False):
+    for row, doc in zip(found, tasks.task_objects(settings.task_card("perplexity"))["perplexity"].dataset["test"], strict=False):
         start = loaded.tokenizer.bos_token or loaded.tokenizer.eos_token
         assert row["score"] == pytest.approx(-log_likelihood(loaded, start, doc["text"]), rel=1e-4)
         assert row["words"] == len(doc["text"].split())
@@ -94,7 +94,7 @@ def test_perplexity_is_that_of_a_forward_pass(loaded):
 
 def test_tokens_are_those_that_are_processed(loaded, rows):
     """lm-eval reads several one-token continuations of a prompt off one forward pass: that pass counts once."""
-    items = tasks.task_objects(taskcards.get("facts"))["facts"].dataset["test"]
+    items = tasks.task_objects(settings.task_card("facts"))["facts"].dataset["test"]
     for row, doc in zip(rows["facts"], items, strict=False):
         passes = {tuple(loaded.tokenizer(f"{doc['question']} {c}", add_special_tokens=False)["input_ids"][:-1]) for c in doc["choices"]}
         assert row["tokens_in"] == sum(map(len, passes))
@@ -110,7 +110,7 @@ def test_the_batch_changes_no_answer(loaded, rows):
 
 
 def test_examples_come_before_the_question(loaded):
-    card = taskcards.get("facts")
+    card = settings.task_card("facts")
     prompt = Passes(loaded, card, 1, 2, 1)._all[0].args[0]
     assert prompt == "One day is equal to 24 hours.\nThe last month of the year is December.\nThe capital of Cuba is"
 
@@ -167,7 +167,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line_and_asked_once(monkeypatch):
         with pytest.raises(
             UserError, match=r"the items of gsm8k cannot be loaded \(Couldn't reach 'openai/gsm8k' on the Hub\); expected a model hub"
         ):
-            tasks.task_objects(taskcards.get("gsm8k"))
+            tasks.task_objects(settings.task_card("gsm8k"))
     assert asked["openai/gsm8k"] == 1
     tasks._objects.cache_clear()
 
@@ -246,7 +246,7 @@ def test_another_version_than_the_catalogs_is_refused(monkeypatch):
     monkeypatch.setattr(tasks, "_benchmark", lambda card: {"gsm8k": Other})
     tasks._objects.cache_clear()
     with pytest.raises(UserError, match=r"lm-eval's gsm8k has version 9.0; expected 3.0"):
-        tasks.task_objects(taskcards.get("gsm8k"))
+        tasks.task_objects(settings.task_card("gsm8k"))
     tasks._objects.cache_clear()
 
 

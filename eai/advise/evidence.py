@@ -20,12 +20,12 @@ from eai.advise.page import percent, signed
 from eai.advise.request import SHAPE, STATED, Configuration, cannot_run, fits, memory, native
 from eai.catalog import Model
 from eai.errors import UserError
+from eai.footprint import PUBLISHED_ONLY
 from eai.predict import predictor, sources
 from eai.predict.predictor import predict
 from eai.predict.sources import SAME_WORK
 from eai.quantity import Quantity
 from eai.site import NORMAL_95
-from eai.supports import PUBLISHED_ONLY
 
 UNITS = {"energy_j_per_token": "J", "power_w": "W", "throughput_tok_s": "tok/s", "itl_s": "s"}
 LENGTH_EFFECT = 0.10

@@ -5,7 +5,7 @@ from typing import Any
 from eai import strategies
 from eai.advise.evidence import UNQUANTIZED, Cost, measure_command, served_name
 from eai.advise.request import Configuration, native
-from eai.supports import PUBLISHED_ONLY
+from eai.footprint import PUBLISHED_ONLY
 
 _LOAD = 'model = AutoModelForCausalLM.from_pretrained(model_id, {}device_map={{"": 0}})'
 _QUANTIZED = "config = BitsAndBytesConfig({})\n" + _LOAD.replace("{}", "quantization_config=config, ")

@@ -21,9 +21,9 @@ from eai.advise.launch import launch, verify
 from eai.advise.page import percent, signed
 from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, is_module, memory, native, require_fit, runs
 from eai.errors import UserError
+from eai.footprint import GGUF_ENGINES
 from eai.quantity import Quantity, plain, shortest
 from eai.site import DRAWS, HOURS_A_MONTH, J_PER_KWH, SEED
-from eai.supports import GGUF_ENGINES
 
 STRATEGIES = {
     "transformers": ("fp16", "int8_default", "int8_pure", "nf4", "nf4_dq"),

@@ -10,9 +10,9 @@ from eai import catalog, footprint, strategies
 from eai.advise.options import ALIASES, DEFAULTS, LOAD, OPTIONS, OWN, checked
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
+from eai.footprint import ENGINES, GGUF_ENGINES, Device, runs, supports
 from eai.quantity import shortest
 from eai.site import HOURS_A_MONTH, Site, intensity
-from eai.supports import ENGINES, GGUF_ENGINES, Device, runs, supports
 
 TIMES = ("max_latency_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s")
 A_MONTH = {"requests_per_hour": HOURS_A_MONTH, "requests_per_day": HOURS_A_MONTH / 24, "requests": 1.0}
@@ -308,7 +308,7 @@ def _refused(quantization: str, engine: str, gpu: Gpu) -> str:
 
 
 def cannot_run(c: Configuration) -> str:
-    """What the strategy or the engine needs and the card lacks, empty if nothing: `eai.supports` without the memory."""
+    """What the strategy or the engine needs and the card lacks, empty if nothing: `footprint.supports` without the memory."""
     return _refused(c.quantization, c.engine, c.gpu)
 
 

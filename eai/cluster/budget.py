@@ -20,10 +20,9 @@ from eai.cluster import forecast
 from eai.errors import UserError
 from eai.plan import Job
 from eai.quantity import shortest
-from eai.settings import Sweep
+from eai.settings import GENERATE, Sweep
 from eai.stats import planning
 from eai.stats.comparisons import ALPHA, MIN_POWER
-from eai.taskcards import GENERATE
 
 CHANGE = 0.95
 SPREAD = {"estimated": 0.03}

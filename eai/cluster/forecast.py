@@ -22,15 +22,14 @@ import numpy as np
 from eai import catalog, footprint, tables
 from eai.catalog import Model
 from eai.errors import UserError
+from eai.footprint import Device, supports
 from eai.measure import simulation
 from eai.plan import Job
 from eai.power.simulated import PREFIX, is_simulated, model_of
 from eai.quantity import Quantity, plain
-from eai.settings import Configuration, Sweep
+from eai.settings import GENERATE, Configuration, Sweep
 from eai.site import DRAWS, J_PER_KWH, SEED, Site, drawn
 from eai.site import bill as billed
-from eai.supports import Device, supports
-from eai.taskcards import GENERATE
 from eai.workload import device
 
 MOST_LINES = 20
@@ -145,11 +144,11 @@ def window_s(sweep: Sweep, gpu: str) -> tuple[Quantity, float]:
 
 def basis_of(sweep: Sweep, gpu: str) -> str:
     """The basis of the energies that a device will give here: a processor without a readable counter is an estimate."""
-    from eai.power import rapl
+    from eai.power import cpu
 
     if is_simulated(gpu):
         return "simulated"
-    is_estimate = gpu == "cpu" and (sweep.meter == "estimate" or (sweep.meter == "auto" and rapl.refusal()))
+    is_estimate = gpu == "cpu" and (sweep.meter == "estimate" or (sweep.meter == "auto" and cpu.rapl_refusal()))
     return "estimated" if is_estimate else "measured"
 
 

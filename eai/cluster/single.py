@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import psutil
 
-from eai import jobs, lease, notebooks, provenance, schema, tables
+from eai import jobs, machine, notebooks, schema, tables
 from eai.errors import UserError
 from eai.settings import Sweep, sweep
 from eai.store import JobStore, new_attempt, write_json
@@ -58,7 +58,7 @@ def _claim(path: Path, known: dict[str, str]) -> Claim:
 def claim(state: Path, job: str, gpu: str) -> Claim:
     """Claim a job for this process, and note the cards that it may measure on with the node they are in."""
     node = os.environ.get("SLURMD_NODENAME") or platform.node()
-    here = [provenance.machine_mark()] if gpu == "cpu" else [card.mark for card in lease.present(gpu)]
+    here = [machine.machine_mark()] if gpu == "cpu" else [card.mark for card in machine.present(gpu)]
     return _claim(state / "claims" / f"{job}.json", nodes(state, job) | dict.fromkeys(here, node))
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from eai import lease, plugins, power, provenance, schema, servers, taskcards
+from eai import machine, paths, power, schema, servers
 from eai.errors import UserError, WindowFault
+from eai.footprint import CannotRun
 from eai.jobs import (
     PlannedWindow,
     device_mark,
@@ -24,9 +25,8 @@ from eai.measure.work import FixedGeneration, TaskPasses, Work
 from eai.power.meter import Baseline, Clock, Meter
 from eai.power.simulated import is_simulated
 from eai.quantity import shortest
-from eai.settings import Configuration, Sweep
+from eai.settings import GENERATE, Configuration, Sweep
 from eai.store import JobStore, new_attempt
-from eai.supports import CannotRun
 from eai.tables import read_jsonl
 from eai.workload import device, generation, models, sources, tasks
 
@@ -110,7 +110,7 @@ class LoadedSystem(System):
 def system(first: Configuration, sweep: Sweep) -> System:
     """The system under test that a load's configurations need; `first` is one of them."""
     if sweep.server:
-        return plugins.server().System(first, sweep)
+        return paths.server().System(first, sweep)
     return System(first, sweep) if is_simulated(first.gpu) else LoadedSystem(first, sweep)
 
 
@@ -127,8 +127,8 @@ def run(sweep: Sweep, say: Say = print) -> Path:
     for asked in sweep.gpus:
         for model in sweep.models:
             if not _told_finished(experiment, sweep, asked, model, say):
-                with lease.take("cpu" if sweep.server else asked, partial(marks, experiment, model=model), say) as card:
-                    gpu = plugins.server().resolve_gpu(sweep) if sweep.server else card.gpu
+                with machine.take("cpu" if sweep.server else asked, partial(marks, experiment, model=model), say) as card:
+                    gpu = paths.server().resolve_gpu(sweep) if sweep.server else card.gpu
                     if not _told_finished(experiment, sweep, gpu, model, say):
                         _require(sweep, card, gpu, model)
                         _run_job(sweep, gpu, model, experiment, say)
@@ -143,11 +143,11 @@ def _told_finished(experiment: Path, sweep: Sweep, gpu: str, model: str, say: Sa
     return finished is not None
 
 
-def _require(sweep: Sweep, card: lease.Card, gpu: str, model: str) -> None:
+def _require(sweep: Sweep, card: machine.Card, gpu: str, model: str) -> None:
     """Raise UserError for a model that is not to be had, and where CUDA chose another card than the leased one before the lease. A
     simulated card needs no more than the model's shapes, a server has its own."""
     if sweep.server:
-        plugins.server().require(sweep, model)
+        paths.server().require(sweep, model)
     elif is_simulated(gpu):
         simulation.shapes(model)
     else:
@@ -160,7 +160,7 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
     """Measure the windows of one job that are missing."""
     plan = job_order(sweep, gpu, model)
     card = gpu if gpu == "cpu" or is_simulated(gpu) or sweep.server else device.cuda_uuid()
-    meter, why = plugins.server().meter(sweep, gpu) if sweep.server else power.best_meter(card, sweep.meter, sweep.shared)
+    meter, why = paths.server().meter(sweep, gpu) if sweep.server else power.best_meter(card, sweep.meter, sweep.shared)
     threads = None if is_simulated(gpu) or sweep.server else device.set_threads(sweep.threads)
     name = f"{gpu}--{slug(model)}--{device_mark(gpu, meter)}"
     is_loaded = not (is_simulated(gpu) or sweep.server) and sweep.weights == "published"
@@ -174,7 +174,7 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
         left = [w for w in plan if w.key not in done]
         say(f"{name}: {len(left)} of {len(plan)} windows to measure; {why}")
         store.append_provenance(
-            provenance.line(
+            machine.line(
                 job=name,
                 basis=meter.basis,
                 gpu=gpu,
@@ -183,7 +183,7 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
                 threads=threads,
                 roofs=device.processor_roofs() if gpu == "cpu" and not sweep.server else None,
                 settings=sweep.model_dump(exclude={"experiment", *servers.PRIVATE}) | {"tasks": sweep.task_names()},
-                server=plugins.server().facts(sweep) if sweep.server else None,
+                server=paths.server().facts(sweep) if sweep.server else None,
                 meter=meter.metadata(),
                 meter_why=why,
                 limitations=meter.limitations(),
@@ -276,10 +276,10 @@ class _Job:
         window = empty | {"flags": [], "reason": ""} | row | fixed
         self.store.append_window(window, list(energies), stream, list(scores))
         self.ended += 1
-        work = c.quantization if c.task == taskcards.GENERATE else f"{c.quantization} {c.task}"
+        work = c.quantization if c.task == GENERATE else f"{c.quantization} {c.task}"
         if window["status"] == "ok":
             energy_j = sum(e["energy_j"] for e in energies if e["primary"] and e["energy_j"] is not None)
-            n, unit = (window["tokens_out"], "tok") if c.task == taskcards.GENERATE else (window["requests"], "item")
+            n, unit = (window["tokens_out"], "tok") if c.task == GENERATE else (window["requests"], "item")
             outcome = f"{shortest(n / window['duration_s'])} {unit}/s, {shortest(energy_j / n)} J/{unit} ({window['basis']})"
         else:
             outcome = f"{window['status']} ({window['reason']})"

@@ -19,11 +19,11 @@ import numpy as np
 
 from eai import catalog, footprint
 from eai.errors import UserError
+from eai.footprint import Device, Refusal, supports
 from eai.jobs import PlannedWindow
 from eai.measure.work import FixedGeneration
 from eai.power.simulated import CONTEXT_SHARE, SimulatedClock, model_of
 from eai.settings import Configuration, Sweep
-from eai.supports import Device, Refusal, supports
 from eai.workload import models
 from eai.workload.generation import Produced
 

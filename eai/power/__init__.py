@@ -10,9 +10,8 @@ stored window can be derived again bit for bit (`replay`).
     w.gpu_energy_j        # value, 95 % interval, unit; None if unmeasured
 
     meter      what every meter is, its clock       readings   the raw record of a window and the energies in it, each with its budget
-    nvml       NVIDIA GPUs                          derive     the rules: statuses, cross-check; the same numbers again from what was stored
-    rapl       CPU packages and DRAM                sensor     what is known of a card's sensor
-    estimate   CPU time x watts, without a counter  probe      a card's sensor and its gain, found on the card
+    nvml       NVIDIA GPUs and their sensors        derive     the rules: statuses, cross-check; the same numbers again from what was stored
+    cpu        CPU packages and DRAM, else CPU time probe      a card's sensor and its gain, found on the card
     window     the context manager, the best meter  logs       power logs of others, by formats
     live       any command, and power as it goes    trace      their energy
     simulated  a whole card in software, for the pipeline without a GPU

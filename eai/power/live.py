@@ -13,11 +13,10 @@ from pathlib import Path
 import psutil
 
 from eai.errors import UserError
-from eai.power.estimate import WATTS_PER_THREAD
+from eai.power.cpu import WATTS_PER_THREAD, RaplMeter
 from eai.power.formats import documents
 from eai.power.meter import JointMeter, Meter
 from eai.power.nvml import NvmlMeter
-from eai.power.rapl import RaplMeter
 from eai.power.window import Window, best_meter, window
 from eai.quantity import plain
 

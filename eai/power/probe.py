@@ -13,11 +13,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from eai.errors import UserError
-from eai.power import sensor as sensors
 from eai.power.logs import LoggedGpu, read_log
-from eai.power.nvml import Card, NvmlMeter
+from eai.power.nvml import Card, NvmlMeter, Sensor, remember
 from eai.power.readings import integrate
-from eai.power.sensor import Sensor
 
 FAST_S = 0.005
 FIT_S = 0.001
@@ -72,7 +70,7 @@ def probe(card: Card, busy: Busy, steady_reads: int = 40, keep: bool = True, see
     if known.source == "published" and known.averaging_s < 0.95 * known.update_s <= found.averaging_s and power_spread > FULL_BELOW:
         found = replace(found, averaging_s=known.averaging_s * found.update_s / known.update_s)
     if keep:
-        sensors.remember(card.uuid, card.driver, card.vbios, found)
+        remember(card.uuid, card.driver, card.vbios, found)
     card.sensor = found
     return Probe(found, idle_w, load_w, spread, power_spread)
 
@@ -358,4 +356,4 @@ def remember_calibration(uuid: str, calibration: Calibration, meter: NvmlMeter |
         if (card := cards.get(uuid)) is None:
             raise UserError(f"no card {uuid} here", f"one of {', '.join(cards) or 'none'}", "see `nvidia-smi -L`")
         card.sensor = replace(card.sensor, scale=calibration.scale, gain_rel=calibration.gain_rel)
-        return sensors.remember(card.uuid, card.driver, card.vbios, card.sensor)
+        return remember(card.uuid, card.driver, card.vbios, card.sensor)

@@ -27,9 +27,8 @@ import numpy as np
 
 from eai.errors import UserError
 from eai.power.meter import Baseline, Read, Sampler, next_beat
-from eai.power.nvml import NvmlMeter, visible
+from eai.power.nvml import ARCHITECTURES, GAIN_REL, OFFSET_W, NvmlMeter, visible
 from eai.power.readings import Row
-from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W
 
 if TYPE_CHECKING:
     from eai.catalog import Gpu

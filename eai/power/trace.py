@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eai.errors import UserError
-from eai.power import rapl
+from eai.power import cpu
 from eai.power.logs import LoggedGpu, PowerLog
+from eai.power.nvml import ARCHITECTURES, GAIN_REL, OFFSET_W, prior
 from eai.power.readings import (
     ALIASED_REL,
     FULL_DUTY,
@@ -22,7 +23,6 @@ from eai.power.readings import (
     is_aliased,
     wave_rel,
 )
-from eai.power.sensor import ARCHITECTURES, GAIN_REL, OFFSET_W, prior
 from eai.quantity import Quantity, plain
 
 MISSING_SHARE = 0.05
@@ -261,7 +261,7 @@ def _one(
         "granularity": float(np.ptp(seen)) * math.hypot(period_s, stretch_s) / math.sqrt(6) if cut else 0.0,
         "aliasing": abs(energy_j) * share,
         "offset": offset_w * duration_s,
-        "gain": rapl.GAIN_REL.get(gpu.boundary, GAIN_REL) * abs(energy_j),
+        "gain": cpu.GAIN_REL.get(gpu.boundary, GAIN_REL) * abs(energy_j),
         "gap": missing_s * float(high - low) / math.sqrt(12),
     }
     within_j = math.hypot(*(v for k, v in terms_j.items() if k != "gain"))

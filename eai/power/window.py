@@ -23,11 +23,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eai.errors import UserError
-from eai.power import rapl
+from eai.power import cpu
+from eai.power.cpu import EstimateMeter, RaplMeter
 from eai.power.derive import Derived, derive
-from eai.power.estimate import EstimateMeter
 from eai.power.meter import Baseline, JointMeter, Meter
-from eai.power.rapl import RaplMeter
 from eai.power.readings import NOT_A_NUMBER, DeviceSpec, Energy, Spec, interval, total
 from eai.power.simulated import SimulatedMeter, is_simulated
 from eai.quantity import Quantity
@@ -43,7 +42,7 @@ def _nvml(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset(
 
 
 def _rapl(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset()) -> Meter:
-    if error := rapl.refusal():
+    if error := cpu.rapl_refusal():
         raise error
     return RaplMeter()
 
@@ -78,7 +77,7 @@ def best_meter(gpu: str = "auto", name: str = "auto", shared: bool = False, proc
                 raise
             refused.append(f"{candidate}: {error}")
             continue
-        if candidate == "nvml" and rapl.refusal() is None:
+        if candidate == "nvml" and cpu.rapl_refusal() is None:
             return JointMeter(meter, RaplMeter()), "nvml is the best here, with rapl beside it for the processor."
         return meter, f"{candidate} is the best here" + (f"; refused {' '.join(refused)}" if refused else ".")
     raise UserError("; ".join(refused), "a meter")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from eai import catalog, strategies
 from eai.errors import UserError
-from eai.supports import WEIGHT_ONLY_FP8
+from eai.footprint import WEIGHT_ONLY_FP8
 
 SERVED, SERVED_2024, PLAIN, LLAMA = "vllm", "vllm_2024", "transformers", "llama.cpp"
 ENGINES = (PLAIN, SERVED, SERVED_2024, LLAMA)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eai import catalog, plots, provenance, supports, tables
+from eai import catalog, footprint, machine, plots, tables
 from eai.analyze import metrics
 from eai.errors import UserError
 from eai.plots import style
@@ -168,7 +168,7 @@ def cells(
     grid = pd.DataFrame(itertools.product((known(g).slug for g in gpus), models, strategies, batches), columns=COMBINED)
     grid = predict(grid.assign(input_tokens=tokens[0], output_tokens=tokens[1]))
     refused = [
-        supports.supports(c.quantization, supports.Device.of_catalog(known(c.gpu)), "published", catalog.model(c.model), c.batch_size)
+        footprint.supports(c.quantization, footprint.Device.of_catalog(known(c.gpu)), "published", catalog.model(c.model), c.batch_size)
         for c in grid.itertuples()
     ]
     grid["runs"] = [r is None for r in refused]
@@ -253,7 +253,7 @@ def talk(found: Study, t: Words) -> tuple[Document, Document]:
 
 def meta(t: Words) -> str:
     """Where the figures come from, and what wrote the page when."""
-    commit = (provenance.commit() or "").replace("+changed", "")[:8]
+    commit = (machine.commit() or "").replace("+changed", "")[:8]
     return written_by(t, NAME, t("published figures, retrieved as printed; nothing was measured here"),
                       t("commit {commits}", commits=commit) if commit else t("commit unknown"))  # fmt: skip
 

@@ -17,13 +17,13 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 
-from eai import catalog, lease, power
+from eai import catalog, machine, power
 from eai.errors import UserError, WindowFault
 from eai.jobs import PlannedWindow
 from eai.measure.job import Protocol
 from eai.measure.work import Warm
-from eai.power import estimate, nvml
-from eai.power.estimate import ServerProcesses, families, trees_cpu_s
+from eai.power import cpu, nvml
+from eai.power.cpu import ServerProcesses, families, trees_cpu_s
 from eai.power.meter import AbsentMeter, Clock, Meter
 from eai.power.window import Steadiness, power_settled, steadiness
 from eai.servers import load, told_quantization
@@ -48,7 +48,7 @@ UNVERIFIED = "unverified"
 def located(sweep: Sweep) -> ServerProcesses:
     """The processes of the sweep's server, or the reason why they are not to be found."""
     here = endpoint(sweep.server)
-    return estimate.server_processes(here.host, here.port, sweep.server_pid)
+    return cpu.server_processes(here.host, here.port, sweep.server_pid)
 
 
 def cards(sweep: Sweep, guess: bool = True) -> list[tuple[str, str]]:
@@ -59,7 +59,7 @@ def cards(sweep: Sweep, guess: bool = True) -> list[tuple[str, str]]:
     if not (processes := located(sweep).processes):
         return []
     try:
-        return [(uuid, lease.card_name(name)) for uuid, name in nvml.cards_of(processes, guess=guess)]
+        return [(uuid, machine.card_name(name)) for uuid, name in nvml.cards_of(processes, guess=guess)]
     except UserError:
         return []
 
@@ -104,7 +104,7 @@ def facts(sweep: Sweep) -> dict:
     """What provenance says of the server: no address, no key."""
     here, model = endpoint(sweep.server), shown(sweep.server_model or sweep.models[0])
     known = {"name": sweep.server_name, "model": model, "mark": here.mark, "chat": here.chat}
-    return known | {"same_machine": estimate.is_this_machine(here.host)}
+    return known | {"same_machine": cpu.is_this_machine(here.host)}
 
 
 def scheduled_cpu_s(pids: Iterable[int]) -> float:

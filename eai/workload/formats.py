@@ -5,8 +5,8 @@ from collections import Counter
 from typing import Any
 
 from eai.errors import UserError
+from eai.footprint import PUBLISHED_ONLY
 from eai.strategies import Strategy
-from eai.supports import PUBLISHED_ONLY
 from eai.workload import device
 
 INT4_GROUP = 128

@@ -11,8 +11,8 @@ import numpy as np
 
 from eai import catalog, footprint, strategies
 from eai.errors import UserError
+from eai.footprint import CannotRun, Device, supports
 from eai.settings import EMBEDDED_MODEL, Configuration
-from eai.supports import CannotRun, Device, supports
 from eai.workload import device, formats, sources
 from eai.workload.device import torch_device
 

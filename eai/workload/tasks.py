@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from eai import taskcards
+from eai import settings
 from eai.errors import UserError
-from eai.taskcards import SETS, TaskCard
+from eai.settings import SETS, TaskCard
 from eai.workload import device
 from eai.workload.models import LoadedModel
 
@@ -100,7 +100,7 @@ def _sums(name: str, pairs: Sequence[tuple[int, int]]) -> list[dict]:
 # A task's lm-eval objects: benchmarks with their items from the hub or its local cache, our sets and users' files without either.
 #
 # Our sets and users' files become lm-eval tasks like any other: a YAML configuration of lm-eval's, and the items as they were read and
-# checked by `eai.taskcards`. Nothing is downloaded for them and nothing is written.
+# checked by `eai.settings`. Nothing is downloaded for them and nothing is written.
 
 HOMES = {"mmlu": "mmlu", "arc_challenge": "arc", "hellaswag": "hellaswag", "truthfulqa_mc1": "truthfulqa", "gsm8k": "gsm8k"}
 """The folder of lm-eval's task library that holds each of the benchmarks: indexing one takes no time, all of them 15 s."""
@@ -163,7 +163,7 @@ def _own(card: TaskCard) -> Any:
     if card.name == "arithmetic" and not card.path:
         kind, rows, examples = "open", arithmetic_items(), arithmetic_examples()
     else:
-        read = taskcards.read_items(card.path or SETS / f"{card.name}.jsonl")
+        read = settings.read_items(card.path or SETS / f"{card.name}.jsonl")
         kind, rows, examples = read.kind, read.items, read.examples
     template = SETS / (f"_{kind}.yaml" if card.path else f"{card.name}.yaml")
     fields = ("id", "question", "choices", "answer", "text")

