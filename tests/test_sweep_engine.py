@@ -103,6 +103,21 @@ def test_the_command_of_the_scheduler_says_how_many_run_at_once(tmp_path):
     assert engine.command(tmp_path, Options("slurm", jobs=2))[-2:] == ["--jobs", "2"]
 
 
+def test_a_job_whose_mark_is_lost_at_its_end_has_not_failed(tmp_path, monkeypatch, locks):
+    """Slurm calls a job failed whose node does not answer in time, and Snakemake then removes what it wrote: the windows decide."""
+    out = tmp_path / "out"
+
+    def schedule(state, options):
+        job = f"{sys.executable} -m eai.cluster.single {state}/plan.json {GPU}--{jobs.slug(QWEN)}"
+        return ["bash", "-c", f"EAI_COORDINATOR=$PPID {job} && rm {state}/done/*.json; exit 1"]
+
+    monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
+    monkeypatch.setattr(engine, "command", schedule)
+    assert run(sweep(), out) == [] and len(tables.read_windows(out)) == 2
+    monkeypatch.setattr(engine, "command", lambda state, options: ["false"])
+    assert [failure.error for failure in run(sweep(blocks=3), out)] == ["was not started or was killed"]
+
+
 def test_a_killed_scheduler_is_an_error_of_its_own(tmp_path, monkeypatch, locks):
     monkeypatch.setattr(engine, "command", lambda state, options: ["bash", "-c", "kill -9 $$"])
     with pytest.raises(engine.EngineFailed, match="killed by signal 9"):

@@ -33,7 +33,7 @@ from eai.cluster import forecast, single, slurm
 from eai.cluster.single import COORDINATOR, kill_below
 from eai.errors import UserError
 from eai.inputs import too_long, yaml_mapping
-from eai.plan import Failure, Job, named_gpus, state_dir
+from eai.plan import Failure, Job, named_gpus, plan, state_dir
 from eai.quantity import shortest
 from eai.settings import Sweep
 from eai.store import write_json
@@ -158,8 +158,9 @@ def run(
     options: Options | None = None,
     watch: Callable[[], None] | None = None,
 ) -> list[Failure]:
-    """Run the jobs to their end and return those that failed; `watch` is called about twice a second meanwhile, else a terminal shows it.
-    Raises UserError where another coordinator works here, EngineFailed where the scheduler itself stopped before every job had its turn."""
+    """Run the jobs to their end and return those that failed; a job whose windows are all on disk has not, whatever the scheduler says.
+    `watch` is called about twice a second meanwhile, else a terminal shows it. Raises UserError where another coordinator works here,
+    EngineFailed where the scheduler itself stopped before every job had its turn."""
     options = options or Options()
     with coordinate(experiment) as state:
         single.revoke(state)
@@ -169,16 +170,20 @@ def run(
         write_plan(state, sweep, jobs, experiment, figures, options)
         with Progress(jobs, experiment, state) as progress:
             code = _schedule(state, options, watch or progress.draw)
+        unmarked = [j.id for j in jobs if not (state / "done" / f"{j.id}.json").exists()]
+        complete = {j.id for j in plan(sweep, experiment, list(dict.fromkeys(j.gpu for j in jobs))) if j.is_done} if unmarked else set()
         failures = []
-        for job in (j.id for j in jobs if not (state / "done" / f"{j.id}.json").exists()):
+        for job in unmarked:
             log, notebook = state / "logs" / f"{job}.log", figures / "jobs" / job / "measure.ipynb"
             try:
                 error = json.loads((state / "failed" / f"{job}.json").read_text())["error"]
             except OSError:
+                if job in complete:  # Slurm lost its last word (a node that did not answer in time), and Snakemake took the mark away
+                    continue
                 said = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
                 error = f"ended early: {said[0]}" if said else "was not started or was killed"
             failures.append(Failure(job, error, str(notebook if notebook.exists() else log)))
-        if code < 0 or (code and not failures):
+        if code < 0 or (code and not unmarked):
             how = f"was killed by signal {-code}" if code < 0 else f"stopped with exit code {code}"
             raise EngineFailed(f"the scheduler {how}; what was measured is kept, run again to go on; its log is {state / 'engine.log'}")
     return failures
