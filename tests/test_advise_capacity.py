@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eai.advise.capacity import BUSY, Curve, replicas, serve
+from eai.advise.month import BUSY, Curve, replicas, serve
 from eai.errors import UserError
 
 N = np.array([1, 2, 4, 8, 16, 32, 64.0])

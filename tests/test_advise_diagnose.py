@@ -7,7 +7,8 @@ import pytest
 from planted_costs import planted, predict  # noqa: F401
 from scipy import stats
 
-from eai.advise import ask, diagnose, evidence
+from eai.advise import commands as ask
+from eai.advise import diagnose, evidence
 from eai.advise.diagnose import Figures, figures
 from eai.advise.page import markdown as to_markdown
 from eai.advise.request import request

@@ -7,10 +7,11 @@ from planted_costs import planted  # noqa: F401
 from scipy import stats
 
 from eai import catalog, site, tables
-from eai.advise import ask, evidence
-from eai.advise.bill import EMBODIED, LIFETIME, SERVER, card_hour, draw_energy, work
-from eai.advise.estimate import shares
+from eai.advise import commands as ask
+from eai.advise import evidence
+from eai.advise.compare import shares
 from eai.advise.evidence import Cost, cost, session_spread
+from eai.advise.month import EMBODIED, LIFETIME, SERVER, card_hour, draw_energy, work
 from eai.advise.request import request
 from eai.errors import UserError
 from eai.quantity import Quantity

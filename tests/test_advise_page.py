@@ -6,7 +6,7 @@ import re
 import pytest
 from planted_costs import planted  # noqa: F401
 
-from eai.advise import ask
+from eai.advise import commands as ask
 from eai.advise.page import as_html, head, markdown, percent, plain, quantity, terminal, wrapped
 from eai.quantity import Quantity
 
@@ -104,7 +104,7 @@ def test_a_pipe_gets_the_short_answer_too(eai, planted):  # noqa: F811
 
 @pytest.mark.parametrize("form", ["svg", "png"])
 def test_each_answer_has_a_chart(form, planted, tmp_path):  # noqa: F811
-    from eai.advise.chart import draw
+    from eai.advise.page import draw
 
     made = answers()
     for name in ("plan", "compare", "estimate", "diagnose"):

@@ -8,9 +8,9 @@ import pytest
 from planted_costs import planted, predict  # noqa: F401
 
 from eai import catalog
-from eai.advise import ask, capacity, compare, evidence, optimize
-from eai.advise.evidence import Accuracy, accuracy, at_chance, rows
-from eai.advise.launch import launch
+from eai.advise import commands as ask
+from eai.advise import compare, evidence, month, optimize
+from eai.advise.evidence import Accuracy, accuracy, at_chance, launch, rows
 from eai.advise.page import head
 from eai.advise.request import request
 from eai.errors import UserError
@@ -304,7 +304,7 @@ def test_capacity_reads_the_costs_it_is_given(planted):  # noqa: F811
     each = [r.now.with_(batch_size=b) for b in (1, 2, 4, 8, 16, 32, 64)]
     points = [(c, k) for c, (k, _) in zip(each, evidence.costs(each), strict=True)]
     curve = optimize.curve_of(points)
-    assert isinstance(curve, capacity.Curve) and curve.continuous
+    assert isinstance(curve, month.Curve) and curve.continuous
     table = predict(evidence.as_table([points[3][0]])).iloc[0]
     assert curve.at("tok_s", np.array([8]))[0] == pytest.approx(table["throughput_tok_s"])
 

@@ -4,9 +4,8 @@ import pytest
 
 from eai import catalog, footprint
 from eai.audit.evidence import Evidence, Waste, launches, many_cards, severity
-from eai.audit.files import Unit
 from eai.audit.run import findings_of
-from eai.audit.subjects import Subject, card, card_in_text
+from eai.audit.subjects import Subject, Unit, card, card_in_text
 
 KINDS = {
     "compose.yaml": "config",

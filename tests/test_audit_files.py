@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai.audit import audit, report
+from eai.audit import audit
+from eai.audit import commands as report
 from eai.audit.run import FAILED
 from eai.errors import UserError
 

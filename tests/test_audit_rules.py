@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from eai import catalog, paths, tables
-from eai.audit import report
+from eai.audit import commands as report
 from eai.audit.checks import CHECKS
 from eai.audit.evidence import Evidence, Waste, fp32_weights, no_cache, reload_each_time, severity, spilled
-from eai.audit.files import Unit
 from eai.audit.run import findings_of, rules
+from eai.audit.subjects import Unit
 from eai.audit.values import Values
 
 SUFFIX = {"python": "py", "config": "yaml", "shell": "sh"}
@@ -70,7 +70,7 @@ def test_every_name_of_a_rule_has_an_example_and_every_rule_a_reason(rule, evide
 
 def test_the_page_of_rules_is_the_one_in_the_repository():
     page = Path(paths.ROOT / "docs" / "audit-rules.md").read_text()
-    assert page == report.rules_page(), "write it again: python -m eai.audit.report > docs/audit-rules.md"
+    assert page == report.rules_page(), "write it again: python -m eai.audit.commands > docs/audit-rules.md"
 
 
 @pytest.mark.parametrize(

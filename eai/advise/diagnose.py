@@ -18,10 +18,23 @@ import numpy as np
 
 from eai import footprint, strategies
 from eai.advise import evidence
+from eai.advise.commands import checked
 from eai.advise.compare import WORTH, ratio_to_baseline
-from eai.advise.evidence import Cost, accuracy, can_measure, cost_or_reason, idle_w, inverse, measure_command, sd_log, within
-from eai.advise.launch import BATCH, LOAD, batch_code, launch
-from eai.advise.options import checked
+from eai.advise.evidence import (
+    BATCH,
+    LOAD,
+    Cost,
+    accuracy,
+    batch_code,
+    can_measure,
+    cost_or_reason,
+    idle_w,
+    inverse,
+    launch,
+    measure_command,
+    sd_log,
+    within,
+)
 from eai.advise.page import environment, percent, signed
 from eai.advise.request import PRESSED, Configuration, Request, memory, smaller
 from eai.errors import UserError

@@ -17,8 +17,7 @@ import pandas as pd
 
 from eai import catalog, footprint, schema, strategies, tables
 from eai.advise.diagnose import LOW, Figures, causes, diagnose, entry, figures, fix, named_kind, p_above, pattern_of, roof_share, saving
-from eai.advise.evidence import inverse, within
-from eai.advise.launch import LOAD, batch_code
+from eai.advise.evidence import LOAD, batch_code, inverse, within
 from eai.advise.page import percent, signed
 from eai.advise.request import request
 from eai.analyze.comparison import regressions

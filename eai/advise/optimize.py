@@ -14,10 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from eai.advise.bill import EMBODIED, HOURS_A_YEAR, LIFETIME, SERVER, Work, bill, card_hour, work
-from eai.advise.capacity import Curve, Service, replicas, serve
-from eai.advise.evidence import OWN, Accuracy, Cost, accuracy, costs, idle_w, inverse, measure_command, scaled, sd_log, session_spread
-from eai.advise.launch import launch, verify
+from eai.advise.evidence import (
+    OWN,
+    Accuracy,
+    Cost,
+    accuracy,
+    costs,
+    idle_w,
+    inverse,
+    launch,
+    measure_command,
+    scaled,
+    sd_log,
+    session_spread,
+    verify,
+)
+from eai.advise.month import EMBODIED, HOURS_A_YEAR, LIFETIME, SERVER, Curve, Service, Work, bill, card_hour, replicas, serve, work
 from eai.advise.page import percent, signed
 from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, is_module, memory, native, require_fit, runs
 from eai.errors import UserError

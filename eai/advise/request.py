@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from eai import catalog, footprint, strategies
-from eai.advise.options import ALIASES, DEFAULTS, LOAD, OPTIONS, OWN, checked
+from eai.advise.commands import ALIASES, DEFAULTS, LOAD, OPTIONS, OWN, checked
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
 from eai.footprint import ENGINES, GGUF_ENGINES, Device, runs, supports

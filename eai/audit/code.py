@@ -14,8 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from eai.audit.deployments import launch, shell
-from eai.audit.files import Unit, Unreadable, parse
-from eai.audit.subjects import NAMES, Option, Subject, card_in_text
+from eai.audit.subjects import NAMES, Option, Subject, Unit, Unreadable, card_in_text, parse
 from eai.audit.values import FUNCTIONS, UNKNOWN, Built, Symbol, Values, dotted
 
 MODEL_CLASS = re.compile(

@@ -14,8 +14,18 @@ from functools import cached_property
 import yaml
 
 from eai import strategies
-from eai.audit.files import Unit, Unreadable
-from eai.audit.subjects import MODEL_PLACES, NAMES, Option, Subject, canonical, card_in_text, engine_of_image, engine_of_program
+from eai.audit.subjects import (
+    MODEL_PLACES,
+    NAMES,
+    Option,
+    Subject,
+    Unit,
+    Unreadable,
+    canonical,
+    card_in_text,
+    engine_of_image,
+    engine_of_program,
+)
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 150  # no deployment nests deeper, and libyaml's composer recurses in C

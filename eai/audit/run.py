@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from eai.audit import deployments, evidence, files, measuring
+from eai.audit import deployments, evidence
+from eai.audit import subjects as files
 from eai.audit.checks import CHECKS
 from eai.audit.code import Code
 from eai.audit.evidence import Evidence, Waste
-from eai.audit.files import Unit, Unreadable
-from eai.audit.subjects import RULES, Option, Subject, meets
+from eai.audit.subjects import RULES, Option, Subject, Unit, Unreadable, meets
 from eai.errors import UserError
 
 GROUPS = {
@@ -34,7 +34,6 @@ GROUPS = {
 """File of rules -> its title."""
 FAILED = "the audit itself failed on it"
 _ORDER = {"critical": 0, "warning": 1, "info": 2}
-_CHECKS = (CHECKS, measuring)  # importing `measuring` registers its checks
 _PRACTICES = yaml.safe_load((RULES / "practices.yaml").read_text())  # word that must occur, pattern, text
 
 
