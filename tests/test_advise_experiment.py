@@ -8,7 +8,7 @@ import pytest
 
 from eai import tables
 from eai.advise import experiment
-from eai.advise.experiment import KEYS, beyond_the_card, diagnose_experiment, remarks
+from eai.advise.experiment import KEYS, beyond, diagnose_experiment, remarks
 from eai.advise.page import head
 from eai.advise.page import markdown as to_markdown
 
@@ -123,9 +123,9 @@ def test_weights_on_the_host_are_seen_by_their_siblings():
 
 def test_a_card_beyond_its_power_is_seen():
     row = {"gpu": "rtx3090", "model": "x", "boundary": "gpu", "power_mean_w": 592.0, "options": "{}"}
-    (text,) = beyond_the_card(row)
+    (text,) = beyond(row)
     assert "592 W" in text and "350 W" in text
-    assert not beyond_the_card(row | {"options": '{"num_gpus": 2}'}) and not beyond_the_card(row | {"power_mean_w": 340.0})
+    assert not beyond(row | {"options": '{"num_gpus": 2}'}) and not beyond(row | {"power_mean_w": 340.0})
 
 
 def test_more_tokens_than_the_memory_feeds_are_seen():
@@ -140,8 +140,7 @@ def test_more_tokens_than_the_memory_feeds_are_seen():
         "output_tokens": 128,
     }
     assert (
-        "times what the memory"
-        in beyond_the_card(row | {"throughput_tok_s": 300.0, "power_mean_w": 300.0, "options": "{}", "task": "generate"})[0]
+        "times what the memory" in beyond(row | {"throughput_tok_s": 300.0, "power_mean_w": 300.0, "options": "{}", "task": "generate"})[0]
     )
 
 

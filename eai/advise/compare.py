@@ -46,7 +46,7 @@ def compare(r: Request) -> dict[str, Any]:
     """The strategies side by side. Keys: baseline, rows (by rank), not_told, paradoxes, crossovers, recommendation, against, context,
     measure. Raises UserError, with the reasons, where none can run or be predicted."""
     c = r.now
-    wanted = list(dict.fromkeys((*strategies_of(r, c.engine, c.gpu), c.quantization)))
+    wanted = dict.fromkeys((*strategies_of(r, c.engine, c.gpu), c.quantization))
     tried = dict(zip(wanted, costs([c.with_(quantization=q) for q in wanted]), strict=True))
     known = {q: cost for q, (cost, _) in tried.items() if cost is not None}
     not_told = [{"quantization": q, "reason": reason} for q, (cost, reason) in tried.items() if cost is None]
@@ -59,11 +59,11 @@ def compare(r: Request) -> dict[str, Any]:
     table = []
     for rank, p in enumerate(plans, start=1):
         month, (ratio, how) = bill(r, p.configuration, p.cost), ratio_to_baseline(p.configuration, known, base)
-        row = {"quantization": p.configuration.quantization, "rank": rank, "ratio_evidence": how}
-        row |= {name: value for name, value in entry(p, full).items() if name not in OF_A_PLAN}
-        row["ratio_to_baseline"] = ratio.to_json() if ratio else None
-        row["month"] = {name: month[name] for name in ("energy_kwh", "cost_usd", "carbon_kg")} | {"cards_usd": month["cards"]["usd"]}
-        table.append(row)
+        table.append({"quantization": p.configuration.quantization, "rank": rank, "ratio_evidence": how})
+        table[-1] |= {name: value for name, value in entry(p, full).items() if name not in OF_A_PLAN}
+        table[-1]["ratio_to_baseline"] = ratio.to_json() if ratio else None
+        sums = {name: month[name] for name in ("energy_kwh", "cost_usd", "carbon_kg")}
+        table[-1]["month"] = sums | {"cards_usd": month["cards"]["usd"]}
     best = recommended(plans, full)
     chosen = next((e for e, p in zip(table, plans, strict=True) if p is best), None)
     pair = dict.fromkeys(e["quantization"] for e in (chosen, *table) if e)
@@ -292,7 +292,7 @@ def given(r: Request) -> Cost | None:
     if rate is None and r.now is not None and (known := cost_or_reason(r.now)[0]):
         rate, cited = known.throughput_tok_s.value, (*cited, "throughput from the evidence")
     step = (r.now.batch_size if r.now else 1) / rate if rate else None
-    values = ((energy, "J"), (energy * rate if rate else None, "W"), (rate, "tok/s"), (step, "s"))
+    values = zip((energy, energy * rate if rate else None, rate, step), ("J", "W", "tok/s", "s"), strict=True)
     return Cost(*(Quantity(value, unit=unit) for value, unit in values), "given", "given", cited)
 
 
@@ -316,13 +316,12 @@ def _better(r: Request, now: Cost) -> tuple[Plan | None, str]:
 
 def shares(r: Request, k: Cost) -> dict[str, dict[str, float]]:
     """The share of each input in the variance of the logarithm of cost and of carbon: what to pin down first. Each sums to 1."""
-    common = {"energy": sd_log(k.energy_j_per_token) ** 2, "pue": r.site.pue.sd_log**2}
     found = {}
     for name, factor in (("cost_usd", r.site.price), ("carbon_kg", r.site.carbon)):
         if factor is not None:
-            parts = common | {factor.name: factor.sd_log**2}
-            total = sum(parts.values())
-            found[name] = {key: v / total for key, v in parts.items()} if total else {}
+            parts = {"energy": sd_log(k.energy_j_per_token), "pue": r.site.pue.sd_log, factor.name: factor.sd_log}
+            total = sum(sd**2 for sd in parts.values())
+            found[name] = {key: sd**2 / total for key, sd in parts.items()} if total else {}
     return found
 
 
@@ -362,13 +361,11 @@ def levers(r: Request, now: Cost, then: Configuration, whole: Cost) -> list[dict
     while len(steps) > 1 and steps[-1][1][1] > (1 - LEVER_WORTH) * steps[-1][0][1]:
         last = steps.pop()
         steps[-1][1], steps[-1][2] = last[1], steps[-1][2] + last[2]
-
-    def words(c: Configuration, lever: str) -> object:
-        engine = f"{c.quantization} with {c.engine}" if joined else c.engine
-        return {"batch": c.batch_size, "strategy": c.quantization, "engine": engine, "card": c.cards}[lever]
-
     kwh, found = r.output_tokens * r.requests * r.site.pue.value / J_PER_KWH, []
     for (c, a), (d, b), names in steps:
-        change = ", ".join(f"{words(c, n)} -> {words(d, n)}" for n in names)
+        engines = (f"{x.quantization} with {x.engine}" if joined else x.engine for x in (c, d))
+        words = {"engine": engines, "batch": (c.batch_size, d.batch_size), "card": (c.cards, d.cards)}
+        words["strategy"] = c.quantization, d.quantization
+        change = ", ".join("{} -> {}".format(*words[n]) for n in names)
         found.append({"lever": " and ".join(names), "change": change, "energy_fraction": 1 - b / a, "kwh": (a - b) * kwh})
     return found

@@ -59,7 +59,7 @@ def use(experiments: Sequence[str]) -> None:
     ones, and correct the predictions of their card and engine. An empty list takes them out again."""
     if list(experiments) != OWN:
         OWN[:] = experiments
-        for kept in (_tables, rows, by_key, accuracy):
+        for kept in (_tables, by_key, accuracy):
             kept.cache_clear()
         _seen.clear()
 
@@ -106,7 +106,6 @@ class Cost:
 
     @property
     def energy_j_per_1k_tok(self) -> Quantity:
-        """Energy of a thousand output tokens [J]."""
         return self.energy_j_per_token * 1e3
 
     def latency_s(self, c: Configuration) -> Quantity:
@@ -115,12 +114,11 @@ class Cost:
 
     @property
     def stated_error(self) -> float | None:
-        """Half the width of the energy's 95 % interval as a factor less one: 0.3 is a factor of 1.3 either way; None without interval."""
+        """Half the width of the energy's 95 % interval as a factor less one: 0.3 is a factor of 1.3 either way."""
         q = self.energy_j_per_token
         return None if q.low is None else float(np.sqrt(q.high / q.low) - 1)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as they stand in answers."""
         found = {name: getattr(self, name).to_json() for name in (*UNITS, "energy_j_per_1k_tok")}
         found |= {"basis": self.basis, "kind": self.kind, "stated_error": self.stated_error}
         return found | {"evidence": list(self.evidence), "warnings": list(self.warnings)}
@@ -161,7 +159,7 @@ def _tables() -> dict[str, Any]:
     read = {"rows": found, "perplexities": _read_perplexities(), "scores": _read_scores()}
     made = {name: t.to_dict("records") for name, t in read.items()} | {"session_spread": list(_session_spread(found))}
     idle = tables.read_published("ecocompute_measurements").dropna(subset=["idle_stated_w"])
-    made["idle_w"] = idle.groupby(idle["gpu"].map(_card))["idle_stated_w"].median().to_dict()
+    made["idle_w"] = idle.groupby(idle["gpu"].map(sources.slug))["idle_stated_w"].median().to_dict()
     if not OWN:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +171,6 @@ def _tables() -> dict[str, Any]:
     return made
 
 
-@cache
 def rows() -> pd.DataFrame:
     """The evidence that may be cited: gross energy at the boards, with `shape`, `strategy` (canonical) and `source` (its session). Rows
     whose flaw breaks the physics are left out; another doubt stands beside its row."""
@@ -190,14 +187,14 @@ def by_key() -> dict[tuple, list[dict[str, Any]]]:
 
 
 def _read_rows() -> pd.DataFrame:
-    """The rows of all sources."""
     table = sources.evidence(OWN, extras=True)
     usable = table["learned"].astype(bool) | (table["source"] == "ecocompute")
     usable &= (table["accounting"].fillna("gross") != "net") & table["boundary"].isin(BOARDS)
     usable &= table[["energy_j_per_token", "batch_size"]].notna().all(axis=1)
     table = table[usable].reset_index(drop=True)
-    cards = {name: _card(name) for name in table["gpu"].unique()}
-    table = table.assign(gpu=table["gpu"].map(cards), strategy=table["quantization"].map(canonical), shape=table["model"].map(shape_of))
+    table = table.assign(
+        gpu=table["gpu"].map(sources.slug), strategy=table["quantization"].map(canonical), shape=table["model"].map(shape_of)
+    )
     whole = table["batch_size"].astype(float).round()
     near = (table["batch_size"].astype(float) / whole - 1).abs() <= SAME_BATCH
     counts = {"batch_size": whole, "num_gpus": table["num_gpus"].fillna(1).astype(int)}
@@ -205,14 +202,6 @@ def _read_rows() -> pd.DataFrame:
     ran = table["session"].map("; " + sessions["date"].fillna("no date") + ": " + sessions["software"]).fillna("")
     table = table.assign(**counts, source=table["session"], doubt=table["doubt"].fillna(""), software=ran)[near]
     return table.astype({"batch_size": int}).reset_index(drop=True)
-
-
-def _card(name: str) -> str:
-    """The catalog's slug of a card, the name itself where the catalog does not know it."""
-    try:
-        return catalog.resolve("gpu", str(name))[0]
-    except UserError:
-        return str(name)
 
 
 def session_spread() -> tuple[float, int]:
@@ -234,7 +223,7 @@ def _session_spread(table: pd.DataFrame) -> tuple[float, int]:
 
 
 def key(c: Configuration) -> tuple:
-    """The values of KEYS."""
+    """What its rows are found by: the values of KEYS."""
     return c.gpu.slug, c.num_gpus, shape(c.model), canonical(c.quantization), c.engine, c.batch_size
 
 
@@ -306,7 +295,7 @@ def costs(configurations: Sequence[Configuration]) -> list[tuple[Cost | None, st
 
 
 def _at_lengths(c: Configuration, row: dict) -> Configuration:
-    """The configuration at a row's token lengths, at the requested ones where it states none."""
+    """The configuration at the token lengths that a row states."""
     return c.with_(**{k: int(row[k]) for k in ("input_tokens", "output_tokens") if pd.notna(row[k])})
 
 
@@ -386,19 +375,12 @@ class Accuracy:
 
     @property
     def warnings(self) -> list[str]:
-        """A line where it bars a recommendation."""
         return [] if self.acceptable else [f"accuracy {self.status}: {self.note}"]
 
     def to_json(self) -> dict[str, Any]:
-        """The accuracy as it stands in answers."""
         retained = None if self.retained is None else self.retained.to_json()
         numbers = {"score_retained": retained, "perplexity_change": self.perplexity_change}
         return {"status": self.status, "acceptable": self.acceptable, **numbers, "note": self.note, "evidence": list(self.evidence)}
-
-
-def scores() -> list[dict[str, Any]]:
-    """Scores of quantized models with the unquantized score of the same model, task and source, and the score of a guess."""
-    return _tables()["scores"]
 
 
 def _read_perplexities() -> pd.DataFrame:
@@ -447,9 +429,8 @@ def at_chance(score_high: float, chance: float) -> bool:
 
 
 def _scored(model: Model, quantization: str) -> list[dict[str, Any]]:
-    """The scores that count for a model in a strategy."""
     own = shape(model), model.slug.removeprefix("meta-")
-    return [s for s in scores() if s["quantization"] == quantization and s["of"] in own]
+    return [s for s in _tables()["scores"] if s["quantization"] == quantization and s["of"] in own]
 
 
 def served_name(c: Configuration) -> str:
@@ -507,8 +488,7 @@ def _by_score(found: list[dict], floor: float) -> Accuracy:
 _LOAD = 'model = AutoModelForCausalLM.from_pretrained(model_id, {}device_map={{"": 0}})'
 _QUANTIZED = "config = BitsAndBytesConfig({})\n" + _LOAD.replace("{}", "quantization_config=config, ")
 _NF4 = 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16'
-LOAD = {
-    **{q: _LOAD.format(f"dtype=torch.{name}, ") for q, name in UNQUANTIZED.items()},
+LOAD = {q: _LOAD.format(f"dtype=torch.{name}, ") for q, name in UNQUANTIZED.items()} | {
     "int8_default": _QUANTIZED.format("load_in_8bit=True"),
     "int8_pure": _QUANTIZED.format("load_in_8bit=True, llm_int8_threshold=0.0"),
     "nf4": _QUANTIZED.format(_NF4),
@@ -520,11 +500,6 @@ BATCH = (
     "outputs = model.generate(**inputs, max_new_tokens={output_tokens})"
 )
 _IMPORTS = "import torch\nfrom transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig\n\n"
-
-
-def batch_code(batch_size: int, output_tokens: int | str) -> str:
-    """The code that generates for so many prompts at once."""
-    return BATCH.format(batch_size=batch_size, output_tokens=output_tokens)
 
 
 def launch(c: Configuration, replicas: int = 1) -> str:
@@ -541,7 +516,7 @@ def launch(c: Configuration, replicas: int = 1) -> str:
             code = LOAD.get(c.quantization, f"# quantized to {c.quantization} with torchao after loading\n{LOAD['bf16']}")
         name = name if c.quantization in PUBLISHED_ONLY else c.model.hf_id or c.model.slug
         tokenizer = 'tokenizer = AutoTokenizer.from_pretrained(model_id, padding_side="left")'
-        return f'{_IMPORTS}model_id = "{name}"\n{tokenizer}\n{code}\n{batch_code(n, c.output_tokens)}'
+        return f'{_IMPORTS}model_id = "{name}"\n{tokenizer}\n{code}\n{BATCH.format(batch_size=n, output_tokens=c.output_tokens)}'
     if c.engine == "llama.cpp":
         file = f"{c.model.slug}-{c.quantization.removeprefix(strategies.GGUF).upper()}.gguf"
         return f"llama-server -m {file} -ngl 99 --parallel {n} -c {context * n}"

@@ -16,8 +16,22 @@ import numpy as np
 import pandas as pd
 
 from eai import catalog, footprint, schema, strategies, tables
-from eai.advise.diagnose import LOW, Figures, causes, diagnose, entry, figures, fix, named_kind, p_above, pattern_of, roof_share, saving
-from eai.advise.evidence import LOAD, batch_code, inverse, within
+from eai.advise.diagnose import (
+    LOW,
+    Figures,
+    beyond_the_card,
+    causes,
+    diagnose,
+    entry,
+    figures,
+    fix,
+    named_kind,
+    p_above,
+    pattern_of,
+    roof_share,
+    saving,
+)
+from eai.advise.evidence import BATCH, LOAD, inverse, within
 from eai.advise.page import percent, signed
 from eai.advise.request import request
 from eai.analyze.comparison import regressions
@@ -52,12 +66,15 @@ def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
     by_ratio_alone (the healthy of which only energies were compared), warnings. Raises UserError where the experiment has no windows."""
     windows = tables.read_windows(experiment)
     summary = costed(_summary(experiment, windows))
-    name, together = tables.experiment_dir(experiment).name, _among_siblings(summary)
-    by_id = dict(tuple(windows.groupby("configuration_id")))
-    rows = [
-        _configuration(row, summary, by_id.get(row["configuration_id"], windows.head(0)), name, together.get(row["configuration_id"], []))
-        for row in summary.to_dict("records")
-    ]
+    name, together, by_id = (
+        tables.experiment_dir(experiment).name,
+        _among_siblings(summary),
+        dict(tuple(windows.groupby("configuration_id"))),
+    )
+    rows = []
+    for row in summary.to_dict("records"):
+        key = row["configuration_id"]
+        rows.append(_configuration(row, summary, by_id.get(key, windows.head(0)), name, together.get(key, [])))
     basis = summary["basis"].iloc[0]
     by_ratio = sum(r["verdict"] == "healthy" and ROWS not in r["compared_with"] for r in rows)
     warnings = [] if basis == "measured" else [f"energy is {basis}: what it says of watts is no better than its estimate"]
@@ -78,10 +95,8 @@ def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:
 def _summary(experiment: str | Path, windows: pd.DataFrame) -> pd.DataFrame:
     """The summary table as written, else computed from the windows; without one usable window, the configurations that were tried."""
     for made in (lambda: tables.read_result(experiment, "summary"), lambda: summarize(windows, tables.read_energies(experiment))):
-        try:
+        with suppress(UserError):
             return made()
-        except UserError:
-            continue
     tried = windows.drop_duplicates("configuration_id").reindex(columns=[c.name for c in schema.SUMMARY])
     boundary = np.where(tried["gpu"] == "cpu", "cpu_package", "gpu")
     return tried.assign(n_blocks=0, n_windows=0, gate="rejected", boundary=boundary, basis=windows["basis"].iloc[0])
@@ -99,35 +114,38 @@ def _work(row: dict) -> str:
 
 
 def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name: str, together: list[dict]) -> dict[str, Any]:
-    """One configuration: its readings, its own ratios and siblings, the card's limits, and its figures against the rows."""
-    ok, usable = windows[windows["status"] == "ok"], bool(row["n_blocks"])
+    """One configuration: its readings, its own ratios and siblings, the card's limits, and its figures against the rows. One whose blocks
+    differ too much (gate rejected) is never healthy."""
+    ok, usable, gate = windows[windows["status"] == "ok"], bool(row["n_blocks"]), row["gate"]
     reported = {"throughput": row["throughput_tok_s"], "power_w": row["power_mean_w"], "memory_gb": row["memory_peak_gb"]}
     sensors = {"utilization_pct": "utilization_mean_pct", "power_limit_w": "power_limit_w", "temperature_c": "temperature_mean_c"}
-    reported |= {name: _mean(ok, column) for name, column in sensors.items()}
+    reported |= {figure: _mean(ok, column) for figure, column in sensors.items()}
     if row.get("energy_kind") == "gross" and row["energy_j_per_token"] is not None:
         reported["energy_j_per_1k"] = 1e3 * row["energy_j_per_token"]
-    reported = {name: float(v) for name, v in reported.items() if v is not None and np.isfinite(v)}
+    reported = {figure: float(v) for figure, v in reported.items() if v is not None and np.isfinite(v)}
     compared, notes = _against_rows(row, reported, name)
     own = [p for p in (_strategy(row, summary), _batch(row, summary)) if p is not None]
     settled = {p["name"] for p in own} | (COSTLY if any(p["name"] in COSTLY for p in own) else set())
-    limits = [_shown("impossible_figures", text) for text in beyond_the_card(row)]
+    limits = [_shown("impossible_figures", text) for text in beyond(row)]
     found = {p["name"]: p for p in compared.get("patterns", []) if p["kind"] == "fault" or p["name"] not in settled}
     found |= {p["name"]: p for p in (*own, *together, *limits) if p["confidence"] >= LOW}
     for pattern, read in remarks(windows):
         found[pattern] = entry(pattern, READING, None, [read], [fix(causes()[pattern].fix, causes()[pattern].code)], kind="fault")
     patterns = sorted(found.values(), key=lambda p: -p["confidence"])
     with_baseline = np.isfinite(row.get("ratio_to_baseline_low") or np.nan) and row["quantization"] != row.get("baseline")
-    ratios = ["its own baseline"] * bool(with_baseline) + ["its own batches"] * ("batch_1_waste" in settled)
-    checked = [ROWS] * bool(compared.get("expected")) + ratios
+    checked = [ROWS] * bool(compared.get("expected"))
+    checked += ["its own baseline"] * bool(with_baseline) + ["its own batches"] * ("batch_1_waste" in settled)
     verdict = named_kind(patterns) or (compared.get("verdict") or ("healthy" if checked else "unknown") if usable else "undecided")
-    named = ", ".join(f"{p['title']} ({p['level']})" for p in patterns if p["named"])
     words = {"healthy": f"nothing wrong against {' and '.join(checked)}", "unknown": "compared with nothing that could show a fault"}
     words["healthy"] += "" if ROWS in checked else ", energy alone; the rest was not checked"
+    if verdict == "healthy" and gate == "rejected":
+        verdict, words["unknown"] = "unknown", "its energy varies too much between blocks to call it healthy"
+    named = ", ".join(f"{p['title']} ({p['level']})" for p in patterns if p["named"])
     bad = windows[windows["status"] != "ok"]
     bad = (bad["status"] + ": " + bad["reason"].fillna("").replace("", "no reason given")).value_counts()
     notes += [f"windows left out: {', '.join(f'{n} {what}' for what, n in bad.items())}"] if len(bad) else []
-    if row["gate"] != "ok" and usable:
-        notes.append(f"gate {row['gate']}: the energy varies by {row['energy_cv']:.1%} between {row['n_blocks']} blocks")
+    if gate != "ok" and usable:
+        notes.append(f"gate {gate}: the energy varies by {row['energy_cv']:.1%} between {row['n_blocks']} blocks")
     return {
         "configuration": {k: row[k] for k in KEYS} | {"work": _work(row)},
         "verdict": verdict,
@@ -152,26 +170,24 @@ def _asked(row: dict):
 
 def _against_rows(row: dict, reported: dict[str, float], name: str) -> tuple[dict[str, Any], list[str]]:
     """(the diagnosis by rows and predictions, why there is none): measured or published energy of GPU boards in plain generation only."""
+    why = f"{work}: the rows are of plain generation" if (work := _work(row)) else ""
+    why = why if row["n_blocks"] else "no usable window: nothing to compare"
     if row["boundary"] != "gpu" or row["basis"] not in ("measured", "published"):
-        return {}, [f"{row['basis']} energy of {row['boundary']}: no row is of that kind"]
-    if not row["n_blocks"]:
-        return {}, ["no usable window: nothing to compare"]
-    if work := _work(row):
-        return {}, [f"{work}: the rows are of plain generation"]
+        why = f"{row['basis']} energy of {row['boundary']}: no row is of that kind"
     try:
-        asked = _asked(row)
-        return diagnose(asked, figures(reported, asked.output_tokens), (name,)), []
+        if not why:
+            asked = _asked(row)
+            return diagnose(asked, figures(reported, asked.output_tokens), (name,)), []
     except UserError as error:
-        return {}, [f"not compared with rows: {error}"]
+        why = f"not compared with rows: {error}"
+    return {}, [why]
 
 
 def _bits(quantization: str) -> float | None:
     """Stored bits a weight, None for a name that does not say."""
-    try:
+    with suppress(UserError):
         s = strategies.get(quantization)
-    except UserError:
-        return None
-    return s.weight_bits + s.scale_bits
+        return s.weight_bits + s.scale_bits
 
 
 def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
@@ -187,7 +203,7 @@ def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
     for _, group in usable.groupby(usable[keys].astype(str).agg("|".join, axis=1)) if len(usable) else ():
         rows = [r | {"bits": bits} for r in group.to_dict("records") if (bits := _bits(r["quantization"]))]
         for row in rows:
-            shown = found.setdefault(row["configuration_id"], [])
+            shown = []
             others = [o for o in rows if o["quantization"] != row["quantization"]]
             apart = [o for o in others if max(o["bits"], row["bits"]) >= 1.5 * min(o["bits"], row["bits"])]
             if same := [o["quantization"] for o in apart if alike(row, o)]:
@@ -203,25 +219,20 @@ def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
                 text += f"{watts:.0f} W instead of {best['power_mean_w']:.0f} W: its weights are read over the host's bus"
                 spill = f"a strategy that fits ({best['quantization']}), or {causes()['vram_spill'].fix}"
                 shown.append(_shown("vram_spill", text, fix(spill, LOAD.get(best["quantization"], ""))))
-    return {key: shown for key, shown in found.items() if shown}
+            found |= {row["configuration_id"]: shown} if shown else {}
+    return found
 
 
-def beyond_the_card(row: dict) -> list[str]:
-    """Power above the boards' limit, and more bytes per second than their memory moves, where the catalog knows card and model."""
-    found, n, gpu = [], int(_options(row).get("num_gpus", 1)), _card(row["gpu"])
+def beyond(row: dict) -> list[str]:
+    """What of a row lies beyond the limits of its card, where the catalog knows it and, for the memory's, its model."""
+    gpu, rate, share = _card(row["gpu"]), row.get("throughput_tok_s"), None
     if gpu is None:
-        return found
-    watts, limit, rate = row.get("power_mean_w"), (gpu.tdp_w or math.inf) * n, row.get("throughput_tok_s")
-    if watts is not None and row["boundary"] == "gpu" and watts > 1.05 * limit:
-        cards = f"{n} x {gpu.name}" if n > 1 else gpu.name
-        found.append(f"{watts:.0f} W mean power on {cards}, whose limit is {limit:.0f} W: another card, more cards, or another boundary")
-    if rate is None or not np.isfinite(rate) or not row.get("output_tokens") or _work(row):
-        return found
-    try:
-        share = roof_share(Figures(rate), _asked(row).now)
-    except UserError:
-        return found
-    return [*found, f"{rate:.0f} tok/s is {share:.1f} times what the memory of {gpu.name} can feed"] if share and share > 1.1 else found
+        return []
+    if rate is not None and np.isfinite(rate) and row.get("output_tokens") and not _work(row):
+        with suppress(UserError):
+            share = roof_share(Figures(rate), _asked(row).now)
+    watts = row.get("power_mean_w") if row["boundary"] == "gpu" else None
+    return beyond_the_card(gpu, int(_options(row).get("num_gpus", 1)), watts, rate, share)
 
 
 def _strategy(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:
@@ -264,21 +275,19 @@ def _batch(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:
     q = saving(ratio)
     text = f"batch {size} saves {q.value:.1%} [{q.low:.1%} to {q.high:.1%}]".replace("%", " %")
     text += f" of the energy per {row['unit']} in this experiment"
-    change = fix(f"batch concurrent requests: {size} at once", batch_code(size, row["output_tokens"]), q, evidence=[text])
+    code = BATCH.format(batch_size=size, output_tokens=row["output_tokens"])
+    change = fix(f"batch concurrent requests: {size} at once", code, q, evidence=[text])
     return entry("batch_1_waste", p_above(inverse(1, ratio, "")), None, [text], [change])
 
 
 def _mean(windows: pd.DataFrame, name: str) -> float:
-    """The mean of a sensor column over the windows, NaN where nothing was read."""
     return float(pd.to_numeric(windows[name], errors="coerce").mean()) if name in windows else float("nan")
 
 
 def _card(name: object) -> catalog.Gpu | None:
     """The card of the catalog, None for others (a simulated one)."""
-    try:
+    with suppress(UserError):
         return catalog.gpu(str(name))
-    except UserError:
-        return None
 
 
 def remarks(windows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -304,8 +313,8 @@ def remarks(windows: pd.DataFrame) -> list[tuple[str, str]]:
         found.append(("vram_spill", f"{used:.1f} of {full:.1f} GB in use: the card is full"))
     try:
         stated = strategies.get(str(windows["quantization"].iloc[0]))
-    except UserError:
-        return found  # a published name that does not say which method ran
+    except UserError:  # a published name that does not say which method ran
+        return found
     words, kinds = WORDS_OF.get(stated.stored), set()
     for text in {str(x) for x in windows["ran"].dropna() if str(x)} if words else ():
         recorded = json.loads(text) if text.startswith("{") else {text: 1}
@@ -335,10 +344,10 @@ def regression_gate(before: str | Path, after: str | Path, max_regression: str |
     limit, metric = fraction(max_regression), "energy_j_per_token"
     chosen = [select(tables.read_windows(e), tables.read_energies(e)) for e in (before, after)]
     table = regressions(*chosen, limit=limit, metric=metric)
-    known = table.astype(object).where(table.notna(), None).to_dict("records")
     names = ["gpu", "model", "quantization", "batch_size", "input_tokens", "output_tokens", "n_before", "n_after", "method"]
     names += ["p_regression", "p_no_regression", "verdict", "reason"]
-    ratio = [Quantity(row["ratio"], row["ratio_low"], row["ratio_high"], "").to_json() for row in known]
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    ratio = lambda row: Quantity(row["ratio"], row["ratio_low"], row["ratio_high"], "").to_json()  # noqa: E731
     counts = table["verdict"].value_counts().to_dict()
     return {
         "before": str(before),
@@ -347,7 +356,7 @@ def regression_gate(before: str | Path, after: str | Path, max_regression: str |
         "max_regression": limit,
         "basis": chosen[0].basis,
         "boundary": chosen[0].boundary,
-        "rows": [{name: row[name] for name in names} | {"ratio": q} for row, q in zip(known, ratio, strict=True)],
+        "rows": [{name: row[name] for name in names} | {"ratio": ratio(row)} for row in rows],
         "counts": counts,
         "failed": bool(counts.get("regression", 0)),
         "undecided": int(counts.get("inconclusive", 0) + counts.get("not_testable", 0)),

@@ -76,7 +76,6 @@ class Service:
 
     @property
     def stable(self) -> bool:
-        """Whether the queue does not grow without end."""
         return self.load < 1
 
 
@@ -179,26 +178,17 @@ def replicas(
 HOURS_A_YEAR = HOURS_A_MONTH * 12
 READY = 0.8
 EMBODIED = Factor(
-    "embodied carbon of a card",
-    164.0,
-    100.0,
-    320.0,
-    "kg",
+    "embodied carbon of a card", 164.0, 100.0, 320.0, "kg",
     "NVIDIA's product carbon footprint of HGX H100, 1,312 kg per board of eight (cited by others); 150 kg per card: Luccioni et al. 2022, "
     "arXiv:2211.02001, and Cloud Carbon Footprint; 318 kg with a share of the server: Chien et al. 2023, doi:10.1145/3604930.3605705; "
     "consumer cards less",
-)
+)  # fmt: skip
 SERVER = Factor(
-    "embodied carbon of a card's share of its server",
-    312.0,
-    150.0,
-    1080.0,
-    "kg",
+    "embodied carbon of a card's share of its server", 312.0, 150.0, 1080.0, "kg",
     "2,500 kg a server without cards (HPE's ProLiant DL345 Gen10 Plus, taken by Luccioni et al. 2022), eight cards a server; lower end: "
     "1,200 kg; upper end: the parts of a Dell PowerEdge R740 (its life cycle assessment, 2019: 4,288 kg, 3,443 of them SSDs), four cards",
-)
+)  # fmt: skip
 LIFETIME = Factor("life of cards and servers", 4.0, 3.0, 6.0, "years", "usual depreciation of servers, 3 to 6 years")
-
 MAKING = (EMBODIED, SERVER, LIFETIME)
 
 
@@ -214,7 +204,6 @@ class Work:
 
     @property
     def energy_j(self) -> float:
-        """Energy in use and of cards that wait [J]."""
         return self.used.value + self.idle.value
 
 
@@ -279,7 +268,7 @@ def bill(r: Request, c: Configuration | None, known: Cost, done: Work | None = N
 
 
 def _sum(parts: list[Quantity | None], unit: str) -> Quantity:
-    """The sum of what is there; ends are added to ends, which is wide; empty where a part is not known."""
+    """The sum; ends are added to ends, which is wide; empty where a part is not known."""
     known = [q for q in parts if q is not None]
     if any(q.value is None for q in known):
         return Quantity(None, unit=unit)
@@ -295,8 +284,7 @@ def card_hour(r: Request, c: Configuration | None) -> tuple[Quantity | None, str
     if r.gpu_price is not None:
         hours = r.lifetime_years * HOURS_A_YEAR * (1.0 if r.is_served else r.card_utilisation)
         return Quantity(r.gpu_price / hours, unit="USD/h"), f"owned: {r.gpu_price:,.0f} USD over {r.lifetime_years:g} years"
-    row = rents().get(c.gpu.slug) if c else None
-    if row is None:
+    if c is None or (row := rents().get(c.gpu.slug)) is None:
         return None, "no rent or price of the card is known: give --rent or --gpu-price"
     return Quantity(*(row[f"usd_per_hour{end}"] for end in ("", "_low", "_high")), "USD/h"), f"rent, {row['date']}: {row['source']}"
 

@@ -30,6 +30,7 @@ from eai.advise.evidence import (
     verify,
 )
 from eai.advise.month import EMBODIED, HOURS_A_YEAR, LIFETIME, SERVER, Curve, Service, Work, bill, card_hour, replicas, serve, work
+from eai.advise.page import name as in_words
 from eai.advise.page import percent, signed
 from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, is_module, memory, native, require_fit, runs
 from eai.errors import UserError
@@ -51,11 +52,8 @@ SAFE_Z = NormalDist().inv_cdf(SAFE)
 DOUBTFUL, CLOSE, SHORT_LIST = 0.05, 0.05, 40
 PREFILL_SHARE = 0.5
 """Reading a prompt is taken at half the card's dense peak."""
-SESSIONS = "another session of a configuration differs by"
-OF_ALL = (
-    "gross energy of the GPUs' boards; the host's CPU, memory and cooling only through the PUE; the CV of runs in one process says nothing "
-    "of another session"
-)
+OF_ALL = "gross energy of the GPUs' boards; the host's CPU, memory and cooling only through the PUE; "
+OF_ALL += "the CV of runs in one process says nothing of another session"
 LIMITS = {
     "latency_p95_s": ("latency_p95_s", "the p95 of a request's time"),
     "ttft_p95_s": ("ttft_p95_s", "the p95 of the time to the first token"),
@@ -85,27 +83,22 @@ class Plan:
 
     @property
     def p_all(self) -> float:
-        """The probability that every limit is met: they share the speed's error, so the least of them."""
-        return min(self.meets.values(), default=1.0)
+        return min(self.meets.values(), default=1.0)  # the limits share the speed's error
 
     @property
     def is_safe(self) -> bool:
-        """Whether the limits are met with 90 %."""
         return self.p_all >= SAFE
 
     @property
     def is_recommendable(self) -> bool:
-        """Whether it may be recommended unasked: an accuracy that is known and kept, limits met with 90 %."""
         return self.quality.acceptable and self.is_safe
 
     @property
     def is_broken(self) -> bool:
-        """Whether its format writes nonsense: never recommended."""
         return self.quality.status == "broken"
 
     @property
     def family(self) -> tuple:
-        """What configurations of one replica have in common, their batch apart."""
         c = self.configuration
         return c.gpu.slug, c.num_gpus, c.engine, c.quantization
 
@@ -127,6 +120,7 @@ def optimize(r: Request) -> dict[str, Any]:
     rivals = [p for p in plans if p.is_recommendable and p is not chosen]
     wanted = [p for p in (chosen, roles.get("best"), *plans) if p is not None]
     pair = [wanted[0], next((p for p in wanted if p.family != wanted[0].family), None)]
+    spread = "another session of a configuration differs by {} (standard deviation, {} degrees of freedom)"
     sd, df = session_spread()
     taken = [a for a in r.assumptions if not (a["name"] in ("batch_size", "quantization") and chosen)]
     return {
@@ -149,7 +143,7 @@ def optimize(r: Request) -> dict[str, Any]:
         "pitfalls": pitfalls(plans, r),
         "transparency": {
             "basis": dict(sorted(Counter(p.cost.basis for p in plans).items())),
-            "between_sessions": f"{SESSIONS} {percent(sd)} (standard deviation, {df} degrees of freedom)",
+            "between_sessions": spread.format(percent(sd), df),
             "limits": OF_ALL,
         },
         "measure": [f"{p.configuration.cards}: {measure_command(p.configuration)}" for p in pair if p],
@@ -160,8 +154,8 @@ def optimize(r: Request) -> dict[str, Any]:
 
 def strategies_of(r: Request, engine: str, gpu) -> tuple[str, ...]:
     """The strategies to try: the engine's usual ones, half precision as the card has it, and the one asked for."""
-    own_format, asked = native(r.now.model), r.now.quantization
-    usual = [own_format] if own_format and runs(engine, own_format) else []
+    published, asked = native(r.now.model), r.now.quantization
+    usual = [published] if published and runs(engine, published) else []
     usual += ["fp16" if q == "bf16" and (gpu.compute_capability or 8.0) < 8.0 else q for q in STRATEGIES[engine]]
     usual += [asked] if "quantization" in r.given and r.now.engine == engine else []
     return tuple(dict.fromkeys(usual))
@@ -204,23 +198,19 @@ def grid(r: Request) -> tuple[list[Configuration], list[dict[str, Any]]]:
 
 
 def search(r: Request) -> tuple[list[Plan], list[dict[str, Any]]]:
-    """(every plan by objective, what was left out with its reason): also plans that can meet no limit. Cached by what decides it."""
+    """(every plan by objective, what was left out with its reason). Cached by what decides it."""
     return searched(replace(r, assumptions=(), warnings=(), given=r.given & {"requests", "quantization", "batch_size"}), tuple(OWN))
 
 
 @lru_cache(maxsize=32)
 def searched(r: Request, own: tuple[str, ...]) -> tuple[list[Plan], list[dict[str, Any]]]:
-    """The plans of a request: one of each card, number, engine and strategy, but every batch where one card is asked about."""
+    """One plan of each card, number, engine and strategy, but every batch where one card is asked about."""
     configurations, out = grid(r)
-    points: list[tuple[Configuration, Cost]] = []
-    for c, (known, reason) in zip(configurations, costs(configurations), strict=True):
-        if known is None:
-            out.append(left_out(c, "not_predicted", reason))
-        else:
-            points.append((c, known))
+    told = list(zip(configurations, costs(configurations), strict=True))
+    out += [left_out(c, "not_predicted", reason) for c, (known, reason) in told if known is None]
+    points = [(c, known) for c, (known, _) in told if known is not None]
     plans, whole = [], len(r.gpus) == 1 and not r.is_served
-    alike = lambda p: replace(p[0], batch_size=1)  # noqa: E731
-    for group in [list(g) for _, g in groupby(points, key=alike)]:
+    for group in [list(g) for _, g in groupby(points, key=lambda p: replace(p[0], batch_size=1))]:
         made = served(group, r) if r.is_served else [plan(c, known, r) for c, known in group]
         plans += made if whole or not made else [min(made, key=lambda p: (not p.is_safe, p.objective))]
     barred = [(p, _barred(p, r)) for p in plans]
@@ -426,9 +416,8 @@ def near_misses(plans: list[Plan], chosen: Plan | None, r: Request) -> list[str]
 
 
 def label(c: Configuration, r: Request | None = None) -> str:
-    """`nf4 with transformers, batch 1`, with the cards where the request leaves them open."""
-    flight = f"up to {c.batch_size} in flight" if c.is_server else f"batch {c.batch_size}"
-    return f"{c.quantization} with {c.engine}, {flight}" + (f", on {c.cards}" if r is None or len(r.gpus) > 1 or c.num_gpus > 1 else "")
+    """The configuration in words, with the cards where the request leaves them open."""
+    return in_words(c.to_json(), cards=r is None or len(r.gpus) > 1 or c.num_gpus > 1)
 
 
 def entry(p: Plan, r: Request) -> dict[str, Any]:

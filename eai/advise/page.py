@@ -53,13 +53,14 @@ def signed(change: float, digits: int = 0) -> str:
     return f"{100 * change:+.{digits}f} %"
 
 
-def name(c: dict, model: bool = False) -> str:
-    """A configuration in words."""
+def name(c: dict, model: bool = False, cards: bool = True) -> str:
+    """A configuration in words: `nf4 with transformers, batch 1, on 2 x H100 SXM5 80 GB`."""
     if not c.get("gpu"):
         return "your figures"
     engine, n, size = c["engine"], c["num_gpus"], c["batch_size"]
     flight = f"batch {size}" if engine == "transformers" else "one request at a time" if size == 1 else f"up to {size} in flight"
-    text = f"{c['quantization']} with {engine}, {flight}, on {f'{n} x ' if n > 1 else ''}{catalog.gpu(c['gpu']).name}"
+    text = f"{c['quantization']} with {engine}, {flight}"
+    text += f", on {f'{n} x ' if n > 1 else ''}{catalog.gpu(c['gpu']).name}" if cards else ""
     return f"{c['model']}, {text}, {count(c['input_tokens'])} tokens in, {count(c['output_tokens'])} out" if model else text
 
 
@@ -147,9 +148,6 @@ def terminal(answer: dict[str, Any], width: int, explain: bool = False, color: b
     from rich.table import Table
     from rich.text import Text
 
-    def heading(self, console, options):
-        yield Text(str(self.text), style="bold")
-
     def code(self, console, options):
         yield Text("\n".join(wrapped(line, options.max_width) for line in str(self.text).rstrip().splitlines()), style="cyan")
 
@@ -167,6 +165,7 @@ def terminal(answer: dict[str, Any], width: int, explain: bool = False, color: b
             made.add_row(*row)
         yield made
 
+    heading = lambda self, console, options: [Text(str(self.text), style="bold")]  # noqa: E731
     drawn = (("heading_open", Heading, heading), ("fence", CodeBlock, code), ("table_open", TableElement, table))
     own = {name: type(base.__name__, (base,), {"__rich_console__": draw}) for name, base, draw in drawn}
     page = type("Page", (Markdown,), {"elements": Markdown.elements | own})(markdown(answer, explain), hyperlinks=False)
@@ -199,10 +198,21 @@ def draw(answer: dict[str, Any], path: Path) -> Path:
 
     fig, ax = plots.figure(height_in=3.2)
     if "ranking" in answer:
-        _plans(answer, ax)
+        roles = {str(e["configuration"]): role for role, e in reversed(answer["short_list"].items())}
+        for e in (e for e in answer["ranking"] if e["latency_s"]["value"] is not None):
+            at, fine = (e["latency_s"]["value"], e["kwh_a_month"]), e["accuracy"]["acceptable"]
+            ax.plot(*at, "o", color="C0", markerfacecolor="C0" if fine else "white", markersize=4)
+            if role := roles.get(str(e["configuration"])):
+                words = f"{role}: {name(e['configuration'])}"
+                ax.annotate(words, at, textcoords="offset points", xytext=(4, 3), fontsize="x-small")
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.margins(x=0.25)
+        ax.set_xlabel("p95 of a request [s]" if answer["capacity"] else "time of a request [s]")
+        ax.set_ylabel("energy per month [kWh] (hollow: accuracy not known)")
     elif "current" in answer:
         sides = [("now", answer["current"]), ("better", answer["optimized"])]
-        _intervals([(name, side["energy_kwh"], True) for name, side in sides if side], ax)
+        _intervals([(when, side["energy_kwh"], True) for when, side in sides if side], ax)
         levers = ", ".join(f"{x['lever']} {percent(x['energy_fraction'])}" for x in answer["levers"])
         ax.set_xlabel("energy in use a month [kWh]" + (f": {levers}" if levers else ""))
     elif "rows" in answer and "recommended" in answer:
@@ -231,21 +241,3 @@ def _intervals(entries: list[tuple[str, dict, bool]], ax) -> None:
     ax.set_yticks(range(len(entries)), [name for name, _, _ in entries])
     ax.invert_yaxis()
     ax.set_xscale("log")
-
-
-def _plans(answer: dict, ax) -> None:
-    """Energy per month against the time of a request, named where a plan is on the short list."""
-    roles = {str(e["configuration"]): role for role, e in reversed(answer["short_list"].items())}
-    for e in answer["ranking"]:
-        if e["latency_s"]["value"] is None:
-            continue
-        fine = e["accuracy"]["acceptable"]
-        ax.plot(e["latency_s"]["value"], e["kwh_a_month"], "o", color="C0", markerfacecolor="C0" if fine else "white", markersize=4)
-        if role := roles.get(str(e["configuration"])):
-            words = f"{role}: {name(e['configuration'])}"
-            ax.annotate(words, (e["latency_s"]["value"], e["kwh_a_month"]), textcoords="offset points", xytext=(4, 3), fontsize="x-small")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.margins(x=0.25)
-    ax.set_xlabel("p95 of a request [s]" if answer["capacity"] else "time of a request [s]")
-    ax.set_ylabel("energy per month [kWh] (hollow: accuracy not known)")

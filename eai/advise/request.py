@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from eai import catalog, footprint, strategies
-from eai.advise.commands import ALIASES, DEFAULTS, LOAD, OPTIONS, OWN, checked
+from eai.advise.commands import ALIASES, DEFAULTS, GROUPS, OPTIONS, checked
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
 from eai.footprint import ENGINES, GGUF_ENGINES, Device, runs, supports
@@ -20,7 +20,6 @@ SHAPE = ("params_b", "active_params_b", "layers", "hidden", "kv_heads")
 STATED = "stated shapes"
 HALF = ("fp16", "bf16")
 A_GPU = "choose fp16, or a GPU that supports it"
-AS_PUBLISHED = "the format in which its authors publish it"
 MOST_BATCH, MOST_IN_FLIGHT = 64, 512
 LONG_PROMPT_TOKENS, CHUNK_TOKENS = 4096, 8192
 PRESSED = 0.9
@@ -45,16 +44,13 @@ class Configuration:
     output_tokens: int
 
     with_ = replace
-    """`c.with_(batch_size=8)`: the same with something changed."""
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as it stands in every answer."""
         names = ("num_gpus", "quantization", "engine", "batch_size", "input_tokens", "output_tokens")
         return {"gpu": self.gpu.slug, "model": self.model.slug} | {name: getattr(self, name) for name in names}
 
     @property
     def cards(self) -> str:
-        """`2 x H100 SXM5 80 GB`, or the card's name alone."""
         return f"{self.num_gpus} x {self.gpu.name}" if self.num_gpus > 1 else self.gpu.name
 
     @property
@@ -103,7 +99,6 @@ class Request:
 
     @property
     def per_s(self) -> float:
-        """Requests per second, spread over the month."""
         return self.requests / HOURS_A_MONTH / 3600
 
     @property
@@ -113,11 +108,10 @@ class Request:
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits of time that were given, by their names."""
         return {name: getattr(self, name) for name in TIMES if getattr(self, name) is not None}
 
 
-NUMBERS = tuple(name for name in Request.__dataclass_fields__ if name in {*LOAD, *OWN} and name != "goal")
+NUMBERS = tuple(name for name in Request.__dataclass_fields__ if name in {*GROUPS["load"], *GROUPS["own"]} and name != "goal")
 
 
 def request(**options: Any) -> Request:
@@ -126,10 +120,9 @@ def request(**options: Any) -> Request:
     values = {name: value for name, (value, _) in DEFAULTS.items()} | given
     if not {"model", "params_b", "energy_j_per_1k"} & set(given):
         raise UserError("no model", OPTIONS["model"].expected, "name one with --model")
-    any_gpu, found = str(values["gpu"]).strip().lower() == "any", []
-    if any_gpu:
-        usable = [g for g in catalog.gpus() if g.memory_gb and g.bandwidth_gb_s and g.tdp_w and g.fp16_tflops]
-        found = [(g, "") for g in usable if (g.compute_capability or 0) >= 7.0]
+    if any_gpu := str(values["gpu"]).strip().lower() == "any":
+        known = (g for g in catalog.gpus() if g.memory_gb and g.bandwidth_gb_s and g.tdp_w and g.fp16_tflops)
+        found = [(g, "") for g in known if (g.compute_capability or 0) >= 7.0]
     else:
         found = [catalog.nearest_gpu(name.strip()) for name in str(values["gpu"]).split(",") if name.strip()]
     gpus, remarks = tuple(dict.fromkeys(gpu for gpu, _ in found)), [remark for _, remark in found]
@@ -151,7 +144,7 @@ def request(**options: Any) -> Request:
     taken = values | {"quantization": quantization}
     assumptions = [{"name": k, "value": taken[k], "reason": why} for k, (_, why) in DEFAULTS.items() if k not in given]
     if now and "quantization" not in given and quantization == _published(str(given.get("model"))):
-        next(a for a in assumptions if a["name"] == "quantization")["reason"] = AS_PUBLISHED
+        next(a for a in assumptions if a["name"] == "quantization")["reason"] = "the format in which its authors publish it"
     name, value, why = "itl_p95_s", CHAT_ITL_S, "a chat streams: ten tokens per second are faster than people read"
     wanted = values["use"] == "chat" and name not in given
     if values["use"] == "api" and "requests" in given and not set(TIMES) & set(given):
@@ -167,8 +160,8 @@ def request(**options: Any) -> Request:
         raise UserError(f"unknown region '{values['region']}'", f"one of {known}", "take the nearest, with --price and --carbon") from None
     site = Site(region, values.get("pue"), values.get("price"), intensity(values.get("carbon")))
     plain = {name: values[name] for name in ("use", "requests", "output_tokens", "goal")} | limits
-    more = {"answers": _lengths(given.get("lengths")), "given": frozenset(given), "assumptions": tuple(assumptions)}
-    made = Request(now, gpus, any_gpu, given.get("num_gpus"), engine, site=site, **plain, **more)
+    plain |= {"answers": _lengths(given.get("lengths")), "given": frozenset(given), "assumptions": tuple(assumptions)}
+    made = Request(now, gpus, any_gpu, given.get("num_gpus"), engine, site=site, **plain)
     return replace(made, warnings=tuple(r for r in (*remarks, *_remarks(made)) if r))
 
 
@@ -209,8 +202,7 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
             return found, active * 1e9, f"'{name}' is {note}" if note else ""
         except UserError:
             pass
-    total, active = stated.get("params_b", math.inf), stated.get("active_params_b", 0)
-    if active > total:
+    if (active := stated.get("active_params_b", 0)) > (total := stated.get("params_b", math.inf)):
         raise UserError(f"active_params_b {active:g} of {total:g}", "at most as many as in all", "correct one")
     try:
         shape = catalog.shape(name or None, **stated)
@@ -224,8 +216,7 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
     short = name.rpartition("/")[2].lower()
     if shape.origin.startswith("the shape of"):
         remark = f"'{name}' {catalog.NOT_THERE}: it has the shape of {shape.name}, its accuracy is not known"
-        known = next((m for m in catalog.models() if m.hf_id == shape.name), None)
-        if known:
+        if known := next((m for m in catalog.models() if m.hf_id == shape.name), None):
             return replace(known, slug=short, hf_id=name), known.params_total, remark
     dense = (m for m in catalog.models() if m.architecture == "llama")
     near = min(dense, key=lambda m: abs(math.log(m.params_total / shape.params_b / 1e9)))
@@ -308,7 +299,7 @@ def _refused(quantization: str, engine: str, gpu: Gpu) -> str:
 
 
 def cannot_run(c: Configuration) -> str:
-    """What the strategy or the engine needs and the card lacks, empty if nothing: `footprint.supports` without the memory."""
+    """What the strategy or the engine needs and the card lacks, empty if nothing."""
     return _refused(c.quantization, c.engine, c.gpu)
 
 
@@ -329,22 +320,18 @@ class Memory:
 
     @property
     def needed_gb(self) -> float:
-        """All that the board must hold."""
         return self.weights_gb + self.cache_gb + self.activations_gb
 
     @property
     def fits(self) -> bool:
-        """Whether it fits."""
         return self.needed_gb <= self.available_gb
 
     @property
     def pressed(self) -> bool:
-        """Whether it fits with less than a tenth to spare."""
         return self.fits and self.needed_gb > PRESSED * self.available_gb
 
     @property
     def explained(self) -> str:
-        """What it needs, of what, and whether it fits, as a sentence."""
         c = self.configuration
         parts = (self.needed_gb, self.weights_gb, self.cache_gb, self.activations_gb, self.available_gb)
         need, weights, cache, active, usable = (f"{gb / footprint.GIB_PER_GB:.1f}" for gb in parts)
@@ -354,7 +341,6 @@ class Memory:
 
     @property
     def remarks(self) -> list[str]:
-        """A line where the card is full or nearly so."""
         if not self.fits:
             return [self.explained]
         used, usable = (f"{gb / footprint.GIB_PER_GB:.1f}" for gb in (self.needed_gb, self.available_gb))
@@ -409,14 +395,14 @@ def _remarks(r: Request) -> list[str]:
     """What is allowed and still deserves a word. Raises UserError for what no named card can run, and for a model that fits on none."""
     c, found = r.now, []
     if c is None:
-        return found
+        return []
     if "quantization" in r.given and all(cannot_run(c.with_(gpu=gpu)) for gpu in r.gpus):
         raise UserError(cannot_run(c), "", A_GPU)
     small = c.with_(quantization="nf4", batch_size=1, num_gpus=r.num_gpus or (1 if is_module(c.gpu) else 8))
     free = r.any_gpu or (r.num_gpus is None and len(r.gpus) > 1)
     if not free and not any(fits(small.with_(gpu=gpu)) for gpu in r.gpus):
-        n, needed = small.num_gpus, memory(small)
-        gigabytes = n * needed.needed_gb, n * memory(small.with_(quantization="fp16")).needed_gb, needed.available_gb
+        n, half = small.num_gpus, small.with_(quantization="fp16")
+        gigabytes = n * memory(small).needed_gb, n * memory(half).needed_gb, memory(small).available_gb
         in_4_bit, whole, usable = (gb / footprint.GIB_PER_GB for gb in gigabytes)
         need = f"{c.model.slug} needs {in_4_bit:.0f} GiB in 4 bit and does not fit in {n} x {c.gpu.name} of {usable:.1f} usable GiB each"
         raise UserError(need, "a model that fits", f"choose a smaller model or GPUs with {whole:.0f} GiB in all for fp16")

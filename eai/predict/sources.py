@@ -7,6 +7,7 @@ that quotient, else the printed figure. Copies, impossible rows and sessions tha
 """
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -110,21 +111,19 @@ def published_rows() -> pd.DataFrame:
     is_integral = ~is_net & ((printed / computed - 1).abs() < 1 - NET_SHARE)
     table["energy_j_per_token"] = printed.where(is_integral, computed)
     table["u_log"] = raw["energy_std_j_per_1k_tok"] / raw["energy_j_per_1k_tok"] / np.sqrt(raw["n_runs"])
-    table["gpu"], table["input_tokens"] = _slugs(raw["gpu"]), raw["input_tokens"].fillna(ASSUMED_INPUT_TOKENS)
+    table["gpu"], table["input_tokens"] = raw["gpu"].map(slug), raw["input_tokens"].fillna(ASSUMED_INPUT_TOKENS)
     conditions = [raw[["throughput_tok_s", "batch_size", "output_tokens"]].isna().any(axis=1), raw["power_w"].isna()]
     reasons = ["no throughput, batch size or output length", "no board power: whether the energy is gross or net is unknown"]
     return table.assign(why=np.select(conditions, reasons, default=""))
 
 
-def _slugs(names: pd.Series) -> list[str]:
-    """The catalog's slug of each GPU, the name itself where the catalog does not know it."""
-    known = {}
-    for name in names.unique():
-        try:
-            known[name] = catalog.resolve("gpu", name)[0]
-        except UserError:
-            known[name] = str(name)
-    return [known[name] for name in names]
+@cache
+def slug(name: str) -> str:
+    """The catalog's slug of a GPU, the name itself where the catalog does not know it."""
+    try:
+        return catalog.resolve("gpu", str(name))[0]
+    except UserError:
+        return str(name)
 
 
 def measured_rows(experiment: str | Path) -> pd.DataFrame:
@@ -137,7 +136,7 @@ def measured_rows(experiment: str | Path) -> pd.DataFrame:
     table = summary[[*ASKED, "throughput_tok_s", "basis"]].assign(session=name, n_runs=summary["n_blocks"], power_w=summary["power_mean_w"])
     table["source_row"] = [f"{name}/summary.csv:{line}" for line in range(2, len(table) + 2)]
     table["energy_j_per_token"] = summary["energy_j_per_token"].where(summary["energy_kind"] == "gross")
-    table["gpu"] = _slugs(table["gpu"])
+    table["gpu"] = table["gpu"].map(slug)
     table["u_log"] = np.log(summary["energy_j_per_token_abs_high"] / summary["energy_j_per_token_abs_low"]) / (2 * NORMAL_95)
     reasons = {
         "not the measured energy of a GPU": (summary["boundary"] != "gpu") | (summary["basis"] != "measured"),
