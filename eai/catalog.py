@@ -291,7 +291,10 @@ def shape(name: str | None = None, **given: float | None) -> Shape:
         path = Path(name).expanduser()
         path = path / "config.json" if path.is_dir() else path
         if not found and path.suffix == ".json" and path.is_file():
-            found = shape_of_config(json.loads(path.read_text()), name)
+            try:
+                found = shape_of_config(json.loads(path.read_text()), name)
+            except (OSError, ValueError) as error:
+                raise UserError(f"cannot read {path}: {error}", "a config.json of Hugging Face", "correct it") from None
         if found:
             return replace(found, **given)
         total, active = sizes_in_name(name)
@@ -309,18 +312,31 @@ def shape(name: str | None = None, **given: float | None) -> Shape:
     return replace(near, name=str(name or f"{total:g}B"), origin=origin, **{"published": ""} | given)
 
 
+_FIELDS = {"hidden": ("hidden_size", "n_embd", "n_embed"), "layers": ("num_hidden_layers", "n_layer")}
+_FIELDS |= {"heads": ("num_attention_heads", "n_head"), "vocab": ("vocab_size",)}
+
+
+def sizes_of_config(config: dict, name: str) -> dict[str, int]:
+    """hidden, layers, heads, vocab, kv_heads, head_dim and intermediate of a Hugging Face config.json, by either spelling. Raises UserError
+    for a missing field."""
+    c = config.get("text_config", config) if isinstance(config, dict) else {}
+    found = {size: next((c[field] for field in fields if c.get(field)), None) for size, fields in _FIELDS.items()}
+    if lacking := [_FIELDS[size][0] for size, value in found.items() if type(value) is not int]:
+        do = "give another model, or --params-b, --layers and --hidden"
+        raise UserError(f"the config of {name} has no {' and no '.join(lacking)}", "a decoder's config.json", do)
+    found["kv_heads"], found["head_dim"] = (
+        c.get("num_key_value_heads") or found["heads"],
+        c.get("head_dim") or found["hidden"] // found["heads"],
+    )
+    return found | {"intermediate": c.get("intermediate_size") or 4 * found["hidden"]}
+
+
 def shape_of_config(config: dict, name: str) -> Shape:
     """The Shape of a Hugging Face config.json (dict), mixtures of experts included. Raises UserError for a missing field."""
+    hidden, layers, heads, vocab, kv, width, inner = sizes_of_config(config, name).values()
     c = config.get("text_config", config)
-    try:
-        hidden, layers = c.get("hidden_size") or c["n_embd"], c.get("num_hidden_layers") or c["n_layer"]
-        heads, vocab = c.get("num_attention_heads") or c["n_head"], c["vocab_size"]
-    except KeyError as missing:
-        raise UserError(f"the config of {name} has no {missing}", "a decoder's config.json", "give params_b, layers and hidden") from None
-    kv, width = c.get("num_key_value_heads") or heads, c.get("head_dim") or hidden // heads
     experts = c.get("num_local_experts") or c.get("num_experts") or c.get("n_routed_experts") or 0
     active = c.get("num_experts_per_tok") or c.get("num_experts_per_token") or 0
-    inner = c.get("intermediate_size") or 4 * hidden
     gates = 2 if c.get("model_type") in ("gpt2", "gpt_neox", "opt", "falcon", "starcoder2", "bloom", "phi", "gptj") else 3
     attention = layers * hidden * width * (2 * heads + 2 * kv)
     expert = gates * hidden * (c.get("moe_intermediate_size") or inner)

@@ -13,7 +13,7 @@ import importlib.util
 from dataclasses import dataclass, replace
 
 from eai import catalog, strategies
-from eai.catalog import Gpu, Model
+from eai.catalog import Gpu, Model, sizes_of_config
 from eai.errors import UserError
 from eai.strategies import Strategy
 
@@ -108,18 +108,10 @@ def parameters(model: Model) -> Parameters:
 def from_config(config: dict, name: str) -> Model:
     """A Model of a Hugging Face `config.json` (as a dict), for a model that the catalog does not list. Raises UserError for an architecture
     whose layout is not known, or a missing field."""
-    try:
-        hidden = config.get("hidden_size") or config["n_embed"]
-        heads = config.get("num_attention_heads") or config["n_head"]
-        layers = config.get("num_hidden_layers") or config["n_layer"]
-        vocab, intermediate = config["vocab_size"], config.get("intermediate_size") or 4 * hidden
-    except KeyError as missing:
-        wanted = "the config.json of a decoder-only language model"
-        raise UserError(f"the config of {name} has no {missing}", wanted, "give another model") from None
+    hidden, layers, heads, vocab, kv_heads, head_dim, intermediate = sizes_of_config(config, name).values()
     family = config["model_type"]
     tied = bool(config.get("tie_word_embeddings", family == "bloom"))
     context = config.get("max_position_embeddings") or config.get("seq_length") or 2048
-    kv_heads, head_dim = config.get("num_key_value_heads") or heads, config.get("head_dim") or hidden // heads
     shape = (vocab * hidden, layers, hidden, heads, kv_heads, head_dim, intermediate, vocab, context, tied, family)
     model = Model(name.rpartition("/")[2].lower(), name, 0, *shape, licence=None, base=None, source="config.json", retrieved="")
     return replace(model, params_total=parameters(model).total)

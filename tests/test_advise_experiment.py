@@ -169,7 +169,7 @@ def test_a_card_at_its_own_rated_limit_works_as_it_was_built_to(windows):
     assert remarks(windows.assign(power_capped_fraction=0.9, power_limit_w=400.0)) == []
 
 
-def measured_experiment(throttled: float) -> None:
+def measured_experiment(throttled: float, apart: float = 0.001) -> None:
     """An experiment of one configuration with the published figures of line 61 (157 W, 36.18 tok/s), two blocks, as measured on a GPU."""
     windows, energies = tables.read_windows("sample"), tables.read_energies("sample")
     chosen = windows.query("quantization == 'bf16' and batch_size == 1 and task == 'generate'").head(2)
@@ -178,7 +178,7 @@ def measured_experiment(throttled: float) -> None:
     lengths = {"input_tokens": 256, "output_tokens": 128, "tokens_out": 128, "batch_size": 1, "requests": 1}
     pace = {"duration_s": 128 / 36.18, "power_mean_w": 156.81, "memory_peak_gb": 14.9, "ran": '{"Linear(torch.float16)": 224}'}
     sensors = {"basis": "measured", "throttle_fraction": throttled, "utilization_mean_pct": 95.0, "temperature_mean_c": 60.0}
-    joules = 4.334 * 128 * np.array([1.001, 0.999])
+    joules = 4.334 * 128 * np.array([1 + apart, 1 - apart])
     tables.write_experiment(
         "card", chosen.assign(**model, **lengths, **pace, **sensors), energies.assign(energy_j=joules, boundary="gpu", basis="measured")
     )
@@ -189,6 +189,15 @@ def test_a_healthy_card_is_compared_with_rows_and_left_alone(scratch):
     (one,) = diagnose_experiment("card")["configurations"]
     assert one["verdict"] == "healthy" and one["figures"]["throughput"] == pytest.approx(36.18)
     assert "rows or predictions" in one["summary"] and "not checked" not in json.dumps(one)
+
+
+def test_what_varies_too_much_is_never_called_healthy(scratch):
+    """The same mean, but its two blocks are 40 % apart: the gate rejects it."""
+    measured_experiment(0.0, apart=0.2)
+    answer = diagnose_experiment("card")
+    (one,) = answer["configurations"]
+    assert one["verdict"] == "unknown" and "varies too much" in one["summary"] and "gate rejected" in " ".join(one["notes"])
+    assert answer["counts"] == {"unknown": 1} and answer["by_ratio_alone"] == 0
 
 
 def test_a_throttled_card_is_told_by_its_sensor(scratch):

@@ -197,3 +197,13 @@ def test_what_is_published_below_16_bits_is_asked_so_and_said():
     assert request(model="meta-llama/Llama-3.1-8B-Instruct", gpu="a100", engine="vllm", quantization="fp8").now.quantization == "fp8"
     one = request(model="openai/gpt-oss-120b", gpu="h100", engine="vllm", batch_size=32)
     assert fits(one.now), "it runs on one H100 at 64 in flight (ML.ENERGY v3): a token passes 4 of 128 experts"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("{", "cannot read"), ("[1]", "has no hidden_size"), ('{"vocab_size": 9}', "has no hidden_size")]
+)
+def test_a_config_that_cannot_be_used_says_why_in_one_line(tmp_path, text, says):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=says) as caught:
+        request(model=str(tmp_path))
+    assert "\n" not in str(caught.value)

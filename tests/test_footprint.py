@@ -130,6 +130,9 @@ def test_a_config_gives_the_same_shapes_as_the_catalog():
     assert (built.slug, built.hf_id, footprint.from_config(config, "Plain").slug) == ("copy", "me/copy", "plain")
     assert built.params_total == 134_515_008
     assert footprint.kv_cache_bytes(built, 7) == footprint.kv_cache_bytes(SMOLLM2, 7)
+    both = {"hidden": 64, "layers": 2, "heads": 4, "vocab": 9, "kv_heads": 4, "head_dim": 16, "intermediate": 256}
+    for width in ("n_embd", "n_embed", "hidden_size"):
+        assert catalog.sizes_of_config({width: 64, "n_layer": 2, "num_attention_heads": 4, "vocab_size": 9}, "m") == both
     bloom = {"model_type": "bloom", "n_embed": 4096, "n_head": 32, "n_layer": 30, "vocab_size": 250880}
     assert footprint.from_config(bloom, "b").params_total == catalog.model("bloomz-7b1").params_total
 

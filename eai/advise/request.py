@@ -4,6 +4,7 @@ are resolved, defaults explained, contradictions refused with one line; names of
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from eai import catalog, footprint, strategies
@@ -207,6 +208,8 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
     try:
         shape = catalog.shape(name or None, **stated)
     except UserError:
+        if Path(name).expanduser().exists():  # a config.json that cannot be used says why itself
+            raise
         do = "give --params-b (and --active-params-b of a mixture of experts, --layers, --hidden, --kv-heads if you know them)"
         expected = "a name of data/catalog, a folder with config.json, or a name that states its size (7B, 8x7B, 30B-A3B)"
         raise UserError(f"unknown model '{name}' that states no size", expected, do) from None

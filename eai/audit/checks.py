@@ -5,6 +5,7 @@ A check is a function from a parsed file and the evidence to hits; its rule in `
 """
 
 import ast
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -63,9 +64,10 @@ def _names(*nodes: ast.AST) -> set[str]:
     return {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
-def _last(call: ast.Call) -> str:
-    """The last name of what is called."""
-    return ast.unparse(call.func).rpartition(".")[2]
+def _tokenized(inside: ast.AST) -> list[ast.AST]:
+    """What is given to a tokenizer inside a node."""
+    calls = (n for n in ast.walk(inside) if isinstance(n, ast.Call) and n.args)
+    return [n.args[0] for n in calls if ast.unparse(n.func).rpartition(".")[2].lower() in _TOKENIZERS]
 
 
 def source_of(loop: ast.AST) -> tuple[ast.AST, ast.AST] | None:
@@ -109,14 +111,12 @@ def _generates_one(code: Code, call: Built, inside: ast.AST, tainted: set[str]) 
     if not _names(*given(call)) & tainted or {"streamer", "request_id"} & set(call.kwargs):  # an asynchronous engine batches by itself
         return False
     if not code.is_prompted(call):
-        tokenized = (n for n in ast.walk(inside) if isinstance(n, ast.Call) and n.args and _last(n).lower() in _TOKENIZERS)
-        return call.last == "generate" and any(_is_one_text(n.args[0], tainted) for n in tokenized)
+        return call.last == "generate" and any(_is_one_text(text, tainted) for text in _tokenized(inside))
     first = next(iter([*call.node.args, *(k.value for k in call.node.keywords if k.arg in _PROMPT_KEYWORDS)]), None)
     return first is not None and _is_one_text(first, tainted) and not _is_list(code, first)
 
 
 def _is_list(code: Code, node: ast.AST) -> bool:
-    """Whether an expression is a name that the file binds to a list made of several items."""
     return isinstance(node, ast.Name) and any(isinstance(v, ast.ListComp) for v in code.bound[node.id])
 
 
@@ -128,12 +128,8 @@ def _single_prompt_helpers(code: Code) -> dict[str, bool]:
         tainted = _tainted(node, {s for s in seeds if (not _BATCHED.search(s) and not s.endswith("s")) or s == "messages"})
         inside = [c for c in code.generations_in.get(node, ()) if not code.loops_around(c.node)]
         helpers.setdefault(node.name, []).append([c for c in inside if _generates_one(code, c, node, tainted)])
-    return {name: any(_decodes(c) for calls in every for c in calls) for name, every in helpers.items() if all(every)}
-
-
-def _decodes(call: Built) -> bool:
-    """Whether a generation may give more than one token: the numbers are of decoding."""
-    return call.kwargs.get("max_new_tokens") != 1
+    alone = {name: [c.kwargs.get("max_new_tokens") for calls in every for c in calls] for name, every in helpers.items() if all(every)}
+    return {name: any(n != 1 for n in tokens) for name, tokens in alone.items()}
 
 
 def _items(code: Code, iterable: ast.AST) -> int | None:
@@ -163,7 +159,7 @@ def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
         if loop is not None and id(loop) not in seen:
             seen.add(id(loop))
             is_open = code.trains or code.is_in_branch(loop) or bool(_OTHER_MEDIA.search(code.unit.text)) or _measures(code, loop)
-            is_decoding = helpers.get(call.name.removeprefix("self."), _decodes(call))
+            is_decoding = helpers.get(call.name.removeprefix("self."), call.kwargs.get("max_new_tokens") != 1)
             waste = evidence.batch_1(_items(code, source_of(loop)[1]), _subject(code)) if is_decoding and not is_open else None
             yield Hit(call.node.lineno, {"call": call.name or "generate"}, waste)
     pipes = {code.assigned_name(c.node): c for c in code.model_loads if c.last == "pipeline" and task_of(c) in TEXT_TASKS}
@@ -198,7 +194,7 @@ def _mapped(code: Code, node: ast.AST) -> list[ast.Lambda]:
     """The lambda around a node that `.apply(...)` or `.map(...)` calls for each row."""
     around = code.values.around(node, ast.Lambda)
     call = code.values.parent.get(around)
-    is_row = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _ROWS
+    is_row = isinstance(call, ast.Call) and getattr(call.func, "attr", "") in _ROWS
     return [around] if is_row and not any(k.arg == "batched" for k in call.keywords) else []
 
 
@@ -208,7 +204,6 @@ def _given_to_rows(code: Code, helpers: Iterable[str]) -> list[Built]:
 
 
 def _measures(code: Code, node: ast.AST) -> bool:
-    """Whether a node stands in a function or file that measures one stream at a time on purpose, by its name."""
     return bool(_BENCHMARK.search(f"{getattr(code.function(node), 'name', '')} {Path(code.unit.path).stem}"))
 
 
@@ -270,9 +265,7 @@ def _reached(code: Code, handler: ast.AST) -> set[ast.AST]:
     reached = {handler}
     for _ in range(2):
         inside = [n for f in reached for n in ast.walk(f)]
-        calls = [n for n in inside if isinstance(n, ast.Call)]
-        named = [n for c in calls for n in [c.func, *c.args] if isinstance(n, ast.Name | ast.Attribute)]
-        called = {n.attr if isinstance(n, ast.Attribute) else n.id for n in named}
+        called = _named(n for c in inside if isinstance(c, ast.Call) for n in (c.func, *c.args))
         reached |= {n for n in inside if isinstance(n, FUNCTIONS)} | {code.defined[name] for name in called & set(code.defined)}
     return reached
 
@@ -282,9 +275,7 @@ def _takes_one(code: Code, call: Built, function: ast.AST, handler: ast.AST) -> 
     specs = [f.args for f in (function, handler) if hasattr(f, "args")]
     if any(_LISTED.match(ast.unparse(a.annotation)) for spec in specs for a in spec.args if a.annotation is not None):
         return False
-    calls = (n for n in ast.walk(function) if isinstance(n, ast.Call) and n.args)
-    prompts = [n.args[0] for n in calls if _last(n).lower() in _TOKENIZERS] or call.node.args[:1]
-    for node in prompts:
+    for node in _tokenized(function) or call.node.args[:1]:
         name = ast.unparse(node).rpartition(".")[2].strip("[]'\"")
         made = [x for x in code.bound[node.id] if isinstance(x, ast.List)] if isinstance(node, ast.Name) else []
         is_several = any(len(x.elts) > 1 and not all(isinstance(e, ast.Dict) for e in x.elts) for x in made)
@@ -348,7 +339,7 @@ def reloaded(code: Code, evidence: Evidence) -> Iterator[Hit]:
             yield Hit(load.node.lineno, {"where": where}, wastes.reload_each_time(gpu=code.facts["gpu"]))
 
 
-def _named(nodes: list[ast.AST]) -> set[str]:
+def _named(nodes: Iterable[ast.AST]) -> set[str]:
     """The names and attributes among some nodes."""
     return {n.id if isinstance(n, ast.Name) else n.attr for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
 
@@ -465,7 +456,6 @@ _ROUNDING = ("sum", "int", "round", "floor", "math.floor", "ceil", "math.ceil", 
 
 
 def _reads_power(call: Built) -> bool:
-    """Whether a call reads the GPU's power: NVML, or nvidia-smi with power.draw."""
     is_run = call.last in ("run", "check_output", "Popen", "getoutput", "popen", "system")
     return call.last in _POWER_CALLS or (is_run and "power.draw" in ast.unparse(call.node))
 
@@ -526,8 +516,8 @@ def idle_before_load(code: Code, evidence: Evidence) -> Iterator[Hit]:
 def all_gpus(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Sums over every GPU of the host in a file whose model runs on cuda:0."""
     if re.search(r"[\"']cuda:0[\"']", code.unit.text):
-        what = ((c.node.lineno, _bills_all(code, c)) for c in code.calls)
-        yield from (Hit(line, {"what": text}) for line, text in [next(((n, w) for n, w in what if w), (0, ""))] if text)
+        found = (Hit(c.node.lineno, {"what": what}) for c in code.calls if (what := _bills_all(code, c)))
+        yield from itertools.islice(found, 1)
 
 
 def _bills_all(code: Code, call: Built) -> str:
@@ -672,14 +662,11 @@ def seconds_from_samples(code: Code, evidence: Evidence) -> Iterator[Hit]:
         sides = {ast.unparse(node.left): node.left, ast.unparse(node.right): node.right}
         step = next((s for s in sides if s in nominal or _INTERVAL.search(s.rpartition(".")[2])), "")
         other = next((s for s in sides if s != step), "") if step else ""
-        is_added = isinstance(code.values.parent.get(node), ast.AugAssign) and step in nominal
         if isinstance(code.values.around(node, (ast.stmt, ast.Compare)), ast.Compare):
             continue
-        if (
-            not (is_added or re.search(r"(\b|\.)(len|sum|np\.sum)\(", other))
-            or re.search(r"time|stamp", other)
-            or not _POWERS.search(other)
-        ):
+        is_added = isinstance(code.values.parent.get(node), ast.AugAssign) and step in nominal
+        is_total = is_added or re.search(r"(\b|\.)(len|sum|np\.sum)\(", other)
+        if not is_total or re.search(r"time|stamp", other) or not _POWERS.search(other):
             continue
         value = code.values.resolve(sides[step])
         is_known = type(value) in (int, float) and not isinstance(value, Symbol)

@@ -66,7 +66,6 @@ class Code:
         self.lines = unit.text.splitlines()
 
     def nodes(self, *kinds: type) -> Iterator[ast.AST]:
-        """The nodes of some kinds, in the order of the tree."""
         return (n for n in self.values.nodes if isinstance(n, kinds))
 
     @cached_property
@@ -80,18 +79,15 @@ class Code:
         return found
 
     def named(self, *names: str) -> list[Built]:
-        """The calls whose last name is one of `names`."""
         return [c for c in self.calls if c.last in names]
 
     @cached_property
     def modules(self) -> set[str]:
-        """Top-level names of everything the file imports."""
         imported = {a.name for n in self.nodes(ast.Import) for a in n.names} | {n.module or "" for n in self.nodes(ast.ImportFrom)}
         return {name.partition(".")[0] for name in imported}
 
     @cached_property
     def trains(self) -> bool:
-        """Whether the file trains: then inference's figures do not apply."""
         bases = [dotted(b).rpartition(".")[2] for n in self.nodes(ast.ClassDef) for b in n.bases]
         return any(_TRAINING.match(name) for name in (*(c.last for c in self.calls), *bases))
 
@@ -147,7 +143,6 @@ class Code:
 
     @cached_property
     def generations_in(self) -> dict[ast.AST, list[Built]]:
-        """The generations of each function (of the module, where they stand in none)."""
         found: dict[ast.AST, list[Built]] = {}
         for call in self.generations:
             found.setdefault(self.function(call.node), []).append(call)
@@ -209,13 +204,11 @@ class Code:
         return ""
 
     def function(self, node: ast.AST) -> ast.AST:
-        """The function around a node, the module if none."""
         if id(node) not in self._functions:
             self._functions[id(node)] = self.values.around(node, FUNCTIONS) or self.values.nodes[0]
         return self._functions[id(node)]
 
     def source(self, function: ast.AST) -> str:
-        """The text of a function, of the whole file for a module."""
         return "\n".join(self.lines if isinstance(function, ast.Module) else self.lines[function.lineno - 1 : function.end_lineno])
 
     def is_option(self, node: ast.AST) -> bool:
@@ -244,7 +237,6 @@ class Code:
 
     @cached_property
     def defined(self) -> dict[str, ast.AST]:
-        """The functions of the file by name, the last of each."""
         return {n.name: n for n in self.nodes(*FUNCTIONS)}
 
     @cached_property
@@ -271,7 +263,6 @@ class Code:
 
     @cached_property
     def facts(self) -> dict:
-        """What the file as a whole states for every subject of it."""
         text, names = self.unit.text, {n.arg for n in self.nodes(ast.keyword)}
         return {
             "gpu": card_in_text(text),
@@ -285,7 +276,6 @@ class Code:
 
     @cached_property
     def subjects(self) -> list[Subject]:
-        """The loads, engines, generate calls and requests of the file, and the servers that it starts."""
         attached = {id(c.node) for load in self.model_loads if (c := _quantization(load))}
         found = [self._load(c) for c in self.model_loads]
         for config in (c for c in self.named("BitsAndBytesConfig") if id(c.node) not in attached):

@@ -126,7 +126,6 @@ class Subject:
         self.options[name] = Option(value, line, node)
 
     def get(self, name: str) -> object:
-        """The value of an option or fact, None if there is none."""
         if name in self.options:
             return self.options[name].value
         if name in self.facts:
@@ -135,18 +134,15 @@ class Subject:
 
     @cached_property
     def model(self) -> str:
-        """The name of the model, empty if the file does not state it."""
         given = next((self.options[n].value for n in MODEL_PLACES if n in self.options), self.facts.get("model", ""))
         return given if isinstance(given, str) and not isinstance(given, Symbol) else ""
 
     @cached_property
     def size_b(self) -> float | None:
-        """Parameters of the model [1e9], None if neither catalog nor name state them."""
         return params_b(self.model) if self.model else None
 
     @cached_property
     def gpu(self) -> catalog.Gpu | None:
-        """The card, where options or the file name exactly one."""
         named = self.options.get("gpu")
         known = card(named.value) if named is not None and isinstance(named.value, str) else None
         return known or self.facts.get("gpu")
@@ -161,7 +157,6 @@ class Subject:
 
     @property
     def capability(self) -> float | None:
-        """The card's CUDA compute capability, None if the card is not known."""
         return self.gpu.compute_capability if self.gpu else None
 
     @property
@@ -187,7 +182,6 @@ class Subject:
 
     @property
     def bits(self) -> float:
-        """Stored bits of a quantized weight."""
         return strategies.get(self.strategy).weight_bits
 
     @cached_property
@@ -204,7 +198,6 @@ class Subject:
 
     @property
     def spills(self) -> bool:
-        """Whether the model is larger than the one card it runs on."""
         return self.need is not None and self.cards == 1 and self.need[0] > self.need[1]
 
     @property

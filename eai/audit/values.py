@@ -41,7 +41,6 @@ class Built:
 
     @property
     def last(self) -> str:
-        """The last part of the dotted name."""
         return self.name.rpartition(".")[2]
 
 
@@ -88,13 +87,11 @@ class Values:
             self._bind(node)
 
     def ancestors(self, node: ast.AST) -> Iterator[ast.AST]:
-        """The nodes around `node`, from the inside out."""
         while node in self.parent:
             node = self.parent[node]
             yield node
 
     def around(self, node: ast.AST, kinds: type | tuple) -> ast.AST | None:
-        """The innermost node of some kinds around `node`, None if there is none."""
         return next((a for a in self.ancestors(node) if isinstance(a, kinds)), None)
 
     def _home(self, node: ast.AST, name: str) -> ast.AST:
@@ -123,7 +120,6 @@ class Values:
                 self.bound.setdefault((self._home(node, name), name), []).append((node, value))
 
     def _update(self, node: ast.AST, name: str, key: object, value: ast.AST | None):
-        """Note that a key of the dictionary `name` is set at `node`."""
         self.updates.setdefault((self._home(node, name), name), []).append((node, key, value))
 
     def _bind(self, node: ast.AST):
@@ -216,7 +212,6 @@ class Values:
         return self._known[id(node)]
 
     def _resolve(self, node: ast.AST, depth: int, deeper: int):
-        """`resolve` without its memory."""
         match node:
             case ast.Constant(value=value):
                 return value
