@@ -324,10 +324,10 @@ def sizes_of_config(config: dict, name: str) -> dict[str, int]:
     if lacking := [_FIELDS[size][0] for size, value in found.items() if type(value) is not int]:
         do = "give another model, or --params-b, --layers and --hidden"
         raise UserError(f"the config of {name} has no {' and no '.join(lacking)}", "a decoder's config.json", do)
-    found["kv_heads"], found["head_dim"] = (
-        c.get("num_key_value_heads") or found["heads"],
-        c.get("head_dim") or found["hidden"] // found["heads"],
-    )
+    found |= {
+        "kv_heads": c.get("num_key_value_heads") or found["heads"],
+        "head_dim": c.get("head_dim") or found["hidden"] // found["heads"],
+    }
     return found | {"intermediate": c.get("intermediate_size") or 4 * found["hidden"]}
 
 

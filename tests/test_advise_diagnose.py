@@ -151,7 +151,7 @@ def test_a_serving_engine_under_half_precision_is_no_fault(planted):  # noqa: F8
 
 @pytest.mark.parametrize(("p", "word"), [(0.95, "HIGH"), (0.8, "HIGH"), (0.6, "MEDIUM"), (0.3, "LOW")])
 def test_levels(p, word):
-    assert diagnose.level(p) == word
+    assert diagnose.entry("vram_spill", p, None, [], [])["level"] == word
 
 
 def test_the_density_is_the_multivariate_t():

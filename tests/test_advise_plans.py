@@ -156,7 +156,7 @@ def test_a_broken_format_is_never_recommended(planted, monkeypatch):  # noqa: F8
         "score_high": 0.02,
     }
     made = row | {"score_base": 0.6, "score_low_base": 0.55, "score_high_base": 0.65, "chance": 0.25}
-    monkeypatch.setattr(evidence, "scores", lambda: [made])
+    monkeypatch.setitem(evidence._tables(), "scores", [made])
     evidence.accuracy.cache_clear()
     assert accuracy(model, "awq").status == "broken"
     answer = ask.optimize(**LLAMA, gpu="l40s", engine="vllm", requests_per_hour=4000)
