@@ -12,29 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eai.audit import evidence as wastes
-from eai.audit.code import MODEL_CLASS, TEXT_TASKS, Code, body, configured, task_of
+from eai.audit.code import TEXT_TASKS, Code, body, configured, task_of
 from eai.audit.evidence import FIGURE, SMALL_PARAMS_B, Evidence, Waste, slow_sampling
-from eai.audit.subjects import Subject
+from eai.audit.subjects import WORDS, Subject
 from eai.audit.values import FUNCTIONS, Built, Symbol
 
-_BATCHED = re.compile(r"batch|chunk|loader|bucket|shard", re.IGNORECASE)
-_PLURAL = re.compile(r"^(prompts|texts|queries|questions|documents|batch\w*|sentences|requests|inputs_list)$")
-_LISTED = re.compile(r"(typing\.)?(list|List|Sequence)\b(?!.*(dict|Dict|Message|tuple|Tuple))")
-_OTHER_MEDIA = re.compile(  # no text decoding alone
-    r"\bPIL\b|torchaudio|librosa|soundfile|ForVision|ImageProcessor|Blip|\bTTS\b|mel\b|[Tt]ranscrib|\bASR\b|[wW]hisper|[sS]peech|\b[aA]udio"
-    r"|type[\"']: [\"'](audio|image|video)"
-)
-_NOT_TORCH = re.compile(r"(^|\.)(OV|ORT|TF|Flax|Neuron|RKNN)\w*\.from_pretrained$")
-_CONCURRENT = re.compile(r"ThreadPool|ProcessPool|gather\(|as_completed|TaskGroup|Semaphore|concurrent|streamlit|locust")
-_BATCHING = re.compile(r"serve\.batch|batchable\s*=\s*True|LitServer\([^)]*max_batch_size|dynamic_batch|Async(LLM|Engine)")
-_BENCHMARK = re.compile(r"bench|latency|throughput|profil", re.IGNORECASE)  # one stream at a time is what it measures
-_QUIET = ("no_grad", "inference_mode", "set_grad_enabled", "requires_grad_", "grad")
-_MODULE_METHODS = ("forward", "compute_loss", "training_step")
-_NO_PROMPTS = {"self", "model", "tokenizer", "config", "args", "device", "llm", "pipe"}
-_PROMPT_KEYWORDS = ("prompt", "prompts", "messages", "text_inputs", "text")
-_ROWS = ("apply", "map", "progress_apply")
 _SHORT_ANSWER = 8
-_TOKENIZERS = ("tokenizer", "tok", "processor", "encode", "encode_plus", "apply_chat_template")
 
 
 @dataclass(frozen=True)
@@ -67,7 +50,7 @@ def _names(*nodes: ast.AST) -> set[str]:
 def _tokenized(inside: ast.AST) -> list[ast.AST]:
     """What is given to a tokenizer inside a node."""
     calls = (n for n in ast.walk(inside) if isinstance(n, ast.Call) and n.args)
-    return [n.args[0] for n in calls if ast.unparse(n.func).rpartition(".")[2].lower() in _TOKENIZERS]
+    return [n.args[0] for n in calls if ast.unparse(n.func).rpartition(".")[2].lower() in WORDS.tokenizers]
 
 
 def source_of(loop: ast.AST) -> tuple[ast.AST, ast.AST] | None:
@@ -103,7 +86,7 @@ def _is_one_text(node: ast.AST, tainted: set[str]) -> bool:
         is_chat = bool(node.elts) and all(isinstance(e, ast.Dict) for e in node.elts) and "role" in ast.unparse(node)
         return (is_chat and bool(_names(node) & tainted)) or (len(node.elts) == 1 and _is_one_text(node.elts[0], tainted))
     one = isinstance(node, ast.Name | ast.Subscript | ast.JoinedStr | ast.BinOp | ast.Call | ast.Attribute | ast.Dict)
-    return one and bool(_names(node) & tainted) and not _BATCHED.search(ast.unparse(node))
+    return one and bool(_names(node) & tainted) and not WORDS.batched.search(ast.unparse(node))
 
 
 def _generates_one(code: Code, call: Built, inside: ast.AST, tainted: set[str]) -> bool:
@@ -112,7 +95,7 @@ def _generates_one(code: Code, call: Built, inside: ast.AST, tainted: set[str]) 
         return False
     if not code.is_prompted(call):
         return call.last == "generate" and any(_is_one_text(text, tainted) for text in _tokenized(inside))
-    first = next(iter([*call.node.args, *(k.value for k in call.node.keywords if k.arg in _PROMPT_KEYWORDS)]), None)
+    first = next(iter([*call.node.args, *(k.value for k in call.node.keywords if k.arg in WORDS.prompt_keywords)]), None)
     return first is not None and _is_one_text(first, tainted) and not _is_list(code, first)
 
 
@@ -124,8 +107,8 @@ def _single_prompt_helpers(code: Code) -> dict[str, bool]:
     """Functions of the file, of a name of their own, that generate for one text they are given: whether by more than one token."""
     helpers: dict[str, list[list[Built]]] = {}
     for node in code.nodes(*FUNCTIONS):
-        seeds = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - _NO_PROMPTS
-        tainted = _tainted(node, {s for s in seeds if (not _BATCHED.search(s) and not s.endswith("s")) or s == "messages"})
+        seeds = {a.arg for a in [*node.args.args, *node.args.kwonlyargs]} - set(WORDS.no_prompts)
+        tainted = _tainted(node, {s for s in seeds if (not WORDS.batched.search(s) and not s.endswith("s")) or s == "messages"})
         inside = [c for c in code.generations_in.get(node, ()) if not code.loops_around(c.node)]
         helpers.setdefault(node.name, []).append([c for c in inside if _generates_one(code, c, node, tainted)])
     alone = {name: [c.kwargs.get("max_new_tokens") for calls in every for c in calls] for name, every in helpers.items() if all(every)}
@@ -158,7 +141,7 @@ def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
         loop = next((x for x in loops if source_of(x) and _could_batch(code, call, x, helpers)), None)
         if loop is not None and id(loop) not in seen:
             seen.add(id(loop))
-            is_open = code.trains or code.is_in_branch(loop) or bool(_OTHER_MEDIA.search(code.unit.text)) or _measures(code, loop)
+            is_open = code.trains or code.is_in_branch(loop) or bool(WORDS.other_media.search(code.unit.text)) or _measures(code, loop)
             is_decoding = helpers.get(call.name.removeprefix("self."), call.kwargs.get("max_new_tokens") != 1)
             waste = evidence.batch_1(_items(code, source_of(loop)[1]), _subject(code)) if is_decoding and not is_open else None
             yield Hit(call.node.lineno, {"call": call.name or "generate"}, waste)
@@ -186,7 +169,7 @@ def _are_many(code: Code, node: ast.AST) -> bool:
         case ast.Call(func=function):
             return ast.unparse(function).endswith(("KeyDataset", ".tolist"))
         case ast.Name(id=name):
-            return _PLURAL.match(name) is not None or _is_list(code, node)
+            return WORDS.plural.match(name) is not None or _is_list(code, node)
     return False
 
 
@@ -194,24 +177,25 @@ def _mapped(code: Code, node: ast.AST) -> list[ast.Lambda]:
     """The lambda around a node that `.apply(...)` or `.map(...)` calls for each row."""
     around = code.values.around(node, ast.Lambda)
     call = code.values.parent.get(around)
-    is_row = isinstance(call, ast.Call) and getattr(call.func, "attr", "") in _ROWS
+    is_row = isinstance(call, ast.Call) and getattr(call.func, "attr", "") in WORDS.row_methods
     return [around] if is_row and not any(k.arg == "batched" for k in call.keywords) else []
 
 
 def _given_to_rows(code: Code, helpers: Iterable[str]) -> list[Built]:
     """The calls `.apply(helper)` and `.map(helper)` that hand a function to each row."""
-    return [c for c in code.named(*_ROWS) if "." in c.name and c.args and str(c.args[0]) in helpers and "batched" not in c.kwargs]
+    rows = (c for c in code.named(*WORDS.row_methods) if "." in c.name and c.args and "batched" not in c.kwargs)
+    return [c for c in rows if str(c.args[0]) in helpers]
 
 
 def _measures(code: Code, node: ast.AST) -> bool:
-    return bool(_BENCHMARK.search(f"{getattr(code.function(node), 'name', '')} {Path(code.unit.path).stem}"))
+    return bool(WORDS.benchmark.search(f"{getattr(code.function(node), 'name', '')} {Path(code.unit.path).stem}"))
 
 
 def _could_batch(code: Code, call: Built, loop: ast.AST, helpers: dict[str, bool]) -> bool:
     """Whether `call` works on one item in each turn of `loop`, the turns do not need each other, and it is no warm-up or calibration."""
     target, iterable = source_of(loop)
     is_stepped = isinstance(iterable, ast.Call) and ast.unparse(iterable.func) == "range" and len(iterable.args) == 3
-    if is_stepped or _BATCHED.search(f"{ast.unparse(iterable)} {ast.unparse(target)}") or (_items(code, iterable) or 2) < 2:
+    if is_stepped or WORDS.batched.search(f"{ast.unparse(iterable)} {ast.unparse(target)}") or (_items(code, iterable) or 2) < 2:
         return False
     if re.search("calibrat|warm_?up", getattr(code.function(loop), "name", "") + ast.unparse(iterable), re.IGNORECASE):
         return False
@@ -244,11 +228,11 @@ def _feeds_back(code: Code, call: Built, loop: ast.AST) -> bool:
 @check("endpoint-one-prompt")
 def endpoint(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Handlers of web requests that generate in their own process for the one prompt they were sent."""
-    for handler, kind in code.handlers.items() if not code.trains and not _BATCHING.search(code.unit.text) else ():
+    for handler, kind in code.handlers.items() if not code.trains and not WORDS.batching.search(code.unit.text) else ():
         local = [(c, f) for f in _reached(code, handler) for c in code.generations_in.get(f, ()) if _is_own_model(code, c, f)]
         call = next((c for c, f in sorted(local, key=lambda x: x[0].node.lineno) if _takes_one(code, c, f, handler)), None)
         if call is not None:
-            waste = None if _OTHER_MEDIA.search(code.unit.text) else evidence.batch_1(None, _subject(code))
+            waste = None if WORDS.other_media.search(code.unit.text) else evidence.batch_1(None, _subject(code))
             yield Hit(handler.lineno, {"name": handler.name, "kind": kind, "line": call.node.lineno}, waste)
 
 
@@ -273,13 +257,14 @@ def _reached(code: Code, handler: ast.AST) -> set[ast.AST]:
 def _takes_one(code: Code, call: Built, function: ast.AST, handler: ast.AST) -> bool:
     """Whether a generation in a handler serves one prompt: no list of texts among the parameters or the request's fields, none made."""
     specs = [f.args for f in (function, handler) if hasattr(f, "args")]
-    if any(_LISTED.match(ast.unparse(a.annotation)) for spec in specs for a in spec.args if a.annotation is not None):
+    if any(WORDS.listed.match(ast.unparse(a.annotation)) for spec in specs for a in spec.args if a.annotation is not None):
         return False
     for node in _tokenized(function) or call.node.args[:1]:
         name = ast.unparse(node).rpartition(".")[2].strip("[]'\"")
         made = [x for x in code.bound[node.id] if isinstance(x, ast.List)] if isinstance(node, ast.Name) else []
         is_several = any(len(x.elts) > 1 and not all(isinstance(e, ast.Dict) for e in x.elts) for x in made)
-        if is_several or _PLURAL.match(name) or _is_list(code, node) or any(_LISTED.match(ast.unparse(f)) for f in code.bound[f".{name}"]):
+        is_several |= any(WORDS.listed.match(ast.unparse(field)) is not None for field in code.bound[f".{name}"])
+        if is_several or WORDS.plural.match(name) or _is_list(code, node):
             return False
     return True
 
@@ -289,7 +274,7 @@ def in_sequence(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Loops that wait for each answer of a server on this machine before they send the next prompt, directly or through a function."""
     text = code.unit.text
     is_local = re.search(r"(localhost|127\.0\.0\.1|0\.0\.0\.0)[:/]", text) or "ollama" in code.modules
-    if not is_local or _CONCURRENT.search(text):
+    if not is_local or WORDS.concurrent.search(text):
         return
     asking = [c for c in code.calls if _asks(code, c)]
     through = {getattr(code.function(c.node), "name", "") for c in asking if not code.loops_around(c.node)} - {""}
@@ -299,7 +284,7 @@ def in_sequence(code: Code, evidence: Evidence) -> Iterator[Hit]:
         if loop is None or not _names(*given(call)) & _tainted(loop, _names(target)) or _feeds_back(code, call, loop):
             continue
         items = _items(code, iterable)
-        if not (_BATCHED.search(ast.unparse(iterable)) or (items or 2) < 2 or {"n", "best_of", "num_samples"} & set(call.kwargs)):
+        if not (WORDS.batched.search(ast.unparse(iterable)) or (items or 2) < 2 or {"n", "best_of", "num_samples"} & set(call.kwargs)):
             waste = None if _measures(code, loop) else evidence.batch_1(items, _subject(code))
             yield Hit(call.node.lineno, {"call": call.name}, waste)
     for call in _given_to_rows(code, through):
@@ -395,7 +380,7 @@ def _keeps_the_start(node: ast.AST) -> bool:
 @check("no-compile")
 def no_compile(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Static caches without compilation, and small models on a GPU that generate again and again."""
-    if "compile" in code.unit.text or code.trains or _OTHER_MEDIA.search(code.unit.text):
+    if "compile" in code.unit.text or code.trains or WORDS.other_media.search(code.unit.text):
         return
     loads = [s for s in code.subjects if s.place == "load" and s.get("on_gpu") and not s.get("quantized")]
     repeated = [c for c in code.generations if code.loops_around(c.node) or code.function(c.node) in code.handlers]
@@ -411,14 +396,14 @@ def no_compile(code: Code, evidence: Evidence) -> Iterator[Hit]:
 @check("no-inference-mode")
 def no_inference_mode(code: Code, evidence: Evidence) -> Iterator[Hit]:
     """Forward passes of a loaded model in a file that never switches gradients off."""
-    if code.trains or any(q in code.unit.text for q in _QUIET) or "ctransformers" in code.modules:
+    if code.trains or any(q in code.unit.text for q in WORDS.quiet) or "ctransformers" in code.modules:
         return
     for load in code.model_loads:
-        name = code.assigned_name(load.node) if MODEL_CLASS.search(load.name) and not _NOT_TORCH.search(load.name) else ""
+        name = code.assigned_name(load.node) if WORDS.model_class.search(load.name) and not WORDS.not_torch.search(load.name) else ""
         for call in (c for c in code.calls if name and c.name == name):
             function, home = code.function(call.node), code.function(load.node)
             is_same = name.startswith("self.") or home in (function, code.values.nodes[0])
-            if is_same and getattr(function, "name", "") not in _MODULE_METHODS:
+            if is_same and getattr(function, "name", "") not in WORDS.module_methods:
                 yield Hit(call.node.lineno, {"name": name})
                 return
 
@@ -434,30 +419,12 @@ def pad_to_max(code: Code, evidence: Evidence) -> Iterator[Hit]:
             yield Hit(call.node.lineno)
 
 
-_POWER_CALLS = {"nvmlDeviceGetPowerUsage", "power_draw", "nvmlDeviceGetPowerUsage_v2"}
 _COUNTER = "nvmlDeviceGetTotalEnergyConsumption"
-_STORES = ("append", "put", "put_nowait", "write", "writerow", "extend", "add", "send", "record", "observe")
-_CLOCK = ("time", "perf_counter", "monotonic", "perf_counter_ns", "time_ns", "monotonic_ns", "default_timer")
-_SYNC = re.compile(r"synchronize|\.item\(|\.cpu\(|\.tolist\(|\.numpy\(|cuda\.Event|block_until_ready|do_bench|benchmark\.Timer")
-_TOKENS = re.compile(r"(^|_)(n_?|num_?)?tok(en)?s?(_|$|count|per)", re.IGNORECASE)
-_COUNTS = re.compile(r"(^|_)(count|num|n|total|tokens?_?(per|count|used))(_|$)|token_?count|tokencount", re.IGNORECASE)
-_ESTIMATED = re.compile(r"estimat|approx|rough|fallback|mock|fake|dummy|stub")
-_TOKENIZED = re.compile(r"tokeniz|tiktoken|\.encode\(", re.IGNORECASE)
-_SIMULATED = re.compile(r"\bsimulat(or|ed|es|ion)\b|dummy_text", re.IGNORECASE)
-_BUDGETED = re.compile(r"budget|chunk|truncat|context|window|limit", re.IGNORECASE)
-_MEASURED = re.compile(r"joule|watt|energy|kwh|throughput|per_tok|per_s|tok/s|tokens/s|\btps\b|emission", re.IGNORECASE)
-_COUNTED = re.compile(r"usage|tiktoken|tokenizer|encoding|count|tokens? is", re.IGNORECASE)
-_INTERVAL = re.compile(r"interval|period|^dt$|delta_?t|sampl\w*_(s|time|rate)|step_s|poll", re.IGNORECASE)
-_POWERS = re.compile(r"watt|power|sampl|reading|\bw\b|ws\b", re.IGNORECASE)
-_PADDED = re.compile(r"padding\s*=\s*(True|[\"'](longest|max_length)[\"'])")
-_UNPADDED = re.compile(r"pad_token_id\)|attention_mask.*sum|eos_token_id\)|!= ?\w*pad|ne\(")
-_WHOLE = re.compile(r"\.numel\(|\.size\(0\)|\.shape\[0\]|len\(\w+\[\w*[a-z]\w*\]\)|\.shape\[-?1\].*\*|\*.*\.shape\[-?1\]")  # over all rows
-_ROUNDING = ("sum", "int", "round", "floor", "math.floor", "ceil", "math.ceil", "max")
 
 
 def _reads_power(call: Built) -> bool:
     is_run = call.last in ("run", "check_output", "Popen", "getoutput", "popen", "system")
-    return call.last in _POWER_CALLS or (is_run and "power.draw" in ast.unparse(call.node))
+    return call.last in WORDS.power_calls or (is_run and "power.draw" in ast.unparse(call.node))
 
 
 def _power_reads(code: Code) -> tuple[list[Built], set[str]]:
@@ -475,7 +442,7 @@ def sampled_slowly(code: Code, evidence: Evidence) -> Iterator[Hit]:
         if type(interval) not in (int, float) or not 1 <= interval <= 60 or loop is None:
             continue
         inside = {n.func.attr for n in ast.walk(loop) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
-        is_kept = bool(inside & set(_STORES)) or any(isinstance(n, ast.AugAssign) for n in ast.walk(loop))  # else it waits or logs
+        is_kept = bool(inside & set(WORDS.stores)) or any(isinstance(n, ast.AugAssign) for n in ast.walk(loop))  # else it waits or logs
         works = any(loop in code.loops_around(c.node) for c in code.generations)
         if is_kept and not works and any(loop in code.loops_around(c.node) for c in _power_reads(code)[0]):
             yield Hit(call.node.lineno, {"interval": f"{interval:g}"}, slow_sampling(interval))
@@ -549,11 +516,12 @@ def without_sync(code: Code, evidence: Evidence) -> Iterator[Hit]:
     given = {n.args for n in code.nodes(ast.FunctionDef) if re.search("bench|latency|time", n.name)}
     models = {name for name in code.model_names if name not in loaded or code.on_gpu(loaded[name])}
     models |= {"model"} if any(a.arg == "model" for spec in given for a in spec.args) else set()
-    readings = [c for c in code.calls if c.last in _CLOCK and c.name.rpartition(".")[0] in ("time", "timeit", "")] + code.named(_COUNTER)
+    clocks = (c for c in code.calls if c.last in WORDS.clock)
+    readings = [c for c in clocks if c.name.rpartition(".")[0] in ("time", "timeit", "")] + code.named(_COUNTER)
     for call in (c for c in code.calls if c.name in models):
         function, line = code.function(call.node), call.node.lineno
         lines = [c.node.lineno for c in readings if code.function(c.node) is function]
-        if lines and min(lines) < line < max(lines) and not _SYNC.search(code.source(function)):
+        if lines and min(lines) < line < max(lines) and not WORDS.sync.search(code.source(function)):
             yield Hit(line, {"name": call.name})
             return
 
@@ -565,7 +533,7 @@ def words_as_tokens(code: Code, evidence: Evidence) -> Iterator[Hit]:
         if ast.unparse(node.func) != "len" or len(node.args) != 1 or not _are_words(code, node.args[0]):
             continue
         name, factor = _counter(code, node)
-        if not _TOKENS.search(name.rpartition(".")[2]) or _is_fallback(code, node, name):
+        if not WORDS.tokens.search(name.rpartition(".")[2]) or _is_fallback(code, node, name):
             continue
         note = f"0.75 English words a token (OpenAI's rule of thumb), range 0.6 to 0.85{f', times {factor:g}' if factor != 1 else ''}"
         missed = [abs(100 * (1 - words * factor)) for words in (0.75, 0.6, 0.85)]
@@ -576,14 +544,15 @@ def _is_fallback(code: Code, node: ast.AST, name: str) -> bool:
     """Whether a count says of itself that it is an estimate, keeps a text short, or stands in where a real count is missing."""
     function = code.function(node)
     text = code.source(function)
-    if _SIMULATED.search(code.unit.text) or (getattr(function, "name", None) == name and _TOKENIZED.search(text)):
+    if WORDS.simulated.search(code.unit.text) or (getattr(function, "name", None) == name and WORDS.tokenized.search(text)):
         return True
     owner = getattr(code.values.around(node, ast.ClassDef), "name", "")
     comment = "\n".join(code.lines[max(0, node.lineno - 3) : node.lineno])
-    if _ESTIMATED.search(f"{owner} {name} {text[:400]} {comment}".lower()) or (_BUDGETED.search(text) and not _MEASURED.search(text)):
+    is_short = WORDS.budgeted.search(text) and not WORDS.measured.search(text)
+    if is_short or WORDS.estimated.search(f"{owner} {name} {text[:400]} {comment}".lower()):
         return True
     around = [a for a in code.values.ancestors(node) if isinstance(a, ast.If | ast.IfExp | ast.ExceptHandler)]
-    return any(isinstance(a, ast.ExceptHandler) or _COUNTED.search(ast.unparse(a.test)) for a in around)
+    return any(isinstance(a, ast.ExceptHandler) or WORDS.counted.search(ast.unparse(a.test)) for a in around)
 
 
 def _are_words(code: Code, node: ast.AST, depth: int = 0) -> bool:
@@ -618,10 +587,10 @@ def _counter(code: Code, node: ast.AST) -> tuple[str, float]:
                 return str(key), factor
             case ast.Return():
                 name = getattr(code.function(a), "name", "")
-                return (name if "per" in name.split("_") or _COUNTS.search(name) else ""), factor
+                return (name if "per" in name.split("_") or WORDS.counts.search(name) else ""), factor
             case ast.BinOp() | ast.GeneratorExp() | ast.ListComp() | ast.IfExp():
                 pass
-            case ast.Call(func=function) if ast.unparse(function) in _ROUNDING:
+            case ast.Call(func=function) if ast.unparse(function) in WORDS.rounding:
                 pass
             case _:
                 return "", factor
@@ -635,7 +604,7 @@ def padding_as_tokens(code: Code, evidence: Evidence) -> Iterator[Hit]:
     for call in code.generations:
         function, outputs = code.function(call.node), {code.assigned_name(call.node)} - {""}
         text = code.source(function)
-        if not _PADDED.search(text) or _UNPADDED.search(text):
+        if not WORDS.padded.search(text) or WORDS.unpadded.search(text):
             continue
         for node in sorted((n for n in ast.walk(function) if isinstance(n, ast.Assign | ast.AugAssign)), key=lambda n: n.lineno):
             target = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
@@ -644,8 +613,8 @@ def padding_as_tokens(code: Code, evidence: Evidence) -> Iterator[Hit]:
                 continue
             if re.match(rf"({'|'.join(map(re.escape, outputs))})\[:, .*:\]$", value):
                 outputs.add(target)  # the answers without their prompts
-            is_whole = _WHOLE.search(value) and "decode" not in value
-            if is_whole and _TOKENS.search(target.rpartition(".")[2]):
+            is_whole = WORDS.whole.search(value) and "decode" not in value
+            if is_whole and WORDS.tokens.search(target.rpartition(".")[2]):
                 note = "answers of a batch end at different lengths: 10 to 50 % (25 in the middle) of the rows' ends are padding"
                 yield Hit(node.lineno, {"name": target}, Waste(25.0, 10.0, 50.0, "estimate", note, unit=FIGURE))
                 break
@@ -660,13 +629,13 @@ def seconds_from_samples(code: Code, evidence: Evidence) -> Iterator[Hit]:
     own_s = (0.06, 0.03, 0.3) if any("nvidia-smi" in ast.unparse(c.node) for c in reads) else (0.002, 0.0003, 0.01)
     for node in (n for n in code.nodes(ast.BinOp) if reads and isinstance(n.op, ast.Mult)):
         sides = {ast.unparse(node.left): node.left, ast.unparse(node.right): node.right}
-        step = next((s for s in sides if s in nominal or _INTERVAL.search(s.rpartition(".")[2])), "")
+        step = next((s for s in sides if s in nominal or WORDS.interval.search(s.rpartition(".")[2])), "")
         other = next((s for s in sides if s != step), "") if step else ""
         if isinstance(code.values.around(node, (ast.stmt, ast.Compare)), ast.Compare):
             continue
         is_added = isinstance(code.values.parent.get(node), ast.AugAssign) and step in nominal
         is_total = is_added or re.search(r"(\b|\.)(len|sum|np\.sum)\(", other)
-        if not is_total or re.search(r"time|stamp", other) or not _POWERS.search(other):
+        if not is_total or re.search(r"time|stamp", other) or not WORDS.powers.search(other):
             continue
         value = code.values.resolve(sides[step])
         is_known = type(value) in (int, float) and not isinstance(value, Symbol)

@@ -14,34 +14,12 @@ from dataclasses import replace
 from functools import cached_property
 
 from eai.audit.deployments import launch, shell
-from eai.audit.subjects import NAMES, Option, Subject, Unit, Unreadable, card_in_text, parse
+from eai.audit.subjects import NAMES, WORDS, Option, Subject, Unit, Unreadable, card_in_text, parse
 from eai.audit.values import FUNCTIONS, UNKNOWN, Built, Symbol, Values, dotted
 
-MODEL_CLASS = re.compile(
-    r"((AutoModel\w*|\w+For[A-Z]\w+|\w+Model|\w+LMHeadModel)\.from_(pretrained|quantized)|HuggingFacePipeline\.from_model_id)$"
-)
-_PLAIN_CLASS = re.compile(r"(transformers\.)?AutoModelFor(CausalLM|Seq2SeqLM)\.from_pretrained$")
-_TRAINING = re.compile(
-    r"^(backward|prepare_model_for_(kbit|int8)_training|get_peft_model|gradient_checkpointing_enable|LoraConfig|SFTConfig"
-    r"|\w*Trainer|\w*TrainingArguments)$"
-)
-_QUALITY = re.compile(
-    r"perplexity|lm_eval|accuracy|exact_match|\brouge|\bbleu|\bmmlu|\bf1_score|simple_evaluate|cross_entropy", re.IGNORECASE
-)
-_TRANSFORMERS_4 = re.compile(r"transformers\s*(?:==|~=|<=|<)\s*[34]\.|transformers\s*<\s*5")
-_GENERATION_ARGUMENTS = {"max_new_tokens", "do_sample", "use_cache", "input_ids", "attention_mask", "generation_config", "sampling_params"}
-_MACHINE = re.compile(r"__name__|is_available|cuda|device|exists\(|is_bf16_supported|cache|is None$")
-_ON_GPU = ("auto", "cuda", "balanced", "sequential", "{'': 0", "{'': 'cuda")
-_KEEPING = ("compile", "prepare", "DataParallel", "float", "int", "cast", "half", "eval")
-_MOVES = ("to", "cuda", "half", "float", "bfloat16")
 TEXT_TASKS = ("text-generation", "text2text-generation", "image-text-to-text", "summarization", "translation")
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.GeneratorExp)
 _ENGINES, _RUNNERS, _LIBRARIES = NAMES["python"]["engines"], NAMES["python"]["runners"], set(NAMES["python"]["libraries"])
-_NESTED = ("engine_kwargs", "vllm_kwargs", "model_kwargs", "model_loading_config")
-_ONE_PROMPT = {"generate", "chat", "create_completion", "create_chat_completion", "generate_simple"}
-_ROUTE = re.compile(
-    r"\.(route|get|post|put|websocket|api_route)\(|^(bentoml|svc|service)\.api\b|(web_endpoint|fastapi_endpoint|on_message|serve\.ingress)\b|^api\b.*\bPOST"
-)
 _WORKERS = {
     "predict": "Predictor|LitAPI|kserve|Model",
     "inference": "Handler",
@@ -89,14 +67,14 @@ class Code:
     @cached_property
     def trains(self) -> bool:
         bases = [dotted(b).rpartition(".")[2] for n in self.nodes(ast.ClassDef) for b in n.bases]
-        return any(_TRAINING.match(name) for name in (*(c.last for c in self.calls), *bases))
+        return any(WORDS.training_calls.match(name) for name in (*(c.last for c in self.calls), *bases))
 
     @cached_property
     def model_loads(self) -> list[Built]:
         """`from_pretrained` of a model class, and `pipeline(...)` of transformers, not a pipeline of that name which is called."""
         is_called = any(name == "pipeline" for _, name in self.values.bound) or not self.modules & {"transformers", "optimum"}
         pipelines = [] if is_called else [c for c in self.named("pipeline") if c.name != "mii.pipeline"]
-        return [c for c in self.calls if MODEL_CLASS.search(c.name)] + pipelines
+        return [c for c in self.calls if WORDS.model_class.search(c.name)] + pipelines
 
     @cached_property
     def model_names(self) -> set[str]:
@@ -130,7 +108,7 @@ class Code:
 
         def generates(call: Built) -> bool:
             if call.last == "generate" and "." in call.name and call.name not in ("self.generate", "ollama.generate"):
-                return bool(self.modules & _LIBRARIES or _GENERATION_ARGUMENTS & set(call.kwargs))
+                return bool(self.modules & _LIBRARIES or set(WORDS.generation_arguments) & set(call.kwargs))
             is_thread = call.last == "Thread" and str(call.kwargs.get("target", "")).endswith(".generate")
             return bool(call.name) and (is_thread or (call.name in piped and "max_new_tokens" in call.kwargs) or self.is_prompted(call))
 
@@ -139,7 +117,7 @@ class Code:
     def is_prompted(self, call: Built) -> bool:
         """Whether a call gives a prompt to a pipeline or engine of this file: `llm(x)`, `llm.chat(x)`, `generator.generate_simple(x)`."""
         owner, _, method = call.name.rpartition(".")
-        return call.name in self.direct or (owner in self.direct and method in _ONE_PROMPT) or method == "generate_simple"
+        return call.name in self.direct or (owner in self.direct and method in WORDS.one_prompt_methods) or method == "generate_simple"
 
     @cached_property
     def generations_in(self) -> dict[ast.AST, list[Built]]:
@@ -160,7 +138,7 @@ class Code:
                 given[str(call.args[0].get("handler"))] = "RunPod"
         for node in self.nodes(*FUNCTIONS):
             around, kind = self.values.parent.get(node), given.get(node.name, "")
-            if any(_ROUTE.search(ast.unparse(d)) for d in node.decorator_list):
+            if any(WORDS.route.search(ast.unparse(d)) for d in node.decorator_list):
                 kind = "endpoint"
             elif not kind and node.name in _WORKERS and isinstance(around, ast.ClassDef):
                 about = " ".join([around.name, *map(ast.unparse, [*around.bases, *around.decorator_list])])
@@ -174,14 +152,14 @@ class Code:
         """What moves or casts a loaded model: `.to(...)`, `.cuda()`, `.half()` and the like, on the load or on the name it goes into."""
         found, name = [], self.assigned_name(load.node)
         for a in itertools.takewhile(lambda a: isinstance(a, ast.Call | ast.Attribute), self.values.ancestors(load.node)):
-            if isinstance(a, ast.Call) and isinstance(a.func, ast.Attribute) and a.func.attr in _MOVES:
+            if isinstance(a, ast.Call) and isinstance(a.func, ast.Attribute) and a.func.attr in WORDS.moving:
                 found.append(a)
-        return found + [c.node for c in self.calls if name and c.last in _MOVES and c.name == f"{name}.{c.last}"]
+        return found + [c.node for c in self.calls if name and c.last in WORDS.moving and c.name == f"{name}.{c.last}"]
 
     def on_gpu(self, load: Built) -> bool:
         """Whether the loaded model is put on a GPU: device_map, device, or `.to("cuda")` / `.cuda()` on the load or its name."""
         placed = [load.kwargs.get("device_map"), load.kwargs.get("device"), _model_kwargs(load).get("device_map")]
-        if any(str(p).startswith(_ON_GPU) or (type(p) is int and p >= 0) for p in placed if p is not None and p is not UNKNOWN):
+        if any(str(p).startswith(WORDS.gpu_places) or (type(p) is int and p >= 0) for p in placed if p is not None and p is not UNKNOWN):
             return True
         moves = self.moves(load)
         given = [a for m in moves for a in [*m.args, *(k.value for k in m.keywords if k.arg == "device")]]
@@ -197,7 +175,7 @@ class Code:
         for a in self.values.ancestors(node):
             if isinstance(a, ast.Assign) and len(a.targets) == 1:
                 return dotted(a.targets[0])
-            is_wrapped = isinstance(a, ast.Call) and inner is not a.func and dotted(a.func).rpartition(".")[2] not in _KEEPING
+            is_wrapped = isinstance(a, ast.Call) and inner is not a.func and dotted(a.func).rpartition(".")[2] not in WORDS.keeping
             if is_wrapped or not isinstance(a, ast.Call | ast.Attribute | ast.Await):
                 return ""
             inner = a
@@ -268,10 +246,10 @@ class Code:
             "gpu": card_in_text(text),
             "trains": self.trains,
             "generates": bool(self.generations),
-            "checks_quality": bool(_QUALITY.search(text)),
+            "checks_quality": bool(WORDS.quality.search(text)),
             "speaks_of_gpu": bool(re.search(r"cuda|\bgpu\b|cublas", text, re.IGNORECASE)),
             "looks_at_attention": "output_attentions" in text,
-            "transformers_4": self.unit.transformers_4 or bool(_TRANSFORMERS_4.search(text)) or "use_auth_token" in names,
+            "transformers_4": self.unit.transformers_4 or bool(WORDS.transformers_4.search(text)) or "use_auth_token" in names,
         }
 
     @cached_property
@@ -303,12 +281,12 @@ class Code:
         """A call's keywords as options, those of dictionaries meant for the engine among them."""
         line = call.node.lineno
         subject = Subject(place, engine, line, facts=self.facts | {"chosen": set(call.chosen)} | facts, is_open=call.is_open)
-        for source in [*(call.kwargs[k] for k in _NESTED if isinstance(call.kwargs.get(k), dict)), call.kwargs]:
+        for source in [*(call.kwargs[k] for k in WORDS.nested_options if isinstance(call.kwargs.get(k), dict)), call.kwargs]:
             for name, value in source.items():
                 if isinstance(name, str) and not isinstance(value, dict):
                     subject.add(name, value, line, call.node)
                 subject.is_open |= not isinstance(name, str)
-        if call.args and "model" not in subject.options and (place == "engine" or MODEL_CLASS.search(call.name)):
+        if call.args and "model" not in subject.options and (place == "engine" or WORDS.model_class.search(call.name)):
             subject.add("model", call.args[0], line, call.node)
         return subject
 
@@ -329,7 +307,7 @@ class Code:
         memory = call.kwargs.get("max_memory")
         subject.facts |= {
             "on_gpu": self.on_gpu(call),
-            "is_plain": bool(subject.model) if is_pipeline else _PLAIN_CLASS.match(call.name) is not None,
+            "is_plain": bool(subject.model) if is_pipeline else WORDS.plain_class.match(call.name) is not None,
             "direct_flag": "load_in_4bit" in {**call.kwargs, **_model_kwargs(call)},
             "quantized": config is not None or bool({"quantization_config", "load_in_4bit", "load_in_8bit"} & set(call.kwargs)),
             "generates": self.facts["generates"] or (is_pipeline and task_of(call) in TEXT_TASKS[:2]),
@@ -409,4 +387,4 @@ def _quantization(load: Built) -> Built | None:
 
 def _is_of_machine(test: ast.AST) -> bool:
     """Whether a test asks only about the machine or the entry point, in each of its parts."""
-    return all(_MACHINE.search(ast.unparse(part)) for part in (test.values if isinstance(test, ast.BoolOp) else [test]))
+    return all(WORDS.asks_machine.search(ast.unparse(part)) for part in (test.values if isinstance(test, ast.BoolOp) else [test]))

@@ -14,57 +14,15 @@ from functools import cached_property
 import yaml
 
 from eai import strategies
-from eai.audit.subjects import (
-    MODEL_PLACES,
-    NAMES,
-    Option,
-    Subject,
-    Unit,
-    Unreadable,
-    canonical,
-    card_in_text,
-    engine_of_image,
-    engine_of_program,
-)
+from eai.audit.subjects import MODEL_PLACES, NAMES, WORDS, Option, Subject, Unit, Unreadable, canonical, card_in_text, engine_of
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 150  # no deployment nests deeper, and libyaml's composer recurses in C
 _MAX_NODES = 200_000
 _LONGEST_VALUE = 2000  # variables made of variables double with each line
-_LOOP, _DONE = re.compile(r"(for|while|until)\b"), re.compile(r"done\b")
-_HINT = re.compile(
-    r"vllm|sglang|text-generation|llama|ollama|lmdeploy|trtllm|\.gguf|aphrodite|kobold|lm[-_]eval|fastchat|load[-_](in[-_])?[48]-?bit|nvidia-smi",
-    re.I,
-)
-_START = re.compile(r"^(ExecStart\w*=[-@+!]*|RUN |[\w-]+: +(?=\S)|command *= *)")
-_SETTING = re.compile(r"(export |set |setx |ENV |declare |local |readonly |Environment=|launchctl setenv )?[\"']?\w+(\+?[:?]?=|\s)")
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
-_VARIABLE = re.compile(r"\$(?:\{(\w+)(?:\[@\])?(?::?-([^}]*))?\}|\((\w+)\)|(\w+))")
-_POWERSHELL = re.compile(
-    r"(?i)^\s*(?:\$env:(\w+)\s*=\s*|\[(?:System\.)?Environment\]::SetEnvironmentVariable\([\"'](\w+)[\"'],\s*([\"'][^\"']*[\"']).*)"
-)
-_TRAINING = re.compile(
-    r"learning_rate|num_train_epochs|gradient_checkpointing|gradient_accumulation|lora_r\b|warmup_steps|optimizer|per_device_train"
-)
-_OTHER_RUNTIME = re.compile(r"openvino|onnx|tensorrt|\bipex\b|exllama", re.IGNORECASE)
-_RESULT = re.compile(r"joule|watts|wh_per|kwh|tokens?_per_s|tok_s|_itl|ttft|p9\d|co2|carbon|score|accuracy|elapsed", re.IGNORECASE)
 _KEYS = NAMES["containers"]
 _WORDS, _ENVIRONMENT, _IMAGE_KEYS, _ENGINE_SETTINGS = _KEYS["words"], _KEYS["environment"], _KEYS["image"], _KEYS["engine_settings"]
-_ARGUMENTS = re.compile(r"(EXTRA_)?VLLM_(EXTRA_|SERVER_|SERVE_)?(ARGS|ARGUMENTS|OPTS|FLAGS)")
-_ON_CPU = re.compile(r"^\S*[-_/.:]cpu\b|VLLM_TARGET_DEVICE=cpu|VLLM_CPU_|(CUDA|HIP)_VISIBLE_DEVICES=(-1)?( |$)")
-_GPU = re.compile(r"gpu|nvidia|cuda|amd\.com|tpu|accelerator|neuron|gaudi", re.IGNORECASE)
-_CPU = re.compile(r"resourceprofile\W+cpu|\bdevice[\"']?\s*[:=]\s*[\"']?(cpu|mps)\b", re.IGNORECASE)
-_LIMITS = re.compile(r"\b(limits|requests)[\"']?\s*:\s*\{?\s*[\"']?(cpu|memory)\b")
-_TEMPLATE = re.compile(r"\{[{%][^{}\n]*[%}]\}")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_HCL_IMAGE = re.compile(r'"?\bimage"?\s*[=:]\s*"([^"]+)"')
-_HCL_LIST = re.compile(r'"?\b(command|args|entry_?[pP]oint)"?\s*[=:]\s*\[(.*?)\]', re.DOTALL)
-_HCL_PAIR = re.compile(
-    r'name"?\s*[=:]\s*"(\w+)"\s*,?\s*"?value"?\s*[=:]\s*"([^"]*)"|^\s*"?([A-Z][A-Z0-9_]+)"?\s*[=:]\s*"([^"]*)"', re.MULTILINE
-)
-_SHELLS = re.compile(r"(^|/)(ba|z|da)?sh$")
 _SERVES = {"vllm": ("serve", "run"), "sglang": ("serve",), "ollama": ("serve", "run"), "lmdeploy": ("serve",)}
-_FROM_ENVIRONMENT = ("tgi", "ollama", "llama.cpp", "djl", "vllm")
 
 Environment = dict[str, Option]
 Words = list[tuple[str, int]]
@@ -81,7 +39,7 @@ def expand(word: str, env: Environment) -> str:
         known = env[name].value if name in env else match[2]
         return match[0] if known is None else str(known)
 
-    return _VARIABLE.sub(value, word) if "$" in word else word
+    return WORDS.variable.sub(value, word) if "$" in word else word
 
 
 def _split(text: str) -> list[str]:
@@ -99,7 +57,7 @@ def _program(words: Words) -> tuple[int, str]:
     """(position, engine) of the first word that starts a server; (-1, "") if none does."""
     has_weights = any(w.endswith(".gguf") for w, _ in words)
     for position, ((word, _), (following, _)) in enumerate(itertools.pairwise([*words, ("", 0)])):
-        engine, name = engine_of_program(word), word.rpartition("/")[2]
+        engine, name = engine_of(word), word.rpartition("/")[2]
         if following == "serve" and re.match(r"\$\{?VLLM", word, re.IGNORECASE):
             return position, "vllm"
         if engine and following not in _SERVES.get(name, (following,)):
@@ -115,7 +73,7 @@ def _program(words: Words) -> tuple[int, str]:
 
 def launch(words: Words, env: Environment, facts: dict | None = None, image: str = "", files: Reader | None = None) -> Subject | None:
     """The server that a command line starts, with its options and what its engine reads from the environment; None if it starts none."""
-    settings = list(itertools.takewhile(lambda x: _ASSIGNMENT.match(x[0]), words))
+    settings = list(itertools.takewhile(lambda x: WORDS.assignment.match(x[0]), words))
     env = env | {w.partition("=")[0]: Option(w.partition("=")[2], line) for w, line in settings}
     words = words[len(settings) :]
     if not words and not image:
@@ -123,20 +81,20 @@ def launch(words: Words, env: Environment, facts: dict | None = None, image: str
     if words and words[0][0] in ("docker", "podman", "nerdctl") and any(w == "run" for w, _ in words[:3]):
         return _docker_run(words, env, facts, files)
     position, engine = _program(words)
-    engine = engine or engine_of_image(image)
+    engine = engine or engine_of(image=image)
     if not engine:
         return None
     place = words[max(position, 0)][1] if words else min((o.line for o in env.values()), default=1)
     program = words[position][0].rpartition("/")[2] if position >= 0 else ""
     subject = Subject("server", engine, place, facts=(facts or {}) | {"program": program})
-    if engine in _FROM_ENVIRONMENT and "vllm/vllm-openai" not in image and not (engine == "vllm" and position >= 0):
+    if engine in WORDS.from_environment and "vllm/vllm-openai" not in image and not (engine == "vllm" and position >= 0):
         for name, option in env.items():
             subject.add(name, expand(str(option.value), env), option.line)
-    if _ON_CPU.search(" ".join([image, *(f"{n}={o.value}" for n, o in env.items())])):
+    if WORDS.for_cpu.search(" ".join([image, *(f"{n}={o.value}" for n, o in env.items())])):
         subject.facts["device"] = "cpu"
     rest = words[position + 1 :]
     for name, option in env.items() if engine == "vllm" else ():
-        rest += [(w, option.line) for w in _split(expand(str(option.value), env))] if _ARGUMENTS.fullmatch(name) else []
+        rest += [(w, option.line) for w in _split(expand(str(option.value), env))] if WORDS.arguments.fullmatch(name) else []
     for (word, line), (following, _) in itertools.pairwise([*rest, ("-x", 0)]):  # --name value, --name=value, -n value, bare flags
         if re.match(r"--?[A-Za-z]", word):
             name, equals, value = word.partition("=")
@@ -160,7 +118,7 @@ def _docker_run(words: Words, env: Environment, facts: dict | None, files: Reade
             env |= {n: Option(v, line) for n, v in files(value).items()}
         elif not word.startswith("-") and "/" in word and not before.startswith(("-v", "--v", "--m")):
             rest = words[position + 1 :]
-            if engine_of_image(word) or _program(rest)[1]:
+            if engine_of(image=word) or _program(rest)[1]:
                 return launch([("", line), *rest], env, facts, word)
         elif word == "ollama":
             return None
@@ -191,12 +149,12 @@ def shell(
     """The servers that a script starts, in its order; also those whose settings it only exports."""
     env, own, found, depth = dict(env or {}), {}, [], 0
     for joined, start, parts in _logical_lines(text):
-        line, stripped = first_line + start - 1, _POWERSHELL.sub(r"export \1\2=\3", joined).strip().lstrip("@-").strip()
-        stripped = _START.sub("", stripped.strip("\"',") if stripped[:1] in ("'", '"') else stripped)
+        line, stripped = first_line + start - 1, WORDS.powershell.sub(r"export \1\2=\3", joined).strip().lstrip("@-").strip()
+        stripped = WORDS.start.sub("", stripped.strip("\"',") if stripped[:1] in ("'", '"') else stripped)
         if stripped.startswith(("#", "//", "REM ", "echo ")):
             continue
-        depth = max(0, depth + bool(_LOOP.match(stripped)) - bool(_DONE.match(stripped)))
-        if not (_HINT.search(stripped) or _SETTING.match(stripped) or "$" in stripped):
+        depth = max(0, depth + bool(WORDS.loop.match(stripped)) - bool(WORDS.done.match(stripped)))
+        if not (WORDS.hint.search(stripped) or WORDS.setting.match(stripped) or "$" in stripped):
             continue
         if stripped.startswith("EnvironmentFile="):
             env |= {n: Option(v, line) for n, v in (files(stripped.partition("=")[2]) if files else {}).items()}
@@ -218,7 +176,8 @@ def shell(
                 found += shell(inner, env, line, facts, files)
             elif subject := launch(whole, env, (facts or {}) | {"in_loop": depth > 0}, files=files):
                 found.append(subject)
-    for engine, names in (("ollama", r"OLLAMA_.*"), ("llama.cpp", r"LLAMA_ARG_.*"), ("vllm", _ARGUMENTS)):  # set here, started elsewhere
+    own_names = (("ollama", r"OLLAMA_.*"), ("llama.cpp", r"LLAMA_ARG_.*"), ("vllm", WORDS.arguments))
+    for engine, names in own_names:  # set here, started elsewhere
         settings = {n: o for n, o in own.items() if re.fullmatch(names, n)}
         if settings and not any(s.engine == engine for s in found):
             found.append(launch([], settings, facts, engine.replace(".", "-")))
@@ -227,7 +186,7 @@ def shell(
 
 def _script(words: Words) -> str | None:
     """What a shell runs with -c, None if the words start no shell."""
-    if not words or not _SHELLS.search(words[0][0].split("=")[-1]):
+    if not words or not WORDS.shells.search(words[0][0].split("=")[-1]):
         return None
     given = (after for (w, _), (after, _) in itertools.pairwise(words) if re.fullmatch(r"-\w*c", w))
     return next(given, None)
@@ -265,7 +224,7 @@ def _assigned(command: Words) -> Environment | None:
         words = words[1:]
     if len(words) == 3 and words[1][0] in ("=", ":=", "?="):  # make
         words = [(f"{words[0][0]}={words[2][0]}", words[0][1])]
-    if not words or not all(_ASSIGNMENT.match(w) for w, _ in words):
+    if not words or not all(WORDS.assignment.match(w) for w, _ in words):
         return None
     return {w.partition("=")[0]: Option(w.partition("=")[2], at) for w, at in words}
 
@@ -273,7 +232,7 @@ def _assigned(command: Words) -> Environment | None:
 def _expanded(word: str, line: int, env: Environment) -> Words:
     """A word after expansion; one that is nothing but a variable becomes the words of its value."""
     text = expand(word, env)
-    return [(w, line) for w in _split(text)] if text != word and _VARIABLE.fullmatch(word) else [(text, line)]
+    return [(w, line) for w in _split(text)] if text != word and WORDS.variable.fullmatch(word) else [(text, line)]
 
 
 def dockerfile(text: str) -> list[Subject]:
@@ -308,7 +267,7 @@ def _contained(image: str, words: Words, env: Environment, facts: dict | None = 
     script = _script(whole)
     if script is not None:
         inner = shell(script, env, next(at for w, at in whole if w == script), facts)
-        if inner or not engine_of_image(image):
+        if inner or not engine_of(image=image):
             return inner
     subject = launch(whole, env, facts, image)
     return [subject] if subject else []
@@ -317,17 +276,17 @@ def _contained(image: str, words: Words, env: Environment, facts: dict | None = 
 def hcl(text: str, files: Reader | None = None) -> list[Subject]:
     """Servers in Terraform and Nomad: scripts that an instance runs first, and containers: the lists and maps beside an `image = "..."`."""
     found = shell(text, files=files)
-    places = list(_HCL_IMAGE.finditer(text))
+    places = list(WORDS.hcl_image.finditer(text))
     for place in places:
         nearest = [abs(p.start() - place.start()) for p in places if p is not place]
         reach = min([1500, *(n // 2 for n in nearest)])
         before = max(0, place.start() - reach)
         block = text[before : place.end() + reach]
         words, env = [], {}
-        for match in sorted(_HCL_LIST.finditer(block), key=lambda m: m[1] not in ("entrypoint", "entryPoint", "command")):
+        for match in sorted(WORDS.hcl_list.finditer(block), key=lambda m: m[1] not in ("entrypoint", "entryPoint", "command")):
             at = text.count("\n", 0, before + match.start(2)) + 1
             words += _located(re.findall(r'"((?:[^"\\]|\\.)*)"', match[2]), match[2].splitlines(), at)
-        for match in _HCL_PAIR.finditer(block):
+        for match in WORDS.hcl_pair.finditer(block):
             at = text.count("\n", 0, before + match.start()) + 1
             env[match[1] or match[3]] = Option(match[2] or match[4], at)
         found += _contained(place[1], words, env)
@@ -357,7 +316,7 @@ def key_values(unit: Unit) -> list[Subject]:
         elif match := re.match(r"\s*([\w.\-\"]+)\s*[=:]\s*(.+?)\s*$", line):
             value = match[2].strip().strip("\"'")
             subject.add(match[1].strip('"'), _typed(value), number)
-            found += shell(value, first_line=number, facts=facts) if " " in value and _HINT.search(value) else []
+            found += shell(value, first_line=number, facts=facts) if " " in value and WORDS.hint.search(value) else []
     return [s for s in [*found, subject] if s.place == "server" or _is_setting(s)]
 
 
@@ -369,12 +328,13 @@ def _typed(text: str) -> object:
 
 def _file_facts(unit: Unit) -> dict:
     """What a configuration as a whole states: the one card it names, training, another runtime, several cards."""
+    is_limited = WORDS.limits.search(unit.text)
     return {
         "gpu": card_in_text(unit.text),
-        "trains": bool(_TRAINING.search(unit.text)),
-        "other_runtime": bool(_OTHER_RUNTIME.search(unit.text)),
+        "trains": bool(WORDS.training_settings.search(unit.text)),
+        "other_runtime": bool(WORDS.other_runtime.search(unit.text)),
         "several_cards": bool(re.search(r"(?m)(tensor|pipeline)[-_]?parallel[-_]?(size|degree)\W+([2-9]|1\d)", unit.text, re.I)),
-        "device": "cpu" if _CPU.search(unit.text) or (_LIMITS.search(unit.text) and not _GPU.search(unit.text)) else None,
+        "device": "cpu" if WORDS.names_cpu.search(unit.text) or (is_limited and not WORDS.names_gpu.search(unit.text)) else None,
         "benchmarks": bool(re.search(r"(?m)^\s*[\"']?(scenario|benchmark\w*|launcher)[\"']?\s*:", unit.text)),
     }
 
@@ -413,10 +373,10 @@ class Config:
         self.unit = unit
         is_json = unit.path.endswith(".json")
         if is_json:
-            text = _SURROGATE.sub("?", unit.text.replace("\t", " "))
+            text = WORDS.surrogate.sub("?", unit.text.replace("\t", " "))
         else:  # without Helm's or Jinja's braces: a line of nothing else is dropped, others hold a place
-            bare = ((line, _TEMPLATE.sub("", line)) for line in unit.text.split("\n"))
-            text = "\n".join("" if b != line and not b.strip() else _TEMPLATE.sub("TEMPLATE", line) for line, b in bare)
+            bare = ((line, WORDS.template.sub("", line)) for line in unit.text.split("\n"))
+            text = "\n".join("" if b != line and not b.strip() else WORDS.template.sub("TEMPLATE", line) for line, b in bare)
         brackets = itertools.accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
         runs = (len(re.match(r"[\s\-?]*", line).group()) // 2 for line in text.splitlines() if line[:1] in " -?")
         if max(0, *brackets, *runs, 0) > _MAX_DEPTH:
@@ -452,12 +412,12 @@ class Config:
                 found += made or (self._plain(node) if id(node) not in self.taken else [])
             elif id(node) in self.taken:
                 continue
-            elif isinstance(node, yaml.ScalarNode) and " " in node.value and _HINT.search(node.value):
+            elif isinstance(node, yaml.ScalarNode) and " " in node.value and WORDS.hint.search(node.value):
                 text = node.value.replace("\n", " ") if node.style == ">" else node.value
                 found += shell(text, self.variables, node.start_mark.line + 1 + (node.style in ("|", ">")), self.facts)
             elif isinstance(node, yaml.SequenceNode) and node.value and all(isinstance(v, yaml.ScalarNode) for v in node.value):
                 words = [(v.value, v.start_mark.line + 1) for v in node.value]
-                if _HINT.search(" ".join(w for w, _ in words)) and not any(" " in w for w, _ in words):
+                if WORDS.hint.search(" ".join(w for w, _ in words)) and not any(" " in w for w, _ in words):
                     made = _contained("", words, self.variables, self.facts)
                     found += made
                     self.taken |= {id(v) for v in node.value} if made else set()
@@ -466,7 +426,7 @@ class Config:
     def _plain(self, node: yaml.MappingNode) -> list[Subject]:
         """A mapping's own scalars as settings, variables of Ollama and llama.cpp as their server's; measured results are none."""
         pairs = _pairs(node)
-        if any(_RESULT.search(k.value) for k, _ in pairs):
+        if any(WORDS.result.search(k.value) for k, _ in pairs):
             return []
         subject = Subject("config", "", node.start_mark.line + 1, facts=self.facts | {"keys": [k.value for k, _ in pairs]})
         exported = {}
@@ -490,13 +450,13 @@ class Config:
         named = keys.get("engine") if words else None
         image = _image(node) or ("vllm" if has_engine or ("modelFormat" in keys and words) else "")
         image = image or (named.value.lower() if isinstance(named, yaml.ScalarNode) else "")
-        has_command = any(k.lower() in _WORDS for k in keys) and _HINT.search(" ".join(w for w, _ in words))
-        if not engine_of_image(image) and not has_command:
+        has_command = any(k.lower() in _WORDS for k in keys) and WORDS.hint.search(" ".join(w for w, _ in words))
+        if not engine_of(image=image) and not has_command:
             return []
         expanded = {name: Option(expand(str(o.value), self.variables), o.line) for name, o in env.items()}
         found = _contained(image, words, expanded, dict(self.facts)) if words or expanded else []
-        if not found and engine_of_image(image):
-            found = [Subject("server", engine_of_image(image), node.start_mark.line + 1, facts=dict(self.facts))]
+        if not found and engine_of(image=image):
+            found = [Subject("server", engine_of(image=image), node.start_mark.line + 1, facts=dict(self.facts))]
         for subject in found:
             for name, option in settings:
                 if canonical(name) not in subject.options:
@@ -519,7 +479,7 @@ class Config:
                 env |= {n: Option(v, line) for file, _ in texts for n, v in self.unit.environment(file).items()}
             elif name in _WORDS and isinstance(value, yaml.ScalarNode):
                 is_script, at, text = value.style == "|", line + (value.style in ("|", ">")), value.value
-                if not is_script or not _HINT.search(text):
+                if not is_script or not WORDS.hint.search(text):
                     text = " ".join(x.strip().rstrip("\\") for x in text.splitlines())
                 is_script |= "&&" in text or ";" in text
                 words += [("sh", at), ("-c", at), (text, at)] if is_script else [(w, at) for w in _split(text)]

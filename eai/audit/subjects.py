@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
@@ -27,23 +28,13 @@ from eai.errors import UserError
 
 RULES = Path(__file__).parent / "rules"
 NAMES = yaml.safe_load((RULES / "names.yaml").read_text())
+WORDS = SimpleNamespace(**{name: re.compile(pattern) for name, pattern in NAMES["patterns"].items()})
+WORDS.__dict__.update({name: tuple(words) for name, words in NAMES["words"].items()})
+"""Patterns and lists of words by which code and deployments are read."""
 _SPELLINGS = {spelling: name for name, spellings in NAMES["options"].items() for spelling in spellings}
 _DTYPES = {spelling: dtype for dtype, spellings in NAMES["dtypes"].items() for spelling in spellings}
-_PROGRAMS = [(engine, re.compile(rf"^(?:{x['program']})$", re.IGNORECASE)) for engine, x in NAMES["engines"].items() if "program" in x]
-_IMAGES = [(engine, re.compile(x["image"], re.IGNORECASE)) for engine, x in NAMES["engines"].items() if "image" in x]
-_CARDS = re.compile(
-    r"\b(?:(?i:RTX[ _-]?A?\d{4}(?:[ _-]?Ti)?(?:[ _-]?D\b)?(?:[ _-](?:8|16)[ ]?GB)?)|[AHLVB]\d{2,3}[GS]?|[LT]4|MI300X"
-    r"|(?:(?<=nvidia-)|(?<=tesla-))[ahlvtb]\d{1,3}[gs]?)\b"
-)
-_SEVERAL = re.compile(r"\b(?:[2-9]|1\d)[ ]?[x×*-][ ]?(?:NVIDIA[ -])?(?:RTX|[AHLVB]\d{2,3}|[LT]4)")
-_FOUR_BITS = re.compile(r"(awq|gptq|exl[23]|(nv|mx)fp4|[-_.]i?q4|[-_](u?int|fp|nf)4|[-_](?:bnb-)?4bit|w4a(8|16))", re.IGNORECASE)
-_EIGHT_BITS = re.compile(r"([-_.]q8|[-_]fp8|[-_]int8|[-_]8bit|w8a)", re.IGNORECASE)
-_ENCODERS = re.compile(  # tasks and models that decode no text
-    r"\b(embed(ding)?|classify|score|reward|pooling)\b|\b(bge|e5|gte|whisper|clip|vit)\b|[-_]embed|rerank|sentence-transformers"
-    r"|\b(ro|distil|al|de)?berta?\b|diffusion",
-    re.IGNORECASE,
-)
-_ASIDE = re.compile(r"\b(not|unlike|instead|avoid|issue|bug|than)\b|n't\b")
+_PROGRAMS = {engine: re.compile(rf"^(?:{x['program']})$", re.IGNORECASE) for engine, x in NAMES["engines"].items() if "program" in x}
+_IMAGES = {engine: re.compile(x["image"], re.IGNORECASE) for engine, x in NAMES["engines"].items() if "image" in x}
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
 MODEL_PLACES = ("model", "base_model", "pretrained", "pretrained_model_name_or_path")
 
@@ -63,15 +54,10 @@ def canonical(name: str) -> str:
     return _SPELLINGS.get(snake, snake)
 
 
-def engine_of_program(word: str) -> str:
-    """The engine that a program or Python module is, empty if none."""
-    name = word.rpartition("/")[2]
-    return next((engine for engine, pattern in _PROGRAMS if pattern.match(name)), "")
-
-
-def engine_of_image(image: str) -> str:
-    """The engine that a container image holds, empty if none."""
-    return next((engine for engine, pattern in _IMAGES if pattern.search(image)), "")
+def engine_of(program: str = "", image: str = "") -> str:
+    """The engine that a program or Python module is, or that a container image holds; empty if none."""
+    patterns, name = (_IMAGES, image) if image else (_PROGRAMS, program.rpartition("/")[2])
+    return next((engine for engine, pattern in patterns.items() if pattern.search(name)), "")
 
 
 @cache
@@ -88,7 +74,7 @@ def params_b(name: str) -> float | None:
 def card(name: str) -> catalog.Gpu | None:
     """The catalog's GPU of that name, however it is decorated (`nvidia-l4`, `NVIDIA-A100-SXM4-80GB`), None if it lists none."""
     whole = re.sub(r"(?i)nvidia[-_ ]?(tesla[-_ ]?)?|tesla[-_ ]|geforce[-_ ]", "", name)
-    found = _CARDS.search(whole)
+    found = WORDS.cards.search(whole)
     for spelling in (whole, found.group() if found else ""):
         try:
             return catalog.gpu(spelling)
@@ -99,10 +85,10 @@ def card(name: str) -> catalog.Gpu | None:
 
 def card_in_text(text: str) -> catalog.Gpu | None:
     """The one card that a text names, None if it names none or several; a line that mentions it in passing names none."""
-    if _SEVERAL.search(text):
+    if WORDS.several.search(text):
         return None
-    text = "\n".join(line for line in text.splitlines() if not _ASIDE.search(line)) if _CARDS.search(text) else ""
-    cards = {g.slug: g for word in set(_CARDS.findall(text)) if (g := card(word)) is not None}
+    text = "\n".join(line for line in text.splitlines() if not WORDS.aside.search(line)) if WORDS.cards.search(text) else ""
+    cards = {g.slug: g for word in set(WORDS.cards.findall(text)) if (g := card(word)) is not None}
     return next(iter(cards.values())) if len(cards) == 1 else None
 
 
@@ -151,9 +137,8 @@ class Subject:
     def decodes_on_gpu(self) -> bool:
         """Whether published and computed figures apply: of text that a GPU decodes to be read; not of a CPU, an encoder, a benchmark."""
         task = " ".join(str(self.get(name) or "") for name in ("task", "runner", "convert"))
-        return (
-            self.get("device") not in ("cpu", "mps") and not self.facts.get("benchmarks") and not _ENCODERS.search(f"{task} {self.model}")
-        )
+        is_measured = self.get("device") not in ("cpu", "mps") and not self.facts.get("benchmarks")
+        return is_measured and not WORDS.encoders.search(f"{task} {self.model}")
 
     @property
     def capability(self) -> float | None:
@@ -170,9 +155,9 @@ class Subject:
     def strategy(self) -> str:
         """The strategy that flags, data type and the model's name amount to; 16 bit where they say nothing."""
         quantization = str(self.get("quantization") or "")
-        if self.get("load_in_4bit") is True or _FOUR_BITS.search(f"-{quantization}") or _FOUR_BITS.search(self.model):
+        if self.get("load_in_4bit") is True or WORDS.four_bits.search(f"-{quantization}") or WORDS.four_bits.search(self.model):
             return "nf4"
-        if self.get("load_in_8bit") is True or _EIGHT_BITS.search(f"-{quantization}") or _EIGHT_BITS.search(self.model):
+        if self.get("load_in_8bit") is True or WORDS.eight_bits.search(f"-{quantization}") or WORDS.eight_bits.search(self.model):
             return "int8_default"
         if quantization in strategies.STRATEGIES:
             return quantization
@@ -236,8 +221,6 @@ def meets(value: object, wanted: object, is_open: bool) -> bool:
 MAX_BYTES, MAX_NOTEBOOK_BYTES = 2_000_000, 100_000_000  # a notebook's pictures are large, its code is not
 READS = "Python, notebooks, JSON, YAML, TOML, Triton's pbtxt, shell, systemd, Terraform, Dockerfile, Makefile, Procfile or Modelfile"
 _KINDS = {name: kind for kind, names in NAMES["files"].items() for name in names}
-_SKIPPED_FOLDERS = {".git", ".hg", "node_modules", "__pycache__", ".ipynb_checkpoints", ".venv", "venv", ".tox"}
-_PINNED = re.compile(r"(?m)^[ \t\"'-]*transformers(\[[\w,]*\])?[\s\"']*(==|~=|<=?)[\s\"']*[34]\.|transformers[^\n]{0,40}<\s*5")
 
 
 def _words(*groups: str) -> tuple[bytes, ...]:
@@ -246,7 +229,6 @@ def _words(*groups: str) -> tuple[bytes, ...]:
 
 
 _RELEVANT = dict.fromkeys(("python", "notebook"), _words("code")) | dict.fromkeys(("config", "settings"), _words("servers", "settings"))
-_RELEVANT["modelfile"] = (b"parameter",)
 
 
 @dataclass(frozen=True)
@@ -316,7 +298,7 @@ def find(paths: list[str | Path]) -> Iterator[Path]:
             yield path
             continue
         for folder, names, files in os.walk(path):
-            names[:] = sorted(n for n in names if n not in _SKIPPED_FOLDERS)
+            names[:] = sorted(n for n in names if n not in WORDS.skipped_folders)
             yield from (Path(folder, f) for f in sorted(files) if kind_of(Path(f)))
 
 
@@ -399,7 +381,7 @@ def _pins_transformers_4(folder: Path) -> bool:
     """Whether the requirements beside a file, or one folder up, hold transformers below version 5."""
     for path in (place / name for place in (folder, folder.parent) for name in ("requirements.txt", "pyproject.toml", "environment.yml")):
         try:
-            if path.stat().st_size < 200_000 and _PINNED.search(path.read_text()):
+            if path.stat().st_size < 200_000 and WORDS.pinned.search(path.read_text()):
                 return True
         except (OSError, UnicodeDecodeError):
             continue
