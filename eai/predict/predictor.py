@@ -27,11 +27,7 @@ OWN_SD, OWN_SPREAD = 0.1, 0.25
 MACHINES = {"HBM": (230.0, 0.94), "GDDR": (None, 0.9), "LPDDR": (8.0, 0.9)}
 """Memory of the cards -> (power of everything else a GPU [W], efficiency of the supply): what machine they are usually in. None: fitted."""
 GUESSED_SPREAD = 2.0
-FORMS = {
-    "physics": Fit.to,
-    "physics, narrow priors": partial(Fit.to, widths=0.5),
-    "physics, wide priors": partial(Fit.to, widths=2.0),
-}
+FORMS = {"physics": Fit.to, "physics, narrow priors": partial(Fit.to, widths=0.5), "physics, wide priors": partial(Fit.to, widths=2.0)}
 """Form -> its fit to rows; benchmarks/prediction.py chooses among them, and has the baselines."""
 KINDS = ("known", "new_model", "new_card", "new_engine", "new_both")
 UNSEEN = ("new_engine", "new_both")
@@ -53,11 +49,8 @@ def digest() -> str:
 
 def fitted(rows: pd.DataFrame, form: str = "physics") -> dict:
     """Constants, and which cards, engines, models and kernels the rows measure: data/predictor.json without the errors of the folds."""
-    made = FORMS[form](rows)
-    seen, kernels = (
-        sorted(rows[columns].drop_duplicates().to_numpy().tolist())
-        for columns in (["gpu", "engine", "shape", "kernel"], ["engine", "kernel"])
-    )
+    made, sets = FORMS[form](rows), (["gpu", "engine", "shape", "kernel"], ["engine", "kernel"])
+    seen, kernels = (sorted(rows[columns].drop_duplicates().to_numpy().tolist()) for columns in sets)
     fits = {"time": made.time.to_json(), "power": made.power.to_json()}
     return {"digest": digest(), "form": form, "rows": len(rows), **fits, "seen": seen, "kernels": kernels}
 
@@ -119,22 +112,10 @@ def _kind(row: dict, seen: set, pairs: set, kernels: set) -> str:
     return "known" if (board, engine, row["shape"], kernel) in seen else "new_model"
 
 
-def _refused(w: pd.DataFrame) -> list[str]:
-    """Why each resolved row is refused, empty if it is not: weights that do not fit in the boards' memory."""
-    room = w["n"] * w["memory_gb"].fillna(np.inf) * GIB_PER_GB
-    return [
-        f"the weights ({r.weights_gb:.0f} GB) do not fit in {r.n:g} x {r.gpu} ({have:.0f} GB)" if r.weights_gb > have else ""
-        for r, have in zip(w.itertuples(), room, strict=True)
-    ]
-
-
 def _calibration(w: pd.DataFrame, experiments: list) -> pd.DataFrame:
     """What one's own rows say of the rows of their card and engine: log corrections `late` (of the step) and `strong` (of the power), the
-    `kind` that they make ("" for none), their number `rows`.
-
-    The mean log error of the own rows, shrunken towards none as a normal effect of OWN_SPREAD against a row's OWN_SD: first of all rows of
-    the card and engine, then of those of one format.
-    """
+    `kind` that they make ("" for none), their number `rows`. The mean log error of the own rows, shrunken towards none as a normal effect
+    of OWN_SPREAD against a row's OWN_SD: first of all rows of the card and engine, then of those of one format."""
     table = rows_of.evidence(experiments, extras=True)
     own = rows_of.learned(table[table["learned"].astype(bool) & (table["basis"] == "measured")])
     out = pd.DataFrame({"late": 0.0, "strong": 0.0, "kind": "", "rows": 0}, index=w.index)
@@ -172,7 +153,10 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
         out[name] = out[f"{name}_low"] = out[f"{name}_high"] = np.nan
     out["kind"], out["calibrated"], out["remark"], out["reason"] = "", "", "", reason
     if len(w):
-        out.loc[w.index, "remark"], out.loc[w.index, "reason"] = w["remark"], _refused(w)
+        room = w["n"] * w["memory_gb"].fillna(np.inf) * GIB_PER_GB
+        large = "the weights ({:.0f} GB) do not fit in {:g} x {} ({:.0f} GB)"
+        why = [large.format(r.weights_gb, r.n, r.gpu, gb) if r.weights_gb > gb else "" for r, gb in zip(w.itertuples(), room, strict=True)]
+        out.loc[w.index, "remark"], out.loc[w.index, "reason"] = w["remark"], why
         w = w[out.loc[w.index, "reason"] == ""]
     if w.empty:
         return out
@@ -186,10 +170,8 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
         mine = (own["kind"] != "") & kind.isin(("known", "new_card", "new_model"))
         kind = own["kind"].where(mine, kind)
         said.loc[mine, [f"sd_{q}" for q in physics.QUANTITIES]] = OWN_SD
-        words = [
-            f"{n} own rows: step x {np.exp(t):.2f}, power x {np.exp(p):.2f}"
-            for n, t, p in zip(own["rows"], own["late"], own["strong"], strict=True)
-        ]
+        each = zip(own["rows"], own["late"], own["strong"], strict=True)
+        words = [f"{n} own rows: step x {np.exp(t):.2f}, power x {np.exp(p):.2f}" for n, t, p in each]
         out.loc[w.index, "calibrated"] = np.where(mine, words, "")
     said["power"] = np.minimum(said["power"], np.log(limit_w))
     said["energy"] = said["power"] - said["throughput"]

@@ -65,29 +65,18 @@ def _published(name: str) -> pd.DataFrame:
     broken = out["doubt"].str.contains(BROKEN) | out["throughput_tok_s"].isna() | out["batch_size"].isna()
     broken |= get(options, "pipeline_parallel").fillna(1) > 1
     out["learned"] = ~broken & (name != "mlperf_power_wall") & ~((out["load"] == "decode") & (out["output_tokens"] < LEAST_DECODED))
-    if name == "ollama_wall_peak":
-        out["board_w"] = _board_w(raw, options["host"], out)
+    if name == "ollama_wall_peak":  # the card's power where the host is a Raspberry Pi, its driver works, and the peak is no nominal limit
+        best = out.groupby(["gpu", "model"])["throughput_tok_s"].transform("max")
+        limit = out["gpu"].map({g.slug: g.tdp_w for g in catalog.gpus()})
+        sound = options["host"].str.startswith("Pi ") & (out["throughput_tok_s"] > 0.5 * best) & (raw["power_max_w"] != limit)
+        out["board_w"] = ((raw["power_max_w"] - PI_W) * OF_THE_PEAK).where(sound)
         out["learned"] |= out["board_w"].notna()
     return out
 
 
-def _board_w(raw: pd.DataFrame, host: pd.Series, rows: pd.DataFrame) -> pd.Series:
-    """Mean power of the card [W] of rows whose host is a Raspberry Pi, from the machine's peak reading; else NaN.
-
-    Not where its driver is over twice slower than the best host's, nor where the figure is the card's limit rather than a reading.
-    """
-    best = rows.groupby(["gpu", "model"])["throughput_tok_s"].transform("max")
-    limit = rows["gpu"].map({g.slug: g.tdp_w for g in catalog.gpus()})
-    sound = host.str.startswith("Pi ") & (rows["throughput_tok_s"] > 0.5 * best) & (raw["power_max_w"] != limit)
-    return ((raw["power_max_w"] - PI_W) * OF_THE_PEAK).where(sound)
-
-
 def rest_of_pc_w() -> tuple[float, float, float]:
-    """(value, low, high) of what a PC draws at the wall beside its card and the losses of that [W]: a 95 % interval for one more PC.
-
-    Peak readings of one card and model in a PC less those on a Raspberry Pi (12 W), both at one speed within 25 %: geometric mean, with
-    Student's t of the logs.
-    """
+    """(value, low, high) of what a PC draws at the wall beside its card and the losses of that [W], 95 % for one more PC: peak readings of
+    one card and model in a PC less those on a Raspberry Pi, at one speed within 25 %; geometric mean, with Student's t of the logs."""
     from scipy.special import stdtrit  # scipy.stats takes ten times as long to load
 
     raw = tables.read_published("ollama_wall_peak")
@@ -127,10 +116,8 @@ def slug(name: str) -> str:
 
 
 def measured_rows(experiment: str | Path) -> pd.DataFrame:
-    """The rows of an experiment's summary table in the form of `published_rows`: measured on a GPU's board, gate passed.
-
-    A model of random weights counts as its shape, but not under int8_default, whose cost depends on outliers.
-    """
+    """The rows of an experiment's summary table in the form of `published_rows`: measured on a GPU's board, gate passed. A model of random
+    weights counts as its shape, but not under int8_default, whose cost depends on outliers."""
     summary = tables.read_result(experiment, "summary")
     name = Path(str(experiment)).name
     table = summary[[*ASKED, "throughput_tok_s", "basis"]].assign(session=name, n_runs=summary["n_blocks"], power_w=summary["power_mean_w"])
@@ -149,10 +136,8 @@ def measured_rows(experiment: str | Path) -> pd.DataFrame:
 
 
 def all_rows(experiments: list[str | Path] | None = None) -> pd.DataFrame:
-    """Every published and measured row with gross `energy_j_per_token`, `shape`, and `why` it is not learned from.
-
-    `experiments`: folders or names; None: the campaigns in data/measured.
-    """
+    """Every published and measured row with gross `energy_j_per_token`, `shape`, and `why` it is not learned from; `experiments`: folders
+    or names, None for the campaigns in data/measured."""
     campaigns = sorted(path.parent for path in paths.MEASURED.glob("*/summary.csv"))
     parts = [published_rows(), *(measured_rows(e) for e in (campaigns if experiments is None else experiments))]
     table = pd.concat([p for p in parts if len(p)], ignore_index=True)
@@ -165,7 +150,11 @@ def all_rows(experiments: list[str | Path] | None = None) -> pd.DataFrame:
 
 
 def _joint_reason(table: pd.DataFrame) -> pd.Series:
-    """The reason of each row once rows are seen together: copies, what cannot be, sessions that obey no law of the others."""
+    """The reason of each row once rows are seen together: copies, what cannot be, sessions that obey no law of the others.
+
+    A step far above its bytes' time is spent in launching kernels, a fixed time a layer; a session where that differs over twofold between
+    models was limited by something that no feature here knows (a throttled clock, another process).
+    """
     why = table["why"].copy()
     copied = table.duplicated(["gpu", "shape", "quantization", "batch_size", "throughput_tok_s", "power_w"])
     why[(why == "") & copied & (table["basis"] == "published")] = "a copy of another row"
@@ -174,25 +163,15 @@ def _joint_reason(table: pd.DataFrame) -> pd.Series:
     why[(why == "") & (table["power_w"] > 1.1 * table["tdp_w"])] = "more power than the board's limit"
     single = table.groupby("quantization")["shape"].transform("nunique") < 2
     why[(why == "") & single] = "the only model of its strategy: it cannot be tested on another"
-    return why.where(~((why == "") & _lawless(table, step_s)), LAWLESS)
-
-
-def _lawless(table: pd.DataFrame, step_s: pd.Series) -> pd.Series:
-    """Rows of sessions where, far from the roofline, the time a layer still differs more than twofold between models.
-
-    A step far above its bytes' time is spent in launching kernels, a fixed time a layer; a session where it grows with the model
-    although the memory is idle was limited by something that no feature here knows (a throttled clock, another process).
-    """
     far = (table["roofline_s"] < LAUNCH_BOUND_SHARE * step_s) & (table["batch_size"] == 1) & (table["why"] == "")
-    a_layer = (step_s / table["layers"]).where(far)
-    groups = a_layer.groupby([table["session"], table["quantization"]])
-    spread = groups.transform("max") / groups.transform("min")
-    broken = (spread > LAUNCH_BOUND_SPREAD).groupby(table["session"]).transform("any")
-    return broken.fillna(False).astype(bool)
+    a_layer = (step_s / table["layers"]).where(far).groupby([table["session"], table["quantization"]])
+    spread = a_layer.transform("max") / a_layer.transform("min")
+    lawless = (spread > LAUNCH_BOUND_SPREAD).groupby(table["session"]).transform("any").fillna(False).astype(bool)
+    return why.where(~((why == "") & lawless), LAWLESS)
 
 
 def _pairs(experiments: list[str | Path] | None) -> pd.DataFrame:
-    """EcoCompute's rows and measured experiments, through the checks of `rows`: gross energy of transformers on one GPU."""
+    """EcoCompute's rows and measured experiments: gross energy of transformers on one GPU."""
     raw = all_rows(experiments)
     raw = raw[raw["energy_j_per_token"].notna() & raw["why"].isin(("", LAWLESS))]
     out = pd.DataFrame({c: raw.get(c, np.nan) for c in COLUMNS}, index=raw.index)
@@ -205,11 +184,9 @@ def _pairs(experiments: list[str | Path] | None) -> pd.DataFrame:
 
 
 def evidence(experiments: list[str | Path] | None = None, extras: bool = False) -> pd.DataFrame:
-    """Every row of evidence, published and measured, one accounting (gross): the columns of `COLUMNS`.
-
-    `experiments`: the user's own (names or folders) beside this repository's campaigns. `extras` adds session, load, expert_parallel and
-    whether the row is learned from. Raises UserError for experiments none of whose rows can be learned from.
-    """
+    """Every row of evidence, published and measured, gross: the columns of `COLUMNS`, with `extras` also session, load, expert_parallel and
+    whether it is learned from. `experiments`: the user's own (names or folders) beside this repository's campaigns. Raises UserError for
+    experiments none of whose rows can be learned from."""
     parts = [_published(name) for name in SOURCES] + [_pairs(None)]
     if experiments:
         own = _pairs(list(experiments))
@@ -221,19 +198,17 @@ def evidence(experiments: list[str | Path] | None = None, extras: bool = False) 
     parts = [p.dropna(axis=1, how="all") for p in parts if len(p)]
     found = pd.concat(parts, ignore_index=True)
     shapes = {m: catalog.shape(m) for m in found["model"].unique()}
-    found["params_b"] = found["model"].map(lambda m: shapes[m].params_b)
-    found["active_params_b"] = found["model"].map(lambda m: shapes[m].active_params_b)
+    for size in ("params_b", "active_params_b"):
+        found[size] = found["model"].map({m: getattr(shape, size) for m, shape in shapes.items()})
     found["itl_s"] = found["itl_s"].fillna((found["batch_size"] / found["throughput_tok_s"]).where(found["input_tokens"] < 200))
     extra = ("session", "load", "expert_parallel", "learned", "prompt", "board_w")
     return found.reindex(columns=[*COLUMNS, *(extra if extras else ())])
 
 
 def learned(table: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The rows that are learned from, repeats of one configuration and session joined (geometric means), with their work.
-
-    Adds `vague` (2 where the power is read through the wall and the speed is the host's: learned from for the power alone), `step_s`,
-    `power_w` and `power_share` (NaN where only the throughput is known, or a whole machine's power), `family`, `source`.
-    """
+    """The rows that are learned from, repeats of one configuration and session joined (geometric means), with their work. Adds `vague` (2
+    where the power is read through the wall and the speed is the host's: learned from for the power alone), `step_s`, `power_w` and
+    `power_share` (NaN where only the throughput is known, or a whole machine's power), `family`, `source`."""
     table = evidence(extras=True) if table is None else table
     table = table[table["learned"].astype(bool)].copy()
     table["power_w"] = (table["energy_j_per_token"] * table["throughput_tok_s"]).where(table["boundary"].isin(BOARDS))
