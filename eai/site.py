@@ -116,7 +116,7 @@ def intensity(given: object) -> Factor | None:
             table = pd.read_csv(str(given), comment="#")
             grams = table["g_per_kwh"].astype(float)
             weights = table["requests"].astype(float) if "requests" in table else grams * 0 + 1
-            value = float((grams * weights).sum() / weights.sum())
+            value = float((grams * weights).sum(skipna=False) / weights.sum(skipna=False))
         except (OSError, KeyError, ValueError, ZeroDivisionError):
             raise UserError(f"carbon {given}", "g/kWh, or a CSV file with a column g_per_kwh (and requests)", "correct it") from None
         clean = grams.nsmallest(max(1, len(grams) // 4)).mean()

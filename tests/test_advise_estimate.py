@@ -323,3 +323,15 @@ def test_levers_of_a_service_add_up_too(planted):  # noqa: F811
     a = ask.estimate(model="qwen2-7b", gpu="a100_pcie_80gb", quantization="int8_pure", requests_per_day=30000)
     saved = a["current"]["energy_kwh"]["value"] - a["optimized"]["energy_kwh"]["value"]
     assert sum(x["kwh"] for x in a["levers"]) == pytest.approx(saved)
+
+
+@pytest.mark.parametrize(("energy", "rate"), [(1e9, 30), (1e-9, 1e9)])
+def test_own_figures_that_no_such_card_can_show_are_refused(energy, rate):
+    """30 tok/s at 1e9 J per 1000 tokens are 30 MW; a billion tokens a second are beyond the memory."""
+    with pytest.raises(UserError, match="correct the figures"):
+        ask.estimate(model="mistral-7b-v0.1", gpu="rtx4090d", energy_j_per_1k=energy, throughput=rate)
+
+
+def test_the_bill_of_today_needs_the_card_of_today():
+    with pytest.raises(UserError, match="today's card first"):
+        ask.estimate(model="mistral-7b-v0.1", gpu="any")

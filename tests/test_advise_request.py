@@ -3,7 +3,7 @@
 import pytest
 
 from eai import catalog
-from eai.advise.request import PRESSED, fits, memory, native, request
+from eai.advise.request import PRESSED, cannot_run, fits, memory, native, request
 from eai.errors import UserError
 from eai.site import HOURS_A_MONTH
 
@@ -207,3 +207,36 @@ def test_a_config_that_cannot_be_used_says_why_in_one_line(tmp_path, text, says)
     with pytest.raises(UserError, match=says) as caught:
         request(model=str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({**MISTRAL, "gpu": "h100", "engine": "vllm", "num_gpus": 3}, "3 cards cannot share the 32"),
+        ({"params_b": 7, "layers": 100_000}, "in the attention alone; expected at most 7 B"),
+        ({"model": ""}, "states no size"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, says):
+    with pytest.raises(UserError, match=says):
+        request(**options)
+
+
+def test_a_number_of_cards_that_does_not_divide_the_heads_leaves_vllm_out():
+    """vLLM does not start then; transformers splits by layers."""
+    r = request(**MISTRAL, gpu="h100", num_gpus=3)
+    assert "3 cards" in cannot_run(r.now.with_(engine="vllm", quantization="bf16")) and not cannot_run(r.now)
+    assert not cannot_run(r.now.with_(engine="vllm", quantization="bf16", num_gpus=4))
+
+
+@pytest.mark.parametrize("rows", ["inf", "0", "", "abc"])
+def test_lengths_that_are_none_are_refused(tmp_path, rows):
+    (tmp_path / "lengths.csv").write_text(f"output_tokens\n{rows}\n")
+    with pytest.raises(UserError, match=r"lengths .*lengths\.csv"):
+        request(**MISTRAL, lengths=str(tmp_path / "lengths.csv"))
+
+
+def test_hours_without_an_intensity_are_refused(tmp_path):
+    (tmp_path / "hours.csv").write_text("g_per_kwh\n100\nnan\n")
+    with pytest.raises(UserError, match="without gaps"):
+        request(**MISTRAL, carbon=str(tmp_path / "hours.csv"))

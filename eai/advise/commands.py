@@ -76,7 +76,7 @@ def compare(**options: Any) -> dict[str, Any]:
     """`eai compare --model ...`: strategies side by side."""
     from eai.advise.compare import compare as answer
 
-    return answer(_asked(options))
+    return answer(_asked(options, cards="one card"))
 
 
 def estimate(**options: Any) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def estimate(**options: Any) -> dict[str, Any]:
     other, price = options.pop("other_gpu", None), options.pop("other_gpu_price", None)
     if (other is None) != (price is None):
         raise UserError("one of other_gpu and other_gpu_price", "both, or none", "give --other-gpu and --other-gpu-price")
-    asked = _asked(options, of_a_model=other is not None)
+    asked = _asked(options, "today's card first, then others", of_a_model=other is not None)
     return answer(asked, other and (asked.now.with_(gpu=catalog.nearest_gpu(str(other))[0]), float(price)))
 
 
@@ -97,14 +97,15 @@ def diagnose(**options: Any) -> dict[str, Any]:
 
     options = {ALIASES.get(name, name): value for name, value in options.items()}
     reported = {name: options.pop(name, None) for name in FIGURES}
-    asked = _asked(options)
+    asked = _asked(options, cards="one card")
     found = diagnosis.figures(reported, asked.output_tokens)
     diagnosis.require_possible(found, asked.now)
     return diagnosis.diagnose(asked, found)
 
 
-def _asked(options: dict[str, Any], of_a_model: bool = True):
-    """The request, with the user's experiments among the evidence. Raises UserError where it must name a model and names none."""
+def _asked(options: dict[str, Any], cards: str = "", of_a_model: bool = True):
+    """The request, with the user's experiments among the evidence. Raises UserError where it must name a model, or the `cards` that the
+    question is about, and does not."""
     from eai.advise.evidence import use
     from eai.advise.request import request
 
@@ -112,6 +113,9 @@ def _asked(options: dict[str, Any], of_a_model: bool = True):
     asked = request(**options)
     if of_a_model and asked.now is None:
         raise UserError("no model", OPTIONS["model"].expected, "name one with --model")
+    if cards and (asked.any_gpu or (cards == "one card" and len(asked.gpus) > 1)):
+        named = "any" if asked.any_gpu else ", ".join(gpu.slug for gpu in asked.gpus)
+        raise UserError(f"gpu {named}", cards, "name the card that runs with --gpu; `eai optimize` chooses among several")
     return asked
 
 

@@ -27,7 +27,7 @@ from eai.advise.evidence import (
 from eai.advise.month import MAKING, bill, break_even, draw_energy, work
 from eai.advise.optimize import BATCHES, Plan, entry, grid, label, plan, ranked, recommended, search, served, strategies_of
 from eai.advise.page import percent, signed
-from eai.advise.request import HALF, Configuration, Request, fits, require_fit
+from eai.advise.request import HALF, MOST_HOST_W, Configuration, Request, beyond_the_card, fits, require_fit, roof_share
 from eai.errors import UserError
 from eai.predict.predictor import wall
 from eai.quantity import Quantity, plain, shortest
@@ -288,7 +288,16 @@ def given(r: Request) -> Cost | None:
     """The user's own figures as a cost, None where no energy was given; a missing throughput comes from the evidence, if it has one."""
     if r.energy_j_per_1k is None:
         return None
-    energy, rate, cited = r.energy_j_per_1k / 1e3, r.throughput, ("energy as you gave it",)
+    energy, rate, cited, c = r.energy_j_per_1k / 1e3, r.throughput, ("energy as you gave it",), r.now
+    if rate is not None and c is not None:
+        most = (c.gpu.tdp_w or np.inf) * c.num_gpus + MOST_HOST_W
+        beyond = beyond_the_card(c.gpu, c.num_gpus, None, rate, roof_share(rate, c))
+        beyond += [f"{plain(1e3 * energy)} J per 1000 tokens at {plain(rate)} tok/s are {plain(energy * rate)} W"] * (energy * rate > most)
+        if beyond:
+            expected = (
+                f"at most {most:,.0f} W on {c.cards}, {MOST_HOST_W:.0f} W of them a host's, and no more than its memory's bandwidth allows"
+            )
+            raise UserError(beyond[0], expected, "correct the figures, --gpu or --num-gpus")
     if rate is None and r.now is not None and (known := cost_or_reason(r.now)[0]):
         rate, cited = known.throughput_tok_s.value, (*cited, "throughput from the evidence")
     step = (r.now.batch_size if r.now else 1) / rate if rate else None

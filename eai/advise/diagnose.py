@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from eai import footprint, strategies
+from eai import strategies
 from eai.advise import evidence
 from eai.advise.commands import checked
 from eai.advise.compare import WORTH, ratio_to_baseline
@@ -35,11 +35,10 @@ from eai.advise.evidence import (
     within,
 )
 from eai.advise.page import environment, percent, signed
-from eai.advise.request import PRESSED, Configuration, Request, memory, smaller
-from eai.catalog import Gpu
+from eai.advise.request import MOST_HOST_W, PRESSED, Configuration, Request, beyond_the_card, memory, roof_share, smaller
 from eai.errors import UserError
 from eai.footprint import GIB_PER_GB
-from eai.quantity import Quantity, plain, shortest
+from eai.quantity import Quantity, plain
 from eai.site import J_PER_KWH, NORMAL_95
 
 AS_STATED, NONE = "as_stated", "none_of_these"
@@ -48,7 +47,7 @@ TO_AXES = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
 CONTEXT = ("utilization_pct", "memory_gb", "power_limit_w", "temperature_c")
 AGREE = 0.06
 """Three figures agree if energy x throughput / power is within 6 % of 1. Published rows of gross energy: 0.7 % rms, 3.5 % at most."""
-MOST_TOK_S, MOST_HOST_W, ROUNDED = 1e6, 500.0, 1.01
+MOST_TOK_S, ROUNDED = 1e6, 1.01
 HIGH, MEDIUM, LOW = 0.8, 0.5, 0.2
 DF, DRAWS, SEED = 8, 400, 20261122
 HOST_W, HOST_SD = 120.0, 0.7
@@ -57,7 +56,7 @@ OTHER_HOST_SD = (0.15, 0.25)
 """How far another host and software move energy and throughput of a configuration that has a row, beyond what sessions differ by."""
 LAUNCH_EXPONENT = (0.45, 0.2)
 """Power goes with throughput to this power where launches slow a step: the slope over rows of several strategies, and its spread."""
-SMALL_PARAMS = 4e9
+SMALL_PARAMS, LIGHT = 4e9, 0.5
 
 
 @dataclass(frozen=True)
@@ -377,27 +376,6 @@ def _context(h: Hypothesis, f: Figures) -> float:
     return total
 
 
-def roof_share(f: Figures, c: Configuration) -> float | None:
-    """The throughput over what the memory's bandwidth allows at this batch, None without a throughput; of a mixture the active weights
-    count."""
-    if f.throughput_tok_s is None or not c.gpu.bandwidth_gb_s:
-        return None
-    parts = footprint.footprint(c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
-    step = parts.step_bytes - parts.weight_bytes * (1 - c.active_params / c.model.params_total)
-    return f.throughput_tok_s / (c.batch_size * c.num_gpus * c.gpu.bandwidth_gb_s * 1e9 / step)
-
-
-def beyond_the_card(gpu: Gpu, num_gpus: int, watts: float | None, rate: float | None, share: float | None) -> list[str]:
-    """Mean power over 1.1 times the boards' limit (a sensor may be 5 % off, a factory's own limit above the datasheet's), and throughput
-    over 1.05 times what the memory's bandwidth allows (the best row reaches 0.86)."""
-    found, limit = [], (gpu.tdp_w or math.inf) * num_gpus
-    if watts is not None and watts > 1.1 * limit:
-        found.append(f"{watts:,.0f} W on {f'{num_gpus} x ' if num_gpus > 1 else ''}{gpu.name}, whose limit is {limit:,.0f} W")
-    if share is not None and share > 1.05:
-        found.append(f"{plain(rate)} tok/s is {shortest(share, 2)} times what the memory's bandwidth allows")
-    return found
-
-
 def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, Any]:
     """What the figures say of the stated configuration. Keys: verdict (healthy | fault | costly_choice | undecided | unknown), summary,
     patterns (from 20 % on, with level), probabilities, expected (deviations), notes, evidence, contradiction, undecided, measure."""
@@ -422,14 +400,17 @@ def diagnose(r: Request, f: Figures, without: Sequence[str] = ()) -> dict[str, A
                 d["outside"] = not q["low"] <= d["reported"] <= q["high"]
             ran = f"{here.configuration.engine} and {served[0].configuration.engine}"
             notes.append(f"no engine was named: the expected range spans {ran}; --engine narrows it")
-    beyond = beyond_the_card(c.gpu, c.num_gpus, f.mean_power_w, f.throughput_tok_s, roof_share(f, c))
+    beyond = beyond_the_card(c.gpu, c.num_gpus, f.mean_power_w, f.throughput_tok_s, roof_share(f.throughput_tok_s, c))
     if beyond and named_kind(found) != "fault":
         found.append(entry("impossible_figures", 0.95, c, beyond, [fix(causes()["impossible_figures"].fix)]))
     found.sort(key=lambda p: -p["confidence"])
     outside = [d for d in expected if d["outside"]]
     verdict = named_kind(found)
+    light = f.memory_gb is not None and f.memory_gb < LIGHT * memory(c).weights_gb
+    if light:
+        notes.append(f"memory {plain(f.memory_gb)} GB is less than half of the weights: other weights ran, or not on the card")
     if not verdict and here is not None and total[AS_STATED] >= MEDIUM:
-        verdict = "undecided" if outside else "healthy"
+        verdict = "undecided" if outside or light else "healthy"
     elif not verdict:
         verdict = "unknown" if here is None or total.get(NONE, 0.0) >= MEDIUM else "undecided"
     assumed = [{"name": f"prior of {x.title}", "value": x.prior, "reason": x.why} for x in causes().values() if x.prior and here]
@@ -459,7 +440,7 @@ def _summary(verdict: str, found: list[dict], total: dict, outside: list[dict], 
     """One or two sentences: what was found, how sure, and what is left open."""
     if verdict == "unknown" and here is None:
         known, reason = cost_or_reason(c)
-        share, watts = roof_share(f, c), f.mean_power_w
+        share, watts = roof_share(f.throughput_tok_s, c), f.mean_power_w
         words = [f"{percent(share)} of what the memory's bandwidth allows"] if share is not None else []
         words += [f"{percent(watts / (c.gpu.tdp_w * c.num_gpus))} of the power limit"] if watts is not None and c.gpu.tdp_w else []
         lies = f"; within the card's limits: {', '.join(words)}" if words else ""

@@ -18,8 +18,6 @@ import pandas as pd
 from eai import catalog, footprint, schema, strategies, tables
 from eai.advise.diagnose import (
     LOW,
-    Figures,
-    beyond_the_card,
     causes,
     diagnose,
     entry,
@@ -28,12 +26,11 @@ from eai.advise.diagnose import (
     named_kind,
     p_above,
     pattern_of,
-    roof_share,
     saving,
 )
 from eai.advise.evidence import BATCH, LOAD, inverse, within
 from eai.advise.page import percent, signed
-from eai.advise.request import request
+from eai.advise.request import beyond_the_card, request, roof_share
 from eai.analyze.comparison import regressions
 from eai.analyze.metrics import costed
 from eai.analyze.selection import select
@@ -230,7 +227,7 @@ def beyond(row: dict) -> list[str]:
         return []
     if rate is not None and np.isfinite(rate) and row.get("output_tokens") and not _work(row):
         with suppress(UserError):
-            share = roof_share(Figures(rate), _asked(row).now)
+            share = roof_share(rate, _asked(row).now)
     watts = row.get("power_mean_w") if row["boundary"] == "gpu" else None
     return beyond_the_card(gpu, int(_options(row).get("num_gpus", 1)), watts, rate, share)
 

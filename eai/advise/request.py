@@ -11,9 +11,9 @@ from eai import catalog, footprint, strategies
 from eai.advise.commands import ALIASES, DEFAULTS, GROUPS, OPTIONS, checked
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
-from eai.footprint import ENGINES, GGUF_ENGINES, Device, runs, supports
-from eai.quantity import shortest
+from eai.quantity import plain, shortest
 from eai.site import HOURS_A_MONTH, Site, intensity
+from eai.footprint import ENGINES, GGUF_ENGINES, SERVERS, Device, runs, supports
 
 TIMES = ("max_latency_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s")
 A_MONTH = {"requests_per_hour": HOURS_A_MONTH, "requests_per_day": HOURS_A_MONTH / 24, "requests": 1.0}
@@ -23,6 +23,7 @@ HALF = ("fp16", "bf16")
 A_GPU = "choose fp16, or a GPU that supports it"
 MOST_BATCH, MOST_IN_FLIGHT = 64, 512
 LONG_PROMPT_TOKENS, CHUNK_TOKENS = 4096, 8192
+MOST_HOST_W = 500.0
 PRESSED = 0.9
 """Above this share of the usable memory a card is pressed: one longer prompt spills or fails. The same limit in every answer."""
 CHAT_ITL_S = 0.1
@@ -141,6 +142,8 @@ def request(**options: Any) -> Request:
         most = MOST_IN_FLIGHT if now.is_server else MOST_BATCH
         if now.batch_size > most:
             raise UserError(f"batch_size {now.batch_size}", f"at most {most}, the largest measured", "measure it: `eai measure -- COMMAND`")
+        if engine in SERVERS and model.heads % now.num_gpus:
+            raise UserError(cannot_run(now), "a number that divides them", "correct --num-gpus")
     limits = {name: values[name] for name in NUMBERS if name in given}
     taken = values | {"quantization": quantization}
     assumptions = [{"name": k, "value": taken[k], "reason": why} for k, (_, why) in DEFAULTS.items() if k not in given]
@@ -208,7 +211,7 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
     try:
         shape = catalog.shape(name or None, **stated)
     except UserError:
-        if Path(name).expanduser().exists():  # a config.json that cannot be used says why itself
+        if name and Path(name).expanduser().exists():  # a config.json that cannot be used says why itself
             raise
         do = "give --params-b (and --active-params-b of a mixture of experts, --layers, --hidden, --kv-heads if you know them)"
         expected = "a name of data/catalog, a folder with config.json, or a name that states its size (7B, 8x7B, 30B-A3B)"
@@ -225,6 +228,10 @@ def _model(given: dict[str, Any]) -> tuple[Model, float, str]:
     near = min(dense, key=lambda m: abs(math.log(m.params_total / shape.params_b / 1e9)))
     attention = shape.hidden * shape.head_dim * 2 * (shape.heads + shape.kv_heads)
     rest = shape.params_b * 1e9 - 2 * near.vocab * shape.hidden - shape.layers * attention
+    if stated and shape.layers * attention > shape.params_b * 1e9:
+        found = f"{shape.layers} layers of width {shape.hidden} with {shape.kv_heads} key-value heads"
+        found += f" hold {shortest(shape.layers * attention / 1e9)} B parameters in the attention alone"
+        raise UserError(found, f"at most {shortest(shape.params_b)} B in all", "correct --params-b, --layers or --hidden")
     made = replace(
         near,
         slug=short or f"{shape.params_b:g}b",
@@ -290,8 +297,8 @@ def _lengths(path: Any) -> tuple[int, ...]:
         found = pd.read_csv(path)["output_tokens"].dropna().astype(float)
     except (OSError, KeyError, ValueError):
         raise UserError(f"lengths {path}", "a CSV file with a column output_tokens (and input_tokens)", "correct the file") from None
-    if found.empty or (found < 1).any():
-        raise UserError(f"lengths {path}: no answer of 1 token or more", "numbers of tokens", "correct the file")
+    if found.empty or not found.between(1, 1e9).all():
+        raise UserError(f"lengths {path}", "at least one row, each of 1 token or more", "correct the file")
     return tuple(round(x) for x in sorted(found)[:: max(1, -(-len(found) // 1000))])
 
 
@@ -302,8 +309,9 @@ def _refused(quantization: str, engine: str, gpu: Gpu) -> str:
 
 
 def cannot_run(c: Configuration) -> str:
-    """What the strategy or the engine needs and the card lacks, empty if nothing."""
-    return _refused(c.quantization, c.engine, c.gpu)
+    """What the strategy or the engine needs and the card lacks, or why the cards cannot share the model; empty if nothing."""
+    uneven = f"{c.engine} gives each card as many attention heads: {c.num_gpus} cards cannot share the {c.model.heads} of {c.model.slug}"
+    return _refused(c.quantization, c.engine, c.gpu) or (uneven if c.engine in SERVERS and c.model.heads % c.num_gpus else "")
 
 
 def is_module(gpu: Gpu) -> bool:
@@ -371,6 +379,26 @@ def memory(c: Configuration) -> Memory:
 def fits(c: Configuration) -> bool:
     """Whether weights, KV cache and activations fit in the boards' memory."""
     return memory(c).fits
+
+
+def roof_share(rate: float | None, c: Configuration) -> float | None:
+    """A throughput over what the memory's bandwidth allows at this batch, None without one; of a mixture the active weights count."""
+    if rate is None or not c.gpu.bandwidth_gb_s:
+        return None
+    parts = footprint.footprint(c.model, c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
+    step = parts.step_bytes - parts.weight_bytes * (1 - c.active_params / c.model.params_total)
+    return rate / (c.batch_size * c.num_gpus * c.gpu.bandwidth_gb_s * 1e9 / step)
+
+
+def beyond_the_card(gpu: Gpu, num_gpus: int, watts: float | None, rate: float | None, share: float | None) -> list[str]:
+    """Mean power over 1.1 times the boards' limit (a sensor may be 5 % off, a factory's own limit above the datasheet's), and throughput
+    over 1.05 times what the memory's bandwidth allows (the best row reaches 0.86)."""
+    found, limit = [], (gpu.tdp_w or math.inf) * num_gpus
+    if watts is not None and watts > 1.1 * limit:
+        found.append(f"{watts:,.0f} W on {f'{num_gpus} x ' if num_gpus > 1 else ''}{gpu.name}, whose limit is {limit:,.0f} W")
+    if share is not None and share > 1.05:
+        found.append(f"{plain(rate)} tok/s is {shortest(share, 2)} times what the memory's bandwidth allows")
+    return found
 
 
 def smaller(c: Configuration) -> list[Configuration]:
