@@ -275,7 +275,11 @@ def shape(name: str | None = None, **given: float | None) -> Shape:
     `given`: params_b, active_params_b, layers, hidden, kv_heads; None means not given. Layers and width that nobody states are those of
     the listed model nearest in size. Raises UserError where not even a size is known.
     """
-    given: dict = {k: float(v) if k.endswith("_b") else int(v) for k, v in given.items() if v is not None and not pd.isna(v)}
+    given: dict = {k: float(v) for k, v in given.items() if v is not None and not pd.isna(v)}
+    for size, value in given.items():
+        if not size.endswith("_b") and not (math.isfinite(value) and value >= 1):
+            raise UserError(f"{size} {value:g}", "a whole number, 1 or more", "correct it")
+    given = {k: v if k.endswith("_b") else int(v) for k, v in given.items()}
     given |= {"attention_layers": given["layers"]} if "layers" in given else {}  # layers given replace the attending ones too
     if isinstance(name, str) and name:
         short = PRECISION.sub("", name)  # a precision at its end: -FP8, -AWQ, -GPTQ-Int4, -GGUF

@@ -514,3 +514,24 @@ def test_the_figures_draw_every_kind():
     offsets = axes[0].collections[1].get_offsets()
     assert np.allclose(offsets[0], [np.e, np.exp(0.8)])
     plt.close("all")
+
+
+def test_a_row_with_no_number_has_a_reason_and_the_others_their_figures():
+    table = pd.DataFrame({"gpu": "h100", "model": LLAMA, "engine": "vllm", "batch_size": [8, "abc", float("inf"), None, "8"]}, dtype=object)
+    found = predict(table)
+    assert found["reason"].str.startswith("batch_size").tolist() == [False, True, True, False, False]
+    good = found["reason"] == ""
+    assert good.tolist() == [True, False, False, True, True] and found["energy_j_per_token"].notna().tolist() == good.tolist()
+    assert found["energy_j_per_token"][0] == found["energy_j_per_token"][4]
+
+
+@pytest.mark.parametrize("size", ["layers", "hidden", "kv_heads"])
+def test_a_size_of_zero_is_refused(size):
+    assert f"{size} 0" in predict(pd.DataFrame([{"gpu": "h100", "params_b": 7, size: 0}]))["reason"].item()
+
+
+def test_a_cache_that_no_card_holds_is_refused():
+    """Llama-3.1-8B keeps 0.13 MB a token: a billion tokens are 131 TB, and 65,536 sequences of 384 tokens 3.3 TB."""
+    asked = pd.DataFrame({"gpu": "h100", "model": LLAMA, "engine": "vllm", "batch_size": [1, 65_536, 256], "input_tokens": [1e9, 256, 256]})
+    reasons = predict(asked)["reason"].tolist()
+    assert ["and a cache of" in r for r in reasons] == [True, True, False] and reasons[2] == ""

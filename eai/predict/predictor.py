@@ -33,6 +33,8 @@ KINDS = ("known", "new_model", "new_card", "new_engine", "new_both")
 UNSEEN = ("new_engine", "new_both")
 """Kinds without a row of the engine: few engines were measured, so their intervals come from the errors of both."""
 FLOOR_SD = 0.25
+LEAST_CACHE = 0.5
+"""Share of the cache's 16-bit bytes that must fit: keys and values may be kept in 8 bits, recurrent states are counted twice."""
 
 
 def digest() -> str:
@@ -147,16 +149,23 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
     if "gpu" not in table:
         raise UserError("a table without a column gpu", f"columns {', '.join(work.COLUMNS)}", "name the card of each row")
     formats = table["quantization"].map(strategies.canonical, na_action="ignore") if "quantization" in table else None
-    w, reason = work.table(table if formats is None else table.assign(quantization=formats))
+    asked, wrong = table if formats is None else table.assign(quantization=formats), pd.Series("", table.index)
+    for name in table.columns.intersection([*work.DEFAULTS]):
+        is_number = np.isfinite(pd.to_numeric(table[name], errors="coerce").to_numpy(float)) | table[name].isna()
+        wrong = wrong.mask(~is_number, name + " " + table[name].astype(str) + "; expected a finite number; correct the row.")
+    w, reason = work.table(asked[wrong == ""])
     out = table.copy()
     for name in QUANTITIES:
         out[name] = out[f"{name}_low"] = out[f"{name}_high"] = np.nan
-    out["kind"], out["calibrated"], out["remark"], out["reason"] = "", "", "", reason
+    out["kind"], out["calibrated"], out["remark"], out["reason"] = "", "", "", wrong
+    out.loc[reason.index, "reason"] = reason
+    large = []
+    for r in w.itertuples():
+        room, cache = r.n * (r.memory_gb if r.memory_gb == r.memory_gb else np.inf) * GIB_PER_GB, r.cache_gb * LEAST_CACHE
+        what = f"the weights ({r.weights_gb:.0f} GB)" + f" and a cache of {cache:.0f} GB at 8 bits" * bool(r.weights_gb <= room)
+        large.append(f"{what} do not fit in {r.n:g} x {r.gpu} ({room:.0f} GB)" * bool(r.weights_gb + cache > room))
     if len(w):
-        room = w["n"] * w["memory_gb"].fillna(np.inf) * GIB_PER_GB
-        large = "the weights ({:.0f} GB) do not fit in {:g} x {} ({:.0f} GB)"
-        why = [large.format(r.weights_gb, r.n, r.gpu, gb) if r.weights_gb > gb else "" for r, gb in zip(w.itertuples(), room, strict=True)]
-        out.loc[w.index, "remark"], out.loc[w.index, "reason"] = w["remark"], why
+        out.loc[w.index, "remark"], out.loc[w.index, "reason"] = w["remark"], large
         w = w[out.loc[w.index, "reason"] == ""]
     if w.empty:
         return out
