@@ -43,7 +43,6 @@ def given(call: Built) -> list[ast.AST]:
 
 
 def _names(*nodes: ast.AST) -> set[str]:
-    """The names read or bound anywhere in some nodes."""
     return {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name)}
 
 
@@ -116,7 +115,6 @@ def _single_prompt_helpers(code: Code) -> dict[str, bool]:
 
 
 def _items(code: Code, iterable: ast.AST) -> int | None:
-    """How many items the loop runs over where the file states, else None."""
     value = code.values.resolve(iterable)
     if isinstance(value, Built) and value.name in ("enumerate", "tqdm", "zip", "list") and value.args:
         value = value.args[0]
@@ -325,7 +323,6 @@ def reloaded(code: Code, evidence: Evidence) -> Iterator[Hit]:
 
 
 def _named(nodes: Iterable[ast.AST]) -> set[str]:
-    """The names and attributes among some nodes."""
     return {n.id if isinstance(n, ast.Name) else n.attr for n in nodes if isinstance(n, ast.Name | ast.Attribute)}
 
 
@@ -513,9 +510,11 @@ def without_sync(code: Code, evidence: Evidence) -> Iterator[Hit]:
     if "cuda" not in code.unit.text:
         return
     loaded = {code.assigned_name(x.node): x for x in code.model_loads}
-    given = {n.args for n in code.nodes(ast.FunctionDef) if re.search("bench|latency|time", n.name)}
-    models = {name for name in code.model_names if name not in loaded or code.on_gpu(loaded[name])}
-    models |= {"model"} if any(a.arg == "model" for spec in given for a in spec.args) else set()
+    models = {name for name, load in loaded.items() if name and code.on_gpu(load)}
+    given = {a.arg for n in code.nodes(*FUNCTIONS) for a in n.args.args} & {"model", "llm", "lm"}
+    models |= given - set(loaded) if "torch" in code.modules else set()
+    timed = (n.args for n in code.nodes(ast.FunctionDef) if re.search("bench|latency|time", n.name))
+    models |= {"model"} if any(a.arg == "model" for spec in timed for a in spec.args) else set()
     clocks = (c for c in code.calls if c.last in WORDS.clock)
     readings = [c for c in clocks if c.name.rpartition(".")[0] in ("time", "timeit", "")] + code.named(_COUNTER)
     for call in (c for c in code.calls if c.name in models):

@@ -77,13 +77,6 @@ class Code:
         return [c for c in self.calls if WORDS.model_class.search(c.name)] + pipelines
 
     @cached_property
-    def model_names(self) -> set[str]:
-        """Names that models go by in this file: those they are loaded into, and parameters called `model` or `llm`."""
-        given = {a.arg for n in self.nodes(*FUNCTIONS) for a in n.args.args}
-        loaded = {self.assigned_name(x.node) for x in self.model_loads} - {""}
-        return loaded | (given & {"model", "llm", "lm"} if "torch" in self.modules else set())
-
-    @cached_property
     def engines(self) -> list[tuple[Built, str]]:
         """Engines made in Python with their kind: vLLM's `LLM(...)`, llama.cpp's `Llama(...)`, SGLang, LMDeploy, DeepSpeed, ..."""
         found = []
@@ -375,16 +368,13 @@ def configured(call: Built) -> dict:
 
 
 def _model_kwargs(load: Built) -> dict:
-    """The `model_kwargs=` of a load, empty if it has none or they are not known."""
     return load.kwargs["model_kwargs"] if isinstance(load.kwargs.get("model_kwargs"), dict) else {}
 
 
 def _quantization(load: Built) -> Built | None:
-    """The quantization configuration that a model is loaded with, None if there is none or it is not known."""
     given = (load.kwargs.get("quantization_config"), _model_kwargs(load).get("quantization_config"))
     return next((c for c in given if isinstance(c, Built)), None)
 
 
 def _is_of_machine(test: ast.AST) -> bool:
-    """Whether a test asks only about the machine or the entry point, in each of its parts."""
     return all(WORDS.asks_machine.search(ast.unparse(part)) for part in (test.values if isinstance(test, ast.BoolOp) else [test]))
