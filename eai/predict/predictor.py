@@ -6,6 +6,7 @@ edited since are fitted anew, once, in the user's cache folder.
 
 import hashlib
 import json
+import re
 from functools import cache, partial
 from pathlib import Path
 
@@ -38,14 +39,15 @@ LEAST_CACHE = 0.5
 
 
 def digest() -> str:
-    """A hash of all that the constants are fitted to: the published tables, the catalog and this form of the model."""
+    """A hash of all that the constants are fitted to: the published tables, the catalog and the code of the model, without its imports,
+    docstrings and line breaks."""
     found = hashlib.sha256(f"form {FORM}".encode())
     for path in [paths.PUBLISHED / f"{name}.csv" for name in (*rows_of.SOURCES, "ecocompute_measurements")]:
         found.update(path.read_bytes())
     for name in ("gpus", "models", "shapes", "aliases"):
         found.update((paths.CATALOG / f"{name}.csv").read_bytes())
-    for path in sorted(Path(physics.__file__).parent.glob("*.py")):
-        found.update(path.read_bytes() if path.name in ("physics.py", "work.py") else b"")
+    for module in (physics, work):
+        found.update(re.sub(r'"""[\s\S]*?"""|^(from|import) [^\n]*|\s+', " ", Path(module.__file__).read_text(), flags=re.M).encode())
     return found.hexdigest()[:16]
 
 
