@@ -195,13 +195,14 @@ def test_at_chance_means_the_interval_does_not_reach_above_it(high, chance, brok
 
 
 def test_of_plans_within_five_percent_the_unquantized_is_taken(planted):  # noqa: F811
-    plans, _ = optimize.search(request(**LLAMA, gpu="l40s"))
+    r = request(**LLAMA, gpu="l40s")
+    plans, _ = optimize.search(r)
     a, b = plans[0], next(p for p in plans if p.quality.status == "reference")
     from dataclasses import replace
 
     close = [replace(a, objective=1.0, quality=Accuracy("score", True, "")), replace(b, objective=1.04)]
-    assert optimize.preferred(close) is close[1]
-    assert optimize.preferred([close[0], replace(b, objective=1.06)]) is close[0]
+    assert optimize.recommended(close, r) is close[1]
+    assert optimize.recommended([close[0], replace(b, objective=1.06)], r) is close[0]
 
 
 def test_what_predictions_share_changes_no_rank_among_them(planted):  # noqa: F811

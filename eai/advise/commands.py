@@ -4,8 +4,8 @@ import inspect
 import math
 import re
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
@@ -13,26 +13,13 @@ import typer
 from eai.errors import UserError
 from eai.terminal import Json
 
-
-@dataclass(frozen=True)
-class Option:
-    """One option: `flags` where they are not its name; `low`, `high` and `expected` (in words) of a number; `choices` of a word."""
-
-    help: str
-    kind: str = "float"
-    flags: tuple[str, ...] = ()
-    low: float = 1e-12
-    high: float = math.inf
-    expected: str = "a number above 0"
-    choices: tuple[str, ...] = ()
-
-
 KINDS = {"str": str, "int": int, "float": float, "list": list[str]}
-A_COUNT = {"low": 1, "expected": "a whole number, 1 or more"}
 _READ = tomllib.loads(Path(__file__).with_name("options.toml").read_text())
-DEFAULTS = _READ.pop("defaults")
+DEFAULTS, _UNLESS = _READ.pop("defaults"), _READ.pop("unless_named")
 """Option -> (what is taken where it is not given, why)."""
-GROUPS = {g: {name: Option(**(A_COUNT if o.get("kind") == "int" else {}) | o) for name, o in each.items()} for g, each in _READ.items()}
+GROUPS: dict[str, dict[str, SimpleNamespace]] = {group: {} for group in _READ}
+for group, name, o in ((group, name, o) for group, each in _READ.items() for name, o in each.items()):
+    GROUPS[group][name] = SimpleNamespace(**_UNLESS["any"] | (_UNLESS["count"] if o.get("kind") == "int" else {}) | o)
 _PLAN, FIGURES = ("request", "rates", "site", "load", "own"), GROUPS["own"] | GROUPS["figures"]
 _GROUPS_OF = {
     "optimize": _PLAN,
@@ -104,8 +91,7 @@ def diagnose(**options: Any) -> dict[str, Any]:
 
 
 def _asked(options: dict[str, Any], cards: str = "", of_a_model: bool = True):
-    """The request, with the user's experiments among the evidence. Raises UserError where it must name a model, or the `cards` that the
-    question is about, and does not."""
+    """The request, own experiments among the evidence. Raises UserError where it names no model, or not the `cards` it is about."""
     from eai.advise.evidence import use
     from eai.advise.request import request
 

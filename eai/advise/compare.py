@@ -43,8 +43,7 @@ LADDER_B = (0.4, 0.8, 1.5, 3, 4, 7, 9, 14, 32, 70)
 
 
 def compare(r: Request) -> dict[str, Any]:
-    """The strategies side by side. Keys: baseline, rows (by rank), not_told, paradoxes, crossovers, recommendation, against, context,
-    measure. Raises UserError, with the reasons, where none can run or be predicted."""
+    """The strategies side by side, rows by rank. Raises UserError, with the reasons, where none can run or be predicted."""
     c = r.now
     wanted = dict.fromkeys((*strategies_of(r, c.engine, c.gpu), c.quantization))
     tried = dict(zip(wanted, costs([c.with_(quantization=q) for q in wanted]), strict=True))
@@ -115,8 +114,7 @@ def source_ratios(c: Configuration, base: str) -> dict[str, float]:
 
 
 def crossovers(c: Configuration, known: dict[str, Cost], base: str | None) -> list[str]:
-    """From which size on each quantized strategy costs less than half precision on this card, engine and batch: a line each, by rows and
-    predictions of the catalog's dense models."""
+    """From which size of the catalog's dense models on each quantized strategy costs less than half precision here: a line each."""
     smaller, found = [q for q in known if strategies.get(q).is_quantized] if base else [], []
     dense = [m for m in catalog.models() if m.params_total > 0]
     ladder = dict.fromkeys(min(dense, key=lambda m: abs(np.log(m.params_total / 1e9 / size))) for size in LADDER_B)

@@ -83,8 +83,7 @@ def causes() -> dict[str, Cause]:
 
 
 def confusions(c: Configuration) -> list[tuple[str, float, float, float]]:
-    """The confusions of units and counts that are possible for these token counts and this batch: what was confused, and the logarithm of
-    the exact factor that it puts on energy per token, throughput and power."""
+    """Each possible confusion of units and counts with the logarithms of the exact factors on energy per token, throughput and power."""
     out, total, batch = log(c.output_tokens), log((c.input_tokens + c.output_tokens) / c.output_tokens), log(c.batch_size)
     found = [
         ("energy given per token, not per 1000 tokens", -log(1e3), 0.0, 0.0),
@@ -157,8 +156,7 @@ class Figures:
 
 
 def figures(options: dict[str, Any], output_tokens: int) -> Figures:
-    """The figures of plain options (None means not given); energy per request is spread over `output_tokens`. Raises UserError for
-    a figure that cannot be, for two energies that disagree, and where nothing was given."""
+    """The figures of plain options. Raises UserError for two energies that disagree, one that cannot be, and where nothing was given."""
     found = {name: checked(name, value) for name, value in options.items() if value is not None}
     rate, per_1k, per_request = (found.pop(name, None) for name in ("throughput", "energy_j_per_1k", "energy_j_per_request"))
     spread = per_request and per_request / output_tokens * 1e3
@@ -188,8 +186,7 @@ def require_possible(f: Figures, c: Configuration) -> None:
 
 @dataclass(frozen=True)
 class State:
-    """Expected log energy per token [J] and log throughput [tok/s], the parts of their error (weight, 2 x 2 covariance), and the cost
-    behind."""
+    """Expected log energy per token [J] and log throughput [tok/s], the parts of their error (weight, covariance), and the cost behind."""
 
     configuration: Configuration
     centre: np.ndarray
@@ -297,8 +294,7 @@ def hypotheses(here: State, engine_stated: bool) -> list[Hypothesis]:
 
 
 def _boundaries(here: State) -> list[tuple[str, float, np.ndarray]]:
-    """(variant, share, shifts): idle power taken off, the host or other cards added, or a peak in place of the mean; with the power at
-    either boundary."""
+    """(variant, share, shifts): idle power taken off, host or other cards added, a peak for the mean; the power at either boundary."""
     rng, c, watts, q = np.random.default_rng(SEED), here.configuration, here.interval(2).value, idle_w(here.configuration.gpu)
     idles = c.num_gpus * q.value * np.exp(sd_log(q, 0.02) * rng.standard_normal(DRAWS))
     net = np.log1p(-np.minimum(idles / watts, 0.95))
@@ -357,8 +353,7 @@ def _t_logpdf(x: np.ndarray, scale: np.ndarray, df: float) -> np.ndarray:
 
 
 def _context(h: Hypothesis, f: Figures) -> float:
-    """The log likelihood of memory, utilisation, power limit and temperature, as far as given: a mean power at its limit, or a temperature
-    at which cards slow down, speaks for a cap with odds of 12 and 8 to 1, else against it with 4 and 3."""
+    """The log likelihood of memory, utilisation, power limit and temperature, as far as given; the odds of a cap are judgements."""
     total, slowed = 0.0, h.pattern == "power_cap_or_throttle"
     if f.memory_gb is not None:
         sd, centre = (NONE_SD, 10.0) if h.memory_gb is None else (MEMORY_SD, h.memory_gb)
@@ -634,8 +629,7 @@ def _strategy_fixes(ran: Configuration, r: Request, f: Figures) -> list[dict[str
 
 
 def _batch(c: Configuration, f: Figures, total: dict[str, float], r: Request) -> dict[str, Any] | None:
-    """A batch of one against the batch of 8 or the nearest that fits; only its utilisation says whether the card idles, else even
-    odds: a card that serves one user as it should has the same figures as one that lets others wait."""
+    """A batch of one against the batch of 8 or the nearest that fits; only its utilisation says whether the card idles, else even odds."""
     if c.batch_size > 1 or total.get(AS_STATED, 0.0) < MEDIUM:
         return None
     now, then, batch = cost_or_reason(c)[0], None, 0

@@ -55,8 +55,7 @@ _seen: dict[Configuration, tuple["Cost | None", str]] = {}
 
 
 def use(experiments: Sequence[str]) -> None:
-    """Take the user's measured experiments (names or folders) into the evidence of every later answer: their rows come before published
-    ones, and correct the predictions of their card and engine. An empty list takes them out again."""
+    """Take the user's measured experiments (names or folders) into the evidence of every later answer; an empty list takes them out."""
     if list(experiments) != OWN:
         OWN[:] = experiments
         for kept in (_tables, by_key, accuracy):
@@ -146,8 +145,7 @@ def shape(model: Model) -> str:
 
 @cache
 def _tables() -> dict[str, Any]:
-    """`rows`, `session_spread`, `idle_w` (of cards that state it), `perplexities` and `scores`, kept in the user's cache folder under a
-    hash of all that they are made of."""
+    """`rows`, `session_spread`, `idle_w`, `perplexities` and `scores`, kept in the cache folder under a hash of what they are made of."""
     seen = hashlib.sha256(f"{predictor.digest()} {pd.__version__}".encode())
     code = (Path(__file__), *sorted(Path(sources.__file__).parent.glob("*.py")))
     for path in (*sorted(paths.MEASURED.glob("*/summary.csv")), paths.CATALOG / "tasks.csv", paths.CATALOG / "accuracy.csv", *code):
@@ -228,8 +226,7 @@ def key(c: Configuration) -> tuple:
 
 
 def matching(c: Configuration) -> list[dict[str, Any]]:
-    """All rows of this card, model shape, strategy, engine and batch size, the preferred one first: measured before published, without
-    doubt before doubtful, then the same answer length, the same model, and the most runs."""
+    """All rows of a configuration, the preferred one first: measured, without doubt, same answer length, same model, most runs."""
 
     def order(row: dict) -> tuple:
         others = row["output_tokens"] != c.output_tokens, row["model"] not in (c.model.hf_id, c.model.slug)
@@ -384,8 +381,7 @@ class Accuracy:
 
 
 def _read_perplexities() -> pd.DataFrame:
-    """Relative changes of perplexity against fp16 of the same source and model. A session whose quantized model reads clearly better than
-    its unquantized one measured the two differently: left out."""
+    """Relative changes of perplexity against fp16 of one source and model, without sessions that measured the two differently."""
     name = "ecocompute_measurements"
     raw = tables.read_published(name)
     raw = raw.assign(row=[f"{name}.csv:{line}" for line in range(2, len(raw) + 2)]).dropna(subset=["perplexity"])

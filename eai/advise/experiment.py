@@ -111,8 +111,7 @@ def _work(row: dict) -> str:
 
 
 def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name: str, together: list[dict]) -> dict[str, Any]:
-    """One configuration: its readings, its own ratios and siblings, the card's limits, and its figures against the rows. One whose blocks
-    differ too much (gate rejected) is never healthy."""
+    """One configuration: readings, own ratios, siblings, the card's limits, the rows; with the gate rejected it is never healthy."""
     ok, usable, gate = windows[windows["status"] == "ok"], bool(row["n_blocks"]), row["gate"]
     reported = {"throughput": row["throughput_tok_s"], "power_w": row["power_mean_w"], "memory_gb": row["memory_peak_gb"]}
     sensors = {"utilization_pct": "utilization_mean_pct", "power_limit_w": "power_limit_w", "temperature_c": "temperature_mean_c"}
@@ -188,8 +187,7 @@ def _bits(quantization: str) -> float | None:
 
 
 def _among_siblings(summary: pd.DataFrame) -> dict[str, list[dict]]:
-    """configuration_id -> what its figures show beside those of the same work under other strategies: one kernel, or another memory (slow
-    and cool: the card waits for the bus; slow and warm is a kernel that computes more)."""
+    """configuration_id -> what its figures show beside other strategies of the same work: one kernel, or weights on the host."""
 
     def alike(a: dict, b: dict) -> bool:
         return all(abs(math.log(a[c] / b[c])) <= ONE_KERNEL for c in ("unit_energy_j", "units_per_s") if a[c] > 0 and b[c] > 0)
@@ -233,8 +231,7 @@ def beyond(row: dict) -> list[str]:
 
 
 def _strategy(row: dict, summary: pd.DataFrame) -> dict[str, Any] | None:
-    """A quantized strategy against the experiment's own baseline, under the paradox's name: the decomposition only if it costs more than
-    the same layers without it, where those were measured. None for others, and where no ratio could be taken."""
+    """A quantized strategy against the experiment's own baseline, named by its paradox; None for others, and without a ratio."""
     value, low, high, base = (row[n] for n in ("ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_baseline_high", "baseline"))
     if _bits(row["quantization"]) is None or not strategies.get(row["quantization"]).is_quantized or not np.isfinite(low):
         return None

@@ -50,8 +50,7 @@ class Curve:
         return np.exp(np.interp(np.log(n), np.log(self.n), np.log(getattr(self, name))))
 
     def up_to(self, most: int) -> tuple[np.ndarray, ...]:
-        """(tokens/s, watts, seconds between tokens, order of 1..most by the time of a request, sums of log tokens/s of 0..most in flight)
-        at 1 to `most` in flight: what does not change with the load."""
+        """At 1 to `most` in flight: tokens/s, watts, seconds between tokens, order by a request's time; sums of log tokens/s from 0 on."""
         if most not in self._tables:
             n = np.arange(1, most + 1)
             rate, *others = (self.at(name, n) for name in ("tok_s", "power_w", "itl_s"))
@@ -119,8 +118,7 @@ def serve(curve: Curve, per_s: float, most: int, tokens: float, lengths: tuple[i
 
 
 def _bulk(curve: Curve, per_s: float, most: int, tokens: float, load: float) -> Service:
-    """The chain of what each batch leaves behind, for an engine that takes whoever waits as the next batch; a request that comes during a
-    batch waits for its end and for the full batches before its own."""
+    """The chain of what each batch leaves behind: who comes during a batch waits for its end and for the full batches before its own."""
     rate, power, itl, *_ = curve.up_to(most)
     time = np.arange(1, most + 1) * tokens / rate
     states = 2 * most + 40
@@ -277,8 +275,7 @@ def _sum(parts: list[Quantity | None], unit: str) -> Quantity:
 
 
 def card_hour(r: Request, c: Configuration | None) -> tuple[Quantity | None, str]:
-    """(what one board costs an hour [USD], how it is known): the stated rent, the share of a stated price (for hours worked alone over the
-    share of its hours that work), else the catalog's rent. None where nothing is known."""
+    """(what one board costs an hour [USD] or None, how it is known): the stated rent or price over its hours, else the catalog's rent."""
     if r.rent_usd_h is not None:
         return Quantity(r.rent_usd_h, unit="USD/h"), "rent as given"
     if r.gpu_price is not None:

@@ -349,8 +349,7 @@ def _barred(p: Plan, r: Request) -> str:
 
 
 def probabilities(plans: list[Plan], r: Request) -> np.ndarray:
-    """The probability that each plan has the least objective among those that meet their limits. Errors that predictions of one card and
-    engine share are drawn once for all of them. Plans beyond the first forty have none."""
+    """The probability that each plan has the least objective of those that meet their limits; beyond the first forty none."""
     top, found = plans[:SHORT_LIST], np.zeros(len(plans))
     if not top:
         return found
@@ -368,20 +367,15 @@ def probabilities(plans: list[Plan], r: Request) -> np.ndarray:
     return found
 
 
-def preferred(plans: list[Plan]) -> Plan:
-    """The plan of least objective; of those within 5 % of it the unquantized one, then the faster: a difference that small decides
-    nothing."""
-    close = [p for p in plans if p.objective <= (1 + CLOSE) * plans[0].objective]
-    return min(close, key=lambda p: (p.quality.status != "reference", p.latency_s.value if p.service else -p.cost.throughput_tok_s.value))
-
-
 def recommended(plans: list[Plan], r: Request) -> Plan | None:
     """The plan to run: of known accuracy and safe; else the likeliest to meet the limits; without a known accuracy the best with a warning.
     None where a quality was asked for that no plan is known to keep, and where every format is broken."""
     whole = [p for p in plans if not p.is_broken]
     known = [p for p in whole if p.is_recommendable]
-    if known:
-        return preferred(known)
+    if known:  # of those within 5 % of the least objective the unquantized one, then the faster: so little decides nothing
+        close = [p for p in known if p.objective <= (1 + CLOSE) * known[0].objective]
+        speed = lambda p: p.latency_s.value if p.service else -p.cost.throughput_tok_s.value  # noqa: E731
+        return min(close, key=lambda p: (p.quality.status != "reference", speed(p)))
     likely = sorted((p for p in whole if p.quality.acceptable), key=lambda p: -p.p_all)
     if r.min_accuracy is not None or (likely and not any(p.is_safe for p in whole)):
         return likely[0] if likely else None
@@ -389,8 +383,7 @@ def recommended(plans: list[Plan], r: Request) -> Plan | None:
 
 
 def short_list(plans: list[Plan], r: Request) -> dict[str, Plan]:
-    """Role -> plan: recommended, best whatever its accuracy, cheapest, fastest (shortest time; if nobody waits, most tokens per second and
-    card), smallest; broken formats never."""
+    """Role -> plan; `best` whatever its accuracy; `fastest` by tokens per second and card where nobody waits; broken formats never."""
     whole, chosen = [p for p in plans if not p.is_broken], recommended(plans, r)
     safe = [p for p in whole if p.is_safe] or sorted(whole, key=lambda p: -p.p_all)[:1]
     if not safe:

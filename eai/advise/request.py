@@ -391,8 +391,7 @@ def roof_share(rate: float | None, c: Configuration) -> float | None:
 
 
 def beyond_the_card(gpu: Gpu, num_gpus: int, watts: float | None, rate: float | None, share: float | None) -> list[str]:
-    """Mean power over 1.1 times the boards' limit (a sensor may be 5 % off, a factory's own limit above the datasheet's), and throughput
-    over 1.05 times what the memory's bandwidth allows (the best row reaches 0.86)."""
+    """Power over 1.1 times the boards' limit (sensors, factory limits), throughput over 1.05 times the bandwidth's (best row: 0.86)."""
     found, limit = [], (gpu.tdp_w or math.inf) * num_gpus
     if watts is not None and watts > 1.1 * limit:
         found.append(f"{watts:,.0f} W on {f'{num_gpus} x ' if num_gpus > 1 else ''}{gpu.name}, whose limit is {limit:,.0f} W")

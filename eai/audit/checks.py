@@ -206,8 +206,7 @@ def _could_batch(code: Code, call: Built, loop: ast.AST, helpers: dict[str, bool
 
 
 def _feeds_back(code: Code, call: Built, loop: ast.AST) -> bool:
-    """Whether what one turn generates goes into the next: a name bound before the loop, that the prompt is made of and the answer is added
-    to."""
+    """Whether what one turn generates goes into the next: a name bound before the loop, in the prompt, that the answer is added to."""
     answer = code.assigned_name(call.node)
     if not answer or isinstance(loop, ast.Lambda):
         return False

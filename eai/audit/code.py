@@ -95,8 +95,7 @@ class Code:
 
     @cached_property
     def generations(self) -> list[Built]:
-        """Calls that generate text: `.generate(...)` in a file that imports a language-model library or with its arguments, pipelines,
-        engines, and a thread whose target is `generate`."""
+        """Calls that generate text: `.generate(...)`, pipelines, engines, and a thread whose target is `generate`."""
         piped = self.direct | {"pipe", "generator"} | {self.assigned_name(c.node) for c in self.model_loads if c.last == "pipeline"}
 
         def generates(call: Built) -> bool:
@@ -183,8 +182,7 @@ class Code:
         return "\n".join(self.lines if isinstance(function, ast.Module) else self.lines[function.lineno - 1 : function.end_lineno])
 
     def is_option(self, node: ast.AST) -> bool:
-        """Whether a node is one choice of several that this file does not decide: under a test of unknown outcome, in a table, or
-        returned by a function that nothing here uses. Tests of the machine and of the entry point are no such choice."""
+        """Whether a node is one choice of several that this file does not decide, tests of the machine and the entry point apart."""
         function = self.function(node)
         if isinstance(self.values.parent.get(node), ast.Return) and not isinstance(function, ast.Module):
             tests = [s for s in function.body if isinstance(s, ast.If) and s.lineno < node.lineno and not _is_of_machine(s.test)]

@@ -69,8 +69,7 @@ def headline(report: dict) -> str:
 
 
 def text(report: dict, width: int | None = None) -> str:
-    """The report as plain text of a width [columns; None: the terminal's, at most 140]: the answer, a table of findings, each kind with
-    waste and fix, good practices, what was not read."""
+    """The report as plain text of a width [columns; None: the terminal's, at most 140]."""
     from rich.console import Console
     from rich.padding import Padding
     from rich.table import Table

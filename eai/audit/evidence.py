@@ -75,8 +75,7 @@ class Evidence:
         return usable.assign(gross_j_per_1k_tok=gross).groupby(keys, as_index=False)["gross_j_per_1k_tok"].mean()
 
     def _compare(self, column: str, used: object, instead: object, subject: Subject | None, what: str, most_b: float) -> Waste | None:
-        """Waste of `used` against `instead` in a column: median and range over the pairs of rows that are alike otherwise, of this card and
-        of models nearest in size, of at most `most_b` parameters [1e9]; None without a pair."""
+        """Waste of `used` against `instead`: median and range over pairs alike otherwise, nearest in card and size; None without a pair."""
         on = [*_SETTING, *({"quantization", "batch_size"} - {column})]
         spent, needed = self.rows[self.rows[column] == used], self.rows[self.rows[column] == instead]
         pairs = spent.merge(needed, on=on, suffixes=("", "_instead"))

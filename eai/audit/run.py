@@ -39,8 +39,7 @@ _PRACTICES = yaml.safe_load((RULES / "practices.yaml").read_text())  # word that
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule as its file gives it. `ids`: its name for each place that it looks at (`code` for a check); `decided`: nothing is said of
-    a choice that the file leaves open."""
+    """One rule as its file gives it. `ids`: its name for each place (`code` for a check); `decided`: nothing is said of an open choice."""
 
     group: str
     ids: dict[str, str]
@@ -119,8 +118,7 @@ def _of_subject(subject: Subject, known: Evidence, code: Code | None) -> Iterato
 
 
 def findings_of(unit: Unit, known: Evidence) -> list[Finding]:
-    """What the rules find in one unit, in the order of its lines; without numbers in a test, which wastes on purpose and on a small scale.
-    Raises Unreadable if it does not parse."""
+    """What the rules find in one unit, by line; in a test without numbers. Raises Unreadable if it does not parse."""
     code = Code(unit) if unit.kind in ("python", "notebook") else None
     subjects = code.subjects if code else deployments.subjects(unit)
     found = [hit for s in subjects for hit in _of_subject(s, known, code)]

@@ -286,8 +286,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def find(paths: list[str | Path]) -> Iterator[Path]:
-    """Every auditable file under `paths`, sorted within a folder, and files named directly whatever their suffix; links to folders are not
-    followed. Raises UserError for a path that is empty or does not exist."""
+    """Every auditable file under `paths`, sorted, links to folders apart. Raises UserError for a path that is empty or does not exist."""
     for given in paths:
         if not str(given).strip():
             raise UserError("an empty path", "a file or folder to audit", "name it; . is the current folder")
@@ -320,8 +319,7 @@ def decode(data: bytes, is_python: bool) -> str:
 
 
 def notebook(path: str, text: str, transformers_4: bool = False) -> Unit:
-    """The code cells of a notebook as one text; magics are taken off, shell lines kept apart, cells that do not parse left out and named.
-    Raises Unreadable if it is no notebook."""
+    """The code cells of a notebook as one text; what does not parse is left out and named. Raises Unreadable if it is no notebook."""
     try:
         cells = json.loads(text)["cells"]
         sources = [(n, "".join(c["source"])) for n, c in enumerate(cells, start=1) if c["cell_type"] == "code"]

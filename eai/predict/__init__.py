@@ -8,15 +8,7 @@ physics      time and power of a step: constants of engines and formats, shrunke
 benchmarks/prediction.py leaves models, cards and engines out, chooses the form inside the rest, and states the errors.
 """
 
-import importlib
-
-_HOME = {"predict": "predictor", "stated_errors": "predictor", "wall": "predictor", "evidence": "sources"}
-"""Public name -> its module, imported when asked for: start-up stays short."""
+from eai.predict.predictor import predict, stated_errors, wall
+from eai.predict.sources import evidence
 
 __all__ = ["evidence", "predict", "stated_errors", "wall"]
-
-
-def __getattr__(name: str):
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -39,8 +39,7 @@ LEAST_CACHE = 0.5
 
 
 def digest() -> str:
-    """A hash of all that the constants are fitted to: the published tables, the catalog and the code of the model, without its imports,
-    docstrings and line breaks."""
+    """A hash of what the constants are fitted to: tables, catalog, and the model's code without imports, docstrings and line breaks."""
     found = hashlib.sha256(f"form {FORM}".encode())
     for path in [paths.PUBLISHED / f"{name}.csv" for name in (*rows_of.SOURCES, "ecocompute_measurements")]:
         found.update(path.read_bytes())

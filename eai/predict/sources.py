@@ -90,8 +90,7 @@ def rest_of_pc_w() -> tuple[float, float, float]:
 
 
 def published_rows() -> pd.DataFrame:
-    """The published per-configuration rows: `source_row` (line in the file), `gpu` by catalog slug, gross energy, and `why` a row is not
-    used, empty if it is."""
+    """The published rows: `source_row` (line in the file), `gpu` by slug, gross energy, and `why` a row is not used, empty if it is."""
     raw = tables.read_published(TABLE)
     table = raw[["session", *ASKED, "n_runs", "throughput_tok_s", "power_w"]].assign(basis="published")
     table["source_row"] = [f"{TABLE}.csv:{line}" for line in range(2, len(raw) + 2)]
@@ -116,8 +115,7 @@ def slug(name: str) -> str:
 
 
 def measured_rows(experiment: str | Path) -> pd.DataFrame:
-    """The rows of an experiment's summary table in the form of `published_rows`: measured on a GPU's board, gate passed. A model of random
-    weights counts as its shape, but not under int8_default, whose cost depends on outliers."""
+    """The rows of an experiment's summary in the form of `published_rows`; of random weights not under int8_default."""
     summary = tables.read_result(experiment, "summary")
     name = Path(str(experiment)).name
     table = summary[[*ASKED, "throughput_tok_s", "basis"]].assign(session=name, n_runs=summary["n_blocks"], power_w=summary["power_mean_w"])
@@ -136,8 +134,7 @@ def measured_rows(experiment: str | Path) -> pd.DataFrame:
 
 
 def all_rows(experiments: list[str | Path] | None = None) -> pd.DataFrame:
-    """Every published and measured row with gross `energy_j_per_token`, `shape`, and `why` it is not learned from; `experiments`: folders
-    or names, None for the campaigns in data/measured."""
+    """Every row with gross `energy_j_per_token`, `shape` and `why` it is not learned from; of the given experiments, else data/measured."""
     campaigns = sorted(path.parent for path in paths.MEASURED.glob("*/summary.csv"))
     parts = [published_rows(), *(measured_rows(e) for e in (campaigns if experiments is None else experiments))]
     table = pd.concat([p for p in parts if len(p)], ignore_index=True)
