@@ -1,7 +1,10 @@
 """Answers as people read them: plain numbers, at most ten lines first, tables that fit 80 and 140 columns, one data for all three forms."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from planted_costs import planted  # noqa: F401
@@ -135,3 +138,11 @@ def test_the_commands(eai, planted, tmp_path):  # noqa: F811
     assert code == 2 and "terminal, markdown or html" in err
     code, out, err = eai("compare", "sample", "sample", "--requests", 5)
     assert code == 2 and "--requests" in err
+
+
+def test_a_cache_folder_that_cannot_be_written_costs_time_alone(tmp_path):
+    """A container with a read-only home: templates, rows and fits are made anew."""
+    (tmp_path / "file").write_text("")
+    asked = [sys.executable, "-c", "from eai import cli; cli.main()", "optimize", "--model", "mistral-7b", "--gpu", "a800"]
+    ran = subprocess.run(asked, env=os.environ | {"EAI_CACHE": str(tmp_path / "file")}, capture_output=True, text=True)
+    assert ran.returncode == 0 and "# What to run" in ran.stdout, ran.stderr

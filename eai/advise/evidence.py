@@ -6,7 +6,6 @@ card and engine share cancels among them, and only among them.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -150,23 +149,15 @@ def _tables() -> dict[str, Any]:
     code = (Path(__file__), *sorted(Path(sources.__file__).parent.glob("*.py")))
     for path in (*sorted(paths.MEASURED.glob("*/summary.csv")), paths.CATALOG / "tasks.csv", paths.CATALOG / "accuracy.csv", *code):
         seen.update(path.read_bytes())
-    path = paths.cache() / f"advise-{seen.hexdigest()[:16]}.json"
-    if path.exists() and not OWN:
-        return json.loads(path.read_text())
+    return _made() if OWN else predictor.kept(f"advise-{seen.hexdigest()[:16]}.json", _made)
+
+
+def _made() -> dict[str, Any]:
     found = _read_rows()
     read = {"rows": found, "perplexities": _read_perplexities(), "scores": _read_scores()}
-    made = {name: t.to_dict("records") for name, t in read.items()} | {"session_spread": list(_session_spread(found))}
     idle = tables.read_published("ecocompute_measurements").dropna(subset=["idle_stated_w"])
-    made["idle_w"] = idle.groupby(idle["gpu"].map(sources.slug))["idle_stated_w"].median().to_dict()
-    if not OWN:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(made))
-            temporary.replace(path)
-        except OSError:
-            pass  # a cache folder that cannot be written costs time alone
-    return made
+    made = {name: t.to_dict("records") for name, t in read.items()} | {"session_spread": list(_session_spread(found))}
+    return made | {"idle_w": idle.groupby(idle["gpu"].map(sources.slug))["idle_stated_w"].median().to_dict()}
 
 
 def rows() -> pd.DataFrame:

@@ -2,8 +2,10 @@
 its chart. Numbers a person reads: two or three digits, thousands apart, one unit for a value and its interval: `6,260 J [4,520 to 8,670]`.
 """
 
+import os
 import re
 import textwrap
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -101,13 +103,16 @@ def grouped(patterns: list[dict]) -> list[tuple[dict, int]]:
 
 @cache
 def environment():
-    """The Jinja environment of the templates, with the filters above; compiled templates are kept in the user's cache folder."""
+    """The Jinja environment of the templates, with the filters above; compiled templates are kept in the user's cache folder if it can be
+    written."""
     import jinja2
 
     kept = paths.cache() / "templates"
-    kept.mkdir(parents=True, exist_ok=True)
-    options = {"loader": jinja2.PackageLoader("eai.advise"), "bytecode_cache": jinja2.FileSystemBytecodeCache(str(kept))}
-    made = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, **options)
+    with suppress(OSError):
+        kept.mkdir(parents=True, exist_ok=True)
+    compiled = jinja2.FileSystemBytecodeCache(str(kept)) if os.access(kept, os.W_OK) else None
+    options = {"loader": jinja2.PackageLoader("eai.advise"), "bytecode_cache": compiled, "undefined": jinja2.StrictUndefined}
+    made = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, **options)
     filters = (count, quantity, bare, percent, name, plain, sentence, assumption, change, grouped)
     made.filters |= {f.__name__: f for f in filters} | {"cell": lambda text: str(text).replace("|", "/")}
     made.globals["not_there"] = catalog.NOT_THERE

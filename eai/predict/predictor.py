@@ -6,7 +6,10 @@ edited since are fitted anew, once, in the user's cache folder.
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -58,19 +61,27 @@ def fitted(rows: pd.DataFrame, form: str = "physics") -> dict:
     return {"digest": digest(), "form": form, "rows": len(rows), **fits, "seen": seen, "kernels": kernels}
 
 
+def kept(name: str, make: Callable[[], dict]) -> dict:
+    """A JSON document of the user's cache folder, made where it is missing or broken; a folder that cannot be written costs time alone."""
+    path = paths.cache() / name
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text())
+    made = make()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(made))
+        temporary.replace(path)
+    return made
+
+
 @cache
 def document() -> dict:
     """The shipped document; where the rows or the catalog differ from it, with constants fitted anew and kept in the cache folder."""
     shipped, now = json.loads(SHIPPED.read_text()), digest()
     if shipped["digest"] == now:
         return shipped
-    kept = paths.cache() / f"predictor-{now}.json"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(".tmp")
-        temporary.write_text(json.dumps(fitted(rows_of.learned(), shipped["form"])))
-        temporary.replace(kept)
-    return shipped | json.loads(kept.read_text())
+    return shipped | kept(f"predictor-{now}.json", lambda: fitted(rows_of.learned(), shipped["form"]))
 
 
 @cache
