@@ -372,8 +372,10 @@ def test_more_sequences_or_cards_are_never_slower_and_longer_answers_never_cost_
     some = many if some is None else many[some]
     asked = some[["gpu", "model", "quantization", "engine", "num_gpus", "batch_size", "input_tokens", "output_tokens"]]
     twice = predict(asked.assign(**{column: asked[column].astype(float) * 2}))
+    fits = twice["reason"] == ""  # twice the cache need not
+    some, twice = some[fits], twice[fits]
     name, least = ("energy_j_per_token", 0.5) if column == "output_tokens" else ("throughput_tok_s", 1.0)
-    assert len(some) > 10 and (twice[name] > least * some[name]).all(), asked[twice[name] <= least * some[name]].head()
+    assert len(some) > 10 and (twice[name] > least * some[name]).all(), some[twice[name] <= least * some[name]].head()
 
 
 def test_the_machine_at_the_wall():
