@@ -1,55 +1,16 @@
 """The four questions, asked in Python (`commands.optimize(model=...)`) or on the command line, with the options of options.toml."""
 
 import inspect
-import math
-import re
-import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 
+from eai.advise import ALIASES, FIGURES, OF, OPTIONS
 from eai.errors import UserError
 from eai.terminal import Json
 
 KINDS = {"str": str, "int": int, "float": float, "list": list[str]}
-_READ = tomllib.loads(Path(__file__).with_name("options.toml").read_text())
-DEFAULTS, _UNLESS = _READ.pop("defaults"), _READ.pop("unless_named")
-"""Option -> (what is taken where it is not given, why)."""
-GROUPS: dict[str, dict[str, SimpleNamespace]] = {group: {} for group in _READ}
-for group, name, o in ((group, name, o) for group, each in _READ.items() for name, o in each.items()):
-    GROUPS[group][name] = SimpleNamespace(**_UNLESS["any"] | (_UNLESS["count"] if o.get("kind") == "int" else {}) | o)
-_PLAN, FIGURES = ("request", "rates", "site", "load", "own"), GROUPS["own"] | GROUPS["figures"]
-_GROUPS_OF = {
-    "optimize": _PLAN,
-    "compare": _PLAN,
-    "estimate": (*_PLAN, "other"),
-    "diagnose": ("request", "own", "figures", "rates", "site"),
-}
-OF = {question: {name: o for g in groups for name, o in GROUPS[g].items()} for question, groups in _GROUPS_OF.items()}
-"""Question -> its options."""
-OPTIONS = {name: o for each in GROUPS.values() for name, o in each.items()}
-ALIASES = {flag.lstrip("-").replace("-", "_"): name for name, o in OPTIONS.items() for flag in o.flags}
-ALIASES["energy_j_per_1k_tok"] = "energy_j_per_1k"
-
-
-def checked(name: str, value: Any) -> Any:
-    """The value as the option's kind: a number in its range, one of its choices. Raises UserError, one line, for another."""
-    o, text, unit = OPTIONS[name], str(value).strip(), 1.0
-    if o.choices and value not in o.choices:
-        raise UserError(f"{name} '{value}'", f"one of {', '.join(o.choices)}", f"correct {name}")
-    if name == "power_budget_w" and (found := re.fullmatch(r"([\d.]+)\s*(k|M)?W", text)):
-        text, unit = found[1], {"k": 1e3, "M": 1e6, None: 1.0}[found[2]]
-    elif o.kind in ("str", "list") and name != "power_budget_w":
-        return value
-    try:
-        number = float(text) * unit
-    except ValueError:
-        number = math.nan
-    if isinstance(value, bool) or not (math.isfinite(number) and o.low <= number <= o.high and (o.kind != "int" or number.is_integer())):
-        raise UserError(f"{name} {value}", o.expected, f"correct {name}")
-    return int(number) if o.kind == "int" else number
 
 
 def optimize(**options: Any) -> dict[str, Any]:

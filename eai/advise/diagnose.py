@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from eai import strategies
-from eai.advise import evidence
-from eai.advise.commands import checked
+from eai.advise import checked, evidence
 from eai.advise.compare import WORTH, ratio_to_baseline
 from eai.advise.evidence import (
     BATCH,

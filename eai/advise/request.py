@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eai import catalog, footprint, strategies
-from eai.advise.commands import ALIASES, DEFAULTS, GROUPS, OPTIONS, checked
+from eai.advise import ALIASES, DEFAULTS, GROUPS, OPTIONS, checked
 from eai.catalog import Gpu, Model
 from eai.errors import UserError
 from eai.footprint import ENGINES, GGUF_ENGINES, SERVERS, Device, runs, supports
