@@ -5,7 +5,7 @@
 power       meters, windows, power logs: joules          workload    models, generation, tasks: what runs
 measure     the protocol: warm-up, windows -> rows       jobs store         a job's windows, its rows on disk
 stats       intervals, tests, planning                   analyze plots      tables from windows, figures from tables
-settings inputs expressions   parameters, tasks, YAML, mappings; schema tables paths   columns, and the only reader and writer of data/
+settings inputs cells   parameters, tasks, YAML, cells of tables; schema tables paths   columns, and the only reader and writer of data/
 catalog site strategies footprint servers   GPUs, models, prices, formats, bytes and flops, what can run where, loads
 cli runs plan machine notebooks terminal export   commands, the main job, this machine, guarded papermill, hand-over
 plug-ins    serving cluster importers claims predict advise audit report; the core imports none (paths finds them)

@@ -5,6 +5,7 @@ line of aliases into gigabytes. Here numbers are decimal, only true and false ar
 aliases, tags of other languages, and files that nest too deep or are too large end as one line.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,23 @@ def yaml_mapping(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds {type(content).__name__}", "a mapping of names to values", "see README.md for an example")
     return {str(name): value for name, value in content.items()}
+
+
+def documents(text: str, where: object) -> list:
+    """The documents of a JSON text: one, one a line, or one after the other, as a tool in a loop prints them. Raises UserError, with the
+    line, for text that is none."""
+    found, at, decoder, text = [], 0, json.JSONDecoder(), text.strip()
+    try:
+        while at < len(text):
+            one, at = decoder.raw_decode(text, at)
+            found.append(one)
+            at += len(text[at : at + 80]) - len(text[at : at + 80].lstrip())
+        return found
+    except RecursionError:
+        raise UserError(f"{where} is nested too deeply", "a table of rows") from None
+    except ValueError as error:
+        line, why = getattr(error, "lineno", 1), getattr(error, "msg", error)
+        raise UserError(f"{where}, line {line} is not JSON ({why})", "one JSON document, or one a line", "write it again") from None
 
 
 def too_long(name: str) -> bool:

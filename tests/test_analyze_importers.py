@@ -11,7 +11,7 @@ from eai.analyze.comparison import compare
 from eai.analyze.selection import select
 from eai.analyze.summary import summarize
 from eai.errors import UserError
-from eai.importers.evaluations import lm_eval_scores
+from eai.importers.imports import lm_eval_scores
 from eai.importers.mappings import Energy, Mapping, mapping_from, tools, with_constants
 from eai.importers.windows import import_phases, import_table
 

@@ -13,7 +13,7 @@ from scipy import stats
 from eai.claims import chance, checks, tabular
 from eai.claims.tabular import lines, parse_rows, same_or_less_specific
 from eai.errors import UserError
-from eai.importers import names
+from eai.importers import mappings
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -66,7 +66,7 @@ def test_unrounded_figures_have_no_step():
     ],
 )
 def test_headers_are_recognized(header, name):
-    assert names.our_column(header)[0] == name
+    assert mappings.our_column(header)[0] == name
 
 
 # --- arithmetic

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eai.cells import numeric, plain_number
 from eai.claims import checks
 from eai.errors import UserError
 from eai.importers import reading
-from eai.importers.cells import numeric, plain_number
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eai import tables
+from eai import cells, tables
 from eai.analyze.summary import summarize
+from eai.cells import read_document
 from eai.errors import UserError
-from eai.expressions import read_document
-from eai.importers import cells, imports, mappings, names, windows
+from eai.importers import imports, mappings, windows
 from eai.importers.mappings import evaluate, mapping_from
 
 SAID = ["gpu=a100", "model=mistralai/Mistral-7B-v0.1", "quantization=fp16", "batch_size=1", "input_tokens=64", "output_tokens=128"]
@@ -90,12 +90,21 @@ def test_a_spelling_that_may_be_milli_or_mega_is_refused(unit):
     ],
 )
 def test_headers_carry_their_units(header, name, factor):
-    found, times = names.our_column(header)
+    found, times = mappings.our_column(header)
     assert found == name and times == pytest.approx(factor)
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("00:16:07", 967.0), ("16:07", 967.0), ("1:02:03.5", 3723.5), ("1 day, 2:03:04", 93784.0), ("x", np.nan)]
+    ("text", "seconds"),
+    [
+        ("00:16:07", 967),
+        ("16:07", 967),
+        ("1:02:03.5", 3723.5),
+        ("1 day, 2:03:04", 93784),
+        ("1-02:03:04", 93784),
+        ("x", np.nan),
+        ("3-02:03", np.nan),
+    ],
 )
 def test_clock_times(text, seconds):
     assert cells.clock_seconds(text) == pytest.approx(seconds, nan_ok=True)

@@ -18,7 +18,7 @@ from eai import paths, report
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.importers import mappings
-from eai.importers.evaluations import lm_eval_scores
+from eai.importers.imports import lm_eval_scores
 from eai.importers.mappings import mapping_from, tools
 from eai.importers.windows import NO_NUMBER, NOT_MEASURED, import_phases, import_table
 from eai.power.logs import read_log

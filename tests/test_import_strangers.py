@@ -11,8 +11,8 @@ import yaml
 
 from eai import tables
 from eai.analyze.summary import summarize
-from eai.importers.cells import plain_number
-from eai.importers.names import RECOGNISED, boards, our_column
+from eai.cells import plain_number
+from eai.importers.mappings import RECOGNISED, boards, our_column
 
 EXCEL = "\ufeffGPU;Modell;Quantisierung;Batch;Energie (Wh);Leistung (W);Dauer (s);Tokens\n"
 EXCEL += "RTX 4090;Llama-2-7B;fp16;1;12,53;301,2;149,8;7.240\nRTX 4090;Llama-2-7B;nf4;1;9,87;233,4;152,2;6.250\n"
@@ -244,6 +244,7 @@ HEADERS = {
     "Energía (J/token gen)": ("energy_j_per_token", 1.0),
     "Tokens Generados": ("tokens_out", 1.0),
     "Precisión": ("accuracy", 1.0),
+    "tok/s/W": ("tokens_per_j", 1.0),
     "Time to first token (ms)": ("ttft_s", 1e-3),
     "gpuEnergyWh": ("energy_gpu_j", 3600.0),
 }
@@ -254,6 +255,9 @@ NO_HEADERS = (
     "energy_wh_low",
     "GPU Busy Time",
     "Throughput Total (tok/s)",
+    "J per 1M tokens",
+    "tokens/s/GPU",
+    "TPS per user",
     "cpu_power_w",
 )
 

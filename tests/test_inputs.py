@@ -115,7 +115,7 @@ LOG = "timestamp, power.draw [W]\n" + "".join(f"2025/03/01 10:00:{i:02d}.000, {1
     [
         (LOG.encode().replace(b"2025/03/01 10:00:07", b"2025/0\xd0/01 10:00:07"), [], "is damaged"),
         (LOG.encode().replace(b"101.50 W", b"10\x96.50 W"), [], "is damaged"),
-        (b"[" * 3000, [], "is damaged"),
+        (b"[" * 3000, [], "is nested too deeply"),
         (b"PAR1xxxxPAR1", [], "is damaged"),
         (LOG.encode(), ["--window", "-1e999", "1e999"], "two finite numbers"),
         (LOG.encode(), ["--window", "nan", "3"], "two finite numbers"),

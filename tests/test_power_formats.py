@@ -14,8 +14,7 @@ import pyarrow as pa
 import pytest
 
 from eai.errors import UserError
-from eai.power.formats import meaning
-from eai.power.logs import options_of, read_log
+from eai.power.logs import meaning, options_of, read_log
 from eai.power.trace import summarize_trace
 
 BEGIN = datetime(2024, 4, 3, 10, 46, 12, tzinfo=UTC)
@@ -134,6 +133,62 @@ def flux():
     return header + "".join(rows)
 
 
+def smi_xml(i):
+    card = """<gpu id="00000000:0{g}:00.0"><product_name>NVIDIA A100-SXM4-80GB</product_name>
+		<gpu_power_readings>
+			<power_draw>{w:.2f} W</power_draw>
+			<current_power_limit>400.00 W</current_power_limit>
+		</gpu_power_readings>
+		<module_power_readings>
+			<power_draw>900.00 W</power_draw>
+		</module_power_readings>
+	</gpu>
+"""
+    head = f'<?xml version="1.0" ?>\n<nvidia_smi_log>\n\t<timestamp>{at(i, CTIME)}</timestamp>\n'
+    return head + card.format(g=1, w=p(i)) + card.format(g=2, w=300) + "</nvidia_smi_log>\n"
+
+
+def gpustat(i, indent=None):
+    cards = [{"index": g, "uuid": f"GPU-{g}a", "power.draw": w, "enforced.power.limit": 400} for g, w in ((0, p(i)), (1, 300.0))]
+    return json.dumps({"hostname": "n1", "query_time": at(i, "%Y-%m-%dT%H:%M:%S.5"), "gpus": cards}, indent=indent) + "\n"
+
+
+def matrix(*series):
+    """A query_range whose series are of the given labels and watts."""
+    found = [{"metric": labels, "values": [[EPOCH + i, str(watts(i))] for i in SECONDS]} for labels, watts in series]
+    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": found}})
+
+
+def concise(i):
+    head = f"{at(i, CTIME)}\n\n=================== Concise Info ===================\n"
+    head += "Device  IDs              Temp        Power     Partitions   SCLK     PwrCap  VRAM%  GPU%\n"
+    return head + "".join(
+        f"{g}       0x74a1,   28851  45.0°C      {w:.1f}W    NPS1, SPX, 0  132Mhz   750.0W  0%     0%\n" for g, w in ((0, p(i)), (1, 300))
+    )
+
+
+def influx_api():
+    rows = [[[at(i, "%Y-%m-%dT%H:%M:%SZ"), w(i), 400] for i in SECONDS] for w in (p, lambda i: 300)]
+    series = [{"tags": {"index": str(g)}, "columns": ["time", "power_draw", "power_limit"], "values": rows[g]} for g in (0, 1)]
+    return json.dumps({"results": [{"statement_id": 0, "series": series}]})
+
+
+def victoria():
+    of = {"__name__": "DCGM_FI_DEV_POWER_USAGE"}
+    stamps = [1000 * (EPOCH + i) for i in SECONDS]
+    watts = ([p(i) for i in SECONDS], [300] * len(SECONDS))
+    return "".join(json.dumps({"metric": of | {"gpu": str(g)}, "values": watts[g], "timestamps": stamps}) + "\n" for g in (0, 1))
+
+
+def spent(i):
+    """Joules until second i, of a load of p(i) W that steps."""
+    return sum(map(p, range(i)))
+
+
+ZONES = [({"__name__": "kepler_node_cpu_watts", "zone": z, "instance": "n"}, w) for z, w in (("package", p), ("dram", lambda i: 20.0))]
+MIG = [({"__name__": "DCGM_FI_DEV_POWER_USAGE", "gpu": "0", "GPU_I_ID": i}, p) for i in ("1", "2")]
+
+
 def each(block):
     return "".join(block(i) for i in SECONDS)
 
@@ -184,12 +239,24 @@ ONE_CARD = {
         lambda i: f"{at(i, '%Y-%m-%d %H:%M:%S')} , 1500.0 , {p(i)} , 50.0 , 80.0 ,",
     ),
     "elapsed": table("time_elapsed,current_power", lambda i: f"{i},{p(i)}"),
-    "a wall meter": table(
-        "Time;Power (W)", lambda i: f"{at(i, '%d.%m.%Y %H:%M:%S')};{p(i):.1f}".replace(".0", ",0") if 0 else f"{EPOCH + i};{p(i):.1f}"
-    ),
+    "a wall meter": table("Time;Power (W)", lambda i: f"{EPOCH + i};{p(i):.1f}"),
     "python logging's comma": table("timestamp;power_w", lambda i: f"{at(i, '%Y-%m-%d %H:%M:%S')},000;{p(i)}"),
     "json lines": "".join(json.dumps({"timestamp": EPOCH + i, "power_w": p(i), "temperature": 50}) + "\n" for i in SECONDS),
     "pandas index, nanoseconds": table(",timestamp_ns,gpu_power_watts", lambda i: f"{i},{(EPOCH + i) * 10**9},{p(i)}"),
+    "nvidia-smi stats": each(lambda i: f"0, pwrDraw , {(EPOCH + i) * 10**6}, {p(i):.0f}\n"),
+    "MLflow": table(
+        "timestamp,system/gpu_0_power_usage_watts,system/gpu_0_power_usage_percentage",
+        lambda i: f"{(EPOCH + i) * 1000},{p(i)},{p(i) / 4}",
+    ),
+    "a chart of Weights & Biases": table(
+        "Relative Time (Process),run-1 - system/gpu.0.powerWatts,run-1 - system/gpu.0.powerWatts__MIN", lambda i: f"{i},{p(i)},{p(i) - 5}"
+    ),
+    "pandas' orient=split": json.dumps({"columns": ["time", "gpu_power_w"], "data": [[EPOCH + i, p(i)] for i in SECONDS]}),
+    "HWiNFO in the United States": table(
+        "Date,Time,CPU Package Power [W],GPU Power [W]", lambda i: f"4/3/2024,{at(i, '%H:%M:%S.123')},60.5,{p(i)}"
+    ),
+    "two instances of one card": matrix(*MIG),
+    "a query without a name": matrix(({"gpu": "0"}, p)),
     "excel's sep line": "sep=;\n" + table("timestamp;power_w", lambda i: f"{EPOCH + i};{p(i)}"),
 }
 
@@ -198,7 +265,7 @@ ONE_CARD = {
 def test_one_card(name, tmp_path):
     path = tmp_path / "log"
     path.write_text(ONE_CARD[name], encoding="utf-8")
-    answer = summarize_trace(read_log(path))
+    answer = summarize_trace(read_log(path, power="value" if "without a name" in name else ""))
     means = "powermetrics" in name
     assert answer["energy_j"].value == pytest.approx(RAMP_J if not means else sum(p(i) for i in SECONDS), rel=1e-6)
     assert len(answer["gpus"]) == 1 and answer["duration_s"] == pytest.approx(10.0) and answer["status"] == "ok"
@@ -222,6 +289,17 @@ TWO_CARDS = {
     ),
     "Grafana, units in the cells": table(
         '"Time","GPU 0 power","GPU 1 power"', lambda i: f"{at(i, '%Y-%m-%d %H:%M:%S')},{p(i):.1f} W,0.300 kW"
+    ),
+    "nvidia-smi -q -x": each(smi_xml),
+    "rocm-smi's table": each(concise),
+    "InfluxDB's HTTP interface": influx_api(),
+    "influx -format csv": "name,tags,time,power_draw\n"
+    + each(lambda i: f"smi,index=0,{(EPOCH + i) * 10**9},{p(i)}\nsmi,index=1,{(EPOCH + i) * 10**9},300\n"),
+    "VictoriaMetrics' export": victoria(),
+    "gpustat --json": each(gpustat),
+    "gpustat --json, over several lines": each(lambda i: gpustat(i, 4)),
+    "devices of one record": each(
+        lambda i: json.dumps({"time": EPOCH + i, "devices": [{"slot": "a", "power_w": p(i)}, {"slot": "b", "power_w": 300}]}) + "\n"
     ),
     "rocm-smi": each(rocm),
     "amd-smi monitor as csv": table(
@@ -390,6 +468,39 @@ ELSEWHERE = {
         RAMP_J,
     ),
     "Grafana's panel in watts": (table('"Time","GPU 0"', lambda i: f"{at(i, '%Y-%m-%d %H:%M:%S')},{p(i):.0f} W"), "gpu", RAMP_J),
+    "perf stat -j": (
+        each(lambda i: f'{{"interval" : {i + 1}.0, "counter-value" : "{p(i)}", "unit" : "Joules", "event" : "power/energy-pkg/"}}\n'),
+        "cpu_package",
+        SUM_J,
+    ),
+    "Kepler's counter": (matrix(({"__name__": "kepler_node_gpu_joules_total", "mode": "dynamic"}, spent)), "gpu", RAMP_J - 50),
+    "Kepler's platform": (matrix(({"__name__": "kepler_node_platform_joules_total"}, spent)), "machine", RAMP_J - 50),
+    "FreeIPMI": (
+        each(lambda i: f"Current Power   : {p(i):.0f} Watts\nMaximum Power : 900 Watts\nTime Stamp   : {at(i, '%m/%d/%Y - %H:%M:%S')}\n"),
+        "machine",
+        RAMP_J,
+    ),
+    "Cray's pm_counters": (each(lambda i: f"{p(i):.0f} W {(EPOCH + i) * 10**6} us\n"), "machine", RAMP_J),
+    "Redfish": (
+        each(lambda i: json.dumps({"time": EPOCH + i, "PowerControl": [{"PowerConsumedWatts": p(i), "PowerCapacityWatts": 900}]}) + "\n"),
+        "gpu",
+        RAMP_J,
+    ),
+    "Intel Power Gadget": (
+        table(
+            "System Time,RDTSC,Processor Power_0(Watt),Cumulative Processor Energy_0(Joule),IA Power_0(Watt),DRAM Power_0(Watt)",
+            lambda i: f"{at(i, '%H:%M:%S')}:250,1,{p(i)},7,3,5",
+        ),
+        "cpu_package",
+        RAMP_J,
+    ),
+    "jtop": (
+        table("time,GPU,Power VDD_CPU_GPU_CV,Power VDD_SOC,Power TOT", lambda i: f"{EPOCH + i},90,{7 * p(i)},500,{10 * p(i):.0f}"),
+        "machine",
+        RAMP_J / 100,
+    ),
+    "a plug's watt hours beside it": (table("time,watts,volts,watt hrs", lambda i: f"{i},{p(i)},230,1"), "gpu", RAMP_J),
+    "a supply's real power": (table("timestamp,ups.realpower,ups.load", lambda i: f"{EPOCH + i},{p(i)},40"), "gpu", RAMP_J),
     "a German plug": (table("Datum/Zeit;Leistung in W", lambda i: f"{at(i, '%d.%m.%Y %H:%M:%S')};{int(p(i))},0"), "machine", RAMP_J),
 }
 
@@ -468,7 +579,25 @@ REFUSED = {
     "energies of three runs": (table("time,gpu_energy_j", lambda i: f"{i},{100 + i}").rsplit("\n", 8)[0] + "\n", "rises in 3 of 3 steps"),
     "the same energy each second": (table("time,gpu_energy_j", lambda i: f"{i},100"), "rises in 0 of 10 steps"),
     "an error of Prometheus": ('{"status": "error", "error": "bad query"}', "bad query"),
-    "no JSON": ('{"a": 1,,}', "no JSON"),
+    "no JSON": ('{"a": 1,,}', "line 1 is not JSON"),
+    "thousands of milliwatts": (table("time,gpu0_power_mw", lambda i: f'{i},"{p(i):.0f},000"'), "100.000 or 100000"),
+    "stamps with a zone and without": (
+        table("timestamp,power_w", lambda i: f"{at(i, '%Y-%m-%d %H:%M:%S')}{'Z' * (i > 5)},{p(i)}"),
+        "some times have a zone",
+    ),
+    "two zones of Kepler": (matrix(*ZONES), r'kepler_node_cpu_watts{zone="package"}, kepler_node_cpu_watts{zone="dram"}'),
+    "two machines without cards": (
+        matrix(*(({"__name__": "scaph_host_power_microwatts", "instance": f"n{k}"}, lambda i, k=k: 1e6 * k * p(i)) for k in (1, 2))),
+        'instance="n2"',
+    ),
+    "records of devices that nothing names": (
+        each(lambda i: "".join(json.dumps({"time": EPOCH + i, "slot": s, "power_w": w}) + "\n" for s, w in (("a", p(i)), ("b", 300)))),
+        "several values of power_w at one time",
+    ),
+    "another order further on": (
+        smi() + smi(header="timestamp, power.draw [W], index").replace(", 0, ", ", ").replace(" W", " W, 0"),
+        "another header further on, with index for power.draw [W]",
+    ),
     "power in every line [N/A]": (smi(value=lambda w: "[N/A]"), "N/A"),
     "milliwatts that nobody names": (table("timestamp,power", lambda i: f"{i},{1000 * p(i)}"), "COLUMN:mW"),
     "kilowatts that nobody names": (table("timestamp,power", lambda i: f"{i},{p(i) / 1000}"), "COLUMN:kW"),

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eai import cells
 from eai.claims import chance, relations
 from eai.claims.tabular import KEYS, KNOWN, MOST_COMPARED, QUANTITIES, Finding, Table, build, lines, mapped, stack, to_frame
 from eai.errors import UserError
-from eai.importers import cells, mappings, names, reading
+from eai.importers import mappings, reading
 from eai.importers.mappings import PER, Mapping
 
 FALSE_ALARM_RATE = 0.01
@@ -107,7 +108,7 @@ def read_mapping(path: str | Path) -> Mapping:
     units = {str(k): str(v) for k, v in document.get("units", {}).items()}
     units |= {"score": str(document["score_unit"])} if "score_unit" in document else {}
     for ours, unit in units.items():
-        if kind := names.unit_of(ours)[0]:
+        if kind := mappings.unit_of(ours)[0]:
             cells.conversion(unit, kind, ours)
     rest = {k: v for k, v in document.items() if k not in ("columns", "units", "score_unit")}
     return replace(mappings.mapping_from(rest, Mapping("", ())), columns=columns, units=units)
@@ -196,10 +197,10 @@ def _checked(frame, path: Path, mapping: Mapping, limits, numbers, found: list[F
     result = check_table(frame, name=name, limits=limits, line_numbers=numbers)
     found, columns = list(found), list(map(str, frame.columns))
     for column in columns:
-        if why := names.ambiguous(column):
+        if why := mappings.ambiguous(column):
             reason = f"column '{column}' was not checked: {why}"
             found.append(Finding(f"{column} can be read", "untested", reason, name=column, check="columns"))
-    if other := [c for c in columns if not names.ambiguous(c) and names.our_column(c)[0] not in KNOWN]:
+    if other := [c for c in columns if not mappings.ambiguous(c) and mappings.our_column(c)[0] not in KNOWN]:
         shown = ", ".join(o[:40] for o in other[:10]) + (f" and {len(other) - 10} more" if len(other) > 10 else "")
         reason = f"{len(other)} columns were not read: {shown}"
         found.append(Finding("every column means something here", "untested", reason, name="other", check="columns"))
@@ -227,7 +228,7 @@ def _plain(batch, numbers: np.ndarray, columns: dict[str, object]) -> tuple[pd.D
     out, found = {}, []
     named = {str(theirs): ours for ours, theirs in columns.items() if isinstance(theirs, str)}
     for name in batch.schema.names:
-        target = named.get(name) or names.meant(name)[0]
+        target = named.get(name) or mappings.meant(name)[0]
         carrying = target and target not in KNOWN and any(q.startswith(f"{target}_") for q in QUANTITIES)
         values = None if target in KEYS and target not in QUANTITIES else _cast(batch.column(name))
         if values is not None or not (target in QUANTITIES or carrying):
@@ -246,7 +247,7 @@ def _plain(batch, numbers: np.ndarray, columns: dict[str, object]) -> tuple[pd.D
             found.append(Finding(f"{name} is a number", "inconsistent", reason, name=name, check="cells"))
         unit = max((u for u in stated if u), key=lambda u: stated[u], default="")
         renamed = f"{name} ({unit})"
-        out[renamed if unit and name not in named and names.meant(renamed)[0] in QUANTITIES else name] = values
+        out[renamed if unit and name not in named and mappings.meant(renamed)[0] in QUANTITIES else name] = values
     return pd.DataFrame(out), found
 
 

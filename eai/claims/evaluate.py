@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from eai import expressions
+from eai import cells
+from eai.cells import floats
 from eai.claims import relations
 from eai.claims.chance import CELL_SD, z_of
 from eai.claims.relations import Relation, follow, known
 from eai.claims.tabular import FACTORS, NOISY, QUANTITIES, SPREADS, build, number, say, span, together, where
 from eai.errors import UserError
-from eai.expressions import floats
 
 _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=|<|>|=)\s*(.*?)\s*")
 LENGTHS = ("input_tokens", "output_tokens")
@@ -333,7 +333,7 @@ def label(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
 
 def reckon(text: str) -> float:
     """The value of an arithmetic expression of numbers. Raises UserError for anything else."""
-    found = floats(expressions.evaluate(text, pd.DataFrame(index=[0])))[0]
+    found = floats(cells.evaluate(text, pd.DataFrame(index=[0])))[0]
     if not np.isfinite(found):
         raise UserError(f"'{text}' cannot be computed", "numbers with + - * / and parentheses", "correct the claim's `quantity`")
     return float(found)

@@ -18,7 +18,7 @@ import pandas as pd
 from eai import catalog
 from eai.claims.tabular import BASELINES, ENERGIES, PARTS, Finding, Table, check, judged, number, same_or_less_specific, say, span
 from eai.errors import UserError
-from eai.importers.names import boards
+from eai.importers.mappings import boards
 
 
 @dataclass(frozen=True)

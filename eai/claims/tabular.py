@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eai import cells
 from eai.errors import UserError
-from eai.importers import cells, mappings, names
+from eai.importers import mappings
 from eai.importers.reading import FILE
 
 MOST_RUNS = 400
@@ -368,12 +369,12 @@ def mapped(frame: pd.DataFrame, columns: dict[str, object], units: dict[str, str
             turned = " (our name stands left, theirs right)" if str(theirs) in KNOWN else ""
             raise UserError(f"the mapping names '{ours}'{turned}", f"a known name{mappings.nearest(ours, KNOWN)}", "correct the mapping")
         found[ours] = mappings.evaluate(theirs, frame)
-        kind, multiple = names.unit_of(ours)
+        kind, multiple = mappings.unit_of(ours)
         unit, header = str((units or {}).get(ours, "")), mappings.column_of(theirs, frame)
         if unit := unit or (cells.header_unit(header, kind) if kind and header else ""):
             found[ours] = pd.Series(cells.numbers(found[ours], kind, unit, ours)[0] / multiple, index=frame.index)
     taken = {*found, *(t for t in columns.values() if isinstance(t, str))}
-    rest = [c for c in frame if c not in taken and not names.ambiguous(str(c)) and names.our_column(str(c))[0] not in found]
+    rest = [c for c in frame if c not in taken and not mappings.ambiguous(str(c)) and mappings.our_column(str(c))[0] not in found]
     return pd.DataFrame(found, index=frame.index).join(frame[rest])
 
 
@@ -382,11 +383,11 @@ def _recognised(frame: pd.DataFrame) -> dict[str, tuple[str, float]]:
     found: dict[str, tuple[int, str, float]] = {}
     doubtful = set()
     for column in map(str, frame.columns):
-        base, factor = names.meant(column)
+        base, factor = mappings.meant(column)
         if base not in QUANTITIES:
             continue
         rank = 2 if factor != 1 else int(re.sub(r"[^a-z0-9.]+", "_", column.lower()).strip("_") != base)
-        rank = rank if names.spelt_out(column) == (base, factor) else 3  # read by its words only
+        rank = rank if mappings.spelt_out(column) == (base, factor) else 3  # read by its words only
         if base in found and found[base][0] == rank < 2:
             both = f"columns '{found[base][1]}' and '{column}' both mean {base}"
             raise UserError(both, "one column a quantity", f"say in a mapping which is {base}")
@@ -405,7 +406,7 @@ def build(frame: pd.DataFrame, name: str, lines: np.ndarray | None = None, limit
     frame = frame.reset_index(drop=True)
     words, columns, steps, infinite = {}, {}, {}, {}
     for column in frame.columns:
-        target = names.meant(column)[0]
+        target = mappings.meant(column)[0]
         if target in KEYS and (target not in words or target == column):
             words[target] = coded(frame[column])
     words = {key: (codes, texts) for key, (codes, texts) in words.items() if len(texts) > 1}
@@ -437,7 +438,7 @@ _MARK = re.compile(r"date|stamp|time|(^|[_. ])id$|uuid|note|comment|remark|path|
 
 def _is_other(name: str, column: pd.Series) -> bool:
     """Whether a column means nothing here and has so few values that it may be a factor."""
-    if names.meant(name)[0] in KNOWN or name.startswith(FILE) or name in ("source", "_table"):
+    if mappings.meant(name)[0] in KNOWN or name.startswith(FILE) or name in ("source", "_table"):
         return False
     part = column.iloc[:MOST_COMPARED].astype(str)
     is_name = not pd.api.types.is_numeric_dtype(column) and np.isnan(cells.floats(part)).all() and not _MARK.search(name.lower())

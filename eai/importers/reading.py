@@ -5,7 +5,6 @@ a guess: a row with too many fields is reported with its line, since nobody can 
 """
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eai import cells
 from eai.errors import UserError
-from eai.importers import cells, names
+from eai.importers import mappings
+from eai.inputs import documents
 
 DELIMITERS = ",;\t|"
 KINDS = ".csv, .tsv, .txt, .md, .json, .jsonl or .parquet"
@@ -64,32 +65,11 @@ def read_text(path: Path) -> str:
         return content.decode("latin-1")
 
 
-def read_json(path: Path) -> object:
-    """The document of a JSON file. Raises UserError where it is none, with the line."""
-    if not path.is_file():
-        raise UserError(f"no file {path}", "a JSON document", "check the path")
-    return _document(path, read_text(path))
-
-
 def read_documents(path: Path) -> list:
-    """The documents of a JSON file: one, or one a line."""
-    text = read_text(path)
-    if not text.strip():
+    """The documents of a JSON file: one, or one a line. Raises UserError where there is none, with the line."""
+    if not (text := read_text(path)).strip():
         raise UserError(f"{path} is empty", "a JSON document")
-    if path.suffix == ".jsonl":
-        return [_document(path, line, number) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    return [_document(path, text)]
-
-
-def _document(path: Path, text: str, line: int = 0) -> object:
-    """One JSON document; `line` is the line of the file that it stands in, 0 for the whole file."""
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        where = line or getattr(error, "lineno", 1)
-        raise UserError(f"{path}, line {where} is not JSON ({getattr(error, 'msg', error)})", "a JSON document") from None
-    except RecursionError:
-        raise UserError(f"{path} is nested too deeply", "a table of rows") from None
+    return documents(text, path)
 
 
 def flat(documents: list, rows: str, path: Path) -> pd.DataFrame:
@@ -121,12 +101,11 @@ def _rows_at(node: object, parts: list[str], path: Path, rows: str) -> list:
     return [beside | row if isinstance(row, dict) else row for row in _rows_at(node[parts[0]], parts[1:], path, rows)]
 
 
-def rows_in(documents: list) -> str:
-    """Where the rows stand in a document that is no table by itself, "" where that is not plain.
-
-    At its one list of objects, two steps down at most, or in values that have the same keys, three steps down (`mmlu.*`, `*.*`).
-    """
-    document = documents[0] if len(documents) == 1 else None
+def rows_in(path: Path) -> str:
+    """Where the rows stand in a JSON file that is no table by itself, "" where that is not plain: at its one list of objects, at most two
+    steps down, or in values that have the same keys, three steps down (`mmlu.*`, `*.*`)."""
+    found = read_documents(path) if path.suffix == ".json" and path.is_file() else []
+    document = found[0] if len(found) == 1 else None
     found = []
     for key, node in document.items() if isinstance(document, dict) else ():
         below = {f"{key}.{k}": v for k, v in node.items()} if isinstance(node, dict) else {key: node}
@@ -154,7 +133,7 @@ def _text(path: Path, rows: str) -> pd.DataFrame:
         start = f.read(4096).lstrip(b"\xef\xbb\xbf").lstrip()
     if start.startswith(MLLOG.encode()):
         lines = [line.removeprefix(MLLOG) for line in read_text(path).splitlines() if line.startswith(MLLOG)]
-        events = [_document(path, line, n) for n, line in enumerate(lines, start=1)]
+        events = documents("\n".join(lines), path)
         return flat([{e["key"]: e.get("value") for e in events if isinstance(e, dict) and "key" in e}], "", path)
     if start.startswith(b"|") or path.suffix == ".md":
         return _markdown(path, read_text(path), rows)
@@ -183,9 +162,10 @@ def _markdown(path: Path, text: str, number: str) -> pd.DataFrame:
     tables = []
     for at in (n for n in range(len(lines) - 1) if is_rule[n + 1] and "|" in lines[n]):
         end = next((n for n in range(at, len(lines)) if "|" not in lines[n]), len(lines))
-        rows = [next(csv.reader([line.strip("|")], delimiter="|")) for line in lines[at:end]]
-        tables.append([[_unmarked(cell) for cell in row] for row in rows])
-    telling = [t for t in tables if any(names.meant(c)[0].startswith(TELLING) for c in t[0])]
+        plain = [re.sub(r"\*\*|`", "", line.strip("|")) for line in lines[at:end]]  # bold figures are figures
+        rows = [[re.sub(r"^([*_])(.+)\1$", r"\2", cell.strip()) for cell in next(csv.reader([line], delimiter="|"))] for line in plain]
+        tables.append([[re.sub(r"\\([^\w\s])", r"\1", cell).strip() for cell in row] for row in rows])
+    telling = [t for t in tables if any(mappings.meant(c)[0].startswith(TELLING) for c in t[0])]
     if number.isdecimal() and 1 <= int(number) <= len(tables):
         telling = [tables[int(number) - 1]]
     if not tables or len(telling) > 1:
@@ -198,12 +178,6 @@ def _markdown(path: Path, text: str, number: str) -> pd.DataFrame:
         raise UserError(f"{path}: the row '{' | '.join(wrong)[:50]}' has {len(wrong)} fields", f"{len(header)}, as the header has")
     commas = decimal_commas(header, rows)
     return pd.DataFrame(rows, columns=header, dtype=object).apply(lambda c: c.map(with_point) if c.name in commas else c)
-
-
-def _unmarked(cell: str) -> str:
-    """A cell without Markdown's emphasis and escapes: bold figures are figures."""
-    plain = re.sub(r"\*\*|`", "", cell).strip()
-    return re.sub(r"\\([^\w\s])", r"\1", re.sub(r"^([*_])(.+)\1$", r"\2", plain)).strip()
 
 
 _COMMA = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+(?:e[-+]?\d+)?(?: ?[^\d\s.,]\S*)?", re.I)

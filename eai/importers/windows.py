@@ -11,20 +11,19 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import cache
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pydantic import ValidationError
 
-from eai import catalog, schema, strategies
+from eai import catalog, cells, schema, strategies
 from eai.analyze.selection import NOMINAL, SHARED_BLOCK
 from eai.errors import UserError
-from eai.importers import cells, mappings
-from eai.importers.mappings import NUMBERS, PARALLEL, PER, PLACES, Energy, Mapping
-from eai.importers.names import boards
+from eai.importers import mappings
+from eai.importers.mappings import NUMBERS, PARALLEL, PER, PLACES, Energy, Mapping, boards
 from eai.importers.reading import FILE
+from eai.power.logs import seconds
 from eai.quantity import shortest
 from eai.settings import Configuration
 
@@ -89,7 +88,13 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     rows = rows.join(_configurations(frame, mapping, used))
     rows["attempt"] = pd.Series([f"{i:08x}" for i in range(len(rows))], dtype=object, index=rows.index)
     rows["job"] = mapping.source.split(",")[0].split(" (")[0].split(";")[0] + ": " + rows["gpu"] + ", " + rows["model"]
-    rows["block"] = _blocks(mappings.evaluate(mapping.block, frame, used)) if mapping.block else 1
+    rows["block"] = 1
+    if mapping.block:  # from 1 in the order of the source's runs: of numbers by size, of names by letter
+        runs = mappings.evaluate(mapping.block, frame, used)
+        if (gap := runs.isna() | runs.astype(str).str.strip().eq("")).any():
+            raise UserError(f"row {int(gap.to_numpy().argmax()) + 1} names no run", "a run in every row", "fill it in, or use fill_down")
+        figures = pd.to_numeric(runs, errors="coerce")
+        rows["block"] = (runs if figures.isna().any() else figures).factorize(sort=True)[0] + 1
     rows["repeat"] = rows.groupby(["job", "configuration_id", "block"]).cumcount() + 1
     rows["flags"] = [[SHARED_BLOCK] if mapping.block else [] for _ in range(len(rows))]  # a named block is the same work on every card
     if energy_of is None:
@@ -97,7 +102,15 @@ def convert(frame: pd.DataFrame, mapping: Mapping, energy_of: Callable | None = 
     else:
         energies, unread = _of_log(rows, energy_of, mapping.log_boundary), np.zeros(len(rows), bool)
     rows = _judge(frame, rows, energies, unread, mapping, used)
-    rows = _copies(frame, _one_run(frame, rows, mapping))
+    rows = _one_run(frame, rows, mapping)
+    usable = rows["status"].eq("ok")
+    if rows.loc[usable, "configuration_id"].duplicated().any():  # equal to the last digit of two measured figures or more: a copy
+        figures = {c: cells.floats(frame[c]) for c in frame if not frame[c].map(type).isin((list, dict)).any()}
+        fine = {c: values for c, values in figures.items() if _fine(values[usable]).mean() > 0.5}
+        copied = usable.copy()
+        copied[usable] = pd.DataFrame(fine, index=rows.index).assign(configuration_id=rows["configuration_id"])[usable].duplicated()
+        if len(fine) > 1:
+            rows["status"], rows["reason"] = rows["status"].mask(copied, "invalid"), rows["reason"].mask(copied, COPIED)
     _unpooled(frame, rows, used, mapping, notes)
     if mapping.per == "request":
         rows, energies = _added(rows, energies, notes)
@@ -162,14 +175,6 @@ def _added(rows: pd.DataFrame, energies: pd.DataFrame, notes: list[str]) -> tupl
     return pd.concat([one.reset_index(drop=True), rows[~ok]], ignore_index=True), total.reset_index(drop=True)
 
 
-def _blocks(runs: pd.Series) -> np.ndarray:
-    """Block numbers from 1 in the order of the source's runs: of numbers by size, of names by letter. Raises UserError for a gap."""
-    if (gap := runs.isna() | runs.astype(str).str.strip().eq("")).any():
-        raise UserError(f"row {int(gap.to_numpy().argmax()) + 1} names no run", "a run in every row", "fill it in, or use fill_down")
-    numbers = pd.to_numeric(runs, errors="coerce")
-    return (runs if numbers.isna().any() else numbers).factorize(sort=True)[0] + 1
-
-
 def _value(name: str, frame: pd.DataFrame, mapping: Mapping, used: set) -> tuple[pd.Series | None, str]:
     """What the mapping says of one of our names, and the header that it stands under where it is a column."""
     if name in mapping.constants:
@@ -180,13 +185,14 @@ def _value(name: str, frame: pd.DataFrame, mapping: Mapping, used: set) -> tuple
 
 
 def _quantities(frame: pd.DataFrame, mapping: Mapping, used: set, notes: list[str]) -> pd.DataFrame:
-    """Numbers of the work in our units, fractions kept; what the source does not say is absent, or tokens from throughput x duration."""
+    """Numbers of the work in our units, scores in [0, 1], fractions kept; what the source does not say is absent, or tokens from
+    throughput x duration. Raises UserError for a cell that is none, with its row."""
     rows = pd.DataFrame(index=frame.index)
     for name in (*NUMBERS, "throughput_tok_s", "score", "n_items"):
         raw, header = _value(name, frame, mapping, used)
         if raw is None:
             continue
-        wanted, unit = mappings.unit_of(name), mapping.units.get(name, "")
+        wanted, unit = mappings.unit_of(name)[0], mapping.units.get(name, "")
         if not unit and wanted and header and (unit := cells.header_unit(header, wanted)) and cells.factor(unit, wanted) != 1:
             notes.append(f"{name} is read in {unit}, as the header '{header}' says")
         rows[name], odd = cells.numbers(raw, wanted, str(unit), name)
@@ -195,54 +201,27 @@ def _quantities(frame: pd.DataFrame, mapping: Mapping, used: set, notes: list[st
             raise UserError(f"{what}{f' (and {len(odd) - 1} more)' if len(odd) > 1 else ''}", "a number, or an empty cell", "correct it")
     for name in mappings.INSTANTS:
         raw, _ = _value(name, frame, mapping, used)
-        if raw is not None:
-            rows[f"_{name}"] = _instants(raw, name, mapping.known)
+        if raw is not None:  # since 1970, or from the log's beginning; a stamp without a zone is local time
+            rows[f"_{name}"] = found = pd.Series(seconds(pa.array(raw.map(str), pa.string()), None)[0], index=frame.index)
+            if found.isna().any() and not mapping.known:
+                at = int(found.isna().to_numpy().argmax())
+                said = f"{name}, row {at + 1} is '{str(raw.iloc[at])[:30]}'"
+                raise UserError(said, "seconds, or a date and time", "correct the table")
     if {"_started_at", "_ended_at"} <= set(rows) and "duration_s" not in rows:
         rows["duration_s"] = rows["_ended_at"] - rows["_started_at"]
     if "throughput_tok_s" in rows and "duration_s" in rows:
         tokens = rows["throughput_tok_s"] * rows["duration_s"]
         rows["tokens_out"] = rows["tokens_out"].fillna(tokens) if "tokens_out" in rows else tokens
     if "score" in rows:
-        rows["score"] = _fractions(rows["score"], "score" in mapping.units, notes)
+        score = rows["score"]
+        if "score" not in mapping.units and score.notna().any() and (score.dropna() > 1).all():
+            notes.append("score is read in percent: every one is above 1; say `score_unit` to be sure")
+            rows["score"] = score = score / 100
+        if len(bad := score[(score < 0) | (score > 1)]):
+            said = f"a score of {bad.iloc[0]:g} in row {bad.index[0] + 1}, and others up to {score.max():g}"
+            raise UserError(said, "fractions, or all in percent", "say score_unit: percent or fraction")
     rows = rows.assign(**{c: np.nan for c in ("duration_s", "tokens_out", "requests", "throughput_tok_s") if c not in rows})
     return rows.assign(requests=rows["requests"].fillna(rows["n_items"])) if "n_items" in rows else rows
-
-
-def _fractions(score: pd.Series, said: bool, notes: list[str]) -> pd.Series:
-    """Scores in [0, 1]. Without a stated unit, scores that are all above 1 are percent. Raises UserError where either may be meant."""
-    if not said and score.notna().any() and (score.dropna() > 1).all():
-        notes.append("score is read in percent: every one is above 1; say `score_unit` to be sure")
-        score = score / 100
-    if len(bad := score[(score < 0) | (score > 1)]):
-        found = f"a score of {bad.iloc[0]:g} in row {bad.index[0] + 1}, and others up to {score.max():g}"
-        raise UserError(found, "fractions, or all in percent", "say score_unit: percent or fraction")
-    return score
-
-
-def _instants(cells_: pd.Series, name: str, lenient: bool) -> pd.Series:
-    """Seconds since 1970, or from the log's beginning; a stamp without a zone is local time.
-
-    Raises UserError for what is none, unless lenient.
-    """
-    numbers = cells.floats(cells_)
-    if np.isfinite(numbers).all():
-        return pd.Series(np.where(numbers > 1e17, numbers / 1e9, np.where(numbers > 1e11, numbers / 1e3, numbers)), index=cells_.index)
-    texts = cells_.astype(str)
-    seconds = texts.map({text: _stamp(text) for text in pd.unique(texts)}).astype(float)
-    if seconds.isna().any() and not lenient:
-        at = int(seconds.isna().to_numpy().argmax())
-        raise UserError(f"{name}, row {at + 1} is '{str(cells_.iloc[at])[:30]}'", "seconds, or a date and time", "correct the table")
-    return seconds
-
-
-def _stamp(text: str) -> float:
-    """Seconds since 1970 of a date and time; NaN for none."""
-    for form in ("%Y%m%d-%H%M%S", "%m-%d-%Y %H:%M:%S.%f", "%m-%d-%Y %H:%M:%S"):
-        with suppress(ValueError):
-            return datetime.strptime(text.strip(), form).timestamp()
-    with suppress(ValueError):
-        return datetime.fromisoformat(text.strip()).timestamp()
-    return float("nan")
 
 
 def _configurations(frame: pd.DataFrame, mapping: Mapping, used: set) -> pd.DataFrame:
@@ -496,7 +475,11 @@ def possible(rows: pd.DataFrame, energies: pd.DataFrame) -> None:
     if power.empty:
         return
     cards = ok["options"].astype(str).str.extract(r'"num_gpus":\s*(\d+)')[0].astype(float).fillna(1)
-    limit = ok["gpu"].map({g: _limit_w(g) for g in ok["gpu"].unique()}) * cards
+    limits = {}
+    for gpu in ok["gpu"].unique():
+        with suppress(UserError):
+            limits[gpu] = float(catalog.gpu(gpu).tdp_w or "nan")
+    limit = ok["gpu"].map(limits).astype(float) * cards
     stated = ok["power_mean_w"] if "power_mean_w" in ok else limit * np.nan
     apart, share = (power / stated).median(), (power / limit).median() if part == "gpu" else np.nan
     if apart > MOST_APART or apart < 1 / MOST_APART:
@@ -507,14 +490,6 @@ def possible(rows: pd.DataFrame, energies: pd.DataFrame) -> None:
         return
     do = "correct a unit (`units: {duration_s: ms}`), the number of cards (num_gpus), or `per: request` of the energy"
     raise UserError(f"energies over times are {power.median():.3g} W (median), and {against}", "one power", do)
-
-
-@cache
-def _limit_w(gpu: str) -> float:
-    """The board's power limit [W], NaN where the catalog does not know it."""
-    with suppress(UserError):
-        return float(catalog.gpu(gpu).tdp_w or "nan")
-    return float("nan")
 
 
 _REPLICATE = re.compile(
@@ -594,20 +569,6 @@ def _fine(numbers: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         shown = np.abs(numbers) / 10.0 ** (np.floor(np.log10(np.abs(numbers))) - 4)
     return np.isfinite(shown) & (np.abs(shown - np.round(shown)) > 1e-6)
-
-
-def _copies(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of one configuration that equal another to the last digit of two measured figures or more: invalid, a copy is no repeat."""
-    usable = rows["status"].eq("ok")
-    if not rows.loc[usable, "configuration_id"].duplicated().any():
-        return rows
-    numbers = {c: cells.floats(frame[c]) for c in frame if not frame[c].map(type).isin((list, dict)).any()}
-    fine = {c: values for c, values in numbers.items() if _fine(values[usable]).mean() > 0.5}
-    if len(fine) < 2:
-        return rows
-    copied = usable.copy()
-    copied[usable] = pd.DataFrame(fine, index=rows.index).assign(configuration_id=rows["configuration_id"])[usable].duplicated()
-    return rows.assign(status=rows["status"].mask(copied, "invalid"), reason=rows["reason"].mask(copied, COPIED))
 
 
 def _scores(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from eai.errors import UserError
+from eai.inputs import documents
 from eai.power.cpu import WATTS_PER_THREAD, RaplMeter
-from eai.power.formats import documents
 from eai.power.meter import JointMeter, Meter
 from eai.power.nvml import NvmlMeter
 from eai.power.window import Window, best_meter, window
@@ -69,8 +69,8 @@ def tokens_of(path: Path, since_s: float = 0.0) -> int:
     if changed_s < since_s - 1:
         raise UserError(f"{path} is older than the command", "the result of this run", "check --result, or give --tokens")
     try:
-        results = documents(text)
-    except ValueError:
+        results = documents(text, path)
+    except UserError:
         raise UserError(f"{path} is no JSON", "a result file", "give --tokens") from None
     results = results[0] if len(results) == 1 and isinstance(results[0], list) else results
     found = [n for one in results if isinstance(one, dict) and (n := _tokens(one)) is not None]

@@ -1,27 +1,33 @@
-"""Power logs that others recorded, in the formats of `eai.power.formats`, as readings by device.
+"""Power logs that others recorded, as readings by device: tables, lines and documents of the tools that write them (logs.yaml).
 
-Delimited tables of any length are read by Arrow in blocks; what is no table is read line by line. No Python function is handed to Arrow: a
-thread of it would free the function while the interpreter ends, which aborts the process.
+A column is taken because it *is* power of a device. Its name is cut into words; a word of power or a unit of it has to be there, and no
+word that makes it something else (a limit, a state, a reason). Other words say whose power it is and which card's. Where two columns
+would do, none is taken: `choose` refuses and lists them. Delimited tables of any length are read by Arrow in blocks; what is no table is
+read line by line. No Python function is handed to Arrow: a thread of it would free the function while the interpreter ends, which aborts.
 """
 
 import csv
+import fnmatch
 import io
+import plistlib
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from shlex import quote
+from xml.parsers.expat import ExpatError
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import yaml
 from pyarrow import csv as arrow_csv
 
 from eai.errors import UserError
-from eai.power import formats
-from eai.power.formats import Choice, Reading, listed, plain
+from eai.inputs import documents
 
 BLOCK_BYTES, HEAD_BYTES = 1 << 22, 1 << 17
 DAY_S = 86400.0
@@ -32,21 +38,55 @@ MISSING = {"", "-", "--", "n/a", "na", "nan", "none", "null", "not supported", "
 MISSING |= {"insufficient permissions", "no permission", "undefined", "inf", "+inf", "-inf", "unavailable"}
 NUMBER = re.compile(r"^[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?$")
 WITH_UNIT = re.compile(r"^[-+]?\d+([.,]\d*)? ?[mkuµ]?[wW](atts?)?$")
-CLOCK = re.compile(r"^\d{1,2}:\d{2}:\d{2}([.,]\d+)?$")
+CLOCK = re.compile(r"^\d{1,2}:\d{2}:\d{2}([.,]\d+|:\d{3})?$")
 DATE = re.compile(
     r"^\d{4}[-/]?\d{2}[-/]?\d{2}[ T]\d{1,2}:\d{2}|^\d{1,2}[-/.]\d{1,2}[-/.]\d{4}[ T,]|^\w{3},? +\w{3} +\d+ [\d:]+ |^\w{3} \d+, \d{4}"
 )
+ZONE = r"(?:Z|[+-]\d\d:?\d\d)(?: \d{4})?$|UTC|GMT"
 CARD = re.compile(r"^(GPU-)?[0-9a-fA-F-]{36}$|^GPU-\w+|^[0-9a-fA-F]{8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.\d$")
 PLAIN = r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$"
 STAMPS = (
-    "%Y%m%d %H:%M:%S", "%m-%d-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S.%f", "%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %Y %z",
-    "%a %b %d %H:%M:%S %Z %Y", "%b %d, %Y @ %H:%M:%S.%f", "%a %d %b %H:%M:%S %Z %Y", "%a %d %b %Y %H:%M:%S %Z",
-    "%a %b %d %I:%M:%S %p %Z %Y", "%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y %H:%M:%S",
+    "%Y%m%d %H:%M:%S", "%Y%m%d-%H%M%S", "%m-%d-%Y %H:%M:%S", "%m-%d-%Y %H:%M:%S.%f", "%m/%d/%Y - %H:%M:%S", "%a %b %d %H:%M:%S %Y",
+    "%a %b %d %H:%M:%S %Y %z", "%a %b %d %H:%M:%S %Z %Y", "%b %d, %Y @ %H:%M:%S.%f", "%a %d %b %H:%M:%S %Z %Y",
+    "%a %d %b %Y %H:%M:%S %Z", "%a %b %d %I:%M:%S %p %Z %Y", "%d.%m.%Y %H:%M:%S.%f", "%d.%m.%Y %H:%M:%S",
 )  # fmt: skip
-"""Stamps beside ISO 8601 and nvidia-smi's YYYY/MM/DD: dmon, tegrastats, PTDaemon, ctime and date in two zones' orders, Kibana, German."""
+"""Stamps beside ISO 8601 and nvidia-smi's YYYY/MM/DD: dmon, vLLM, tegrastats, PTDaemon, FreeIPMI, ctime and date, Kibana, German."""
 
-EITHER = [(f"%m/%d/%Y {clock}", f"%d/%m/%Y {clock}") for clock in ("%H:%M:%S", "%I:%M:%S %p", "%H:%M")]
+EITHER = [(f"%m/%d/%Y {clock}", f"%d/%m/%Y {clock}") for clock in ("%H:%M:%S", "%H:%M:%S.%f", "%I:%M:%S %p", "%H:%M")]
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+WATTS = {
+    **dict.fromkeys(("w", "watt", "watts", "wattage"), 1.0),
+    **dict.fromkeys(("mw", "milliwatt", "milliwatts"), 1e-3),
+    **dict.fromkeys(("uw", "µw", "microwatt", "microwatts"), 1e-6),
+    **dict.fromkeys(("kw", "kilowatt", "kilowatts"), 1e3),
+}
+JOULES = {"j": 1.0, "joule": 1.0, "joules": 1.0, "uj": 1e-6, "µj": 1e-6, "microjoules": 1e-6, "kj": 1e3, "wh": 3600.0, "kwh": 3.6e6}
+"""Units of a counter. `mj` and `mwh` are none of them: they may be milli or mega."""
+
+TIME_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "secs": 1.0, "seconds": 1.0, "min": 60.0}
+FLAVOURS = {"instant": 0, "instantaneous": 0, "current": 0, "average": 2, "avg": 2, "mean": 2}
+"""Instant power before `power.draw` before the 1 s average: the average lags behind the load."""
+
+_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+GPU, CPU, CORES, MEMORY, MACHINE, PARTS = (
+    frozenset(_TABLE["words"][key].split()) for key in ("gpu", "cpu", "cores", "memory", "machine", "parts")
+)
+POWER = {*_TABLE["words"]["power"].split(), *(word for word in WATTS if len(word) > 2)}
+NOT_POWER = frozenset(_TABLE["words"]["not_power"].split())
+CARD_NAMES, HOST_NAMES, PRODUCT_NAMES, TIME_NAMES, LONG_NAMES, LONG_VALUES = (
+    tuple(_TABLE["names"][key].split()) for key in ("card", "host", "product", "time", "long", "value")
+)
+LABELLED = re.compile(r"^\s*([\w:.]*)\s*\{(.*)\}\s*$", re.S)
+LABEL = re.compile(r'([\w.]+)\s*[=:]\s*"?([^",}]*)"?')
+UTILIZATION = re.compile(r"(sm|gpu_util|gpu_utilization|utilization|dcgm_fi_dev_gpu_util|utilization_gpu.*|gpu_utilization.*|gputl)")
+SCOPE = re.compile(r"^(kepler_node|scaph_host)_(?!power|energy|platform)")
+"""What Kepler and Scaphandre put before the part of the machine that is meant."""
+
+RAIL = re.compile(r"(^|[ _])(VDD|POM|VIN)_|^Power TOT$")
+"""What the power rails of a Jetson are called, which jtop logs in mW without saying so."""
+
+COUNTED = re.compile(r"_joules_total(?=\{|$)")
+LIMIT = re.compile(r"(enforced_|current_)?power_(limit|cap)(_w)?|max_power")
 
 
 @dataclass(frozen=True)
@@ -89,8 +129,8 @@ def read_log(path: str | Path, gpus: int | None = None, power: str | list[str] =
     """The readings of a power log by device; `-` is standard input, gzip, zstd and bz2 are unpacked.
 
     `gpus`: how many cards take turns in a log without an index column. `power`: the columns of power, as NAME or NAME:UNIT separated by
-    commas, patterns (`gpu*`) or expressions (`eai.expressions`); `time` and `card` likewise name columns. Raises UserError for what cannot
-    be integrated: no file, no power or time, several columns that could be it, fewer than two readings, cards that cannot be separated.
+    commas, patterns (`gpu*`) or expressions (`eai.cells`); `time` and `card` likewise name columns. Raises UserError for what cannot be
+    integrated: no file, no power or time, several columns that could be it, fewer than two readings, cards that cannot be separated.
     """
     if gpus is not None and gpus < 1:
         raise UserError(f"--gpus {gpus}", "a positive number", "say how many cards the log holds")
@@ -102,37 +142,33 @@ def read_log(path: str | Path, gpus: int | None = None, power: str | list[str] =
             return _read_parquet(io.BytesIO(source) if isinstance(source, bytes) else source, where)
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
             source = _content(source).decode("utf-16", "replace").encode()
-        if formats.is_plist(start):
-            return _from_readings(formats.read_plist(_content(source), where), "mean", "log it with time stamps", True, where, wanted)
+        if start[:6] == b"bplist" or (start.lstrip()[:5] == b"<?xml" and b"<plist" in start):
+            return _from_readings(Readings(read_plist(_content(source), where), "a property list", "mean"), where, wanted)
         head = _head(source)
         if not any(line.strip() for line in head):
             example = "nvidia-smi --query-gpu=timestamp,index,power.draw --format=csv -lms 100 -f LOG"
             raise UserError(f"{where} is empty", "a power log", f"record one: {example}")
         first = next(line for line in head if line.strip()).lstrip()
         is_json = first[0] in "{[" and not first.startswith("[N/A")
-        if is_json and (wanted or time or card):  # rows whose columns somebody names: a table like any other
-            source, is_json = formats.json_as_csv(_text(source), where).encode(), False
+        if is_json and (wanted or time or card) and '"result"' not in "".join(head[:20]):  # rows whose columns somebody names: a table
+            import pandas as pd
+
+            rows = [record for document in documents(_text(source), where) for record in _records(document)]
+            source, is_json = pd.json_normalize(rows).to_csv(index=False).encode(), False
             head = _head(source)
-        if readings := formats.not_a_table(head, is_json, lambda: _text(source), where):
+        if readings := not_a_table(head, is_json, lambda: _text(source), where):
             if time or card:
-                raise UserError(f"{where} is {readings[1]}", "no --time or --card: its lines say both", "leave them out")
-            return _from_readings(readings[0], *readings[2:], where, wanted)
-        if stamped := formats.with_stamps(head, lambda: _text(source).splitlines()):
+                raise UserError(f"{where} is {readings.format}", "no --time or --card: its lines say both", "leave them out")
+            return _from_readings(readings, where, wanted, gpus)
+        if stamped := with_stamps(head, lambda: _text(source).splitlines()):
             source = "\n".join(stamped).encode() + b"\n"
             head = _head(source)
-        line = next((x for x in head if x.strip() and not x.startswith("#")), "")
-        delimiter = max(",;\t", key=line.count)
-        short = {plain(n)[0] if not n.startswith("_") else n: n for n in _cells(line, delimiter)}
-        kinds = (formats.TIME_NAMES, formats.LONG_NAMES, formats.LONG_VALUES)
-        long = [next((short[n] for n in names if n in short), None) for names in kinds]  # of a table with one value a line
-        if all(long) and not wanted:
-            return _from_readings(_read_long(_text(source), delimiter, *long), "instant", "log it with time stamps", False, where, wanted)
         shape = _layout(head, where, wanted, time, card)
-        return (
-            _read_codecarbon(_text(source), shape.delimiter, where)
-            if shape.kind == "codecarbon"
-            else _Table(shape, source, where).log(gpus)
-        )
+        if shape.kind == "long":
+            return _from_readings(Readings(_read_long(_text(source), shape.delimiter, *shape.time), is_power=False), where, wanted, gpus)
+        if shape.kind == "codecarbon":
+            return _read_codecarbon(_text(source), shape.delimiter, where)
+        return _Table(shape, source, where).log(gpus)
     except (pa.ArrowException, OSError, UnicodeError, RecursionError) as error:
         why = " ".join(str(error).split())[:100]
         do = "record it again, or cut the damaged lines"
@@ -152,7 +188,7 @@ def options_of(mapping: Path | None) -> dict:
     card, gpu, step. Raises UserError for one that is none, or names no power."""
     if mapping is None:
         return {}
-    from eai.expressions import nearest, read_document
+    from eai.cells import nearest, read_document
 
     document, known = read_document(mapping), [*OURS, *LANGUAGE.split()]
     if not isinstance(document, dict) or (wrong := [k for k in map(str, document) if k not in known]):
@@ -168,18 +204,15 @@ def options_of(mapping: Path | None) -> dict:
     said["power"] = [f"{name}:{its}" if its else str(name) for name, its in pairs]
     if document.get("energies") and not said["power"]:
         raise UserError(f"{mapping} maps energies and no power", "columns: {power_w: ..., time_s: ...}", "see docs/power-logs.md")
-    if unit and str(unit).lower() not in formats.WATTS:
+    if unit and str(unit).lower() not in WATTS:
         raise UserError(f"units of {mapping}: power_w in {unit}", "W, mW, kW or uW")
     return said
 
 
 def _source(path: str | Path) -> tuple[Path | bytes, str]:
     """(a plain file, or the content of a compressed one or of standard input; what messages call it)."""
-    if str(path) == "-":
-        source, where = sys.stdin.buffer.read(), "standard input"
-    elif (source := Path(path)).is_file():
-        where = str(source)
-    else:
+    source, where = (sys.stdin.buffer.read(), "standard input") if str(path) == "-" else (Path(path), str(Path(path)))
+    if isinstance(source, Path) and not source.is_file():
         raise UserError(f"no file {source}", "a power log", "check the path")
     start = _content(source, 4)
     packed = next((name for magic, name in PACKED.items() if start.startswith(magic)), "")
@@ -207,42 +240,492 @@ def _head(source: Path | bytes) -> list[str]:
     return (lines[:-1] if len(start) == HEAD_BYTES and len(lines) > 1 else lines)[:400]
 
 
-def _from_readings(readings: Iterable[Reading], kind: str, advice: str, is_power: bool, where: str, wanted: list[str]) -> PowerLog:
-    """The log of single readings: one series a field of power and card. `kind` as in `formats.LineFormat`."""
-    series: dict[tuple[str, str | None], list[Reading]] = {}
+# Names of columns
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A column, or an expression, that is power of a device: whose (`boundary` gpu | cpu_package | dram | machine | part of another | sum |
+    unknown), which one, and what turns it into watts (None: the cells have to say). `assumed`: nothing says whose power it is."""
+
+    column: str
+    boundary: str
+    index: int | str | None
+    scale: float | None = None
+    assumed: bool = False
+    flavour: int = 1
+
+
+def words(name: str) -> list[str]:
+    """The words of a column's name in lower case: `GPU_0_power_mW` -> gpu 0 power mw."""
+    name = re.sub(r"(?<![A-Za-z])([mkuµ])W(?![A-Za-z])", r"\1w", name)
+    for cut in (r"([a-z])([A-Z])", r"([A-Z]+)([A-Z][a-z])", r"([A-Za-zµ])(\d)", r"(\d)([A-Za-zµ])"):
+        name = re.sub(cut, r"\1 \2", name)
+    return re.findall(r"[a-zµ]+|\d+|%", name.lower())
+
+
+def plain(name: str) -> tuple[str, float | None]:
+    """(a name in lower case with underscores, without its unit; that unit as seconds if it is one of time)."""
+    text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name.strip().lstrip("#").strip())
+    text = re.sub(r"[^a-z0-9_]+", "_", text.lower()).strip("_") or name.lower()
+    text = "_" + text if name.strip().startswith("_") else text
+    head, _, unit = text.rpartition("_")
+    return (head, TIME_UNITS[unit]) if head and unit in TIME_UNITS else (text, None)
+
+
+def labels_of(name: str) -> tuple[str, dict[str, str]]:
+    """(metric, labels) of `metric{label="value", ...}`, as Prometheus and Grafana write it; a plain name has no labels."""
+    match = LABELLED.match(name)
+    return (match[1], {k.lower(): v for k, v in LABEL.findall(match[2])}) if match else (name, {})
+
+
+def card_of(labels: dict[str, str]) -> str | None:
+    """Which card a set of labels names, a UUID or `host card` where that is known; None where it names none."""
+    card = next((labels[k] for k in CARD_NAMES if labels.get(k)), None)
+    host = next((labels[k] for k in HOST_NAMES if labels.get(k)), "")
+    return card if card is None or card.startswith("GPU-") or not host else f"{host} {card}"
+
+
+def numbered(cards: Iterable[str | int | None]) -> dict:
+    """{card: its number or name}: without the host where all are on one, whole numbers as such."""
+    cards = list(dict.fromkeys(cards))
+    hosts = {c.rpartition(" ")[0] for c in cards if isinstance(c, str)}
+    short = {c: c.rpartition(" ")[2] if isinstance(c, str) and len(hosts) == 1 else c for c in cards}
+    return {c: int(s) if isinstance(s, str) and s.isdigit() else s for c, s in short.items()}
+
+
+def meaning(name: str, is_power: bool = False) -> Choice | None:
+    """What power a column holds by its name; None if it is no power. `is_power`: the format says so, the name only whose. Raises UserError
+    where the unit may be milli or mega."""
+    metric, labels = labels_of(name)
+    if re.search(r"(?<![A-Za-z])MW(?![A-Za-z])", metric) and metric.upper() != metric:
+        found = f"the unit of {metric} may be mW or MW"
+        raise UserError(found, "mW, W or kW", f"choose with --power, for instance --power {quote(metric + ':mW')}")
+    found = words(SCOPE.sub("", metric))
+    have, unit = set(found), next((w for w in reversed(found) if w in WATTS), None)
+    says = have & POWER or (len(found) > 1 and found[-1] in WATTS) or metric.strip().lower() == "p"
+    if not is_power and (not says or have & NOT_POWER or "%" in have):
+        return None
+    gpu, memory, machine, cores = have & GPU, have & MEMORY, have & MACHINE, have & CORES
+    cpu = have & CPU and not (gpu and have & CPU <= {"package", "pkg"})
+    if have == {"gfx", "watt"}:  # turbostat's: the graphics inside the package
+        boundary = "part"
+    elif gpu and (cpu or (is_power and "energy" in have)):  # a rail that feeds both; the graphics inside a package
+        boundary = "part" if is_power or have & PARTS else "machine"
+    elif gpu:
+        boundary = "part" if memory or cores else "sum" if have & {"total", "sum", "combined"} else "gpu"
+        boundary = "machine" if boundary == "gpu" and machine - {"in"} and not have & {"system"} else boundary
+    elif cpu or cores:
+        boundary = "part" if cores and not cpu else "sum" if have & {"total", "sum"} else "cpu_package"
+    else:
+        machine |= have & {"pwr"} if "consumption" in have else set()
+        named = {"gpu": found[:2] == ["power", "draw"], "dram": memory, "machine": machine, "part": have & PARTS}
+        boundary = next((b for b, says in named.items() if says), "unknown")
+    index = card_of(labels)
+    if index is None:
+        numbers = [(i, w) for i, w in enumerate(found) if w.isdigit()]
+        near = [w for i, w in numbers if i and found[i - 1] in GPU | CPU | CORES | MEMORY | POWER | {"rank", "index", "idx", "draw", "w"}]
+        index = near[0] if near else numbers[-1][1] if numbers else None
+    index = int(index) if index is not None and index.isdigit() else index
+    flavour = next((FLAVOURS[w] for w in found if w in FLAVOURS), 1)
+    return Choice(name, boundary, index, WATTS[unit] if unit else 1e-3 if RAIL.search(metric) else None, flavour=flavour)
+
+
+def choose(
+    names: Iterable[str], where: str, wanted: list[str] | None = None, is_power: bool = False, expression: Callable | None = None
+) -> tuple[list[Choice], list[Choice]]:
+    """(columns whose energy is the answer, other columns of power) among `names`; `wanted` settles it, as `NAME`, `NAME:UNIT`, a pattern
+    with `*`, or what `expression` accepts; `is_power`: all of them are power by their format. Counters of energy stand in where there is no
+    power. Raises UserError where no column is power, or where several could be it: all of them are listed."""
+    names = list(names)
+    if wanted:
+        each = [n for w in wanted for n in (fnmatch.filter(names, w) if "*" in w and w not in names else []) or [w]]
+        return [_wanted(w, names, where, expression) for w in each], []
+    known = counters(names) or {name: m for name in names if (m := meaning(name, is_power))}
+    if not known:
+        bare = [n for n in names if re.fullmatch(r"(gpu|card|cuda|device)[ _:]?\d+", n.strip(), re.I)]
+        do = f"say which are power: --power {quote(','.join(bare)) if bare else 'COLUMN, or add power.draw to the query'}"
+        raise UserError(f"{where} has no power column (found {listed(names)})", "one such as power.draw [W]", do)
+
+    def refused(members: list[Choice]) -> UserError:
+        found = f"{len(members)} columns of {where} could be the power ({listed(c.column for c in members)})"
+        return UserError(found, "one of a device", f"choose with --power, for instance --power {quote(members[0].column)}")
+
+    groups: dict[tuple, list[Choice]] = {}
+    for m in known.values():
+        groups.setdefault((m.boundary, m.index), []).append(m)
+    by: dict[str, list[Choice]] = {b: [] for b in ("gpu", "cpu_package", "unknown", "machine", "dram", "part", "sum")}
+    for (boundary, _), members in groups.items():
+        best = [m for m in members if m.flavour == min(m.flavour for m in members)]
+        if len(best) > 1 and boundary not in ("machine", "part", "sum"):
+            raise refused(best)
+        by[boundary] += best
+    if len(by["gpu"]) > 1 and any(c.index is None for c in by["gpu"]):
+        raise refused(by["gpu"])
+    if not by["gpu"] and by["unknown"]:
+        everything = [c for (boundary, _), members in groups.items() for c in by[boundary] if c in members]
+        if len(by["unknown"]) < len(everything) or (len(everything) > 1 and any(c.index is None for c in by["unknown"])):
+            raise refused(everything)
+        by["gpu"], by["unknown"] = [replace(c, boundary="gpu", assumed=True) for c in by["unknown"]], []
+    if not by["gpu"] and len(by["sum"]) == 1:
+        by["gpu"], by["sum"] = by["sum"], []
+    first = next(b for b in by if by[b])
+    if first in ("machine", "part", "sum") and len(by[first]) > 1:
+        raise refused(by[first])
+    return by[first], [c for b in by if b != first for c in by[b]]
+
+
+def counters(names: Iterable[str]) -> dict[str, Choice]:
+    """The counters of energy among columns without power: those of xpu-smi and powercap, `package-0_energy_uj`, with joules a unit."""
+    names, found = list(names), {}
+    for name in [] if any(meaning(n) for n in names) else names:
+        cells = words(name)
+        unit = next((w for w in reversed(cells) if w in JOULES), None)
+        if match := re.fullmatch(r"intel-rapl:(\d+)((?::\d+)?)", name):
+            found[name] = Choice(name, "part" if match[2] else "cpu_package", int(match[1]), 1e-6)
+        elif unit and ({"energy", "consumed"} & set(cells) or COUNTED.search(name)) and not {"per", "efficiency", "delta"} & set(cells):
+            power = COUNTED.sub("_power", re.sub(r"(?i)energy|consumed", "power", name))
+            whose = meaning(power + " w") or Choice(name, "unknown", None)
+            found[name] = Choice(name, whose.boundary, whose.index, JOULES[unit])
+    return found
+
+
+def _wanted(text: str, names: list[str], where: str, expression: Callable | None) -> Choice:
+    """The column or the expression that the user names."""
+    column, _, unit = text.rpartition(":")
+    scale = WATTS.get(unit.strip().lower()) if column else None
+    column = column if scale is not None else text
+    fits = [n for n in names if n.strip().lower() == column.strip().lower()] or [
+        n for n in names if plain(n)[0] == plain(column)[0] or labels_of(n)[0].lower() == column.lower()
+    ]
+    if not fits and expression and re.search(r"[-+*/(]", column):
+        return Choice(expression(column), "gpu", None, scale)
+    if len(fits) != 1:
+        found = f"--power {column} names {len(fits)} columns of {where}"
+        raise UserError(found, f"one of {listed(names)}", "copy the name from the header")
+    m = counters(fits).get(fits[0]) or (meaning(fits[0]) if scale is None else None)
+    index = m.index if m else card_of(labels_of(fits[0])[1]) or next(iter(re.findall(r"\d+", fits[0])[-1:]), None)
+    index = int(index) if isinstance(index, str) and index.isdigit() else index
+    boundary = "gpu" if not m or m.boundary in ("unknown", "sum") else m.boundary
+    return Choice(fits[0], boundary, index, scale or (m.scale if m else None))
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Names for a message: short ones, not more than a dozen."""
+    names = [n if len(n) <= 60 else n[:57] + "..." for n in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+# Lines and documents
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value as a log says it: the text of its time, what it is, whose (labels), the value with its unit, the time of its mean."""
+
+    time: str
+    field: str
+    value: str
+    labels: dict = field(default_factory=dict)
+    elapsed_ms: str = ""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The readings of a log that is no table. `kind`: instant, mean (over the time since the reading before), or energy (joules since
+    then); `advice` where they have no time; `is_power`: whether all are power by their format."""
+
+    each: Iterable[Reading]
+    format: str = ""
+    kind: str = "instant"
+    advice: str = "log it with time stamps"
+    is_power: bool = True
+
+
+@dataclass(frozen=True)
+class LineFormat:
+    """A log of lines that are no table. Groups of `reading`: value, and unit, field, card, time where the line has them.
+
+    `time` and `card` find the lines that say so for all that follow (`after`: for all since the last one); lines after one that fits
+    `skip` do not count until one fits `resume`. `kind` and `advice` as in `Readings`; `unit` where lines have none.
+    """
+
+    name: str
+    sign: str
+    reading: str
+    field: str = "power.draw"
+    time: str = ""
+    card: str = ""
+    skip: str = ""
+    resume: str = ""
+    kind: str = "instant"
+    unit: str = "W"
+    after: bool = False
+    advice: str = "log it with time stamps"
+
+
+CTIME = r"\w{3} \w{3} +\d+ [\d:]+ (?:\w+ )?\d{4}"
+STAMP_ALONE = r"\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\d{9,}(?:\.\d+)?"
+STAMP = r"(?:\w{3},? )?\w{3} +\d+ [\d:.]+ .*\d{4}|\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\d{9,}(?:\.\d+)?|\w{3} +\d+ +\w{3} +\d{4} .*"
+_PATTERNS = {"CTIME": CTIME, "STAMP": STAMP, "EPOCH": STAMP_ALONE}
+
+
+def _spelt(text: object) -> object:
+    return re.sub(r"\{([A-Z]+)\}", lambda name: _PATTERNS[name[1]], text) if isinstance(text, str) else text
+
+
+LINE_FORMATS = tuple(LineFormat(**{k: _spelt(v) for k, v in entry.items()}) for entry in _TABLE["lines"])
+SAMPLE = r"^[A-Za-z_:][\w:]*(?:\{.*\})? +[-+\d.eEnaN]+"
+INFLUX = re.compile(r'^([^,\s#{}"]+(?:,(?:[^\\, =]|\\.)+=(?:[^\\, =]|\\.)+)+) ((?:[^ "]|"[^"]*")+)(?: (-?\d{6,}))?\s*$')
+PROMETHEUS = re.compile(r"^(?P<name>[A-Za-z_:][\w:]*(?:\{.*\})?) +(?P<value>\S+)(?: +(?P<time>\d{9,}(?:\.\d+)?))?\s*$")
+
+
+def not_a_table(head: list[str], is_json: bool, text: Callable[[], str], where: str) -> Readings | None:
+    """The readings of a log that is no table; None for a table."""
+    if found := next((f for f in LINE_FORMATS if any(re.search(f.sign, line) for line in head)), None):
+        return Readings(read_lines(found, text().splitlines()), found.name, found.kind, found.advice)
+    if is_json:
+        return Readings(read_json(text(), where), "JSON", is_power=False)
+    lines = [line for line in head if line.strip() and not line.startswith("#")]
+    if lines and all(INFLUX.match(line) for line in lines[:5]):
+        return Readings(_apart(read_influx(text().splitlines())), "InfluxDB's", advice="write the points with their time", is_power=False)
+    if lines and all(PROMETHEUS.match(s) for s in lines[:5]) and any("{" in s or re.match(SAMPLE, s) for s in lines):
+        advice = "ask Prometheus for a range (query_range): one scrape has no time"
+        return Readings(_apart(read_prometheus(text().splitlines())), "Prometheus'", advice=advice, is_power=False)
+    return None
+
+
+def read_lines(found: LineFormat, lines: Iterable[str]) -> Iterator[Reading]:
+    """The readings of a log of lines, in order; time is empty where the log does not say it."""
+    patterns = (found.reading, found.time, found.card, found.skip, found.resume)
+    reading, time, card, skip, resume = (re.compile(p) if p else None for p in patterns)
+    now, elapsed, whose, counts, waiting = "", "", "", True, []
+    for line in lines:
+        if time and (match := time.search(line)):
+            now, elapsed = match[1].strip(), match[2] if match.re.groups > 1 else ""
+            yield from (replace(one, time=now) for one in waiting)
+            waiting = []
+        if card and (match := card.search(line)):
+            whose = match[1]
+        counts = True if resume and resume.search(line) else False if skip and skip.search(line) else counts
+        for match in reading.finditer(line) if counts else ():
+            groups = match.groupdict()
+            owner, value = groups.get("card") or whose, f"{groups['value']} {groups.get('unit') or found.unit}"
+            labels = {"index": owner} if owner else {}
+            one = Reading(groups.get("time") or now, groups.get("field") or found.field, value, labels, elapsed)
+            if found.after:
+                waiting.append(one)
+            else:
+                yield one
+
+
+def read_plist(content: bytes, where: str) -> Iterator[Reading]:
+    """The powers [mW] of the samples of `powermetrics -f plist`, which a zero byte parts. Raises UserError for broken ones."""
+    for part in filter(bytes.strip, content.split(b"\0")):
+        try:
+            sample = plistlib.loads(part.strip())
+        except (ValueError, ExpatError) as error:
+            raise UserError(f"{where} is no property list ({str(error)[:60]})", "samples of powermetrics", "record it again") from None
+        for name, value in sample.get("processor", {}).items():
+            if name.endswith("_power"):
+                elapsed_ms = str(sample.get("elapsed_ns", 0) / 1e6)
+                yield Reading(f"{sample['timestamp'].isoformat()}Z", name, f"{value} mW", {}, elapsed_ms)
+
+
+def with_stamps(head: list[str], lines: Callable[[], list[str]]) -> list[str]:
+    """A table whose times stand on lines of their own, as `date; nvidia-smi --format=csv` in a loop writes it, with a column of time. Empty
+    for any other log."""
+    alone = re.compile(rf"^\s*({STAMP}|\d\d:\d\d:\d\d(?:[.,]\d+)?)\s*$")
+    if sum(bool(alone.match(line)) for line in head) < 2:
+        return []
+    rest = [line for line in head if line.strip() and not alone.match(line)]
+    header = next((line for line in rest if rest.count(line) > 1 and any(meaning(cell) for cell in re.split(r"[,;\t]|\s{2,}", line))), "")
+    if not header:
+        return []
+    delimiter = max(",;\t", key=header.count)
+    result, now = [f"time{delimiter}{header.lstrip('#')}"], ""
+    for line in lines():
+        if match := alone.match(line):
+            now = match[1].replace(delimiter, ".")
+        elif line.strip() and line != header and now:
+            result.append(f"{now}{delimiter}{line}")
+    return result
+
+
+def read_prometheus(lines: Iterable[str]) -> Iterator[Reading]:
+    """Every sample whose name is of power, with the time [ms since 1970] that the exporter gave it."""
+    for line in lines:
+        if (match := PROMETHEUS.match(line)) and (meaning(match["name"]) or COUNTED.search(match["name"])):
+            name, labels = labels_of(match["name"])
+            yield Reading(match["time"] or "", name, match["value"], labels)
+
+
+def read_influx(lines: Iterable[str]) -> Iterator[Reading]:
+    """Every field of power in a log of InfluxDB's line protocol: measurement,tag=a,tag=b field=1,field=2 time_ns."""
+    for match in filter(None, map(INFLUX.match, lines)):
+        measurement, *tags = re.split(r"(?<!\\),", match[1])
+        labels = {k.lower(): re.sub(r"\\(.)", r"\1", v) for k, _, v in (t.partition("=") for t in tags)}
+        for name, _, value in (f.partition("=") for f in re.findall(r'[^,="]+=(?:"[^"]*"|[^,]*)', match[2])):
+            full = name if meaning(name) or name != "value" else measurement
+            yield Reading(match[3] or "", full, value.rstrip("iu"), labels)
+
+
+def read_json(text: str, where: str) -> Iterator[Reading]:
+    """Every value of a JSON document or of JSON lines: Prometheus' query_range, rocm-smi, amd-smi, Scaphandre, records of a logger. Raises
+    UserError for text that is no JSON, and for a Prometheus answer that is an error."""
+    found = documents(text, where)
+    if all(isinstance(d, dict) and {"metric", "values", "timestamps"} <= d.keys() for d in found):  # VictoriaMetrics' export
+        series = [{"metric": d["metric"], "values": list(zip(d["timestamps"], d["values"], strict=True))} for d in found]
+        found = [{"data": {"result": series}}]
+    for document in found:
+        data = document.get("data") if isinstance(document, dict) else None
+        if isinstance(document, dict) and document.get("status") == "error":
+            raise UserError(f"{where} is an error of Prometheus: {str(document.get('error'))[:100]}", "the answer to query_range")
+        if isinstance(data, dict) and "result" in data:
+            each = [({k.lower(): v for k, v in series.get("metric", {}).items()}, series) for series in data["result"]]
+            yield from _apart(
+                Reading(repr(time), labels.get("__name__", "value"), str(value), {k: v for k, v in labels.items() if k != "__name__"})
+                for labels, series in each
+                for time, value in series.get("values") or [series["value"]]
+            )
+            continue
+        for record in document if isinstance(document, list) else [document]:
+            host = record.get("host") if isinstance(record, dict) else None
+            if isinstance(host, dict) and "consumption" in host:  # Scaphandre, in microwatts
+                yield Reading(str(host["timestamp"]), "host power", f"{host['consumption']} uW")
+                for socket in record.get("sockets", []):
+                    yield Reading(str(socket["timestamp"]), f"cpu {socket['id']} power", f"{socket['consumption']} uW")
+                continue
+            for each in _records(record):
+                yield from _flat(each, "", {})
+
+
+def _apart(readings: Iterable[Reading]) -> list[Reading]:
+    """The readings, with series of one name and card that state two values at one time told apart by the labels in which they differ; a
+    value that is stated twice counts once."""
+    kept, first, several = [], {}, defaultdict(set)
     for one in readings:
-        series.setdefault((one.field, formats.card_of(one.labels)), []).append(one)
+        key = one.field, card_of(one.labels)
+        other = first.setdefault((*key, one.time), one)
+        if other is one or other.labels == one.labels or other.value != one.value:
+            kept.append((key, one))
+        if other.value != one.value and other.labels != one.labels:
+            several[key] |= {frozenset(other.labels.items()), frozenset(one.labels.items())}
+    shared = {key: frozenset.intersection(*sets) for key, sets in several.items()}
+
+    def name(key: tuple, one: Reading) -> str:
+        own = sorted(f'{k}="{v}"' for k, v in one.labels.items() if (k, v) not in shared[key])
+        return f"{one.field}{{{', '.join(own)}}}"
+
+    return [replace(one, field=name(key, one)) if key in shared else one for key, one in kept]
+
+
+def _records(document: object) -> Iterator[dict]:
+    """The records of a document: those of a list, of a list inside, or the document itself. Devices of one time that no record names are
+    numbered."""
+    if isinstance(document, list):
+        for item in document:
+            yield from _records(item)
+    elif isinstance(document, dict):
+        inner = [v for v in document.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+        rest = {k: v for k, v in document.items() if not isinstance(v, (list, dict))}
+        if isinstance(names := document.get("columns"), list) and isinstance(each := document.get("values", document.get("data")), list):
+            tags = document.get("tags") or {}  # InfluxDB's answers, pandas' orient="split"
+            yield from (rest | tags | dict(zip(names, row, strict=False)) for row in each)
+            return
+        named = {plain(k)[0] for item in (inner[0] if inner else ()) if isinstance(item, dict) for k in item}
+        many = len(inner[0]) > 1 if inner and not named & {*TIME_NAMES, *CARD_NAMES} else False
+        has_time = {plain(k)[0] for k in rest} & set(TIME_NAMES)
+        for place, item in enumerate(inner[0] if inner else ()):
+            yield from _records(rest | ({"index": place} if many and has_time else {}) | item)
+        if not inner:
+            yield document
+
+
+def _flat(node: dict, prefix: str, outer: dict) -> Iterator[Reading]:
+    """The values of a record; a key such as card0 or gpu:1 that holds a record names the card."""
+    labels = outer | {plain(k.lower())[0]: str(v) for k, v in node.items() if not isinstance(v, (dict, list))}
+    time = next((labels[n] for n in TIME_NAMES if n in labels), "")
+    for key, value in node.items():
+        name = key if meaning(key) and not meaning(f"{prefix} {key}") else f"{prefix} {key}".strip()
+        if isinstance(value, dict) and {"value", "unit"} <= set(value):
+            yield Reading(time, name, f"{value['value']} {value['unit']}", labels)
+        elif isinstance(value, dict):
+            card = re.fullmatch(r"(?:card|gpu|device)[ _:]?(\d+)", key, re.I)
+            yield from _flat(value, prefix if card else name, labels | ({"index": card[1]} if card else {}))
+        elif not isinstance(value, list):
+            yield Reading(time, name, str(value), labels)
+
+
+def _read_long(text: str, delimiter: str, time: str, named: str, value: str) -> Iterator[Reading]:
+    """The readings of a table with one value a line, as InfluxDB's annotated CSV has them; a repeated header begins anew."""
+    header: list[str] = []
+    for line in text.splitlines():
+        cells = _cells(line, delimiter) if line.strip() and not line.startswith("#") else []
+        if named in cells and value in cells:
+            header = cells
+        elif header and len(cells) == len(header):
+            row = dict(zip(header, cells, strict=True))
+            metric, labels = labels_of(row[named])
+            rest = {plain(k)[0]: v for k, v in row.items() if k not in (time, named, value) and k}
+            if row[value].strip("[]").lower() not in MISSING:
+                yield Reading(row[time], metric or row[named], row[value], labels or rest)
+
+
+def _from_readings(readings: Readings, where: str, wanted: list[str], gpus: int | None = None) -> PowerLog:
+    """The log of single readings: one series a field of power and card."""
+    kind, is_power, joules = readings.kind, readings.is_power, readings.kind == "energy"
+    series: dict[tuple[str, str | None], list[Reading]] = {}
+    for one in readings.each:
+        series.setdefault((one.field, card_of(one.labels)), []).append(one)
     if not series:
         raise UserError(f"{where} holds no power", "readings of power", "add power to what is logged")
-    chosen, others = formats.choose(dict.fromkeys(name for name, _ in series), where, wanted, is_power)
-    names = formats.numbered(card for _, card in series)
-    gpus, rest, missing, zones, joules = [], [], 0, [], kind == "energy"
+    chosen, others = choose(dict.fromkeys(name for name, _ in series), where, wanted, is_power)
+    kind = "counter" if not is_power and counters(c.column for c in chosen) else kind
+    names = numbered(card for _, card in series)
+    main, rest, missing, zones = [], [], 0, []
     for choice in (*chosen, *others):
-        found = rest if choice in others else gpus
+        found = rest if choice in others else main
         for card, mine in [(card, mine) for (name, card), mine in series.items() if name == choice.column]:
             if not any(one.time for one in mine):
-                raise UserError(f"{where} has no time", "readings with their time", advice)
-            t_s, zone = _seconds(pa.array([one.time for one in mine], pa.string()), None)
+                raise UserError(f"{where} has no time", "readings with their time", readings.advice)
+            t_s, zone = seconds(pa.array([one.time for one in mine], pa.string()), None)
             text = pa.array([one.value for one in mine], pa.string())
-            value = _numbers(text) if joules else _watts(text, choice.scale)
+            value = _numbers(text) if joules else _watts(text, choice.scale)  # of a counter, its joules
             good = _readable(t_s, mine[0].time, where) & np.isfinite(value)
             missing += int((~good).sum())
             zones.append(zone)
             several = (is_power and len(series) > 1) or choice in others
-            index = choice.column if several else len(gpus) if choice.index is None else choice.index
+            index = choice.column if several else len(main) if choice.index is None else choice.index
             t_s, value = t_s[good], value[good]
-            if kind != "instant":
+            if gpus != 1 and not is_power and card is None and float(np.mean((np.diff(t_s) == 0) & (np.diff(value) != 0))) > BURST_SHARE:
+                found = f"{where} states several values of {choice.column} at one time, as of several devices that nothing names"
+                raise UserError(found, "an index or uuid in every record", "pass --gpus 1 if it is one device")
+            if kind == "counter":
+                t_s, value = _counted(t_s, value, choice.column if choice in chosen else "")
+            elif kind != "instant":
                 before_s = float(mine[0].elapsed_ms) / 1e3 if mine[0].elapsed_ms else None
                 t_s, value = _held(t_s, value, 0.0 if joules else None, before_s, joules)
-            product = next((mine[0].labels[k] for k in formats.PRODUCT_NAMES if mine[0].labels.get(k)), "")
+            product = next((mine[0].labels[k] for k in PRODUCT_NAMES if mine[0].labels.get(k)), "")
             index = index if card is None else names[card]
             found.append(LoggedGpu(index, t_s, value, name=product, boundary=choice.boundary, held=kind != "instant"))
-    if kind == "instant" and not any(len(g.t_s) for g in gpus):
+    if kind == "instant" and not any(len(g.t_s) for g in main):
         raise UserError(f"power is [N/A] in every reading of {where}", "power readings", "these readings say nothing")
     warnings = [f"{missing} readings are [N/A] or broken"] if missing else []
     assumed = any(c.assumed for c in chosen) and all(card is None for _, card in series)
-    others = tuple(g for g in rest if len(g.t_s) > 1)
-    return PowerLog(_enough(gpus, where), listed(c.column for c in chosen), zones[0], missing, warnings, others, assumed)
+    return _whole(main, rest, where, listed(c.column for c in chosen), zones[0], missing, warnings, assumed)
+
+
+def _whole(
+    gpus: list[LoggedGpu], rest: list[LoggedGpu], where: str, name: str, zone: str, missing=0, warnings=(), assumed=False
+) -> PowerLog:
+    """The log of the devices with readings. Raises UserError where one has a single reading, or none has any."""
+    found = [g for g in gpus if len(g.t_s)] or gpus
+    short = [g for g in found if len(g.t_s) < 2]
+    if short or not found:
+        which = f" of GPU {short[0].index}" if short and len(found) > 1 else ""
+        raise UserError(f"{where} has {len(short[0].t_s) if short else 0} reading(s){which}", "at least two", "log for longer")
+    return PowerLog(tuple(found), name, zone, missing, list(warnings), tuple(g for g in rest if len(g.t_s) > 1), assumed)
 
 
 def _readable(t_s: np.ndarray, example: str, where: str) -> np.ndarray:
@@ -298,26 +781,9 @@ def _read_parquet(source, where: str) -> PowerLog:
     found = []
     for code, name in enumerate(names):
         mine = np.flatnonzero(card == code)
-        if np.any(np.diff(t_s[mine]) < 0):
-            mine = mine[np.argsort(t_s[mine], kind="stable")]
-        if len(mine):
-            found.append(LoggedGpu(name, t_s[mine], power_w[mine]))
-    return PowerLog(_enough(found, where), present, "monotonic seconds")
-
-
-def _read_long(text: str, delimiter: str, time: str, named: str, value: str) -> Iterator[Reading]:
-    """The readings of a table with one value a line, as InfluxDB's annotated CSV has them; a repeated header begins anew."""
-    header: list[str] = []
-    for line in text.splitlines():
-        cells = _cells(line, delimiter) if line.strip() and not line.startswith("#") else []
-        if named in cells and value in cells:
-            header = cells
-        elif header and len(cells) == len(header):
-            row = dict(zip(header, cells, strict=True))
-            metric, labels = formats.labels_of(row[named])
-            rest = {plain(k)[0]: v for k, v in row.items() if k not in (time, named, value) and k}
-            if row[value].strip("[]").lower() not in MISSING:
-                yield Reading(row[time], metric or row[named], row[value], labels or rest)
+        mine = mine[np.argsort(t_s[mine], kind="stable")]
+        found.append(LoggedGpu(name, t_s[mine], power_w[mine]))
+    return _whole(found, [], where, present, "monotonic seconds")
 
 
 def _read_codecarbon(text: str, delimiter: str, where: str) -> PowerLog:
@@ -343,30 +809,20 @@ def _read_codecarbon(text: str, delimiter: str, where: str) -> PowerLog:
     return PowerLog(tuple(found[:1]), main, "seconds of the run", 0, warnings, tuple(found[1:]))
 
 
-def _enough(found: list[LoggedGpu], where: str) -> tuple[LoggedGpu, ...]:
-    """Those with readings. Raises UserError where one has a single reading, or none has any."""
-    found = [g for g in found if len(g.t_s)] or found
-    short = [g for g in found if len(g.t_s) < 2]
-    if short or not found:
-        which = f" of GPU {short[0].index}" if short and len(found) > 1 else ""
-        raise UserError(f"{where} has {len(short[0].t_s) if short else 0} reading(s){which}", "at least two", "log for longer")
-    return tuple(found)
-
-
 # Tables: where to find what
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where to find what in a table: names of columns (empty: there is none), how it is cut, and how many lines stand before the first
-    reading. `kind`: instant, mean, counter; `only`: a column and the value of the lines that count; `reads`: columns that expressions read.
-    """
+    reading. `kind`: instant, mean, counter, or another reader's; `only`: a column and the value of the lines that count; `reads`: columns
+    that expressions read."""
 
     delimiter: str
     names: list[str]
     skip: int
     time: list[str]
-    chosen: list[Choice]
+    chosen: list[Choice] = field(default_factory=list)
     others: list[Choice] = field(default_factory=list)
     card: list[str] = field(default_factory=list)
     host: str = ""
@@ -396,6 +852,10 @@ def _is_value(cell: str) -> bool:
     return cell.strip("[]").lower() in MISSING or any(p.match(cell) for p in (NUMBER, WITH_UNIT, CLOCK, DATE, CARD))
 
 
+def _in_watts(cell: str) -> bool:
+    return bool(WITH_UNIT.match(cell)) and not NUMBER.match(cell)
+
+
 def _delimiter(line: str, after: list[str]) -> str:
     """What parts the cells of a line; the lines after it tell two spaces from one."""
     found = max(",;\t|", key=line.count)
@@ -414,8 +874,8 @@ def _header(rows: list[tuple[int, str]]) -> tuple[int, str] | None:
         delimiter = _delimiter(line, after)
         cells = _cells(line, delimiter)
         whole = len(cells) > 1 and any(len(_cells(a, delimiter)) == len(cells) for a in after)
-        named = any(plain(c)[0] in formats.TIME_NAMES for c in cells)
-        if whole and named and any(formats.meaning(c) for c in cells if not _is_value(c)):
+        named = any(plain(c)[0] in TIME_NAMES for c in cells)
+        if whole and named and any(meaning(c) for c in cells if not _is_value(c)):
             return place, line
     return None
 
@@ -431,7 +891,7 @@ def _layout(head: list[str], where: str, wanted: list[str], time: str, card: str
     delimiter = _delimiter(first, [line for i, line in body if i > place and line != first][:20])
     cells = _cells(first, delimiter)
     has_header = bool(header) or not any(_is_value(c) for c in cells if c)
-    names = [name or f"column {i + 1}" for i, name in enumerate(cells)] if has_header else [f"column {i + 1}" for i in range(len(cells))]
+    names = [(name if has_header else "") or f"column {i + 1}" for i, name in enumerate(cells)]
     again = [names[: i + 1].count(name) for i, name in enumerate(names)]
     names = [name if n == 1 else f"{name} ({n})" for name, n in zip(names, again, strict=True)]
     skip = place + 1 if has_header else 0
@@ -451,10 +911,6 @@ def _layout(head: list[str], where: str, wanted: list[str], time: str, card: str
     return Layout(delimiter, names, skip, comma_space=comma_space, **parts)
 
 
-UTILIZATION = re.compile(r"(sm|gpu_util|gpu_utilization|utilization|dcgm_fi_dev_gpu_util|utilization_gpu.*|gpu_utilization.*|gputl)")
-LIMIT = re.compile(r"(enforced_|current_)?power_(limit|cap)(_w)?|max_power")
-
-
 def _by_name(columns: dict[str, list[str]], where: str, wanted: list[str], time: str, card: str) -> dict:
     """The parts of a layout from the header. Raises UserError where an option names no column, and where there is no time."""
     short = {plain(n)[0]: n for n in reversed(columns)}
@@ -464,7 +920,7 @@ def _by_name(columns: dict[str, list[str]], where: str, wanted: list[str], time:
         """The expression, if it can be evaluated; the columns that it needs are added to `reads`."""
         import pandas as pd
 
-        from eai.expressions import evaluate
+        from eai.cells import evaluate
 
         used: set[str] = set()
         evaluate(text, pd.DataFrame(columns), used)
@@ -474,17 +930,20 @@ def _by_name(columns: dict[str, list[str]], where: str, wanted: list[str], time:
     def named(name: str, option: str) -> str:
         """The column, or the expression, that an option names."""
         fits = [n for n in columns if n.strip().lower() == name.strip().lower()] or [n for n in columns if plain(n)[0] == plain(name)[0]]
-        if len(fits) == 1:
-            return fits[0]
         if not fits and re.search(r"[-+*/(]", name):
             return expression(name)
-        raise UserError(f"{option} {name} names {len(fits)} columns", f"one of {listed(columns)}", "copy the name from the header")
+        if len(fits) != 1:
+            raise UserError(f"{option} {name} names {len(fits)} columns", f"one of {listed(columns)}", "copy the name from the header")
+        return fits[0]
 
-    def pick(test) -> str:
+    def pick(test: Callable) -> str:
         return next((n for n in columns if n not in taken and test(plain(n)[0])), "")
 
+    long = [next((short[n] for n in names if n in short), "") for names in (TIME_NAMES, LONG_NAMES, LONG_VALUES)]
+    if all(long) and not wanted:  # one value a line
+        return {"time": long, "kind": "long"}
     if {"duration", "emissions", "gpu_energy", "cpu_energy"} <= short.keys():
-        return {"time": [short["duration"]], "chosen": [], "kind": "codecarbon"}
+        return {"time": [short["duration"]], "kind": "codecarbon"}
     if "pkg_watt" in short or "cor_watt" in short or "ramwatt" in {n.lower() for n in columns}:
         kind, cpu = "mean", short.get("cpu")
         only = (cpu, "-") if cpu and "-" in columns[cpu] else None
@@ -492,56 +951,51 @@ def _by_name(columns: dict[str, list[str]], where: str, wanted: list[str], time:
             raise UserError(f"{where} is turbostat's and has no time", "Time_Of_Day_Seconds", "turbostat --enable Time_Of_Day_Seconds")
         if cpu and only is None and len(set(columns[cpu])) > 1:
             raise UserError(f"{where} has no summary line", "CPU -", "run turbostat with --Summary")
-    if re.fullmatch(r"time(,gpu\d+)+", ",".join(columns).lower()) and not wanted and next(iter(columns)) == "time":
+    if re.fullmatch(r"time(,gpu\d+)+", ",".join(columns).lower()) and not wanted:
         wanted = list(columns)[1:]  # Zeus writes watts per card under these names
-    if not wanted and not any(formats.meaning(n) for n in columns):
-        wanted = [n for n, cells in columns.items() if formats.meaning(f"{n} power") and all(_in_watts(c) for c in cells)]
-    kind = "counter" if not wanted and formats.counters(columns) else kind
-    chosen, others = formats.choose(columns, where, wanted, expression=expression)
-    stamps, unit = _time_of(columns, where)[:2] if not time else ([named(time, "--time")], 1.0)
-    if time and stamps[0] in columns:
-        unit = plain(stamps[0])[1]
+    if not wanted and not any(meaning(n) for n in columns):
+        wanted = [n for n, cells in columns.items() if meaning(f"{n} power") and all(_in_watts(c) for c in cells)]
+    kind = "counter" if not wanted and counters(columns) else kind
+    chosen, others = choose(columns, where, wanted, expression=expression)
+    if time:
+        stamps = [named(time, "--time")]
+        unit = plain(stamps[0])[1] if stamps[0] in columns else 1.0
+    else:
+        known = {}
+        for name in columns:
+            bare, its_unit = plain(name)
+            known.setdefault(re.sub(r"_(utc|local|unix|epoch|iso|iso8601|posix|stamp)$", "", bare), (name, its_unit))
+        name, unit = next((known[n] for n in TIME_NAMES if n in known), ("", None))
+        stamps = [name]
+        if {"date", "time"} <= known.keys() and any(CLOCK.match(v) for v in columns[known["time"][0]][:5]):
+            stamps, unit = [known["date"][0], known["time"][0]], None
+        if not name:
+            do = "name it with --time, or add timestamp to the query"
+            raise UserError(f"{where} has no time column (found {listed(columns)})", "timestamp or seconds", do)
     taken = {*stamps, *(c.column for c in (*chosen, *others))}
-    cards = [named(card, "--card")] if card else [] if any(c.index is not None for c in chosen if c.boundary == "gpu") else None
-    if cards is None:
-        cards = _cards_of(columns, short, taken)
+    cards = [named(card, "--card")] if card else []
+    if not card and not any(c.index is not None for c in chosen if c.boundary == "gpu"):  # the surest name whose numbers cards have
+        for column in (short[n] for n in CARD_NAMES if n in short and short[n] not in taken):
+            values = {v.strip() for v in columns[column]}
+            if all(v.isdigit() and int(v) < 64 for v in values) or all(re.search(r"[A-Za-z]|:", v) for v in values):
+                tile = [short[t] for t in ("tile_id", "tile", "gpu_instance_id") if t in short and short[t] != column]
+                cards = [column, *tile[:1]]
+                break
     limit = pick(LIMIT.fullmatch)
     return {
-        **{"time": stamps, "time_unit": unit, "chosen": chosen, "others": others, "card": cards, "kind": kind, "only": only},
-        **{"host": pick(formats.HOST_NAMES.__contains__), "product": pick(formats.PRODUCT_NAMES.__contains__)},
-        "utilization": pick(UTILIZATION.fullmatch),
-        "limit": Choice(limit, "gpu", None, formats.WATTS.get(formats.words(limit)[-1])) if limit else None,
-        "reads": reads,
+        **{
+            "time": stamps,
+            "time_unit": unit,
+            "chosen": chosen,
+            "others": others,
+            "card": cards,
+            "kind": kind,
+            "only": only,
+            "reads": reads,
+        },
+        **{"host": pick(HOST_NAMES.__contains__), "product": pick(PRODUCT_NAMES.__contains__), "utilization": pick(UTILIZATION.fullmatch)},
+        "limit": Choice(limit, "gpu", None, WATTS.get(words(limit)[-1])) if limit else None,
     }
-
-
-def _time_of(columns: dict[str, list[str]], where: str) -> tuple[list[str], float | None]:
-    """(the columns that make up the time, the seconds of its unit if its name says one)."""
-    known = {}
-    for name in columns:
-        short, unit = plain(name)
-        known.setdefault(re.sub(r"_(utc|local|unix|epoch|iso|iso8601|posix|stamp)$", "", short), (name, unit))
-    if {"date", "time"} <= known.keys() and any(CLOCK.match(v) for v in columns[known["time"][0]][:5]):
-        return [known["date"][0], known["time"][0]], None
-    name, unit = next((known[n] for n in formats.TIME_NAMES if n in known), ("", None))
-    if not name:
-        do = "name it with --time, or add timestamp to the query"
-        raise UserError(f"{where} has no time column (found {listed(columns)})", "timestamp or seconds", do)
-    return [name], unit
-
-
-def _in_watts(cell: str) -> bool:
-    return bool(WITH_UNIT.match(cell)) and not NUMBER.match(cell)
-
-
-def _cards_of(columns: dict[str, list[str]], short: dict[str, str], taken: set[str]) -> list[str]:
-    """The columns that say which card a line is of, the surest name first; a number has to be one that cards have."""
-    for column in (short[n] for n in formats.CARD_NAMES if n in short and short[n] not in taken):
-        values = {v.strip() for v in columns[column]}
-        if all(v.isdigit() and int(v) < 64 for v in values) or all(re.search(r"[A-Za-z]|:", v) for v in values):
-            tile = [short[t] for t in ("tile_id", "tile", "gpu_instance_id") if t in short and short[t] != column]
-            return [column, *tile[:1]]
-    return []
 
 
 def _by_content(columns: dict[str, list[str]], where: str, wanted: list[str], time: str, card: str) -> dict:
@@ -563,7 +1017,7 @@ def _by_content(columns: dict[str, list[str]], where: str, wanted: list[str], ti
     if not powers or stamp is None:
         missing = "power" if not powers else "time"
         raise UserError(f"{where} has no {missing} column (found {listed(names)})", "a power log", "record it with its header")
-    named = formats.choose(names, where, list(powers))[0]
+    named = choose(names, where, list(powers))[0]
     assumed = not (cards or wanted or any(_in_watts(v) for n in powers for v in columns[n]))
     chosen = [Choice(c.column, "gpu", None if len(powers) == 1 else i, c.scale, assumed) for i, c in enumerate(named)]
     return {"time": [stamp], "chosen": chosen, "card": [cards] if cards else []}
@@ -585,10 +1039,13 @@ class _Table:
         if shape.comma_space:
             source = re.sub(rb"(?<=\d),(?=\d)", b".", _content(source))
         dropped = 0
-        if isinstance(source, bytes) or not _ends(source):
-            source = _content(source)
-            if not source.endswith(b"\n"):  # the last line may be cut off, and half a number is still a number
-                source, dropped = source[: source.rfind(b"\n") + 1], 1
+        if isinstance(source, Path):
+            with open(source, "rb") as file:
+                file.seek(-1, 2)
+                is_whole = file.read() == b"\n"
+            source = source if is_whole else _content(source)
+        if isinstance(source, bytes) and not source.endswith(b"\n"):  # the last line may be cut off, and half a number is still a number
+            source, dropped = source[: source.rfind(b"\n") + 1], 1
             if not source:
                 raise UserError(f"{where} has one line that was cut off", "at least two readings", "log for longer")
         try:
@@ -630,7 +1087,7 @@ class _Table:
         def evaluated(text: str):
             import pandas as pd
 
-            from eai.expressions import evaluate
+            from eai.cells import evaluate
 
             return evaluate(text, pd.DataFrame({c: pc.ascii_trim_whitespace(block[c]).to_pandas() for c in s.reads}))
 
@@ -643,11 +1100,17 @@ class _Table:
             text = block[s.time[0]]
             if len(s.time) > 1:
                 text = pc.binary_join_element_wise(*(pc.utf8_trim_whitespace(block[c]) for c in s.time), " ")
-            t_s, self.zone = _seconds(text, s.time_unit)
+            t_s, self.zone = seconds(text, s.time_unit)
             self.example = self.example or (text[0].as_py() if len(text) else "")
             if np.isnan(t_s).any():  # headers that are printed again, as dmon does, are no broken lines
                 same = pc.equal(pc.utf8_trim_whitespace(block[s.time[0]]), s.time[0])
                 again = pc.or_(pc.starts_with(text, "#"), same).to_numpy(zero_copy_only=False)
+                for name, column in block.items():
+                    other = column.filter(same)[0].as_py().strip() if pc.any(same).as_py() and s.skip else name
+                    if other != name and not name.startswith("column ") and not name.endswith(")"):
+                        raise UserError(
+                            f"{self.where} has another header further on, with {other} for {name}", "one order of columns", "cut it there"
+                        )
                 block, t_s = {name: column.filter(pa.array(~again)) for name, column in block.items()}, t_s[~again]
         self.t_s.append(t_s)
         for choice in s.powers:
@@ -692,7 +1155,15 @@ class _Table:
             raise UserError(f"power is [N/A] in every line of {where}", "power readings", do)
         if missing:
             warnings.append(f"{missing} of {len(t_s)} readings are [N/A]")
-        names = self._card_names(card)
+        names = []
+        if card is not None:
+            labels = numbered(self.names)
+            names, column = [labels[n] for n in self.names], s.card[0]
+            counts = np.bincount(card)
+            cards = all(isinstance(n, int) for n in names) and plain(column)[0] in ("gpu", "device", "card", "id")
+            if cards and len(counts) > 1 and counts.max() > 3 * counts.min():
+                found = f"column {column} of {where} has values {listed(map(str, names))}, not equally often"
+                raise UserError(found, "numbers of cards", "say which column names the card: --card COLUMN")
         if card is None and len(s.chosen) == 1 and s.chosen[0].index is None and s.kind == "instant":
             card = _turns(t_s, gpus, where, warnings)
             names = list(range(int(card.max()) + 1))
@@ -700,14 +1171,15 @@ class _Table:
             raise UserError(f"{where} names {count} cards and --gpus says {gpus}", "the same number", "leave --gpus out")
         used, limit = values.get(s.utilization), values[s.limit.column] if s.limit else None
 
-        def series(choice: Choice, place, known: np.ndarray, by_card: bool) -> Iterator[LoggedGpu]:
+        def series(choice: Choice, place: int | str, known: np.ndarray, by_card: bool) -> Iterator[LoggedGpu]:
             """The readings of a column, one series a card where lines are of cards; of another device those of the first card's lines."""
             for code in range(len(names) if by_card and card is not None else 1):
                 mine = known if card is None else known & (card == code)
                 mine = slice(None) if mine.all() else mine
                 index = names[code] if by_card and card is not None else place if choice.index is None else choice.index
                 busy = used[mine] if used is not None and np.isfinite(used[mine]).any() else None
-                t, p, is_mean = t_s[mine], values[choice.column][mine], s.kind == "mean" or choice.is_mean
+                is_mean = s.kind == "mean" or "interval_mean" in choice.column  # as `eai watch` logs a counter
+                t, p = t_s[mine], values[choice.column][mine]
                 if is_mean:
                     t, p = _held(t, p, None, None, False)
                 if s.kind == "counter":
@@ -725,29 +1197,8 @@ class _Table:
         if s.kind == "counter":
             warnings.append(f"{power_name} is read as a counter, whose differences are the energy")
         rest = [g for c in s.others for g in series(c, c.column, np.isfinite(values[c.column]) & np.isfinite(t_s), False)]
-        others = tuple(g for g in rest if len(g.t_s) > 1)
         assumed = any(c.assumed for c in s.chosen) and not s.card and not s.product
-        return PowerLog(_enough(found, where), power_name, self.zone, missing, warnings, others, assumed)
-
-    def _card_names(self, card: np.ndarray | None) -> list:
-        """The cards' names. Raises UserError for numbers that do not look like cards: they are not equally often there."""
-        if card is None:
-            return []
-        labels = formats.numbered(self.names)
-        names, column = [labels[n] for n in self.names], self.shape.card[0]
-        if all(isinstance(n, int) for n in names) and plain(column)[0] in ("gpu", "device", "card", "id"):
-            counts = np.bincount(card)
-            if len(counts) > 1 and counts.max() > 3 * counts.min():
-                found = f"column {column} of {self.where} has values {listed(map(str, names))}, not equally often"
-                raise UserError(found, "numbers of cards", "say which column names the card: --card COLUMN")
-        return names
-
-
-def _ends(path: Path) -> bool:
-    """Whether the last line of a file has its end."""
-    with open(path, "rb") as file:
-        file.seek(-1, 2)
-        return file.read() == b"\n"
+        return _whole(found, rest, where, power_name, self.zone, missing, warnings, assumed)
 
 
 def _turns(t_s: np.ndarray, gpus: int | None, where: str, warnings: list[str]) -> np.ndarray:
@@ -801,7 +1252,7 @@ def _array(values: pa.Array, kind: type) -> np.ndarray:
     return np.frombuffer(values.buffers()[1], kind)[values.offset : values.offset + len(values)] if len(values) else np.empty(0, kind)
 
 
-def _numbers(column: pa.Array) -> np.ndarray:
+def _numbers(column: pa.Array, scale: float = 1.0) -> np.ndarray:
     """Floats of a column of text with or without a unit; NaN for [N/A], inf and anything that is no number."""
     text = pc.utf8_trim_whitespace(column)
     if not all(NUMBER.match(v) for v in text[:50].to_pylist()):
@@ -809,22 +1260,22 @@ def _numbers(column: pa.Array) -> np.ndarray:
     try:
         numbers = _array(pc.cast(text, pa.float64()), np.float64)
     except pa.ArrowInvalid:
-        text = _with_points(text)
+        text = _with_points(text, scale)
         text = pc.if_else(pc.match_substring_regex(text, PLAIN), text, None)
         numbers = _array(pc.cast(text, pa.float64()), np.float64).astype(float)
     return np.where(np.isfinite(numbers), numbers, np.nan) if not np.isfinite(numbers).all() else numbers
 
 
-def _with_points(text: pa.Array) -> pa.Array:
-    """Numbers with decimal points. A comma is one too; where it may also part thousands (1,234) nothing is assumed. Raises UserError for
-    numbers that can be read in two ways."""
+def _with_points(text: pa.Array, scale: float) -> pa.Array:
+    """Numbers with decimal points. A comma is one too; where it may also part thousands (1,234 W, below 20 kW by `scale`) nothing is
+    assumed. Raises UserError for numbers that can be read in two ways."""
     commas = [v for v in text[:2000].to_pylist() if v and re.fullmatch(r"[-+]?\d[\d.,]*", v) and "," in v]
     if not commas:
         return text
     points = [v for v in commas if "." in v]
     if (points and all(v.rindex(".") > v.rindex(",") for v in points)) or any(v.count(",") > 1 for v in commas):
         return pc.replace_substring(text, ",", "")
-    if all(re.fullmatch(r"[-+]?\d{1,3},\d{3}", v) for v in commas) and max(float(v.replace(",", "")) for v in commas) < 20_000:
+    if all(re.fullmatch(r"[-+]?\d{1,3},\d{3}", v) for v in commas) and scale * max(float(v.replace(",", "")) for v in commas) < 20_000:
         found = f"{commas[0]} may be {commas[0].replace(',', '.')} or {commas[0].replace(',', '')}"
         raise UserError(found, "a decimal point", "record it with LC_ALL=C")
     return pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")
@@ -841,11 +1292,11 @@ def _watts(column: pa.Array, scale: float | None) -> np.ndarray:
             pass
     text = pc.utf8_trim_whitespace(column)
     if not units and not any(v[-1:] in ("W", "w") for v in first):
-        return _numbers(text) * (scale or 1.0)
-    numbers = _numbers(text)
+        return _numbers(text, scale or 1.0) * (scale or 1.0)
+    numbers = _numbers(text, min(WATTS[u] for u in units or ("w",)))
     for unit in ("mw", "kw", "uw", "µw"):
         mask = pc.match_substring_regex(text, rf"(?i)\d ?{unit}(atts?)?$").to_numpy(zero_copy_only=False)
-        numbers = np.where(mask, numbers * formats.WATTS[unit], numbers)
+        numbers = np.where(mask, numbers * WATTS[unit], numbers)
     return numbers
 
 
@@ -856,7 +1307,7 @@ def _codes(column: pa.Array, names: dict[str, int]) -> np.ndarray:
     return table[_array(encoded.indices, np.int32)]
 
 
-def _seconds(column: pa.Array, unit_s: float | None) -> tuple[np.ndarray, str]:
+def seconds(column: pa.Array, unit_s: float | None) -> tuple[np.ndarray, str]:
     """Seconds of a time column and how it was understood: numbers, time of day, stamps with a zone, or local stamps."""
     text = pc.ascii_trim_whitespace(column)
     first = next((v for v in text[:50].to_pylist() if v and v.strip("[]").lower() not in MISSING), "")
@@ -865,7 +1316,7 @@ def _seconds(column: pa.Array, unit_s: float | None) -> tuple[np.ndarray, str]:
         scale = unit_s or (1e-9 if number > 1e17 else 1e-6 if number > 1e14 else 1e-3 if number > 1e11 else 1.0)
         return _numbers(text) * scale, "seconds"
     if CLOCK.match(first):
-        text = pc.replace_substring(text, ",", ".")
+        text = pc.replace_substring_regex(pc.replace_substring(text, ",", "."), r"^(\d+:\d+:\d+):(\d{3})$", r"\1.\2")
         parts = pc.split_pattern(text, ":")
         whole = pc.equal(pc.list_value_length(parts), 3)
         if not pc.all(whole).as_py():
@@ -880,7 +1331,7 @@ def _seconds(column: pa.Array, unit_s: float | None) -> tuple[np.ndarray, str]:
             dashed = pa.py_buffer(content.to_pybytes().replace(b"/", b"-"))
             text = pa.Array.from_buffers(text.type, len(text), [None, ends, dashed])
     text = pc.replace_substring(text, ",", ".") if re.search(r":\d\d,\d+", first) else text
-    zoned = bool(re.search(r"(Z|[+-]\d\d:?\d\d)( \d{4})?$|UTC|GMT", first)) and not re.match(r"\d\d-\d\d-\d{4}", first)
+    zoned = bool(re.search(ZONE, first)) and not re.match(r"\d\d-\d\d-\d{4}", first)
     kind = pa.timestamp("us", tz="UTC") if zoned else pa.timestamp("us")
     note = ""
     try:
@@ -909,6 +1360,9 @@ def _any_stamps(text, first: str, zoned: bool) -> tuple:
             if month.notna().sum() or day.notna().sum():
                 least = min((month, day), key=lambda s: (s.isna().sum(), (s.max() - s.min())))
                 return least, ", month and day as they fit" if month.notna().all() and day.notna().all() else ""
+    has_zone = text[~text.str.strip("[]").str.lower().isin(MISSING)].str.contains(ZONE)
+    if has_zone.any() and not has_zone.all():
+        raise UserError(f"some times have a zone and some have none, such as {text[has_zone.idxmin()]}", "one or the other", "mend the log")
     named = text if zoned else text.str.replace(r"\b[A-Z]{3,4}\b(?= \d{4}$)", "UTC", regex=True)
     for form in STAMPS:
         found = pd.to_datetime(named, format=form, errors="coerce")
