@@ -109,7 +109,7 @@ def test_a_job_whose_mark_is_lost_at_its_end_has_not_failed(tmp_path, monkeypatc
 
     def schedule(state, options):
         job = f"{sys.executable} -m eai.cluster.single {state}/plan.json {GPU}--{jobs.slug(QWEN)}"
-        return ["bash", "-c", f"EAI_COORDINATOR=$PPID {job} && rm {state}/done/*.json; exit 1"]
+        return ["bash", "-c", f"EAI_COORDINATOR=$PPID {job} && rm -r {state}/done; exit 1"]
 
     monkeypatch.setenv("PYTHONPATH", str(paths.ROOT))
     monkeypatch.setattr(engine, "command", schedule)
@@ -122,6 +122,28 @@ def test_a_killed_scheduler_is_an_error_of_its_own(tmp_path, monkeypatch, locks)
     monkeypatch.setattr(engine, "command", lambda state, options: ["bash", "-c", "kill -9 $$"])
     with pytest.raises(engine.EngineFailed, match="killed by signal 9"):
         run(sweep(), tmp_path / "out")
+
+
+def test_the_scheduler_of_a_dead_coordinator_takes_no_mark_away(tmp_path, locks):
+    """Snakemake removes the outputs of a job that fails, and the one that a dead coordinator left on a node may see that late."""
+    asked, out, waiting, release = sweep(), tmp_path / "out", tmp_path / "waiting", tmp_path / "release"
+    state, planned = state_dir(out), plan(asked, out)
+    path = engine.write_plan(state, asked, planned, out, out / "figures", Options())
+    held = tmp_path / "held"
+    held.write_text(f"#!/bin/bash\ntouch {waiting}\nwhile [ ! -e {release} ]; do sleep 0.1; done\nexit 3\n")
+    held.chmod(0o755)
+    write_json(path, json.loads(path.read_text()) | {"python": str(held)})
+    orphan = subprocess.Popen(engine.command(state, Options()), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end_s = time.monotonic() + 60
+        while not waiting.exists():
+            assert time.monotonic() < end_s and orphan.poll() is None
+            time.sleep(0.1)
+        assert run(asked, out) == []
+    finally:
+        release.touch()
+        assert orphan.wait() == 1
+    assert engine.Progress(planned, out, state).table().caption.startswith("1 of 1 jobs done"), "its mark stands"
 
 
 def test_an_interrupted_coordinator_ends_the_scheduler_and_what_is_below(tmp_path, monkeypatch, locks):
@@ -142,12 +164,12 @@ def test_what_is_done_is_not_in_the_plan_and_old_marks_are_gone(tmp_path):
     asked = sweep(models=[QWEN, MISTRAL])
     state = state_dir(tmp_path)
     job = plan(asked, tmp_path)[1]
-    for kind in ("done", "failed"):
+    for kind in ("done/run", "failed"):
         write_json(state / kind / f"{job.id}.json", {})
     path = engine.write_plan(state, asked, [job], tmp_path, tmp_path / "figures", Options(timeout_s=90, jobs=2))
     content = json.loads(path.read_text())
     assert list(content["jobs"]) == [job.id] and content["timeout_s"] == 90
-    assert not list(state.glob("*/*.json"))
+    assert list(state.rglob("*.json")) == [path]
     assert single.Single(path, job.id).sweep == asked.model_copy(update={"models": [MISTRAL], "experiment": str(tmp_path)})
 
 

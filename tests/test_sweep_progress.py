@@ -56,7 +56,7 @@ def test_progress_counts_windows_energy_and_jobs(two, tmp_path, monkeypatch):
     fresh = Progress(two, tmp_path, state)
     assert {row[3] for row in shown(fresh)[0]} == {"", "waiting for cpu: another measurement (process 7) runs there"}
     (state / "logs" / f"{two[1].id}.log").unlink()
-    write_json(state / "done" / f"{two[0].id}.json", {})
+    write_json(state / "done" / "run" / f"{two[0].id}.json", {})
     write_json(state / "failed" / f"{two[1].id}.json", {})
     assert [row[1] for row in shown(seen)[0]] == ["failed", "done"]
     assert shown(seen)[1] == "1 of 2 jobs done, 6 windows to go, about 1:30 left, 4.5 J so far"

@@ -27,7 +27,13 @@ def job(tmp_path, monkeypatch):
     """A job of eight windows in four loads; its folder stands there as the measure notebook would have left it."""
     monkeypatch.setenv(jobs.NOT_AGAIN, "")
     experiment = tmp_path / "out"
-    content = {"experiment": str(experiment), "figures": str(tmp_path / "figures"), "parameters": PARAMETERS, "timeout_s": None}
+    content = {
+        "experiment": str(experiment),
+        "figures": str(tmp_path / "figures"),
+        "parameters": PARAMETERS,
+        "timeout_s": None,
+        "done": "done/run",
+    }
     state = experiment / ".eai"
     write_json(state / "plan.json", content | {"jobs": {"one": {"gpu": GPU, "model": MODEL}}})
     folder = experiment / f"{NAME}--51002d00"

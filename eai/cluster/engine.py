@@ -9,6 +9,7 @@ import ctypes
 import importlib.util
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -132,10 +133,12 @@ def write_plan(state: Path, sweep: Sweep, jobs: Sequence[Job], experiment: Path,
             extra += [f"--nodelist={node}"] * slurm.gives_back(nodes, node, gres, options.exclusive)
         asked = {"gres": gres, "slurm_extra": " ".join(f"'{option}'" for option in extra)}
         entries[job.id] = {"gpu": job.gpu, "model": job.model} | asked
-        for kind in ("done", "failed"):
-            (state / kind / f"{job.id}.json").unlink(missing_ok=True)
+        (state / "failed" / f"{job.id}.json").unlink(missing_ok=True)
+    shutil.rmtree(state / "done", ignore_errors=True)
     path, parameters = state / "plan.json", sweep.model_dump(exclude={"baseline", "experiment", "gpus", "models"})
     content = {"path": str(path), "python": sys.executable, "experiment": str(experiment), "figures": str(figures), "jobs": entries}
+    # marks of our own: the scheduler of a job that a dead coordinator left behind removes its mark when that fails, which may be late
+    content["done"] = f"done/{secrets.token_hex(4)}"
     limits = {"timeout_s": options.timeout_s, "runtime_min": slurm.runtime_min(options.timeout_s)}
     write_json(path, content | limits | {"parameters": parameters})
     return path
@@ -167,10 +170,10 @@ def run(
         if options.is_slurm:
             slurm.reap(state)
         shutil.rmtree(state / ".snakemake" / "incomplete", ignore_errors=True)
-        write_plan(state, sweep, jobs, experiment, figures, options)
+        marks = state / json.loads(write_plan(state, sweep, jobs, experiment, figures, options).read_text())["done"]
         with Progress(jobs, experiment, state) as progress:
             code = _schedule(state, options, watch or progress.draw)
-        unmarked = [j.id for j in jobs if not (state / "done" / f"{j.id}.json").exists()]
+        unmarked = [j.id for j in jobs if not (marks / f"{j.id}.json").exists()]
         complete = {j.id for j in plan(sweep, experiment, list(dict.fromkeys(j.gpu for j in jobs))) if j.is_done} if unmarked else set()
         failures = []
         for job in unmarked:
@@ -235,7 +238,7 @@ def outlook(sweep: Sweep, planned: Sequence[Job], elsewhere: bool, region: str) 
 
 
 ROWS = 12
-_PLACES = {"done": "done/{}.json", "failed": "failed/{}.json", "running": "logs/{}.log"}
+_PLACES = {"done": "done/*/{}.json", "failed": "failed/{}.json", "running": "logs/{}.log"}
 _ORDER = ("running", "failed", "waiting", "done")
 
 
@@ -297,7 +300,7 @@ class Progress:
         the last line that it has said, such as whom it waits for); below it jobs done, windows and time left, energy so far."""
         rows = []
         for job, planned in self.jobs.items():
-            status = next((name for name, place in _PLACES.items() if (self.state / place.format(job)).exists()), "waiting")
+            status = next((name for name, place in _PLACES.items() if any(self.state.glob(place.format(job)))), "waiting")
             log, (mark, said) = self.state / "logs" / f"{job}.log", self.last.get(job, ("", ""))
             said = said or (log.read_text(errors="replace").strip().rpartition("\n")[2] if log.exists() else "")
             windows = f"{planned.windows_done + self.windows[job]}/{planned.windows}"

@@ -1,8 +1,8 @@
 """One job of a sweep in a process of its own: `python -m eai.cluster.single PLAN JOB`.
 
-It runs the measure notebook for one gpu x one model and writes `done/JOB.json`, or `failed/JOB.json` with the error. It ends with whoever
-started it: a killed coordinator, scheduler or node daemon leaves nothing computing on a device. A load on which the kernel dies twice
-becomes rows, and the rest of the job goes on; so does what a time limit leaves over.
+It runs the measure notebook for one gpu x one model and writes `done/RUN/JOB.json`, or `failed/JOB.json` with the error. It ends with
+whoever started it: a killed coordinator, scheduler or node daemon leaves nothing computing on a device. A load on which the kernel dies
+twice becomes rows, and the rest of the job goes on; so does what a time limit leaves over.
 
 Slurm may start a job again while its first start lives on, on a node that the controller no longer reaches. So each start writes a claim, a
 new coordinator revokes them all, and whoever reads that the claim is no longer its own ends itself. The claim also remembers in which
@@ -144,6 +144,7 @@ class Single:
         self.parameters = content["parameters"] | {"gpus": [self.gpu], "models": [self.model], "experiment": content["experiment"]}
         self.sweep: Sweep = sweep(**self.parameters)
         self.timeout_s: float | None = content["timeout_s"]
+        self.done = self.state / content["done"] / f"{job}.json"
         self.timed_out, self.deaths = False, 0
 
     def run(self) -> None:
@@ -223,7 +224,7 @@ def main(plan_path: Path, job: str) -> int:
         write_json(one.state / "failed" / f"{job}.json", {"error": str(error)})
         print(error, flush=True)
         return 1
-    write_json(one.state / "done" / f"{job}.json", {"seconds": round(time.monotonic() - began_s, 1), "kernel_deaths": one.deaths})
+    write_json(one.done, {"seconds": round(time.monotonic() - began_s, 1), "kernel_deaths": one.deaths})
     return 0
 
 
