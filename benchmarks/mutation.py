@@ -43,7 +43,7 @@ TESTS = {
     "power/derive": "power_derive | recorded power_trace power_server",
     "power/trace": "power_trace | power_logs power_formats",
     "power/window": "power_window power_sensor | power_derive power_nvml",
-    "serving/tally": "workload_server | measure_server",
+    "serving/traffic": "workload_server | measure_server",
     "predict/work": "predictor | predict_rows footprint",
     "predict/physics": "predictor | predict_rows advise_estimate",
     "predict/predictor": "predictor | predict_rows advise_estimate",

@@ -122,7 +122,7 @@ def one(text: str, window_s: float) -> dict:
     from eai.servers import load
     from eai.serving.client import endpoint
     from eai.serving.session import Session
-    from eai.serving.tally import Tally
+    from eai.serving.traffic import Tally
 
     with known_server() as (url, realtime):
         session = Session(endpoint(url), "known", 30.0).open()

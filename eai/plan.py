@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 from eai import catalog, jobs, machine, paths, tables
 from eai.errors import UserError
-from eai.measure import simulation
 from eai.power.simulated import is_simulated, model_of
 from eai.settings import EMBEDDED_MODEL, Sweep
 from eai.store import write_json
+from eai.workload import models, sources
 
 WINDOW_BYTES, JOB_BYTES, ANALYSIS_BYTES = 100_000, 2_000_000, 50_000_000
 """A generous estimate of what a window, a job and the notebooks with their figures need on disk."""
@@ -156,7 +156,7 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
         return None if may_be_elsewhere else paths.server().require(sweep, left[0].model)
     for model, is_made_up in dict.fromkeys((job.model, is_simulated(job.gpu)) for job in left):
         if is_made_up:  # needs no more than the shapes
-            simulation.shapes(model)
+            models.known_shapes(model)
         else:
             require_model(model, sweep.weights, may_be_elsewhere)
     for card in tasks.values():
@@ -171,8 +171,6 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
 def require_model(model: str, weights: str, may_be_elsewhere: bool = False) -> None:
     """Raises UserError for a model that is neither here nor in the local cache nor on the hub (a HEAD request); with random weights its
     shapes are enough. `may_be_elsewhere`: a hub that cannot be reached from here may be reachable from a node of the cluster."""
-    from eai.workload import models, sources
-
     if model == EMBEDDED_MODEL:
         sources.gguf_file()
         return

@@ -35,7 +35,7 @@ from eai.serving import served
 from eai.serving.client import Reply, endpoint
 from eai.serving.served import UNVERIFIED, ServedWork, least_cpu_s, require, token_counter
 from eai.serving.session import DIALECTS, Prompts, Session
-from eai.serving.tally import Tally
+from eai.serving.traffic import Tally
 from eai.settings import EMBEDDED_MODEL
 from eai.workload import sources
 

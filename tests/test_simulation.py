@@ -15,7 +15,7 @@ from eai import catalog, footprint, jobs, machine, measure, power, settings, tab
 from eai.analyze import summary
 from eai.claims import evidence
 from eai.errors import UserError
-from eai.measure import simulation
+from eai.measure import work
 from eai.power import simulated
 from eai.power.derive import replay
 from eai.power.simulated import CounterSpec, SensorSpec, Timeline
@@ -198,7 +198,7 @@ def test_what_a_real_card_would_refuse_becomes_a_row(sweep):
 
 def test_a_lost_card_is_lost_until_the_next_run_and_then_measured(sweep, monkeypatch):
     whole = by_key(*run(sweep())[:2])
-    run_for, began = simulation.SimulatedWork.run_for, []
+    run_for, began = work.SimulatedWork.run_for, []
 
     def losing(work, duration_s):
         """The third window loses its card half way."""
@@ -208,7 +208,7 @@ def test_a_lost_card_is_lost_until_the_next_run_and_then_measured(sweep, monkeyp
         run_for(work, duration_s)
 
     with monkeypatch.context() as patch:
-        patch.setattr(simulation.SimulatedWork, "run_for", losing)
+        patch.setattr(work.SimulatedWork, "run_for", losing)
         windows, _, _ = run(sweep(experiment="lost"))
     statuses = windows["status"].tolist()
     first = statuses.index("lost")
@@ -279,7 +279,7 @@ def test_sensors_of_the_card_are_those_of_its_architecture():
     }  # fmt: skip
     assert all(isinstance(c.sensors["power_instant_w"], SensorSpec) and isinstance(c.counter, CounterSpec) for c in sensors.values())
     assert len({c.counter.gain for c in sensors.values()}) == len(CARDS)
-    assert simulation.pace(
+    assert work.pace(
         settings.Configuration(
             gpu=GPU, model="Qwen/Qwen2.5-7B-Instruct", quantization="bf16", batch_size=1, input_tokens=8, output_tokens=8
         )

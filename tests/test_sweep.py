@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from eai import jobs, runs, settings, tables
 from eai import plan as preflight
-from eai.cluster import engine, slurm
+from eai.cluster import engine
 from eai.cluster.engine import Options
 from eai.errors import UserError
 from eai.plan import Failure, plan, state_dir
@@ -295,7 +295,7 @@ def test_an_engine_that_is_not_installed(scratch, monkeypatch):
 
 
 def test_a_cluster_is_told_its_cards_by_name_and_has_to_have_them(scratch, monkeypatch):
-    monkeypatch.setattr(slurm, "gres_types", lambda: ["a100"])
+    monkeypatch.setattr(engine, "gres_types", lambda: ["a100"])
     refused(r"gpus \[auto\] with Slurm", grid(gpus=["auto"]), options=Options("slurm"))
     refused("gpu 'h100_sxm' is not among the cluster's types", grid(gpus=["h100_sxm"]), options=Options("slurm"))
     monkeypatch.undo()

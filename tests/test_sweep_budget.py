@@ -9,7 +9,7 @@ from scipy import stats
 
 from eai import settings
 from eai.cli import main
-from eai.cluster import budget, forecast
+from eai.cluster import forecast
 from eai.errors import UserError
 from eai.plan import plan
 
@@ -26,7 +26,7 @@ BASE = {
 
 def within(hours, **changed):
     sweep = settings.sweep(**BASE | changed)
-    return sweep, *budget.within(sweep, plan(sweep, NOWHERE, sweep.gpus), hours, elsewhere=True)
+    return sweep, *forecast.within(sweep, plan(sweep, NOWHERE, sweep.gpus), hours, elsewhere=True)
 
 
 def hours_of(sweep) -> float:
@@ -56,8 +56,8 @@ def test_the_promised_power_is_that_of_simulated_pairs():
     """8 blocks, a family of 6: the share of simulated paired t tests that show 5 % at 0.05 / 6, spread 1.5 %, within its binomial error."""
     logs = np.random.default_rng(0).normal(math.log(0.95), 0.015, (4000, 8))
     p = 2 * stats.t.sf(np.abs(logs.mean(1) / (logs.std(1, ddof=1) / math.sqrt(8))), 7)
-    assert budget._power(0.015, 8, 6) == pytest.approx(np.mean(p <= 0.05 / 6), abs=0.02)
-    least = budget.detectable(0.015, 8, 6)
+    assert forecast._power(0.015, 8, 6) == pytest.approx(np.mean(p <= 0.05 / 6), abs=0.02)
+    least = forecast.detectable(0.015, 8, 6)
     logs += math.log(1 - least) - math.log(0.95)
     p = 2 * stats.t.sf(np.abs(logs.mean(1) / (logs.std(1, ddof=1) / math.sqrt(8))), 7)
     assert np.mean(p <= 0.05 / 6) == pytest.approx(0.8, abs=0.025)

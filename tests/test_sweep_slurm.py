@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from eai import paths, settings, tables
-from eai.cluster import engine, single, slurm
+from eai.cluster import engine, single
 from eai.cluster.engine import Options
 from eai.errors import UserError
 from eai.plan import plan, state_dir
@@ -57,16 +57,16 @@ STATES = ["idle", "mixed~", "allocated*", "down*", "drained", "completing"]
 def test_nodes_are_read_with_their_cards_and_whether_they_are_up(commands, tmp_path):
     lines = "".join(f"n{i}|{state}|{gres}\n" for i, (state, gres) in enumerate(zip(STATES, GRES, strict=True)))
     commands("sinfo", f"printf '%s' '{lines}'")
-    found = slurm.nodes("long")
+    found = engine.slurm_nodes("long")
     assert [dict(n.gpus) for n in found] == [{"a100": 4}, {}, {"": 2}, {"h100": 8}, {"rtx4090": 1, "a100": 1}, {"": 1}]
     assert [n.is_up for n in found] == [True, True, False, False, False, True]
-    assert slurm.gres_types() == slurm.gres_types(found) == ["", "a100", "h100", "rtx4090"]
+    assert engine.gres_types() == engine.gres_types(found) == ["", "a100", "h100", "rtx4090"]
     first, second = (tmp_path / "calls").read_text().splitlines()
     assert "-p long" in first and "-p" not in second.split(), "a profile without a partition asks for all"
 
 
-ONE, TWO = slurm.Node("one", {"h100": 1}, True), slurm.Node("two", {"h100": 2, "": 1}, True)
-DOWN = slurm.Node("down", {"h100": 1}, False)
+ONE, TWO = engine.Node("one", {"h100": 1}, True), engine.Node("two", {"h100": 2, "": 1}, True)
+DOWN = engine.Node("down", {"h100": 1}, False)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ DOWN = slurm.Node("down", {"h100": 1}, False)
     ],
 )
 def test_a_job_is_sent_to_a_node_only_where_that_gives_its_card_back(name, gres, exclusive, expected):
-    assert slurm.gives_back([ONE, TWO, DOWN], name, gres, exclusive) is expected
+    assert engine.gives_back([ONE, TWO, DOWN], name, gres, exclusive) is expected
 
 
 def test_a_begun_job_asks_for_the_node_of_its_card(commands, tmp_path, monkeypatch):
@@ -119,17 +119,17 @@ def test_the_partition_is_the_profiles(tmp_path):
     ],
 )
 def test_a_job_asks_for_one_card_of_its_type(gpu, types, expected):
-    assert slurm.gres(gpu, types) == expected
+    assert engine.gres_of(gpu, types) == expected
 
 
 def test_a_card_that_no_node_has_is_refused():
     with pytest.raises(UserError, match="gpu 'l40s' is not among the cluster's types"):
-        slurm.gres("l40s", ["l40", "a100"])
+        engine.gres_of("l40s", ["l40", "a100"])
 
 
 @pytest.mark.parametrize(("timeout_s", "expected"), [(None, 0), (1, 11), (60, 11), (61, 12), (3600, 70)])
 def test_time_asked_for_is_the_limit_with_a_margin_or_the_partitions_own(timeout_s, expected):
-    assert slurm.runtime_min(timeout_s) == expected
+    assert engine.runtime_min(timeout_s) == expected
 
 
 def test_only_this_sweeps_jobs_are_taken_back_and_waited_for(commands, tmp_path):
@@ -140,29 +140,29 @@ def test_only_this_sweeps_jobs_are_taken_back_and_waited_for(commands, tmp_path)
     left.write_text("\n".join([mine, *others]) + "\n")
     commands("squeue", f"cat {left}")
     commands("scancel", f"(sleep 0.7; grep -v '^7|' {left} > {left}.new; mv {left}.new {left}) &")
-    assert slurm.reap(state) == ["7"]
+    assert engine.reap(state) == ["7"]
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [c for c in calls if c.startswith("scancel")] == ["scancel 7"] and calls[-1].startswith("squeue")
-    assert slurm.reap(state) == []
+    assert engine.reap(state) == []
 
 
 def test_jobs_that_do_not_end_are_named(commands, tmp_path):
     commands("squeue", f"echo '7|RUNNING|{tmp_path}|rule_measure'; echo '8|COMPLETING|{tmp_path}|rule_measure'")
     commands("scancel", "true")
     with pytest.raises(UserError, match="jobs 7, 8 of an earlier run do not end"):
-        slurm.reap(tmp_path, wait_s=0.6)
+        engine.reap(tmp_path, wait_s=0.6)
 
 
 def test_a_job_that_completes_for_ever_is_on_a_dead_node_and_holds_nobody_up(commands, tmp_path):
     commands("squeue", f"echo '8|COMPLETING|{tmp_path}|rule_measure'")
     commands("scancel", "true")
-    assert slurm.reap(tmp_path, wait_s=0.6) == ["8"]
+    assert engine.reap(tmp_path, wait_s=0.6) == ["8"]
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(commands):
     commands("sinfo", "echo 'slurm_load_partitions: Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(UserError, match="Unable to contact slurm controller"):
-        slurm.gres_types()
+        engine.gres_types()
 
 
 def sweep(n_models: int, blocks: int = 1) -> settings.Sweep:

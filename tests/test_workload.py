@@ -14,7 +14,7 @@ from eai import catalog, settings, strategies
 from eai.errors import UserError
 from eai.footprint import CannotRun
 from eai.measure import job
-from eai.workload import device, formats, generation, models, sources
+from eai.workload import device, generation, models, sources
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 QUANTIZED_WEIGHTS = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
@@ -60,23 +60,23 @@ def test_what_runs_is_recorded(loaded, slug, words):
 
 def test_a_strategy_that_did_not_take_effect_is_an_error(loaded):
     with pytest.raises(UserError, match="did not take effect"):
-        formats.verify(loaded["bf16"].model, strategies.get("int8_pure"), torch.bfloat16)
+        models.verify(loaded["bf16"].model, strategies.get("int8_pure"), torch.bfloat16)
     with pytest.raises(UserError, match="did not take effect"):
-        formats.verify(loaded["int8_default"].model, strategies.get("int8_pure"), torch.bfloat16)
+        models.verify(loaded["int8_default"].model, strategies.get("int8_pure"), torch.bfloat16)
     with pytest.raises(UserError, match="did not take effect"):
-        formats.verify(loaded["nf4"].model, strategies.get("nf4_dq"), torch.bfloat16)
+        models.verify(loaded["nf4"].model, strategies.get("nf4_dq"), torch.bfloat16)
 
 
 def test_one_layer_left_unquantized_is_an_error(tiny_model):
     model = models.load(str(tiny_model), "nf4", "cpu").model
     model.model.layers[0].mlp.up_proj = torch.nn.Linear(64, 128, bias=False, dtype=torch.bfloat16)
     with pytest.raises(UserError, match="did not take effect"):
-        formats.verify(model, strategies.get("nf4"), torch.bfloat16)
+        models.verify(model, strategies.get("nf4"), torch.bfloat16)
 
 
 def test_parameters_of_another_dtype_are_an_error(loaded):
     with pytest.raises(UserError, match=r"float32|bfloat16"):
-        formats.verify(loaded["fp32"].model, strategies.get("bf16"), torch.bfloat16)
+        models.verify(loaded["fp32"].model, strategies.get("bf16"), torch.bfloat16)
 
 
 @pytest.mark.parametrize("slug", ["tf32", "fp16_mixed", "fp8", "gptq"])

@@ -8,7 +8,7 @@ import torch
 from eai import footprint, strategies
 from eai.errors import UserError
 from eai.footprint import CannotRun, Device, supports
-from eai.workload import formats, models
+from eai.workload import models
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 QUANTIZED_WEIGHTS = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128)
@@ -30,7 +30,7 @@ def test_dynamic_runs_in_int8_on_both_sides(dynamic):
 @pytest.mark.parametrize("slug", ["fp8", "int4_wo", "int8_pure", "gptq", "static", "int8_wo", "int8_ffn"])
 def test_another_format_than_the_one_that_ran_is_an_error(dynamic, slug):
     with pytest.raises(UserError, match="did not take effect"):
-        formats.verify(dynamic.model, strategies.get(slug), torch.float32)
+        models.verify(dynamic.model, strategies.get(slug), torch.float32)
 
 
 def test_weight_only_int8_does_not_pass_for_dynamic(tiny_model):
@@ -39,7 +39,7 @@ def test_weight_only_int8_does_not_pass_for_dynamic(tiny_model):
     model = models.load(str(tiny_model), "fp32", "cpu").model
     quantize_(model.model.layers, Int8WeightOnlyConfig(set_inductor_config=False))
     with pytest.raises(UserError, match="unquantized activations"):
-        formats.verify(model, strategies.get("dynamic"), torch.float32)
+        models.verify(model, strategies.get("dynamic"), torch.float32)
 
 
 INPUT_IDS = torch.arange(40).reshape(1, 40)
@@ -70,7 +70,7 @@ def loaded_as(weight: torch.Tensor, slug: str) -> float:
 
     layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     layer.weight.data = weight
-    quantize_(layer, formats.quantization_config(strategies.get(slug), torch.float32).quant_type)
+    quantize_(layer, models.quantization_config(strategies.get(slug), torch.float32).quant_type)
     return float((layer.weight.dequantize() - weight).abs().max())
 
 
@@ -79,7 +79,7 @@ def test_static_ranges_come_from_calibration_and_clip_what_lies_beyond(tiny_mode
     loaded = models.load(str(tiny_model), "static", "cpu")
     assert loaded.report["linears"] == {"Linear(Int8Tensor, torch.int8, symmetric, static activations)": 14}
     whole, model = models.load(str(tiny_model), "fp32", "cpu").model, models.load(str(tiny_model), "fp32", "cpu").model
-    formats.set_static(model, INPUT_IDS[0].tolist())
+    models.set_static(model, INPUT_IDS[0].tolist())
     error = float((logits(model) - logits(whole)).norm() / logits(whole).norm())
     assert 0 < error < 0.05
     layer, plain = model.model.layers[0].mlp.up_proj, whole.model.layers[0].mlp.up_proj
@@ -97,7 +97,7 @@ def test_per_layer_mixed_precision_keeps_the_attention_in_16_bit(tiny_model):
         "Linear(Int8Tensor, torch.int8, symmetric, dynamic activations)": 6,
     }
     with pytest.raises(UserError, match="did not take effect"):
-        formats.verify(loaded.model, strategies.get("dynamic"), torch.bfloat16)
+        models.verify(loaded.model, strategies.get("dynamic"), torch.bfloat16)
     scales = 5 * 2 * (128 + 128 + 64)  # a float32 scale and an int8 zero point a row
     counted = footprint.weight_bytes(models.shapes(str(tiny_model), loaded.model.config), "int8_ffn")
     assert loaded.model_bytes == pytest.approx(counted + scales, rel=0.02)
@@ -108,7 +108,7 @@ def test_the_names_that_verification_expects_exist_in_torchao():
     from torchao.quantization.quantize_.workflows import Float8Tensor, Int4TilePackedTo4dTensor
 
     for slug, kind in (("fp8", Float8Tensor), ("int4_wo", Int4TilePackedTo4dTensor)):
-        assert f"({kind.__name__}, " in formats._expected(strategies.get(slug), torch.bfloat16)
+        assert f"({kind.__name__}, " in models._expected(strategies.get(slug), torch.bfloat16)
         assert "qdata" in kind.tensor_data_names
 
 
@@ -117,7 +117,7 @@ def test_the_names_that_verification_expects_exist_in_torchao():
     [("int4_wo", "Int4WeightOnlyConfig"), ("fp8", "Float8DynamicActivationFloat8WeightConfig"), ("bf16", None), ("gptq", None)],
 )
 def test_the_configuration_asks_for_the_strategys_format(slug, kind):
-    asked = formats.quantization_config(strategies.get(slug), torch.bfloat16)
+    asked = models.quantization_config(strategies.get(slug), torch.bfloat16)
     assert (asked and type(asked.quant_type).__name__) == kind
 
 
@@ -154,8 +154,8 @@ def config(**quantization):
 
 @pytest.mark.parametrize("method", ["gptq", "awq"])
 def test_a_checkpoint_in_the_format_that_was_asked_for_passes(method):
-    formats.require_checkpoint("org/model", config(quant_method=method, bits=4, group_size=128), strategies.get(method))
-    assert formats.describe_quantization({"quant_method": method, "bits": 4, "group_size": 128})[1] == f"{method}, 4 bit, group 128"
+    models.require_checkpoint("org/model", config(quant_method=method, bits=4, group_size=128), strategies.get(method))
+    assert models.describe_quantization({"quant_method": method, "bits": 4, "group_size": 128})[1] == f"{method}, 4 bit, group 128"
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_checkpoint_in_the_format_that_was_asked_for_passes(method):
 )
 def test_a_checkpoint_under_another_name_is_refused(slug, quantization, words):
     with pytest.raises(UserError, match=words):
-        formats.require_checkpoint("org/model", config(**quantization), strategies.get(slug))
+        models.require_checkpoint("org/model", config(**quantization), strategies.get(slug))
 
 
 def test_the_checkpoints_own_word_is_read_before_its_weights(tiny_model, tmp_path):
@@ -201,7 +201,7 @@ def test_packed_layers_are_recognized_and_leftovers_found(bits, left, ok):
     model = torch.nn.Sequential(PackedLayer(bits), PackedLayer(4), *([torch.nn.Linear(2, 2)] if left else []))
     model.get_output_embeddings = lambda: None
     if ok:
-        assert formats.verify(model, strategies.get("awq"), torch.float16)["linears"] == {"qweight(torch.int32, 4 bit)": 2}
+        assert models.verify(model, strategies.get("awq"), torch.float16)["linears"] == {"qweight(torch.int32, 4 bit)": 2}
         return
     with pytest.raises(UserError, match="did not take effect"):
-        formats.verify(model, strategies.get("awq"), torch.float16)
+        models.verify(model, strategies.get("awq"), torch.float16)

@@ -18,8 +18,7 @@ from eai.errors import UserError
 from eai.servers import Load, load
 from eai.serving.client import Client, Reply, StreamError, completion, endpoint, event_of, longest_s
 from eai.serving.session import Prompts, Session, fitted, models
-from eai.serving.tally import Tally
-from eai.serving.traffic import Beat, Traffic, arrivals_s
+from eai.serving.traffic import Beat, Tally, Traffic, arrivals_s
 
 OUT = 16
 

@@ -13,8 +13,7 @@ which one call is longer than the cap is only touched by a short one. The window
 the meter's edge readings lie outside it. A configuration that cannot run becomes a row with its status and reason, and the job goes on.
 
     job         the loop over loads and windows, how long each part lasts, and what the work runs on
-    work        what one window does, and when it may begin
-    simulation  a card that does not exist
+    work        what one window does, and when it may begin; a card that does not exist
 """
 
 from eai.measure.job import run

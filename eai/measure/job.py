@@ -20,8 +20,7 @@ from eai.jobs import (
     resolve_experiment,
     slug,
 )
-from eai.measure import simulation
-from eai.measure.work import FixedGeneration, TaskPasses, Work
+from eai.measure.work import FixedGeneration, SimulatedWork, TaskPasses, Work, simulated_refusal
 from eai.power.meter import Baseline, Clock, Meter
 from eai.power.simulated import is_simulated
 from eai.quantity import shortest
@@ -56,7 +55,7 @@ class System:
 
     def refusal(self, c: Configuration) -> Exception | None:
         """Why a window cannot run on it, known beforehand; None if it may."""
-        found = simulation.refusal(c)
+        found = simulated_refusal(c)
         return CannotRun(found) if found else None
 
     def open(self) -> None:
@@ -64,7 +63,7 @@ class System:
 
     def work(self, w: PlannedWindow, clock: Clock) -> Work:
         """The work of one window."""
-        return simulation.SimulatedWork(w, self._sweep, clock)
+        return SimulatedWork(w, self._sweep, clock)
 
     def close(self) -> None:
         """Nothing: the next load frees the memory of this one, after its own idle power was taken."""
@@ -149,7 +148,7 @@ def _require(sweep: Sweep, card: machine.Card, gpu: str, model: str) -> None:
     if sweep.server:
         paths.server().require(sweep, model)
     elif is_simulated(gpu):
-        simulation.shapes(model)
+        models.known_shapes(model)
     else:
         models.locate(model, sweep.weights)
     if card.gpu != "cpu" and not is_simulated(card.gpu) and (used := device.cuda_uuid()) != card.uuid:

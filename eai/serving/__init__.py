@@ -6,8 +6,7 @@
 
 client     where the server is, one request to it, and the reply with its times
 session    a server that was spoken to: its model, its dialect, prompts of a wanted length
-traffic    a load kept up on a thread of its own
-tally      what happened between two instants
+traffic    a load kept up on a thread of its own, and what happened in it between two instants
 served     the server as a system under test: where it runs, the window around it, whose energy is billed
 
 All but the last know no watts.

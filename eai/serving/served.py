@@ -29,8 +29,7 @@ from eai.power.window import Steadiness, power_settled, steadiness
 from eai.servers import load, told_quantization
 from eai.serving.client import endpoint, longest_s
 from eai.serving.session import Session
-from eai.serving.tally import Tally
-from eai.serving.traffic import Traffic
+from eai.serving.traffic import Tally, Traffic
 from eai.settings import Configuration, Sweep
 from eai.workload import models
 
