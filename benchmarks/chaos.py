@@ -42,7 +42,7 @@ ENGINE = """import json, sys
 from pathlib import Path
 from eai import settings
 from eai.cluster import engine
-from eai.plan import plan
+from eai.jobs import plan
 sweep, out = settings.read_sweep(Path(sys.argv[1])), Path(sys.argv[2])
 left = [job for job in plan(sweep, out) if not job.is_done]
 if left:

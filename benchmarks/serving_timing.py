@@ -119,10 +119,10 @@ def quantiles(values) -> list[float]:
 
 def one(text: str, window_s: float) -> dict:
     """A load on a fresh server: truth, what was found, and the CPU time of a token."""
-    from eai.servers import load
     from eai.serving.client import endpoint
     from eai.serving.session import Session
     from eai.serving.traffic import Tally
+    from eai.settings import load
 
     with known_server() as (url, realtime):
         session = Session(endpoint(url), "known", 30.0).open()

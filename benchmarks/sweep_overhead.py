@@ -21,7 +21,7 @@ from pathlib import Path
 from eai import catalog, measure, settings
 from eai.cluster import engine
 from eai.errors import UserError
-from eai.plan import plan
+from eai.jobs import plan
 from eai.power.simulated import PREFIX, model_of
 
 TARGETS = {"planning_s": 20.0, "job_s": 5.0, "batch_s": 0.2, "nothing_to_do_s": 3.0}

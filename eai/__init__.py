@@ -3,11 +3,11 @@
     sensor -> trace -> window -> summary -> comparison -> figure / claim / advice
 
 power       meters, windows, power logs: joules          workload    models, generation, tasks: what runs
-measure     the protocol: warm-up, windows -> rows       jobs store         a job's windows, its rows on disk
+measure     the protocol: warm-up, windows -> rows       jobs store         what is to be done, and the rows on disk
 stats       intervals, tests, planning                   analyze plots      tables from windows, figures from tables
-settings inputs cells   parameters, tasks, YAML, cells of tables; schema tables paths   columns, and the only reader and writer of data/
-catalog site strategies footprint servers   GPUs, models, prices, formats, bytes and flops, what can run where, loads
-cli runs plan machine notebooks terminal export   commands, the main job, this machine, guarded papermill, hand-over
+settings inputs cells   parameters, tasks, loads, YAML, cells of tables; schema tables paths   columns, the only reader and writer of data/
+catalog site strategies footprint           GPUs, models, prices, formats, bytes and flops, what can run where
+cli runs machine notebooks terminal export   commands, the main job, this machine, guarded papermill, hand-over
 plug-ins    serving cluster importers claims predict advise audit report; the core imports none (paths finds them)
 
 A module imports only what lies before it in this flow (a test holds that). `with eai.window("prefill") as w:` measures your own code:

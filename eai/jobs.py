@@ -1,15 +1,28 @@
 """Jobs of a sweep: their windows in seeded random order, which card and folder they belong to, what is already measured."""
 
+import contextlib
+import hashlib
+import importlib.util
+import json
 import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from eai import machine, tables
+from eai import catalog, machine, paths, tables
+from eai.errors import UserError
 from eai.paths import slug
 from eai.power.meter import Meter
-from eai.settings import Configuration, Sweep
+from eai.power.simulated import is_simulated, model_of
+from eai.settings import EMBEDDED_MODEL, Configuration, Sweep
+from eai.store import write_json
+from eai.workload import models, sources
 
 SAME_THROUGHOUT = ("window_s", "warmup_cap_s", "idle_s", "threads", "seed", "meter")
 RETRIED = ("failed", "lost", "timeout")
@@ -109,3 +122,229 @@ def resolve_experiment(sweep: Sweep) -> Path:
     if all(finished_job(sample, sweep, *job) for job in jobs):
         return sample
     return tables.experiment_dir(f"run-{sweep.digest()}")
+
+
+WINDOW_BYTES, JOB_BYTES, ANALYSIS_BYTES = 100_000, 2_000_000, 50_000_000
+"""A generous estimate of what a window, a job and the notebooks with their figures need on disk."""
+HUB_TIMEOUT_S = 5.0
+TICK_NS = 50_000_000
+"""How far a file system's clock may lie behind."""
+TABLES = ("windows.jsonl", "energies.jsonl", "idle.jsonl", "provenance.jsonl", "scores.parquet")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One gpu x one model: how many windows and loads it has, how many windows are done, and the folder that holds most of them."""
+
+    gpu: str
+    model: str
+    windows: int
+    loads: int
+    windows_done: int
+    folder: Path | None
+
+    @property
+    def id(self) -> str:
+        """The job's name in the workflow: its folder's without the card."""
+        return f"{self.gpu}--{slug(self.model)}"
+
+    @property
+    def windows_left(self) -> int:
+        """Windows that are missing."""
+        return self.windows - self.windows_done
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every window is on disk."""
+        return self.windows_left == 0
+
+
+class Failure(NamedTuple):
+    """A job that stopped: what it said, and where to read on: the executed notebook with its traceback, or the log if it had none yet."""
+
+    job: str
+    error: str
+    notebook: str
+
+
+def plan(sweep: Sweep, experiment: Path, gpus: Sequence[str] | None = None) -> list[Job]:
+    """The jobs of the sweep in the order of its lists; `gpus`: the devices by slug, otherwise looked up on this machine (of a server, what
+    its processes are on). Raises UserError for a GPU that is not here or named twice, and for models whose folders would have one name."""
+    if gpus is None and sweep.server:
+        gpus = [paths.server().resolve_gpu(sweep)]
+    elif gpus is None:
+        cards = machine.present() if any(g != "cpu" and not is_simulated(g) for g in sweep.gpus) else []
+        gpus = [machine.resolve(asked, cards) for asked in sweep.gpus]
+        if len(set(gpus)) < len(gpus):
+            raise UserError(f"gpus {sweep.gpus} name one kind of card twice ({', '.join(gpus)})", "each once", "take one name out")
+    names: dict[str, str] = {}
+    for model in sweep.models:
+        if (other := names.setdefault(slug(model), model)) != model:
+            raise UserError(f"models '{other}' and '{model}' would share a folder", "models whose names differ in letters or digits")
+    present: dict[str, list[Path]] = {}  # with one look at the directory: ten thousand jobs must not mean ten thousand globs
+    for path in sorted(experiment.iterdir()) if experiment.is_dir() else ():
+        present.setdefault(path.name.rpartition("--")[0], []).append(path)
+    windows = len(sweep.configurations(gpus[0], sweep.models[0])) * sweep.blocks * sweep.repeats
+    found = []
+    for gpu in gpus:
+        for name, model in names.items():
+            best, done, places = None, 0, present.get(f"{gpu}--{name}", ())
+            wanted = wanted_keys(sweep, gpu, model) if places else set()
+            for folder in places:
+                here = len(wanted & done_keys(folder))
+                if here > done and not differing_settings(folder, sweep):
+                    best, done = folder, here
+            found.append(Job(gpu, model, windows, len(sweep.quantizations) * sweep.blocks, done, best))
+    return found
+
+
+def named_gpus(sweep: Sweep) -> list[str]:
+    """The slugs of a sweep's GPUs as the catalog knows them, wherever they are. Raises UserError for one that it does not know."""
+    return [g if g == "cpu" or (is_simulated(g) and model_of(g)) else catalog.gpu(g).slug for g in sweep.gpus]
+
+
+def state_dir(experiment: Path) -> Path:
+    """The folder of the coordinator's own files inside an experiment."""
+    return experiment / ".eai"
+
+
+def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path, options: Any, elsewhere: bool = False) -> None:
+    """Nothing, if the sweep can start, here or (`elsewhere`) on a machine with its cards and models. Raises UserError for the first thing
+    that would stop it: settings that contradict each other, a folder that cannot be written, holds somebody's other files, another sweep or
+    another protocol, an engine or profile that is not there, a disk too small for what is planned, models that do not exist."""
+    left = [job for job in planned if not job.is_done]
+    if options and options.jobs is not None and options.jobs < 1:
+        raise UserError(f"--jobs {options.jobs}", "1 or more measurements at once")
+    if options and options.timeout_s is not None and not 0 < options.timeout_s < float("inf"):
+        raise UserError(f"--timeout {options.timeout_s:g}", "seconds that a job may take, more than 0")
+    if options and options.exclusive and not options.is_slurm:
+        raise UserError("--exclusive without Slurm", "--profile slurm: whole nodes are the cluster's to give")
+    if sweep.meter == "nvml" and any(job.gpu == "cpu" for job in planned):
+        raise UserError("meter nvml with gpu cpu", "a meter that sees the processor", "set meter to auto, or gpus to a card")
+    simulated, tasks = next((job.gpu for job in left if is_simulated(job.gpu)), ""), sweep.task_cards()
+    if simulated and tasks:
+        found = f"task {next(iter(tasks))} on {simulated}, which loads no model and can answer nothing"
+        raise UserError(found, "tasks [generate]", "or set gpus to a real device")
+    for folder in (experiment, figures):
+        tables.require_writable(folder)
+    ours = (".eai", "figures/*.ipynb", "*/provenance.jsonl", "*/windows.jsonl")
+    others = tables.other_files(experiment) if experiment in figures.parents else []
+    if others and not any(any(experiment.glob(pattern)) for pattern in ours):
+        raise UserError(
+            f"{experiment} holds other files ({others[0]})", "a new or empty folder, or an experiment's", "choose another --out"
+        )
+    present = {path.parent.name for path in experiment.glob("*/windows.jsonl")}
+    mine = {name.rpartition("--")[0] for name in present} & {job.id for job in planned}
+    if present and not mine:
+        found = f"{experiment} holds another sweep ({min(present)})"
+        raise UserError(found, "an empty folder or one of this sweep", "choose another name or --out")
+    for job in (job for job in left if job.id in mine):
+        for folder in folders(experiment, job.gpu, job.model):
+            if differing := differing_settings(folder, sweep):
+                found = f"{folder} was measured with another {', '.join(differing)}"
+                raise UserError(found, "one protocol an experiment", "choose another name or --out")
+    if not left:
+        return
+    if len(planned) > 1 or options is not None:
+        paths.engine().require(options)
+    needed = ANALYSIS_BYTES + sum(JOB_BYTES + WINDOW_BYTES * job.windows_left for job in left)
+    place = next(f for f in (experiment, *experiment.parents) if f.exists())
+    if (free := shutil.disk_usage(place).free) < needed:
+        wanted = f"about {needed / 1e6:.0f} MB for this sweep"
+        raise UserError(f"{free / 1e6:.0f} MB are free at {place}", wanted, "make room, or use --out on another disk")
+    may_be_elsewhere = elsewhere or (options is not None and options.is_slurm)
+    if sweep.server:
+        return None if may_be_elsewhere else paths.server().require(sweep, left[0].model)
+    for model, is_made_up in dict.fromkeys((job.model, is_simulated(job.gpu)) for job in left):
+        if is_made_up:  # needs no more than the shapes
+            models.known_shapes(model)
+        else:
+            require_model(model, sweep.weights, may_be_elsewhere)
+    for card in tasks.values():
+        from eai.workload.tasks import require
+
+        if importlib.util.find_spec("lm_eval") is None and not may_be_elsewhere:
+            raise UserError(f"task {card.name} needs lm_eval, which is not installed", "lm_eval", "run `pip install lm_eval==0.4.13`")
+        if card.harness:
+            require(card.name, card.harness, may_be_elsewhere)
+
+
+def require_model(model: str, weights: str, may_be_elsewhere: bool = False) -> None:
+    """Raises UserError for a model that is neither here nor in the local cache nor on the hub (a HEAD request); with random weights its
+    shapes are enough. `may_be_elsewhere`: a hub that cannot be reached from here may be reachable from a node of the cluster."""
+    if model == EMBEDDED_MODEL:
+        sources.gguf_file()
+        return
+    if Path(model).expanduser().is_dir() or model.startswith(("/", "./", "../", "~")):
+        if weights == "published" or not (Path(model).expanduser() / "config.json").is_file():
+            models.locate(model)
+        return
+    with contextlib.suppress(UserError):
+        if weights != "published" and catalog.model(model):
+            return
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    do = "check its name, or give a folder with safetensors"
+    try:
+        if isinstance(try_to_load_from_cache(model, "config.json"), str):
+            return
+        if constants.HF_HUB_OFFLINE:
+            raise UserError(f"model '{model}' is not in the local cache, and the hub is switched off", "a model that is here", do)
+        get_hf_file_metadata(hf_hub_url(model, "config.json"), timeout=HUB_TIMEOUT_S)
+    except HFValidationError:
+        raise UserError(f"model '{model}'", "a folder, or a hub id such as org/name", do) from None
+    except HfHubHTTPError as error:
+        code = error.response.status_code if error.response is not None else "?"
+        raise UserError(f"the hub does not give model '{model}' (HTTP {code})", "a model that exists and may be had", do) from None
+    except UserError:
+        raise
+    except Exception:  # the hub's clients raise a dozen unrelated classes for "not reachable"
+        if not may_be_elsewhere:
+            raise UserError(f"model '{model}' is not in the local cache, and the hub cannot be reached", "a model", do) from None
+
+
+@cache
+def source_digest() -> str:
+    """A digest of every source file of the package."""
+    files = sorted([*paths.PACKAGE.rglob("*.py"), *paths.PACKAGE.glob("*.csv")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+class Freshness:
+    """What is remembered of the last analysis of an experiment, in the coordinator's folder: what went in, and what came out. `places`: the
+    folders whose files a step may write, besides the experiment's own."""
+
+    def __init__(self, experiment: Path, *places: Path):
+        self.path, self._places = state_dir(experiment) / "analysis.json", (experiment, *places)
+        files = [path for folder in sorted(experiment.iterdir()) for name in TABLES if (path := folder / name).exists()]
+        self._inputs = f"{source_digest()} {tables.digest(files)}"
+        try:
+            known = json.loads(self.path.read_text())
+            self._known: dict[str, dict] = {name: step for name, step in known.items() if isinstance(step, dict)}
+        except (OSError, ValueError, AttributeError):
+            self._known = {}
+        self._began_ns = time.time_ns()
+
+    def _digest(self, name: str, parameters: Mapping[str, Any]) -> str:
+        """The digest of what goes into one step."""
+        notebook = paths.NOTEBOOKS / f"{name}.ipynb"
+        text = (notebook.read_text() if notebook.exists() else "") + json.dumps(dict(parameters), sort_keys=True, default=str)
+        return hashlib.sha256(f"{self._inputs} {text}".encode()).hexdigest()
+
+    def is_fresh(self, name: str, parameters: Mapping[str, Any]) -> bool:
+        """Whether nothing that goes into the step has changed, and everything that it wrote is there as it wrote it. Where it is not, the
+        step is taken to begin now: what is written from here on is its own."""
+        known = self._known.get(name, {})
+        fresh = known.get("inputs") == self._digest(name, parameters)
+        fresh = fresh and all(tables.digest([Path(path)]) == digest for path, digest in known.get("wrote", {}).items())
+        self._began_ns = time.time_ns()
+        return fresh
+
+    def remember(self, name: str, parameters: Mapping[str, Any]) -> None:
+        """Note that the step has been run on what is there now, and what it wrote."""
+        files = {p for place in self._places if place.is_dir() for p in place.iterdir() if p.is_file()}
+        files |= {p for place in self._places[1:] if place.is_dir() for p in place.glob("report/*") if p.is_file()}
+        wrote = {str(p): tables.digest([p]) for p in files if p.stat().st_mtime_ns >= self._began_ns - TICK_NS}
+        self._known[name] = {"inputs": self._digest(name, parameters), "wrote": wrote}
+        write_json(self.path, self._known)

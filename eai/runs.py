@@ -9,12 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from eai import jobs as preflight
 from eai import notebooks, paths, schema, tables
-from eai import plan as preflight
 from eai.errors import UserError
 from eai.inputs import too_long
+from eai.jobs import Failure, Freshness, Job, named_gpus, plan
 from eai.machine import NotHere
-from eai.plan import Failure, Freshness, Job, named_gpus, plan
 from eai.quantity import plain
 from eai.settings import GENERATE, Sweep
 from eai.terminal import table_text

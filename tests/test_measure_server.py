@@ -30,13 +30,12 @@ from eai.power.meter import MonotonicClock
 from eai.power.nvml import NvmlMeter
 from eai.power.simulated import SensorSpec
 from eai.power.window import MAKERS
-from eai.servers import load, told_quantization
 from eai.serving import served
 from eai.serving.client import Reply, endpoint
-from eai.serving.served import UNVERIFIED, ServedWork, least_cpu_s, require, token_counter
+from eai.serving.served import UNVERIFIED, ServedWork, least_cpu_s, require, token_counter, told_quantization
 from eai.serving.session import DIALECTS, Prompts, Session
 from eai.serving.traffic import Tally
-from eai.settings import EMBEDDED_MODEL
+from eai.settings import EMBEDDED_MODEL, load
 from eai.workload import sources
 
 WATTS = 4.0

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eai import jobs, runs, settings, tables
-from eai import plan as preflight
+from eai import jobs as preflight
 from eai.cluster import engine
 from eai.cluster.engine import Options
 from eai.errors import UserError
-from eai.plan import Failure, plan, state_dir
+from eai.jobs import Failure, plan, state_dir
 
 Usage = namedtuple("Usage", "total used free")
 GRID = {

@@ -11,7 +11,7 @@ from eai import settings
 from eai.cli import main
 from eai.cluster import forecast
 from eai.errors import UserError
-from eai.plan import plan
+from eai.jobs import plan
 
 NOWHERE = Path("/nowhere/at/all")
 BASE = {

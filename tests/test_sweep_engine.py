@@ -14,7 +14,7 @@ import pytest
 from eai import cli, jobs, measure, paths, settings, tables
 from eai.cluster import engine, single
 from eai.cluster.engine import Options
-from eai.plan import Failure, plan, state_dir
+from eai.jobs import Failure, plan, state_dir
 from eai.store import write_json
 
 QWEN, MISTRAL = "Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-7B-Instruct-v0.2"
@@ -25,7 +25,7 @@ import json, sys
 from pathlib import Path
 from eai import settings
 from eai.cluster import engine
-from eai.plan import Failure, plan, state_dir
+from eai.jobs import Failure, plan, state_dir
 sweep, out = settings.sweep(**json.loads(sys.argv[1])), Path(sys.argv[2])
 engine.run(sweep, [j for j in plan(sweep, out) if not j.is_done], out, out / "figures", engine.Options())
 """

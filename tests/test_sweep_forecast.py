@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from eai import paths, runs, settings
 from eai.cluster import forecast
 from eai.errors import UserError
-from eai.plan import Job, plan
+from eai.jobs import Job, plan
 from eai.quantity import Quantity
 
 NOWHERE = Path("nowhere")

@@ -6,7 +6,7 @@ import pytest
 
 from eai import runs, settings
 from eai.cluster import forecast
-from eai.plan import plan
+from eai.jobs import plan
 
 NOWHERE = Path("nowhere")
 BASE = {"gpus": ["rtx4090d"], "models": ["Qwen/Qwen2-7B"], "quantizations": ["fp16"], "input_tokens": [512], "output_tokens": [256]}

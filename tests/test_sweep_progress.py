@@ -7,7 +7,7 @@ import pytest
 
 from eai import settings
 from eai.cluster.engine import Progress
-from eai.plan import Freshness, Job, plan
+from eai.jobs import Freshness, Job, plan
 from eai.store import write_json
 
 GPU = "simulated_h100_sxm"

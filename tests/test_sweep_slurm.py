@@ -18,7 +18,7 @@ from eai import paths, settings, tables
 from eai.cluster import engine, single
 from eai.cluster.engine import Options
 from eai.errors import UserError
-from eai.plan import plan, state_dir
+from eai.jobs import plan, state_dir
 
 needs_a_cluster = pytest.mark.skipif(
     "EAI_SLURM_TEST" not in os.environ, reason="needs a Slurm of its own on this machine: run .ci/slurm as root on Debian"
@@ -30,7 +30,7 @@ import json, sys
 from pathlib import Path
 from eai import settings
 from eai.cluster import engine
-from eai.plan import plan, state_dir
+from eai.jobs import plan, state_dir
 sweep, out = settings.sweep(**json.loads(sys.argv[1])), Path(sys.argv[2])
 engine.run(sweep, plan(sweep, out, sweep.gpus), out, out / "figures", engine.Options(sys.argv[3]))
 """

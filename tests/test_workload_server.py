@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from eai.errors import UserError
-from eai.servers import Load, load
 from eai.serving.client import Client, Reply, StreamError, completion, endpoint, event_of, longest_s
 from eai.serving.session import Prompts, Session, fitted, models
 from eai.serving.traffic import Beat, Tally, Traffic, arrivals_s
+from eai.settings import Load, load
 
 OUT = 16
 

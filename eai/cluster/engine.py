@@ -36,7 +36,7 @@ from eai.cluster import forecast, single
 from eai.cluster.single import COORDINATOR, kill_below
 from eai.errors import UserError
 from eai.inputs import too_long, yaml_mapping
-from eai.plan import Failure, Job, named_gpus, plan, state_dir
+from eai.jobs import Failure, Job, named_gpus, plan, state_dir
 from eai.power.simulated import PREFIX, is_simulated
 from eai.quantity import shortest
 from eai.settings import Sweep

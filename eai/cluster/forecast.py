@@ -26,8 +26,8 @@ from eai import catalog, footprint, strategies, tables
 from eai.catalog import Model
 from eai.errors import UserError
 from eai.footprint import Device, supports
+from eai.jobs import Job
 from eai.measure.work import simulated_refusal
-from eai.plan import Job
 from eai.power.simulated import PREFIX, is_simulated, model_of
 from eai.quantity import Quantity, plain, shortest
 from eai.settings import GENERATE, Configuration, Sweep

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from eai import machine, paths, power, schema, servers
+from eai import machine, paths, power, schema
 from eai.errors import UserError, WindowFault
 from eai.footprint import CannotRun
 from eai.jobs import (
@@ -24,7 +24,7 @@ from eai.measure.work import FixedGeneration, SimulatedWork, TaskPasses, Work, s
 from eai.power.meter import Baseline, Clock, Meter
 from eai.power.simulated import is_simulated
 from eai.quantity import shortest
-from eai.settings import GENERATE, Configuration, Sweep
+from eai.settings import GENERATE, PRIVATE, Configuration, Sweep
 from eai.store import JobStore, new_attempt
 from eai.tables import read_jsonl
 from eai.workload import device, generation, models, sources, tasks
@@ -181,7 +181,7 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
                 revision=revision,
                 threads=threads,
                 roofs=device.processor_roofs() if gpu == "cpu" and not sweep.server else None,
-                settings=sweep.model_dump(exclude={"experiment", *servers.PRIVATE}) | {"tasks": sweep.task_names()},
+                settings=sweep.model_dump(exclude={"experiment", *PRIVATE}) | {"tasks": sweep.task_names()},
                 server=paths.server().facts(sweep) if sweep.server else None,
                 meter=meter.metadata(),
                 meter_why=why,

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import httptools
 
 from eai.errors import UserError
-from eai.servers import KEY_VARIABLE, SCHEMES, address
+from eai.settings import KEY_VARIABLE, SCHEMES, address
 
 CHAT, PLAIN = "/chat/completions", "/completions"
 REFUSED, TIMEOUT, BROKEN, HTTP = "refused", "timeout", "broken", "http"

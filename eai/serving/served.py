@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 
-from eai import catalog, machine, power
+from eai import catalog, machine, power, strategies
 from eai.errors import UserError, WindowFault
 from eai.jobs import PlannedWindow
 from eai.measure.job import Protocol
@@ -26,11 +26,10 @@ from eai.power import cpu, nvml
 from eai.power.cpu import ServerProcesses, families, trees_cpu_s
 from eai.power.meter import AbsentMeter, Clock, Meter
 from eai.power.window import Steadiness, power_settled, steadiness
-from eai.servers import load, told_quantization
 from eai.serving.client import endpoint, longest_s
 from eai.serving.session import Session
 from eai.serving.traffic import Tally, Traffic
-from eai.settings import Configuration, Sweep
+from eai.settings import Configuration, Sweep, load
 from eai.workload import models
 
 POLL_S = 0.02
@@ -148,6 +147,19 @@ def token_counter(model: str) -> Callable[[str], int] | None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def told_quantization(listed: dict) -> str:
+    """The strategy that a server's list says its model is in, "" where it says nothing that is known. llama.cpp's server tells the type of
+    its file as `meta.ftype`: "Q4_1", "Q4_K - Medium", "IQ4_XS - 4.25 bpw", "all F32"; what everyone calls Q2_K is "Q2_K - Medium" there."""
+    told = str((listed.get("meta") or {}).get("ftype", "")).lower().removeprefix("all ")
+    kind, _, mixture = told.partition(" - ")
+    suffix = {"small": "_s", "medium": "_m", "large": "_l"}.get(mixture, "") if told != "q2_k - medium" else ""
+    slug = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}.get(kind, f"{strategies.GGUF}{kind}{suffix}")
+    try:
+        return strategies.get(slug).slug
+    except UserError:
+        return ""
 
 
 def require(sweep: Sweep, model: str) -> None:

@@ -29,9 +29,9 @@ from typing import Any
 import numpy as np
 
 from eai.errors import UserError
-from eai.servers import Load
 from eai.serving.client import JOINED, OK, Client, Endpoint, Reply, Slots, StreamError, excerpt
 from eai.serving.traffic import Seed, Traffic
+from eai.settings import Load
 
 STRIDE_WORDS = 37
 TOLERANCE = 0.05

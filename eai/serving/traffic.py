@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eai.servers import Load
 from eai.serving.client import REFUSED, TIMEOUT, Reply
+from eai.settings import Load
 
 
 def arrivals_s(rate_per_s: float, rng: np.random.Generator) -> Iterator[float]:
