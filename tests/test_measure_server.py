@@ -217,16 +217,16 @@ def test_the_hardware_is_the_one_the_server_is_on(monkeypatch):
     """The driver's list is a stand-in: processes on an H100, on nothing, or with no driver to ask."""
     given = sweep("http://127.0.0.1:1")
     on_h100 = {"gpus": ["auto"]}, {"gpus": ["cpu"]}, {"gpus": ["h100"]}, {"gpus": ["a100"]}
-    auto, cpu, right, wrong = (given.model_copy(update=changes) for changes in on_h100)
-    monkeypatch.setattr(served, "located", lambda _: cpu.ServerProcesses(frozenset([7])))
+    auto, on_cpu, right, wrong = (given.model_copy(update=changes) for changes in on_h100)
+    monkeypatch.setattr(served, "located", lambda _: served.cpu.ServerProcesses(frozenset([7])))
     monkeypatch.setattr(served.nvml, "cards_of", lambda processes, guess: [("GPU-1", "NVIDIA H100 80GB HBM3")])
     found = served.resolve_gpu(auto)
     assert found.startswith("h100") and served.resolve_gpu(right.model_copy(update={"gpus": [found]})) == found
-    for stated in (cpu, wrong):
+    for stated in (on_cpu, wrong):
         with pytest.raises(UserError, match=f"was stated but the server is on {found}"):
             served.resolve_gpu(stated)
     monkeypatch.setattr(served.nvml, "cards_of", lambda processes, guess: [])
-    assert served.resolve_gpu(auto) == served.resolve_gpu(cpu) == "cpu"
+    assert served.resolve_gpu(auto) == served.resolve_gpu(on_cpu) == "cpu"
     with pytest.raises(UserError, match="on no visible card"):
         served.meter(right, "h100")
 

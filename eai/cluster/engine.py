@@ -33,6 +33,7 @@ from rich.table import Table
 
 from eai import catalog, paths
 from eai.cluster import forecast, single
+from eai.cluster.forecast import within as within  # of the engine too: plug-ins are asked for it
 from eai.cluster.single import COORDINATOR, kill_below
 from eai.errors import UserError
 from eai.inputs import too_long, yaml_mapping
