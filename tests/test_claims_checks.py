@@ -305,6 +305,14 @@ def test_scores_beyond_binomial_error_are_found():
     assert f"{z:.0f} standard errors" in bad["reason"]
 
 
+def test_of_many_scores_apart_the_widest_are_named_and_the_rest_counted():
+    """Eight cards 5 points apart: all 28 pairs differ by 8 standard errors or more (0.05 over the root of 2 x 0.25 / 14042)."""
+    frame = pd.DataFrame({"gpu": list("abcdefgh"), "model": "m", "accuracy": 0.3 + 0.05 * np.arange(8), "n_items": 14042})
+    bad = found(frame, "scores")
+    assert len(bad) == 13 and bad["reason"].iloc[-1].startswith("28 of 28 pairs") and bad["rows"].iloc[-1] == "table:2-9"
+    assert bad["reason"].str.contains("0.300 on a and 0.650 on h").sum() == 1
+
+
 def test_z_of_two_proportions_agrees_with_the_chi_square_of_the_table():
     counts = np.array([[60, 40], [45, 55]])
     chi2 = stats.chi2_contingency(counts, correction=False).statistic
@@ -415,12 +423,35 @@ def test_our_own_tables_pass_and_a_planted_fault_is_found(name):
         assert bad["id"].str.contains(f"/{column}:").any() and bad["rows"].str.fullmatch(f"table:{row + 2}").any()
 
 
-def test_only_a_table_of_windows_is_spared_the_identity_of_one_batch():
-    """J per request is the energy of a batch over its size, unless the row says that its energy is that of a window of batches."""
-    frame = pd.DataFrame({"energy_wh": [1.0, 2.0], "batch_size": [4, 4], "energy_j_per_request": [900.0, 600.0]})
-    for known in ({}, {"n_windows": 3}, {"n_blocks": 3}, {"n_windows": [3, np.nan], "n_blocks": 3}):
-        assert list(found(frame.assign(**known), "derived")["rows"]) == ["table:3"]
-    assert found(frame.assign(n_windows=3, n_blocks=3), "derived").empty
+def test_a_run_may_hold_any_number_of_batches_and_no_request_takes_more_than_its_share():
+    """1.001 and 2.003 Wh are 3603.6 and 7210.8 J: 4 requests of 900.9 J, 12 of 600.9 J in three batches; of 4000.1 J not one batch of 4."""
+    frame = pd.DataFrame({"energy_wh": [1.001, 2.003], "batch_size": [4, 4], "energy_j_per_request": [900.9, 600.9]})
+    assert found(frame, "derived").empty and found(frame.assign(requests=[4, 12]), "derived").empty
+    assert list(found(frame.assign(energy_j_per_request=[900.9, 4000.1]), "derived")["rows"]) == ["table:3"]
+    assert list(found(frame.assign(requests=[4, 11]), "derived")["rows"]) == ["table:3"]
+    total = frame.assign(requests=[4, 12], energy_kwh=[0.001001, 0.002003]).drop(columns="energy_j_per_request")
+    assert found(total, "derived").empty, "nothing follows from the energy over the batch"
+
+
+def test_an_energy_per_token_may_count_the_prompt():
+    """0.3 J x (512 + 128) = 192 J, x 128 = 38.4 J; half of one of them is neither."""
+    frame = pd.DataFrame(
+        {"input_tokens": 512, "output_tokens": 128, "energy_j_per_1k_tok": 300.1, "energy_j_per_request": [192.1, 38.41, 96.1]}
+    )
+    assert list(found(frame, "derived")["rows"]) == ["table:4"]
+    assert len(found(frame.drop(columns="input_tokens"), "derived")) == 2
+
+
+def test_a_rate_may_count_the_prompt_and_a_power_may_be_of_one_board_of_several():
+    """12,345 tokens in 61.7 s are 200.1 a second, 1000.4 with prompts four times as long; 8 x 640.3 W over 100.2 s are 513,264 J."""
+    rate = pd.DataFrame(
+        {"tokens_out": 12345, "duration_s": 61.7, "input_tokens": 512, "output_tokens": 128, "throughput_tok_s": [200.1, 1000.4]}
+    )
+    assert found(rate, "derived").empty and len(found(rate.assign(throughput_tok_s=[200.1, 600.3]), "derived")) == 1
+    boards = {"gpu": "a", "num_gpus": 8, "power_w": 640.3, "duration_s": 100.2, "throughput_tok_s": 1000.3}
+    frame = pd.DataFrame(boards | {"energy_j": [513264.5, 64158.1, 128316.1], "energy_j_per_token": [5.1209, 0.6401, 1.2802]})
+    assert list(found(frame, "derived")["rows"]) == ["table:4"] and list(found(frame.iloc[:2], "accounting")["rows"]) == []
+    assert found(frame.iloc[2:], "accounting")["rows"].str.contains("table:").any()
 
 
 def test_only_an_estimated_power_may_lack_scatter():

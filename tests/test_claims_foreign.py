@@ -118,14 +118,30 @@ def test_a_missing_file_and_a_wrong_mapping_say_what_to_do(tmp_path, check):
     with pytest.raises(UserError, match="our name stands left"):
         checks.read_mapping(tmp_path / "r.json")
     (tmp_path / "l.yaml").write_text("- a\n- b\n")
-    with pytest.raises(UserError, match="pairs of our name"):
-        checks.read_mapping(tmp_path / "l.yaml")
+    (tmp_path / "n.yaml").write_text("columns: {energy_wh: E}\nunits: {energywh: kWh}\n")
+    with pytest.raises(UserError, match=r"names 'energywh'.*energy_wh"):  # unread, it would leave figures a thousand times too small
+        checks.read_mapping(tmp_path / "n.yaml")
+    (tmp_path / "u.yaml").write_text("columns: {energy_wh: E}\nunits: Wh\n")
+    for name in ("l", "u"):
+        with pytest.raises(UserError, match="pairs of our name"):
+            checks.read_mapping(tmp_path / f"{name}.yaml")
 
 
 def test_a_mapping_names_unknown_columns(tmp_path, check):
     (tmp_path / "m.yaml").write_text("energy_wh: E\naccuracy: S\neor: ratio\n")
     result = check("gpu,E,S,ratio\na,42.29,0.718,0.0370\n", mapping=checks.read_mapping(tmp_path / "m.yaml"))
     assert verdicts(result, "derived") == ["inconsistent"]
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json", "t.parquet"])
+def test_a_record_is_named_by_its_number(tmp_path, name):
+    rows = pd.DataFrame({"gpu": list("abc"), "energy_wh": [42.29, 33.37, 21.13], "accuracy": 0.718, "eor": [0.0170, 0.0215, 0.0440]})
+    if name.endswith("parquet"):
+        rows.to_parquet(tmp_path / name)
+    else:
+        rows.to_json(tmp_path / name, orient="records", lines=name.endswith("l"))
+    found = checks.check_file(tmp_path / name)  # 0.718 / 21.13 = 0.0340
+    assert found.loc[found["verdict"] == "inconsistent", "rows"].tolist() == [f"{name}:3"]
 
 
 def test_latin_1_is_read(check):

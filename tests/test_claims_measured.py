@@ -65,6 +65,12 @@ def test_without_a_paired_interval_both_intervals_are_used():
     assert "-16.0 [-17.2, -14.8]" in outcome.reason
 
 
+def test_a_claim_from_the_baseline_s_side_takes_the_paired_ratio_upside_down():
+    turned = claim(level="unspecified_baseline", reference="unspecified_fp16_mixed", low=15.0, high=25.0)
+    outcome = evidence.by_experiment(turned, summary(0.84))  # 1 / 0.84 = 1.190, 1 / 0.845 = 1.183, 1 / 0.835 = 1.198
+    assert outcome.verdict == "reproduced" and "+19.0 [+18.3, +19.8] %" in outcome.reason
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"basis": "estimated"}, {"basis": "simulated"}, {"gate": "rejected"}, {"gpu": "cpu"}],

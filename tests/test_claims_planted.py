@@ -115,6 +115,14 @@ def test_a_table_that_nothing_was_checked_in_says_so_in_capitals(tmp_path):
     assert "may be mWh or MWh" in commands.check_text(checks.check_file(tmp_path / "u.csv"))
 
 
+def test_a_terminal_shows_quantities_by_their_labels_and_json_by_their_columns(eai, tmp_path):
+    (tmp_path / "energy_wh.csv").write_text("gpu,energy_wh,accuracy,eor\na,42.29,0.718,0.0170\nb,33.37,0.718,0.0315\n")
+    for more in ((), ("--all",)):
+        code, out, _ = eai("check", tmp_path / "energy_wh.csv", *more)
+        assert code == 1 and "energy_wh.csv/derived/eor:accuracy+energy [Wh]" in out and "energy_wh" not in out.replace("energy_wh.csv", "")
+    assert "energy_wh.csv/derived/eor:accuracy+energy_wh" in eai("check", tmp_path / "energy_wh.csv", "--json")[1]
+
+
 def test_a_table_of_a_known_tool_is_read_by_its_mapping(tmp_path):
     header = "timestamp,duration,emissions,cpu_energy,gpu_energy,ram_energy,energy_consumed,gpu_power,gpu_count,gpu_model\n"
     (tmp_path / "e.csv").write_text(header + "2026-05-05T04:04:40,3600,0.4,0.1,0.25,0.01,0.36,250,1,1 x NVIDIA A40\n")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import simulated_studies
+from scipy import stats
 
 from eai import schema, tables
 from eai.claims import checks, evaluate, tabular, verdicts
@@ -380,6 +381,18 @@ def test_a_crossing_shows_its_interaction():
     assert outcome.verdict == "untested" and outcome.computed == "-25 %"  # 0.6 / 0.8
 
 
+@pytest.mark.parametrize(
+    ("y", "verdict"), [([3, 5, 9, 12, 14, 19], "consistent"), ([19, 14, 12, 9, 5, 3], "inconsistent"), ([5, 1, 6, 2, 7, 3], "untested")]
+)
+def test_a_correlation_has_fishers_interval(y, verdict):
+    """A positive one is claimed."""
+    rows = pd.DataFrame({"model": list("abcdef"), "energy_wh": np.array(y) + 0.01, "power_w": np.arange(101.0, 107.0)})
+    claim = pd.Series({"factor": "model", "level": "power_w", "quantity": "energy_wh", "low": 0.0, "high": 1.0, "tolerance": 0.0})
+    outcome, found = evaluate.correlation(claim, evaluate.prepared(rows, "t")), stats.pearsonr(np.arange(6), y)
+    low, high = found.confidence_interval()
+    assert outcome.verdict == verdict and outcome.reason.startswith(f"r = {found.statistic:+.2f} [{low:+.2f}, {high:+.2f}], n = 6")
+
+
 def test_a_scaling_exponent_is_recovered():
     frame = evaluate.prepared(
         pd.DataFrame({"gpu": "a", "output_tokens": [64, 128, 256, 512], "energy_j_per_request": [8.0, 16.0, 32.0, 64.0]}), "t"
@@ -394,11 +407,6 @@ def test_every_verdict_has_an_id_of_its_own_and_rows_that_exist(published, resul
         for table, line in tabular.parse_rows(row["rows"]):
             assert table in published and 2 <= line <= len(published[table]) + 1, row["id"]
         assert row["rows"] and row["reason"] and row["verdict"] in tabular.VERDICTS
-
-
-def test_counts_by_source_add_up(result):
-    table = tabular.counts_by_source(result)
-    assert table[list(tabular.VERDICTS)].to_numpy().sum() == len(result)
 
 
 def test_the_checks_named_by_claims_exist(published):

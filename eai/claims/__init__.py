@@ -13,11 +13,9 @@ No check names a GPU, a model or a file: what is specific stands in data/publish
 
 
 def every_verdict(measured=None):
-    """`verdicts.all_verdicts` of the published tables, kept in the cache folder under a digest of what they rest on.
-
-    The digest covers the published tables, the catalog and the code of the checks, so that a stale answer is never read; verdicts against
-    an experiment are computed anew.
-    """
+    """`verdicts.all_verdicts` of the published tables, kept in the cache folder under a digest of what they rest on. The digest covers the
+    published tables, the catalog and the code of the checks, so that a stale answer is never read; verdicts against an experiment are
+    computed anew."""
     import hashlib
     from contextlib import suppress
     from pathlib import Path

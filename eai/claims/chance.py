@@ -1,9 +1,9 @@
-"""What chance does not give: scores that differ between cards or lie below guessing, runs alike in sequence, tables without scatter.
+"""What chance does not give: scores that differ between cards or lie below guessing, runs alike in sequence, tables without scatter; one
+value for two configurations, two values for one, and labels that differ where the figures do not.
 
-Scores of one model and task on several GPUs come from the same weights and items: they differ by chance at most. Runs that are called
-independent do not resemble the run before. Measured energies scatter: if the logs of a table are a sum of one number per level of each
-factor (model, strategy, GPU, batch...) to within less than the noise of a single measurement, then ratios are constant to more digits than
-were measured.
+Scores of one model and task on several GPUs differ by chance at most: weights and items are the same. Measured energies scatter: if the
+logs of a table are a sum of one number per level of each factor (model, strategy, GPU, batch...) to within less than the noise of a single
+measurement, then ratios are constant to more digits than were measured.
 """
 
 from dataclasses import replace
@@ -14,28 +14,12 @@ import pandas as pd
 from scipy import special
 
 from eai import catalog, strategies
+from eai.claims import tabular
 from eai.claims.relations import changes
-from eai.claims.tabular import (
-    ENERGIES,
-    FACTORS,
-    MOST_COMPARED,
-    PARTS,
-    SPREADS,
-    Finding,
-    Table,
-    by_chance,
-    check,
-    coded,
-    is_set,
-    judged,
-    number,
-    say,
-    significant_digits,
-    split,
-    together,
-)  # fmt: skip
+from eai.claims.tabular import ENERGIES, FACTORS, MOST_COMPARED, Finding, Table, by_chance, check, judged, number, say, split, together
 from eai.errors import UserError
 
+NAMED = 12  # of the findings of one kind; one more says how many there are
 MOST_GROUP, MOST_SCORE_PAIRS = 60, 100_000
 
 
@@ -49,10 +33,8 @@ def z_of(p, q, n, m):
 
 @check("accuracy, gpu and n_items, with one model on two GPUs", weighs_chance=True)
 def scores(table: Table, alpha: float) -> list[Finding]:
-    """Score pairs of one (model, quantization, task) on two GPUs that differ beyond binomial error, Bonferroni over pairs.
-
-    Items are treated as drawn anew for each GPU, though they are the same items: that only widens what is allowed.
-    """
+    """Score pairs of one (model, quantization, task) on two GPUs that differ beyond binomial error, Bonferroni over pairs. Items are
+    treated as drawn anew for each GPU, though they are the same items: that only widens what is allowed."""
     if not table.has("accuracy", "gpu", "n_items"):
         return []
     p, n, gpu = table.column("accuracy"), table.column("n_items"), table.key("gpu")
@@ -66,14 +48,18 @@ def scores(table: Table, alpha: float) -> list[Finding]:
         return []
     a, b = np.array(pairs).T
     limit, z = -special.ndtri(alpha / len(pairs) / 2), np.abs(z_of(p[a], p[b], n[a], n[b]))
-    claim, found = "a model scores alike on every GPU", []
-    for i, j, apart in zip(a[z > limit], b[z > limit], z[z > limit], strict=True):
-        who = ", ".join(str(table.key(k)[i]) for k in ("model", "quantization", "task") if table.has(k))
+    claim, found, off = "a model scores alike on every GPU", [], np.flatnonzero(z > limit)
+    for k in np.sort(off[np.argsort(-z[off], kind="stable")[:NAMED]]):
+        i, j = a[k], b[k]
         reason = say(
             "{who} scores {p} on {a} and {q} on {b}: {z} standard errors of {n} items apart, where {limit} are allowed",
-            who=who, p=f"{p[i]:.3f}", a=gpu[i], q=f"{p[j]:.3f}", b=gpu[j], z=f"{apart:.0f}", n=f"{n[i]:.0f}", limit=f"{limit:.1f}",
+            who=", ".join(str(table.key(name)[i]) for name in ("model", "quantization", "task") if table.has(name)), p=f"{p[i]:.3f}",
+            a=gpu[i], q=f"{p[j]:.3f}", b=gpu[j], z=f"{z[k]:.0f}", n=f"{n[i]:.0f}", limit=f"{limit:.1f}",
         )  # fmt: skip
         found.append(Finding(claim, "inconsistent", reason, (i, j), f"{p[i]:.3f}", f"{p[j]:.3f}", f"{i}:{j}"))
+    if len(off) > NAMED:
+        reason = f"{len(off)} of {len(pairs)} pairs of scores differ by more than binomial error; the {NAMED} widest are listed"
+        found.append(Finding(claim, "inconsistent", reason, np.unique([a[off], b[off]]), name="all"))
     right = f"{len(pairs)} pairs of scores agree within binomial error"
     return found or [Finding(claim, "consistent", right, np.unique([a, b]))]
 
@@ -101,8 +87,9 @@ def chance(table: Table, alpha: float) -> list[Finding]:
         reason = f"{at.sum()} of {seen.sum()} scores do not differ from guessing by more than chance"
         return [Finding(claim, "untested", reason, np.flatnonzero(at), name="at")]
     than = f", guessing gets {level[i]:.3f}" if np.isfinite(level[i]) else ""
-    who = f"{table.who(i, 'gpu', 'model', 'quantization', 'task')} scores {score[i]:.3f}{than}"
-    reason = f"{below.sum()} scores are at 0 or below chance; {who}: its output or its scoring is broken"
+    who = ", ".join(str(table.key(k)[i]) for k in ("gpu", "model", "quantization", "task") if table.key(k)[i])
+    broken = f"{who} scores {score[i]:.3f}{than}: its output or its scoring is broken"
+    reason = f"{below.sum()} scores are at 0 or below chance; {broken}"
     return judged(claim, below, seen, reason, "{n} scores are above chance", f"{score[i]:.3f}")
 
 
@@ -116,36 +103,19 @@ def _runs(y: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
 
 
 def lag_one(y: np.ndarray, group: np.ndarray) -> tuple[float, float, int]:
-    """Pooled lag-1 autocorrelation within groups, its z under independence, and the number of groups.
-
-    Each group is centred, so for n independent normal figures E[r] = -1 / n and Var[r] = (n - 2)^2 / (n^2 (n - 1))
-    (Moran 1948, Biometrika 35: 255-260).
-    """
-    runs = _runs(y, group)
-    if not runs:
+    """Pooled lag-1 autocorrelation within groups, its z under independence, and the number of groups. Each group is centred, so for n
+    independent normal figures E[r] = -1 / n and Var[r] = (n - 2)^2 / (n^2 (n - 1)) (Moran 1948, Biometrika 35: 255-260)."""
+    if not (runs := _runs(y, group)):
         return float("nan"), float("nan"), 0
     r, n = np.array([np.sum(d[1:] * d[:-1]) / np.sum(d**2) for d in runs]), np.array([len(d) for d in runs])
     return float(r.mean()), float((r + 1 / n).sum() / np.sqrt(((n - 2) ** 2 / (n**2 * (n - 1))).sum())), len(runs)
 
 
-def _shuffled(y: np.ndarray, group: np.ndarray, observed: float) -> float:
-    """The share of random orders within groups with at least the observed mean correlation; 0 where there are too many rows to shuffle.
-
-    With few groups the mean correlation is not normal in its tail; with hundreds of rows it is.
-    """
-    shuffles, runs = SHUFFLED_CELLS // len(y), _runs(y, group)
-    if shuffles < LEAST_SHUFFLES:
-        return 0.0
-    rng, total = np.random.default_rng(0), np.zeros(shuffles)
-    for d in runs:
-        orders = rng.permuted(np.tile(d, (shuffles, 1)), axis=1)
-        total += np.sum(orders[:, 1:] * orders[:, :-1], axis=1) / np.sum(d**2)
-    return float((1 + np.sum(total / len(runs) >= observed - 1e-12)) / (shuffles + 1))
-
-
 @check("a column `run` with five runs or more a configuration", weighs_chance=True)
 def serial(table: Table, alpha: float) -> list[Finding]:
-    """Whether consecutive runs of a configuration resemble each other: then n runs hold less than n runs' worth of information."""
+    """Whether consecutive runs of a configuration resemble each other: then n runs hold less than n runs' worth of information. With few
+    groups the mean correlation is not normal in its tail: its probability is then that of random orders within groups, never below one over
+    their number, and printed as an upper bound. With more rows than can be shuffled it is normal."""
     columns = [c for c in ("energy_j_per_1k_tok", "energy_j_per_token", "energy_wh", "throughput_tok_s") if table.has(c, "run")]
     group, found = table.groups(table.factors()), []
     order = np.lexsort((table.column("run"), group))
@@ -155,9 +125,13 @@ def serial(table: Table, alpha: float) -> list[Finding]:
         r, z, n = lag_one(y, groups)
         if not n:
             continue
-        p = float(special.ndtr(-z))
-        if p < 0.05:  # never below one over the number of shuffles: an upper bound, and printed as one
-            p = max(p, _shuffled(y, groups, r))
+        p, shuffles = float(special.ndtr(-z)), SHUFFLED_CELLS // len(y)
+        if p < 0.05 and shuffles >= LEAST_SHUFFLES:
+            rng, total = np.random.default_rng(0), np.zeros(shuffles)
+            for d in _runs(y, groups):
+                orders = rng.permuted(np.tile(d, (shuffles, 1)), axis=1)
+                total += np.sum(orders[:, 1:] * orders[:, :-1], axis=1) / np.sum(d**2)
+            p = max(p, float((1 + np.sum(total / n >= r - 1e-12)) / (shuffles + 1)))
         verdict, reason = "consistent", f"lag-1 correlation of {column} {r:+.2f} over {n} configurations, within chance"
         if p < alpha / len(columns):
             over = f"on average over {n} configurations (z = {z:.1f}, {by_chance(p).replace('=', '<=')})"
@@ -171,21 +145,12 @@ MOST_ROWS, MOST_PAIRS = 2000, 200
 LEAST_MATCHED = 4
 
 
-def _noise(table: Table, column: str, rows: np.ndarray) -> float:
-    """The least scatter of a cell's log: the source's own standard deviation over sqrt(n) where it prints one, else CELL_SD."""
-    spread, n = table.column(SPREADS.get(column, ""))[rows], np.nan_to_num(table.column("n_runs")[rows], nan=1.0)
-    own = spread / table.column(column)[rows] / np.sqrt(np.maximum(n, 1.0))
-    own = np.median(own[np.isfinite(own)]) if np.isfinite(own).any() else np.nan
-    return float(min(own, CELL_SD)) if own > 0 else CELL_SD
-
-
 @check("a quantity over two factors or more, at least four cells", weighs_chance=True)
 def structure(table: Table, alpha: float) -> list[Finding]:
-    """Quantities whose figures are a product of their margins, as a whole or between two levels of one factor, place by place.
-
-    The interaction's sum of squares over the noise variance of a cell is at least chi-square with the interaction's degrees of
-    freedom; its lower tail, Bonferroni over the tests made, must be above `alpha`. Columns printed too coarsely to tell are left out.
-    """
+    """Quantities whose figures are a product of their margins, as a whole or between two levels of one factor, place by place. The
+    interaction's sum of squares over the noise variance of a cell is at least chi-square with the interaction's degrees of freedom; its
+    lower tail, Bonferroni over the tests made, must be above `alpha`. The noise is the source's own standard deviation over sqrt(n) where
+    it prints one, at most CELL_SD. Columns printed too coarsely to tell are left out."""
     places = [] if len(table) > 50 * MOST_ROWS else split(table.groups(["location"]))
     wide = [rows for rows in places if len(rows) >= LEAST_MATCHED]
     factors = [f for f in table.factors() if f != "params_b" or not table.has("model")]
@@ -193,11 +158,15 @@ def structure(table: Table, alpha: float) -> list[Finding]:
     for rows in wide:
         mark, share = f":{rows[0]}" if len(places) > 1 else "", alpha / len(wide)
         columns = [c for c in (*ENERGIES, "throughput_tok_s", "power_w", "duration_s") if np.isfinite(table.column(c)[rows]).any()]
-        columns = [c for c in columns if c != "duration_s" or not is_set(table.column(c)[rows])]
+        columns = [c for c in columns if c != "duration_s" or not tabular.is_set(table.column(c)[rows])]
         levels = {f: table.words[f][0][rows] for f in factors}
         levels = {f: codes for f, codes in levels.items() if (codes != codes[0]).any()}
         for column in columns if len(levels) > 1 else ():
             x = table.column(column)[rows]
+            spread, n = table.column(tabular.SPREADS.get(column, ""))[rows], np.nan_to_num(table.column("n_runs")[rows], nan=1.0)
+            own = spread / x / np.sqrt(np.maximum(n, 1.0))
+            own = np.median(own[np.isfinite(own)]) if np.isfinite(own).any() else np.nan
+            noise = float(min(own, CELL_SD)) if own > 0 else CELL_SD
             if column == "power_w":  # an estimate is a constant by construction and claims no scatter
                 x = np.where(table.is_in("basis", ("estimated",))[rows], np.nan, x)
             use = np.flatnonzero((x > 0) & (table.step(column)[rows] < CELL_SD / 3 * np.abs(x)))
@@ -207,7 +176,7 @@ def structure(table: Table, alpha: float) -> list[Finding]:
                 y = np.bincount(cell, weights=np.log(x[use])) / np.bincount(cell)
                 coded = {f: np.unique(codes[use][first], return_inverse=True) for f, codes in levels.items()}
                 coded = {f: (table.words[f][1][names], codes) for f, (names, codes) in coded.items()}
-                given = (column, coded, y, rows[use][first], _noise(table, column, rows), share / len(columns) / 2, mark)
+                given = (column, coded, y, rows[use][first], noise, share / len(columns) / 2, mark)
                 found += _whole(*given) or _pairs(*given)
     return found
 
@@ -220,11 +189,21 @@ def _whole(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float
     p = float(special.chdtr(df, squares / noise**2)) if df >= 1 else 1.0
     if p >= alpha:
         return []
-    sd = _percent(np.sqrt(squares / df))
+    sd, shown = _percent(np.sqrt(squares / df)), ""
+    small = [f for f in ("quantization", "model", "gpu") if f in coded and len(coded) == 2 and 2 <= len(coded[f][0]) <= 6]
+    for factor in small[:1]:  # the nearly constant changes behind a small table, for the reader
+        (other,) = (f for f in coded if f != factor)
+        (names, codes), rest = coded[factor], coded[other][1]
+        wide, parts = _grid(codes, rest, y)[list(dict.fromkeys(rest.tolist()))], []
+        for c in list(dict.fromkeys(codes.tolist()))[1:]:
+            each = 100 * np.expm1(wide[:, c] - wide[:, codes[0]])
+            parts.append(f"{names[c]} {', '.join(f'{v:.1f}' for v in each if np.isfinite(v))} %")
+        sentence = "; changes against {reference}, by {factor}: {changes}"
+        shown = say(sentence, reference=names[codes[0]], factor=other, changes="; ".join(parts))
     reason = say(
         "{n} figures of {column} are a product of one number per level of {factors}: residual {sd} with {df} degrees of freedom, "
         "where {noise} a cell is the least to expect ({p}){changes}",
-        n=len(y), column=column, factors=", ".join(coded), sd=sd, df=df, noise=_percent(noise), p=by_chance(p), changes=_changes(coded, y),
+        n=len(y), column=column, factors=", ".join(coded), sd=sd, df=df, noise=_percent(noise), p=by_chance(p), changes=shown,
     )  # fmt: skip
     claim = f"{column} was measured, with the scatter of a measurement"
     return [Finding(claim, "inconsistent", reason, at, _percent(noise), sd, column + mark)]
@@ -235,20 +214,6 @@ def _grid(codes: np.ndarray, rest: np.ndarray, y: np.ndarray) -> np.ndarray:
     out = np.full((rest.max() + 1, codes.max() + 1), np.nan)
     out[rest, codes] = y
     return out
-
-
-def _changes(coded: dict, y: np.ndarray) -> str:
-    """The nearly constant changes behind a small product table, for the reader; empty for a large one."""
-    for factor in (f for f in ("quantization", "model", "gpu") if f in coded and len(coded) == 2 and 2 <= len(coded[f][0]) <= 6):
-        (other,) = (f for f in coded if f != factor)
-        (names, codes), rest = coded[factor], coded[other][1]
-        wide, parts = _grid(codes, rest, y)[list(dict.fromkeys(rest.tolist()))], []
-        for c in dict.fromkeys(codes.tolist()):
-            shown = 100 * np.expm1(wide[:, c] - wide[:, codes[0]])
-            parts += [f"{names[c]} {', '.join(f'{v:.1f}' for v in shown if np.isfinite(v))} %"] if c != codes[0] else []
-        sentence = "; changes against {reference}, by {factor}: {changes}"
-        return say(sentence, reference=names[codes[0]], factor=other, changes="; ".join(parts))
-    return ""
 
 
 def _pairs(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float, alpha: float, mark: str) -> list[Finding]:
@@ -282,8 +247,6 @@ NEIGHBOURHOOD = 0.05
 LEAST_DIGITS, COPIED_DIGITS = 4, 10
 SESSION_SD = 0.05  # log scale, k = 1: gain of a card's power sensor is 5 % (arXiv 2312.02741); sessions differ by less
 CHANGE_SD = 0.03  # of a ratio of two configurations in one session: gain cancels
-NAMED = 12
-FAR_TOO_MANY = 20 * MOST_COMPARED  # rows among which the distinct ones are not even counted
 
 
 def identity(table: Table) -> list[str]:
@@ -296,7 +259,7 @@ def _distinct(table: Table, column: str, among: np.ndarray | bool = True) -> np.
     """Positions of the rows that state `column`, one for each configuration and value; all of them where there are far too many."""
     x = table.column(column)
     seen = np.flatnonzero(np.isfinite(x) & among)
-    if len(seen) > FAR_TOO_MANY:
+    if len(seen) > 20 * MOST_COMPARED:
         return seen
     codes = together([pd.factorize(x[seen])[0], table.groups(identity(table))[seen]], len(seen))
     return seen[np.sort(np.unique(codes, return_index=True)[1])]
@@ -305,68 +268,60 @@ def _distinct(table: Table, column: str, among: np.ndarray | bool = True) -> np.
 def _digits(table: Table, column: str, at: np.ndarray) -> np.ndarray:
     """Which of the rows `at` show LEAST_DIGITS or more."""
     x, half = table.column(column)[at], table.step(column)[at]
-    return significant_digits(x, np.maximum(half, 1e-15 * np.abs(x))) >= LEAST_DIGITS
+    return tabular.significant_digits(x, np.maximum(half, 1e-15 * np.abs(x))) >= LEAST_DIGITS
 
 
 @check("energies of four digits or more for several configurations", weighs_chance=True)
 def one_value(table: Table, alpha: float) -> list[Finding]:
-    """Figures of at least four digits that stand for two different configurations more often than chance would have it.
-
-    Chance: two figures within 5 % of each other agree in print with probability step / (2 x 5 % x figure); the number of ties among
-    all pairs of different configurations of a task is then about Poisson, its mean taken from the pairs that are close but not equal
-    (one added, so that a small table has no zero). Reported if the observed number has probability below `alpha`.
-    """
+    """Figures of at least four digits that stand for two different configurations more often than chance would have it. Chance: two figures
+    within 5 % of each other agree in print with probability step / (2 x 5 % x figure); the number of ties among all pairs of different
+    configurations of a task is then about Poisson, its mean taken from the pairs that are close but not equal (one added, so that a small
+    table has no zero). Reported if the observed number has probability below `alpha`."""
     columns = [c for c in (*ENERGIES, "power_w", "throughput_tok_s", "duration_s") if table.has(c)]
-    columns = [c for c in columns if c != "duration_s" or not is_set(table.column(c))]
+    columns = [c for c in columns if c != "duration_s" or not tabular.is_set(table.column(c))]
     tasks = [t for t in table.words["task"][1] if t] if table.has("task") else [""]
-    found = []
-    for column in columns:
-        for task in tasks:
-            at = _distinct(table, column, table.is_in("task", (task,)) if task else True)
-            if 2 <= len(at) <= MOST_COMPARED:
-                found += _ties(table, column, task, at, alpha / len(columns) / len(tasks))
-    return found
-
-
-def _ties(table: Table, column: str, task: str, at: np.ndarray, alpha: float) -> list[Finding]:
-    """`one_value` among the rows `at` of one task."""
-    x, h, fine, keys = table.column(column)[at], table.step(column)[at], _digits(table, column, at), identity(table)
-    other = ~table.compatible(keys, at) & fine[:, None] & fine[None, :]
-    if not other.any():
-        return []
-    gap = np.abs(x[:, None] - x[None, :])
-    tie = np.triu(other & (gap <= 1e-9 * np.abs(x)[:, None]), 1)
-    near = np.triu(other & ~tie & (gap <= NEIGHBOURHOOD * np.abs(x)[:, None]), 1)
-    chance = (near.sum() + 1) * np.median(np.maximum(h, 1e-15 * np.abs(x)) / (NEIGHBOURHOOD * np.abs(x)))
-    p = float(special.pdtrc(tie.sum() - 1, chance)) if tie.any() else 1.0
-    name = f"{column} ({task})" if task else column
-    claim = f"one figure of {name} stands for one configuration"
-    if p >= alpha:
-        return [Finding(claim, "consistent", f"no more equal figures of {name} than chance gives", at, name=name)]
-    pairs, found = np.argwhere(tie), []
-    several = pd.unique(x[pairs[:, 0]])
-    for value in several[:NAMED]:
-        rows, shown = at[np.unique(pairs[x[pairs[:, 0]] == value])], number(value, 6)
-        apart = [k for k in keys if (table.both_state(k, rows) & ~table.compatible([k], rows)).any()]
-        who = "; ".join(", ".join(f"{k}={table.key(k)[r]}" for k in apart) for r in rows[:3])
-        sentence = "{figure} is printed for {n} configurations that differ in {factors} ({who}); by chance: {p}"
-        reason = say(sentence, figure=shown, n=len(rows), factors=", ".join(apart), who=who, p=by_chance(p))
-        found.append(Finding(claim, "inconsistent", reason, rows, shown, name=f"{name}:{value:.6g}"))
-    if len(several) > NAMED:
-        reason = f"{len(several)} figures of {name} stand for several configurations each; {NAMED} are listed"
-        found.append(Finding(claim, "inconsistent", reason, at[np.unique(pairs)], name=f"{name}:all"))
+    found, keys = [], identity(table)
+    for column, task in ((c, t) for c in columns for t in tasks):
+        at = _distinct(table, column, table.is_in("task", (task,)) if task else True)
+        if not 2 <= len(at) <= MOST_COMPARED:
+            continue
+        x, h, fine = table.column(column)[at], table.step(column)[at], _digits(table, column, at)
+        other = ~table.compatible(keys, at) & fine[:, None] & fine[None, :]
+        if not other.any():
+            continue
+        gap = np.abs(x[:, None] - x[None, :])
+        tie = np.triu(other & (gap <= 1e-9 * np.abs(x)[:, None]), 1)
+        near = np.triu(other & ~tie & (gap <= NEIGHBOURHOOD * np.abs(x)[:, None]), 1)
+        mean = (near.sum() + 1) * np.median(np.maximum(h, 1e-15 * np.abs(x)) / (NEIGHBOURHOOD * np.abs(x)))
+        p = float(special.pdtrc(tie.sum() - 1, mean)) if tie.any() else 1.0
+        name = f"{column} ({task})" if task else column
+        claim = f"one figure of {name} stands for one configuration"
+        if p >= alpha / len(columns) / len(tasks):
+            found.append(Finding(claim, "consistent", f"no more equal figures of {name} than chance gives", at, name=name))
+            continue
+        pairs = np.argwhere(tie)
+        several = pd.unique(x[pairs[:, 0]])
+        for value in several[:NAMED]:
+            rows, shown = at[np.unique(pairs[x[pairs[:, 0]] == value])], number(value, 6)
+            apart = [k for k in keys if (table.both_state(k, rows) & ~table.compatible([k], rows)).any()]
+            who = "; ".join(", ".join(f"{k}={table.key(k)[r]}" for k in apart) for r in rows[:3])
+            sentence = "{figure} is printed for {n} configurations that differ in {factors} ({who}); by chance: {p}"
+            reason = say(sentence, figure=shown, n=len(rows), factors=", ".join(apart), who=who, p=by_chance(p))
+            found.append(Finding(claim, "inconsistent", reason, rows, shown, name=f"{name}:{value:.6g}"))
+        if len(several) > NAMED:
+            reason = f"{len(several)} figures of {name} stand for several configurations each; {NAMED} are listed"
+            found.append(Finding(claim, "inconsistent", reason, at[np.unique(pairs)], name=f"{name}:all"))
     return found
 
 
 @check("two measured quantities of four digits or more, several rows of one configuration")
 def copied(table: Table) -> list[Finding]:
-    """Rows of one configuration that equal each other in every measured figure: one measurement stands in the table twice.
-
-    Two quantities that are measured apart have to agree, with at least ten digits together; an energy in two units is one of them.
-    """
-    apart = (table.first(*ENERGIES, *PARTS), "power_w", "throughput_tok_s", "duration_s", "latency_s", "ttft_s")
-    columns = [c for c in apart if c and table.has(c) and not is_set(table.column(c))]
-    digits = np.array([significant_digits(table.column(c), table.step(c)) for c in columns]).reshape(len(columns), len(table))
+    """Rows of one configuration that equal each other in every measured figure: one measurement stands in the table twice. Two quantities
+    that are measured apart have to agree, with at least ten digits together; an energy in two units is one of them."""
+    apart = (table.first(*ENERGIES, *tabular.PARTS), "power_w", "throughput_tok_s", "duration_s", "latency_s", "ttft_s")
+    columns = [c for c in apart if c and table.has(c) and not tabular.is_set(table.column(c))]
+    digits = [tabular.significant_digits(table.column(c), table.step(c)) for c in columns]
+    digits = np.array(digits).reshape(len(columns), len(table))
     seen = ((digits >= LEAST_DIGITS).sum(axis=0) >= 2) & (digits.sum(axis=0) >= COPIED_DIGITS)
     if not seen.any() or not identity(table):
         return []
@@ -379,16 +334,14 @@ def copied(table: Table) -> list[Finding]:
 
 @check("several rows of one configuration", weighs_chance=True)
 def two_values(table: Table, alpha: float) -> list[Finding]:
-    """`_two_values`, where a column that nothing was read from does not explain the difference: then that column is named instead.
-
-    A column explains it if the rows agree again once rows that differ in it count as different configurations.
-    """
+    """`_two_values`, where a column that nothing was read from does not explain the difference: then that column is named instead. A column
+    explains it if the rows agree again once rows that differ in it count as different configurations."""
     if not identity(table):  # nothing says which rows are of one configuration
         return []
     found = _two_values(table, alpha)
     wrong = [f for f in found if f.verdict == "inconsistent"]
     for name, (codes, texts) in table.others.items() if wrong else ():
-        joined = coded(pd.Series(table.key("options") + f"{name}=" + texts[codes]))
+        joined = tabular.coded(pd.Series(table.key("options") + f"{name}=" + texts[codes]))
         apart = replace(table, words=table.words | {"options": joined}, others={}, cache={})
         if not any(f.verdict == "inconsistent" for f in _two_values(apart, alpha)):
             rows = np.unique(np.concatenate([f.positions for f in wrong]))
@@ -400,11 +353,9 @@ def two_values(table: Table, alpha: float) -> list[Finding]:
 
 
 def _two_values(table: Table, alpha: float) -> list[Finding]:
-    """One configuration with two figures that no repetition explains: further apart than sessions on two cards may be.
-
-    Two sessions are given a standard deviation of 5 % each on the log scale; with m pairs the limit is the normal quantile of
-    alpha / m times sqrt(2) x 5 %, at least a factor of 1.4 in practice. Rows labelled gross and net are not compared.
-    """
+    """One configuration with two figures that no repetition explains: further apart than sessions on two cards may be. Two sessions are
+    given a standard deviation of 5 % each on the log scale; with m pairs the limit is the normal quantile of alpha / m times sqrt(2) x 5 %,
+    at least a factor of 1.4 in practice. Rows labelled gross and net are not compared."""
     found = []
     for column in (c for c in (*ENERGIES, "power_w", "throughput_tok_s", "tweor") if table.has(c)):
         at = _distinct(table, column)
@@ -460,30 +411,24 @@ def _wide(table: Table, column: str, alpha: float) -> list[Finding]:
     x = pd.Series(table.column(column)).where(table.column(column) > 0)
     group = table.groups([*identity(table), "accounting"])
     low, high, size = (x.groupby(group).agg(of).to_numpy() for of in ("min", "max", "size"))
-    claim, several = f"one configuration has one {column}", size > 1
+    claim, several, found = f"one configuration has one {column}", size > 1, []
     if not several.any():
         return []
-    limit = _limit(alpha, (size * (size - 1.0) / 2).sum(), SESSION_SD)
-    spread = np.where(several, np.log(high / low), 0)
+    limit, spread = _limit(alpha, (size * (size - 1.0) / 2).sum(), SESSION_SD), np.where(several, np.log(high / low), 0)
     off = spread > limit
-    if not off.any():
-        reason = f"{several.sum():,} configurations with several rows agree within a factor of {np.exp(limit):.2f}"
-        return [Finding(claim, "consistent", reason, name=column)]
-    found = []
     for g in np.argsort(-np.nan_to_num(spread), kind="stable")[: min(NAMED, int(off.sum()))]:
         rows = np.flatnonzero(group == g)
         times = f"{number(high[g] / low[g], 3)} times as much ({off.sum():,} such configurations)"
         reason = f"{len(rows)} rows of one configuration give {column} from {number(low[g])} to {number(high[g])}, {times}"
         found.append(Finding(claim, "inconsistent", reason, rows[:50], number(low[g]), number(high[g]), f"{column}:{g}"))
-    return found
+    right = f"{several.sum():,} configurations with several rows agree within a factor of {np.exp(limit):.2f}"
+    return found or [Finding(claim, "consistent", right, name=column)]
 
 
 @check("one comparison from several places", weighs_chance=True)
 def two_changes(table: Table, alpha: float) -> list[Finding]:
-    """One comparison with two outcomes: the change against the same reference strategy, computed in two places.
-
-    Sensor gain cancels, so a ratio is given 3 % a session.
-    """
+    """One comparison with two outcomes: the change against the same reference strategy, computed in two places. Sensor gain cancels, so a
+    ratio is given 3 % a session."""
     energy = table.first(*ENERGIES)
     pairs = changes(table, energy) if energy and table.has("quantization", "location") else {}
     if len(pairs) < 2:
@@ -502,11 +447,10 @@ def two_changes(table: Table, alpha: float) -> list[Finding]:
 
 
 def restated(table: Table, owner: np.ndarray) -> list[Finding]:
-    """One finding for each table (of the stacked tables of a source) whose rows without a GPU equal figures of two GPUs or more.
-
-    A figure counts where its configuration may be the same, it has at least four digits, and all its equals agree on the GPU. Two
-    such ties by chance have a probability below 1e-4 for the tables this is meant for.
-    """
+    """One finding for each table (of the stacked tables of a source) whose rows without a GPU equal, digit for digit, figures that other
+    tables give for two GPUs or more: its rows compare hardware too. A figure counts where its configuration may be the same, it has at
+    least four digits, and all its equals agree on the GPU. Two such ties by chance have a probability below 1e-4 for the tables this is
+    meant for."""
     found = []
     for column in (c for c in ENERGIES if table.has(c, "gpu")):
         at = np.flatnonzero(np.isfinite(table.column(column)))
@@ -535,9 +479,7 @@ LEAST_PAIRS, LEAST_LABELS, MOST_LABELS = 3, 3, 40
 @check("energy and throughput of two strategies over the same configurations")
 def kernels(table: Table) -> list[Finding]:
     """Labels of strategies that differ in bits and yet agree in throughput and in energy wherever both ran: one kernel under several names.
-
-    Two labels need three shared configurations, three labels one: whole-run figures are judged as one group too.
-    """
+    Two labels need three shared configurations, three labels one: whole-run figures are judged as one group too."""
     energy, speed = table.first(*ENERGIES), table.first("throughput_tok_s", "duration_s")
     if energy is None or speed is None or not table.has("quantization"):
         return []
@@ -545,6 +487,12 @@ def kernels(table: Table) -> list[Finding]:
     use = (e > 0) & (s > 0) & ~table.is_in("quantization", ("",))
     if not 2 <= len(np.unique(codes[use])) <= MOST_LABELS:
         return []
+    bits = {}  # stored, of each label; the label itself where it is no strategy of ours
+    for label in labels:
+        try:
+            bits[label] = strategies.get(label).weight_bits
+        except UserError:
+            bits[label] = label
     cells = pd.DataFrame({"place": table.groups(table.factors("quantization")), "label": codes, "e": e, "s": s})[use]
     logs = [np.log(cells.pivot_table(index="place", columns="label", values=v)) for v in "es"]
     alike: list[set[str]] = []
@@ -552,7 +500,7 @@ def kernels(table: Table) -> list[Finding]:
     for a, b in combinations(logs[0].columns, 2):
         gaps = np.maximum(*((w[a] - w[b]).abs() for w in logs)).dropna()
         compared += len(gaps) >= LEAST_PAIRS
-        if len(gaps) and gaps.max() <= KERNEL and _bits(labels[a]) != _bits(labels[b]):
+        if len(gaps) and gaps.max() <= KERNEL and bits[labels[a]] != bits[labels[b]]:
             near = [g for g in alike if g & {labels[a], labels[b]}]
             alike = [g for g in alike if g not in near] + [{labels[a], labels[b]}.union(*near)]
             shared[labels[a]] = max(len(gaps), shared.get(labels[a], 0))
@@ -564,11 +512,3 @@ def kernels(table: Table) -> list[Finding]:
             off = use & table.is_in("quantization", joined)
             found += judged(claim, off, off, reason, name="+".join(names))
     return found or judged(claim, (), use & bool(compared), "", f"{compared} pairs of labels differ")
-
-
-def _bits(label: str) -> object:
-    """Stored bits of a strategy; the label itself where it is no strategy of ours."""
-    try:
-        return strategies.get(label).weight_bits
-    except UserError:
-        return label

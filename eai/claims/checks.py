@@ -1,11 +1,12 @@
-"""All checks on one table, and on all tables of one source together; the false-alarm rate is shared out here.
+"""All checks on one table, on all tables of one source together, and on a stranger's file; the false-alarm rate is shared out here.
 
 Checks that only do arithmetic on printed figures cannot fail on a table that was computed correctly. Those that weigh chance share the
-table's rate of 1 % equally, by Bonferroni.
+table's rate of 1 % equally, by Bonferroni. A file is read defensively and in pieces: what cannot be read is a finding with its line, never
+a guess; a row with too many fields is left out, since nobody can say which comma was meant as part of a number.
 """
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 
 from eai import cells
 from eai.claims import chance, relations
-from eai.claims.tabular import KEYS, KNOWN, MOST_COMPARED, QUANTITIES, Finding, Table, build, lines, mapped, stack, to_frame
+from eai.claims.tabular import KEYS, KNOWN, MOST_COMPARED, QUANTITIES, Finding, Table, build, lines, stack, to_frame
 from eai.errors import UserError
 from eai.importers import mappings, reading
 from eai.importers.mappings import PER, Mapping
@@ -29,20 +30,6 @@ CHECKS = (
 ORDER = ("inconsistent", "not decided", "consistent", "untested")
 
 
-def run(table: Table) -> list[Finding]:
-    """The findings of every check on one table; a check that lacks its columns says so as `untested`."""
-    share = FALSE_ALARM_RATE / sum(check.weighs_chance for check in CHECKS)
-    found = []
-    if len(table) > MOST_COMPARED:
-        pairwise = "equal figures of different configurations and printed reductions are compared pair by pair, which was left out"
-        found.append(Finding("every check applies", "untested", f"{len(table):,} rows: {pairwise}", check="size"))
-    for check in CHECKS:
-        name = check.__name__
-        outcome = check(table, share) if check.weighs_chance else check(table)
-        found += outcome or [Finding(name, "untested", f"this check needs {check.needs}", check=name)]
-    return found
-
-
 def framed(findings: list[Finding], name: str, numbers=None, source: str = "", owner: np.ndarray | None = None) -> pd.DataFrame:
     """Findings as a data frame, inconsistent ones first; `owner` names each row's table where several were stacked."""
     rows = []
@@ -55,19 +42,18 @@ def framed(findings: list[Finding], name: str, numbers=None, source: str = "", o
 
 
 @np.errstate(all="ignore")  # a stranger's figures may be zero or huge; what is not finite is not checked
-def check_table(
-    frame: pd.DataFrame,
-    mapping: dict[str, object] | None = None,
-    name: str = "table",
-    limits: pd.DataFrame | None = None,
-    line_numbers: np.ndarray | None = None,
-) -> pd.DataFrame:
-    """The findings on anyone's table, one row each (findings.COLUMNS): inconsistent ones first.
-
-    `mapping`: our name -> their column or an expression, where the header does not say it. Raises UserError if no column is recognised.
-    """
-    table = build(mapped(frame, mapping) if mapping else frame, name, line_numbers, limits)
-    return framed(run(table), name, table.lines)
+def check_table(frame: pd.DataFrame, name="table", limits: pd.DataFrame | None = None, line_numbers=None) -> pd.DataFrame:
+    """The findings on anyone's table, one row each (tabular.COLUMNS), inconsistent first; a check that lacks its columns is `untested`.
+    `limits`: gpu, tdp_w, idle_power_w. Raises UserError if no column is recognised."""
+    table, found = build(frame, name, line_numbers, limits), []
+    share = FALSE_ALARM_RATE / sum(check.weighs_chance for check in CHECKS)
+    if len(table) > MOST_COMPARED:
+        pairwise = "equal figures of different configurations and printed reductions are compared pair by pair, which was left out"
+        found.append(Finding("every check applies", "untested", f"{len(table):,} rows: {pairwise}", check="size"))
+    for check in CHECKS:
+        known = check(table, share) if check.weighs_chance else check(table)
+        found += known or [Finding(check.__name__, "untested", f"this check needs {check.needs}", check=check.__name__)]
+    return framed(found, name, table.lines)
 
 
 @np.errstate(all="ignore")
@@ -90,23 +76,22 @@ def rowwise(table: Table) -> pd.DataFrame:
 WHOLE_ROWS = 1_000_000
 PARTS = {"gpu": "energy_gpu_j", "cpu_package": "energy_cpu_j", "dram": "energy_ram_j", "machine": "energy_j"}
 OURS = {"score": "accuracy", "power_mean_w": "power_w", "memory_peak_gb": "memory_gb"}
-LONG = {"columns", "energies", "constants", "units", "split", "fill_down", "rows", "source"}
 
 
 def read_mapping(path: str | Path) -> Mapping:
     """The mapping file: that of `eai import`, or shorter our name -> their column. Raises UserError for anything but known names."""
     document = mappings.read_document(Path(path))
-    if isinstance(document, dict) and not {*document} & LONG:
+    if isinstance(document, dict) and not {*document} & ({f.name for f in fields(Mapping)} - KNOWN):
         document = {"columns": document}
-    if not isinstance(document, dict) or not isinstance(document.get("columns", {}), dict):
+    if not isinstance(document, dict) or not all(isinstance(document.get(k, {}), dict) for k in ("columns", "units")):
         raise UserError(f"{path} holds {str(document)[:40]}", "pairs of our name: their column", "docs/importing.md shows them")
     columns, known = {str(k): v for k, v in document.get("columns", {}).items()}, {*KNOWN, *mappings.OURS}
-    for ours, theirs in columns.items():
+    units = {str(k): str(v) for k, v in document.get("units", {}).items()}
+    units |= {"score": str(document["score_unit"])} if "score_unit" in document else {}
+    for ours, theirs in (*columns.items(), *units.items()):
         if ours not in known:
             turned = "; our name stands left and theirs right" if str(theirs) in known else mappings.nearest(ours, known)
             raise UserError(f"the mapping names '{ours}'", f"a known name{turned}", "correct the mapping")
-    units = {str(k): str(v) for k, v in document.get("units", {}).items()}
-    units |= {"score": str(document["score_unit"])} if "score_unit" in document else {}
     for ours, unit in units.items():
         if kind := mappings.unit_of(ours)[0]:
             cells.conversion(unit, kind, ours)
@@ -116,22 +101,20 @@ def read_mapping(path: str | Path) -> Mapping:
 
 def plan(mapping: Mapping) -> tuple[dict[str, object], dict[str, str]]:
     """What the checks take from a mapping: our quantity -> their column or expression, and the units that it states."""
-    columns = {OURS.get(k, k): v for k, v in mapping.columns.items()} | {k: v for k, v in mapping.options.items() if k in KNOWN}
+    columns = {OURS.get(k, k): v for k, v in mapping.columns.items()} | mapping.options
     units = {OURS.get(k, k): v for k, v in mapping.units.items()}
     for energy in mapping.energies:
         name = PARTS[energy.boundary] if PER[energy.per] == "run" else f"energy_j_per_{PER[energy.per]}"
         columns.setdefault(name, energy.column)
         units.setdefault(name, energy.unit)
-    columns |= {k: v if isinstance(v, int | float) else repr(str(v)) for k, v in mapping.constants.items() if k in KNOWN and v != "?"}
+    columns |= {k: v if isinstance(v, int | float) else repr(str(v)) for k, v in mapping.constants.items() if v != "?"}
     return {k: v for k, v in columns.items() if k in KNOWN} | mapping.check, units
 
 
 def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The findings on a file, one row each, inconsistent ones first; the table of a known tool is read by its own mapping.
-
-    The first million rows get every check; what follows gets the checks that look at one row at a time, block by block, so memory
-    stays bounded. Raises UserError, in one line, for a file without a readable row.
-    """
+    """The findings on a file, one row each, inconsistent ones first; the table of a known tool is read by its own mapping. The first
+    million rows get every check; what follows gets the checks that look at one row at a time, block by block, so memory stays bounded.
+    Raises UserError, in one line, for a file without a readable row."""
     path = Path(path)
     if path.suffix in (".json", ".jsonl", ".parquet", ".md"):
         return _check_whole(path, mapping, limits)
@@ -141,7 +124,7 @@ def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.Data
     if mapping is None:
         tool = mappings.recognise(layout.names)
         mapping = mappings.tools()[tool] if tool else Mapping("", ())
-    else:  # a column that is not there is sentence before the file is read
+    else:  # a column that is not there is said before the file is read
         made = [a or b for pattern in mapping.split.values() for a, b in re.findall(r"\{(\w+)\}|\(\?P<(\w+)>", pattern)]
         for theirs in mapping.columns.values():
             mappings.evaluate(theirs, pd.DataFrame([dict.fromkeys([*layout.names, *made], "1")]))
@@ -161,7 +144,7 @@ def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.Data
     if not total:
         reason = f"{wrong} rows have not the header's {len(layout.names)} fields" if wrong else "no row below the header"
         raise UserError(f"{path}: {reason}", "rows with as many fields as the header", "quote fields that hold the separator")
-    frame, found = reading.filled(pd.concat(whole, ignore_index=True) if len(whole) > 1 else whole[0]), list(found.values())
+    frame, found = reading.filled(pd.concat(whole, ignore_index=True)), list(found.values())
     if wrong:
         widths = ", ".join(f"{n} with {w}" for w, n in bad.widths.most_common(3))
         reason = (
@@ -184,7 +167,7 @@ def _check_whole(path: Path, mapping: Mapping | None, limits: pd.DataFrame | Non
     frame, base = load([path], "", {"rows": mapping.rows} if mapping else {})
     mapping = mapping or base or Mapping("", ())
     frame = frame[[c for c in frame if not str(c).startswith(reading.FILE)]]
-    numbers = np.arange(len(frame)) + 2
+    numbers = np.arange(len(frame)) + 1  # a record has no header above it
     texts = [c for c in frame if frame[c].map(lambda cell: isinstance(cell, str) or cell is None).all()]
     batch = pa.RecordBatch.from_arrays([pa.array(frame[c].fillna(""), pa.string()) for c in texts], names=list(map(str, texts)))
     plain, found = _plain(batch, numbers, plan(mapping)[0]) if texts else (frame[[]], [])
@@ -194,7 +177,7 @@ def _check_whole(path: Path, mapping: Mapping | None, limits: pd.DataFrame | Non
 def _checked(frame, path: Path, mapping: Mapping, limits, numbers, found: list[Finding], parts=(), bad_lines=()) -> pd.DataFrame:
     """The findings on a frame that was read, with those on its layout and on what was not read; each id once."""
     frame, name = _ours(frame, mapping), path.name
-    result = check_table(frame, name=name, limits=limits, line_numbers=numbers)
+    result = check_table(frame, name, limits, numbers)
     found, columns = list(found), list(map(str, frame.columns))
     for column in columns:
         if why := mappings.ambiguous(column):
@@ -212,29 +195,47 @@ def _checked(frame, path: Path, mapping: Mapping, limits, numbers, found: list[F
 
 
 def _ours(frame: pd.DataFrame, mapping: Mapping) -> pd.DataFrame:
-    """The table with our names where the mapping gives them; what a known tool's mapping names and this table lacks is left out."""
+    """The table with our names where the mapping gives them, in our units: an explicit mapping beats a recognised header. What a known
+    tool's mapping names and this table lacks is left out. Raises UserError for columns that are not there."""
     if not (mapping.columns or mapping.energies or mapping.check):
         return frame
-    frame = mappings.prepared(frame, mapping)
-    columns, units = plan(mapping)
-    return mapped(frame, {k: v for k, v in columns.items() if not mapping.known or mappings.is_readable(v, frame)}, units)
+    frame, found, (columns, units) = mappings.prepared(frame, mapping), {}, plan(mapping)
+    columns = {k: v for k, v in columns.items() if not mapping.known or mappings.is_readable(v, frame)}
+    for ours, theirs in columns.items():
+        if ours not in KNOWN:
+            raise UserError(f"the mapping names '{ours}'", f"a known name{mappings.nearest(ours, KNOWN)}", "correct the mapping")
+        found[ours] = mappings.evaluate(theirs, frame)
+        kind, multiple = mappings.unit_of(ours)
+        unit, header = str(units.get(ours, "")), mappings.column_of(theirs, frame)
+        if unit := unit or (cells.header_unit(header, kind) if kind and header else ""):
+            found[ours] = pd.Series(cells.numbers(found[ours], kind, unit, ours)[0] / multiple, index=frame.index)
+    taken = {*found, *(t for t in columns.values() if isinstance(t, str))}
+    rest = [c for c in frame if c not in taken and not mappings.ambiguous(str(c)) and mappings.our_column(str(c))[0] not in found]
+    return pd.DataFrame(found, index=frame.index).join(frame[rest])
 
 
 def _plain(batch, numbers: np.ndarray, columns: dict[str, object]) -> tuple[pd.DataFrame, list[Finding]]:
-    """An Arrow batch with its quantities as numbers, and findings on mixed units and on cells that are no numbers.
+    """An Arrow batch with its quantities as numbers, and findings on mixed units and on cells that are no numbers. A column whose cells all
+    carry one unit is renamed as if its header did."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    A column whose cells all carry one unit is renamed as if its header did.
-    """
     out, found = {}, []
     named = {str(theirs): ours for ours, theirs in columns.items() if isinstance(theirs, str)}
     for name in batch.schema.names:
-        target = named.get(name) or mappings.meant(name)[0]
+        target, column = named.get(name) or mappings.meant(name)[0], batch.column(name)
         carrying = target and target not in KNOWN and any(q.startswith(f"{target}_") for q in QUANTITIES)
-        values = None if target in KEYS and target not in QUANTITIES else _cast(batch.column(name))
-        if values is not None or not (target in QUANTITIES or carrying):
-            out[name] = batch.column(name).to_pandas() if values is None else values
+        if target not in KEYS or target in QUANTITIES:
+            try:
+                stated = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+                out[name] = pc.cast(stated, pa.float64()).to_numpy(zero_copy_only=False)
+                continue
+            except pa.ArrowInvalid:
+                pass
+        text = column.to_pandas()
+        if not (target in QUANTITIES or carrying):
+            out[name] = text
             continue
-        text = batch.column(name).to_pandas()
         values, units, unread = cells.numeric(text)
         stated = {u: n for u, n in units.items() if n}
         if len(stated) > 1:
@@ -249,15 +250,3 @@ def _plain(batch, numbers: np.ndarray, columns: dict[str, object]) -> tuple[pd.D
         renamed = f"{name} ({unit})"
         out[renamed if unit and name not in named and mappings.meant(renamed)[0] in QUANTITIES else name] = values
     return pd.DataFrame(out), found
-
-
-def _cast(column) -> np.ndarray | None:
-    """An Arrow column of text as floats, empty cells as NaN; None where a cell is something else."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    try:
-        filled = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-        return pc.cast(filled, pa.float64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid:
-        return None

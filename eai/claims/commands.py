@@ -46,19 +46,23 @@ def check(
     if (found["verdict"] == "inconsistent").any():
         raise typer.Exit(1)
     if not found["verdict"].isin(("consistent", "not decided")).any():
-        typer.echo(
-            f"eai: nothing could be checked in {table}; expected columns that bear on each other; name them with --mapping.", err=True
-        )
+        wanted = "expected columns that bear on each other; name them with --mapping."
+        typer.echo(f"eai: nothing could be checked in {table}; {wanted}", err=True)
         raise typer.Exit(2)
 
 
 def _answer(name: str, found: "pd.DataFrame", every: bool, as_json: bool, short) -> None:
     """One JSON document with the counts of each verdict that occurs, or the text."""
+    answer = {name: records(found), "counts": {str(k): int(v) for k, v in found["verdict"].value_counts().items()}}
+    emit(answer, as_json, "" if as_json else findings_text(_spoken(found), found["verdict"].unique()) if every else short())
+
+
+def _spoken(found: "pd.DataFrame") -> "pd.DataFrame":
+    """The findings with quantities as people read them; `--json` keeps the names of columns. A file keeps its name."""
     from eai.claims.tabular import labelled
 
-    answer = {name: records(found), "counts": {str(k): int(v) for k, v in found["verdict"].value_counts().items()}}
-    spoken = found.assign(claim=found["claim"].map(labelled), reason=found["reason"].map(labelled)) if every else found
-    emit(answer, as_json, "" if as_json else findings_text(spoken, list(dict.fromkeys(found["verdict"]))) if every else short())
+    ids = [f"{table}{slash}{labelled(rest)}" for table, slash, rest in found["id"].str.partition("/").to_numpy()]
+    return found.assign(id=ids, claim=found["claim"].map(labelled), reason=found["reason"].map(labelled))
 
 
 def add_to(app: typer.Typer) -> None:
@@ -73,8 +77,7 @@ def _short(text: str, width: int) -> str:
 
 def check_text(found: "pd.DataFrame") -> str:
     """What a check of a table found: what was checked and with what result, every contradiction, then what was not checked and why."""
-    from eai.claims.tabular import labelled
-
+    bare, found = found[found["verdict"] == "untested"], _spoken(found)
     table, wrong = str(found["source"].iloc[0]), found[found["verdict"] == "inconsistent"]
     checked = found[found["verdict"].isin(("consistent", "inconsistent", "not decided"))]
     lines = [f"NOTHING WAS CHECKED in {table}: no check found the columns that it needs. That is no sign that the table is right."]
@@ -83,12 +86,11 @@ def check_text(found: "pd.DataFrame") -> str:
         lines = [f"{table}: {checked['check'].nunique()} kind(s) of checks applied, {counted}"]
     shown = wrong[wrong.groupby(["check", "claim"], sort=False).cumcount() < MOST_ALIKE].head(MOST_FINDINGS)
     for row in shown.to_dict("records"):
-        reason = textwrap.wrap(labelled(row["reason"]), WIDTH, initial_indent="    ", subsequent_indent="    ")
-        lines += [f"inconsistent {row['id']}", f"    {labelled(row['claim'])}", *reason]
+        reason = textwrap.wrap(row["reason"], WIDTH, initial_indent="    ", subsequent_indent="    ")
+        lines += [f"inconsistent {row['id']}", f"    {row['claim']}", *reason]
         lines += [f"    rows: {_short(row['rows'], WIDTH)}"] if row["rows"] else []
     if len(wrong) > len(shown):
         lines.append(f"{len(wrong) - len(shown)} more inconsistent, of the same kinds (--all)")
-    bare = found[found["verdict"] == "untested"]
     lines += [f"not checked: {_short(reason, 2 * WIDTH)}" for reason in bare.loc[bare["claim"] != bare["check"], "reason"]]
     if names := ", ".join(bare.loc[bare["claim"] == bare["check"], "check"].unique()):
         lines += textwrap.wrap(f"not checked, columns are missing: {names} (--all says what each needs)", WIDTH)
@@ -97,17 +99,20 @@ def check_text(found: "pd.DataFrame") -> str:
 
 def claims_text(found: "pd.DataFrame", against: str | None) -> str:
     """The claims on one screen: verdicts by source, then the plainest contradictions of each source."""
-    from eai.claims.tabular import counts_by_source
+    import pandas as pd
+
+    from eai.claims.tabular import VERDICTS
 
     is_table = found["id"].str.contains("/")
     mine, wrong = found[found["check"].ne("") & ~is_table], found[is_table & found["verdict"].eq("inconsistent")]
-    counts = counts_by_source(mine)
-    width, kinds = max(map(len, counts["source"]), default=6), [c for c in counts.columns[1:] if counts[c].any()]
+    counts = pd.crosstab(mine["source"], mine["verdict"])
+    counts = counts[[v for v in VERDICTS if v in counts]]
+    width = max(map(len, counts.index), default=6)
     lines = [
         f"{len(mine)} published claims" + (f", against {against}" if against else ""),
-        f"{'source':<{width}}  " + "  ".join(f"{k:>12}" for k in kinds),
+        "  ".join([f"{'source':<{width}}", *(f"{verdict:>12}" for verdict in counts)]),
     ]
-    lines += [f"{row['source']:<{width}}  " + "  ".join(f"{row[k]:>12}" for k in kinds) for row in counts.to_dict("records")]
+    lines += ["  ".join([f"{source:<{width}}", *(f"{n:>12}" for n in row)]) for source, *row in counts.itertuples()]
     for kind in ("contradicted", "reproduced", "mixed", "inconsistent"):
         rows = mine[mine["verdict"] == kind]
         first = rows.head(MOST_CLAIMS).to_dict("records")

@@ -6,7 +6,8 @@ against each figure's printed range. A function answers None where the tables ho
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -23,21 +24,20 @@ _CONDITION = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=|<|>|=)\s*(.*?)\s*")
 LENGTHS = ("input_tokens", "output_tokens")
 BASELINES = ("unspecified_baseline", "fp16", "bf16", "fp32")
 PLACES = ("session", "location", "architecture")
-OF_POWER = (
+OF_POWER = (  # gross energy per token where a table prints power and throughput but no energy at all
     Relation("energy_j_per_token", {"power_w": 1, "throughput_tok_s": -1}),
     Relation("energy_j_per_1k_tok", {"power_w": 1, "throughput_tok_s": -1}, 1e3),
     Relation("tokens_per_j", {"power_w": -1, "throughput_tok_s": 1}),
 )
-"""Gross energy per token where a table prints power and throughput but no energy at all."""
+NOISE = 1.96 * np.sqrt(2) * CELL_SD  # log scale: two figures of one cell each, 95 %
+CONFIDENT = 2.576  # two-sided 1 %
 
 
 @np.errstate(all="ignore")
 def prepared(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """A published table with its printed columns, every quantity that follows from them, and half-steps as `<quantity>~`.
-
-    Also `_table`, `_lines` (a tuple), `_accounting` (gross or net as computed), CVs in percent, and scores relative to the baseline's.
-    Repeated runs are averaged, their scatter becoming the CV.
-    """
+    """A published table with its printed columns, every quantity that follows from them, and half-steps as `<quantity>~`. Also `_table`,
+    `_lines` (a tuple), `_accounting` (gross or net as computed), CVs in percent, and scores relative to the baseline's. Repeated runs are
+    averaged, their scatter becoming the CV."""
     out = frame.assign(_table=name, _lines=[(i + 2,) for i in range(len(frame))], _accounting="")
     try:
         table = build(frame, name)
@@ -86,10 +86,9 @@ def _text(column: pd.Series) -> pd.Series:
 
 def meets(frame: pd.DataFrame, condition: str) -> np.ndarray:
     """Which rows meet one comparison of a condition. Raises UserError if it cannot be read."""
-    match = _CONDITION.fullmatch(condition)
-    if not match:
-        expected = "column=value|value or column<=number"
-        raise UserError(f"the condition '{condition}' cannot be read", expected, "correct the claim's `where`")
+    if not (match := _CONDITION.fullmatch(condition)):
+        do = "correct the claim's `where`"
+        raise UserError(f"the condition '{condition}' cannot be read", "column=value|value or column<=number", do)
     name, sign, text = match.groups()
     column = frame[name] if name in frame else pd.Series(np.nan, index=frame.index)
     if sign == "=":
@@ -110,14 +109,16 @@ def select(tables: dict[str, pd.DataFrame], names: str, where: str) -> pd.DataFr
     return frame.reset_index(drop=True)
 
 
-def pairs(frame: pd.DataFrame, factor: str, level: str, reference: str, quantity: str) -> list[tuple[int, int]]:
-    """(row, reference row) positions that differ in `factor` alone and both state `quantity`.
-
-    The reference is sought in the same session and place, then in the same session (where the lengths of the output may differ,
-    since greedy decoding stops by itself), then in the same table, then anywhere; the first rank with a candidate is taken.
-    """
+def pairs(frame: pd.DataFrame, claim: pd.Series, quantity: str, level: str | None = None) -> list[tuple[int, int]]:
+    """(row, reference row) positions that differ in the claim's factor alone, of one `level` or each, and both state `quantity`. The
+    reference is sought in the same session and place, then in the same session (where the lengths of the output may differ, since greedy
+    decoding stops by itself), then in the same table, then anywhere; the first rank with a candidate is taken."""
+    factor, reference = claim["factor"], str(claim["reference"])
     if quantity not in frame or factor not in frame:
         return []
+    if level is None:
+        levels = sorted(set(frame[factor]) - {reference, ""})
+        return [pair for each in levels for pair in pairs(frame, claim, quantity, each)]
     text = {c: pd.factorize(frame[c])[0] for c in (*FACTORS, "_table", "session", "location") if c != factor}
     same = together([text[f] for f in FACTORS if f not in (factor, "params_b", *LENGTHS)], len(frame))
     exact = together([text[f] for f in LENGTHS if f != factor], len(frame))
@@ -135,25 +136,12 @@ def pairs(frame: pd.DataFrame, factor: str, level: str, reference: str, quantity
     return found
 
 
-def pairs_of_all(frame: pd.DataFrame, claim: pd.Series, quantity: str) -> list[tuple[int, int]]:
-    """`pairs` of every level of the claim's factor with its reference."""
-    levels = sorted(set(frame[claim["factor"]]) - {str(claim["reference"]), ""})
-    return [pair for level in levels for pair in pairs(frame, claim["factor"], level, str(claim["reference"]), quantity)]
-
-
-def strata(frame: pd.DataFrame, *varied: str) -> list[pd.DataFrame]:
-    """The rows that may differ in the factors `varied` alone, group by group of one table."""
-    keys = [f for f in (*FACTORS, "_table") if f not in (*varied, "params_b")]
+def strata(frame: pd.DataFrame, *varied: str, ranked: bool = False) -> list[pd.DataFrame]:
+    """The rows that may differ in the factors `varied` alone, group by group of one table. Strategies that are ranked stop at lengths of
+    their own."""
+    also = LENGTHS if ranked and varied == ("quantization",) else ()
+    keys = [f for f in (*FACTORS, "_table") if f not in (*varied, *also, "params_b")]
     return [group for _, group in frame.groupby(keys, sort=False, dropna=False)] if len(frame) else []
-
-
-def apart_from(factor: str) -> tuple[str, ...]:
-    """The factor, and what may differ beside it in a ranking: strategies stop at lengths of their own."""
-    return (factor, *LENGTHS) if factor == "quantization" else (factor,)
-
-
-NOISE = 1.96 * np.sqrt(2) * CELL_SD  # log scale: two figures of one cell each, 95 %
-CONFIDENT = 2.576  # two-sided 1 %
 
 
 @dataclass(frozen=True)
@@ -168,9 +156,8 @@ class Outcome:
 
 def rows_of(*frames: pd.DataFrame) -> str:
     """The rows of prepared frames as `table:2,5; other:3`, reference rows of retained scores included."""
-    columns = [(f["_table"], f[c]) for f in frames for c in ("_lines", "_reference_lines") if c in f]
-    known = ((t, ns) for table, rows in columns for t, ns in zip(table, rows, strict=True) if isinstance(ns, tuple))
-    return where((table, n) for table, numbers in known for n in numbers)
+    known = (pair for f in frames for c in ("_lines", "_reference_lines") if c in f for pair in zip(f["_table"], f[c], strict=True))
+    return where((table, n) for table, numbers in known if isinstance(numbers, tuple) for n in numbers)
 
 
 def bounds(claim: pd.Series) -> tuple[float, float, float]:
@@ -213,10 +200,8 @@ def _judge(claim: pd.Series, ends: list[np.ndarray], rows: str, what: str, noisy
         near, far = low[~inside] / 100, high[~inside] / 100
         gap = np.where(near > b / 100, np.log1p(near) - np.log1p(b / 100), np.log1p(a / 100) - np.log1p(far))
     close = noisy and (np.abs(gap) <= NOISE).all()
-    if close:
-        how = say("figures good to {share} at best cannot tell them apart", share=f"{CELL_SD:.1%}")
-    else:
-        how = say("the one case does not agree" if n == 1 else "{k} of {n} cases agree", k=inside.sum(), n=n)
+    how = say("the one case does not agree" if n == 1 else "{k} of {n} cases agree", k=inside.sum(), n=n)
+    how = say("figures good to {share} at best cannot tell them apart", share=f"{CELL_SD:.1%}") if close else how
     sentence = say("{what}: {computed}, where {stated} is stated; {how}", what=what, computed=computed, stated=stated(claim), how=how)
     return Outcome("not decided" if close else "inconsistent", sentence, computed, rows)
 
@@ -225,23 +210,22 @@ def nothing(claim: pd.Series) -> Outcome:
     """The verdict where the claim's own source holds no figure for it."""
     quantity, tables = claim["quantity"], word(claim, "tables").replace(";", ", ")
     if not tables:
-        sentence, quantity = "no table of the source gives {quantity}: the figure stands alone", str(quantity).replace("_", " ")
-        return Outcome("untested", say(sentence, quantity=quantity))
+        alone = "no table of the source gives {quantity}: the figure stands alone"
+        return Outcome("untested", say(alone, quantity=str(quantity).replace("_", " ")))
     scope = say(" with {condition}", condition=claim["where"]) if word(claim, "where") else ""
     given = {k: claim[k] for k in ("factor", "level", "reference")}
     levels = say(" for {factor} {level} against {reference}", **given) if word(claim, "reference") else ""
-    sentence = say("no row of {tables} gives {quantity}{scope}{levels}", tables=tables, quantity=quantity, scope=scope, levels=levels)
-    return Outcome("untested", sentence)
+    sentence = "no row of {tables} gives {quantity}{scope}{levels}"
+    return Outcome("untested", say(sentence, tables=tables, quantity=quantity, scope=scope, levels=levels))
 
 
 def value(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """Every stated figure of a quantity against the claim."""
-    name = claim["quantity"]
-    use = frame[pd.to_numeric(frame[name], errors="coerce").notna()] if name in frame else frame[:0]
-    if use.empty:
+    x = floats(frame[name]) if (name := claim["quantity"]) in frame else np.array([])
+    if not (known := np.isfinite(x)).any():
         return None
-    x, h = pd.to_numeric(use[name]).to_numpy(dtype=float), _half(use, name)
-    return _judge(claim, [x - h, x, x + h], rows_of(use), name)
+    x, h = x[known], _half(frame, name)[known]
+    return _judge(claim, [x - h, x, x + h], rows_of(frame[known]), name)
 
 
 def _half(frame: pd.DataFrame, quantity: str) -> np.ndarray:
@@ -249,56 +233,56 @@ def _half(frame: pd.DataFrame, quantity: str) -> np.ndarray:
     return frame[f"{quantity}~"].fillna(0).to_numpy(float) if f"{quantity}~" in frame else np.zeros(len(frame))
 
 
-def _paired(claim: pd.Series, frame: pd.DataFrame, quantity: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, pd.DataFrame]:
-    """Values and half-steps of level and reference rows (two columns each), and the rows themselves."""
-    found = pairs(frame, claim["factor"], str(claim["level"]), str(claim["reference"]), quantity)
-    level, reference = sides = frame.loc[[i for i, _ in found]], frame.loc[[j for _, j in found]]
-    if not found:
-        return np.zeros((0, 2)), np.zeros((0, 2)), level, reference
-    return *(np.column_stack([of(f, quantity) for f in sides]) for of in (lambda f, q: f[q].to_numpy(float), _half)), level, reference
+def paired(kind: Callable) -> Callable[[pd.Series, pd.DataFrame], Outcome | None]:
+    """A kind of claim about rows of level and reference that differ in the factor alone, from a function of their values and half-steps
+    (two columns each) and of the rows themselves."""
+
+    def judged(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
+        quantity = "accuracy" if claim["quantity"] == "accuracy_pct" else claim["quantity"]
+        if not (found := pairs(frame, claim, quantity, str(claim["level"]))):
+            return None
+        sides = [frame.loc[list(rows)] for rows in zip(*found, strict=True)]
+        return kind(
+            claim, *(np.column_stack([of(f, quantity) for f in sides]) for of in (lambda f, q: f[q].to_numpy(float), _half)), *sides
+        )
+
+    return judged
 
 
-def change(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
+@paired
+def change(claim: pd.Series, x, h, level: pd.DataFrame, reference: pd.DataFrame) -> Outcome:
     """Changes [%] of level against reference, pair by pair; a claim about all of N levels needs all N (column `coverage`)."""
-    x, h, level, reference = _paired(claim, frame, claim["quantity"])
-    if not len(x):
-        return None
     ends = [100 * ((x[:, 0] + s * h[:, 0]) / (x[:, 1] - s * h[:, 1]) - 1) for s in (-1, 0, 1)]
-    outcome = _judge(
-        claim, ends, rows_of(level, reference), say("change of {quantity}", quantity=claim["quantity"]), claim["quantity"] in NOISY
-    )
-    wanted, _, factor = word(claim, "coverage").partition(" ")
-    if outcome.verdict == "consistent" and wanted and level[factor].nunique() < int(wanted):
-        only = {"reason": outcome.reason, "k": level[factor].nunique(), "n": wanted, "factor": factor}
-        short = say("{reason}, but on {k} of the {n} levels of {factor} that the claim covers", **only)
-        return Outcome("untested", short, outcome.computed, outcome.rows)
+    what, noisy = say("change of {quantity}", quantity=claim["quantity"]), claim["quantity"] in NOISY
+    outcome, (wanted, _, factor) = _judge(claim, ends, rows_of(level, reference), what, noisy), word(claim, "coverage").partition(" ")
+    if outcome.verdict == "consistent" and wanted and (covered := level[factor].nunique()) < int(wanted):
+        short = "{reason}, but on {k} of the {n} levels of {factor} that the claim covers"
+        return replace(outcome, verdict="untested", reason=say(short, reason=outcome.reason, k=covered, n=wanted, factor=factor))
     return outcome
 
 
-def difference(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
+@paired
+def difference(claim: pd.Series, x, h, level: pd.DataFrame, reference: pd.DataFrame) -> Outcome:
     """Differences of level minus reference in the quantity's own unit; scores in points."""
     quantity, scale = ("accuracy", 100.0) if claim["quantity"] == "accuracy_pct" else (claim["quantity"], 1.0)
-    x, h, level, reference = _paired(claim, frame, quantity)
     ends = [scale * (x[:, 0] - x[:, 1] + s * h.sum(axis=1)) for s in (-1, 0, 1)]
-    return _judge(claim, ends, rows_of(level, reference), say("difference of {quantity}", quantity=quantity)) if len(x) else None
+    return _judge(claim, ends, rows_of(level, reference), say("difference of {quantity}", quantity=quantity))
 
 
-def range_of_changes(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
+@paired
+def range_of_changes(claim: pd.Series, x, h, level: pd.DataFrame, reference: pd.DataFrame) -> Outcome:
     """A printed range of changes: its ends must be the least and the greatest change, and both accounted alike."""
-    x, _, level, reference = _paired(claim, frame, claim["quantity"])
-    if not len(x):
-        return None
     d, (low, high, tolerance) = 100 * (x[:, 0] / x[:, 1] - 1), bounds(claim)
     ends = level.iloc[[int(np.argmin(d)), int(np.argmax(d))]]
     kinds = list(ends["_accounting"])
     where = [f"{r['gpu']}, {r['model']}, batch {r['batch_size']}" for _, r in ends.iterrows()]
     computed, rows = span(d, "%"), rows_of(level, reference)
     if "energy" in claim["quantity"] and all(kinds) and kinds[0] != kinds[1]:
-        a, b = (f["power_w"].to_numpy(dtype=float) / f["throughput_tok_s"].to_numpy(dtype=float) for f in (level, reference))
+        a, b = (floats(f["power_w"]) / floats(f["throughput_tok_s"]) for f in (level, reference))
         gross = 100 * (a / b - 1)
         also = f"; counted gross throughout it is {span(gross, '%')}" if np.isfinite(gross).any() else ""
-        sentence = zip((d.min(), d.max()), where, kinds, strict=True)
-        words = [f"{number(x, 3)} % ({w}) is {k}{' of idle power' * (k == 'net')}" for x, w, k in sentence]
+        both = zip((d.min(), d.max()), where, kinds, strict=True)
+        words = [f"{number(x, 3)} % ({w}) is {k}{' of idle power' * (k == 'net')}" for x, w, k in both]
         return Outcome("inconsistent", f"{' and '.join(words)}: one range mixes two accountings{also}", computed, rows)
     if abs(d.min() - low) <= tolerance and abs(d.max() - high) <= tolerance:
         return Outcome("consistent", f"the {len(d)} changes span {computed}, as stated", computed, rows)
@@ -315,11 +299,9 @@ def count(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     low, high, _ = bounds(claim)
     few = len(names) == 1 and found <= 8 and not use.empty and not figures
     shown, computed = f" ({', '.join(sorted(use[names[0]].astype(str).unique()))})" if few else "", say(f"{{n}} {claim['unit']}", n=found)
-    if (runs := sum(map(len, use["_lines"]))) > found:
-        shown += say(" in {n} rows", n=runs)
-    sentence = (
-        "{found} in the tables{shown}, where {stated} is stated" if low == 1 else "{found} in the tables{shown}, where {stated} are stated"
-    )
+    runs, one, many = sum(map(len, use["_lines"])), "{found} in the tables{shown}, where {stated} is stated", "where {stated} are stated"
+    shown += say(" in {n} rows", n=runs) if runs > found else ""
+    sentence = one if low == 1 else f"{{found}} in the tables{{shown}}, {many}"
     return Outcome(_decided(low <= found <= high), say(sentence, found=computed, shown=shown, stated=stated(claim)), computed, rows_of(use))
 
 
@@ -332,7 +314,7 @@ def label(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
 
 
 def reckon(text: str) -> float:
-    """The value of an arithmetic expression of numbers. Raises UserError for anything else."""
+    """The value of an arithmetic expression of numbers, 71.8 / 42.29. Raises UserError for anything else."""
     found = floats(cells.evaluate(text, pd.DataFrame(index=[0])))[0]
     if not np.isfinite(found):
         raise UserError(f"'{text}' cannot be computed", "numbers with + - * / and parentheses", "correct the claim's `quantity`")
@@ -353,15 +335,13 @@ def rule(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
 
 
 def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
-    """Whether the level is best in every group of rows that differ in the factor alone; several levels may share the place.
-
-    Several quantities, separated by `;`, are ranked each for itself. Printed ties count for the claim.
-    """
+    """Whether the level is best in every group of rows that differ in the factor alone; several levels may share the place. Several
+    quantities, separated by `;`, are ranked each for itself. Printed ties count for the claim."""
     levels, factor = str(claim["level"]).split("|"), claim["factor"]
     won, close, seen, lost = 0, 0, [], []
     for quantity in (q for q in claim["quantity"].split(";") if q in frame):
         sign = 1 if QUANTITIES[quantity] else -1
-        for group in strata(frame[frame[quantity].notna()], *apart_from(factor)):
+        for group in strata(frame[frame[quantity].notna()], factor, ranked=True):
             names, mine = group[factor], group[factor].isin(levels).to_numpy()
             if names.nunique() < 2 or not mine.any():
                 continue
@@ -373,30 +353,27 @@ def ranking(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
             elif quantity in NOISY and abs(np.log(x[own] / x[best])) <= NOISE:
                 close += 1
             else:
-                given = {"best": names.iloc[best], "x": number(sign * x[best]), "own": names.iloc[own], "y": number(sign * x[own])}
-                given |= {"quantity": quantity, "table": group["_table"].iloc[best]}
-                lost.append(say("{best} has {x} {quantity} against {y} of {own} ({table})", **given))
+                lost.append(say(
+                    "{best} has {x} {quantity} against {y} of {own} ({table})", best=names.iloc[best], x=number(sign * x[best]),
+                    own=names.iloc[own], y=number(sign * x[own]), quantity=quantity, table=group["_table"].iloc[best],
+                ))  # fmt: skip
     if not seen:
-        given = {"level": claim["level"], "factor": factor, "quantity": claim["quantity"].replace(";", " or ")}
-        return Outcome("untested", say("no group of rows compares {level} with another {factor} on {quantity}", **given))
+        quantity, sentence = claim["quantity"].replace(";", " or "), "no group of rows compares {level} with another {factor} on {quantity}"
+        return Outcome("untested", say(sentence, level=claim["level"], factor=factor, quantity=quantity))
     n, rows = {"k": won, "n": len(seen)}, rows_of(*seen)
     shown = say("first in {k} of {n}", **n)
     if lost:
         return Outcome("inconsistent", say("{example}; first in {k} of {n} comparisons", example=lost[0], **n), shown, rows)
-    if close:
-        sentence = "first in {k} of {n} comparisons; in the others the best is nearer than the noise of one figure a cell"
-        return Outcome("not decided", say(sentence, **n), shown, rows)
     sentence = "first in the only comparison that the tables allow" if won == 1 else "first in all {n} comparisons that the tables allow"
-    return Outcome("consistent", say(sentence, n=won), shown, rows)
+    near = "first in {k} of {n} comparisons; in the others the best is nearer than the noise of one figure a cell"
+    return Outcome("not decided" if close else "consistent", say(near if close else sentence, **n), shown, rows)
 
 
-def equal(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
-    """Two scores said to be nearly the same: consistent while binomial error covers the difference (1 %, two-sided).
-
-    The reason states the smallest difference that so many items could have shown.
-    """
-    x, _, level, reference = _paired(claim, frame, claim["quantity"])
-    if not len(x) or "n_items" not in level:
+@paired
+def equal(claim: pd.Series, x, h, level: pd.DataFrame, reference: pd.DataFrame) -> Outcome | None:
+    """Two scores said to be nearly the same: consistent while binomial error covers the difference (1 %, two-sided); the reason states the
+    smallest difference that so many items could have shown."""
+    if "n_items" not in level:
         return None
     n = level["n_items"].to_numpy(dtype=float)
     z = np.abs(z_of(x[:, 0], x[:, 1], n, n))
@@ -421,8 +398,7 @@ def correlation(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     r, (least, most, _) = float(np.corrcoef(means[a], means[b])[0, 1]), bounds(claim)
     shown = f"r = {r:+.2f}"
     if n == 3:
-        sentence = say("{r} over the {n} levels that state both: too few for an interval", r=shown, n=n)
-        return Outcome("untested", sentence, shown, rows)
+        return Outcome("untested", say("{r} over the {n} levels that state both: too few for an interval", r=shown, n=n), shown, rows)
     low, high = np.tanh(np.arctanh(r) + np.array([-1, 1]) * 1.96 / np.sqrt(n - 3))
     verdict = "consistent" if least < low <= most else "inconsistent" if high < least else "untested"
     how = {"inconsistent": ": the sign is the other", "untested": ": the interval holds both signs"}.get(verdict, "")
@@ -430,11 +406,8 @@ def correlation(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
 
 
 def synergy(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
-    """An interaction of two factors: it needs rows that cross them, two levels of each in one table of one model and task.
-
-    With a crossing, the interaction on the log scale (multiplicative on energy) is the mean over 2 x 2 cells; without replicates it
-    has no interval and stays untested, said so with the number.
-    """
+    """An interaction of two factors on the log scale (multiplicative on energy), over the 2 x 2 cells of tables that cross them in one
+    model and task; without repetitions it has no interval and stays untested, said so with the number."""
     a, b, quantity = claim["factor"], str(claim["level"]), claim["quantity"]
     use = frame[frame[quantity].notna() & (frame[a] != "") & (frame[b] != "")] if quantity in frame else frame[:0]
     contrasts, crossed = [], []
@@ -454,8 +427,8 @@ def synergy(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
 
 def excess(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """What share [%] of the excess of `statistic` over `reference` the level removes, pair by pair."""
-    quantity, reference = claim["quantity"], str(claim["reference"])
-    better, bad = (dict(pairs(frame, claim["factor"], str(claim[c]), reference, quantity)) for c in ("level", "statistic"))
+    quantity = claim["quantity"]
+    better, bad = (dict(pairs(frame, claim, quantity, str(claim[c]))) for c in ("level", "statistic"))
     share, rows = [], []
     for i, j, base in ((i, j, base) for i, base in better.items() for j, other in bad.items() if base == other):
         x, y, z = (float(frame.loc[k, quantity]) for k in (base, i, j))
@@ -470,15 +443,11 @@ def excess(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     return Outcome(_decided(all(inside)), reason, span(share, "%"), rows_of(frame.loc[rows]))
 
 
-def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
-    """Where the change turns from cost to saving along `statistic`, by GPU: consistent if the brackets of two GPUs do not overlap.
-
-    A bracket runs from the largest size that still costs more to the smallest that saves, and exists where those are in order. Two
-    that are accounted differently, as far as that is known, are not held against each other.
-    """
-    x, _, level, reference = _paired(claim, frame, claim["quantity"])
-    if not len(x):
-        return None
+@paired
+def crossover(claim: pd.Series, x, h, level: pd.DataFrame, reference: pd.DataFrame) -> Outcome:
+    """Where the change turns from cost to saving along `statistic`, by GPU: consistent if the brackets of two GPUs do not overlap. A
+    bracket runs from the largest size that still costs more to the smallest that saves, and exists where those are in order. Two that are
+    accounted differently, as far as that is known, are not held against each other."""
     size, d, gpu = pd.to_numeric(level[str(claim["statistic"])]).to_numpy(), x[:, 0] / x[:, 1] - 1, level["gpu"].to_numpy()
     brackets = {}
     for g in dict.fromkeys(gpu):
@@ -486,15 +455,13 @@ def crossover(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
         if len(cost) and len(save) and cost.max() < save.min():
             brackets[g] = (cost.max(), save.min())
     rows, text = rows_of(level, reference), ", ".join(f"{g}: {a:g} to {b:g}" for g, (a, b) in brackets.items())
-    if len(brackets) < 2:
-        return Outcome("untested", f"a turning point can be bracketed on {len(brackets)} GPU only", "", rows)
     apart = [(g, h) for g in brackets for h in brackets if brackets[g][1] <= brackets[h][0]]
-    if not apart:
-        return Outcome("untested", f"the brackets overlap ({text}), so one size could serve all", text, rows)
     kinds = {g: set(level["_accounting"][gpu == g]) for g in brackets}
     alike = [(g, h) for g, h in apart if kinds[g] == kinds[h] and len(kinds[g]) == 1]
     if not alike:
-        return Outcome("untested", f"the brackets that lie apart are accounted differently ({text})", text, rows)
+        why = f"the brackets that lie apart are accounted differently ({text})"
+        why = why if apart else f"no two brackets of a turning point lie apart ({text or 'none on any GPU'})"
+        return Outcome("untested", why, text, rows)
     sizes = f"the sizes [{claim['statistic']}] between which the change turns lie apart on {alike[0][0]} and {alike[0][1]}"
     return Outcome("consistent", f"{sizes} ({text})", text, rows)
 
@@ -503,11 +470,9 @@ def scaling(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
     """The exponent of a quantity along a factor (log-log slope), where three levels or more are given with all else equal."""
     factor, quantity = claim["factor"], claim["quantity"]
     use = frame[(frame[factor] != "") & frame[quantity].notna()] if quantity in frame else frame[:0]
-    groups = strata(use, factor)
-    series = [g for g in groups if g[factor].nunique() >= 3]
+    series = [g for g in strata(use, factor) if g[factor].nunique() >= 3]
     if not series:
-        most = max((g[factor].nunique() for g in groups), default=0)
-        return Outcome("untested", f"no configuration gives {quantity} at three values of {factor} or more (at most {most})")
+        return Outcome("untested", f"no configuration gives {quantity} at three values of {factor} or more")
     slopes = [float(np.polyfit(np.log(pd.to_numeric(g[factor])), np.log(g[quantity].astype(float)), 1)[0]) for g in series]
     low, high, tolerance = bounds(claim)
     holds = all(low - tolerance <= s <= high + tolerance for s in slopes)
@@ -517,7 +482,7 @@ def scaling(claim: pd.Series, frame: pd.DataFrame) -> Outcome:
 def exists(claim: pd.Series, frame: pd.DataFrame) -> Outcome | None:
     """Whether some pair has less of the first quantity and more of the second than its reference: one case proves it."""
     first, second = claim["quantity"].split(";")
-    found = pairs_of_all(frame[frame[first].notna()], claim, second) if first in frame else []
+    found = pairs(frame[frame[first].notna()], claim, second) if first in frame else []
     if not found:
         return None
     hits = sum(frame.loc[i, first] < frame.loc[j, first] and frame.loc[i, second] > frame.loc[j, second] for i, j in found)

@@ -1,15 +1,16 @@
-"""Published claims against an experiment's summary: reproduced, contradicted, or not covered.
+"""Published claims against an experiment, and against what independent public sources measured.
 
-A claim names hardware, models and strategies loosely (`int8`, `a100_pcie`); an experiment names them exactly. Energy must have been
-measured by a sensor on an accelerator and have passed the gate; a score is measured wherever a published model answered.
+Of an experiment, energy counts that a sensor measured on an accelerator and that passed the gate, and scores wherever a published model
+answered. A change, a difference or a kept share is reproduced if its 95 % interval lies within the claim's range widened by its tolerance
+and the measured half-width, contradicted if it lies outside; a ranking if the claimed level is shown to beat every rival in every stratum,
+or to be beaten by one, with intervals widened for the number of rivals (Bonferroni).
 
-A claim about a change, a difference or a kept share is reproduced if the measured 95 % interval lies within the claim's range widened
-by its tolerance and the measured half-width, contradicted if the interval lies outside, and otherwise the measurement cannot tell. A
-ranking is reproduced if the claimed level is shown to beat every rival in every stratum, contradicted if one rival is shown to beat it,
-with intervals widened for the number of rivals (Bonferroni).
+Of others' tables every comparison is one case. It agrees where its figure lies in the claimed range, and is against it where its 95 %
+interval lies outside (widened for the number of cases). One figure is good to its source's own scatter, at best to 1.4 %; figures of two
+cards differ by the gain of two sensors (5 % each) beside. A source agrees or contradicts where nine in ten of its decided cases do, else
+it is mixed.
 """
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -39,10 +40,8 @@ STRATEGIES = {
     "unspecified_int4": ("nf4", "nf4_dq", "fp4", "int4_wo", "gptq", "awq"),
     "unspecified_baseline": ("fp32",),
 }
-KEYS = (
-    "gpu", "model", "weights", "quantization", "batch_size", "input_tokens", "output_tokens", "task", "boundary", "energy_kind",
-    "options",
-)  # fmt: skip
+SCOPE = ("gpu", "model", "quantization", "task", "params_b", "batch_size", "input_tokens", "output_tokens")
+KEYS = (*(k for k in SCOPE if k != "params_b"), "weights", "boundary", "energy_kind", "options")
 NEEDED = ("gpu", "model", "quantization", "batch_size", "basis", "gate", ENERGY)
 NEARLY_POINTS = 2.0
 LARGE_DF = 1e6
@@ -71,7 +70,7 @@ def is_named(claimed: str, own: str) -> bool:
     return own in STRATEGIES.get(claimed, ()) or same_or_less_specific(claimed, own)
 
 
-def in_scope(use: pd.DataFrame, claim: pd.Series, about: tuple[str, ...]) -> pd.DataFrame:
+def in_scope(use: pd.DataFrame, claim: pd.Series, about: tuple[str, ...] = SCOPE) -> pd.DataFrame:
     """The rows that meet the claim's conditions, as far as they are about what an experiment varies."""
     for condition in word(claim, "where").split("&"):
         name = condition.split("=")[0].split("<")[0].split(">")[0].strip()
@@ -96,19 +95,15 @@ def usable(frame: pd.DataFrame, quantity: str, claim: pd.Series) -> pd.DataFrame
         frame = frame[frame["basis"].isin(("measured", "estimated")) & (weights == "published")]
     else:
         touched = {str(claim["level"]), str(claim["reference"]), str(claim["statistic"])} & {"int8_default", "unspecified_int8"}
-        frame = frame[
-            (frame["gate"] != "rejected")
-            & (frame["basis"] == "measured")
-            & ((frame["gpu"] != "cpu") | (quantity == "throughput_tok_s"))
-            & ((weights != "random") | (not touched))
-        ]
+        may = (frame["gate"] != "rejected") & (frame["basis"] == "measured") & ((weights != "random") | (not touched))
+        frame = frame[may & ((frame["gpu"] != "cpu") | (quantity == "throughput_tok_s"))]
     if quantity == "score_retained":  # of the rows whose score has a baseline; the baseline's own rows fall away
-        shares = ["score_retained", "score_retained_low", "score_retained_high"]
         if "score" not in frame or frame["score"].isna().all():
             return frame[:0].assign(score_retained=np.nan)
         kept = retention(frame.assign(n_items=frame.get("n_items", np.nan)))
         columns = [c for c in KEYS if c in kept]
-        frame = frame.reset_index().merge(kept[[*columns, *shares]], on=columns).set_index("index").rename_axis(None)
+        kept = kept[[*columns, "score_retained", "score_retained_low", "score_retained_high"]]
+        frame = frame.reset_index().merge(kept, on=columns).set_index("index").rename_axis(None)
     frame = in_scope(frame, claim, (*SCOPE, "accounting"))
     return frame[frame[quantity].notna()] if quantity in frame else frame[:0]
 
@@ -153,11 +148,9 @@ def ratio(level: pd.Series, reference: pd.Series, quantity: str) -> Interval:
 
 
 def by_experiment(claim: pd.Series, measured) -> Outcome | None:
-    """The measured outcome of a claim, or None where the experiment does not cover it (the published verdict then stands).
-
-    `measured` is a summary or a dict with `summary`. Kinds: change and range (ratios of level to reference), difference and equal (scores),
-    value (share of the score kept; other values belong to the source's own runs), ranking. Raises UserError for a table that is no summary.
-    """
+    """The measured outcome of a claim, or None where the experiment does not cover it (the published verdict then stands). `measured` is a
+    summary or a dict with `summary`. Kinds: change and range (ratios of level to reference), difference and equal (scores), value (share of
+    the score kept; other values belong to the source's own runs), ranking. Raises UserError for a table that is no summary."""
     kind, factor, names = claim["kind"], claim["factor"], str(claim["quantity"]).split(";")
     frame = measured.get("summary") if isinstance(measured, dict) else measured
     kinds = ("change", "range", "difference", "equal", "value", "ranking")
@@ -167,63 +160,51 @@ def by_experiment(claim: pd.Series, measured) -> Outcome | None:
         found, do = f"the experiment's summary lacks '{absent[0]}'", "run `eai report` or the analyze notebook on it first"
         raise UserError(found, f"columns {', '.join(NEEDED)}", do)
     frame = frame.reset_index(drop=True).assign(model=frame["model"].map(slug).to_numpy())
-    quantities = list(dict.fromkeys(MEASURED_AS[n] for n in names))
+    quantity, *others = dict.fromkeys(MEASURED_AS[n] for n in names)
     if kind == "ranking":
-        return _ranking(claim, frame, quantities)
-    quantity = quantities[0]
+        return _ranking(claim, frame, [quantity, *others])
+    found, unit, what = [], "%", "ratios"
     if kind in ("change", "range"):
         found = _paired(claim, frame, quantity) if factor in ("quantization", "batch_size", "model") else []
         turn = -1 if claim["quantity"] == "tokens_per_j" else 1  # more tokens a joule is less energy per token
-        return _numbers(claim, found, [100 * (np.array(ratio(*pair[::turn], quantity)) - 1) for pair in found], "%")
-    if kind == "value":
+        values = [100 * (np.array(ratio(*pair[::turn], quantity)) - 1) for pair in found]
+    elif kind == "value":
         found = [(row,) for _, row in usable(frame, quantity, claim).iterrows()] if quantity == "score_retained" else []
-        return _numbers(claim, found, [100 * np.array(interval_of(row, quantity)) for (row,) in found], "%")
-    if kind == "difference" and quantity != "score":
-        return None
-    found = _paired(claim, frame, quantity)  # as for different items: wide, and safe where they were the same
-    points = [100 * np.array(difference_of(*(interval_of(row, quantity) for row in pair))) for pair in found]
-    return _numbers(claim, found, points, "points") if kind == "difference" else _equal(found, points)
-
-
-def _numbers(claim: pd.Series, found: list[tuple], values: list[np.ndarray], unit: str) -> Outcome | None:
-    """The verdict on values with intervals (value, low, high) against the claim's range; None without one that is known."""
-    known = [(rows, v) for rows, v in zip(found, values, strict=True) if np.isfinite(v).all()]
+        values, what = [100 * np.array(interval_of(row, quantity)) for (row,) in found], "values"
+    elif kind == "equal" or quantity == "score":  # as for different items: wide, and safe where they were the same
+        found, unit, what = _paired(claim, frame, quantity), "points", "differences"
+        values = [100 * np.array(difference_of(*(interval_of(row, quantity) for row in pair))) for pair in found]
+    known = [(rows, v) for rows, v in zip(found, values, strict=True) if np.isfinite(v).all()] if found else []
     if not known:
         return None
-    x = np.array([v for _, v in known])
+    x, n, rows = np.array([v for _, v in known]), len(known), _lines([row for rows, _ in known for row in rows])
+
+    def text(i: int, of: str = "") -> tuple[str, str]:
+        shown = f"{{:+.1f}} [{{:+.1f}}, {{:+.1f}}] {unit}".format(*x[i])
+        return shown, f"measured {of}{shown} (95 %; {_who(known[i][0][0])})"
+
+    if kind == "equal":
+        differ, near = (x[:, 1] > 0) | (x[:, 2] < 0), np.abs(x[:, 1:]).max(axis=1) <= NEARLY_POINTS
+        shown, said = text(int(np.argmax(np.abs(x[:, 0]))), "difference ")
+        if differ.any():
+            return Outcome("contradicted", f"{said}; {int(differ.sum())} of {n} differences exclude zero", shown, rows)
+        if near.all():
+            return Outcome("reproduced", f"{said}; all {n} lie within {NEARLY_POINTS:g} points of zero", shown, rows)
+        return Outcome("untested", f"{said}; the items cannot tell two points from nothing", shown, rows)
     (low, high, tolerance), half = bounds(claim), (x[:, 2] - x[:, 1]) / 2
     outside = (x[:, 1] > high + tolerance) | (x[:, 2] < low - tolerance)
     inside = (x[:, 1] >= low - tolerance - half) & (x[:, 2] <= high + tolerance + half)
     inside &= (x[:, 0] >= low - tolerance) & (x[:, 0] <= high + tolerance)
     wide = half > max(tolerance, (high - low) / 2 if np.isfinite(high) else 1.0, 1.0)
     worst = int(np.argmax(np.where(outside, np.maximum(x[:, 1] - high, low - x[:, 2]), -np.inf))) if outside.any() else 0
-    shown = f"{{:+.1f}} [{{:+.1f}}, {{:+.1f}}] {unit}".format(*x[worst])
-    text = f"measured {shown} (95 %; {_who(known[worst][0][0])}); {stated(claim)} is stated"
-    rows = _lines([row for rows, _ in known for row in rows])
-    n, what = len(known), "values" if len(known[0][0]) == 1 else "ratios" if unit == "%" else "differences"
+    shown, said = text(worst)
+    said = f"{said}; {stated(claim)} is stated"
     if outside.any():
-        return Outcome("contradicted", f"{text}; {int(outside.sum())} of {n} measured {what} exclude it", shown, rows)
+        return Outcome("contradicted", f"{said}; {int(outside.sum())} of {n} measured {what} exclude it", shown, rows)
     if inside.all() and not wide.any():
         agree = f"all {n} measured {what} agree, half-width at most {number(half.max(), 2)} points"
-        return Outcome("reproduced", f"{text}; {agree}", shown, rows)
-    return Outcome("untested", f"{text}; the interval of {int((~inside | wide).sum())} of {n} {what} is too wide to tell", shown, rows)
-
-
-def _equal(found: list[tuple], points: list[np.ndarray]) -> Outcome | None:
-    """Two scores said to be nearly the same: shown within two points, shown to differ, or neither."""
-    known = [(pair, x) for pair, x in zip(found, points, strict=True) if np.isfinite(x).all()]
-    if not known:
-        return None
-    x = np.array([v for _, v in known])
-    differ, near = (x[:, 1] > 0) | (x[:, 2] < 0), np.abs(x[:, 1:]).max(axis=1) <= NEARLY_POINTS
-    worst = int(np.argmax(np.abs(x[:, 0])))
-    shown = "{:+.1f} [{:+.1f}, {:+.1f}] points".format(*x[worst])
-    text, rows = f"measured difference {shown} (95 %; {_who(known[worst][0][0])})", _lines([row for pair, _ in known for row in pair])
-    if differ.any():
-        return Outcome("contradicted", f"{text}; {int(differ.sum())} of {len(x)} differences exclude zero", shown, rows)
-    if near.all():
-        return Outcome("reproduced", f"{text}; all {len(x)} lie within {NEARLY_POINTS:g} points of zero", shown, rows)
-    return Outcome("untested", f"{text}; the items cannot tell two points from nothing", shown, rows)
+        return Outcome("reproduced", f"{said}; {agree}", shown, rows)
+    return Outcome("untested", f"{said}; the interval of {int((~inside | wide).sum())} of {n} {what} is too wide to tell", shown, rows)
 
 
 def _ranking(claim: pd.Series, frame: pd.DataFrame, quantities: list[str]) -> Outcome | None:
@@ -238,8 +219,13 @@ def _ranking(claim: pd.Series, frame: pd.DataFrame, quantities: list[str]) -> Ou
     if not duels:
         return None
     groups: dict[tuple, list] = {}
-    for own, rival, quantity, key in duels:
-        groups.setdefault(key, []).append((own, rival, _log_gain(own, rival, quantity, len(duels))))
+    for own, rival, quantity, key in duels:  # by what factor on the log scale the own row is better (above 0)
+        value, low, high = np.log(np.array(ratio(own, rival, quantity)))
+        value, low, high = (-value, -high, -low) if quantity == ENERGY else (value, low, high)
+        df = LARGE_DF if quantity in SCORES else max(min(own.get("n_blocks", 2), rival.get("n_blocks", 2)) - 1, 1)
+        wider = special.stdtrit(df, 1 - 0.025 / len(duels)) / special.stdtrit(df, 0.975)
+        gain = Interval(value, value - wider * (value - low), value + wider * (high - value))
+        groups.setdefault(key, []).append((own, rival, gain))
     best = [max(rows, key=lambda r: r[2].value) for rows in groups.values()]
     beaten = [rows for rows in groups.values() if all(gain.high < 0 for _, _, gain in rows)]
     won = sum(any(gain.low > 0 for _, _, gain in rows) for rows in groups.values())
@@ -254,18 +240,7 @@ def _ranking(claim: pd.Series, frame: pd.DataFrame, quantities: list[str]) -> Ou
     return Outcome("untested", f"{shown}, the others are not decided; the closest: {text}", shown, rows)
 
 
-def _log_gain(own: pd.Series, rival: pd.Series, quantity: str, family: int) -> Interval:
-    """By what factor on the log scale the own row is better (above 0) with an interval widened for `family` comparisons."""
-    value, low, high = np.log(np.array(ratio(own, rival, quantity)))
-    if quantity == ENERGY:
-        value, low, high = -value, -high, -low
-    df = LARGE_DF if quantity in SCORES else max(min(own.get("n_blocks", 2), rival.get("n_blocks", 2)) - 1, 1)
-    wider = special.stdtrit(df, 1 - 0.025 / family) / special.stdtrit(df, 0.975)
-    return Interval(value, value - wider * (value - low), value + wider * (high - value))
-
-
 def _who(row: pd.Series) -> str:
-    """The configuration of a row in a few words."""
     return ", ".join(str(row[k]) for k in ("gpu", "model", "quantization", "batch_size") if k in row)
 
 
@@ -279,21 +254,9 @@ WHAT = {
     "scaling": "exponent",
 }  # fmt: skip
 """The kinds of claims that are held against others' figures, and what a case of each is."""
-SCOPE = ("gpu", "model", "quantization", "task", "params_b", "batch_size", "input_tokens", "output_tokens")
-NOT_MEASURED = ("estimated", "predicted", "simulated")
 MOST = 0.9  # of the decided cases
 HALF_PRECISION = ("fp16", "bf16")
 FULL = ("unspecified_baseline", "unspecified_fp16_mixed", "fp16_mixed", "fp32", *HALF_PRECISION)
-
-
-@dataclass(frozen=True)
-class Cases:
-    """What one source says of a claim: the figure of each case with its 95 % ends, and the rows behind."""
-
-    low: np.ndarray
-    figures: np.ndarray
-    high: np.ndarray
-    rows: pd.DataFrame
 
 
 def gathered(tables: dict[str, pd.DataFrame], sources: dict[str, list[str]]) -> dict[str, pd.DataFrame]:
@@ -304,52 +267,58 @@ def gathered(tables: dict[str, pd.DataFrame], sources: dict[str, list[str]]) -> 
         frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
         if {"gpu", "model", "quantization"} <= set(frame):
             frame = frame.assign(model=frame["model"].map(lambda name: slug(name) if name else ""))
-            found[source] = frame[~frame["basis"].isin(NOT_MEASURED)] if "basis" in frame else frame
+            found[source] = frame[~frame["basis"].isin(("estimated", "predicted", "simulated"))] if "basis" in frame else frame
     return found
 
 
-def _in_scope(frame: pd.DataFrame, claim: pd.Series) -> pd.DataFrame:
-    """The rows that the claim's conditions are about, the levels of its factor by the claim's own names.
-
-    The baseline of weights below 16 bits may be half precision as well.
-    """
-    own, factor = in_scope(frame, claim, SCOPE), claim["factor"]
-    if factor not in own or claim["kind"] not in ("change", "range", "ranking"):
-        return own
-    claimed = [n for part in ("level", "reference") for n in evaluate.word(claim, part).split("|") if n]
-    halves = HALF_PRECISION if str(claim["level"]) not in FULL else ()
-
-    def covers(name: str, level: str) -> bool:
-        return level != "" and (is_named(name, level) or (name == "unspecified_baseline" and level in halves))
-
-    named = {v: next((n for n in claimed if covers(n, v)), v) for v in own[factor].unique()}
-    return own.assign(**{factor: own[factor].map(named), f"_{factor}": own[factor]})
+Cases = tuple[Interval, pd.DataFrame]
+"""What one source says of a claim: the figure of each case with its 95 % ends, and the rows behind."""
 
 
 def _cases(claim: pd.Series, frame: pd.DataFrame) -> Cases | None:
-    """Every case of the claim in one source's rows."""
+    """Every case of the claim in one source's rows, the levels of its factor by the claim's own names. The baseline of weights below 16
+    bits may be half precision as well."""
     kind, factor, (quantity, *second) = claim["kind"], claim["factor"], str(claim["quantity"]).split(";")
     if quantity in ENERGIES and quantity not in frame and factor not in ("task", "model"):
         quantity = "energy_j_per_1k_tok"  # the same answers: energies of a task and of a token change alike
     if quantity not in NOISY or quantity not in frame:
         return None
-    frame = _in_scope(frame, claim)
+    frame = in_scope(frame, claim)
+    if factor in frame and kind in ("change", "range", "ranking"):
+        claimed = [n for part in ("level", "reference") for n in word(claim, part).split("|") if n]
+        halves = HALF_PRECISION if str(claim["level"]) not in FULL else ()
+        covers = {
+            v: [n for n in claimed if v and (is_named(n, v) or (n == "unspecified_baseline" and v in halves))]
+            for v in frame[factor].unique()
+        }
+        frame = frame.assign(**{factor: frame[factor].map(lambda v: [*covers[v], v][0]), f"_{factor}": frame[factor]})
     if kind in ("change", "range"):
-        return _changes(evaluate.pairs(frame, factor, str(claim["level"]), str(claim["reference"]), quantity), frame, quantity, factor)
+        return _changes(evaluate.pairs(frame, claim, quantity, str(claim["level"])), frame, quantity, factor)
     if kind == "exists":  # for every pair shown to have less of the first quantity than its reference: the change of the second
-        found = evaluate.pairs_of_all(frame[frame[quantity].notna()], claim, second[0]) if second[0] in frame else []
+        found = evaluate.pairs(frame[frame[quantity].notna()], claim, second[0]) if second[0] in frame else []
         less = _changes(found, frame, quantity, factor)
-        return _changes([pair for pair, high in zip(found, less.high, strict=True) if high < 0], frame, second[0], "") if less else None
-    if kind == "scaling":
-        return _exponents(factor, frame, quantity)
-    return _duels(claim, frame, quantity)
+        return _changes([pair for pair, high in zip(found, less[0].high, strict=True) if high < 0], frame, second[0], "") if less else None
+    if kind == "scaling":  # where four levels or more are given: the exponent with its interval from the scatter about the line
+        from scipy import stats
+
+        groups = [g for g in strata(frame[(frame[factor] != "") & (frame[quantity] > 0)], factor) if g[factor].nunique() >= 4]
+        fits = [stats.linregress(np.log(pd.to_numeric(g[factor])), np.log(g[quantity].astype(float))) for g in groups]
+        slope = np.array([fit.slope for fit in fits])
+        half = np.array([fit.stderr * stats.t.isf(0.025, len(g) - 2) for fit, g in zip(fits, groups, strict=True)])
+        return (Interval(slope, slope - half, slope + half), pd.concat(groups)) if groups else None
+    # how much worse [%] the best rival is than the claimed level, in every group of rows that differ in the factor alone
+    sign, use, found = (-1 if QUANTITIES[quantity] else 1), frame[(frame[quantity] > 0) & (frame[factor] != "")], []
+    mine = use[factor].isin(str(claim["level"]).split("|"))
+    for group in strata(use, factor, ranked=True):
+        own, rivals = (sign * group.loc[mine[group.index] == side, quantity] for side in (True, False))
+        found += [(rivals.idxmin(), own.idxmin())] if len(own) and len(rivals) else []
+    cases = _changes(found, use, quantity, factor)
+    return cases if cases is None or sign > 0 else (Interval(-cases[0].value, -cases[0].high, -cases[0].low), cases[1])
 
 
 def _changes(found: list[tuple[int, int]], frame: pd.DataFrame, quantity: str, factor: str) -> Cases | None:
-    """Changes [%] of one row against another.
-
-    The log of a figure is good to the source's own scatter where it prints one, at best to that of one figure a cell.
-    """
+    """Changes [%] of one row against another. The log of a figure is good to the source's own scatter where it prints one, at best to that
+    of one figure a cell."""
     if not found:
         return None
     name, sides = SPREADS.get(quantity, f"{quantity.split('_')[0]}_cv_pct"), [list(side) for side in zip(*found, strict=True)]
@@ -357,32 +326,7 @@ def _changes(found: list[tuple[int, int]], frame: pd.DataFrame, quantity: str, f
     cv = [np.nan_to_num(v) / 100 if name.endswith("cv_pct") else 0.0 for v in cv]
     a, b = (np.hypot(np.maximum(v, CELL_SD), SESSION_SD if factor == "gpu" else 0.0) for v in cv)
     half = float(-special.ndtri(0.025 / len(found))) * np.hypot(a, b)
-    return Cases(*(100 * np.expm1(np.log(x[0] / x[1]) + s * half) for s in (-1, 0, 1)), frame.loc[[*sides[0], *sides[1]]])
-
-
-def _duels(claim: pd.Series, frame: pd.DataFrame, quantity: str) -> Cases | None:
-    """How much worse [%] the best rival is than the claimed level, in every group of rows that differ in the factor alone."""
-    sign, factor = (-1 if QUANTITIES[quantity] else 1), claim["factor"]
-    use = frame[(frame[quantity] > 0) & (frame[factor] != "")]
-    mine, found = use[factor].isin(str(claim["level"]).split("|")), []
-    for group in strata(use, *evaluate.apart_from(factor)):
-        own, rivals = (sign * group.loc[mine[group.index] == side, quantity] for side in (True, False))
-        found += [(rivals.idxmin(), own.idxmin())] if len(own) and len(rivals) else []
-    cases = _changes(found, use, quantity, factor)
-    return cases if cases is None or sign > 0 else Cases(-cases.high, -cases.figures, -cases.low, cases.rows)
-
-
-def _exponents(factor: str, frame: pd.DataFrame, quantity: str) -> Cases | None:
-    """The exponent of a quantity along a factor with its interval from the scatter about the line, where four levels or more are given."""
-    from scipy import stats
-
-    groups = [g for g in strata(frame[(frame[factor] != "") & (frame[quantity] > 0)], factor) if g[factor].nunique() >= 4]
-    if not groups:
-        return None
-    fits = [stats.linregress(np.log(pd.to_numeric(g[factor])), np.log(g[quantity].astype(float))) for g in groups]
-    slope = np.array([fit.slope for fit in fits])
-    half = np.array([fit.stderr * stats.t.isf(0.025, len(g) - 2) for fit, g in zip(fits, groups, strict=True)])
-    return Cases(slope - half, slope, slope + half, pd.concat(groups))
+    return Interval(*(100 * np.expm1(np.log(x[0] / x[1]) + s * half) for s in (0, -1, 1))), frame.loc[[*sides[0], *sides[1]]]
 
 
 def by_sources(claim: pd.Series, sources: dict[str, pd.DataFrame]) -> Outcome | None:
@@ -398,31 +342,25 @@ def by_sources(claim: pd.Series, sources: dict[str, pd.DataFrame]) -> Outcome | 
     low, high, tolerance = (0.0, np.inf, 0.0) if is_direction else bounds(claim)
     low, high, unit = low - tolerance, high + tolerance, "" if kind == "scaling" else "%"
     verdicts, parts = [], []
-    for source, cases in found.items():
-        inside = (cases.figures >= low) & (cases.figures <= high) & ((cases.low > 0) | (not is_direction))
-        decided = inside.sum() + ((cases.low > high) | (cases.high < low)).sum()
+    for source, (figures, rows) in found.items():
+        inside = (figures.value >= low) & (figures.value <= high) & ((figures.low > 0) | (not is_direction))
+        decided = inside.sum() + ((figures.low > high) | (figures.high < low)).sum()
         share = inside.sum() / max(decided, 1)
         agrees = share >= MOST or (kind == "exists" and inside.any())
         verdict = "reproduced" if agrees else "contradicted" if share <= 1 - MOST else "mixed"
         verdicts.append(verdict if decided else "not decided")
-        n, shown = len(cases.figures), span(cases.figures, unit, 3)
-        median = span([np.median(cases.figures)], unit, 3)
-        middle = say("{median} (median of {n}, {shown})", median=median, n=n, shown=shown) if n > 1 else shown
-        parts.append(f"{source} {say(verdicts[-1])}: {middle}, {_about(cases.rows)}")
+        n, shown, median = len(figures.value), span(figures.value, unit, 3), span([np.median(figures.value)], unit, 3)
+        middle, about = say("{median} (median of {n}, {shown})", median=median, n=n, shown=shown) if n > 1 else shown, []
+        for name, several in (("gpu", "{n} cards"), ("model", "{n} models"), ("quantization", "{n} strategies")):
+            values = [v for v in dict.fromkeys(rows.get(f"_{name}", rows[name])) if v]
+            about += [say(" and ").join(values) if len(values) <= 2 else say(several, n=len(values))] if values else []
+        parts.append(f"{source} {say(verdicts[-1])}: {middle}, {', '.join(about)}")
     decided = set(verdicts) - {"not decided"}
     verdict = decided.pop() if len(decided) == 1 else "mixed" if decided else "not decided"
     given, n = "" if is_direction else say(" where {stated} is stated", stated=stated(claim)), len(found)
     several = "{what} in {n} independent source{given}: {parts}" if n == 1 else "{what} in {n} independent sources{given}: {parts}"
-    reason = say(several, what=say(WHAT[kind]), n=n, given=given, parts="; ".join(parts))
-    return Outcome(
-        verdict, reason, span(np.concatenate([c.figures for c in found.values()]), unit, 3), rows_of(*(c.rows for c in found.values()))
+    reason, rows = (
+        say(several, what=say(WHAT[kind]), n=n, given=given, parts="; ".join(parts)),
+        rows_of(*(rows for _, rows in found.values())),
     )
-
-
-def _about(rows: pd.DataFrame) -> str:
-    """`a100_pcie_80gb, 19 models, fp16 and nf4`: what the rows of a source are about."""
-    parts = []
-    for name, several in (("gpu", "{n} cards"), ("model", "{n} models"), ("quantization", "{n} strategies")):
-        values = [v for v in dict.fromkeys(rows.get(f"_{name}", rows[name])) if v]
-        parts += [say(" and ").join(values) if len(values) <= 2 else say(several, n=len(values))] if values else []
-    return ", ".join(parts)
+    return Outcome(verdict, reason, span(np.concatenate([figures.value for figures, _ in found.values()]), unit, 3), rows)

@@ -1,15 +1,14 @@
-"""Figures that define one another: products and quotients, sums of parts, printed reductions and ratios, within what rounding leaves.
+"""Figures that define one another (products, quotients, sums of parts, printed reductions), and figures that no device can produce.
 
 Every relation is target = constant x product of inputs to whole powers. It is held in logarithms, where printed rounding is a width that
 adds up: |log stated - log computed| may be as large as the widths of all figures together. Deterministic: a table computed correctly from
 figures that were then rounded never fails, so these checks take no share of the false-alarm rate. A figure that is zero or negative has
-no logarithm; the check `physical` names it.
+no logarithm; the check `physical` names it. A sensor's error of 5 % (k = 1) is allowed twice.
 """
 
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -23,11 +22,9 @@ from eai.importers.mappings import boards
 
 @dataclass(frozen=True)
 class Relation:
-    """target = constant x product of input ** power. `slack` is the relative difference that an honest source may have.
-
-    Definitions have none. Means over runs have some: the mean of a quotient is not the quotient of means. `unless` names columns
-    that together say that the inputs mean something else: rows that state all of them are not computed.
-    """
+    """target = constant x product of input ** power. `slack` is the relative difference that an honest source may have: the mean of a
+    quotient is not the quotient of means. Rows that state all of `unless` are not computed: there the inputs mean something else. Where
+    the inputs may cover more than the figure, it is `at_most` their result: only a larger one is wrong, and nothing follows from them."""
 
     target: str
     powers: dict[str, int]
@@ -35,10 +32,11 @@ class Relation:
     slack: float = 0.0
     optional: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
+    at_most: bool = False
 
     @property
     def text(self) -> str:
-        """The formula in words: `accuracy / energy_wh`."""
+        """`accuracy / energy_wh`."""
         top = [n for n, p in self.powers.items() if p > 0] or ["1"]
         factor = "" if self.constant == 1 else f"{self.constant:g} x "
         return factor + " x ".join(top) + "".join(f" / {n}" for n, p in self.powers.items() if p < 0)
@@ -46,7 +44,6 @@ class Relation:
 
 MEANS = 0.01  # relative; twice the squared CV of 7 %, well above what a campaign with any control shows
 INTEGRAL = 0.03  # mean power x time against an integral: edges of the window, up to 2 % in careful published runs
-WINDOWS = ("n_blocks", "n_windows")  # energies are then those of a measurement window, which holds any number of batches
 RELATIONS = (
     Relation("eor", {"accuracy": 1, "energy_wh": -1}),
     Relation("tweor", {"eor": 1, "duration_s": -1}),
@@ -62,7 +59,8 @@ RELATIONS = (
     Relation("energy_j_per_1k_tok", {"energy_j_per_token": 1}, 1e3),
     Relation("energy_j_per_token", {"energy_j_per_1k_tok": 1}, 1e-3),
     Relation("tokens_per_j", {"energy_j_per_1k_tok": -1}, 1e3, MEANS),
-    Relation("energy_j_per_request", {"energy_j": 1, "batch_size": -1}, slack=MEANS, unless=WINDOWS),
+    Relation("energy_j_per_request", {"energy_j": 1, "requests": -1}, slack=MEANS),
+    Relation("energy_j_per_request", {"energy_j": 1, "batch_size": -1}, slack=MEANS, at_most=True),  # a run holds any number of batches
     Relation("energy_j_per_request", {"energy_j_per_1k_tok": 1, "output_tokens": 1}, 1e-3, MEANS),
     Relation("energy_kwh", {"energy_j_per_request": 1, "requests": 1, "pue": 1}, 1 / 3.6e6, MEANS, ("pue",)),
     Relation("cost_usd", {"energy_kwh": 1, "price_usd_per_kwh": 1}, slack=MEANS),
@@ -73,7 +71,6 @@ Logs = tuple[np.ndarray, np.ndarray]
 """A quantity of every row as the logarithm of its value and the width that rounding leaves; NaN where not known."""
 
 
-@np.errstate(all="ignore")
 def printed(table: Table, name: str) -> Logs:
     """The printed figures of a quantity. A figure as coarse as itself may be a thousand times smaller or larger."""
     x = table.column(name)
@@ -97,13 +94,11 @@ def follow(table: Table, relation: Relation, without: frozenset[str] = frozenset
 
 def known(table: Table, name: str, without: frozenset[str] = frozenset()) -> Logs | None:
     """A quantity as printed, its gaps filled by what follows from printed ones, so that a chain (J per request to dollars) can be checked.
-
-    Nothing comes from the columns `without`: what a figure is checked against must not come from itself.
-    """
+    Nothing comes from the columns `without`: what a figure is checked against must not come from itself."""
 
     def make() -> Logs | None:
         found = printed(table, name) if name in table.columns else None
-        for relation in BY_TARGET.get(name, ()):
+        for relation in (r for r in BY_TARGET.get(name, ()) if not r.at_most):
             if found is not None and np.isfinite(found[0]).all():
                 break
             if (new := follow(table, relation, without | {name})) is not None:
@@ -121,7 +116,6 @@ def values(table: Table, name: str) -> np.ndarray:
 
 _SCALES = {3600.0: "as if J were taken for Wh, or h for s", 100.0: "as if a fraction were taken for percent", 1000.0: "a factor of 1000"}
 MOST_NAMED = 20
-NOT_FACTORS = ("eor", "tweor", "n_runs", "n_blocks", "n_windows", "run")
 
 
 def _times(stated: float, computed: float) -> str:
@@ -134,22 +128,18 @@ def _times(stated: float, computed: float) -> str:
 
 
 def compare(claim: str, label: str, seen, off, stated, computed, wrong, right: str, also: dict[int, int] | None = None) -> list[Finding]:
-    """Findings on printed figures that do not follow, one a row, the worst first, at most MOST_NAMED of them; one if all do.
-
-    `wrong(stated, computed)` words one of them; `also` maps a row to another that it rests on.
-    """
+    """Findings on printed figures that do not follow, one a row, the worst first, at most MOST_NAMED of them; one if all do. `wrong(stated,
+    computed)` words one of them; `also` maps a row to another that it rests on."""
 
     def resting(rows) -> np.ndarray:
-        more = [also[int(r)] for r in rows if int(r) in also] if also else []
-        return np.unique([*rows, *more]).astype(np.int64) if more else np.asarray(rows, np.int64)
+        return np.unique([*rows, *(also[int(r)] for r in rows if int(r) in also)]).astype(np.int64) if also else np.asarray(rows, np.int64)
 
     rows = np.flatnonzero(off)
     if not len(rows):
         at = resting(np.flatnonzero(seen))
         return [Finding(claim, "consistent", right.format(n=int(seen.sum())), at, name=label)] if len(at) else []
-    with np.errstate(all="ignore"):
-        size = np.abs(np.log(np.abs(stated[rows] / computed[rows])))
-    rows = rows[np.argsort(-np.nan_to_num(size, nan=np.inf), kind="stable")]
+    size = np.nan_to_num(np.abs(np.log(np.abs(stated[rows] / computed[rows]))), nan=np.inf)
+    rows = rows[np.argsort(-size, kind="stable")]
     named = [(i, stated[i], computed[i]) for i in rows[:MOST_NAMED]]
     found = [Finding(claim, "inconsistent", wrong(a, b), resting([i]), number(a), number(b), f"{label}:{i}") for i, a, b in named]
     if len(rows) > MOST_NAMED:
@@ -160,18 +150,22 @@ def compare(claim: str, label: str, seen, off, stated, computed, wrong, right: s
 
 @check("a quantity and what defines it, such as eor, accuracy and energy_wh")
 def derived(table: Table) -> list[Finding]:
-    """Every printed figure that a relation defines, against that relation."""
-    found, done = [], set()
+    """Every printed figure that a relation defines, against that relation; tokens may count the prompt's, power may be of one board."""
+    found, done, boards_ = [], set(), np.log(table.column("num_gpus"))
+    prompt = np.log1p(table.column("input_tokens") / table.column("output_tokens"))
     for relation in (r for relations in BY_TARGET.values() for r in relations if table.has(r.target)):
         target, pair = relation.target, frozenset([relation.target, *relation.powers])
         computed = None if pair in done else follow(table, relation, frozenset([target]))
         if computed is None:
             continue
         stated, claim = printed(table, target), f"{target} = {relation.text}"
-        seen = np.isfinite(stated[0] + computed[0])
+        gap, width = stated[0] - computed[0], stated[1] + computed[1] + 1e-9
+        seen = np.isfinite(gap) & ((gap >= -width) | (not relation.at_most))
+        off = seen & (np.abs(gap) > width)
+        for name, also in (("output_tokens", prompt), ("tokens_out", prompt), ("power_w", boards_)):
+            off &= ~(np.abs(gap - relation.powers.get(name, 0) * also) <= width)
         outcome = compare(
-            claim, f"{target}:{'+'.join(relation.powers)}", seen,
-            seen & (np.abs(stated[0] - computed[0]) > stated[1] + computed[1] + 1e-9), np.exp(stated[0]), np.exp(computed[0]),
+            claim, f"{target}:{'+'.join(relation.powers)}", seen, off, np.exp(stated[0]), np.exp(computed[0]),
             lambda a, b, t=target, r=relation: f"{t} is printed as {number(a)}; {r.text} gives {number(b)}{_times(a, b)}",
             f"{{n}} printed figures follow {claim} within rounding",
         )  # fmt: skip
@@ -181,10 +175,8 @@ def derived(table: Table) -> list[Finding]:
 
 
 def references(table: Table, marked: np.ndarray, candidates: np.ndarray, energy: np.ndarray) -> dict[int, int]:
-    """For each marked row the one candidate that it can be compared with: it differs in exactly one factor.
-
-    Rows of the same session are preferred; a row with no candidate, or with several that give different energies, has none.
-    """
+    """For each marked row the one candidate that it can be compared with: it differs in exactly one factor. Rows of the same session are
+    preferred; a row with no candidate, or with several that give different energies, has none."""
     codes = np.column_stack([np.zeros(len(table)), *(table.words[f][0] for f in table.factors())])
     session, pool, out = table.groups(["session"]), np.flatnonzero(candidates & np.isfinite(energy)), {}
     for i in marked if len(marked) * len(pool) <= 4_000_000 else ():
@@ -240,11 +232,9 @@ def reductions(table: Table) -> list[Finding]:
 
 @check("ratio_to_baseline beside an energy")
 def ratios(table: Table) -> list[Finding]:
-    """Printed ratios to a baseline against the energies they come from; a baseline is the row whose ratio is 1, or that has none.
-
-    Each row is held against the energy that explains it best, since a ratio is of a token or of a request; within `MEANS`, which the ratio
-    of means and the mean of ratios may differ by. Rows of different numbers of blocks are not paired and are left out.
-    """
+    """Printed ratios to a baseline against the energies they come from; a baseline is the row whose ratio is 1, or that has none. Each row
+    is held against the energy that explains it best, since a ratio is of a token or of a request; within `MEANS`, which the ratio of means
+    and the mean of ratios may differ by. Rows of different numbers of blocks are not paired and are left out."""
     if not table.has("ratio_to_baseline"):
         return []
     ratio, half, blocks = table.column("ratio_to_baseline"), table.step("ratio_to_baseline"), np.nan_to_num(table.column("n_blocks"))
@@ -270,25 +260,24 @@ def ratios(table: Table) -> list[Finding]:
 
 @check("a derived column without its own inputs")
 def mislabelled(table: Table) -> list[Finding]:
-    """A derived quantity that no definition of its own can explain, but a quotient or product of two other columns does.
-
-    Four rows or more must agree within printed rounding; by chance that is (relative step) ** rows, below 1e-8.
-    """
+    """A derived quantity that no definition of its own can explain, but a quotient of two other columns does, in four rows or more within
+    printed rounding; by chance that is (relative step) ** rows, below 1e-8."""
     found = []
     for name in (n for n in ("eor", "tweor", "tokens_per_j") if table.has(n)):
         relation, stated = BY_TARGET[name][0], printed(table, name)
         own, rows = follow(table, relation, frozenset([name])), np.isfinite(stated[0])
         if table.has(*relation.powers) or (own is not None and (np.abs(stated[0] - own[0]) <= stated[1] + own[1])[rows].all()):
             continue
-        for a, b in permutations([c for c in table.columns if c != name and c not in NOT_FACTORS], 2):
+        for a, b in permutations(
+            [c for c in table.columns if c not in (name, "eor", "tweor", "n_runs", "n_blocks", "n_windows", "run")], 2
+        ):
             (x, w), (y, v) = printed(table, a), printed(table, b)
             both = np.isfinite(stated[0] + x - y)
             if both.sum() >= 4 and np.ptp(stated[0][both]) > 0 and (np.abs(stated[0] - x + y) <= stated[1] + w + v)[both].all():
-                n, rows = int(both.sum()), np.flatnonzero(both)
                 meaning = say(": energy per token [J], lower is better") if (a, b) == ("power_w", "throughput_tok_s") else ""
-                given = {"name": name, "a": a, "b": b, "n": n, "formula": relation.text, "meaning": meaning}
+                given = {"name": name, "a": a, "b": b, "n": int(both.sum()), "formula": relation.text, "meaning": meaning}
                 reason = say("the column {name} is {a} / {b} in {n} of {n} rows, not {formula}{meaning}", **given)
-                found.append(Finding(f"{name} = {relation.text}", "inconsistent", reason, rows, name, f"{a} / {b}", name))
+                found += judged(f"{name} = {relation.text}", both, both, reason, "", name, f"{a} / {b}", name)
     return found
 
 
@@ -327,8 +316,7 @@ def carbon(table: Table) -> list[Finding]:
         return []
     kwh = table.column(name) * TO_J[name] / 3.6e6
     grams = 1e3 * table.column("carbon_kg") / kwh
-    seen = np.isfinite(grams) & (kwh > 0)
-    if not seen.any():
+    if not (seen := np.isfinite(grams) & (kwh > 0)).any():
         return []
     slack = 1e3 * table.step("carbon_kg") / kwh + grams * table.step(name) / table.column(name)
     (low, high), middle, claim = INTENSITY_G_PER_KWH, np.median(grams[seen]), "the implied carbon intensity is that of a grid"
@@ -339,10 +327,8 @@ def carbon(table: Table) -> list[Finding]:
         wrong = f"emissions over energy give {first} gCO2/kWh in {rows}; grids lie between {low:g} and {high:,.0f}"
         right = f"one constant, {number(middle, 3)} gCO2/kWh, in {{n}} rows: emissions say nothing that the energy does not"
         return judged(claim, off, seen, wrong, right, "", first, "range")
-    reason = (
-        f"the carbon intensity varies from {number(grams[seen].min(), 3)} to {number(grams[seen].max(), 3)} "
-        f"gCO2/kWh ({np.ptp(grams[seen]) / np.mean(grams[seen]):.0%}) over {seen.sum()} rows: places or hours differ"
-    )
+    varies = f"{number(grams[seen].min(), 3)} to {number(grams[seen].max(), 3)} gCO2/kWh ({np.ptp(grams[seen]) / np.mean(grams[seen]):.0%})"
+    reason = f"the carbon intensity varies from {varies} over {seen.sum()} rows: places or hours differ"
     verdict = "inconsistent" if table.has("carbon_g_per_kwh") and np.ptp(table.column("carbon_g_per_kwh")[seen]) == 0 else "untested"
     return [Finding("one carbon intensity serves every row", verdict, reason, np.flatnonzero(seen), name="varies")]
 
@@ -368,10 +354,8 @@ def constant_power(table: Table) -> list[Finding]:
 
 @check("accuracy and n_items, printed finer than 1 / n_items")
 def countable(table: Table) -> list[Finding]:
-    """Scores that no whole number of right answers gives: |k / n - score| beyond the printed step for every k.
-
-    The GRIM test (Brown and Heathers 2017, doi:10.1177/1948550616673876). It says something only where 1 / n is larger than the step.
-    A task none of whose scores fits, in a table where those of other tasks do, is scored by a mean (ROUGE, say) and is no such count.
+    """Scores that no whole number of right answers gives, where 1 / n is larger than the printed step: the GRIM test (Brown and Heathers
+    2017, doi:10.1177/1948550616673876). A task none of whose scores fits, where those of other tasks do, is scored by a mean (ROUGE, say).
     """
     if not table.has("accuracy", "n_items"):
         return []
@@ -426,11 +410,13 @@ GROSS_SHARE = 0.03  # an integral and mean power x time differ by up to 2 % in c
 
 def kinds(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """`gross`, `net` or "" for each row, by session and card (else by location, else the whole table), and the idle power [W] subtracted.
-
-    A set is gross if the median of |implied idle| is within 3 % of power, net if it lies between 3 % and half of it.
-    """
-    idle = table.column("power_w") - values(table, "energy_j_per_token") * table.column("throughput_tok_s")
-    share = idle / table.column("power_w")
+    Gross energy per token is power / throughput; if idle power was subtracted, power - energy x throughput is that idle power. A set is
+    gross if the median of |implied idle| is within 3 % of power, net if it lies between 3 % and half of it."""
+    power, gross = table.column("power_w"), values(table, "energy_j_per_token") * table.column("throughput_tok_s")
+    all_boards = power * table.column("num_gpus")
+    power = np.where(np.abs(gross / all_boards - 1) <= GROSS_SHARE, all_boards, power)  # stated for one board of several
+    idle = power - gross
+    share = idle / power
     place = table.groups(["session", "gpu"] if table.first("session", "gpu") else ["location"])
     middle = pd.Series(share).groupby(place).transform("median").to_numpy()
     gross, net = np.isfinite(share) & (np.abs(middle) <= GROSS_SHARE), np.isfinite(share) & (middle > GROSS_SHARE) & (middle <= 0.5)
@@ -439,8 +425,9 @@ def kinds(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 @check("power_w, throughput_tok_s and energy_j_per_1k_tok")
 def accounting(table: Table) -> list[Finding]:
-    """Labels that the figures contradict, tables that mix both under one label, and signs that depend on it. Deterministic."""
-    kind, idle = kinds(table)
+    """Labels that the figures contradict, tables that mix gross and net under one label, signs that depend on it, and energies that are
+    neither gross nor net of an idle power that a card may have."""
+    (kind, idle), power, rate = kinds(table), table.column("power_w"), table.column("throughput_tok_s")
     if not np.isfinite(idle).any():
         return []
     label, place = table.key("accounting"), table.key("session" if table.has("session") else "location")
@@ -453,7 +440,14 @@ def accounting(table: Table) -> list[Finding]:
         implied = f"{number(np.median(idle[rows]), 3)} W (median of {len(rows)} rows): the figures are {kind[rows[0]]}"
         reason = f"{name or table.name}: stated to be {label[rows[0]]}{asked}, but power - energy x throughput is {implied}"
         found.append(Finding(claim, "inconsistent", reason, rows, str(label[rows[0]]), str(kind[rows[0]]), f"label:{name}"))
-    found += _impossible(table, idle)
+    share, step = idle / power, table.step("power_w") / power + table.step("throughput_tok_s") / rate
+    off = np.isfinite(share) & ((share < -GROSS_SHARE - step) | (share > 0.5 + step))
+    i = int(np.argmax(np.where(off, np.abs(share), -1)))
+    gross, energy = power[i] / rate[i], (power[i] - idle[i]) / rate[i]
+    printed_ = f"{number(gross)} J per token, and {number(energy)} J is printed, x {number(energy / gross, 3)}"
+    rows = f"{off.sum()} of {np.isfinite(share).sum()} rows: {number(power[i])} W / {number(rate[i])} tok/s is {printed_}"
+    reason, both = f"{rows}; subtracting idle explains 0.5 to 1", (number(energy), number(gross))
+    found += judged("energy per token = power / throughput", off, off, reason, "", *both, "power over rate")
     mixed = []
     for name in table.words["accounting"][1] if table.has("accounting") else [""]:
         gross, net = ((label == name) & (kind == k) for k in ("gross", "net"))
@@ -461,44 +455,23 @@ def accounting(table: Table) -> list[Finding]:
             both, which = gross | net, f"{gross.sum()} are gross (power / throughput) and {net.sum()} are net of idle"
             reason = f"of the rows labelled '{name or 'nothing'}', {which}: they must not be compared with each other"
             mixed += judged("one label means one accounting", both, both, reason, "", str(name), "gross and net", f"mixed:{name}")
-    found += mixed + (_signs(table, idle, kind) if mixed else [])
-    return found or judged(claim, (), kind != "", "", "{n} rows are accounted alike or as labelled", name="label")
-
-
-def _impossible(table: Table, idle: np.ndarray) -> list[Finding]:
-    """Rows where power / throughput is no energy per token at all: neither gross nor net of an idle power that a card may have."""
-    power, rate = table.column("power_w"), table.column("throughput_tok_s")
-    share, step = idle / power, table.step("power_w") / power + table.step("throughput_tok_s") / rate
-    off = np.isfinite(share) & ((share < -GROSS_SHARE - step) | (share > 0.5 + step))
-    i = int(np.argmax(np.where(off, np.abs(share), -1)))
-    gross, energy = power[i] / rate[i], (power[i] - idle[i]) / rate[i]
-    reason = (
-        f"{off.sum()} of {np.isfinite(share).sum()} rows: {number(power[i])} W / {number(rate[i])} tok/s is {number(gross)} J per token, "
-        f"and {number(energy)} J is printed, x {number(energy / gross, 3)}; subtracting idle explains 0.5 to 1"
-    )
-    return judged("energy per token = power / throughput", off, off, reason, "", number(energy), number(gross), "power over rate")
-
-
-def _signs(table: Table, idle: np.ndarray, kind: np.ndarray) -> list[Finding]:
-    """Net rows whose change against their reference has the other sign when both are counted gross."""
-    energy, power, rate = table.column("energy_j_per_1k_tok"), table.column("power_w"), table.column("throughput_tok_s")
-    base, names, found = (kind == "net") & table.is_in("quantization", BASELINES), table.key("quantization"), []
-    for i, j in references(table, np.flatnonzero((kind == "net") & ~base), base, energy).items():
-        stated, gross = 100 * (energy[i] / energy[j] - 1), 100 * (power[i] / rate[i] / (power[j] / rate[j]) - 1)
-        if stated * gross < 0:
-            name = ", ".join(f"{k}={table.key(k)[i]}" for k in ("gpu", "model", "quantization") if table.has(k))
-            net = f"{stated:+.1f} % energy against {names[j]} net of {number(idle[i], 3)} W idle"
-            reason = f"{name}: {net}, but {gross:+.1f} % gross: the sign rests on the accounting"
-            both = (f"{stated:+.1f} %", f"{gross:+.1f} %", f"sign:{i}")
-            found.append(Finding("the direction of the change holds gross as well", "inconsistent", reason, (i, j), *both))
-    return found
+    if mixed:  # net rows whose change against their reference has the other sign when both are counted gross
+        base, names, per = (kind == "net") & table.is_in("quantization", BASELINES), table.key("quantization"), power / rate
+        energy = table.column("energy_j_per_1k_tok")
+        for i, j in references(table, np.flatnonzero((kind == "net") & ~base), base, energy).items():
+            stated, counted = 100 * (energy[i] / energy[j] - 1), 100 * (per[i] / per[j] - 1)
+            if stated * counted < 0:
+                name = ", ".join(f"{k}={table.key(k)[i]}" for k in ("gpu", "model", "quantization") if table.has(k))
+                net = f"{stated:+.1f} % energy against {names[j]} net of {number(idle[i], 3)} W idle"
+                reason = f"{name}: {net}, but {counted:+.1f} % gross: the sign rests on the accounting"
+                both = (f"{stated:+.1f} %", f"{counted:+.1f} %", f"sign:{i}")
+                mixed.append(Finding("the direction of the change holds gross as well", "inconsistent", reason, (i, j), *both))
+    return found + mixed or judged(claim, (), kind != "", "", "{n} rows are accounted alike or as labelled", name="label")
 
 
 LARGEST_BOARD_W = 1500.0
 SENSOR = 0.10
-MACHINE = ("machine", "wall", "system", "node", "server")
 LEAST_SHARE_OF_TDP = 0.05  # an accelerator that decodes draws more than this share of its board limit
-POSITIVE = (*ENERGIES, "energy_kwh", "energy_gpu_j", "power_w", "throughput_tok_s", "duration_s")
 
 
 def _board(name: str, limits: pd.DataFrame | None) -> tuple[float, float, float]:
@@ -508,29 +481,24 @@ def _board(name: str, limits: pd.DataFrame | None) -> tuple[float, float, float]
         return count, np.nan, np.nan
     fits = limits[[same_or_less_specific(board, g) for g in limits["gpu"].astype(str)]]
     tdp, idle = (pd.to_numeric(fits.get(c, pd.Series(dtype=float)), errors="coerce").dropna() for c in ("tdp_w", "idle_power_w"))
-    return count, tdp.max() if len(tdp) else _catalog_tdp(board), idle.min() if len(idle) else np.nan
-
-
-@cache
-def _catalog_tdp(name: str) -> float:
-    """The highest board limit [W] of the boards that a name may mean, NaN where the catalog knows none."""
-    key = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    found = [g.tdp_w for g in catalog.gpus() if g.tdp_w and same_or_less_specific(key, g.slug)]
-    with suppress(UserError):
-        found += [catalog.gpu(name).tdp_w or np.nan]
-    return float(np.nanmax(found)) if np.isfinite(found).any() else np.nan
+    if tdp.empty:
+        slug = re.sub(r"[^a-z0-9]+", "_", board.lower()).strip("_")
+        known_ = [g.tdp_w for g in catalog.gpus() if g.tdp_w and same_or_less_specific(slug, g.slug)]
+        with suppress(UserError):
+            known_.append(catalog.gpu(board).tdp_w)
+        tdp = pd.Series(known_, dtype=float)
+    return count, tdp.max(), idle.min()
 
 
 @check("power, energy, throughput or a score")
 def physical(table: Table) -> list[Finding]:
-    """Shares, signs, stated power, power implied by energy and throughput, and power implied by energy and the time behind a TWEOR.
-
-    Limits are those of a row's boards together: the table's own columns go first, then `limits`, then the catalog.
-    """
-    codes, texts = table.words.get("gpu", (np.zeros(len(table), np.int64), np.array([""], dtype=object)))
-    boards_ = np.array([_board(name, table.limits) for name in texts], dtype=float)[codes]
+    """Shares, signs, stated power, power implied by energy and throughput, and power implied by energy and the time behind a TWEOR. Limits
+    are those of a row's boards together: the table's own columns go first, then `limits` (gpu, tdp_w, idle_power_w), then the catalog, else
+    the widest sensible bounds."""
+    codes, texts = table.words.get("gpu", (np.zeros(len(table), np.int64), [""]))
+    known_ = np.array([_board(name, table.limits) for name in texts], dtype=float)[codes]
     own = (np.where(table.column("num_gpus") >= 1, table.column("num_gpus"), np.nan), table.column("tdp_w"), table.column("idle_power_w"))
-    count, tdp, idle = (np.where(np.isnan(x), boards_[:, k], x) for k, x in enumerate(own))
+    count, tdp, idle = (np.where(np.isnan(x), known_[:, k], x) for k, x in enumerate(own))
     tdp, idle = tdp * count, idle * count
     most, floor = np.where(np.isnan(tdp), LARGEST_BOARD_W * count, tdp), np.where(np.isnan(idle), tdp * LEAST_SHARE_OF_TDP, idle)
     score, right = table.column("accuracy"), "{n} figures are possible"
@@ -541,16 +509,14 @@ def physical(table: Table) -> list[Finding]:
         right, name="score",
     )  # fmt: skip
     for name, off in table.infinite.items():
-        found += judged(
-            f"{name} is finite", off, off, f"{off.sum()} figures of {name} are infinite or beyond 1e100", name=f"{name} infinite"
-        )
-    for name in (n for n in POSITIVE if table.has(n)):
+        reason = f"{off.sum()} figures of {name} are infinite or beyond 1e100"
+        found += judged(f"{name} is finite", off, off, reason, name=f"{name} infinite")
+    for name in (*ENERGIES, "energy_kwh", "energy_gpu_j", "power_w", "throughput_tok_s", "duration_s"):
         off = table.column(name) <= 0
         found += judged(f"{name} is positive", off, off, f"{off.sum()} figures of {name} are zero or negative", name=name)
 
-    def held(power: np.ndarray, what: str) -> list[Finding]:
-        """Power [W] against the boards' limit and their idle power; net-labelled rows have no lower bound, machines no board's limit."""
-        seen = (power > 0) & ~table.is_in("boundary", MACHINE)
+    def held(power: np.ndarray, what: str) -> list[Finding]:  # net-labelled rows have no lower bound, machines no board's limit
+        seen = (power > 0) & ~table.is_in("boundary", ("machine", "wall", "system", "node", "server"))
         bounded = seen & np.isfinite(floor) & ~table.is_in("accounting", lambda text: text.startswith("net"))
 
         def above(r: np.ndarray) -> str:
@@ -569,18 +535,19 @@ def physical(table: Table) -> list[Finding]:
         return high + judged(f"{what} is above idle", low, bounded, below, right, name=f"{what} below idle")
 
     found += held(table.column("power_w"), "stated power")
-    if table.has("throughput_tok_s"):
-        implied = values(table, "energy_j_per_token") * table.column("throughput_tok_s")
-        found += held(implied, "power implied by energy per token and throughput")
+    implied = values(table, "energy_j_per_token") * table.column("throughput_tok_s")
+    found += held(implied, "power implied by energy per token and throughput")
     if energy := table.first("energy_gpu_j", "energy_j", "energy_wh", "energy_kwh"):
         found += held(table.column(energy) * TO_J[energy] / table.column("duration_s"), "power implied by energy and time")
     wh, time = table.column("energy_wh"), table.column("eor") / table.column("tweor")
     power = wh * 3600 / time
 
-    def too_short(r: np.ndarray) -> str:
-        sentence = "EOR / TWEOR implies {time} for {energy}, that is {power}; at the board limit the energy takes at least {least}"
-        given = {"energy": span(wh[r], "Wh", 3), "power": span(power[r], "W", 3), "least": span(wh[r] * 3600 / most[r], "s", 3)}
-        return say(sentence, time=span(time[r], "s", 3), **given)
-
-    claim, off = "the time that EOR / TWEOR implies is possible", np.isfinite(power) & (power > most * (1 + SENSOR))
-    return found + judged(claim, off, np.isfinite(power), too_short, right, name="time behind tweor")
+    off, reason = np.isfinite(power) & (power > most * (1 + SENSOR)), ""
+    if off.any():
+        reason = say(
+            "EOR / TWEOR implies {time} for {energy}, that is {power}; at the board limit the energy takes at least {least}",
+            time=span(time[off], "s", 3), energy=span(wh[off], "Wh", 3), power=span(power[off], "W", 3),
+            least=span(wh[off] * 3600 / most[off], "s", 3),
+        )  # fmt: skip
+    claim = "the time that EOR / TWEOR implies is possible"
+    return found + judged(claim, off, np.isfinite(power), reason, right, name="time behind tweor")

@@ -1,4 +1,7 @@
-"""What a check says.
+"""One table, ready to be checked, and what a check says of its rows.
+
+Columns are brought to our names and units, keys to codes. Only numbers reach a reader of a data frame, not their text (`0.0170` is 0.017):
+the decimals and the significant digits of a whole column give the printed step back, because a column is printed in one format.
 
 A check is a function of a table (and, where it weighs chance, of the false-alarm rate it may spend) that answers findings; `judged` is the
 one way from "these rows were looked at, these are off" to a finding. `@check` says what columns it needs.
@@ -9,7 +12,6 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,147 +23,6 @@ from eai.errors import UserError
 from eai.importers import mappings
 from eai.importers.reading import FILE
 
-MOST_RUNS = 400
-VERDICTS = ("consistent", "inconsistent", "reproduced", "contradicted", "mixed", "not decided", "untested")
-COLUMNS = ("id", "source", "claim", "verdict", "reason", "stated", "computed", "rows", "check")
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """One statement about `positions` (0-based rows) of a table; `name` tells findings of one check apart."""
-
-    claim: str
-    verdict: str
-    reason: str
-    positions: np.ndarray | tuple = ()
-    stated: str = ""
-    computed: str = ""
-    name: str = ""
-    check: str = ""
-
-    def row(self, table: str, where: str, source: str = "") -> dict[str, str]:
-        """The finding as a row of `to_frame`."""
-        own = {k: getattr(self, k) for k in ("claim", "verdict", "reason", "stated", "computed", "check")}
-        return {"id": f"{table}/{self.check}" + (f"/{self.name}" if self.name else ""), "source": source or table, "rows": where} | own
-
-
-def check(needs: str, weighs_chance: bool = False) -> Callable:
-    """Make a function the check of its name, which its findings carry; `needs` in words, `weighs_chance`: it takes a share of the rate."""
-
-    def made(find: Callable) -> Callable:
-        @functools.wraps(find)
-        def named(*given) -> list[Finding]:
-            return [replace(f, check=find.__name__) for f in find(*given)]
-
-        named.needs, named.weighs_chance = needs, weighs_chance
-        return named
-
-    return made
-
-
-def judged(claim: str, off, seen, wrong: str | Callable, right: str = "", stated="", computed="", name="") -> list[Finding]:
-    """One finding over the rows `off`, or one that all rows of `seen` pass (`right` has `{n}` of them), or none where nothing was seen.
-
-    `wrong` is the reason, or a function from the positions of the rows that are off to it.
-    """
-    if len(rows := np.flatnonzero(off)):
-        return [Finding(claim, "inconsistent", wrong if isinstance(wrong, str) else wrong(rows), rows, stated, computed, name)]
-    rows = np.flatnonzero(seen)
-    return [Finding(claim, "consistent", right.format(n=len(rows)), rows, name=name)] if len(rows) else []
-
-
-def lines(table: str, positions, numbers=None) -> str:
-    """The rows as `table:line,line`, lines counted as an editor does with the header on line 1; consecutive ones joined with a dash.
-
-    `numbers` maps positions to line numbers where rows were dropped or stacked.
-    """
-    at = np.asarray(positions, dtype=np.int64)
-    found = np.unique(at + 2 if numbers is None else np.asarray(numbers)[at])
-    if not len(found):
-        return table
-    breaks = np.flatnonzero(np.diff(found) != 1)
-    ends = zip(found[np.r_[0, breaks + 1]][:MOST_RUNS], found[np.r_[breaks, len(found) - 1]][:MOST_RUNS], strict=True)
-    runs = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)
-    return f"{table}:{runs}" + (f",... ({len(found):,} lines)" if len(breaks) >= MOST_RUNS else "")
-
-
-def where(pairs) -> str:
-    """(table, line) pairs as text: `table:2,5; other:3`."""
-    joined: dict[str, list[int]] = {}
-    for table, line in pairs:
-        joined.setdefault(table, []).append(line - 2)
-    return "; ".join(lines(table, at) for table, at in joined.items())
-
-
-def parse_rows(rows: str) -> set[tuple[str, int]]:
-    """The (table, line) pairs behind the text of `where`."""
-    out = set()
-    for part in filter(None, rows.split("; ")):
-        table, _, text = part.partition(":")
-        for run in filter(None, text.split(",...")[0].split(",")):
-            first, _, last = run.partition("-")
-            out |= {(table, n) for n in range(int(first), int(last or first) + 1)}
-    return out
-
-
-_SPOKEN: ContextVar[Callable[..., str]] = ContextVar(
-    "spoken", default=lambda sentence, **values: sentence.format(**values) if values else sentence
-)
-
-
-@contextmanager
-def spoken(translate: Callable[..., str]) -> Iterator[None]:
-    """Within, the reasons of verdicts come in another language: `translate("{n} rows", n=3)`."""
-    token = _SPOKEN.set(translate)
-    try:
-        yield
-    finally:
-        _SPOKEN.reset(token)
-
-
-def say(sentence: str, **values: object) -> str:
-    """A sentence filled in, in the language that is `spoken`."""
-    return _SPOKEN.get()(sentence, **values)
-
-
-def by_chance(p: float) -> str:
-    """A probability in words: `p = 0.003`, `p < 0.0001`."""
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.1g}"
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A figure for a sentence: 4 significant digits, `not known` for NaN."""
-    size = abs(value)
-    if not np.isfinite(value):
-        return "not known" if np.isnan(value) else "unbounded" if value > 0 else "-unbounded"
-    if value == round(value) and 1e5 <= size < 1e15:
-        return f"{value:,.0f}"
-    if 1e4 <= size < 1e15:
-        return f"{float(f'{value:.{digits}g}'):,.0f}"
-    if 0 < size < 1e-4:
-        return np.format_float_positional(value, digits, fractional=False, trim="-")
-    return f"{float(f'{value:.{digits}g}'):.15g}" if 1e3 <= size < 1e4 else f"{value:.{digits}g}"
-
-
-def span(values, unit: str = "", digits: int = 4) -> str:
-    """`-25.1 to -19.8 %`, or one figure; NaN left out."""
-    low, high = (number(float(end), digits) for end in (np.nanmin(values), np.nanmax(values)))
-    return f"{low if low == high else say('{low} to {high}', low=low, high=high)} {unit}".strip()
-
-
-def to_frame(rows: list[dict]) -> pd.DataFrame:
-    """Findings or verdicts as a data frame with COLUMNS first; empty text where a field does not apply."""
-    frame = pd.DataFrame(rows)
-    frame = frame.assign(**{name: "" for name in COLUMNS if name not in frame})
-    return frame[[*COLUMNS, *(c for c in frame if c not in COLUMNS)]]
-
-
-def counts_by_source(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a source, one column a verdict: ready to draw as stacked bars."""
-    table = pd.crosstab(frame["source"], frame["verdict"])
-    return table.reindex(columns=list(VERDICTS), fill_value=0).rename_axis(columns=None).reset_index()
-
-
 with Path(__file__).with_name("quantities.csv").open(newline="", encoding="utf-8") as file:
     _NAMES = list(csv.DictReader(file))  # what each is: an energy, a part of one, a factor, noisy...; whether more is better; its label
 ENERGIES, PARTS, NOISY, COUNTS, FACTORS, KEYS, _FIGURES = (
@@ -171,21 +32,18 @@ ENERGIES, PARTS, NOISY, COUNTS, FACTORS, KEYS, _FIGURES = (
 QUANTITIES = {row["name"]: {"more": True, "less": False, "": None}[row["better"]] for row in _NAMES if row["name"] in _FIGURES}
 """Name with unit -> whether more is better, None for neither. A table's `accuracy_pct` becomes `accuracy`, `Energy (Wh)` `energy_wh`."""
 LABELS = {row["name"]: row["label"] for row in _NAMES if row["label"]}
-"""What people read where a finding names a quantity; `--json` keeps the names of columns."""
 KNOWN = frozenset((*QUANTITIES, *KEYS))
+SPREADS = {"throughput_tok_s": "throughput_std_tok_s", "power_w": "power_std_w", "energy_j_per_1k_tok": "energy_std_j_per_1k_tok"}
+BASELINES = ("fp16", "bf16", "fp32", "unspecified_baseline", "baseline")
+MOST_DECIMALS, FULL_PRECISION, SAMPLED = 12, 15, 512
+MOST_COMPARED = 1500  # rows that are compared pair by pair
+LARGEST = 1e100  # nothing that is measured; larger figures and infinities count as not stated
 
 
 def labelled(sentence: str) -> str:
     """A sentence with quantities as people read them: `energy [Wh]` for energy_wh, `accuracy retained [%]` for accuracy_retained_pct."""
     share = re.sub(r"\b([a-z]+(?:_[a-z]+)*)_pct\b", lambda name: LABELS.get(name[0], name[1].replace("_", " ") + " [%]"), str(sentence))
     return re.sub(r"\b[a-z]+(?:_[a-z0-9]+)+\b", lambda name: LABELS.get(name[0], name[0]), share)
-
-
-SPREADS = {"throughput_tok_s": "throughput_std_tok_s", "power_w": "power_std_w", "energy_j_per_1k_tok": "energy_std_j_per_1k_tok"}
-BASELINES = ("fp16", "bf16", "fp32", "unspecified_baseline", "baseline")
-MOST_DECIMALS, FULL_PRECISION, SAMPLED = 12, 15, 512
-MOST_COMPARED = 1500  # rows that are compared pair by pair
-LARGEST = 1e100  # nothing that is measured; larger figures and infinities count as not stated
 
 
 def _fewest(values: np.ndarray, most: int, least: int = 0) -> int:
@@ -199,11 +57,9 @@ def _fewest(values: np.ndarray, most: int, least: int = 0) -> int:
 
 
 def half_steps(values: np.ndarray) -> np.ndarray:
-    """Half the printed step of each value: a figure printed as 42.29 stands for 42.285 to 42.295, so 0.005.
-
-    The step is the coarser of the column's last decimal and of its last significant digit, which serves columns printed with fixed decimals
-    and columns printed with, say, six digits. Unrounded floating point gives 0; NaN stays NaN.
-    """
+    """Half the printed step of each value: a figure printed as 42.29 stands for 42.285 to 42.295, so 0.005. The step is the coarser of the
+    column's last decimal and of its last significant digit, which serves columns printed with fixed decimals and columns printed with, say,
+    six digits. Unrounded floating point gives 0; NaN stays NaN."""
     out, known = np.full(len(values), np.nan), np.isfinite(values)
     shown = values[known]
     if len(shown):
@@ -231,18 +87,6 @@ def same_or_less_specific(a: str, b: str) -> bool:
     return a == b or (bool(short) and long.startswith(short) and bool(_BOUNDARY.match(long[len(short) :])))
 
 
-def _alike(texts: np.ndarray, is_count: bool) -> np.ndarray:
-    """Which pairs of distinct texts may mean the same: equal, not stated, or (names) one less specific than the other."""
-    stated = texts != ""
-    out = np.eye(len(texts), dtype=bool) | ~stated[:, None] | ~stated[None, :]
-    place = {text: i for i, text in enumerate(texts)}
-    for i, text in enumerate(() if is_count else texts):
-        for match in _BOUNDARY.finditer(text):
-            if match.start() and (j := place.get(text[: match.start()])) is not None:
-                out[i, j] = out[j, i] = True
-    return out
-
-
 def is_set(values: np.ndarray) -> bool:
     """Whether figures are one value that was set, such as the length of a load test: three or more within 1 % of each other."""
     known = values[np.isfinite(values)]
@@ -252,10 +96,8 @@ def is_set(values: np.ndarray) -> bool:
 @dataclass(frozen=True, eq=False)
 class Table:
     """Keys as codes and distinct texts ("" = not stated, the last), quantities with printed half-steps; what is never stated is absent.
-
     `lines` holds each row's line in its file, header on line 1; `others` the columns that mean nothing here and may be factors (text or few
-    values); `infinite` the rows of each quantity that are no finite figure; `limits` what is known of boards.
-    """
+    values); `infinite` the rows of each quantity that are no finite figure; `limits` what is known of boards."""
 
     name: str
     words: dict[str, tuple[np.ndarray, np.ndarray]]
@@ -281,7 +123,6 @@ class Table:
         return all(n in self.words or n in self.columns for n in names)
 
     def first(self, *names: str) -> str | None:
-        """The first of these that the table has."""
         return next((n for n in names if self.has(n)), None)
 
     def column(self, name: str) -> np.ndarray:
@@ -294,14 +135,8 @@ class Table:
 
     def key(self, name: str) -> np.ndarray:
         """The text of a key, "" where not stated."""
-        if name not in self.words:
-            return self.kept("blank", lambda: np.full(len(self), "", dtype=object))
-        codes, texts = self.words[name]
+        codes, texts = self.words.get(name, (np.zeros(len(self), np.int64), np.array([""], dtype=object)))
         return self.kept(("key", name), lambda: texts[codes])
-
-    def who(self, i: int, *names: str) -> str:
-        """What row `i` states of these keys, for a sentence."""
-        return ", ".join(str(self.key(k)[i]) for k in names if self.key(k)[i])
 
     def is_in(self, name: str, wanted) -> np.ndarray:
         """Which rows have one of the wanted texts; `wanted` may be a test of one text."""
@@ -319,11 +154,19 @@ class Table:
         return self.kept(("groups", *names), lambda: together([self.words[n][0] for n in names if n in self.words], len(self)))
 
     def compatible(self, names: list[str], at: np.ndarray) -> np.ndarray:
-        """Which pairs of the rows `at` may be the same configuration: no key that both state differs. At most MOST_COMPARED rows."""
+        """Which pairs of the rows `at` may be one configuration: of each key the texts are equal, not stated, or (names) one less specific
+        than the other. At most MOST_COMPARED rows."""
         out = np.ones((len(at), len(at)), dtype=bool)
         for name in (n for n in names if n in self.words):
             codes, local = np.unique(self.words[name][0][at], return_inverse=True)
-            out &= _alike(self.words[name][1][codes], name in COUNTS)[np.ix_(local, local)]
+            texts = self.words[name][1][codes]
+            alike, place = np.eye(len(texts), dtype=bool), {text: i for i, text in enumerate(texts)}
+            alike |= (texts == "")[:, None] | (texts == "")[None, :]
+            for i, text in enumerate(() if name in COUNTS else texts):
+                for match in _BOUNDARY.finditer(text):
+                    if match.start() and (j := place.get(text[: match.start()])) is not None:
+                        alike[i, j] = alike[j, i] = True
+            out &= alike[np.ix_(local, local)]
         return out
 
     def both_state(self, name: str, at: np.ndarray) -> np.ndarray:
@@ -358,26 +201,6 @@ def coded(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     return np.array([*(place.get(t, len(place)) for t in texts), len(place)])[codes], np.array([*place, ""], dtype=object)
 
 
-def mapped(frame: pd.DataFrame, columns: dict[str, object], units: dict[str, str] | None = None) -> pd.DataFrame:
-    """The table with what a mapping says of it: our name -> their column or an expression. An explicit mapping beats a recognised header.
-
-    Raises UserError for a name that is none of ours and for columns that are not there.
-    """
-    found = {}
-    for ours, theirs in columns.items():
-        if ours not in KNOWN:
-            turned = " (our name stands left, theirs right)" if str(theirs) in KNOWN else ""
-            raise UserError(f"the mapping names '{ours}'{turned}", f"a known name{mappings.nearest(ours, KNOWN)}", "correct the mapping")
-        found[ours] = mappings.evaluate(theirs, frame)
-        kind, multiple = mappings.unit_of(ours)
-        unit, header = str((units or {}).get(ours, "")), mappings.column_of(theirs, frame)
-        if unit := unit or (cells.header_unit(header, kind) if kind and header else ""):
-            found[ours] = pd.Series(cells.numbers(found[ours], kind, unit, ours)[0] / multiple, index=frame.index)
-    taken = {*found, *(t for t in columns.values() if isinstance(t, str))}
-    rest = [c for c in frame if c not in taken and not mappings.ambiguous(str(c)) and mappings.our_column(str(c))[0] not in found]
-    return pd.DataFrame(found, index=frame.index).join(frame[rest])
-
-
 def _recognised(frame: pd.DataFrame) -> dict[str, tuple[str, float]]:
     """Each quantity's column and factor. Raises UserError where two columns mean one quantity: a plain name beats a synonym."""
     found: dict[str, tuple[int, str, float]] = {}
@@ -399,10 +222,8 @@ def _recognised(frame: pd.DataFrame) -> dict[str, tuple[str, float]]:
 
 
 def build(frame: pd.DataFrame, name: str, lines: np.ndarray | None = None, limits: pd.DataFrame | None = None) -> Table:
-    """The table behind a data frame, its columns recognised by their headers; `lines` are the rows' lines in their file.
-
-    Raises UserError if two columns mean the same quantity, or no quantity is recognised.
-    """
+    """The table behind a data frame, its columns recognised by their headers; `lines` are the rows' lines in their file. Raises UserError
+    if two columns mean the same quantity, or no quantity is recognised."""
     frame = frame.reset_index(drop=True)
     words, columns, steps, infinite = {}, {}, {}, {}
     for column in frame.columns:
@@ -452,3 +273,132 @@ def stack(tables: list[Table], name: str) -> tuple[Table, np.ndarray]:
     columns, steps = ({q: np.concatenate([getattr(t, of)(q) for t in tables]) for q in quantities} for of in ("column", "step"))
     owner = np.repeat([t.name for t in tables], [len(t) for t in tables])
     return Table(name, words, columns, steps, np.concatenate([t.lines for t in tables])), owner
+
+
+MOST_RUNS = 400
+VERDICTS = ("consistent", "inconsistent", "reproduced", "contradicted", "mixed", "not decided", "untested")
+COLUMNS = ("id", "source", "claim", "verdict", "reason", "stated", "computed", "rows", "check")
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One statement about `positions` (0-based rows) of a table; `name` tells findings of one check apart."""
+
+    claim: str
+    verdict: str
+    reason: str
+    positions: np.ndarray | tuple = ()
+    stated: str = ""
+    computed: str = ""
+    name: str = ""
+    check: str = ""
+
+    def row(self, table: str, where: str, source: str = "") -> dict[str, str]:
+        """The finding as a row of `to_frame`."""
+        own = {k: getattr(self, k) for k in ("claim", "verdict", "reason", "stated", "computed", "check")}
+        return {"id": f"{table}/{self.check}" + (f"/{self.name}" if self.name else ""), "source": source or table, "rows": where} | own
+
+
+def check(needs: str, weighs_chance: bool = False) -> Callable:
+    """Make a function the check of its name, which its findings carry; `needs` in words, `weighs_chance`: it takes a share of the rate."""
+
+    def made(find: Callable) -> Callable:
+        @functools.wraps(find)
+        def named(*given) -> list[Finding]:
+            return [replace(f, check=find.__name__) for f in find(*given)]
+
+        named.needs, named.weighs_chance = needs, weighs_chance
+        return named
+
+    return made
+
+
+def judged(claim: str, off, seen, wrong: str | Callable, right: str = "", stated="", computed="", name="") -> list[Finding]:
+    """One finding over the rows `off`, or one that all rows of `seen` pass (`right` has `{n}` of them), or none where nothing was seen.
+    `wrong` is the reason, or a function from the positions of the rows that are off to it."""
+    if len(rows := np.flatnonzero(off)):
+        return [Finding(claim, "inconsistent", wrong if isinstance(wrong, str) else wrong(rows), rows, stated, computed, name)]
+    rows = np.flatnonzero(seen)
+    return [Finding(claim, "consistent", right.format(n=len(rows)), rows, name=name)] if len(rows) else []
+
+
+def lines(table: str, positions, numbers=None) -> str:
+    """The rows as `table:line,line`, lines counted as an editor does with the header on line 1; consecutive ones joined with a dash.
+    `numbers` maps positions to line numbers where rows were dropped or stacked."""
+    at = np.asarray(positions, dtype=np.int64)
+    found = np.unique(at + 2 if numbers is None else np.asarray(numbers)[at])
+    if not len(found):
+        return table
+    breaks = np.flatnonzero(np.diff(found) != 1)
+    ends = zip(found[np.r_[0, breaks + 1]][:MOST_RUNS], found[np.r_[breaks, len(found) - 1]][:MOST_RUNS], strict=True)
+    runs = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ends)
+    return f"{table}:{runs}" + (f",... ({len(found):,} lines)" if len(breaks) >= MOST_RUNS else "")
+
+
+def where(pairs) -> str:
+    """(table, line) pairs as text: `table:2,5; other:3`."""
+    joined: dict[str, list[int]] = {}
+    for table, line in pairs:
+        joined.setdefault(table, []).append(line - 2)
+    return "; ".join(lines(table, at) for table, at in joined.items())
+
+
+def parse_rows(rows: str) -> set[tuple[str, int]]:
+    """The (table, line) pairs behind the text of `where`."""
+    out = set()
+    for part in filter(None, rows.split("; ")):
+        table, _, text = part.partition(":")
+        for run in filter(None, text.split(",...")[0].split(",")):
+            first, _, last = run.partition("-")
+            out |= {(table, n) for n in range(int(first), int(last or first) + 1)}
+    return out
+
+
+_SPOKEN = [lambda sentence, **values: sentence.format(**values) if values else sentence]
+
+
+@contextmanager
+def spoken(translate: Callable[..., str]) -> Iterator[None]:
+    """Within, the reasons of verdicts come in another language: `translate("{n} rows", n=3)`."""
+    _SPOKEN.append(translate)
+    try:
+        yield
+    finally:
+        _SPOKEN.pop()
+
+
+def say(sentence: str, **values: object) -> str:
+    """A sentence filled in, in the language that is `spoken`."""
+    return _SPOKEN[-1](sentence, **values)
+
+
+def by_chance(p: float) -> str:
+    """A probability in words: `p = 0.003`, `p < 0.0001`."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.1g}"
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A figure for a sentence: 4 significant digits, `not known` for NaN."""
+    size = abs(value)
+    if not np.isfinite(value):
+        return "not known" if np.isnan(value) else "unbounded" if value > 0 else "-unbounded"
+    if value == round(value) and 1e5 <= size < 1e15:
+        return f"{value:,.0f}"
+    if 1e4 <= size < 1e15:
+        return f"{float(f'{value:.{digits}g}'):,.0f}"
+    if 0 < size < 1e-4:
+        return np.format_float_positional(value, digits, fractional=False, trim="-")
+    return f"{float(f'{value:.{digits}g}'):.15g}" if 1e3 <= size < 1e4 else f"{value:.{digits}g}"
+
+
+def span(values, unit: str = "", digits: int = 4) -> str:
+    """`-25.1 to -19.8 %`, or one figure; NaN left out."""
+    low, high = (number(float(end), digits) for end in (np.nanmin(values), np.nanmax(values)))
+    return f"{low if low == high else say('{low} to {high}', low=low, high=high)} {unit}".strip()
+
+
+def to_frame(rows: list[dict]) -> pd.DataFrame:
+    """Findings or verdicts as a data frame with COLUMNS first; empty text where a field does not apply."""
+    frame = pd.DataFrame(rows)
+    frame = frame.assign(**{name: "" for name in COLUMNS if name not in frame})
+    return frame[[*COLUMNS, *(c for c in frame if c not in COLUMNS)]]

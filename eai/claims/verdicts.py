@@ -5,6 +5,7 @@ they refute it (inconsistent), or its other statements about the same thing (inc
 independent sources measured (reproduced, contradicted, mixed); else the source's own tables (consistent); else not decided or untested.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -18,15 +19,6 @@ from eai.errors import UserError
 NOT_FIGURES = ("claims", "sources")
 
 
-def limits_of(published: dict[str, pd.DataFrame], source: str = "") -> pd.DataFrame:
-    """Board limits and idle power by GPU: what the source itself states, vendors' figures where it states none."""
-    parts = [f for f in published.values() if {"gpu", "tdp_w"} <= set(f.columns) and "throughput_tok_s" not in f]
-    frame = pd.concat([pd.DataFrame(columns=["gpu", "tdp_w", "idle_power_w", "source"], dtype=object), *parts], ignore_index=True)
-    own = frame[frame["source"] == source]
-    known = [g in set(own["gpu"]) or any(str(g).startswith(f"{o}_") for o in own["gpu"]) for g in frame["gpu"]]
-    return pd.concat([own, frame[~np.array(known, bool)]], ignore_index=True)
-
-
 def _sources(published: dict[str, pd.DataFrame]) -> dict[str, list[str]]:
     """The names of the checkable tables of each source."""
     out: dict[str, list[str]] = {}
@@ -36,22 +28,6 @@ def _sources(published: dict[str, pd.DataFrame]) -> dict[str, list[str]]:
     return out
 
 
-def table_findings(published: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The findings of the general checks on every published table, and on each source's tables together."""
-    found = [to_frame([])]
-    for source, names in _sources(published).items():
-        limits, usable = limits_of(published, source), {}
-        for name in names:
-            try:
-                found.append(checks.check_table(published[name], name=name, limits=limits).assign(source=source))
-                usable[name] = published[name]
-            except UserError:
-                continue
-        found.append(checks.check_source(usable, source))
-    found = [f[f["verdict"] != "untested"] for f in found]
-    return pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True)
-
-
 def _from_checks(claim: pd.Series, findings: pd.DataFrame) -> Outcome:
     """A claim about a whole table rests on what the named checks find there."""
     wanted, tables = claim["quantity"].split(";"), claim["tables"].split(";")
@@ -59,8 +35,7 @@ def _from_checks(claim: pd.Series, findings: pd.DataFrame) -> Outcome:
     mine = findings[findings["check"].isin(wanted) & np.array(about, dtype=bool)]
     bad = mine[mine["verdict"] == "inconsistent"]
     if mine.empty:
-        sentence = say("the checks {checks} do not apply to {tables}", checks=", ".join(wanted), tables=", ".join(tables))
-        return Outcome("untested", sentence)
+        return Outcome("untested", say("the checks {checks} do not apply to {tables}", checks=", ".join(wanted), tables=", ".join(tables)))
     rows = where(pair for text in (mine if bad.empty else bad)["rows"] for pair in sorted(parse_rows(text)))
     if bad.empty:
         return Outcome("consistent", say("{n} checks find nothing", n=len(mine)), "", rows)
@@ -69,14 +44,12 @@ def _from_checks(claim: pd.Series, findings: pd.DataFrame) -> Outcome:
 
 
 def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
-    """Claims of one topic whose stated ranges exclude each other.
-
-    Where the tables decide, the verdict stands and the reason names the other claim; where they do not (no figures, or figures printed
-    too coarsely to tell the two apart), both are inconsistent: the source cannot mean both.
-    """
+    """Claims of one topic whose stated ranges exclude each other. Where the tables decide, the verdict stands and the reason names the
+    other claim; where they do not (no figures, or figures printed too coarsely to tell the two apart), both are inconsistent: the source
+    cannot mean both."""
     changed = dict(outcomes)
     topical = claims[[isinstance(t, str) and t != "" for t in claims["topic"]]]
-    for _, group in topical.groupby("topic", sort=False) if len(topical) else ():
+    for _, group in topical.groupby("topic", sort=False):
         ranges = {c["id"]: (c, evaluate.bounds(c)) for _, c in group.iterrows()}
         for name, (_, (low, high, tolerance)) in ranges.items():
             apart = [(o, low - tolerance >= b + t - 1e-9 or high + tolerance <= a - t + 1e-9) for o, (a, b, t) in ranges.values()]
@@ -96,10 +69,8 @@ def _conflicts(claims: pd.DataFrame, outcomes: dict[str, Outcome]) -> dict[str, 
 def claim_verdicts(
     published: dict[str, pd.DataFrame], findings: pd.DataFrame, measured_tables: dict[str, pd.DataFrame] | pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """One row a claim of the registry (`published["claims"]`), in its order.
-
-    Raises UserError for a claim of an unknown kind or about a table that is not there.
-    """
+    """One row a claim of the registry (`published["claims"]`), in its order. Raises UserError for a claim of an unknown kind or about a
+    table that is not there."""
     claims = published["claims"]
     tables = {n: evaluate.prepared(f, n) for n, f in published.items() if n not in NOT_FIGURES}
     outcomes = {}
@@ -109,11 +80,9 @@ def claim_verdicts(
             raise UserError(f"claim {claim['id']} is about table '{absent[0]}'", f"one of {', '.join(tables)}", "correct claims.csv")
         if kind not in (*KINDS, "checks"):
             raise UserError(f"claim {claim['id']} has kind '{kind}'", f"one of {', '.join([*KINDS, 'checks'])}", "correct claims.csv")
-        if kind == "checks":
-            outcomes[claim["id"]] = _from_checks(claim, findings)
-        else:
-            rows = evaluate.select(tables, names, word(claim, "where"))
-            outcomes[claim["id"]] = KINDS[kind](claim, rows) or evaluate.nothing(claim)
+        rows = evaluate.select(tables, names, word(claim, "where"))
+        own = _from_checks(claim, findings) if kind == "checks" else KINDS[kind](claim, rows)
+        outcomes[claim["id"]] = own or evaluate.nothing(claim)
     outcomes = _conflicts(claims, outcomes)
     doubted = findings[(findings["verdict"] == "inconsistent") & findings["claim"].str.contains("was measured")]["rows"]
     doubted = {table for rows in doubted for table, _ in parse_rows(rows)}  # what the checks find not to be measured is no evidence
@@ -125,22 +94,34 @@ def claim_verdicts(
         decided = other is not None and (other.verdict != "not decided" or own.verdict == "untested")
         if outcome is own and decided and own.verdict != "inconsistent":  # a claim that its own figures refute stays refuted
             outcome = replace(other, reason=say("{reason}. Its own source: {verdict}", reason=other.reason, verdict=say(own.verdict)))
-        row = {k: claim[k] for k in ("id", "source", "claim")} | {"verdict": outcome.verdict, "reason": outcome.reason}
-        row |= {"stated": stated(claim), "computed": outcome.computed, "rows": outcome.rows or f"claims:{line}", "check": claim["kind"]}
-        row |= {"published_verdict": own.verdict, "evidence_verdict": other.verdict if other else ""}
-        rows.append(row | {"evidence": other.reason if other else ""})
+        rows.append({
+            **claim[["id", "source", "claim"]], "verdict": outcome.verdict, "reason": outcome.reason, "stated": stated(claim),
+            "computed": outcome.computed, "rows": outcome.rows or f"claims:{line}", "check": claim["kind"],
+            "published_verdict": own.verdict, "evidence_verdict": other.verdict if other else "", "evidence": other.reason if other else "",
+        })  # fmt: skip
     return to_frame(rows)
 
 
 def all_verdicts(published: dict[str, pd.DataFrame], measured: dict[str, pd.DataFrame] | pd.DataFrame | None = None) -> pd.DataFrame:
     """Every claim's verdict, then every finding on the tables: id, source, claim, verdict, reason, stated, computed, rows, check.
-
-    `published` holds the tables of data/published by name, `claims` among them; `measured` the summary of an experiment (or a
-    dict with `summary`). `rows` names tables and their lines as an editor counts them.
-    """
+    `published` holds the tables of data/published by name, `claims` among them; `measured` the summary of an experiment (or a dict with
+    `summary`). `rows` names tables and their lines as an editor counts them."""
     published = {n: f.reset_index(drop=True) for n, f in published.items()}
     if "claims" not in published:
         raise UserError("no table 'claims'", "the registry data/published/claims.csv among the published tables")
-    findings = table_findings(published)
+    parts = [f for f in published.values() if {"gpu", "tdp_w"} <= set(f.columns) and "throughput_tok_s" not in f]
+    boards = pd.concat([pd.DataFrame(columns=["gpu", "tdp_w", "idle_power_w", "source"], dtype=object), *parts], ignore_index=True)
+    found = [to_frame([])]
+    for source, names in _sources(published).items():  # boards' limits are what the source states, vendors' figures where it states none
+        own, usable = boards[boards["source"] == source], {}
+        known = [g in set(own["gpu"]) or any(str(g).startswith(f"{o}_") for o in own["gpu"]) for g in boards["gpu"]]
+        limits = pd.concat([own, boards[~np.array(known, bool)]], ignore_index=True)
+        for name in names:
+            with suppress(UserError):
+                found.append(checks.check_table(published[name], name, limits).assign(source=source))
+                usable[name] = published[name]
+        found.append(checks.check_source(usable, source))
+    found = [f[f["verdict"] != "untested"] for f in found]
+    findings = pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True)
     claims = claim_verdicts(published, findings, measured)
     return pd.concat([claims, findings.assign(published_verdict=findings["verdict"])], ignore_index=True)

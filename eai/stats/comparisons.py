@@ -3,9 +3,7 @@
 The estimand is the ratio of two positive quantities, so everything is a difference of logarithms. Overlapping intervals are never "no
 difference": that has less than half of Welch's power at five blocks. "No difference" is a finding only by equivalence (two one-sided
 tests, Schuirmann 1987, doi:10.1007/BF01068419), and only where the power to show it was there; a comparison that cannot be made is
-"not_testable", never significant.
-
-Beside them interactions, crossovers, and the Pareto front with the probability of being on it.
+"not_testable", never significant. Beside them interactions, crossovers, and the Pareto front with the probability of being on it.
 """
 
 from typing import NamedTuple
@@ -22,10 +20,8 @@ OUTCOMES = ("lower", "higher", "equivalent", "inconclusive", "not_testable")
 
 
 class Difference(NamedTuple):
-    """The mean difference of logarithms, its standard error and degrees of freedom; NaN where it cannot be made.
-
-    `u` is the part of `se` that is systematic (0 if none): it belongs in every interval and takes part in no averaging.
-    """
+    """The mean difference of logarithms, its standard error and degrees of freedom; NaN where it cannot be made. `u` is the part of `se`
+    that is systematic (0 if none): it belongs in every interval and takes part in no averaging."""
 
     mean: np.ndarray
     se: np.ndarray
@@ -45,10 +41,8 @@ def paired(mean_log_ratio, sd_log_ratio, n, u_log=0.0) -> Difference:
 
 
 def welch(mean_log_a, sd_log_a, n_a, mean_log_b, sd_log_b, n_b, u_log=0.0) -> Difference:
-    """The difference a - b of unpaired logarithms with Welch's standard error and Satterthwaite's degrees of freedom.
-
-    NaN unless both have two blocks and some spread.
-    """
+    """The difference a - b of unpaired logarithms with Welch's standard error and Satterthwaite's degrees of freedom; NaN unless both have
+    two blocks and some spread."""
     arrays = (mean_log_a, sd_log_a, n_a, mean_log_b, sd_log_b, n_b, u_log)
     mean_a, sd_a, n_a, mean_b, sd_b, n_b, u = np.broadcast_arrays(*(np.asarray(x, float) for x in arrays))
     testable = (n_a >= 2) & (n_b >= 2) & (np.hypot(sd_a, sd_b) > 1e-12)
@@ -79,46 +73,35 @@ def one_sided_p(statistic, df) -> np.ndarray:
 
 
 def tost_p(difference: Difference, margin: float = MARGIN) -> np.ndarray:
-    """The p of "the ratio lies outside [1/(1+margin), 1+margin]": the larger of two one-sided tests.
-
-    `margin` is a fraction (0.03: within 3 %), symmetric on the log scale so that A/B and B/A get the same answer.
-    """
+    """The p of "the ratio lies outside [1/(1+margin), 1+margin]": the larger of two one-sided tests. `margin` is a fraction, symmetric on
+    the log scale so that A/B and B/A get the same answer."""
     nearest = np.log1p(margin) - np.abs(difference.mean)
     return one_sided_p(nearest / difference.se, difference.df)
 
 
 def tost_power(sd_log, n, margin: float = MARGIN, alpha: float = ALPHA, u_log=0.0, df=None) -> np.ndarray:
-    """The power to show equivalence if the true ratio is 1, for `n` pairs whose log ratios spread by `sd_log`.
-
-    Exact up to quadrature: the normal probability of passing both tests, averaged over the chi-square distribution of
-    the sample variance (the integral behind Owen's Q, Phillips 1990, doi:10.1007/BF01063556). `df` defaults to n - 1.
-    """
+    """The power to show equivalence if the true ratio is 1, for `n` pairs whose log ratios spread by `sd_log`. Exact up to quadrature: the
+    normal probability of passing both tests, averaged over the chi-square distribution of the sample variance (the integral behind Owen's
+    Q, Phillips 1990, doi:10.1007/BF01063556). `df` defaults to n - 1."""
     sd, n, u = np.broadcast_arrays(*(np.asarray(x, float) for x in (sd_log, n, u_log)))
     df = np.broadcast_to(n - 1 if df is None else np.asarray(df, float), n.shape)
     power = np.full(sd.shape, np.nan)
     ok = (n >= 2) & (df > 0) & (sd > 0)
-    power[ok] = _tost_power(sd[ok] / np.sqrt(n[ok]), df[ok], u[ok], np.log1p(margin), alpha)
-    return power[()]
-
-
-def _tost_power(se, df, u, bound, alpha) -> np.ndarray:
-    """`tost_power` of testable ones, a row of quadrature nodes each."""
-    nodes, weights = np.polynomial.legendre.leggauss(64)
-    quantiles = (nodes + 1) / 2
+    se, df, u = sd[ok] / np.sqrt(n[ok]), df[ok], u[ok]
+    nodes, weights = np.polynomial.legendre.leggauss(64)  # a row of nodes each
     distinct, where = np.unique(df, return_inverse=True)
-    scale = np.sqrt(special.chdtri(distinct[:, None], 1 - quantiles) / distinct[:, None])[where]
+    scale = np.sqrt(special.chdtri(distinct[:, None], (1 - nodes) / 2) / distinct[:, None])[where]
     combined, df_combined = combine(se[:, None] * scale, df[:, None], u[:, None])
     distinct, where = np.unique(df_combined, return_inverse=True)  # a quantile is slow
     critical = -special.stdtrit(distinct, alpha)[where].reshape(df_combined.shape)
-    room = np.maximum(bound - critical * combined, 0) / np.hypot(se, u)[:, None]
-    return (special.ndtr(room) - special.ndtr(-room)) @ weights / 2
+    room = np.maximum(np.log1p(margin) - critical * combined, 0) / np.hypot(se, u)[:, None]
+    power[ok] = (special.ndtr(room) - special.ndtr(-room)) @ weights / 2
+    return power[()]
 
 
 def sign_flip_p(log_ratios, draws: int = 20_000, rng: np.random.Generator | None = None) -> float:
-    """The two-sided p of the sign-flip test on paired log ratios, which assumes symmetry only: exact up to 14 pairs, drawn above.
-
-    NaN for no pair, or one that is not finite. Raises ValueError above 14 pairs without `rng`.
-    """
+    """The two-sided p of the sign-flip test on paired log ratios, which assumes symmetry only: exact up to 14 pairs, drawn above. NaN for
+    no pair, or one that is not finite. Raises ValueError above 14 pairs without `rng`."""
     values = np.asarray(log_ratios, float)
     if not values.size or not np.isfinite(values).all():
         return float("nan")
@@ -138,10 +121,7 @@ def sign_flip_decides(n: int, family: int = 1, alpha: float = ALPHA) -> bool:
 
 
 def adjust(p) -> np.ndarray:
-    """Holm's adjusted p-values of a family (1979, Scand. J. Statist. 6:65); NaN takes no part.
-
-    Written out, because statsmodels' multipletests collects garbage at each call.
-    """
+    """Holm's adjusted p-values of a family (1979, Scand. J. Statist. 6:65); NaN takes no part. By hand: statsmodels' is slow."""
     p = np.asarray(p, float)
     order = np.argsort(p)[: (~np.isnan(p)).sum()]  # NaN is sorted to the end
     adjusted = np.full(p.shape, np.nan)
@@ -163,10 +143,8 @@ def outcome(difference: Difference, p_adjusted, p_equivalence, power, alpha: flo
 
 
 class Crossover(NamedTuple):
-    """Where a line through (x, log ratio) crosses zero, with Fieller's limits, and the slope's p.
-
-    `low` and `high` are NaN where the data allow every crossover or none: then `bounded` is False.
-    """
+    """Where a line through (x, log ratio) crosses zero, with Fieller's limits, and the slope's p; `low` and `high` are NaN and `bounded` is
+    False where the data allow every crossover or none."""
 
     x: float
     low: float
@@ -184,10 +162,8 @@ def interaction(log_ratios, log_ratios_reference) -> Difference:
 
 
 def crossover(x, log_ratio, confidence: float = 0.95) -> Crossover:
-    """The x at which a straight line through the points is zero, with Fieller's interval (Fieller 1954, JRSS B 16:175).
-
-    `x` is on the scale where the line is straight (the logarithm of model size or batch). Needs three points at two places.
-    """
+    """The x at which a straight line through the points is zero, with Fieller's interval (Fieller 1954, JRSS B 16:175); `x` on the scale
+    where the line is straight (the logarithm of model size or batch). Needs three points at two places."""
     x, y = np.asarray(x, float), np.asarray(log_ratio, float)
     if len(x) < 3 or np.ptp(x) == 0:
         return Crossover(np.nan, np.nan, np.nan, np.nan, np.nan, False)
@@ -227,21 +203,16 @@ def known_error(se, df) -> np.ndarray:
 
 
 def draw(mean, se, df, rng: np.random.Generator, draws: int = 2_000) -> np.ndarray:
-    """Draws of every objective of every point, shape (draws, n, objectives): t around the mean; `df` may be infinite (normal).
-
-    An error of 0, or one that is not `known`, stays put: whoever states a probability asks `known` first.
-    """
+    """Draws of every objective of every point, shape (draws, n, objectives): t around the mean; `df` may be infinite (normal). An error of
+    0, or one that is not `known`, stays put: whoever states a probability asks `known` first."""
     mean, se, df = np.broadcast_arrays(*(np.asarray(x, float) for x in (mean, se, df)))
     noise = rng.standard_t(np.clip(np.where(df > 0, df, 1.0), None, AS_GOOD_AS_NORMAL), size=(draws, *mean.shape))
     return mean + np.where((df > 0) & np.isfinite(se), np.nan_to_num(se), 0.0) * noise
 
 
 def probability_non_dominated(mean, se, df, rng: np.random.Generator, draws: int = 2_000) -> np.ndarray:
-    """The probability that each point is on the Pareto front, given the errors of all; shape (n,). NaN where an own error is not `known`.
-
-    `mean` (n, objectives) on the scale where errors are symmetric (logarithms of energy and time, minus the score). A rival whose error
-    is not known counts at its mean.
-    """
+    """The probability that each point is on the Pareto front, given the errors of all; shape (n,). NaN where an own error is not `known`; a
+    rival whose error is not known counts at its mean. `mean` (n, objectives) is on the scale where errors are symmetric."""
     drawn = draw(mean, se, df, rng, draws)
     sure = np.broadcast_to(known_error(se, df), np.shape(mean)).all(axis=-1)
     return np.where(sure, np.mean([non_dominated(points) for points in drawn], axis=0), np.nan)

@@ -1,7 +1,8 @@
-"""Intervals of one quantity: t on the log scale, the coefficient of variation, a proportion, a quotient of two totals over items.
+"""Intervals of one quantity: t on the log scale, the coefficient of variation, a proportion, a quotient of two totals over items; and what
+would break their assumptions: drift, order and temperature effects, autocorrelation, outliers.
 
-The replicate is the block, so every `n` here counts blocks (or items, for a proportion), never windows of one block.
-All functions take scalars or arrays and answer with arrays of the broadcast shape.
+The replicate is the block, so every `n` here counts blocks (or items, for a proportion), never windows of one block. Functions of intervals
+take scalars or arrays and answer with arrays of the broadcast shape.
 """
 
 from typing import NamedTuple
@@ -27,19 +28,13 @@ def t_quantile(df, confidence: float = CONFIDENCE) -> np.ndarray:
 
 
 def log_t_from_moments(mean_log, sd_log, n, confidence: float = CONFIDENCE) -> Interval:
-    """The geometric mean with its t interval, from the moments of the logarithms: it covers the median of a block's energy.
-
-    Energy is positive and its errors multiply, so the interval is symmetric in the logarithm. Ends are NaN at n < 2.
-    """
+    """The geometric mean with its t interval, from the moments of the logarithms: it covers the median of a block. NaN at n < 2."""
     n = np.asarray(n, float)
     return with_systematic(mean_log, np.asarray(sd_log, float) / np.sqrt(n), n - 1, 0.0, confidence)
 
 
 def log_t_interval(values, confidence: float = CONFIDENCE, axis: int = -1) -> Interval:
-    """The geometric mean of positive block means with its t interval, along `axis`.
-
-    Raises ValueError where a value is not positive: a zero energy was not measured.
-    """
+    """The geometric mean of positive block means with its t interval, along `axis`. Raises ValueError where a value is not positive."""
     values = np.asarray(values, float)
     if not np.all(values > 0):
         raise ValueError(f"a log-scale interval needs positive values, found {np.min(values)}")
@@ -49,11 +44,9 @@ def log_t_interval(values, confidence: float = CONFIDENCE, axis: int = -1) -> In
 
 
 def cv_interval(cv, n, confidence: float = CONFIDENCE) -> Interval:
-    """The coefficient of variation (or the standard deviation) of n values with its chi-square interval, NaN at n < 2.
-
-    At n = 5 the upper end is 2.87 x the value. The uncertainty of the mean is left out: it matters only above a CV of about 0.3 (Vangel
-    1996, doi:10.1080/00031305.1996.10473537).
-    """
+    """The coefficient of variation (or the standard deviation) of n values with its chi-square interval, NaN at n < 2. At n = 5 the upper
+    end is 2.87 x the value. The uncertainty of the mean is left out: it matters only above a CV of about 0.3 (Vangel 1996,
+    doi:10.1080/00031305.1996.10473537)."""
     cv, df = np.broadcast_arrays(np.asarray(cv, float), np.asarray(n, float) - 1)
     cv, df = np.where(df > 0, cv, np.nan), np.where(df > 0, df, np.nan)
     tail = (1 - confidence) / 2
@@ -61,10 +54,7 @@ def cv_interval(cv, n, confidence: float = CONFIDENCE) -> Interval:
 
 
 def wilson_interval(successes, n, confidence: float = CONFIDENCE) -> Interval:
-    """A proportion with Wilson's score interval (Wilson 1927, doi:10.1080/01621459.1927.10502953).
-
-    Raises ValueError unless 0 <= successes <= n and n > 0.
-    """
+    """A proportion with Wilson's score interval (doi:10.1080/01621459.1927.10502953). Raises ValueError unless 0 <= successes <= n > 0."""
     successes, n = np.asarray(successes, float), np.asarray(n, float)
     if not (np.all(n > 0) and np.all(successes >= 0) and np.all(successes <= n)):
         raise ValueError(f"a proportion needs 0 <= successes <= n with n > 0, found {successes} of {n}")
@@ -78,21 +68,17 @@ def wilson_limits(x, n, z: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def with_systematic(mean_log, se_log, df, u_log, confidence: float = CONFIDENCE) -> Interval:
-    """The geometric mean with an interval that holds a systematic standard uncertainty beside the statistical one.
-
-    `u_log` is the relative standard uncertainty (k = 1) that repeats do not remove, known a priori; the two add in
-    quadrature and the coverage factor is t at the Welch-Satterthwaite degrees of freedom (GUM, eq. G.2b).
-    """
+    """The geometric mean with an interval that holds a systematic standard uncertainty beside the statistical one. `u_log` is the relative
+    standard uncertainty (k = 1) that repeats do not remove, known a priori; the two add in quadrature and the coverage factor is t at the
+    Welch-Satterthwaite degrees of freedom (GUM, eq. G.2b)."""
     combined, df_combined = combine(se_log, df, u_log)
     half = t_quantile(df_combined, confidence) * combined
     return Interval(np.exp(mean_log), np.exp(mean_log - half), np.exp(mean_log + half))
 
 
 def combine(se, df, u) -> tuple[np.ndarray, np.ndarray]:
-    """Standard uncertainty and effective degrees of freedom of a statistical `se` (with `df`) beside a known `u`.
-
-    Without `u` it is exactly `(se, df)`, so that a t test stays a t test.
-    """
+    """Standard uncertainty and effective degrees of freedom of a statistical `se` (with `df`) beside a known `u`; without `u` exactly
+    `(se, df)`, so that a t test stays a t test."""
     se, df, u = (np.asarray(x, float) for x in (se, df, u))
     combined = np.hypot(se, u)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -101,12 +87,9 @@ def combine(se, df, u) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quotient_of_totals(values, sizes, confidence: float = CONFIDENCE) -> Interval:
-    """Sum of `values` over sum of `sizes` with a t interval whose replicates are the items.
-
-    Cochran 1977, Sampling Techniques, eq. 6.13: the variance is that of the residuals value - R size. Differences of pairs on the same
-    items may be given as values. The ends are NaN for one item. Raises ValueError for arrays of different length, an empty one, and sizes
-    that are not positive.
-    """
+    """Sum of `values` over sum of `sizes` with a t interval whose replicates are the items. Cochran 1977, Sampling Techniques, eq. 6.13:
+    the variance is that of the residuals value - R size. Differences of pairs on the same items may be given as values. The ends are NaN
+    for one item. Raises ValueError for arrays of different length, an empty one, and sizes that are not positive."""
     values, sizes = np.asarray(values, float), np.asarray(sizes, float)
     if values.shape != sizes.shape or values.ndim != 1 or not len(values) or not np.all(sizes > 0):
         raise ValueError(f"totals need as many values as positive sizes, found {values.shape} and {sizes.shape}")
@@ -144,11 +127,8 @@ def without_groups(values, *groups, tolerance: float = 1e-12, rounds: int = 200)
 
 
 def covariate_effect(log_values, covariate, configuration, block) -> Effect:
-    """The slope of log energy on a covariate (order in the block, temperature [degC]) beside configuration and block effects.
-
-    Ordinary least squares after both groupings are taken out of both sides (Frisch-Waugh-Lovell). The slope is a relative
-    change for one unit of the covariate: 0.001 is 0.1 %.
-    """
+    """The slope of log energy on a covariate (order in the block, temperature [degC]) beside configuration and block effects: ordinary
+    least squares after both groupings are taken out of both sides (Frisch-Waugh-Lovell). 0.001 is 0.1 % for one unit of the covariate."""
     y, x = (without_groups(v, configuration, block) for v in (log_values, covariate))
     df = len(y) - len(set(configuration)) - len(set(block))
     if df < 1 or x @ x < 1e-12:
@@ -202,12 +182,10 @@ def autocorrelation_p(series, rng: np.random.Generator, draws: int = 500) -> flo
 
 
 def outliers(log_values, configuration, block, alpha: float = 0.05, most: int = 10) -> np.ndarray:
-    """Which values stand out: the externally studentized residual of the two-way model, Bonferroni over all values.
-
-    The worst is set aside and the rest looked at again, at most `most` times, so that two do not hide each other (Rosner 1983,
-    doi:10.1080/00401706.1983.10487848). They are reported and never dropped: a slow window may be the truth. Leverage is that of
-    a balanced design.
-    """
+    """Which values stand out: the externally studentized residual of the two-way model, Bonferroni over all values. The worst is set aside
+    and the rest looked at again, at most `most` times, so that two do not hide each other (Rosner 1983,
+    doi:10.1080/00401706.1983.10487848). They are reported and never dropped: a slow window may be the truth. Leverage is that of a balanced
+    design."""
     y, a, b = np.asarray(log_values, float), np.asarray(configuration), np.asarray(block)
     out = np.zeros(len(y), bool)
     for _ in range(most):

@@ -18,10 +18,8 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(200)
 
 @dataclass(frozen=True)
 class Stopping:
-    """A two-stage plan: `n_first` blocks, then as many as the first ones' spread asks for, at most `cap`.
-
-    `half_width` is the relative half-width wanted of the 95 % interval (0.02: +-2 %).
-    """
+    """A two-stage plan: `n_first` blocks, then as many as the first ones' spread asks for, at most `cap`, for a relative `half_width` of
+    the 95 % interval (0.02: +-2 %)."""
 
     half_width: float = 0.02
     n_first: int = 5
@@ -67,20 +65,16 @@ def blocks_for_equivalence(sd_log: float, margin: float = MARGIN, wanted: float 
 
 
 def detectable_score_ratio(n_items: int, score: float, correlation: float = 0.0, wanted: float = MIN_POWER, alpha: float = ALPHA) -> float:
-    """The smallest ratio of two scores (and so of two EORs) above 1 that n items can show, by the delta method on the logarithm.
-
-    `correlation` of the two configurations' items: 0 for different items, about 0.5 to 0.9 where both answer the same ones.
-    """
+    """The smallest ratio of two scores (and so of two EORs) above 1 that n items can show, by the delta method on the logarithm; the
+    `correlation` of the two configurations' items is 0 for different items, about 0.5 to 0.9 where both answer the same ones."""
     z = special.ndtri(1 - alpha / 2) + special.ndtri(wanted)
     return math.exp(z * math.sqrt(2 * (1 - correlation) * (1 - score) / (score * n_items)))
 
 
 def stein_blocks(sd_first: float, plan: Stopping = Stopping()) -> int:
-    """The total number of blocks that Stein's first stage asks for, never below it and never above the cap.
-
-    Stein 1945 (doi:10.1214/aoms/1177731088): n = (t(n_first - 1) s / h)**2 gives an interval of half-width h that keeps its
-    coverage, because the mean of all blocks is independent of the first stage's s.
-    """
+    """The total number of blocks that Stein's first stage asks for, never below it and never above the cap. Stein 1945
+    (doi:10.1214/aoms/1177731088): n = (t(n_first - 1) s / h)**2 gives an interval of half-width h that keeps its coverage, because the mean
+    of all blocks is independent of the first stage's s."""
     h = math.log1p(plan.half_width)
     asked = math.ceil((float(t_quantile(plan.n_first - 1)) * sd_first / h) ** 2)
     return min(max(plan.n_first, asked), plan.cap)

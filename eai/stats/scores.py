@@ -43,9 +43,7 @@ def mcnemar_p(counts: PairedScores) -> float:
 
 def difference_interval(first, second, rng: np.random.Generator, confidence: float = CONFIDENCE, draws: int = 2_000) -> Interval:
     """The difference of two mean scores on the same items with a BCa bootstrap interval over items; for any score, partial credit too.
-
-    Raises ValueError below 20 items, where the bootstrap's coverage is too low to be used.
-    """
+    Raises ValueError below 20 items, where the bootstrap's coverage is too low to be used."""
     d = np.asarray(first, float) - np.asarray(second, float)
     if d.size < FEWEST_FOR_BOOTSTRAP:
         raise ValueError(f"a bootstrap needs at least {FEWEST_FOR_BOOTSTRAP} items, found {d.size}")
@@ -58,22 +56,17 @@ def difference_interval(first, second, rng: np.random.Generator, confidence: flo
 
 
 def difference_of(first: Interval, second: Interval) -> Interval:
-    """The difference of two independent proportions with an interval recovered from theirs (MOVER without logarithms).
-
-    With Wilson's intervals it is Newcombe's method 10 (1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I). On
-    the same items it is wide and safe.
-    """
+    """The difference of two independent proportions with an interval recovered from theirs (MOVER without logarithms), wide and safe on the
+    same items. With Wilson's it is Newcombe's method 10 (1998, doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I)."""
     d = first.value - second.value
     low = d - np.hypot(first.value - first.low, second.high - second.value)
     return Interval(d, low, d + np.hypot(first.high - first.value, second.value - second.low))
 
 
 def ratio_interval(counts: PairedScores, confidence: float = CONFIDENCE) -> Interval:
-    """The ratio of two scores on the same items, first over second, with Bonett and Price's interval.
-
-    Bonett and Price 2006 (doi:10.1002/sim.2440): Wilson limits of both proportions among the items that at least one got right,
-    narrowed by what pairing explains. NaN where the second never scores.
-    """
+    """The ratio of two scores on the same items, first over second, with Bonett and Price's interval. Bonett and Price 2006
+    (doi:10.1002/sim.2440): Wilson limits of both proportions among the items that at least one got right, narrowed by what pairing
+    explains. NaN where the second never scores."""
     x1, x2 = counts.both + counts.first, counts.both + counts.second
     n = counts.both + counts.first + counts.second
     if x2 == 0:
@@ -86,18 +79,13 @@ def ratio_interval(counts: PairedScores, confidence: float = CONFIDENCE) -> Inte
 
 
 def quotient(numerator: Interval, denominator: Interval) -> Interval:
-    """The quotient of two independent positive quantities with an interval recovered from theirs (MOVER on the logarithms).
-
-    Zou and Donner 2008 (doi:10.1002/sim.3095): the distance to each limit is the root of the squared distances of the parts,
-    so skewed intervals stay skewed. EOR is a score (Wilson over items) over an energy (t over blocks). A numerator of zero
-    has the limits 0 and the largest quotient of the two intervals.
-    """
+    """The quotient of two independent positive quantities with an interval recovered from theirs (MOVER on the logarithms). Zou and Donner
+    2008 (doi:10.1002/sim.3095): the distance to each limit is the root of the squared distances of the parts, so skewed intervals stay
+    skewed. EOR is a score (Wilson over items) over an energy (t over blocks). A numerator of zero has the limits 0 and the largest quotient
+    of the two intervals."""
     with np.errstate(divide="ignore", invalid="ignore"):
         (a, a_low, a_high), (b, b_low, b_high) = (tuple(np.log(np.asarray(x, float)) for x in i) for i in (numerator, denominator))
-        low = np.exp(a - b - np.hypot(a - a_low, b_high - b))
-        high = np.exp(a - b + np.hypot(a_high - a, b - b_low))
-        zero = np.asarray(numerator.value) == 0
-        largest = np.exp(a_high - b_low)
-        low = np.where(zero, np.where(np.isfinite(largest), 0.0, np.nan), low)
-        high = np.where(zero, largest, high)
+        zero, largest = np.asarray(numerator.value) == 0, np.exp(a_high - b_low)
+        low = np.where(zero, np.where(np.isfinite(largest), 0.0, np.nan), np.exp(a - b - np.hypot(a - a_low, b_high - b)))
+        high = np.where(zero, largest, np.exp(a - b + np.hypot(a_high - a, b - b_low)))
     return Interval(np.asarray(numerator.value) / np.asarray(denominator.value), low, high)
