@@ -36,7 +36,7 @@ figures: $(READY)    ## draw the committed figures again from the committed data
 	@for name in analyze compare; do $(BIN)/eai notebook $$name -p experiment=sample -p results=data/sample --out figures/sample; done
 	$(BIN)/eai notebook plot -p experiment=sample -p results=data/sample -p figures_dir=figures/sample --out figures/sample
 	$(BIN)/eai notebook claims -p figures_dir=figures/sample --out figures/sample
-	$(BIN)/python -c "from eai.report import gallery; gallery.write()"
+	$(BIN)/python -c "from eai.report import publishing; publishing.write_gallery()"
 
 dictionary: $(READY) ## write the data dictionary from the registry of columns
 	$(BIN)/python -c "from eai import tables; print(tables.write_dictionary())"

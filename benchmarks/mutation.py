@@ -48,13 +48,11 @@ TESTS = {
     "predict/physics": "predictor | predict_rows advise_estimate",
     "predict/predictor": "predictor | predict_rows advise_estimate",
     "predict/sources": "predict_rows | predictor",
-    "analyze/metrics": "analyze_metrics analyze_summary | analyze_load analyze_matrix",
-    "analyze/selection": "analyze_summary | analyze_tasks analyze_quality analyze_comparison analyze_load",
-    "analyze/summary": "analyze_summary analyze_load | analyze_quality analyze_stability analyze_tasks",
+    "analyze/selection": "analyze_metrics analyze_summary | analyze_matrix analyze_tasks analyze_quality analyze_comparison analyze_load",
+    "analyze/summary": "analyze_summary analyze_load analyze_scores analyze_perplexity | analyze_quality analyze_stability analyze_tasks",
     "analyze/comparison": "analyze_comparison analyze_interaction | analyze_regression analyze_importers analyze_recovery plots",
     "analyze/deployment": "analyze_matrix | stats_pareto analyze_study",
     "analyze/roofline": "analyze_roofline analyze_prefill | analyze_tasks",
-    "analyze/scores": "analyze_scores analyze_perplexity | analyze_tasks analyze_quality",
 }
 """Tests of each module, the quickest to see a fault first; those after the bar are asked only about a mutant that the others let live."""
 BITS = ("BitAnd", "BitOr", "BitXor", "LShift", "RShift")

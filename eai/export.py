@@ -34,8 +34,7 @@ def load(experiment: str | Path) -> dict[str, pd.DataFrame]:
 
     Columns and units are those of data/README.md. Raises UserError for an experiment without windows.
     """
-    read = {"windows": tables.read_windows, "energies": tables.read_energies, "idle": tables.read_idle, "scores": tables.read_scores}
-    found = {name: reader(experiment) for name, reader in read.items()}
+    found = {name: getattr(tables, f"read_{name}")(experiment) for name in ("windows", "energies", "idle", "scores")}
     found |= {name: tables.read_result(experiment, name, optional=True) for name in ("summary", "comparisons")}
     return {name: frame for name, frame in found.items() if len(frame)}
 

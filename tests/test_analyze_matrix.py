@@ -5,11 +5,9 @@ import pandas as pd
 import pytest
 from planted import Truth, experiment, items
 
-from eai.analyze import deployment, scores
-from eai.analyze.metrics import ENDS
-from eai.analyze.scores import retention
-from eai.analyze.selection import select
-from eai.analyze.summary import summarize
+from eai.analyze import deployment
+from eai.analyze.selection import ENDS, select
+from eai.analyze.summary import against_baseline, of_items, retention, summarize
 from eai.errors import UserError
 
 TRUTH = Truth(
@@ -27,8 +25,8 @@ RIGHT = {"fp16": 0.8, "int8_pure": 0.79, "nf4": 0.5}
 def study():
     windows, energies = experiment(TRUTH, 6, np.random.default_rng(0))
     answers = items(windows, RIGHT, 1500, np.random.default_rng(1))
-    summary = summarize(windows, energies, scores=scores.of_items(answers))
-    return summary, retention(summary, scores.against_baseline(select(windows, energies), answers, np.random.default_rng(2)))
+    summary = summarize(windows, energies, scores=of_items(answers))
+    return summary, retention(summary, against_baseline(select(windows, energies), answers, np.random.default_rng(2)))
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +160,7 @@ def test_different_work_never_beats_each_other(study):
 def test_one_block_gives_no_probability_of_being_best_or_on_the_front():
     """A single block shows no scatter, which is not the same as having none."""
     windows, energies = experiment(TRUTH, 1, np.random.default_rng(5))
-    single = summarize(windows, energies, scores=scores.of_items(items(windows, RIGHT, 200, np.random.default_rng(6))))
+    single = summarize(windows, energies, scores=of_items(items(windows, RIGHT, 200, np.random.default_rng(6))))
     assert single["score_low"].notna().all() and deployment.pareto(single, np.random.default_rng(0))["p_front"].isna().all()
     alone = {"gpu": "a100", "quantization": "nf4", "batch_size": 8, "model": "large"}
     chosen = deployment.deployment(single, {"any": {}, "alone": alone}, np.random.default_rng(0)).set_index("scenario")

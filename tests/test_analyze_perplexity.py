@@ -6,8 +6,8 @@ import pytest
 from planted import Truth, experiment
 from scipy import stats
 
-from eai.analyze.scores import of_texts, perplexity_against_baseline
 from eai.analyze.selection import select
+from eai.analyze.summary import of_texts, perplexity_against_baseline
 from eai.stats.intervals import quotient_of_totals
 
 WORDS = np.array([62, 58, 60, 71, 55, 64, 60, 59])

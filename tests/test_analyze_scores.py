@@ -6,10 +6,9 @@ import pytest
 from planted import Truth, experiment, items
 from scipy import stats
 
-from eai.analyze import scores
-from eai.analyze.scores import retention
+from eai.analyze import summary as summaries
 from eai.analyze.selection import select
-from eai.analyze.summary import summarize
+from eai.analyze.summary import retention, summarize
 from eai.errors import UserError
 
 TRUTH = Truth(quantizations={"fp16": 1.0, "int8_pure": 0.8, "nf4": 0.7}, tasks={"arithmetic": 1.0})
@@ -23,23 +22,23 @@ def study():
 
 
 def against(windows, energies, answers, seed=0):
-    return scores.against_baseline(select(windows, energies), answers, np.random.default_rng(seed)).set_index("quantization")
+    return summaries.against_baseline(select(windows, energies), answers, np.random.default_rng(seed)).set_index("quantization")
 
 
 def test_an_item_counts_once_however_often_it_ran(study):
     answers = study[2]
     twice = pd.concat([answers, answers.assign(block=2)])
-    assert scores.of_items(twice)["n_items"].tolist() == [400] * 3
-    assert scores.of_items(twice)["score"].tolist() == scores.of_items(answers)["score"].tolist()
+    assert summaries.of_items(twice)["n_items"].tolist() == [400] * 3
+    assert summaries.of_items(twice)["score"].tolist() == summaries.of_items(answers)["score"].tolist()
     by_hand = answers.groupby("configuration_id")["score"].mean()
-    assert scores.of_items(answers).set_index("configuration_id")["score"].to_dict() == pytest.approx(by_hand.to_dict())
+    assert summaries.of_items(answers).set_index("configuration_id")["score"].to_dict() == pytest.approx(by_hand.to_dict())
 
 
 def test_likelihoods_of_texts_are_no_scores(study):
     text = study[2].assign(metric="word_perplexity_nats", score=37.5)
-    assert scores.of_items(text).empty and scores.against_baseline(select(*study[:2]), text, np.random.default_rng(0)).empty
+    assert summaries.of_items(text).empty and summaries.against_baseline(select(*study[:2]), text, np.random.default_rng(0)).empty
     with pytest.raises(UserError, match=r"score 37\.5"):
-        scores.of_items(text.assign(metric="acc"))
+        summaries.of_items(text.assign(metric="acc"))
 
 
 def test_the_planted_loss_is_shown_and_the_planted_null_is_not(study):
@@ -71,7 +70,7 @@ def test_the_energy_of_an_eor_ratio_is_that_of_the_task_paired_on_block(study):
 
 def test_paired_items_make_the_retained_share_surer(study):
     windows, energies, answers = study
-    summary = summarize(windows, energies, scores=scores.of_items(answers))
+    summary = summarize(windows, energies, scores=summaries.of_items(answers))
     apart, paired = (
         retention(summary).set_index("quantization"),
         retention(summary, against(*study).reset_index()).set_index("quantization"),
@@ -116,4 +115,4 @@ def test_few_items_have_no_bootstrap(study):
 def test_two_tasks_of_one_configuration_are_refused(study):
     answers = study[2]
     with pytest.raises(UserError, match="two tasks"):
-        scores.of_items(pd.concat([answers, answers.assign(task="facts")]))
+        summaries.of_items(pd.concat([answers, answers.assign(task="facts")]))

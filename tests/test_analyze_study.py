@@ -7,9 +7,8 @@ from planted import Truth, experiment
 
 from eai.analyze.comparison import contrast
 from eai.analyze.deployment import decisions, deployment, pareto
-from eai.analyze.scores import retention
 from eai.analyze.selection import select
-from eai.analyze.summary import summarize
+from eai.analyze.summary import retention, summarize
 from eai.errors import UserError
 from eai.stats.intervals import log_t_interval
 from eai.stats.scores import pair, quotient, ratio_interval

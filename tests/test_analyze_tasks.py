@@ -6,12 +6,11 @@ import pytest
 from scipy import stats
 
 from eai import schema
-from eai.analyze import scores
+from eai.analyze import summary
 from eai.analyze.comparison import compare, contrast
 from eai.analyze.roofline import decompose, prefill_and_decode
-from eai.analyze.scores import over_tasks
 from eai.analyze.selection import select
-from eai.analyze.summary import disturbances, outliers, summarize
+from eai.analyze.summary import disturbances, outliers, over_tasks, summarize
 from eai.errors import UserError
 from eai.stats.intervals import log_t_interval
 from eai.stats.scores import quotient
@@ -237,7 +236,7 @@ def test_the_interval_of_tasks_together_covers_the_truth():
     weights, n_items = pd.Series([0.5, 0.5]), pd.Series([50, 50])
     covered = 0
     for _ in range(1000):
-        score = scores._weighted(pd.Series(rng.binomial(50, [0.6, 0.8]) / 50), n_items, weights)
+        score = summary._weighted(pd.Series(rng.binomial(50, [0.6, 0.8]) / 50), n_items, weights)
         eor = quotient(score, log_t_interval(200.0 * np.exp(rng.normal(0, 0.03, 5))))
         covered += eor.low <= 0.7 / 200.0 <= eor.high
     assert covered / 1000 == pytest.approx(0.95, abs=0.015)

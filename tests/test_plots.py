@@ -18,9 +18,8 @@ from eai import plots
 from eai.analyze import comparison, deployment, roofline, summary
 from eai.analyze.comparison import block_ratios, compare
 from eai.analyze.deployment import decisions
-from eai.analyze.scores import against_baseline, of_items, retention
 from eai.analyze.selection import select
-from eai.analyze.summary import summarize
+from eai.analyze.summary import against_baseline, of_items, retention, summarize
 from eai.errors import UserError
 from eai.plots import style
 

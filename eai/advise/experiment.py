@@ -32,8 +32,7 @@ from eai.advise.evidence import BATCH, LOAD, inverse, within
 from eai.advise.page import percent, signed
 from eai.advise.request import beyond_the_card, request, roof_share
 from eai.analyze.comparison import regressions
-from eai.analyze.metrics import costed
-from eai.analyze.selection import select
+from eai.analyze.selection import costed, select
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.quantity import Quantity

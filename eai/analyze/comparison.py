@@ -1,11 +1,8 @@
-"""Each configuration against the baseline of its stratum: ratio with interval, tests and what may be said.
+"""Each configuration against the baseline of its stratum; levels of a factor and two experiments alike; synergy, crossovers, power.
 
 A stratum is everything that must be the same for a ratio to mean quantization: GPU, model, weights, batch, lengths, task, and where and
 how it ran. Pairs are blocks of one job, that is of one card, so the gain of its sensor cancels; its offset does not: the same watts are a
-different share of each energy. Blocks that name the same work on two cards pair across them, and then nothing cancels. The levels of any
-factor and two experiments are compared alike; synergy, crossovers and the power of the blocks stand beside it.
-
-The analysis of an experiment stands in notebooks/compare.ipynb; these are its instruments, and the ratios that other tables carry.
+different share of each energy. Blocks that name the same work on two cards pair across them, and then nothing cancels.
 """
 
 import json
@@ -35,21 +32,14 @@ RATIOS = ["baseline", "ratio_to_baseline", "ratio_to_baseline_low", "ratio_to_ba
 
 
 def compare(
-    windows: pd.DataFrame,
-    energies: pd.DataFrame,
-    baseline: str | None = None,
-    metric: str = "energy_j_per_token",
-    margin: float = tests.MARGIN,
-    boundary: str | None = None,
-    basis: str | None = None,
-    net: bool = False,
-) -> pd.DataFrame:
+    windows: pd.DataFrame, energies: pd.DataFrame, baseline: str | None = None, metric: str = "energy_j_per_token",
+    margin: float = tests.MARGIN, boundary: str | None = None, basis: str | None = None, net: bool = False,
+) -> pd.DataFrame:  # fmt: skip
     """The comparisons table (schema.TABLES["comparisons"]) of an experiment: one row for each configuration that is not a baseline.
 
-    `baseline` is a strategy; by default fp16 on a GPU and fp32 on a CPU. The family of Holm's correction is all testable rows of
-    the table. A row that cannot be compared is not_testable and says why. Of tasks items are compared and not tokens (AS_RUN): the column
-    `metric` says so. Raises UserError where nothing is usable, for a metric that is not one of METRICS, and for a baseline that the
-    experiment does not have.
+    `baseline` is a strategy; by default fp16 on a GPU and fp32 on a CPU. The family of Holm's correction is all testable rows of the table.
+    A row that cannot be compared is not_testable and says why. Of tasks items are compared and not tokens (AS_RUN). Raises UserError where
+    nothing is usable, for a metric that is not one of METRICS, and for a baseline that the experiment does not have.
     """
     selection = select(windows, energies, boundary, basis, net)
     tried = windows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
@@ -71,8 +61,7 @@ def match_baselines(configurations: pd.DataFrame, baseline: str | None = None, s
 
     `stratum`: the columns that must agree (STRATUM by default). Options must agree too: those that say where and how it ran (WHERE),
     those of a task, and whatever else the baseline's own rows state; an option that only the other strategy knows is part of that
-    strategy. A baseline under another option is compared with the plain one. Raises UserError for a named baseline that the experiment
-    does not have.
+    strategy. A baseline under another option is compared with the plain one. Raises UserError for a baseline that was not measured.
     """
     stratum = STRATUM if stratum is None else list(stratum)
     table = configurations[["configuration_id", *CONFIGURATION]].reset_index(drop=True)
@@ -102,10 +91,10 @@ def match_baselines(configurations: pd.DataFrame, baseline: str | None = None, s
 
 
 def log_values(blocks: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The logarithm of the metric (of a task: of its AS_RUN) by configuration, job and block.
+    """The logarithm of the metric (of a task: of its AS_RUN) by configuration, job and block, with the sensor's relative uncertainties.
 
-    The sensor's relative uncertainties stand beside it where it is an energy. Two rows of one `place` and `block` are a pair: the place
-    is the job, or nothing where the block names the same work in every job. Raises UserError for a metric that is not one of METRICS.
+    Two rows of one `place` and `block` are a pair: the place is the job, or nothing where the block names the same work in every job.
+    Raises UserError for a metric that is not one of METRICS.
     """
     if metric not in METRICS:
         raise UserError(f"metric {metric}", f"one of {', '.join(METRICS)}")
@@ -253,12 +242,11 @@ def synergy(ratios: pd.DataFrame, factor: str, reference=None) -> pd.DataFrame:
         raise UserError(f"{factor} {reference} was not measured", f"one of {', '.join(map(str, levels))}")
     reference = levels[0] if reference is None else reference
     means = split_options(ratios).groupby(["setup", "quantization", factor, "job", "block"], sort=True)["log_ratio"].mean().reset_index()
-    rows = [
-        _interaction_row(rows, q, factor, level, reference) | {"setup": setup}
-        for (setup, q), rows in means.groupby(["setup", "quantization"], sort=False)
-        for level in levels
-        if level != reference
-    ]
+    rows = []
+    for (setup, strategy), own in means.groupby(["setup", "quantization"], sort=False):
+        logs = {level: own[own[factor] == level].set_index(["job", "block"])["log_ratio"] for level in levels}
+        key = {"quantization": strategy, "factor": factor, "reference": reference, "setup": setup}
+        rows += [key | {"level": level} | _contrast(logs[level], logs[reference]) for level in levels if level != reference]
     table = pd.DataFrame(rows)
     difference = tests.Difference(*(table[c].to_numpy(float) for c in ("mean", "se", "df", "u", "n_used")))
     table["synergy"], table["synergy_low"], table["synergy_high"] = tests.ratio_interval(difference)
@@ -268,29 +256,24 @@ def synergy(ratios: pd.DataFrame, factor: str, reference=None) -> pd.DataFrame:
     return table[SYNERGY_COLUMNS]
 
 
-def _interaction_row(rows: pd.DataFrame, quantization: str, factor: str, level, reference) -> dict:
-    """One interaction contrast: paired where the levels share blocks of a job, else Welch."""
-    a, b = (rows[rows[factor] == value].set_index(["job", "block"])["log_ratio"] for value in (level, reference))
+def _contrast(a: pd.Series, b: pd.Series) -> dict:
+    """The log ratios of one level against those of the reference: paired where both share blocks of a job, else Welch."""
     shared = a.index.intersection(b.index)
+    difference, method = tests.Difference(*[np.nan] * 3, 0.0, 0), "not_testable"
     if len(shared) >= 2:
         d = (a[shared] - b[shared]).to_numpy()
         difference, method = tests.paired(d.mean(), d.std(ddof=1), len(d)), "paired_t"
     elif len(a) and len(b):
         difference, method = tests.interaction(a, b), "welch"
-    else:
-        difference, method = tests.Difference(*[np.nan] * 3, 0.0, 0), "not_testable"
-    method = method if np.isfinite(difference.se) else "not_testable"
-    ratios = {"ratio_at_level": np.exp(a.mean()) if len(a) else np.nan, "ratio_at_reference": np.exp(b.mean()) if len(b) else np.nan}
-    numbers = {name: float(getattr(difference, name)) for name in ("mean", "se", "df", "u")}
-    where = {"quantization": quantization, "factor": factor, "level": level, "reference": reference}
-    return where | ratios | numbers | {"n": len(a), "n_reference": len(b), "n_used": float(difference.n), "method": method}
+    numbers = {name: float(getattr(difference, name)) for name in ("mean", "se", "df", "u")} | {"n_used": float(difference.n)}
+    numbers |= {f"ratio_at_{end}": np.exp(logs.mean()) if len(logs) else np.nan for end, logs in (("level", a), ("reference", b))}
+    return numbers | {"n": len(a), "n_reference": len(b), "method": method if np.isfinite(difference.se) else "not_testable"}
 
 
 def crossovers(ratios: pd.DataFrame, x: str, sizes: dict[str, float] | None = None) -> pd.DataFrame:
     """Where each strategy's ratio to its baseline passes through 1 along `x`: `batch_size`, a token count, or `model`.
 
-    For `model` give `sizes` (parameters a model). One row a strategy, GPU and whatever else is held fixed: crossover with
-    Fieller's 95 % interval, slope of the log ratio for a doubling, p of the slope, whether it lies within the measured range, n.
+    For `model` give `sizes` (parameters a model). One row a strategy, GPU and whatever else is held fixed, with Fieller's 95 % interval.
     """
     if x == "model" and sizes is None:
         raise UserError("no model sizes", "parameters of each model", "pass sizes={model: parameters}")
@@ -318,8 +301,8 @@ TRUE_RATIOS = np.round(np.concatenate([np.arange(0.80, 0.99, 0.01), [0.99, 0.995
 def power_curves(ratios: pd.DataFrame, blocks: tuple[int, ...] = BLOCKS, basis: str = "measured") -> pd.DataFrame:
     """The power to show each true ratio with each number of blocks; columns: n, ratio, power, sd_log, family, basis.
 
-    `ratios`: block_ratios; the spread is the root mean square over configurations of the sd of their log ratios, the risk alpha over the
-    family, the first and hardest step of Holm. Raises UserError where no configuration has two paired blocks, or none of them vary.
+    The spread is the root mean square over configurations of the sd of their log `ratios` (block_ratios), the risk alpha over the family,
+    the first and hardest step of Holm. Raises UserError where no configuration has two paired blocks, or none of them vary.
     """
     groups = ratios.groupby("configuration_id")["log_ratio"]
     variances, sizes = groups.var(ddof=1), groups.size()
@@ -341,9 +324,8 @@ def regressions(before: Selection, after: Selection, limit: float = 0.03, metric
     """One row a configuration of both experiments: after over before with interval, p of "no worse than the limit", Holm's p, verdict.
 
     `limit`: a fraction, 0.03 allows 3 % more energy (or 3 % less throughput). regression: the ratio is shown to lie beyond the limit
-    (one-sided, Holm over the table); no_regression: it is shown to lie within. Blocks are paired where they name the same work.
-    Configurations of one experiment alone are not_testable. Raises UserError if boundaries, bases or gross and net differ, for an unknown
-    metric, and if no configuration is in both.
+    (one-sided, Holm over the table); no_regression: it is shown to lie within. Blocks are paired where they name the same work. Raises
+    UserError if boundaries, bases or gross and net differ, for an unknown metric, and if no configuration is in both.
     """
     for name in ("boundary", "basis", "kind"):
         if getattr(before, name) != getattr(after, name):
@@ -376,18 +358,14 @@ RATIO_NAMES = dict(zip(RATIOS[1:], RATIO, strict=False))
 
 
 def contrast(
-    selection: Selection,
-    column: str,
-    reference,
-    levels: list | None = None,
-    metric: str = "energy_j_per_token",
+    selection: Selection, column: str, reference, levels: list | None = None, metric: str = "energy_j_per_token",
     margin: float = tests.MARGIN,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """The ratio of each level of a configuration column to a reference level, everything else the same; one row a stratum and level.
 
     `task` answers task complexity (by the item where tasks ran as they come; their own options are not held equal), `gpu` hardware, `model`
-    distillation, `batch_size` batching. Blocks of one job are paired; across cards Welch's test holds the gain of both sensors. Columns:
-    the configuration, reference and RATIO. Raises UserError for a column or reference that the experiment does not have.
+    distillation, `batch_size` batching. Blocks of one job are paired; across cards Welch's test holds the gain of both sensors. Raises
+    UserError for a column or reference that the experiment does not have.
     """
     if column not in CONFIGURATION:
         raise UserError(f"column {column}", f"one of {', '.join(CONFIGURATION)}")

@@ -1,16 +1,14 @@
 """What to deploy, computed from the summary: Pareto front, deployment matrix and decision rules, each with its probability.
 
-Choices (hardware, strategy, batch, engine and other options) compete on the same work: one model, one task or length. A strategy whose
-score is no better than a guess is never chosen, and is named. A configuration whose energy varies much stays a candidate: its wide
-interval lowers the probability, where leaving it out would crown a dearer one.
+Choices (hardware, strategy, batch, engine and other options) compete on the same work: one model, one task or length. What scores no better
+than a guess is never chosen, and is named. What varies much stays a candidate: its wide interval lowers the probability.
 """
 
 import numpy as np
 import pandas as pd
 
-from eai import strategies
-from eai.analyze.metrics import costed
-from eai.analyze.selection import CONFIGURATION, split_options
+from eai import catalog, strategies
+from eai.analyze.selection import CONFIGURATION, costed, split_options
 from eai.errors import UserError
 from eai.stats.comparisons import draw, known_error, probability_non_dominated
 from eai.stats.intervals import t_quantile
@@ -27,21 +25,13 @@ WORTH = ["energy_saved", "score", "score_retained", "score_retained_low", "unit_
 WORTH += ["gate", "basis"]
 
 
-def chances() -> dict[str, float]:
-    """The expected score of a guess of each task of the catalog that has one."""
-    from eai import catalog
-
-    return {task.slug: task.chance for task in catalog.tasks() if task.chance is not None}
-
-
-def at_chance(summary: pd.DataFrame, chance: dict[str, float] | None = None) -> pd.Series:
+def at_chance(summary: pd.DataFrame) -> pd.Series:
     """For each row why its strategy may not be recommended, an empty string where nothing speaks against it.
 
-    The lower end of the score's interval must lie above `chance` (by task; 0 where it is not known: nothing right at all). What broke a
+    The lower end of the score's interval must lie above what a guess scores (0 where that is not known: nothing right at all). What broke a
     strategy on a task broke it for that model everywhere, if full precision passes that task on the same model.
     """
-    chance = chances() if chance is None else chance
-    guess = summary["task"].map(chance).fillna(0.0)
+    guess = summary["task"].map({task.slug: task.chance for task in catalog.tasks()}).astype(float).fillna(0.0)
     low = summary["score_low"].fillna(summary["score"])
     failed = summary["score"].notna() & (low <= guess)
     named = summary["task"] + ": score " + summary["score"].map("{:.2f}".format) + ", a guess has " + guess.map("{:g}".format)
@@ -54,13 +44,12 @@ def at_chance(summary: pd.DataFrame, chance: dict[str, float] | None = None) -> 
     return why.where(why != "", pd.Series([first.get(key, "") for key in strategy], summary.index))
 
 
-def pareto(summary: pd.DataFrame, rng: np.random.Generator, draws: int = DRAWS) -> pd.DataFrame:
+def pareto(summary: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """The summary's configurations with `p_front`: the probability that nothing of their workload beats them in every objective.
 
-    `objectives` says which they were: energy, time and score where every configuration of the workload is scored. Without scores
-    energy and time alone, within one model: else the smallest model would win for being the smallest. Different lengths or tasks (with
-    their items and examples) are different work and never beat each other. Columns as `costed`. NaN where an error is unknown, as after
-    a single block. Fewer draws are taken where many points compete (200 at least: a probability of one half is then known to 0.035).
+    `objectives`: energy, time and score where every configuration of the workload is scored, else energy and time alone, within one model:
+    the smallest model would win for being the smallest. Different lengths or tasks are different work and never beat each other. NaN where
+    an error is unknown, as after one block. Fewer draws are taken where many points compete (200: one half is then known to 0.035).
     """
     table = split_options(costed(summary)).dropna(subset=["unit_energy_j", "units_per_s"]).reset_index(drop=True)
     scored = table["score"].notna().groupby([table[c] for c in WORKLOAD]).transform("all").astype(bool)
@@ -74,7 +63,7 @@ def pareto(summary: pd.DataFrame, rng: np.random.Generator, draws: int = DRAWS) 
             mean.append(-rows["score"])
             se.append((rows["score_high"] - rows["score_low"]) / (2 * NORMAL_95))
             df.append(pd.Series(np.inf, rows.index))  # its interval is over items, whatever the number of blocks
-        taken = int(np.clip(MOST_COMPARED / (len(rows) ** 2 * len(mean)), FEWEST_DRAWS, draws))
+        taken = int(np.clip(MOST_COMPARED / (len(rows) ** 2 * len(mean)), FEWEST_DRAWS, DRAWS))
         points = (np.column_stack(each) for each in (mean, se, df))
         table.loc[rows.index, "p_front"] = probability_non_dominated(*points, rng, taken)
     return table
@@ -85,25 +74,23 @@ def _se_log(table: pd.DataFrame, name: str) -> np.ndarray:
     return np.log(table[f"{name}_high"] / table[f"{name}_low"]) / (2 * t_quantile(table["n_blocks"] - 1))
 
 
-def deployment(
-    summary: pd.DataFrame, scenarios: dict[str, dict], rng: np.random.Generator, value: str = "unit_energy_j", draws: int = DRAWS
-) -> pd.DataFrame:
+def deployment(summary: pd.DataFrame, scenarios: dict[str, dict], rng: np.random.Generator) -> pd.DataFrame:
     """For each scenario the cheapest configuration that meets its conditions, of rows that did the same work.
 
     A scenario is a dictionary of conditions on summary columns: `{"batch_size": 1}` (equal), `{"ttft_s_max": 0.5}`, `{"score_min": 0.6}`,
-    `{"memory_peak_gb_max": 24}`; `{"best": "throughput_tok_s"}` asks for the highest of a column instead of the lowest `value`. A
+    `{"memory_peak_gb_max": 24}`; `{"best": "throughput_tok_s"}` asks for the highest of a column instead of the lowest cost. A
     configuration that lacks the number does not meet the condition. `confidence`: the probability that the chosen one is the best of the
     candidates, NaN where a candidate, be it the only one, has one block only; `runner_up` and its ratio say what the choice is worth;
     `left_out` names what may not be chosen and why (`at_chance`). Raises UserError for an unknown column.
     """
     table = summary if "left_out" in summary else split_options(costed(summary)).assign(left_out=at_chance(summary))
-    rows = [{"scenario": name} | _choice(table, conditions, rng, value, draws) for name, conditions in scenarios.items()]
+    rows = [{"scenario": name} | _choice(table, conditions, rng) for name, conditions in scenarios.items()]
     return pd.DataFrame(rows)
 
 
-def _choice(summary: pd.DataFrame, conditions: dict, rng: np.random.Generator, value: str, draws: int) -> dict:
-    """The best configuration under conditions: the lowest `value`, or the highest of the column that `best` names."""
-    value, sign = (conditions["best"], -1) if "best" in conditions else (value, 1)
+def _choice(summary: pd.DataFrame, conditions: dict, rng: np.random.Generator) -> dict:
+    """The best configuration under conditions: the lowest cost, or the highest of the column that `best` names."""
+    value, sign = (conditions["best"], -1) if "best" in conditions else ("unit_energy_j", 1)
     words = {k: v for k, v in conditions.items() if k != "best"}
     columns = {name: name.removesuffix("_max").removesuffix("_min") for name in words}
     for name in (value, *columns.values()):
@@ -121,7 +108,7 @@ def _choice(summary: pd.DataFrame, conditions: dict, rng: np.random.Generator, v
         return found
     best = table.iloc[0]
     se, df = _se_log(table, value), table["n_blocks"] - 1
-    drawn = draw(sign * np.log(table[value]), se, df, rng, draws)
+    drawn = draw(sign * np.log(table[value]), se, df, rng, DRAWS)
     found |= {c: best[c] for c in (*CONFIGURATION, "setup", *WORTH) if c in table} | {"value": best[value]}
     found |= {"confidence": float(np.mean(drawn.argmin(axis=1) == 0)) if known_error(se, df).all() else np.nan}
     if len(table) > 1:
@@ -134,10 +121,8 @@ def _choice(summary: pd.DataFrame, conditions: dict, rng: np.random.Generator, v
 def matrix(summary: pd.DataFrame, rng: np.random.Generator, retained: pd.DataFrame | None = None) -> pd.DataFrame:
     """The deployment matrix: for each model and task, one row a scenario with the hardware, strategy and batch to choose.
 
-    Columns: WORK, those of `deployment`, and of the chosen one `energy_saved` (1 - its ratio to the baseline), `score`, `score_retained`
-    with its lower end (NaN where no score was measured; `retained`: analyze.scores.retention), energy and speed of a unit of work,
-    `memory_gb` (the peak on a GPU, the loaded weights on a CPU, whose resident set keeps pages of earlier loads) and its `gate`. Nothing
-    is averaged over models or tasks.
+    Of the chosen one `energy_saved` is 1 - its ratio to the baseline, `score_retained` that of `retained` (analyze.summary.retention) and
+    `memory_gb` the peak on a GPU, the loaded weights on a CPU, whose resident set keeps pages of earlier loads.
     """
     table = candidates(summary, retained)
     columns = [*WORK, "scenario", "conditions", *CHOICE, "value", "candidates", "confidence", *WORTH, "left_out", "n_cells"]
@@ -164,9 +149,8 @@ def candidates(summary: pd.DataFrame, retained: pd.DataFrame | None = None) -> p
 
 
 def scenarios(table: pd.DataFrame) -> dict[str, dict]:
-    """The scenarios that these candidates can tell apart: energy, speed, single requests, memory, score, and each hardware by itself.
-
-    `keeps 95 % of the score` asks that the lower end of the interval does; without scores nothing meets it.
+    """The scenarios that these candidates can tell apart: energy, speed, single requests, memory, score (the lower end of the interval
+    keeps 95 %; without scores nothing does), and each hardware by itself.
     """
     found: dict[str, dict] = {"lowest energy": {}, "highest throughput": {"best": "units_per_s"}}
     if table["batch_size"].nunique() > 1:
@@ -185,18 +169,16 @@ def best(summary: pd.DataFrame) -> pd.DataFrame:
     return table.loc[least].reset_index(drop=True)
 
 
-def decisions(summary: pd.DataFrame, rng: np.random.Generator, along: str = "batch_size", value: str = "unit_energy_j") -> pd.DataFrame:
-    """The decision rules, computed: the best strategy of each setting along `along`, neighbours with one answer merged.
-
-    One row a rule: gpu, model, weights, lengths, task, setup, `from`, `to`, the strategy and the lowest confidence of the places that it
-    joins, NaN where one of them is unknown.
+def decisions(summary: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """The decision rules, computed: the best strategy of each setting, neighbouring batch sizes with one answer merged (`from`, `to`), with
+    the lowest confidence of the places that it joins, NaN where one of them is unknown.
     """
     table = candidates(summary)
     fixed = [c for c in ("gpu", *WORK, "setup") if c in table]
     rules: list[dict] = []
     for key, group in table.groupby(fixed, sort=True):
-        for place, rows in group.groupby(along, sort=True):
-            choice = _choice(rows, {}, rng, value, DRAWS)
+        for place, rows in group.groupby("batch_size", sort=True):
+            choice = _choice(rows, {}, rng)
             if choice["candidates"] == 0:
                 continue
             rule = dict(zip(fixed, key, strict=True)) | {"from": place, "to": place}

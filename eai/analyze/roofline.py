@@ -1,8 +1,7 @@
 """Where each configuration stands under the roofs of its card, what prefill and decode cost apart, and what a task's energy is made of.
 
 Roofline: Williams et al. 2009 (doi:10.1145/1498765.1498785). Flops and bytes are counted from the model's shapes (`eai.footprint`), times
-are measured: a prefill is the time to first token, a decode step the median step of a window; where a source gives neither, the whole call
-stands for both phases. Counts leave out what no shape decides, so a share of the roof is of the useful work.
+are measured: a prefill is the time to first token, a decode step the median step of a window, else the whole call stands for both phases.
 
 Prefill and decode: a request of n output tokens is one prefill, which gives the first of them, and n - 1 decode steps::
 
@@ -15,8 +14,7 @@ A task, priced by plain generation of the same experiment, strategy and batch si
 
     energy per item = tokens in x prefill an input token + (tokens out - 1) x decode a token + the rest
 
-The rest, in either direction, is what such prices do not know: padding, rows that wait for the last of their batch, logits of every
-position where choices are scored (which decode nothing), tokenization.
+The rest, in either direction, is what such prices do not know: padding, rows that wait for the last of their batch, logits of choices.
 """
 
 import contextlib
@@ -29,9 +27,7 @@ import pandas as pd
 from scipy import special
 
 from eai import catalog, footprint, strategies
-from eai.analyze import metrics
-from eai.analyze.metrics import ENDS
-from eai.analyze.selection import CONFIGURATION, Selection, as_run, in_order
+from eai.analyze.selection import CONFIGURATION, ENDS, Selection, as_run, energy_per_request, in_order
 from eai.errors import UserError
 from eai.stats.comparisons import ALPHA
 from eai.stats.intervals import Interval, combine, log_t_from_moments, t_quantile
@@ -53,10 +49,9 @@ class Roofs:
 def roofline(selection: Selection, measured: dict[tuple[str, str], Roofs] | None = None) -> pd.DataFrame:
     """One row a configuration and phase: intensity, achieved flop/s, its roof and the share of it, the last three with intervals.
 
-    Columns: the configuration, phase, n_blocks, intensity_flop_per_byte, achieved_flop_s, share_of_roof (each with `_low`, `_high`: 95 %
-    t over blocks), roof_flop_s, peak_flop_s, bandwidth_byte_s, bound (memory | compute), basis, reason. `measured`: roofs by (gpu,
-    quantization) that were measured on the machine; without them the vendor's peaks of the catalog. A configuration that cannot be
-    counted (a model or strategy of unknown shape, a task whose lengths vary) has one row with its reason and no numbers.
+    `measured`: roofs by (gpu, quantization) that were measured on the machine; without them the vendor's peaks of the catalog. A
+    configuration that cannot be counted (a model or strategy of unknown shape, a task whose lengths vary) has one row with its reason and
+    no numbers.
     """
     rows = selection.rows
     calls = rows["tokens_out"] / (rows["batch_size"] * rows["output_tokens"])
@@ -84,7 +79,7 @@ def roofline(selection: Selection, measured: dict[tuple[str, str], Roofs] | None
 def measured_roofs(provenance: list[dict]) -> dict[tuple[str, str], Roofs]:
     """The roofs that jobs recorded with their windows, by (gpu, quantization): of a processor, which no catalog can list.
 
-    Of several jobs on one kind of hardware the highest counts. A strategy whose products run in a type that was not measured has none.
+    Of several jobs on one kind of hardware the highest counts.
     """
     found: dict[tuple[str, str], Roofs] = {}
     for job in provenance:
@@ -97,10 +92,8 @@ def measured_roofs(provenance: list[dict]) -> dict[tuple[str, str], Roofs]:
 
 
 def _work(c: dict, measured: dict) -> dict[str, dict]:
-    """Flops, bytes, shortest time and roofs of each phase of one call; whole = a prefill and the decode steps after it.
-
-    Roofs that were not measured are the vendor's peaks, also of the card that a simulated one stands for; NaN for hardware without them.
-    Raises UserError where the shapes do not decide what ran.
+    """Flops, bytes, shortest time and roofs (NaN for hardware without them) of each phase of one call; whole = a prefill and the decode
+    steps after it. Raises UserError where the shapes do not decide what ran.
     """
     if c["task"] != "generate":
         raise UserError(f"the lengths of {c['task']} vary: its flops are not counted")
@@ -141,8 +134,8 @@ QUANTITIES = {"energy_j": "j", "duration_s": "s"}
 class Split(NamedTuple):
     """Prefill a request and decode a token, each with its 95 % interval, in the unit of the values.
 
-    `decode` is the mean step between 1 and the longest output; `model`: line or curve (kept where `p_curvature` <= 0.05);
-    `p_curvature` is NaN with fewer than three lengths, the intervals' ends where there is neither a second block nor a third length.
+    `decode` is the mean step between 1 and the longest output; `model`: line or curve (kept where `p_curvature` <= 0.05). NaN:
+    `p_curvature` with fewer than three lengths, the intervals' ends where there is neither a second block nor a third length.
     """
 
     prefill: Interval
@@ -153,10 +146,9 @@ class Split(NamedTuple):
 
 
 def split(output_tokens, values, blocks, u_relative: float = 0.0) -> Split:
-    """Prefill and decode of one configuration from values a request (J or s) at several output lengths.
-
-    `u_relative`: relative standard uncertainty of the sensor, which no repeat removes and which adds in quadrature. Blocks without every
-    length are left out. Raises UserError with fewer than two lengths, no complete block, or a value that is not positive.
+    """Prefill and decode of one configuration from values a request (J or s) at several output lengths; blocks without every length are
+    left out. `u_relative`: relative standard uncertainty of the sensor, which no repeat removes. Raises UserError with fewer than two
+    lengths, no complete block, or a value that is not positive.
     """
     lengths, column = np.unique(np.asarray(output_tokens), return_inverse=True)
     names, row = np.unique(np.asarray(blocks), return_inverse=True)
@@ -186,9 +178,8 @@ def split(output_tokens, values, blocks, u_relative: float = 0.0) -> Split:
 
 
 def _estimates(steps: np.ndarray, values: np.ndarray, weights: np.ndarray, degree: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """(estimates, standard errors, degrees of freedom) of intercept, mean slope over the range and, for degree 2, the last term.
-
-    Means over the blocks' own weighted fits; one block alone has the standard errors of its regression.
+    """(estimates, standard errors, degrees of freedom) of intercept, mean slope over the range and, for degree 2, the last term: means over
+    the blocks' own weighted fits; one block alone has the standard errors of its regression.
     """
     design = np.vander(steps, degree + 1, increasing=True)
     solve = np.linalg.pinv(design * weights[:, None])
@@ -206,10 +197,9 @@ def _estimates(steps: np.ndarray, values: np.ndarray, weights: np.ndarray, degre
 
 
 def prefill_and_decode(selection: Selection, quantity: str = "energy_j") -> pd.DataFrame:
-    """One row a configuration without its output length: prefill a request, decode a token, intervals, curvature and what is missing.
-
-    `quantity`: energy_j or duration_s. `reason` says why a row has no numbers, or that its prefill is extrapolated (no length 1).
-    Values are of one sequence of the batch: prefill also a token of input. Raises UserError for another quantity.
+    """One row a configuration without its output length: prefill a request and an input token, decode a token, intervals and curvature, of
+    one sequence of the batch. `quantity`: energy_j or duration_s. `reason` says why a row has no numbers, or that its prefill is
+    extrapolated (no length 1). Raises UserError for another quantity.
     """
     if quantity not in QUANTITIES:
         raise UserError(f"quantity '{quantity}'", f"one of {', '.join(QUANTITIES)}")
@@ -239,11 +229,9 @@ NUMBERS = ["tokens_in_per_item", "tokens_out_per_item", "energy_j_per_request", 
 
 
 def decompose(selection: Selection) -> pd.DataFrame:
-    """One row a task and configuration: tokens and energy of an item, its prefill and decode part, and the share they explain.
-
-    Columns: the configuration, input_tokens_priced (the length at which prefill was measured; of several the nearest), NUMBERS
-    [tokens, J], explained_share with `_low` and `_high` (t interval over blocks, each priced by its own fit), rest_share (1 - explained),
-    n_blocks and reason. Energies are of one item; a share above 1 says that the prices are too high for it.
+    """One row a task and configuration: tokens and energy [J] of an item, its prefill and decode part, and the share they explain, with its
+    t interval over blocks; a share above 1 says that the prices are too high. `input_tokens_priced`: the length at which prefill was
+    measured, of several the nearest.
     """
     tasks, plain = selection.rows[as_run(selection.rows)], selection.rows[~as_run(selection.rows)]
     cells = dict(list(plain.groupby(SAME, sort=False)))
@@ -275,7 +263,7 @@ def _decomposed_row(task: pd.DataFrame, generation: pd.DataFrame | None) -> dict
         return row | {"n_blocks": 0, "reason": why}
     both["prefill_j"] = both["tokens_in"] * both["prefill"]
     both["decode_j"] = (both["tokens_out"] - 1).clip(lower=0) * both["decode"]
-    share = (both["prefill_j"] + both["decode_j"]) / metrics.energy_per_request(both["energy_j"], 1)
+    share = (both["prefill_j"] + both["decode_j"]) / energy_per_request(both["energy_j"], 1)
     half = float(t_quantile(len(share) - 1)) * share.std(ddof=1) / np.sqrt(len(share)) if len(share) > 1 else np.nan
     found = dict(zip(NUMBERS, both[["tokens_in", "tokens_out", "energy_j", "prefill_j", "decode_j"]].mean(), strict=True))
     found |= {f"explained_share{end}": share.mean() + step for end, step in zip(ENDS, (0.0, -half, half), strict=True)}

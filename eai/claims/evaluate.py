@@ -201,7 +201,7 @@ def _judge(claim: pd.Series, ends: list[np.ndarray], rows: str, what: str, noisy
         gap = np.where(near > b / 100, np.log1p(near) - np.log1p(b / 100), np.log1p(a / 100) - np.log1p(far))
     close = noisy and (np.abs(gap) <= NOISE).all()
     how = say("the one case does not agree" if n == 1 else "{k} of {n} cases agree", k=inside.sum(), n=n)
-    how = say("figures good to {share} at best cannot tell them apart", share=f"{CELL_SD:.1%}") if close else how
+    how = say("figures good to {share} at best cannot tell them apart", share=f"{100 * CELL_SD:.1f} %") if close else how
     sentence = say("{what}: {computed}, where {stated} is stated; {how}", what=what, computed=computed, stated=stated(claim), how=how)
     return Outcome("not decided" if close else "inconsistent", sentence, computed, rows)
 

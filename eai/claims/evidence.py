@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import special
 
 from eai import catalog
-from eai.analyze.scores import retention
+from eai.analyze.summary import retention
 from eai.claims import evaluate
 from eai.claims.chance import CELL_SD, SESSION_SD
 from eai.claims.evaluate import Outcome, bounds, meets, rows_of, stated, strata, word

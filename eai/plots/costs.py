@@ -1,4 +1,4 @@
-"""What a unit of work costs: by strategy, against the batch, by hardware, against a server's load, and as power over time."""
+"""What a unit of work costs: by strategy, against the batch, by hardware, against a server's load, as power over time, under the roof."""
 
 import textwrap
 
@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from eai.analyze.metrics import SPEEDS, TOKEN, UNITS, costed, unit_label
+from eai.analyze.selection import SPEEDS, UNITS, costed, unit_label
 from eai.plots.style import (
     FONT_PT,
     LINES,
@@ -46,45 +47,41 @@ LOAD_SERIES = ("server", "model", "quantization", "input_tokens", "output_tokens
 KINDS = {"closed": "closed: requests in flight", "open": "open: requests sent per second"}
 
 
-def cost(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
+def cost(summary: pd.DataFrame, ax: Axes) -> list:
     """Draw what a unit of work costs under each strategy, a panel a task, a colour a batch size (or whatever else varies).
 
-    A unit is an output token, or an item of a task that ran as its items come. `metric` is a column of the summary; its `_low` and
-    `_high` are drawn where the table has them. A point outside the gate (rejected) is hollow. Beyond 16 series each is a small point
-    without interval, in the colour of its GPU (or whatever varies first), whose median stands out.
+    A unit is an output token, or an item of a task that ran as its items come. A point outside the gate (rejected) is hollow. Beyond 16
+    series each is a small point without interval, in the colour of its GPU (or whatever varies first), whose median stands out.
     """
-    return _by_strategy(summary, ax, metric, "unit_energy_j", UNITS)
+    return _by_strategy(summary, ax, "unit_energy_j", UNITS)
 
 
 def throughput(summary: pd.DataFrame, ax: Axes) -> list:
     """Draw the output tokens (of a task: items) per second of each strategy with intervals, a panel a task."""
-    return _by_strategy(summary, ax, "throughput_tok_s", "units_per_s", SPEEDS)
+    return _by_strategy(summary, ax, "units_per_s", SPEEDS)
 
 
-def _by_strategy(summary: pd.DataFrame, ax: Axes, metric: str, by_unit: str, words: dict[str, str]) -> list:
-    """Strategies from top to bottom, one series for each combination of what else varies; a metric of tokens by its unit of work."""
-    table = costed(summary)
-    column = by_unit if metric in TOKEN else metric
-    table = table[table[column].notna()]
+def _by_strategy(summary: pd.DataFrame, ax: Axes, column: str, words: dict[str, str]) -> list:
+    """Strategies from top to bottom, one series for each combination of what else varies."""
+    table = costed(summary).dropna(subset=column)
     if table.empty:
         return nothing(ax, "no usable window")
     artists, found = [], panels(ax, table)
     for i, (each, _, rows) in enumerate(found):
         tidy(each, "x")
         artists += _dots(each, rows, column, known_strategies(table))
-        each.set_xlabel(t(unit_label(rows, words)) if metric in TOKEN else label(metric))
+        each.set_xlabel(t(unit_label(rows, words)))
         if i % PANELS_IN_A_ROW:
             each.set_yticklabels([])
-        if i == len(found) - 1:
-            legend(each)
-            artists += watermark(each, table)
-    return artists
+    legend(each)
+    return artists + watermark(each, table)
 
 
 def _dots(ax: Axes, table: pd.DataFrame, column: str, rows_of: list[str]) -> list:
     """The points of one panel, whose lines are the strategies `rows_of`."""
     groups = list(series(table))
-    common = _crowd(table) if len(groups) > MOST_SERIES else ""
+    several = [c for c in SERIES if c in table and 1 < table[c].nunique() <= len(PALETTE)]  # that the palette can tell apart
+    common = several[0] if several and len(groups) > MOST_SERIES else ""
     if common:
         groups = [(word(common, value) or str(value), rows) for value, rows in table.groupby(common, sort=True)]
     artists = []
@@ -94,11 +91,9 @@ def _dots(ax: Axes, table: pd.DataFrame, column: str, rows_of: list[str]) -> lis
         color, marker = look(i)
         shown = name if common or 1 < len(groups) <= MOST_SERIES else None
         if common:
+            middle, style = rows.groupby(y)[column].median(), {"edgecolors": "black", "marker": marker, "s": 26, "lw": 0.7, "zorder": 3}
             artists.append(ax.scatter(rows[column], y, c=color, s=4, alpha=0.4, linewidths=0))
-            middle = rows.groupby(y)[column].median()
-            artists.append(
-                ax.scatter(middle, middle.index, c=color, edgecolors="black", marker=marker, s=26, lw=0.7, zorder=3, label=shown)
-            )
+            artists.append(ax.scatter(middle, middle.index, c=color, label=shown, **style))
             continue
         artists.append(ax.errorbar(rows[column], y, xerr=arms(rows, column), fmt="none", ecolor=color, elinewidth=1, capsize=2))
         face = np.where((rows["gate"] == "rejected") if "gate" in rows else np.zeros(len(rows), bool), "white", color)
@@ -120,31 +115,23 @@ def crowded(summary: pd.DataFrame, over: str = "") -> str:
     return "Large or thick: medians over series; the 95 % interval of each stands in the table" if many else ""
 
 
-def _crowd(table: pd.DataFrame) -> str:
-    """The first column that varies and whose levels the palette can tell apart; empty if there is none."""
-    return next((c for c in SERIES if c in table and 1 < table[c].nunique() <= len(PALETTE)), "")
-
-
-def batch_scaling(summary: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
-    """Draw a metric against the batch size, both on log scales, a panel a task, each line labelled at its end.
+def batch_scaling(summary: pd.DataFrame, ax: Axes) -> list:
+    """Draw the cost of a unit of work against the batch size, both on log scales, a panel a task, each line labelled at its end.
 
     Beyond 16 lines each is thin, in the colour of its strategy, whose median over the lines that have every size stands out.
     """
-    table = costed(summary)
-    column = {"energy_j_per_token": "unit_energy_j", "throughput_tok_s": "units_per_s"}.get(metric, metric)
-    table = table[table[column].notna()]
+    table = costed(summary).dropna(subset="unit_energy_j")
     artists, found = [], panels(ax, table)
     for each, _, rows in found:
         tidy(each, "both")
         each.set_xscale("log", base=2)
         each.set_yscale("log")
-        artists += _lines(each, rows, column)
+        artists += _lines(each, rows, "unit_energy_j")
         each.set_xticks(sorted(rows["batch_size"].unique()), minor=False)
         plain_ticks(each.xaxis)
         each.minorticks_off()
         plain_ticks(each.yaxis)
-        each.set_xlabel(label("batch_size"))
-        each.set_ylabel(t(unit_label(rows, SPEEDS if column == "units_per_s" else UNITS)) if column != metric else label(metric))
+        each.set(xlabel=label("batch_size"), ylabel=t(unit_label(rows, UNITS)))
     return artists + watermark(found[-1][0], table)
 
 
@@ -176,18 +163,13 @@ def _lines(ax: Axes, table: pd.DataFrame, column: str) -> list:
 
 
 def heatmap(
-    table: pd.DataFrame,
-    ax: Axes,
-    value: str = "energy_j_per_token",
-    basis: pd.DataFrame | None = None,
-    notes: pd.DataFrame | None = None,
-    empty: str = "not measured",
+    table: pd.DataFrame, ax: Axes, value: str = "energy_j_per_token", basis: pd.DataFrame | None = None, notes: pd.DataFrame | None = None
 ) -> list:
     """Draw a table of rows x columns (analyze.deployment.best) with the number in every cell; an empty cell was not measured.
 
     The colour is on a log scale, dark for more. `value` is a registered column, or the label of the colour bar in words. `basis` is the
     summary that the table came from, for its doubts. `notes`, of the same rows and columns (`best`), says under each number what it
-    holds for, or why there is none; `empty` what stands in a hatched cell without a number and a note.
+    holds for, or why there is none.
     """
     numbers = table.to_numpy(float)
     words = np.array([[number(n) if np.isfinite(n) else "" for n in row] for row in numbers], object)
@@ -197,12 +179,11 @@ def heatmap(
     style = {"fontsize": FONT_PT - (1 if notes is None else 2)}
     sns.heatmap(table.astype(float), ax=ax, cmap="cividis_r", norm=norm, annot=words, fmt="", annot_kws=style, cbar=False)
     image, missing = ax.collections[0], []
+    hatched, behind = {"fc": "white", "ec": "0.85", "hatch": "///", "linewidth": 0}, {"fc": "white", "ec": "none", "pad": 1.5}
     for i, j in np.argwhere(~np.isfinite(numbers)):
-        hatched = {"fc": "white", "ec": "0.85", "hatch": "///", "linewidth": 0}
         missing.append(ax.add_patch(matplotlib.patches.Rectangle((j, i), 1, 1, **hatched)))
-        behind = {"fc": "white", "ec": "none", "pad": 1.5}
-        why = empty if notes is None else notes.iloc[i, j]
-        why = "\n".join(textwrap.wrap(t(why if isinstance(why, str) and why else empty), NARROW_LETTERS, break_long_words=False))
+        why = notes.iloc[i, j] if notes is not None and isinstance(notes.iloc[i, j], str) else ""
+        why = "\n".join(textwrap.wrap(t(why or "not measured"), NARROW_LETTERS, break_long_words=False))
         missing.append(ax.text(j + 0.5, i + 0.5, why, ha="center", va="center", color="0.4", fontsize=FONT_PT - 1, bbox=behind))
     ax.set_xticks(np.arange(table.shape[1]) + 0.5, [short(str(c)) for c in table.columns], rotation=35 if table.shape[1] > 4 else 0)
     ax.set_yticks(np.arange(table.shape[0]) + 0.5, [short(str(i)) for i in table.index], rotation=0)
@@ -232,16 +213,10 @@ def bars(table: pd.DataFrame, ax: Axes, value: str, is_log: bool = False) -> lis
 def best(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The lowest cost of each hardware and strategy (analyze.deployment.cells), and its interval, batch size and n in words."""
     least = cells.loc[cells.groupby(["gpu", "quantization"], sort=False)["unit_energy_j"].idxmin()]
-    rows = least.to_dict("records")
-    words = [
-        interval(r["unit_energy_j"], r["unit_energy_j_low"], r["unit_energy_j_high"]).partition(" ")[2]
-        + f"\n{word('batch_size', r['batch_size'])}, n = {r['n_blocks']:.0f}"
-        for r in rows
-    ]
-    numbers, notes = (
-        least.assign(words=words).pivot_table(index="gpu", columns="quantization", values=v, aggfunc="first", sort=False)
-        for v in ("unit_energy_j", "words")
-    )
+    ends = least[["unit_energy_j", "unit_energy_j_low", "unit_energy_j_high"]].itertuples(index=False)
+    held = [f"\n{word('batch_size', b)}, n = {n:.0f}" for b, n in zip(least["batch_size"], least["n_blocks"], strict=True)]
+    least = least.assign(words=[interval(*e).partition(" ")[2] + h for e, h in zip(ends, held, strict=True)])
+    numbers, notes = (least.pivot_table(v, "gpu", "quantization", "first", sort=False) for v in ("unit_energy_j", "words"))
     return numbers, notes.reindex_like(numbers)
 
 
@@ -285,19 +260,19 @@ def named_series(table: pd.DataFrame) -> list[str]:
     return [", ".join(word(c, row[c]) for c in varying) for row in table[list(LOAD_SERIES)].to_dict("records")]
 
 
-def _is_power(samples: pd.DataFrame) -> pd.Series:
-    """Which readings are a power that a sensor gave (a limit is a setting)."""
+def sensed_power(samples: pd.DataFrame) -> pd.DataFrame:
+    """The readings that are a power which a sensor gave (a limit is a setting)."""
     field = samples["field"].astype(str)
-    return field.str.endswith("_w") & ~field.str.contains("limit")
+    return samples[field.str.endswith("_w") & ~field.str.contains("limit")]
 
 
 def sensed(samples: pd.DataFrame) -> bool:
     """Whether any reading is a power: where not, there is no trace to draw."""
-    return bool(_is_power(samples).any())
+    return len(sensed_power(samples)) > 0
 
 
-def power_traces(samples: pd.DataFrame, windows: pd.DataFrame, ax: Axes, block: int | None = None) -> list:
-    """Draw the sensed power of the windows of one block (the first by default) over time, a colour and dash a strategy.
+def power_traces(samples: pd.DataFrame, windows: pd.DataFrame, ax: Axes) -> list:
+    """Draw the sensed power of the windows of the first block over time, a colour and dash a strategy.
 
     `samples` (schema.SAMPLES) are power readings where the field's name ends in `_w`, limits apart. The grey band is where every window
     drawn was still open: readings outside it are the pads that the edges of the integral need. At most 12 windows are drawn.
@@ -305,25 +280,108 @@ def power_traces(samples: pd.DataFrame, windows: pd.DataFrame, ax: Axes, block: 
     tidy(ax, "y")
     ax.set_xlabel(t("time since the window began [s]"))
     ax.set_ylabel(t("power [W]"))
-    power = samples[_is_power(samples)]
+    power = sensed_power(samples)
     if power.empty:
         return nothing(ax, "no sensor read power here")
-    block = power["block"].min() if block is None else block
+    block = power["block"].min()
     chosen = windows[(windows["block"] == block) & windows["attempt"].isin(power["attempt"])]
     drawn = chosen.head(MOST_TRACES)
+    edges = drawn.reindex(columns=["start_s", "stop_s"]).astype(float)
     rows_of, artists = known_strategies(windows), []
-    for window in drawn.to_dict("records"):
-        i = rows_of.index(window["quantization"])
-        style = {"color": PALETTE[i % len(PALETTE)], "linestyle": LINES[i % len(LINES)], "linewidth": 0.9, "label": window["quantization"]}
-        for _, trace in power[power["attempt"] == window["attempt"]].groupby(["device_id", "field"]):
+    for attempt, strategy, began_s in zip(drawn["attempt"], drawn["quantization"], edges["start_s"], strict=True):
+        i = rows_of.index(strategy)
+        style = {"color": PALETTE[i % len(PALETTE)], "linestyle": LINES[i % len(LINES)], "linewidth": 0.9, "label": strategy}
+        for _, trace in power[power["attempt"] == attempt].groupby(["device_id", "field"]):
             trace = trace.sort_values("t_s")
-            began_s = window.get("start_s")
-            began_s = began_s if began_s is not None and np.isfinite(began_s) else trace["t_s"].iloc[0]
-            artists += ax.plot(trace["t_s"] - began_s, trace["value"], **style)
+            artists += ax.plot(trace["t_s"] - (began_s if np.isfinite(began_s) else trace["t_s"].iloc[0]), trace["value"], **style)
     title(ax, f"block {block}: {len(drawn)} of {len(chosen)} windows")
     ax.set_ylim(bottom=0)
     legend(ax, handles=list({line.get_label(): line for line in artists}.values()))
-    edges = drawn.reindex(columns=["start_s", "stop_s"]).astype(float)
     length_s = (edges["stop_s"] - edges["start_s"]).min()
     band = [ax.axvspan(0.0, length_s, color="0.93", zorder=0)] if np.isfinite(length_s) else []
     return [*artists, *band, *watermark(ax, drawn)]
+
+
+GIGA, TERA = 1e9, 1e12
+MOST_ROOFS = 6
+ROOM = 3.0
+
+
+def roofline(table: pd.DataFrame, ax: Axes) -> list:
+    """Draw the points of analyze.roofline.roofline, a marker a strategy, under the roofs of their cards; returns the artists.
+
+    The legend states each strategy's share of its roof, and the figures of each roof: words at the roofs would cover each other. Prefill
+    lies right (compute) and decode left (memory); the words stand at the foot of the axes. Beyond 16 series a colour is a strategy.
+    Without a known roof none is drawn, and the title says so; beyond 6 it says how many there were.
+    """
+    tidy(ax, grid="both")
+    points = table[table["phase"] != ""].reset_index(drop=True)
+    ax.set_xlabel("arithmetic intensity [flop/byte]")
+    scale, unit = (TERA, "T") if points["achieved_flop_s"].max() > 10 * TERA else (GIGA, "G")
+    ax.set_ylabel(f"achieved [{unit}flop/s]")
+    if points.empty:
+        return nothing(ax, "no configuration whose flops can be counted")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    artists = []
+    for i, (name, rows) in enumerate(_by_name(points)):
+        value, low, high = (rows[f"achieved_flop_s{end}"] / scale for end in ("", "_low", "_high"))
+        color, marker = look(i)
+        style = {"color": color, "marker": marker, "markersize": 4, "capsize": 2, "linestyle": "none", "zorder": 3}
+        error = [(value - low).fillna(0), (high - value).fillna(0)]
+        words = ": ".join(filter(None, (name, _share(rows))))
+        artists.append(ax.errorbar(rows["intensity_flop_per_byte"], value, yerr=error, label=words, **style))
+    ridge = (points["peak_flop_s"] / points["bandwidth_byte_s"]).dropna()  # where both roofs meet
+    x = pd.concat([points["intensity_flop_per_byte"], ridge])
+    y = pd.concat([points["achieved_flop_s"], points["roof_flop_s"], points["peak_flop_s"]]).dropna() / scale
+    ax.set_xlim(x.min() / ROOM, x.max() * ROOM)
+    ax.set_ylim(y.min() / ROOM, y.max() * ROOM)
+    for i, (phase, rows) in enumerate(points.groupby("phase")):
+        middle = np.exp(np.log(rows["intensity_flop_per_byte"]).mean())
+        words = {"whole": "whole call", "decode": "decode step"}.get(phase, phase)
+        style = {"transform": ax.get_xaxis_transform(), "ha": "center", "fontsize": FONT_PT - 1, "color": "0.3"}
+        artists.append(ax.text(middle, 0.02 + 0.07 * (i % 2), words, **style))
+    roofs = points.dropna(subset=["peak_flop_s", "bandwidth_byte_s"]).drop_duplicates(["gpu", "peak_flop_s", "bandwidth_byte_s"])
+    cards = list(dict.fromkeys(roofs["gpu"]))
+    x = np.geomspace(*ax.get_xlim(), 200)
+    for roof in roofs.head(MOST_ROOFS).to_dict("records"):
+        peak, bandwidth = roof["peak_flop_s"], roof["bandwidth_byte_s"]
+        speed = f"{number(peak / TERA)} Tflop/s" if peak >= TERA else f"{number(peak / GIGA)} Gflop/s"
+        words = f"{roof['gpu']}, {roof['quantization']}: {speed}, {number(bandwidth / GIGA, 4)} GB/s"
+        dash = LINES[cards.index(roof["gpu"]) % len(LINES)]
+        artists += ax.plot(x, np.minimum(x * bandwidth, peak) / scale, color="0.4", linewidth=1, linestyle=dash, zorder=1, label=words)
+    plain_ticks(ax.xaxis)
+    plain_ticks(ax.yaxis)
+    known = "share of the roof" if points["share_of_roof"].notna().any() else None
+    style = {"frameon": False, "fontsize": FONT_PT - 1, "title_fontsize": FONT_PT, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    handles = sorted(ax.get_legend_handles_labels()[0], key=lambda handle: isinstance(handle, Line2D))  # the title is of the series
+    plain(ax.legend(handles=handles, title=known, alignment="left", **style))
+    without = sorted(set(points.loc[points["roof_flop_s"].isna(), "gpu"]))
+    left_out, above = len(table) - len(points), int((points["share_of_roof_low"] > 1).sum())
+    remarks = (
+        left_out and f"{left_out} configurations not counted: {table.loc[table['phase'] == '', 'reason'].iloc[0]}",
+        without and f"no peak is known for {', '.join(without)}: no roof is drawn",
+        len(roofs) > MOST_ROOFS and f"{MOST_ROOFS} of {len(roofs)} roofs",
+        above and f"{above} points lie above their roof: a time, a count or a peak is wrong",
+    )
+    title(ax, "\n".join(filter(None, remarks)))
+    return artists + watermark(ax, points)
+
+
+def _by_name(points: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """(name, rows) of each strategy and whatever varies beside it, but for the batch size and the lengths, which move along the roof."""
+    found, moving = [], ["batch_size", "input_tokens", "output_tokens"]
+    for strategy, rows in points.groupby("quantization", sort=False):
+        same = series(rows.drop(columns=moving))
+        found += [(", ".join(filter(None, (strategy, name))), rows.loc[part.index]) for name, part in same]
+    return found if len(found) <= MOST_SERIES else list(points.groupby("quantization", sort=False))
+
+
+def _share(rows: pd.DataFrame) -> str:
+    """The range of shares of the roof in per cent, by phase: `prefill 41 %, decode 22-35 %`; empty where no roof is known."""
+    parts = []
+    for phase, group in rows.groupby("phase", sort=False):
+        share = 100 * group["share_of_roof"].dropna()
+        ends = [f"{v:.0f}" if v >= 10 else f"{v:.2g}" for v in (share.min(), share.max())] if len(share) else []
+        parts += [f"{phase} {'-'.join(dict.fromkeys(ends))} %"] if ends else []
+    return ", ".join(parts)

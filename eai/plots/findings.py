@@ -6,7 +6,9 @@ A finding names numbers with their intervals, and says where nothing was decided
 import numpy as np
 import pandas as pd
 
-from eai.analyze.metrics import costed
+from eai.analyze.selection import ENDS, costed
+from eai.analyze.summary import BUDGET_TERMS
+from eai.plots.costs import sensed_power
 from eai.plots.style import interval, names, number, percent
 from eai.stats.planning import blocks_for_ratio
 
@@ -34,17 +36,15 @@ def throughput(summary: pd.DataFrame) -> str:
 
 
 def _extreme(summary: pd.DataFrame, column: str, units: dict[str, str], head: str, lowest: bool) -> str:
-    """The lowest or highest of each task, with its interval."""
-    table = costed(summary)
-    table = table[table[column].notna()]
+    table = costed(summary).dropna(subset=column)
     if table.empty:
         return "No configuration has a usable window."
     several, clauses = table["task"].nunique() > 1, []
     for task, rows in table.groupby("task", sort=False):
         rows = rows.assign(name=names(rows))
         row = rows.loc[rows[column].idxmin() if lowest else rows[column].idxmax()]
-        ends = interval(row[column], row[f"{column}_low"], row[f"{column}_high"], units[row["unit"]])
-        clauses.append(f"{task}: {row['name']}, {ends}" if several else f"{row['name']}, {ends}")
+        ends = interval(*(row[f"{column}{end}"] for end in ENDS), units[row["unit"]])
+        clauses.append(f"{f'{task}: ' if several else ''}{row['name']}, {ends}")
     return f"{head}: {_joined(clauses, 'tasks')}"
 
 
@@ -52,15 +52,14 @@ def forest(comparisons: pd.DataFrame) -> str:
     """How many comparisons were decided, and the largest change."""
     if comparisons.empty:
         return "Nothing to compare: only the baseline was measured."
-    counts = comparisons["outcome"].value_counts()
-    known = comparisons.assign(name=names(comparisons))
+    counts, known = comparisons["outcome"].value_counts(), comparisons.assign(name=names(comparisons))
     known = known[known["outcome"].isin(["lower", "higher"])]
     baseline = " or ".join(sorted(set(comparisons["baseline"])))
     decided = ", ".join(f"{counts[o]} {w}" for o, w in SAID.items() if o in counts)
     if known.empty:
         return f"None of {len(comparisons)} comparisons with {baseline} shows a difference{f' ({decided})' if decided else ''}."
     row = known.loc[np.log(known["ratio_to_baseline"]).abs().idxmax()]
-    ends = interval(row["ratio_to_baseline"], row["ratio_to_baseline_low"], row["ratio_to_baseline_high"])
+    ends = interval(*(row[f"ratio_to_baseline{end}"] for end in ENDS))
     return f"Of {len(comparisons)} comparisons with {baseline}: {decided}. Largest change: {row['name']}, x {ends}."
 
 
@@ -84,7 +83,7 @@ def heatmap(best: pd.DataFrame) -> str:
     several = best["model"].nunique() > 1 or best["task"].nunique() > 1
     for (model, task), rows in best.groupby(["model", "task"], sort=False):
         row = rows.loc[rows["unit_energy_j"].idxmin()]
-        cost = interval(row["unit_energy_j"], row["unit_energy_j_low"], row["unit_energy_j_high"], f"J {A_UNIT[row['unit']]}")
+        cost = interval(*(row[f"unit_energy_j{end}"] for end in ENDS), f"J {A_UNIT[row['unit']]}")
         where = f"{model}, {task}: " if several else ""
         clauses.append(f"{where}{row['quantization']} on {row['gpu']} at batch {row['batch_size']}, {cost}")
     return f"Cheapest: {_joined(clauses, 'models or tasks')}"
@@ -97,36 +96,30 @@ def synergy(table: pd.DataFrame) -> str:
     if known.empty:
         return f"Strategy and {factor} just multiply, as far as these {len(table)} interactions show: none is decided."
     row = known.loc[np.log(known["synergy"]).abs().idxmax()]
-    ends = interval(row["synergy"], row["synergy_low"], row["synergy_high"])
-    saves = "saves more" if row["synergy"] < 1 else "saves less"
-    where = f"{row['quantization']} {saves} at {factor} {row['level']} than at {row['reference']}, x {ends}"
+    where = f"{row['quantization']} saves {'more' if row['synergy'] < 1 else 'less'} at {factor} {row['level']} than at {row['reference']}"
+    where += f", x {interval(*(row[f'synergy{end}'] for end in ENDS))}"
     return f"{len(known)} of {len(table)} interactions of strategy and {factor} are shown; the largest: {where}."
 
 
-def power_curves(table: pd.DataFrame, blocks: int, wanted: float = 0.97) -> str:
-    """The saving that the blocks at hand show with a probability of 0.8, and the blocks that a ratio of `wanted` needs."""
+def power_curves(table: pd.DataFrame, blocks: int) -> str:
+    """The saving that the blocks at hand show with a probability of 0.8, and the blocks that a saving of 3 % needs."""
     n = min(table["n"].unique(), key=lambda each: abs(each - blocks))
     shown, sd_log, family = table[(table["n"] == n) & (table["power"] >= SHOWN_POWER)], table["sd_log"].iloc[0], table["family"].iloc[0]
-    needs = blocks_for_ratio(sd_log, wanted, SHOWN_POWER, int(family))
-    more = f"; {100 * (1 - wanted):.0f} % needs {needs if needs else 'more than 10,000'} blocks."
-    if shown.empty:
-        return f"{n} blocks show no saving up to {100 * (1 - table['ratio'].min()):.0f} % with a probability of 80 %{more}"
-    return f"{n} blocks show a saving of {100 * (1 - shown['ratio'].max()):.1f} % with a probability of 80 %{more}"
+    needs = blocks_for_ratio(sd_log, 0.97, SHOWN_POWER, int(family)) or "more than 10,000"
+    none = f"no saving up to {100 * (1 - table['ratio'].min()):.0f} %"
+    what = none if shown.empty else f"a saving of {100 * (1 - shown['ratio'].max()):.1f} %"
+    return f"{n} blocks show {what} with a probability of 80 %; 3 % needs {needs} blocks."
 
 
 def decision_tree(rules: pd.DataFrame) -> str:
     """Which strategy is the cheapest in how many of the rules, and how sure that is."""
-    counts = rules["quantization"].value_counts()
-    clauses = [f"{name} in {n}" for name, n in counts.items()]
-    low = rules["confidence"].min(skipna=False)
-    sure = f"the least sure with a probability of {percent(low)}"
+    clauses = [f"{name} in {n}" for name, n in rules["quantization"].value_counts().items()]
+    sure = f"the least sure with a probability of {percent(rules['confidence'].min(skipna=False))}"
     return f"Cheapest strategy of {len(rules)} setting{'s' * (len(rules) > 1)}: {_joined(clauses, 'strategies')[:-1]}; {sure}."
 
 
 def budget(table: pd.DataFrame) -> str:
     """The largest source of uncertainty, on average over the configurations."""
-    from eai.analyze.summary import BUDGET_TERMS
-
     means = table[list(BUDGET_TERMS)].mean().dropna()
     if means.empty:
         return "No source of uncertainty is known: one block, and no sensor terms."
@@ -142,9 +135,8 @@ def roofline(table: pd.DataFrame) -> str:
         return "No roof is known for this hardware: only the achieved rates are drawn."
     clauses = []
     for phase, rows in known.groupby("phase", sort=False):
-        row = rows.loc[rows["share_of_roof"].idxmax()]
-        low, high = (number(100 * share, 2) for share in (rows["share_of_roof"].min(), row["share_of_roof"]))
-        clauses.append(f"{phase} reaches {low} to {high} % ({row['quantization']})")
+        row, low = rows.loc[rows["share_of_roof"].idxmax()], number(100 * rows["share_of_roof"].min(), 2)
+        clauses.append(f"{phase} reaches {low} to {number(100 * row['share_of_roof'], 2)} % ({row['quantization']})")
     return f"Of the roof, {_joined(clauses, 'phases')}"
 
 
@@ -165,9 +157,8 @@ def quality(front: pd.DataFrame) -> str:
     for task, rows in front.dropna(subset="score").groupby("task", sort=False):
         rows = rows.assign(name=names(rows))
         best = rows[rows["score"] == rows["score"].max()]
-        row = best.iloc[0]
-        who = f"{row['name']} scores" if len(best) == 1 else f"{len(best)} of {len(rows)} configurations score"
-        clauses.append(f"{task}: {who} {interval(row['score'], row['score_low'], row['score_high'])}")
+        who = f"{best['name'].iloc[0]} scores" if len(best) == 1 else f"{len(best)} of {len(rows)} configurations score"
+        clauses.append(f"{task}: {who} {interval(*(best[f'score{end}'].iloc[0] for end in ENDS))}")
     return f"Highest score of {_joined(clauses, 'tasks')}" if clauses else "No score was measured."
 
 
@@ -182,10 +173,8 @@ def matrix(table: pd.DataFrame) -> str:
     """The choice for the lowest energy of each model and task."""
     rows = table[(table["scenario"] == "lowest energy") & (table["candidates"] > 0)]
     several = len(rows) > 1
-    clauses = [
-        f"{f'{r.task}: ' if several else ''}{r.quantization} on {r.gpu} at batch {r.batch_size:.0f}, probability {percent(r.confidence)}"
-        for r in rows.itertuples()
-    ]
+    clauses = [f"{r.quantization} on {r.gpu} at batch {r.batch_size:.0f}, probability {percent(r.confidence)}" for r in rows.itertuples()]
+    clauses = [f"{task}: {clause}" for task, clause in zip(rows["task"], clauses, strict=True)] if several else clauses
     barred = sorted({name for text in table["left_out"] for name in str(text).split("; ") if name})
     warning = f" Not to be chosen: {'; '.join(barred)}." if barred else ""
     return (f"For the lowest energy: {_joined(clauses, 'models or tasks')}" if clauses else "Nothing may be recommended.") + warning
@@ -194,14 +183,11 @@ def matrix(table: pd.DataFrame) -> str:
 def load_curve(loads: pd.DataFrame) -> str:
     """The load with the cheapest token and the one with the fastest first token."""
     low, fast = loads.loc[loads["energy_j_per_token"].idxmin()], loads.loc[loads["ttft_s"].idxmin()]
-    cost = interval(*(low[f"energy_j_per_token{end}"] for end in ("", "_low", "_high")), "J")
-    return (
-        f"A token is cheapest at {low['traffic']}, {cost}; the first token comes fastest at {fast['traffic']}, {number(fast['ttft_s'])} s."
-    )
+    cheapest = f"A token is cheapest at {low['traffic']}, {interval(*(low[f'energy_j_per_token{end}'] for end in ENDS), 'J')}"
+    return f"{cheapest}; the first token comes fastest at {fast['traffic']}, {number(fast['ttft_s'])} s."
 
 
 def power_traces(samples: pd.DataFrame) -> str:
     """The range of the sensed power."""
-    field = samples["field"].astype(str)
-    values = samples.loc[field.str.endswith("_w") & ~field.str.contains("limit"), "value"]
+    values = sensed_power(samples)["value"]
     return f"The sensor read {number(values.min())} to {number(values.max())} W inside the windows, median {number(values.median())} W."

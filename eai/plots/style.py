@@ -52,6 +52,7 @@ LOG_SPAN = 5.0
 DRAWN = "Probabilities over draws from the intervals of block means"
 SERIES = ("gpu", "model", "weights", "engine", "input_tokens", "output_tokens", "task", "batch_size", "load")
 WORDS = {"batch_size": "batch {n}", "input_tokens": "{n} tok in", "output_tokens": "{n} tok out", "weights": "{n} weights"}
+OWN_TASKS = ("generate", "arithmetic")
 CJK = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei",
        "Microsoft YaHei", "PingFang SC")  # fmt: skip
 _SPOKEN: ContextVar[tuple[Callable[[str], str], dict]] = ContextVar("spoken", default=(str, {}))
@@ -115,14 +116,14 @@ def panels(ax: Axes, table: pd.DataFrame, by: str = "task") -> list[tuple[Axes, 
     if len(groups) < 2:
         return [(ax, "", table)]
     grid = ax.get_subplotspec().subgridspec(math.ceil(len(groups) / PANELS_IN_A_ROW), min(len(groups), PANELS_IN_A_ROW))
-    fig = ax.figure
+    fig, found = ax.figure, []
     ax.remove()
-    with matplotlib.rc_context(getattr(fig, "look", LOOK)):
-        axes = [fig.add_subplot(grid[divmod(i, PANELS_IN_A_ROW)]) for i in range(len(groups))]
-    for each, (name, _) in zip(axes, groups, strict=True):
-        tidy(each)
-        title(each, name)
-    return [(each, name, rows) for each, (name, rows) in zip(axes, groups, strict=True)]
+    for i, (name, rows) in enumerate(groups):
+        with matplotlib.rc_context(getattr(fig, "look", LOOK)):
+            found.append((fig.add_subplot(grid[divmod(i, PANELS_IN_A_ROW)]), name, rows))
+        tidy(found[-1][0])
+        title(found[-1][0], name)
+    return found
 
 
 def label(column: str, table: str | None = None) -> str:
@@ -271,7 +272,8 @@ def word(column: str, value) -> str:
         return ", ".join(f"{name} {option}" for name, option in json.loads(value or "{}").items())
     if column in ("input_tokens", "output_tokens"):
         return "" if value == 0 else t(WORDS[column], n=f"{value:g}")
-    return t(WORDS[column], n=t(str(value))) if column in WORDS else str(value).rsplit("/", 1)[-1]
+    plain = str(value).rsplit("/", 1)[-1]
+    return t(WORDS[column], n=t(str(value))) if column in WORDS else t(plain) if plain in OWN_TASKS else plain
 
 
 def varied(table: pd.DataFrame) -> list[str]:
@@ -322,15 +324,9 @@ def watermark(ax: Axes, table: pd.DataFrame) -> list:
         return []
     head = ax.get_title(loc="left")
     lines = head.count("\n") + 1 if max(map(len, head.split("\n"))) > BESIDE_LETTERS else 0  # a long title has the corner for itself
-    style = {
-        "xytext": (0, 3 + lines * 1.3 * FONT_PT),
-        "textcoords": "offset points",
-        "ha": "right",
-        "va": "bottom",
-        "fontsize": FONT_PT - 1,
-        "color": "0.35",
-    }
-    return [ax.annotate(words, (1.0, 1.0), xycoords="axes fraction", fontstyle="italic", **style)]
+    place = {"xycoords": "axes fraction", "xytext": (0, 3 + lines * 1.3 * FONT_PT), "textcoords": "offset points"}
+    style = {"ha": "right", "va": "bottom", "fontsize": FONT_PT - 1, "color": "0.35", "fontstyle": "italic"}
+    return [ax.annotate(words, (1.0, 1.0), **place, **style)]
 
 
 def nothing(ax: Axes, text: str) -> list:
@@ -343,50 +339,36 @@ def caption(table: pd.DataFrame, drawn: str = "", scores: bool = False) -> str:
 
     `drawn` says what is drawn where it is not the interval of each row; with `scores` the number of items is said too.
     """
-    parts = [_count(table), _items(table) if scores else "", drawn or _interval(table)]
-    if "boundary" in table:
-        kinds = " ".join(sorted(set(table.get("energy_kind", pd.Series(dtype=str)).dropna())))
-        parts.append(f"Energy: {kinds} {', '.join(sorted(set(table['boundary'].dropna())))}".replace("  ", " "))
-    if "basis" in table:
-        parts.append(f"Basis: {', '.join(sorted(set(table['basis'].dropna())))}")
-    if "estimated" in set(table.get("basis", [])):
+    columns, parts = set(table), []
+    count = next((c for c in ("n_blocks", "n_pairs") if c in columns), None)
+    if count and len(table):
+        found, unit = table.loc[table[count] > 0, count], "blocks" if count == "n_blocks" else "paired blocks"
+        missing = f"; {len(table) - len(found)} without {unit}" if len(found) < len(table) else ""
+        parts.append(f"n = {_range(found)} {unit} a point{missing}" if len(found) else f"No {unit}")
+    if scores and "n_items" in columns and (table["n_items"] > 0).any():
+        parts.append(f"Scores over {_range(table.loc[table['n_items'] > 0, 'n_items'])} items, with 95 % intervals over items")
+    if drawn:
+        parts.append(drawn)
+    elif {"power", "family"} <= columns:
+        family = table["family"].iloc[0]
+        parts.append(f"Power of a two-sided paired t test at 5 % after Holm over {family} comparisons; computed, so no bars")
+    elif "n_pairs" in columns:
+        offset = ", the sensor's offset included" if "u_log" in columns and (table["u_log"] > 0).any() else ""
+        parts.append(f"Bars: 95 % t interval of paired log ratios{offset}")
+    elif "n_blocks" in columns:
+        parts.append("Bars: 95 % t interval of block means on the log scale, within one card")
+    kinds, boundaries, bases = (sorted(set(table[c].dropna())) if c in columns else [] for c in ("energy_kind", "boundary", "basis"))
+    parts += ["Energy: " + " ".join(filter(None, (" ".join(kinds), ", ".join(boundaries))))] if "boundary" in columns else []
+    parts += [f"Basis: {', '.join(bases)}"] if "basis" in columns else []
+    if "estimated" in bases:
         parts.append("An estimated energy is CPU time times a stated power: it carries no information that time does not")
-    return ". ".join(p for p in parts if p) + "."
-
-
-def _count(table: pd.DataFrame) -> str:
-    """`n = 5 blocks a point`, or the range."""
-    name = next((c for c in ("n_blocks", "n_pairs") if c in table), None)
-    if name is None or table.empty:
-        return ""
-    drawn = table.loc[table[name] > 0, name]
-    unit = "blocks" if name == "n_blocks" else "paired blocks"
-    if drawn.empty:
-        return f"No {unit}"
-    missing = f"; {len(table) - len(drawn)} without {unit}" if len(drawn) < len(table) else ""
-    return f"n = {_range(drawn)} {unit} a point{missing}"
+    return ". ".join(parts) + "."
 
 
 def _range(values: pd.Series) -> str:
     """`5`, or `3 to 5`."""
     low, high = int(values.min()), int(values.max())
     return str(low) if low == high else f"{low} to {high}"
-
-
-def _items(table: pd.DataFrame) -> str:
-    """Over how many items the scores of the table were taken."""
-    found = table.loc[table["n_items"] > 0, "n_items"] if "n_items" in table else pd.Series(dtype=float)
-    return f"Scores over {_range(found)} items, with 95 % intervals over items" if len(found) else ""
-
-
-def _interval(table: pd.DataFrame) -> str:
-    """What the bars of this table are."""
-    if "power" in table and "family" in table:
-        return f"Power of a two-sided paired t test at 5 % after Holm over {table['family'].iloc[0]} comparisons; computed, so no bars"
-    if "n_pairs" in table:
-        offset = ", the sensor's offset included" if "u_log" in table and (table["u_log"] > 0).any() else ""
-        return f"Bars: 95 % t interval of paired log ratios{offset}"
-    return "Bars: 95 % t interval of block means on the log scale, within one card" if "n_blocks" in table else ""
 
 
 def show(fig: Figure, path: str | Path, finding: str, caption: str = "") -> None:

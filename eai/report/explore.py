@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from eai import __version__, tables
+from eai.analyze.selection import ENDS
 from eai.errors import UserError
 from eai.report.facts import columns
 from eai.report.pages import Words, asset, page, policy
@@ -40,6 +41,10 @@ BUNDLE = re.compile(
     re.S,
 )
 """Plotly inside the wrapper for module loaders, which makes a browser parse all of it once more: a quarter of the time to open."""
+ENERGIES = (("energy_j_per_token", "energy_std_j_per_token", 1, "token"),
+            ("energy_j_per_1k_tok", "energy_std_j_per_1k_tok", 1e-3, "token"), ("energy_wh", "", 3600, "task"))  # fmt: skip
+"""Columns of a published energy and of its standard deviation, what makes them joules, and what it is per."""
+STATED = ("batch_size", "throughput_tok_s", "n_runs", "input_tokens", "output_tokens", "num_gpus", "latency_s", "accuracy_pct", "memory_gb")
 PLACE = re.compile(r"(?:(?P<repository>[\w.-]+): )?(?P<path>[^\s:]+) at (?P<commit>[0-9a-f]{7,40})")
 
 
@@ -54,18 +59,16 @@ def explore(
     """
     target, say, t = Path(out), say or (lambda line: None), Words(language)
     wanted = {f"experiment {e}": partial(of_experiment, e, target) for e in experiments}
-    wanted |= {name: rows for name, rows, is_wanted in (("published evidence", of_evidence, evidence),
-                                                        ("predictions", of_predictions, predicted)) if is_wanted}  # fmt: skip
-    parts = []
+    wanted |= ({"published evidence": of_evidence} if evidence else {}) | ({"predictions": of_predictions} if predicted else {})
+    parts = [pd.DataFrame(columns=[*TEXTS, *NUMBERS])]
     for name, rows in wanted.items():
         say(name)
         parts.append(rows())
-    table = pd.concat([part for part in parts if len(part)] or [pd.DataFrame(columns=[*TEXTS, *NUMBERS])], ignore_index=True)
+    table = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     usable = table[table["energy_j"].notna() & (table["energy_j"] > 0)].reset_index(drop=True)
     if usable.empty:
-        raise UserError(
-            "no row with an energy", "an experiment with a summary, --evidence or --predicted", "run the analyze notebook first"
-        )
+        wants = "an experiment with a summary, --evidence or --predicted"
+        raise UserError("no row with an energy", wants, "run the analyze notebook first")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(html(usable, t), encoding="utf-8")
@@ -129,41 +132,33 @@ def framed(table: pd.DataFrame, **given: object) -> pd.DataFrame:
 
 def of_experiment(experiment: str | Path, target: Path) -> pd.DataFrame:
     """The rows of an experiment's summary and of its server's loads. Raises UserError where there is no summary."""
-    root = tables.experiment_dir(experiment)
-    parts = []
-    for name in ("summary", "loads"):
-        if name == "loads" and not (root / "loads.csv").exists():
-            continue
-        table = tables.read_result(root, name)
-        table = columns(table).assign(line=range(2, len(table) + 2))
-        table = table[table["n_blocks"] > 0]
-        if name == "summary" and (root / "loads.csv").exists():
+    root, parts = tables.experiment_dir(experiment), []
+    has_loads = (root / "loads.csv").exists()
+    for name in ("summary", "loads") if has_loads else ("summary",):
+        table = columns(tables.read_result(root, name))
+        table = table.assign(line=range(2, len(table) + 2))[table["n_blocks"] > 0]
+        if name == "summary" and has_loads:
             table = table[table["load"] == ""]  # its loads stand in the other table, with their waits
-        item, speed = table["unit"] == "item", table["units_per_s"]
-        own = table["load"] == ""
-        link = os.path.relpath(root / f"{name}.csv", target.resolve().parent).replace(os.sep, "/")
-        cost = {f"energy_j{end}": table[f"unit_energy_j{end}"] for end in ("", "_low", "_high")}
+        item, speed, own = table["unit"] == "item", table["units_per_s"], table["load"] == ""
         parts.append(framed(
-            table, **cost, source=root.name, basis=table["basis"], card=table["gpu"], model=table["model"].str.rsplit("/", n=1).str[-1],
-            engine=table["engine"], strategy=table["quantization"], batch=table["load"].where(~own, table["batch_size"].astype(str)),
-            task=table["task"], unit=table["unit"], lengths=lengths(table), accounting=table.get("energy_kind",
-                "") + " " + table["boundary"],
-            gate=table.get("gate", ""), link=link, where=name + ".csv:" + table["line"].astype(str), throughput_per_s=speed,
+            table, **{f"energy_j{end}": table[f"unit_energy_j{end}"] for end in ENDS}, source=root.name, card=table["gpu"],
+            **{c: table[c] for c in ("basis", "engine", "task", "unit")}, model=table["model"].str.rsplit("/", n=1).str[-1],
+            strategy=table["quantization"], batch=table["load"].where(~own, table["batch_size"].astype(str)), lengths=lengths(table),
+            gate=table.get("gate", ""), accounting=table.get("energy_kind", "") + " " + table["boundary"],
+            link=os.path.relpath(root / f"{name}.csv", target.resolve().parent).replace(os.sep, "/"),
+            where=name + ".csv:" + table["line"].astype(str), throughput_per_s=speed,
             token_s=table["itl_s"] if "itl_s" in table else (table["batch_size"] / speed).where(~item),
             latency_s=table["latency_s"] if "latency_s" in table else table["batch_size"] * table["output_tokens"].where(~item, 1) / speed,
-            score=table.get("score"), score_low=table.get("score_low"), score_high=table.get("score_high"),
-            memory_gb=table.get("memory_peak_gb"), n=table["n_blocks"],
+            **{c: table.get(c) for c in ("score", "score_low", "score_high")}, memory_gb=table.get("memory_peak_gb"), n=table["n_blocks"],
         ))  # fmt: skip
     return pd.concat(parts, ignore_index=True)
 
 
 def lengths(table: pd.DataFrame) -> pd.Series:
     """`64 in, 16 out`; empty where they are not known or a task's own."""
-    known = table["input_tokens"].fillna(0).gt(0) | table["output_tokens"].fillna(0).gt(0)
-    texts = [
-        f"{i:g} in, {o:g} out" if pd.notna(i) else f"{o:g} out" for i, o in zip(table["input_tokens"], table["output_tokens"], strict=True)
-    ]
-    return pd.Series(texts, index=table.index).where(known, "")
+    into, out = table["input_tokens"], table["output_tokens"]
+    texts = [f"{i:g} in, {o:g} out" if pd.notna(i) else f"{o:g} out" for i, o in zip(into, out, strict=True)]
+    return pd.Series(texts, index=table.index).where(into.fillna(0).gt(0) | out.fillna(0).gt(0), "")
 
 
 def of_evidence() -> pd.DataFrame:
@@ -171,39 +166,25 @@ def of_evidence() -> pd.DataFrame:
     parts = []
     for name in tables.published_names():
         table = tables.read_published(name)
-        energy, spread, unit = published_energy(table)
-        if energy is None or not {"gpu", "model"} <= set(table) or name.endswith(("_runs", "_examples")):
+        column, spread, factor, unit = next((found for found in ENERGIES if found[0] in table), [""] * 4)
+        if not column or not {"gpu", "model"} <= set(table) or name.endswith(("_runs", "_examples")):
             continue
-        none = pd.Series(np.nan, index=table.index)
-        batch, speed, repeats = (table.get(c, none) for c in ("batch_size", "throughput_tok_s", "n_runs"))
-        half = 1.96 * spread / np.sqrt(repeats)
+        known = table.reindex(columns=[*table, *(c for c in STATED if c not in table)])
+        energy, speed = factor * known[column], known["throughput_tok_s"]
+        half = 1.96 * (factor * known[spread] if spread in known else np.nan) / np.sqrt(known["n_runs"])
         options = table["options"].map(json.loads) if "options" in table else pd.Series([{}] * len(table), index=table.index)
         parts.append(framed(
             table, source=table["source"], basis="published", card=table["gpu"], model=table["model"].str.rsplit("/", n=1).str[-1],
             engine=table.get("engine", "not stated"), strategy=table.get("quantization", "not stated"), unit=unit,
-            batch=batch.map(lambda b: f"{b:.4g}" if pd.notna(b) else "not stated"),
+            batch=known["batch_size"].map(lambda b: f"{b:.4g}" if pd.notna(b) else "not stated"), lengths=lengths(known),
             task=table["task"] if "task" in table else options.map(lambda o: str(o.get("load", "generate"))),
-            lengths=lengths(table.assign(**{c: table.get(c, none) for c in ("input_tokens", "output_tokens")})),
             accounting=table.get("accounting", "unknown") + " " + table.get("boundary", pd.Series("", index=table.index)),
             link=links(table), where=[f"{name}.csv:{line}" for line in range(2, len(table) + 2)], doubt=table.get("doubt", ""),
-            energy_j=energy, energy_j_low=energy - half, energy_j_high=energy + half, throughput_per_s=speed,
-                gpus=table.get("num_gpus", none),
-            token_s=table["itl_s"] if "itl_s" in table else batch / speed, latency_s=table.get("latency_s", none), n=repeats,
-            score=table["accuracy"] if "accuracy" in table else table.get("accuracy_pct", none) / 100,
-                memory_gb=table.get("memory_gb", none),
+            energy_j=energy, energy_j_low=energy - half, energy_j_high=energy + half, throughput_per_s=speed, gpus=known["num_gpus"],
+            token_s=table["itl_s"] if "itl_s" in table else known["batch_size"] / speed, latency_s=known["latency_s"], n=known["n_runs"],
+            score=table["accuracy"] if "accuracy" in table else known["accuracy_pct"] / 100, memory_gb=known["memory_gb"],
         ))  # fmt: skip
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*TEXTS, *NUMBERS])
-
-
-def published_energy(table: pd.DataFrame) -> tuple[pd.Series | None, pd.Series | None, str]:
-    """The energy of a published table in joules with its standard deviation, and what it is per; None where it gives none."""
-    columns = (("energy_j_per_token", "energy_std_j_per_token", 1, "token"), ("energy_j_per_1k_tok",
-        "energy_std_j_per_1k_tok", 1e-3, "token"),
-               ("energy_wh", "", 3600, "task"))  # fmt: skip
-    for column, std, factor, unit in columns:
-        if column in table:
-            return factor * table[column], factor * table.get(std, pd.Series(np.nan, index=table.index)), unit
-    return None, None, ""
 
 
 def links(table: pd.DataFrame) -> list[str]:
@@ -227,15 +208,12 @@ def of_predictions() -> pd.DataFrame:
     """Predictions for the cards of the catalog, two models, three strategies and two batch sizes; no energy where one is refused."""
     from eai.predict import predict
 
-    cards = tables.read_catalog("gpus")["slug"]
-    grid = pd.MultiIndex.from_product([cards, *GRID.values()], names=["gpu", *GRID]).to_frame(index=False)
+    grid = pd.MultiIndex.from_product([tables.read_catalog("gpus")["slug"], *GRID.values()], names=["gpu", *GRID]).to_frame(index=False)
     table = predict(grid.assign(input_tokens=256, output_tokens=256))
-    cost = {f"energy_j{end}": table[f"energy_j_per_token{end}"] for end in ("", "_low", "_high")}
     return framed(
-        table, source="prediction", basis="predicted", card=table["gpu"], model=table["model"], engine="transformers",
-            strategy=table["quantization"],
-        batch=table["batch_size"].astype(str), task="generate", unit="token", lengths="256 in, 256 out", accounting="gross "
-            "gpu", where="eai.predict",
-        doubt=table["kind"].str.replace("_", " "), throughput_per_s=table["throughput_tok_s"], token_s=table["itl_s"], gpus=1,
-        latency_s=256 * table["itl_s"], **cost,
+        table, **{f"energy_j{end}": table[f"energy_j_per_token{end}"] for end in ENDS}, source="prediction", basis="predicted",
+        card=table["gpu"], model=table["model"], engine="transformers", strategy=table["quantization"], gpus=1,
+        batch=table["batch_size"].astype(str), task="generate", unit="token", lengths="256 in, 256 out", accounting="gross gpu",
+        where="eai.predict", doubt=table["kind"].str.replace("_", " "), throughput_per_s=table["throughput_tok_s"],
+        token_s=table["itl_s"], latency_s=256 * table["itl_s"],
     )  # fmt: skip

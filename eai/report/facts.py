@@ -1,8 +1,7 @@
 """What the written tables of an experiment carry, gathered once: the only source of the sentences of its report and talk.
 
-The costs, ratios, intervals and outcomes are those of `summary.csv`, `comparisons.csv`, `score_comparisons.csv` and `loads.csv`, which the
-notebooks analyze and compare write. Where they are missing, older than the windows, or of another baseline than asked for, those notebooks
-run first. Interactions are tested on the blocks, as in the notebook plot.
+Costs, ratios, intervals and outcomes are those that the notebooks analyze and compare write. Where their tables are missing, older than the
+windows, or of another baseline than asked for, those notebooks run first. Interactions are tested on the blocks, as in the notebook plot.
 """
 
 import json
@@ -17,7 +16,6 @@ import pandas as pd
 from eai import notebooks, paths, plots, tables
 from eai.analyze import comparison, selection
 from eai.analyze.deployment import at_chance
-from eai.analyze.metrics import costed
 from eai.errors import UserError
 from eai.plots.style import word
 from eai.report.pages import Words, code, unmarked
@@ -49,7 +47,6 @@ class Facts:
 
     @property
     def basis(self) -> str:
-        """Where the energy comes from."""
         return str(self.table["basis"].iloc[0])
 
     @property
@@ -58,8 +55,11 @@ class Facts:
         return self.table[self.table["load"] == ""]
 
     @property
+    def only_served(self) -> bool:
+        return self.own.empty
+
+    @property
     def scored(self) -> pd.DataFrame:
-        """The rows with a task score."""
         return self.table[self.table["score"].notna()]
 
     @property
@@ -77,11 +77,6 @@ class Facts:
     def is_foreign(self) -> bool:
         """Whether others measured some of it: nobody here knows how their runs were ordered and loaded."""
         return not self.provenance or any(job.get("imported_from") for job in self.provenance)
-
-    @property
-    def only_served(self) -> bool:
-        """Whether every row is one of a server."""
-        return self.own.empty
 
     def best(self) -> dict | None:
         """The comparison with the largest saving that is shown and whose score is above chance; None where there is none."""
@@ -101,71 +96,53 @@ def gather(experiment: str | Path, baseline: str | None = None, say: Callable[[s
 
     Raises UserError where it has no usable window or the baseline was not measured.
     """
-    root = tables.experiment_dir(experiment)
-    windows = tables.read_windows(experiment)
-    baseline = baseline or next((b for job in tables.read_provenance(experiment) if (b := job.get("baseline"))), None)  # said at import
+    root, windows, provenance = tables.experiment_dir(experiment), tables.read_windows(experiment), tables.read_provenance(experiment)
+    baseline = baseline or next((b for job in provenance if (b := job.get("baseline"))), None)  # said at import
     with tempfile.TemporaryDirectory() as scratch:
-        source = written(root, baseline, Path(scratch), say or (lambda line: None))
-        summary, comparisons, loads, answers = (_read(source, n) for n in ("summary", "comparisons", "loads", "score_comparisons"))
+        source = _written(root, baseline, Path(scratch), say or (lambda line: None))
+        summary, comparisons, loads, answers = (
+            tables.read_result(source, name, optional=True) for name in ("summary", "comparisons", "loads", "score_comparisons")
+        )
     if summary.empty or not (summary["n_blocks"] > 0).any():
         raise UserError(f"{root.name} has no usable window", "at least one with status ok", "see `status` and `reason` in its windows")
     bad = windows[windows["status"] != "ok"].fillna({"reason": ""})
     left_out = bad.groupby(["status", "reason"]).size().rename("n").reset_index()
-    found = from_tables(root.name, summary, comparisons, loads, tables.read_provenance(experiment), left_out)
-    return replace(found, answers=answers, ratios=_block_ratios(found, windows, tables.read_energies(experiment)))
-
-
-def _block_ratios(found: Facts, windows: pd.DataFrame, energies: pd.DataFrame) -> pd.DataFrame:
-    """The log ratios of the blocks to the baseline that the comparisons name; empty where there are none."""
+    found = replace(from_tables(root.name, summary, comparisons, loads, provenance, left_out), answers=answers)
     if found.tested.empty:
-        return pd.DataFrame()
+        return found
     row = found.table.iloc[0]
-    chosen = selection.select(windows, energies, row["boundary"], row["basis"], row["energy_kind"] == "net")
+    chosen = selection.select(windows, tables.read_energies(experiment), row["boundary"], row["basis"], row["energy_kind"] == "net")
     ratios = comparison.block_ratios(chosen, found.baseline)
-    return ratios.assign(**{c: ratios[c].map(unmarked) for c in ("gpu", "model", "quantization", "task")})
+    return replace(found, ratios=ratios.assign(**{c: ratios[c].map(unmarked) for c in ("gpu", "model", "quantization", "task")}))
 
 
-def written(root: Path, baseline: str | None, scratch: Path, say: Callable[[str], None]) -> Path:
-    """The folder whose tables hold the wanted ratios: the experiment's own, or for another baseline a copy with links to its readings."""
-    summary = _read(root, "summary")
-    own = set(summary["baseline"].dropna()) if len(summary) else set()
+def _written(root: Path, baseline: str | None, scratch: Path, say: Callable[[str], None]) -> Path:
+    """The folder whose tables hold the wanted ratios: the experiment's own, or for another baseline a copy with links to its readings.
+
+    What is packaged is never rewritten; other tables are where windows were added after they were written.
+    """
+    summary = tables.read_result(root, "summary", optional=True)
     if baseline and len(summary) and baseline not in set(summary["quantization"]):
         known = ", ".join(dict.fromkeys(summary["quantization"]))
         raise UserError(f"baseline '{baseline}' was not measured", f"one of {known}")
-    if baseline and own != {baseline}:
-        copy = scratch / root.name
-        copy.mkdir()
+    if baseline and (summary.empty or set(summary["baseline"].dropna()) != {baseline}):
+        source = scratch / root.name
+        source.mkdir()
         for job in root.glob("*/windows.jsonl"):
-            (copy / job.parent.name).symlink_to(job.parent.resolve())
-        _analyze(copy, baseline, scratch, say)
-        return copy
-    if summary.empty or _stale(root):
-        _analyze(root, "auto", scratch, say)
-    return root
-
-
-def _analyze(root: Path, baseline: str, scratch: Path, say: Callable[[str], None]) -> None:
-    """Run the notebooks that write the tables; an experiment with nothing to compare has no comparisons."""
+            (source / job.parent.name).symlink_to(job.parent.resolve())
+    else:
+        source, newest = root, max((path.stat().st_mtime for path in root.glob("*/windows.jsonl")), default=0.0)
+        packaged = root == paths.SAMPLE or root.parent == paths.MEASURED
+        if len(summary) and (packaged or newest <= (root / "summary.csv").stat().st_mtime + 1):
+            return root
     for name in ("analyze", "compare"):
         say(f"notebook {name}")
         try:
-            notebooks.execute(name, {"experiment": str(root), "baseline": baseline}, scratch)
+            notebooks.execute(name, {"experiment": str(source), "baseline": "auto" if source == root else baseline}, scratch)
         except (UserError, notebooks.NotebookFailed):
-            if name == "analyze":
+            if name == "analyze":  # an experiment with nothing to compare has no comparisons
                 raise
-
-
-def _stale(root: Path) -> bool:
-    """Whether windows were added after the tables were written; what is packaged is never rewritten."""
-    if root == paths.SAMPLE or root.parent == paths.MEASURED:
-        return False
-    newest = max((path.stat().st_mtime for path in root.glob("*/windows.jsonl")), default=0.0)
-    return newest > (root / "summary.csv").stat().st_mtime + 1
-
-
-def _read(root: Path, name: str) -> pd.DataFrame:
-    """A written table, empty where there is none."""
-    return tables.read_result(root, name) if (root / f"{name}.csv").exists() else pd.DataFrame()
+    return source
 
 
 def from_tables(
@@ -186,12 +163,10 @@ def from_tables(
 
 
 def columns(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows with what their options say (`engine`, `load`) and the cost and speed of their unit of work (analyze.metrics.costed)."""
+    """The rows with what their options say (`engine`, `load`) and the cost and speed of their unit of work (analyze.selection.costed)."""
     options = table["options"].fillna("{}").map(json.loads) if "options" in table else pd.Series([{}] * len(table), index=table.index)
-    out = costed(table).assign(
-        engine=options.map(lambda o: str(o.get("server") or o.get("engine") or OWN_ENGINE)),
-        load=options.map(lambda o: str(o.get("load", ""))),
-    )
+    engine = options.map(lambda o: str(o.get("server") or o.get("engine") or OWN_ENGINE))
+    out = selection.costed(table).assign(engine=engine, load=options.map(lambda o: str(o.get("load", ""))))
     text = [c for c in ("gpu", "model", "quantization", "task", "engine", "load", "reason") if c in out]
     return out.assign(**{c: out[c].map(unmarked, na_action="ignore") for c in text})
 
@@ -241,9 +216,8 @@ def effects(facts: Facts, factor: str) -> dict | None:
     base = table[table[factor] == levels[0]].set_index(held)["unit_energy_j"].rename("base")
     pairs = table[table[factor] == levels[-1]].join(base, on=held, how="inner")
     ratios = pairs["unit_energy_j"] / pairs["base"]
-    mean = float(np.exp(np.log(ratios).mean()))
-    found = {"reference": levels[0], "level": levels[-1], "low": ratios.min(), "high": ratios.max(), "mean": mean, "n": len(ratios)}
-    return found if len(ratios) else None
+    found = {"reference": levels[0], "level": levels[-1], "low": ratios.min(), "high": ratios.max(), "n": len(ratios)}
+    return found | {"mean": float(np.exp(np.log(ratios).mean()))} if len(ratios) else None
 
 
 def recommended(facts: Facts) -> pd.DataFrame:
@@ -267,6 +241,6 @@ def recommended(facts: Facts) -> pd.DataFrame:
             continue
         best = shown.iloc[0]
         rival = able[(able["quantization"] != best["quantization"]) & (able["ratio_to_baseline_low"] <= best["ratio_to_baseline_high"])]
-        ratio = {f"ratio{end}": best[f"ratio_to_baseline{end}"] for end in ("", "_low", "_high")}
-        rows.append(row | ratio | {"choice": best["quantization"], "rival": "" if rival.empty else rival["quantization"].iloc[0]})
+        row |= {f"ratio{end}": best[f"ratio_to_baseline{end}"] for end in ("", "_low", "_high")}
+        rows.append(row | {"choice": best["quantization"], "rival": "" if rival.empty else rival["quantization"].iloc[0]})
     return pd.DataFrame(rows, columns=None if rows else [*SETTING, "choice", "shown"])

@@ -10,11 +10,11 @@ import base64
 import hashlib
 import io
 import re
+import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
-from pathlib import Path
 
 import jinja2
 import markupsafe
@@ -26,13 +26,16 @@ from eai.errors import UserError
 from eai.plots.style import interval, number
 
 LANGUAGES = ("en", "zh")
+CALLED = tomllib.loads((files("eai.report") / "templates" / "words.toml").read_text(encoding="utf-8"))
+"""What pages call things: bases, outcomes, factors, the study's cards and strategies."""
 STRICT = {"trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-MOST_ROWS = {"html": 300, "md": 300, "tex": 300}
+MOST_ROWS = 300
 PAPER_ROWS = 12  # a longer table, or one of sentences, goes to the appendix of the paper
 LONG_CELL = 46
 PAPER_LINE = 118  # letters of a table across a page in footnotesize
 PAPER_COLUMN_IN = 4.2
 MARKS = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*")
+MARKED = {"html": ("<code>%s</code>", "<strong>%s</strong>"), "md": ("`%s`", "**%s**"), "tex": (r"\texttt{%s}", r"\textbf{%s}")}
 LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "×": r"$\times$",
          "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\rightarrow$", "α": r"$\alpha$"}  # fmt: skip
@@ -85,11 +88,20 @@ class Words:
         return Table(tuple(map(self, columns)), cells, caption, csv, **more)
 
     def cell(self, row: dict, column: str) -> str:
-        """A value of a row as a page writes it: a number with its interval, a known word in this language, another text as it is."""
+        """A value of a row as a page writes it: a number with its interval (`score %`: as percent), a known word translated, a text."""
+        if column.endswith(" %"):
+            return self.percent(row, column[:-2])
         value = row[column]
+        if column == "p_holm":
+            return "< 0.001" if value is not None and value < 0.001 else "-" if number(value) == "-" else f"{value:.3f}"
         if isinstance(value, str):
+            value = CALLED["outcomes"].get(value, value) if column == "outcome" else value
             return self.catalogue.get(value) or value
-        return str(value) if isinstance(value, int) else self.of(row, column)
+        return str(int(value)) if isinstance(value, int) or column == "n_items" else self.of(row, column)
+
+    def percent(self, row: dict, name: str) -> str:
+        """A fraction with its interval as percent: `60 [45 to 74]`."""
+        return self.interval(*(100 * row.get(name + end, float("nan")) for end in ("", "_low", "_high")), digits=2)
 
     def figure(self, name: str, caption: str, draw: Callable, height_in: float = 3.0, columns: int = 1, wide: bool = False) -> "Picture":
         """A figure in this language: `draw` is given its axes, one or `columns` of them. A `wide` one needs both columns of a paper."""
@@ -106,11 +118,6 @@ def catalogue(language: str) -> dict[str, str]:
 
     text = (files("eai.report") / "locale" / f"{language}.po").read_bytes()
     return {message.id: message.string for message in read_po(io.BytesIO(text)) if message.id and message.string}
-
-
-def p_value(p: float | None) -> str:
-    """`0.003`, `< 0.001`, `-` where not testable."""
-    return "< 0.001" if p is not None and p < 0.001 else "-" if number(p) == "-" else f"{p:.3f}"
 
 
 def unmarked(text: object) -> str:
@@ -147,13 +154,15 @@ class Table:
     appendix: bool = False
     kind = "table"
 
-    def shown(self, form: str) -> tuple[tuple[str, ...], ...]:
-        """The rows that a page of this format shows."""
-        return self.rows[: MOST_ROWS[form]]
+    @property
+    def shown(self) -> tuple[tuple[str, ...], ...]:
+        return self.rows[:MOST_ROWS]
 
-    def cut(self, form: str) -> bool:
-        """Whether the page shows fewer rows than there are."""
-        return len(self.rows) > MOST_ROWS[form]
+    def said(self, t: Words) -> str:
+        """The caption, and where the rest of a table stands of which a page shows a part."""
+        known = "The first {shown} of {all} rows; the whole table is {csv}."
+        rest = t(known, shown=MOST_ROWS, all=len(self.rows), csv=self.csv) if len(self.rows) > MOST_ROWS else ""
+        return " ".join(filter(None, (self.caption, rest)))
 
     @property
     def in_paper(self) -> bool:
@@ -193,12 +202,10 @@ class Picture:
 
     @property
     def in_paper(self) -> bool:
-        """Whether the body of a paper has it, or its appendix."""
         return not self.appendix
 
     @cached_property
     def svg(self) -> bytes:
-        """The figure for a screen."""
         return plots.rendered(self.figure, "svg")
 
     @property
@@ -210,7 +217,6 @@ class Picture:
 
     @property
     def is_wide(self) -> bool:
-        """Whether the figure needs both columns of a paper."""
         return self.figure.get_size_inches()[0] > 6
 
     def address(self) -> markupsafe.Markup:
@@ -241,7 +247,6 @@ class Document:
     meta: str
 
     def pictures(self) -> list[Picture]:
-        """Every figure in order."""
         return [block for section in self.sections for block in section.blocks if block.kind == "picture"]
 
     def appendix(self) -> list[Section]:
@@ -283,9 +288,7 @@ def _section(text: str, t: Words, blocks: list) -> Section:
     """One section of a composed text; takes its tables and figures from the head of `blocks`."""
     head, *lines = text.split("\n")
     title, _, kind = head.replace(VALUE, "").partition(" | ")
-    found: list = []
-    said: list[str] = []
-    paragraph: list[str] = []
+    found, said, paragraph = [], [], []
     for line in [*lines, ""]:
         mark, words = line[:2], line.replace(VALUE, "").strip()
         if mark not in ("> ", "- ", "! ") and line != BLOCK and (words or VALUE in line):
@@ -312,14 +315,9 @@ def marked(text: str, form: str) -> str:
     text, parts, end = str(text), [], 0
     for mark in MARKS.finditer(text):
         literal, bold = mark.groups()
-        parts.append(escaped(text[end : mark.start()], form))
-        if form == "html":
-            parts.append(f"<code>{escaped(literal, form)}</code>" if literal else f"<strong>{escaped(bold, form)}</strong>")
-        elif form == "tex":
-            inner = escaped(literal or bold, form)
-            parts.append(rf"\texttt{{{inner}}}".replace(r"\_", r"\_\allowbreak ") if literal else rf"\textbf{{{inner}}}")
-        else:
-            parts.append(f"`{literal}`" if literal else f"**{escaped(bold, form)}**")
+        inner = literal if literal and form == "md" else escaped(literal or bold, form)
+        inner = inner.replace(r"\_", r"\_\allowbreak ") if literal and form == "tex" else inner
+        parts += [escaped(text[end : mark.start()], form), MARKED[form][literal is None] % inner]
         end = mark.end()
     joined = "".join([*parts, escaped(text[end:], form)])
     return markupsafe.Markup(joined) if form == "html" else Safe(joined)
@@ -337,13 +335,9 @@ def escaped(text: str, form: str) -> str:
 @cache
 def environment(form: str) -> jinja2.Environment:
     """The template engine of a format: whatever a template prints is escaped unless it was written for the format."""
-    loader = jinja2.PackageLoader("eai.report")
-    if form == "html":
-        made = jinja2.Environment(loader=loader, autoescape=True, **STRICT)
-    else:
-        marks = ("((*", "*))", "(((", ")))", "((#", "#))") if form == "tex" else ("{%", "%}", "{{", "}}", "{#", "#}")
-        made = jinja2.Environment(*marks, loader=loader, **STRICT,
-                                  finalize=lambda v: v if isinstance(v, Safe | int | float) else Safe(escaped(str(v), form)))  # fmt: skip
+    marks = ("((*", "*))", "(((", ")))", "((#", "#))") if form == "tex" else ("{%", "%}", "{{", "}}", "{#", "#}")
+    safe = lambda v: v if form == "html" or isinstance(v, Safe | int | float) else Safe(escaped(str(v), form))  # noqa: E731
+    made = jinja2.Environment(*marks, loader=jinja2.PackageLoader("eai.report"), autoescape=form == "html", finalize=safe, **STRICT)
     made.filters["marked"] = lambda text: marked(text, form)
     made.filters["cited"] = lambda text: Safe(
         re.sub(r"\[([a-z0-9; ]+)\]", lambda m: rf"\cite{{{m[1].replace('; ', ',')}}}", marked(text, form))
@@ -368,10 +362,3 @@ def page(template: str, words: Words, **content: object) -> str:
     """A page from a template, whose name's suffix says the format: report.html, report.md, report.tex, talk.html, script.md."""
     form = template.rpartition(".")[2]
     return environment(form).get_template(template).render(t=words, language=words.language, asset=asset, policy=policy, **content)
-
-
-def write_pictures(pictures: list[Picture], folder: Path, kind: str) -> None:
-    """Write figures as `<name>.svg` or `<name>.pdf`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for picture in pictures:
-        (folder / f"{picture.name}.{kind}").write_bytes(getattr(picture, kind))

@@ -1,50 +1,27 @@
-"""Facts to the report: the sentences and tables that `templates/said/report.txt` puts in order, each only where a table carries it."""
+"""Facts to the report, the talk of seven minutes and the cheat sheet: what `templates/said/*.txt` puts in order, each only where a table
+carries it. Slides have intervals and numbers of blocks, the script has none: a listener keeps "a third less", not six digits.
+"""
 
 import datetime
-from collections.abc import Callable
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from eai import __version__, plots
+from eai import __version__, plots, strategies
 from eai.analyze import deployment
-from eai.analyze import scores as task_scores
+from eai.analyze.summary import retention
+from eai.errors import UserError
 from eai.plots.style import chinese_font
 from eai.report.facts import FACTORS, SETTING, Facts, effects, interactions, level, names, recommended, varied, where
-from eai.report.pages import Document, Picture, Table, Words, code, composed, number, p_value
+from eai.report.pages import CALLED, Document, Picture, Section, Table, Words, code, composed, number
 
 FEW_BLOCKS = 5
 MOST_NAMED = 6
 MOST_LINES = 24
-BASES = {
-    "measured": "Energy was **measured** by a sensor.",
-    "stated": "Energy was **measured** by a sensor, as its source states.",
-    "estimated": "**No energy was measured here.** Energy is estimated: CPU time × a stated power of one thread. Ratios are ratios of CPU "
-    "time; absolute joules are good to a factor of about two and say nothing about a GPU.",
-    "elsewhere": "**No energy was measured here.** Energy is an estimate that its source made; ratios are ratios of that estimate, and "
-    "absolute joules are as good as its model.",
-    "simulated": "**Nothing was measured here.** The energies are simulated from planted effects.",
-    "published": "**Not our measurement.** The energies are figures that others published.",
-    "predicted": "**Not measured.** The energies are predicted.",
-}
-BOUNDARIES = {
-    "gpu": "Energy covers the GPU's board: host, fans and power supply are not included.",
-    "cpu_package": "Energy covers the processor: mainboard, memory, fans and power supply are not included.",
-    "dram": "Energy covers the memory modules alone.",
-    "machine": "Energy covers the whole machine.",
-}
-FACTOR = {"gpu": "hardware", "model": "model", "engine": "engine", "task": "task", "batch_size": "batch size", "weights": "weights",
-          "input_tokens": "input tokens", "output_tokens": "output tokens", "quantization": "strategy", "load": "load"}  # fmt: skip
-REMARKS = {
-    "overloaded": "More requests came than the server could complete at {names}: waiting there grows with the length of the window.",
-    "client_late": "At {names} the client itself was late: waiting there is partly its own.",
-    "tokens_from_pieces": "At {names} the server gave no number of tokens; pieces of text were counted instead.",
-    "length_varies": "At {names} replies differ in length: compare the cost of a token there, not of a request.",
-    "not_steady": "At {names} the speed was not shown to be steady before the window began.",
-}
-SHOWN = {"lower": "lower, shown", "higher": "higher, shown", "equivalent": "equivalent", "inconclusive": "not decided",
-         "not_testable": "not testable"}  # fmt: skip
+MOST_ON_A_SLIDE = 16
+CROSSED = ("gpu", "batch_size", "model", "task", "input_tokens", "output_tokens")
 
 
 def report(facts: Facts, t: Words, said: "Said | None" = None) -> Document:
@@ -54,6 +31,18 @@ def report(facts: Facts, t: Words, said: "Said | None" = None) -> Document:
     return Document(title, tuple(p for block in abstract.blocks for p in block.texts), tuple(sections), meta(facts, t))
 
 
+def talk(facts: Facts, t: Words, s: "Said | None" = None) -> tuple[Document, Document]:
+    """The seven slides with their script, and the cheat sheet; `s` has the figures of the report."""
+    s = s or Said(facts, t)
+    said, factor = Spoken(facts, t, s), next((f for f in CROSSED if len(interactions(facts, f))), "")
+    slides = composed("talk.txt", t, facts=facts, s=s, said=said, factor=factor, chosen=recommended(facts))
+    rows = tuple((begins, slide.title, str(slide.seconds)) for slide, begins in timed(slides))
+    timetable = Table((t("minute"), t("slide"), t("seconds")), rows, t("Seven minutes."))
+    sheet = composed("cheat.txt", t, facts=facts, s=s, said=said, timetable=timetable)
+    title, cheat = (t(known, name=facts.experiment) for known in ("Energy of LLM inference: {name}", "Cheat sheet: {name}"))
+    return Document(title, (), slides, meta(facts, t)), Document(cheat, (), sheet, meta(facts, t))
+
+
 def meta(facts: Facts, t: Words) -> str:
     """When, on what and with what it was recorded, and what wrote the page when."""
     jobs = facts.provenance
@@ -61,8 +50,7 @@ def meta(facts: Facts, t: Words) -> str:
     machines = sorted({", ".join(filter(None, (str(job.get("machine", {}).get("cpu", "")), card(job)))) for job in jobs})
     commits = sorted({str(job["commit"])[:8] for job in jobs if job.get("commit")})
     when = t("recorded {days} on {machines}", days=t.join(days), machines=t.join(machines)) if days else t("no record of date and machine")
-    by = t("commit {commits}", commits=t.join(commits)) if commits else t("commit unknown")
-    return written_by(t, facts.experiment, when, by)
+    return written_by(t, facts.experiment, when, t("commit {commits}", commits=t.join(commits)) if commits else t("commit unknown"))
 
 
 def card(job: dict) -> str:
@@ -80,23 +68,6 @@ def first_up(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def bare(factor: str, value: object, t: Words) -> str:
-    """A level beside the name of its factor: a number alone."""
-    if factor == "weights":
-        return t(str(value))
-    return str(value) if factor == "batch_size" or factor.endswith("_tokens") else level(factor, value, t)
-
-
-def p_holm(row: dict) -> str:
-    """The p value of a row after Holm's correction."""
-    return p_value(row["p_holm"])
-
-
-def percent(row: dict, name: str, t: Words) -> str:
-    """A fraction with its interval as percent: `60 [45 to 74]`."""
-    return t.interval(*(100 * row[name + end] if pd.notna(row.get(name + end)) else None for end in ("", "_low", "_high")), digits=2)
-
-
 @dataclass(frozen=True)
 class Said:
     """What may be said of an experiment in a language: each method gives a sentence, a table or a figure; nothing where none carries it."""
@@ -105,35 +76,52 @@ class Said:
     t: Words
     drawn: dict[str, Picture] = field(default_factory=dict)
 
-    def figure(self, name: str, caption: str, draw: Callable, height_in: float, columns: int = 1, wide: bool = False) -> Picture:
-        """A figure, drawn once for all pages."""
+    def figure(self, name: str, *how, **more) -> Picture:
+        """A figure (Words.figure), drawn once for all pages."""
         if name not in self.drawn:
-            self.drawn[name] = self.t.figure(name, caption, draw, height_in, columns, wide)
+            self.drawn[name] = self.t.figure(name, *how, **more)
         return self.drawn[name]
 
-    def cost_name(self, unit: str) -> str:
-        """What is compared, in words that say where the energy comes from; `unit`: token, item or both."""
-        word = {"token": "energy per output token", "item": "energy per item of a task", "both": "energy per output token or item"}[unit]
+    def table(self, frame: pd.DataFrame, columns: dict, caption: str, csv: str, **more) -> list[Table]:
+        """A table of a frame whose rows have their names; none without rows."""
+        return [self.t.table(frame.assign(name=names(frame, self.t)), columns, caption, csv, **more)] if len(frame) else []
+
+    def named_ends(self, table: pd.DataFrame, column: str) -> dict[str, str]:
+        """The lowest and the highest value of a column with the names of their rows: low, low_name, high, high_name."""
+        labels, found = names(table, self.t), {}
+        for end, i in (("low", table[column].idxmin()), ("high", table[column].idxmax())):
+            found |= {end: self.t.of(table.loc[i].to_dict(), column), f"{end}_name": labels[i]}
+        return found
+
+    @property
+    def base(self) -> str:
+        return code(self.facts.baseline)
+
+    def quantity(self, words: str) -> str:
+        """A quantity in words that say where the energy comes from."""
         basis = self.facts.basis
-        return self.t(word) if basis == "measured" else self.t("{basis} {quantity}", basis=self.t(basis), quantity=self.t(word))
+        return self.t(words) if basis == "measured" else self.t("{basis} {quantity}", basis=self.t(basis), quantity=self.t(words))
 
     def compared(self) -> str:
-        """`cost_name` of what the comparisons compare."""
+        """What the comparisons compare."""
         units = set(self.facts.comparisons["unit"])
-        return self.cost_name(units.pop() if len(units) == 1 else "both")
+        return self.quantity(CALLED["compared"][units.pop() if len(units) == 1 else "both"])
+
+    def captioned(self, sentence: str, unit: str = "", **values: str) -> str:
+        """A caption that begins with what is shown: the energy of a unit of work, or what the comparisons compare."""
+        quantity = self.quantity(CALLED["compared"][unit]) if unit else self.compared()
+        return self.t(sentence, quantity=first_up(quantity), baseline=self.base, **values)
 
     def basis(self) -> str:
         """Where the energy comes from; measured or estimated by others where no provenance of ours says so."""
         elsewhere = {"measured": "stated", "estimated": "elsewhere"} if self.facts.is_foreign else {}
-        return self.t(BASES[elsewhere.get(self.facts.basis, self.facts.basis)])
+        return self.t(CALLED["bases"][elsewhere.get(self.facts.basis, self.facts.basis)])
 
     @property
     def boundary(self) -> str:
-        """What the energy covers."""
-        return BOUNDARIES.get(str(self.facts.table["boundary"].iloc[0]), "What the energy covers is not recorded.")
+        return CALLED["boundaries"].get(str(self.facts.table["boundary"].iloc[0]), "What the energy covers is not recorded.")
 
     def scope(self) -> str:
-        """How many configurations of what were measured."""
         t, blocks = self.t, self.facts.table["n_blocks"]
         listed = {name: t.join(level(column, v, t) for v in self.facts.levels(column)) for name, column in
                   (("strategies", "quantization"), ("models", "model"), ("gpus", "gpu"))}  # fmt: skip
@@ -151,10 +139,10 @@ class Said:
             return t("Strategies are not compared: the baseline {name} was not measured.", name=code(table["baseline"].iloc[0]))
         n = table["outcome"].value_counts()
         known = "Of {n} comparisons with {baseline}, {lower} show a lower {quantity} and {higher} a higher one."
-        shown = {"lower": n.get("lower", 0), "higher": n.get("higher", 0), "quantity": self.compared()}
         rest = {"equivalent": "{n} are equivalent within the margin.", "inconclusive": "{n} are not decided: more blocks are needed.",
                 "not_testable": "{n} could not be tested."}  # fmt: skip
-        return t.sentences(t(known, n=len(table), baseline=code(self.facts.baseline), **shown),
+        shown = {"lower": n.get("lower", 0), "higher": n.get("higher", 0), "quantity": self.compared()}
+        return t.sentences(t(known, n=len(table), baseline=self.base, **shown),
                            *(t(words, n=n[outcome]) for outcome, words in rest.items() if n.get(outcome)))  # fmt: skip
 
     def best(self) -> str:
@@ -163,17 +151,15 @@ class Said:
         if row is None:
             return t("No saving is shown.") if len(self.facts.tested) else ""
         name = names(table, t)[table.index[table["configuration_id"] == row["configuration_id"]][0]]
-        known = "The largest saving shown: {name} takes {percent} % less, × {ratio} (95 % interval, n = {n} paired blocks)."
-        saved = number(100 * (1 - row["ratio_to_baseline"]), 2)
-        return t(known, name=name, percent=saved, ratio=t.of(row, "ratio_to_baseline"), n=int(row["n_pairs"]))
+        known = "The largest saving shown: {name} takes {percent} % less than {baseline}, × {ratio} (95 % interval, n = {n} paired blocks)."
+        ends = {"percent": number(100 * (1 - row["ratio_to_baseline"]), 2), "ratio": t.of(row, "ratio_to_baseline")}
+        return t(known, name=name, baseline=self.base, n=int(row["n_pairs"]), **ends)
 
     def headline(self) -> str:
         """The largest saving in one number."""
-        row, basis = self.facts.best(), self.facts.basis
-        if row is None:
-            return ""
-        energy = self.t("energy") if basis == "measured" else self.t("{basis} {quantity}", basis=self.t(basis), quantity=self.t("energy"))
-        return self.t("{percent} % less {energy}", percent=number(100 * (1 - row["ratio_to_baseline"]), 2), energy=energy)
+        row = self.facts.best()
+        saved = row and number(100 * (1 - row["ratio_to_baseline"]), 2)
+        return self.t("{percent} % less {energy}", percent=saved, energy=self.quantity("energy")) if row else ""
 
     def chance(self) -> str:
         """The configurations whose score is not shown above what guessing scores."""
@@ -186,10 +172,19 @@ class Said:
         known = "**Not shown to score above chance: {names}.** They are recommended nowhere."
         return self.t(known, names=self.t.join(found[:MOST_NAMED]) + more)
 
+    def bare(self, factor: str, value: object) -> str:
+        """A level beside the name of its factor: a number alone."""
+        if factor == "weights":
+            return self.t(str(value))
+        return str(value) if factor == "batch_size" or factor.endswith("_tokens") else level(factor, value, self.t)
+
     def setup_table(self) -> Table:
-        """Factors and levels."""
         t, facts = self.t, self.facts
-        rows = [(t(FACTOR[f]), t.join(bare(f, v, t) for v in facts.levels(f))) for f in ("quantization", *FACTORS) if facts.levels(f)]
+        rows = [
+            (t(CALLED["factors"][f]), t.join(self.bare(f, v) for v in facts.levels(f)))
+            for f in ("quantization", *FACTORS)
+            if facts.levels(f)
+        ]
         traffic = [v for v in facts.levels("load") if v]
         rows += [(t("load"), t.join(traffic))] if traffic else []
         return Table((t("factor"), t("levels")), tuple(rows), t("What was varied, and between which levels."))
@@ -200,81 +195,54 @@ class Said:
         lines = []
         for job in self.facts.provenance:
             machine, versions = job.get("machine", {}), job.get("versions", {})
-            words = [f"{boundary}: {words}" for boundary, words in (job.get("basis_words") or {}).items() if words]
-            if not machine:  # imported: what the source says of its energies stands in its own words
-                lines += [unknown, *([t("Recorded with the data: {lines}.", lines="; ".join(words))] if words else [])]
-                continue
-            known = [f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "bitsandbytes") if versions.get(name)]
-            software = "Software of the client, not of the server: {versions}." if job.get("server") else "Software: {versions}."
-            parts = {"cpu": machine.get("cpu", "?"), "cores": machine.get("cores", "?"), "memory": machine.get("memory_gb", "?")}
-            lines += [
-                t("Machine: {cpu}, {cores} cores, {memory} GB of memory{gpu}.", **parts, gpu=f", {card(job)}" if card(job) else ""),
-                t(software, versions=t.join(known)),
-                t("Meter: {meter}.", meter=code((job.get("meter") or {}).get("meter", "?"))),
-                *([t("Recorded with the data: {lines}.", lines="; ".join(job["limitations"]))] if job.get("limitations") else []),
-            ]
+            said = job.get("limitations") or []
+            if machine:
+                known = [f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "bitsandbytes") if versions.get(name)]
+                software = "Software of the client, not of the server: {versions}." if job.get("server") else "Software: {versions}."
+                parts = {"cpu": machine.get("cpu", "?"), "cores": machine.get("cores", "?"), "memory": machine.get("memory_gb", "?")}
+                lines += [
+                    t("Machine: {cpu}, {cores} cores, {memory} GB of memory{gpu}.", **parts, gpu=f", {card(job)}" if card(job) else ""),
+                    t(software, versions=t.join(known)),
+                    t("Meter: {meter}.", meter=code((job.get("meter") or {}).get("meter", "?"))),
+                ]
+            else:  # imported: what the source says of its energies stands in its own words
+                said = [f"{boundary}: {words}" for boundary, words in (job.get("basis_words") or {}).items() if words]
+                lines.append(unknown)
+            lines += [t("Recorded with the data: {lines}.", lines="; ".join(said))] if said else []
         return list(dict.fromkeys(lines)) or [unknown]
 
     def left_out(self) -> str:
-        """What was left out, by status and reason."""
         rows = self.facts.left_out.sort_values("n", ascending=False).to_dict("records")
         reasons = [f"{r['n']} {r['status'].replace('_', ' ')}" + (f" ({r['reason']})" if r["reason"] else "") for r in rows]
         return self.t("Windows left out: {lines}.", lines="; ".join(reasons)) if reasons else self.t("No window was left out.")
 
     def steadiness(self) -> str:
-        """How steady the configurations were across blocks."""
         n = self.facts.table["gate"].value_counts()
         known = "Configurations by their spread between blocks: {ok} up to 2 %, {noisy} up to 5 % or of a single block, {rejected} more."
         more = self.t("Absolute costs of the last are rough; their paired ratios still hold.") if n.get("rejected") else ""
         return self.t.sentences(self.t(known, **{g: n.get(g, 0) for g in ("ok", "noisy", "rejected")}), more)
-
-    def units(self) -> list[str]:
-        """The units of work in which a model in this process was costed."""
-        return [unit for unit in ("token", "item") if len(self.costs(unit))]
 
     def costs(self, unit: str) -> pd.DataFrame:
         """The rows of a model in this process by unit of work."""
         table = self.facts.own
         return table[(table["unit"] == unit) & table["unit_energy_j"].notna()].reset_index(drop=True)
 
-    def cost_range(self, unit: str) -> str:
-        """The cheapest and the most expensive configuration."""
-        t, table = self.t, self.costs(unit)
-        ends = {
-            f"{end}{part}": words
-            for end, i in (("low", table["unit_energy_j"].idxmin()), ("high", table["unit_energy_j"].idxmax()))
-            for part, words in (("", t.of(table.loc[i].to_dict(), "unit_energy_j")), ("_name", names(table, t)[i]))
-        }
-        return t("The {quantity} runs from {low} J ({low_name}) to {high} J ({high_name}).", quantity=self.cost_name(unit), **ends)
+    def units(self) -> list[str]:
+        return [unit for unit in ("token", "item") if len(self.costs(unit))]
 
-    def cost_table(self, unit: str, caption: str) -> Table:
-        """Cost and speed of every configuration."""
-        t, table = self.t, self.costs(unit)
-        per, speed = ("J per item", "items/s") if unit == "item" else ("J per output token", "output tokens/s")
-        columns = {"configuration": "name", per: "unit_energy_j", speed: "units_per_s", "peak memory [GB]": "memory_peak_gb"}
-        columns |= {"n": "n_blocks", "spread": "gate"}
-        caption = t(caption, quantity=first_up(self.cost_name(unit)))
-        return t.table(table.assign(name=names(table, t)), columns, caption, "summary.csv")
+    def cost_range(self, unit: str) -> str:
+        known = "The {quantity} runs from {low} J ({low_name}) to {high} J ({high_name})."
+        return self.t(known, quantity=self.quantity(CALLED["compared"][unit]), **self.named_ends(self.costs(unit), "unit_energy_j"))
 
     def cost_picture(self, unit: str) -> Picture:
-        """Cost by strategy."""
         t, table = self.t, self.costs(unit)
-        cheapest = code(table.loc[table["unit_energy_j"].idxmin(), "quantization"])
-        seen = t("{quantity} by strategy. The lowest point belongs to {name}.", quantity=first_up(self.cost_name(unit)), name=cheapest)
-        crowded = plots.crowded(table)
-        bars = (
-            "Large: the median of many series, whose intervals stand in the table." if crowded else "Bars: 95 % intervals of block means."
-        )
+        cheapest, crowded = code(table.loc[table["unit_energy_j"].idxmin(), "quantization"]), plots.crowded(table)
+        seen = self.captioned("{quantity} by strategy. The lowest point belongs to {name}.", unit, name=cheapest)
+        many = "Large: the median of many series, whose intervals stand in the table."
         hollow = t("Hollow: the blocks spread by more than 5 %.") if (table["gate"] == "rejected").any() and not crowded else ""
-        rows = -(-table["task"].nunique() // 3)
-        height_in = rows * (1.0 + 0.28 * table["quantization"].nunique()) + 0.3
-        return self.figure(
-            f"cost-{unit}",
-            t.sentences(seen, t(bars), hollow),
-            lambda ax: plots.cost(table, ax),
-            height_in,
-            wide=table["task"].nunique() > 1,
-        )
+        caption, tasks = t.sentences(seen, t(many if crowded else "Bars: 95 % intervals of block means."), hollow), table["task"].nunique()
+        height_in = -(-tasks // 3) * (1.0 + 0.28 * table["quantization"].nunique()) + 0.3
+        return self.figure(f"cost-{unit}", caption, lambda ax: plots.cost(table, ax), height_in, wide=tasks > 1)
 
     def undecided(self) -> list[str]:
         """What was not decided, and what could not be tested and why."""
@@ -282,9 +250,7 @@ class Said:
         if not self.facts.baseline or table.empty:
             return []
         undecided = [name for name, outcome in zip(names(table, t), table["outcome"], strict=True) if outcome == "inconclusive"]
-        lines = []
-        if 0 < len(undecided) <= MOST_NAMED:
-            lines.append(t("Not decided: {names}. That is not “no difference”.", names=t.join(undecided)))
+        lines = [t("Not decided: {names}. That is not “no difference”.", names=t.join(undecided))] * (0 < len(undecided) <= MOST_NAMED)
         for row in table[table["outcome"] == "not_testable"].head(MOST_NAMED).to_dict("records"):
             lines.append(t("{name} could not be tested: {reason}.", name=code(row["quantization"]), reason=str(row["reason"]).rstrip(".")))
         return lines
@@ -299,40 +265,24 @@ class Said:
             r, shown = group["ratio_to_baseline"], [(group["outcome"] == outcome).sum() for outcome in ("lower", "higher")]
             mean, ends = number(float(r.prod() ** (1 / len(r)))), t.span(number(r.min()), number(r.max()))
             rows.append((code(name), mean, ends, str(len(r)), f"{shown[0]} / {shown[1]}"))
-        head = (t("strategy"), t("geometric mean of ratios"), t("range"), t("settings"), t("lower / higher, shown"))
-        known = t("Each strategy over all settings in which it was compared with {baseline}.", baseline=code(self.facts.baseline))
-        return [Table(head, tuple(rows), known)]
+        head = ("strategy", "geometric mean of ratios", "range", "settings", "lower / higher, shown")
+        known = t("Each strategy over all settings in which it was compared with {baseline}.", baseline=self.base)
+        return [Table(tuple(map(t, head)), tuple(rows), known)]
 
-    def forest(self, name: str, most: int = MOST_LINES) -> list[Picture]:
+    def forest(self, name: str) -> list[Picture]:
         """Every ratio to the baseline with its interval, the strongest saving first."""
-        t, baseline = self.t, code(self.facts.baseline)
-        table = self.facts.comparisons
-        if not self.facts.baseline or table.empty:
-            return []
-        table = table.sort_values("ratio_to_baseline", na_position="last").assign(basis=self.facts.basis)
-        drawn = min(len(table), most)
-        seen = t("The {shown} lowest of {all} ratios; all stand in the table.", shown=drawn, all=len(table)) if drawn < len(table) else ""
-        known = "Ratios to {baseline}: left of 1 is less energy; grey band: equivalence margin; bars: 95 % intervals."
-        caption = t.sentences(t(known, baseline=baseline), seen)
-        return [self.figure(name, caption, lambda ax: plots.forest(table, ax, most), 0.9 + 0.2 * drawn)]
-
-    def ratio_table(self, caption: str) -> list[Table]:
-        """Every comparison with its test."""
         t, table = self.t, self.facts.comparisons
         if not self.facts.baseline or table.empty:
             return []
-        columns = {"configuration": "name", "ratio": "ratio_to_baseline", "n": "n_pairs", "p (Holm)": p_holm, "outcome": self.outcome}
-        caption = t(caption, quantity=first_up(self.compared()), baseline=code(self.facts.baseline))
-        return [t.table(table.assign(name=names(table, t)), columns, caption, "comparisons.csv")]
-
-    def outcome(self, row: dict) -> str:
-        """What a test says of a row."""
-        return self.t(SHOWN[row["outcome"]])
+        table = table.sort_values("ratio_to_baseline", na_position="last").assign(basis=self.facts.basis)
+        drawn = min(len(table), MOST_LINES)
+        seen = t("The {shown} lowest of {all} ratios; all stand in the table.", shown=drawn, all=len(table)) if drawn < len(table) else ""
+        known = "Ratios to {baseline}: left of 1 is less energy; grey band: equivalence margin; bars: 95 % intervals."
+        caption = t.sentences(t(known, baseline=self.base), seen)
+        return [self.figure(name, caption, lambda ax: plots.forest(table, ax, MOST_LINES), 0.9 + 0.2 * drawn)]
 
     def factors(self) -> list[str]:
-        """The factors that were varied."""
-        known = ("gpu", "model", "engine", "task", "batch_size", "input_tokens", "output_tokens")
-        return [f for f in known if len(self.facts.levels(f)) > 1]
+        return [f for f in FACTORS if f != "weights" and len(self.facts.levels(f)) > 1]
 
     def effect(self, factor: str, sentence: str) -> str:
         """What a factor does to the cost."""
@@ -340,29 +290,26 @@ class Said:
         if not found:
             return ""
         ends = {end: level(factor, found[end], t) or found[end] for end in ("level", "reference")}
-        return t(
-            sentence, factor=first_up(t(FACTOR[factor])), n=found["n"], **ends, **{k: number(found[k]) for k in ("low", "high", "mean")}
-        )
+        numbers = {k: number(found[k]) for k in ("low", "high", "mean")}
+        return t(sentence, factor=first_up(t(CALLED["factors"][factor])), n=found["n"], **ends, **numbers)
 
     def interaction(self, factor: str, caption: str) -> list:
         """Whether a strategy's saving depends on a factor, with its table."""
         t, table = self.t, interactions(self.facts, factor)
         if table.empty:
             return []
-        reference = level(factor, table["reference"].iloc[0], t)
         columns = {
             "configuration": lambda r: code(f"{r['quantization']}, {level(factor, r['level'], t)}"), "ratio there": "ratio_at_level",
-            "ratio at the reference": "ratio_at_reference", "quotient": "synergy", "p (Holm)": p_holm,
-            "outcome": self.outcome,
+            "ratio at the reference": "ratio_at_reference", "quotient": "synergy", "p (Holm)": "p_holm", "outcome": "outcome",
         }  # fmt: skip
-        caption = t(caption, baseline=code(self.facts.baseline), reference=reference)
+        caption = t(caption, baseline=self.base, reference=level(factor, table["reference"].iloc[0], t))
         return [self.interaction_words(table, factor), t.table(table, columns, caption, appendix=True)]
 
     def interaction_words(self, table: pd.DataFrame, factor: str) -> str:
         """How many interactions are shown."""
         clear = int(table["outcome"].isin(["lower", "higher"]).sum())
         known = "Does a strategy's saving depend on the {factor}? {k} of {n} interactions are shown (Holm's correction)."
-        return self.t(known, factor=self.t(FACTOR[factor]), k=clear, n=len(table))
+        return self.t(known, factor=self.t(CALLED["factors"][factor]), k=clear, n=len(table))
 
     def score_words(self) -> str:
         """On how many items the scores rest, and how wide their intervals are."""
@@ -373,31 +320,14 @@ class Said:
         return t.sentences(t("Each score is over {items} items.", items=items), t(known, points=wide))
 
     def quality(self, caption: str) -> Picture:
-        """Score against energy."""
         table = self.facts.scored
-        front, rows = deployment.pareto(table, np.random.default_rng(0)), -(-table["task"].nunique() // 3)
-        return self.figure("quality", caption, lambda ax: plots.quality(front, ax), 1.0 + 2.4 * rows, wide=table["task"].nunique() > 1)
+        front, tasks = deployment.pareto(table, np.random.default_rng(0)), table["task"].nunique()
+        return self.figure("quality", caption, lambda ax: plots.quality(front, ax), 1.0 + 2.4 * -(-tasks // 3), wide=tasks > 1)
 
-    def score_table(self, caption: str) -> Table:
-        """Scores, EOR and TWEOR."""
-        t, table = self.t, self.facts.scored
-        columns = {
-            "configuration": "name", "score [%]": lambda r: percent(r, "score", t), "EOR [1/Wh]": "eor", "TWEOR [1/(Wh s)]": "tweor",
-            "J per right answer": "energy_j_per_correct", "items": lambda r: str(int(r["n_items"])),
-        }  # fmt: skip
-        if table["at_chance"].any():
-            columns["remark"] = lambda r: t("not above chance") if r["at_chance"] else ""
-        return t.table(table.assign(name=names(table, t)), columns, caption, "summary.csv")
-
-    def answer_table(self, caption: str) -> list[Table]:
-        """Scores against the baseline's on the same items."""
-        t, table = self.t, self.facts.answers
-        columns = {
-            "configuration": "name", "score [%]": lambda r: number(100 * r["score"], 2),
-            "baseline [%]": lambda r: number(100 * r["score_baseline"], 2), "score kept [%]": lambda r: percent(r, "score_retained", t),
-            "p (Holm)": p_holm, "outcome": self.outcome,
-        }  # fmt: skip
-        return [t.table(table.assign(name=names(table, t)), columns, caption, "score_comparisons.csv", appendix=True)] if len(table) else []
+    def scores(self) -> pd.DataFrame:
+        """The scored rows, with a remark on those that only guess."""
+        table = self.facts.scored
+        return table.assign(remark=table["at_chance"].map({True: self.t("not above chance"), False: ""}))
 
     def rules(self) -> list[str]:
         """A sentence a setting: the strategy to take by the paired comparisons, what it saves, and whether another is close."""
@@ -407,41 +337,37 @@ class Said:
         varying = varied(table, ("gpu", "model", "engine", "task", "input_tokens", "output_tokens", "batch_size"))
         lines = []
         for r in table.to_dict("records"):
-            place = first_up(where(r, varying, t))
+            words = {"where": first_up(where(r, varying, t)), "choice": r["choice"]}
             if not r["choice"]:
-                lines.append(t("{where}: no recommendation, no score is shown above chance.", where=place))
+                lines.append(t("{where}: no recommendation, no score is shown above chance.", **words))
             elif not r["shown"]:
-                lines.append(
-                    t("{where}: stay with **{choice}**; no strategy is shown to take less energy.", where=place, choice=r["choice"])
-                )
+                lines.append(t("{where}: stay with **{choice}**; no strategy is shown to take less energy.", **words))
             else:
-                known = "{where}: **{choice}** takes {percent} % less energy than {baseline} (× {ratio})."
-                saved, close = number(100 * (1 - r["ratio"]), 2), "{rival} is close: the intervals overlap."
-                lines.append(t.sentences(
-                    t(known, where=place, choice=r["choice"], percent=saved, baseline=code(self.facts.baseline), ratio=t.of(r, "ratio")),
-                    t(close, rival=code(r["rival"])) if r["rival"] else "", self.score_remark(r),
-                ))  # fmt: skip
+                words |= {"percent": number(100 * (1 - r["ratio"]), 2), "baseline": self.base, "ratio": t.of(r, "ratio")}
+                known = t("{where}: **{choice}** takes {percent} % less energy than {baseline} (× {ratio}).", **words)
+                close = t("{rival} is close: the intervals overlap.", rival=code(r["rival"])) if r["rival"] else ""
+                lines.append(t.sentences(known, close, self.score_remark(r)))
         return lines
 
     def score_remark(self, rule: dict) -> str:
         """What a choice scores beside the baseline, where the task was scored."""
         t, scored = self.t, self.facts.scored
         rows = scored[(scored[list(SETTING)] == pd.Series({k: rule[k] for k in SETTING})).all(axis=1)].set_index("quantization")
-        if rule["choice"] not in rows.index or self.facts.baseline not in rows.index:
+        if not {rule["choice"], self.facts.baseline} <= set(rows.index):
             return ""
         own, base = (rows.loc[[name]].iloc[0].to_dict() for name in (rule["choice"], self.facts.baseline))
         if own["score_low"] <= base["score_high"] and base["score_low"] <= own["score_high"]:
             known = "Score {own} % against {base} %: {items} items do not decide between them."
             ends = {"own": number(100 * own["score"], 2), "base": number(100 * base["score"], 2)}
             return t(known, **ends, items=int(own["n_items"]))
-        return t("Score {own} % against {base} %.", own=percent(own, "score", t), base=percent(base, "score", t))
+        return t("Score {own} % against {base} %.", own=t.percent(own, "score"), base=t.percent(base, "score"))
 
     def matrix(self, caption: str) -> list[Table]:
         """The deployment matrix within each model and task, as the notebook plot computes it (analyze.deployment.matrix)."""
         t, own = self.t, self.facts.own
-        table = (
-            deployment.matrix(own, np.random.default_rng(0), task_scores.retention(own, self.facts.answers)) if len(own) > 1 else own[:0]
-        )
+        if len(own) < 2:
+            return []
+        table = deployment.matrix(own, np.random.default_rng(0), retention(own, self.facts.answers))
         varying = varied(table, ("model", "task", "input_tokens", "output_tokens"))
         with plots.language(t, False):
             rows = [(where(r, varying, t), *(text or "-" for text in plots.matrix_texts(r))) for r in table.to_dict("records")]
@@ -458,33 +384,27 @@ class Said:
 
         return self.figure(name, caption, draw, 2.9, len(metrics))
 
-    def load_table(self, columns: dict[str, str], caption: str) -> Table:
-        """Columns of each load."""
+    def loads(self) -> pd.DataFrame:
+        """The loads, with how many of all requests failed."""
         table = self.facts.loads
         failed = table["requests_failed"].astype(str) + " / " + (table["requests"] + table["requests_failed"]).astype(str)
-        return self.t.table(table.assign(name=names(table, self.t), failed=failed), {"load": "name", **columns}, caption, "loads.csv")
+        return table.assign(failed=failed)
 
-    def load_range(self) -> str:
-        """The loads at which a token costs least and most."""
-        known = "Over {n} loads the {quantity} runs from {low} J ({low_name}) to {high} J ({high_name})."
-        return self._over_loads("energy_j_per_token", known, quantity=self.cost_name("token"))
-
-    def wait_range(self) -> str:
-        """The loads at which a request waits least and most."""
-        return self._over_loads("ttft_s", "The median time to the first token runs from {low} s ({low_name}) to {high} s ({high_name}).")
-
-    def _over_loads(self, column: str, sentence: str, **values: str) -> str:
+    def over_loads(self, column: str, sentence: str) -> str:
         """A sentence on the loads at which a column is lowest and highest; empty where it is not known."""
-        t, table = self.t, self.facts.loads.reset_index(drop=True)
+        table = self.facts.loads.reset_index(drop=True)
         if table.empty or table[column].isna().all():
             return ""
-        ends = {"low": table[column].idxmin(), "high": table[column].idxmax()}
-        labels = names(table, t)
-        texts = {end: t.of(table.loc[i].to_dict(), column) for end, i in ends.items()} | {f"{e}_name": labels[i] for e, i in ends.items()}
-        return t(sentence, n=len(table), **texts, **values)
+        return self.t(sentence, n=len(table), quantity=self.quantity(CALLED["compared"]["token"]), **self.named_ends(table, column))
+
+    def load_range(self) -> str:
+        known = "Over {n} loads the {quantity} runs from {low} J ({low_name}) to {high} J ({high_name})."
+        return self.over_loads("energy_j_per_token", known)
+
+    def wait_range(self) -> str:
+        return self.over_loads("ttft_s", "The median time to the first token runs from {low} s ({low_name}) to {high} s ({high_name}).")
 
     def failures(self, some: str, none: str) -> str:
-        """How many requests failed."""
         table = self.facts.loads
         failed, everything = int(table["requests_failed"].sum()), int(table[["requests", "requests_failed"]].sum().sum())
         return self.t(some if failed else none, failed=failed, all=f"{everything:,}")
@@ -501,36 +421,169 @@ class Said:
 
     def remarks(self) -> list[str]:
         """A sentence for each remark on windows that changes what may be concluded."""
-        table = self.facts.loads
+        table, every = self.facts.loads, self.t("every load")
         labels, flags = names(table, self.t), table["flags"].fillna("").astype(str)
-        found = {flag: [name for name, text in zip(labels, flags, strict=True) if flag in text] for flag in REMARKS}
-        every = self.t("every load")
-        return [self.t(REMARKS[flag], names=self.t.join(of) if len(of) < len(labels) else every) for flag, of in found.items() if of]
+        found = {flag: [name for name, text in zip(labels, flags, strict=True) if flag in text] for flag in CALLED["remarks"]}
+        return [
+            self.t(CALLED["remarks"][flag], names=self.t.join(of) if len(of) < len(labels) else every) for flag, of in found.items() if of
+        ]
 
     def limits(self) -> list[str]:
         """What these data cannot say, the gravest first."""
         facts, t = self.facts, self.t
-        points = [] if facts.basis == "measured" else [self.basis()]
         alone = [f for f in ("gpu", "model", "task", "input_tokens", "output_tokens", "batch_size") if len(facts.levels(f)) == 1]
-        single = [t("{factor}: only {level}", factor=t(FACTOR[f]), level=bare(f, facts.levels(f)[0], t)) for f in alone]
+        single = [t("{factor}: only {level}", factor=t(CALLED["factors"][f]), level=self.bare(f, facts.levels(f)[0])) for f in alone]
         n = int(facts.table["n_blocks"].max())
         savings = (facts.comparisons["outcome"] == "lower").sum() if len(facts.comparisons) else 0
         said = {
-            t("Not varied, so nothing is said about it: {levels}.", levels="; ".join(single)): bool(single),
+            self.basis(): facts.basis != "measured",
+            t("Not varied, so nothing is said about it: {levels}.", levels="; ".join(single)): single,
             t("One block: every number is a single observation, without interval or test."): n == 1,
             t("At most {n} blocks: intervals are wide, small differences cannot be shown.", n=n): 1 < n < FEW_BLOCKS,
             t("The largest of several savings was picked afterwards: a repetition will on average find it a little smaller."): savings > 1,
-            t("Weights are random: energy and speed are those of the shapes, scores are not measured."): bool(
-                set(facts.table["weights"]) - {"published"}
-            ),
+            t("Weights are random: energy and speed are those of the shapes, scores are not measured."): set(facts.table["weights"])
+            - {"published"},
             t("No task score was measured: a cheaper strategy may be a worse one."): facts.scored.empty and not facts.only_served,
             t("Another card or machine of the same kind may differ by its sensor's gain and its own make."): True,
             t("Figures are in English: no font with Chinese characters is installed."): t.language == "zh" and not chinese_font(),
         }
-        return points + [sentence for sentence, holds in said.items() if holds]
+        return [sentence for sentence, holds in said.items() if holds]
 
     def again(self) -> str:
         """How to write the page again."""
         known = "`eai replay {name}` derives every energy again from its raw readings; `eai report {name}` writes this page again."
         sentence = "`eai report {name}` writes this page again." if self.facts.is_foreign else known
         return self.t(sentence, name=self.facts.experiment.replace("`", ""))
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What one says of an experiment, without intervals, and the figures of the slides."""
+
+    facts: Facts
+    t: Words
+    s: Said
+
+    def strategy(self, slug: str) -> str:
+        """The name of a strategy as one says it."""
+        try:
+            title = strategies.get(slug).title
+        except (UserError, AttributeError):
+            title = slug.replace("_", " ")
+        return self.t.catalogue.get(title, title)
+
+    def share(self, ratio: float) -> str:
+        """A ratio as one says it: `27 percent less`, `2.5 times as much`."""
+        percent = round(100 * abs(1 - ratio))
+        if ratio >= 1.5:
+            return self.t("{n} times as much", n=number(ratio, 2))
+        return self.t("{n} percent less" if ratio < 1 else "{n} percent more", n=percent) if percent else self.t("as much")
+
+    def answer(self) -> str:
+        """The largest saving, or of a server what the load does; why there is none."""
+        t, row = self.t, self.facts.best()
+        if self.facts.only_served:
+            energy = self.facts.loads["energy_j_per_token"]
+            known = "From the cheapest load to the most expensive one, the energy of a token differs by a factor of {factor}."
+            return t(known, factor=number(energy.max() / energy.min(), 2))
+        if row is None:
+            return t("No strategy is shown to save energy.") if self.facts.baseline else t("These data compare no strategies.")
+        names = {"strategy": self.strategy(row["quantization"]), "baseline": self.strategy(self.facts.baseline)}
+        return t("In the best case {strategy} takes {share} energy than {baseline}.", share=self.share(row["ratio_to_baseline"]), **names)
+
+    def basis(self) -> str:
+        return self.t(CALLED["spoken_bases"][self.facts.basis])
+
+    def framework(self) -> Picture:
+        caption = self.t("From the choices through the measurement to the guidance.")
+        return self.t.figure("framework", caption, plots.framework, 1.9, wide=True)
+
+    def ratios(self) -> list:
+        """The ratios as a figure, or where they are many each strategy over all settings."""
+        summed = self.s.by_strategy()
+        return [*summed, self.s.counts()] if len(self.facts.comparisons) > MOST_ON_A_SLIDE and summed else self.s.forest("ratios")
+
+    def outcomes(self, counted: str, still_open: str) -> str:
+        """How the comparisons came out."""
+        outcomes = list(self.facts.comparisons["outcome"])
+        lower, higher, n = outcomes.count("lower"), outcomes.count("higher"), len(outcomes)
+        known = self.t(counted, baseline=self.strategy(self.facts.baseline), n=n, lower=lower, higher=higher)
+        return self.t.sentences(known, self.t(still_open, n=n - lower - higher) if n > lower + higher else "")
+
+    def moved(self, sentence: str) -> str:
+        """What the first two factors do to the cost."""
+        t, factors = self.t, ("batch_size", "gpu", "model", "input_tokens", "output_tokens")
+        found = [(f, e) for f in factors if (e := effects(self.facts, f))][:2]
+        ends = [{end: level(f, e[end], t) or str(e[end]) for end in ("level", "reference")} for f, e in found]
+        return t.sentences(*(t(sentence, share=self.share(e["mean"]), **w) for (_, e), w in zip(found, ends, strict=True)))
+
+    def crossed(self, factor: str) -> pd.Series:
+        """Which interactions with a factor are shown."""
+        return interactions(self.facts, factor)["outcome"].isin(["lower", "higher"])
+
+    def clear(self, factor: str, sentence: str) -> str:
+        shown = self.crossed(factor)
+        return self.t(sentence, factor=self.t(CALLED["factors"][factor]), k=int(shown.sum()), n=len(shown))
+
+    def together(self, factor: str) -> Picture:
+        """The interactions with a factor, those farthest from 1."""
+        t, table = self.t, interactions(self.facts, factor)
+        shown = table.assign(gap=(table["synergy"] - 1).abs()).nlargest(12, "gap").sort_values("synergy")
+        more = t("The {n} farthest from 1.", n=len(shown)) if len(shown) < len(table) else ""
+        seen = t.sentences(self.s.interaction_words(table, factor), t("Bars: 95 % intervals; at 1 the two just multiply."), more)
+        return t.figure("talk-together", seen, lambda ax: plots.synergy(shown, ax), 1.1 + 0.25 * len(shown))
+
+    def chosen(self) -> pd.Series:
+        """In how many settings each strategy is chosen."""
+        table = recommended(self.facts)
+        return table.loc[table["shown"], "choice"].value_counts()
+
+    def choices(self, caption: str) -> Table:
+        rows = tuple((code(name), f"{k} / {len(recommended(self.facts))}") for name, k in self.chosen().items())
+        return Table((self.t("strategy"), self.t("chosen in settings")), rows, caption)
+
+    def choice(self, most: str, none: str) -> str:
+        """The strategy that is chosen most often."""
+        chosen = self.chosen()
+        words = {"k": int(chosen.iloc[0]), "strategy": self.strategy(chosen.index[0])} if len(chosen) else {}
+        return self.t(most, n=len(recommended(self.facts)), **words) if words else self.t(none)
+
+    def quality(self) -> str:
+        """What the scores say."""
+        t, facts = self.t, self.facts
+        if facts.scored.empty:
+            return t("No task was scored, so nothing is said about quality. A cheaper strategy may be a worse one.")
+        poor = t.join(self.strategy(name) for name in facts.scored.loc[facts.scored["at_chance"], "quantization"].unique())
+        named = t("Careful with {names}: somewhere its score is no better than guessing.", names=poor) if poor else ""
+        known = "The scores rest on {n} questions each, so small losses of quality stay hidden."
+        return t.sentences(named, t(known, n=int(facts.scored["n_items"].median())))
+
+    def numbers(self, caption: str) -> Table:
+        """The smallest and the largest ratios, as one says them and with their intervals."""
+        t, table = self.t, self.facts.comparisons
+        table = table.assign(name=names(table, t)).sort_values("ratio_to_baseline")
+        shown = pd.concat([table.head(3), table.tail(2)]) if len(table) > 5 else table
+        say = lambda r: t("{share} energy", share=self.share(r["ratio_to_baseline"]))  # noqa: E731
+        columns = {"configuration": "name", "in words": say, "ratio": "ratio_to_baseline", "outcome": "outcome"}
+        return t.table(shown, columns, t(caption, quantity=self.s.compared(), baseline=self.s.base))
+
+
+def timed(slides: tuple[Section, ...]) -> list[tuple[Section, str]]:
+    """Pairs (slide, minute at which it begins)."""
+    begins = [sum(slide.seconds for slide in slides[:i]) for i in range(len(slides))]
+    return [(slide, f"{s // 60}:{s % 60:02d}") for slide, s in zip(slides, begins, strict=True)]
+
+
+def spoken_s(script: str) -> float:
+    """The seconds that a script takes, numbers spoken digit by digit and names like nf4 letter by letter.
+
+    English at 132 words a minute: people in the United States usually speak at 125 to 150 (S. E. Lucas, The Art of Public Speaking, 8th
+    ed., 2004, p. 300). Chinese at 216 characters a minute, 3.6 per second: readers take 5.18 syllables per second without their long pauses
+    (Pellegrino, Coupé and Marsico, Language 87, 2011, doi:10.1353/lan.2011.0057), which leaves three tenths of the time for pauses.
+    """
+    chinese = len(re.findall(r"[\u4e00-\u9fff]", script))
+    digits = sum(len(n) for n in re.findall(r"\d+(?:\.\d+)?", script))
+    words = re.findall(r"[A-Za-z]+|%", script)
+    spelled = [w for w in words if len(w) <= 4 and (w.isupper() or not re.search("[aeiouyAEIOUY]", w))]  # nf, GPU
+    words_s = (len(words) - len(spelled) + sum(map(len, spelled))) * 60 / 132
+    return words_s + ((chinese + digits) * 60 / 216 if chinese else digits * 60 / 132)

@@ -5,6 +5,7 @@ stands beside the printed one and says so.
 """
 
 import itertools
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -14,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from eai import catalog, footprint, machine, plots, tables
-from eai.analyze import metrics
+from eai.analyze.selection import eor, tweor
 from eai.errors import UserError
 from eai.plots import style
-from eai.report.pages import Document, Picture, Table, Words, composed, number
+from eai.report.pages import CALLED, Document, Picture, Table, Words, composed, number
 from eai.report.sections import written_by
 from eai.stats import comparisons
 
@@ -25,58 +26,11 @@ NAME = "study"
 NORMAL_95 = 1.96
 TOGETHER_BATCH = 8
 COMBINED = ["gpu", "model", "quantization", "batch_size"]
-STRATEGIES = {
-    "unspecified_baseline": "baseline",
-    "unspecified_int8": "INT8",
-    "unspecified_fp16_mixed": "FP16 mixed",
-    "unspecified_dynamic": "dynamic",
-}
-GPUS = {
-    "a100_pcie": "A100 PCIe",
-    "rtx4090": "RTX 4090",
-    "rtx3090ti": "RTX 3090 Ti",
-    "rtx4060ti_16gb": "RTX 4060 Ti 16 GB",
-    "v100": "V100",
-    "l40s": "L40S",
-}
-MODELS = {
-    "qwen2.5-7b-instruct": "Qwen2.5-7B",
-    "deepseek-r1-distill-qwen-7b": "DeepSeek-R1-Distill-7B",
-    "mistral-7b-instruct-v0.2": "Mistral-7B",
-}
-TASKS = {"mmlu": "MMLU", "arc_challenge": "ARC", "hellaswag": "HellaSwag", "truthfulqa": "TruthfulQA", "gsm8k": "GSM8K"}
-SCENARIOS = {"data_center_production": "data centre production", "enterprise_application": "enterprise application",
-             "research_and_testing": "research and development", "edge_computing": "edge", "budget_constrained": "budget"}  # fmt: skip
+STRATEGIES, GPUS, CARDS, MODELS, TASKS, SCENARIOS, WORDS, UNITS, METHODS, LIMITS, DIAGRAMS = CALLED["study"].values()
+PLAIN = GPUS | CARDS | MODELS | TASKS
 CROSSED = "qwen2.5-7b-instruct"
-METHODS = {"unspecified_int8": ["int8_default", "int8_pure"], "unspecified_fp16_mixed": ["fp16_mixed", "fp16"],
-           "unspecified_dynamic": ["dynamic"]}  # fmt: skip
-"""The study does not say which INT8 it ran: what it prints for one stands for each strategy of that kind."""
-CARDS = {"a100_pcie_80gb": "A100 PCIe 80 GB", "v100_sxm_32gb": "V100 32 GB"}
 COMPARED = ["fp16", "fp16_mixed", "int8_default", "int8_pure", "dynamic", "nf4"]
-LIMITS = {
-    "data_center_production": {"batch_size": 32, "kept": 0.98, "itl_s": 0.05, "usd_an_hour": 4.0},
-    "enterprise_application": {"batch_size": 8, "kept": 0.99, "itl_s": 0.08, "usd_an_hour": 2.0},
-    "research_and_testing": {"batch_size": 4, "kept": 0.97, "itl_s": 0.2, "usd_an_hour": 1.0},
-    "edge_computing": {"batch_size": 1, "kept": 0.95, "itl_s": 0.1, "usd_an_hour": 1.0, "watts": 200},
-    "budget_constrained": {"batch_size": 8, "kept": 0.94, "itl_s": 0.2, "usd_an_hour": 0.5},
-}
-"""Limits of ours for the study's scenarios: least share of the score, most seconds per token, USD an hour of a card, watts of its board."""
 VERDICTS = ("consistent", "reproduced", "mixed", "not decided", "inconsistent", "contradicted", "untested")
-DIAGRAMS = {
-    "framework": [
-        ("three directions", ["quantization", "hardware", "models, tasks"]),
-        ("measuring", ["power at 1 Hz", "task score", "energy per task"]),
-        ("metrics", ["EOR: score / Wh", "TWEOR: EOR / s"]),
-        ("comparison", ["strategies", "platforms", "complexity"]),
-        ("guidance", ["matrix", "decision flow"]),
-    ],
-    "decision-flow": [
-        ("1 hardware", ["Tensor Cores?", "memory bandwidth?", "power limit?"]),
-        ("2 application", ["accuracy needed", "latency allowed", "how inputs vary"]),
-        ("3 cost", ["ownership", "energy price", "scale"]),
-        ("strategy", ["Tensor Cores: FP16", "memory-bound: INT8", "low power: dynamic"]),
-    ],
-}
 
 
 @dataclass(frozen=True)
@@ -90,9 +44,7 @@ class Study:
     printed: dict[str, pd.DataFrame]
 
     def verdict(self, claim: str, t: Words) -> str:
-        """The verdict on a claim; that it is not registered, where it is not."""
-        row = self.claims[self.claims["id"] == claim]
-        return t("not registered") if row.empty else t(row["verdict"].iloc[0])
+        return t(self.about(claim)["verdict"].iloc[0])
 
     def about(self, *ids: str) -> pd.DataFrame:
         """The claims of these ids, in their order, that are registered."""
@@ -120,34 +72,41 @@ def is_study(experiment: str | Path) -> bool:
 
 def gather(t: Words) -> Study:
     """The study's tables with EOR and implied time by our definition, and the verdicts on its claims, reasons in the page's language."""
-    from eai.claims.tabular import labelled, spoken
+    from eai.claims.tabular import spoken
     from eai.claims.verdicts import all_verdicts
 
-    published = {
-        name: tables.read_published(name)
-        for name in tables.published_names()
-        if name.startswith("study_") or name.endswith("specifications")
-    }
+    names = [name for name in tables.published_names() if name.startswith("study_") or name.endswith("specifications")]
+    published = {name: tables.read_published(name) for name in names}
     registry = tables.read_published("claims")
     registry = registry[registry["source"] == NAME].reset_index(drop=True)
     with spoken(t):
         found = all_verdicts(published | {"claims": registry, "sources": tables.read_published("sources")}, None)
-    found["reason"] = found["reason"].map(labelled)
+    found["reason"] = [readable(reason, registry["quantity"], t) for reason in found["reason"]]
     claims = found[found["id"].isin(set(registry["id"]))].merge(registry[["id", "location"]], on="id", how="left")
-    own = {
-        name.removeprefix("study_"): table.assign(line=range(2, len(table) + 2))
-        for name, table in published.items()
-        if name.startswith("study_")
-    }
+    own = {n.removeprefix("study_"): table.assign(line=range(2, len(table) + 2)) for n, table in published.items() if n[:6] == "study_"}
     for table in own.values():
         if {"eor", "energy_wh"} <= set(table):
-            score = table["accuracy"] if "accuracy" in table else table["accuracy_pct"] / 100
-            table["eor_computed"] = [
-                metrics.eor(s, e) if pd.notna(s) and pd.notna(e) else float("nan") for s, e in zip(score, table["energy_wh"], strict=True)
-            ]
+            table["eor_computed"] = eor(table["accuracy"] if "accuracy" in table else table["accuracy_pct"] / 100, table["energy_wh"])
             if "tweor" in table:
                 table["time_implied_s"] = table["eor"] / table["tweor"]
     return Study(own, claims, {name: tables.read_published(f"study_{name}", as_text=True) for name in own})
+
+
+def readable(reason: str, quantities: pd.Series, t: Words) -> str:
+    """A reason with quantities by their labels, cards, models, tasks and strategies by their names, and tables as code."""
+    from eai.claims.tabular import LABELS
+
+    def said(found: re.Match) -> str:
+        name, stem, unit = found[0], *found[0].rpartition("_")[::2]
+        if name in PLAIN or name.startswith("study_"):
+            return PLAIN.get(name, f"`{name}`")
+        words = {**LABELS, **STRATEGIES, **WORDS}.get(name) or (stem and unit in UNITS and f"{stem.replace('_', ' ')} [{UNITS[unit]}]")
+        return t(words) if words else t.catalogue.get(name, name)
+
+    for name in quantities.dropna().astype(str):
+        reason = reason.replace(name.replace("_", " "), name)
+    reason = re.sub(r"[A-Za-z](?:[\w.-]*[A-Za-z0-9])?", said, reason, flags=re.A)
+    return re.sub(r"(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])", "", reason)  # no space between Chinese characters
 
 
 def cells(
@@ -246,9 +205,8 @@ def talk(found: Study, t: Words) -> tuple[Document, Document]:
     """The study in seven minutes, and a cheat sheet."""
     content = {"found": found, "s": Said(found, t), "n": found.claims["verdict"].value_counts().to_dict()}
     slides, sheet = (composed(name, t, **content) for name in ("study-talk.txt", "study-cheat.txt"))
-    return Document(t("A published study, recomputed"), (), slides, meta(t)), Document(
-        t("Cheat sheet: {name}", name=NAME), (), sheet, meta(t)
-    )
+    titles = (t("A published study, recomputed"), t("Cheat sheet: {name}", name=NAME))
+    return Document(titles[0], (), slides, meta(t)), Document(titles[1], (), sheet, meta(t))
 
 
 def meta(t: Words) -> str:
@@ -263,6 +221,11 @@ def plain(value: object) -> str:
     return "-" if pd.isna(value) else value if isinstance(value, str) else number(value)
 
 
+def saved(energy: pd.Series, base: pd.Series | float) -> pd.Series:
+    """The energy saved against a baseline [%]."""
+    return 100 * (1 - energy / base)
+
+
 @dataclass(frozen=True)
 class Said:
     """What is said of the study in a language: tables, figures and the sentences with numbers in them."""
@@ -272,8 +235,8 @@ class Said:
 
     def name(self, value: str) -> str:
         """A card, model, task, strategy or scenario as a page names it."""
-        plain, words = GPUS | CARDS | MODELS | TASKS, (STRATEGIES | SCENARIOS).get(value, value)
-        return plain.get(value) or self.t.catalogue.get(words) or words
+        words = (STRATEGIES | SCENARIOS).get(value, value)
+        return PLAIN.get(value) or self.t.catalogue.get(words, words)
 
     def named(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The frame with the names of its rows and columns in the language of the figure that is being drawn."""
@@ -287,7 +250,6 @@ class Said:
         return self.t(known, name=name, low=line.min(), high=line.max())
 
     def counts(self) -> str:
-        """How the claims came out."""
         n = self.found.claims["verdict"].value_counts()
         listed = self.t.join(f"{n[v]} {self.t(v)}" for v in VERDICTS if n.get(v))
         return self.t("Verdicts on {n} claims: {listed}.", n=len(self.found.claims), listed=listed)
@@ -305,15 +267,14 @@ class Said:
         if name == "platforms_measured":
             table["j_per_token"] = table["power_w"] / table["throughput_tok_s"]
         if name == "quantization_strategies":
-            base = table[table["quantization"] == "unspecified_baseline"].set_index("model")
-            table["points"] = (table["accuracy_pct"] - table["model"].map(base["accuracy_pct"])).map("{:.1f}".format)
-            table["saved"] = (100 * (1 - table["energy_wh"] / table["model"].map(base["energy_wh"]))).where(
-                table["quantization"] != base["quantization"].iloc[0]
-            )
-            table["eor_ratio"] = table["eor_computed"] / table["model"].map(base["eor_computed"])
+            is_base = table["quantization"] == "unspecified_baseline"
+            base = table[is_base].set_index("model").loc[table["model"]].set_index(table.index)
+            table["points"] = (table["accuracy_pct"] - base["accuracy_pct"]).map("{:.1f}".format)
+            table["saved"] = saved(table["energy_wh"], base["energy_wh"]).mask(is_base)
+            table["eor_ratio"] = table["eor_computed"] / base["eor_computed"]
         if name == "gsm8k_distillation":
             base = table[table["reduction_against"].isna()].set_index("gpu")["energy_wh"]
-            table["saved"] = (100 * (1 - table["energy_wh"] / table["gpu"].map(base))).where(table["energy_reduction_pct"].notna())
+            table["saved"] = saved(table["energy_wh"], table["gpu"].map(base)).where(table["energy_reduction_pct"].notna())
         if name == "strategy_slide":
             table["lost"] = list(map(self.t.span, printed["accuracy_loss_low_pct"], printed["accuracy_loss_high_pct"]))
         table[printed.columns] = printed
@@ -323,31 +284,25 @@ class Said:
             table["precision"] = table["precision"].str.upper()
         return table
 
+    def claims(self, columns: list[str], table: pd.DataFrame, caption: str, csv: str = "", **more) -> Table:
+        return self.t.table(table, dict(zip(columns, columns, strict=True)), caption, csv, **more)
+
     def verdicts(self, *ids: str) -> list[Table]:
         """The headline claims of a section with their verdicts and reasons."""
         table, caption = self.found.about(*ids), self.t("What the study states, and the verdict computed from its tables.")
-        columns = {name: name for name in ("claim", "verdict", "reason")}
-        return [self.t.table(table, columns, caption, appendix=True)] if len(table) else []
-
-    def short_verdicts(self, caption: str, *ids: str) -> Table:
-        """Claims with their verdicts alone."""
-        return self.t.table(self.found.about(*ids), {"claim": "claim", "verdict": "verdict"}, caption)
-
-    def all_verdicts(self, caption: str) -> Table:
-        """Every claim with its verdict."""
-        columns = {name: name for name in ("id", "claim", "verdict", "reason")}
-        return self.t.table(self.found.claims, columns, caption, "data/published/claims.csv")
+        return [self.claims(["claim", "verdict", "reason"], table, caption, appendix=True)] if len(table) else []
 
     def examples(self, caption: str) -> Table:
         """The study's two worked examples of EOR and TWEOR."""
         worked = (("71.8", "42.29", "3600", "1.698", "0.000472"), ("70.9", "31.72", "2876", "2.236", "0.000777"))
         head = ("score [%]", "Wh", "s", "EOR, printed (0 to 100)", "EOR, computed", "TWEOR, printed (0 to 100)", "TWEOR, computed")
-        rows = tuple((s, e, d, eor, number(metrics.eor(float(s) / 100, float(e))), tweor,
-                      number(metrics.tweor(float(s) / 100, float(e), float(d)))) for s, e, d, eor, tweor in worked)  # fmt: skip
-        return Table(tuple(map(self.t, head)), rows, caption)
+        rows = []
+        for score, wh, s, per_wh, per_wh_s in worked:
+            share, numbers = float(score) / 100, (float(wh), float(s))
+            rows.append((score, wh, s, per_wh, number(eor(share, numbers[0])), per_wh_s, number(tweor(share, *numbers))))
+        return Table(tuple(map(self.t, head)), tuple(rows), caption)
 
     def diagram(self, name: str, caption: str) -> Picture:
-        """The diagram of the framework or of the decision flow."""
         return self.t.figure(name, caption, lambda ax: plots.framework(ax, DIAGRAMS[name]), 1.9, wide=True)
 
     def platforms(self, sentence: str) -> str:
@@ -360,16 +315,17 @@ class Said:
 
     def mmlu(self, sentence: str) -> str:
         """The range of the energy of MMLU, and how many printed EORs follow."""
-        known = self.found.tables["mmlu_by_gpu"].dropna(subset=["energy_wh"])
-        low, high = known.loc[known["energy_wh"].idxmin()], known.loc[known["energy_wh"].idxmax()]
-        names = {end: self.t.join((self.name(r["model"]), self.name(r["gpu"]))) for end, r in (("best", low), ("worst", high))}
+        known = self.found.tables["mmlu_by_gpu"].dropna(subset=["energy_wh"]).sort_values("energy_wh")
+        ends = {"low": number(known["energy_wh"].iloc[0]), "high": number(known["energy_wh"].iloc[-1])}
+        for end, i in (("best", 0), ("worst", -1)):
+            ends[end] = self.t.join(map(self.name, known.iloc[i][["model", "gpu"]]))
         follows = int(((known["eor"] - known["eor_computed"]).abs() <= 0.00005001).sum())
-        return self.t(sentence, low=number(low["energy_wh"]), high=number(high["energy_wh"]), k=follows, n=len(known), **names)
+        return self.t(sentence, k=follows, n=len(known), **ends)
 
     def savings(self, sentence: str) -> str:
         """What each strategy saves on MMLU."""
-        saved = self.worked("quantization_strategies").groupby("quantization", sort=False)["saved"]
-        ranges = [f"{self.name(q)} {self.t.span(number(g.min()), number(g.max()))} %" for q, g in saved if g.any()]
+        found = self.worked("quantization_strategies").groupby("quantization", sort=False)["saved"]
+        ranges = [f"{self.name(q)} {self.t.span(number(g.min()), number(g.max()))} %" for q, g in found if g.any()]
         return self.t(sentence, ranges="; ".join(ranges))
 
     def by_task(self) -> pd.DataFrame:
@@ -381,7 +337,7 @@ class Said:
         """What tasks and strategies do to the energy."""
         grid = self.by_task()
         base = grid["unspecified_baseline"]
-        most = 100 * (1 - grid.div(base, axis=0).min().min())
+        most = saved(grid.div(base, axis=0).min().min(), 1)
         over = {name: number(base[task] / base["mmlu"]) for name, task in (("gsm", "gsm8k"), ("truth", "truthfulqa"))}
         return self.t(sentence, most=number(most, 2), **over)
 
@@ -390,23 +346,21 @@ class Said:
         t, grid, table = self.t, self.by_task(), self.found.printed["energy_by_task"].set_index(["task", "quantization"])
         base, printed, marked = grid["unspecified_baseline"], table["energy_wh"], table["energy_reduction_pct"]
         complexity = table.groupby("task")["complexity"].first()
-        saved = {t("{strategy} saved [%], printed / computed", strategy=self.name(q)): q for q in grid if q != "unspecified_baseline"}
+        heads = {t("{strategy} saved [%], printed / computed", strategy=self.name(q)): q for q in grid if q != "unspecified_baseline"}
         columns = {
             "task": lambda r: TASKS[r["task"]], "complexity": lambda r: t(complexity[r["task"]].replace("_", " ")),
             **{f"{self.name(q)} [Wh]": (lambda r, q=q: printed[r["task"], q]) for q in grid},
             "baseline over MMLU's": lambda r: number(base[r["task"]] / base["mmlu"]),
-            **{head: (lambda r, q=q: f"{marked[r['task'], q]} / {number(100 * (1 - r[q] / base[r['task']]))}")
-               for head, q in saved.items()},
+            **{head: (lambda r, q=q: f"{marked[r['task'], q]} / {number(saved(r[q], base[r['task']]))}") for head, q in heads.items()},
         }  # fmt: skip
         return t.table(grid.reset_index(), columns, t.sentences(caption, self.source("energy_by_task")))
 
     def distilled(self, sentence: str) -> str:
         """What distillation saves, and what the score does."""
-        pairs = [(g.iloc[0], g.iloc[1]) for _, g in self.found.tables["gsm8k_distillation"].groupby("gpu", sort=False)]
-        saved = [100 * (1 - own["energy_wh"] / base["energy_wh"]) for base, own in pairs]
-        score = [100 * (own["accuracy"] - base["accuracy"]) for base, own in pairs]
-        ends = {name: self.t.span(f"{min(v):.1f}", f"{max(v):.1f}") for name, v in (("energy", saved), ("score", score))}
-        return self.t(sentence, n=len(pairs), **ends)
+        pairs = self.found.tables["gsm8k_distillation"].groupby("gpu", sort=False)[["energy_wh", "accuracy"]]
+        base, own = pairs.nth(0).reset_index(drop=True), pairs.nth(1).reset_index(drop=True)
+        found = {"energy": saved(own["energy_wh"], base["energy_wh"]), "score": 100 * (own["accuracy"] - base["accuracy"])}
+        return self.t(sentence, n=len(own), **{k: self.t.span(f"{v.min():.1f}", f"{v.max():.1f}") for k, v in found.items()})
 
     def bars(self, name: str, caption: str) -> Picture:
         """The energy of a task or of each task, as grouped bars."""
@@ -414,8 +368,9 @@ class Said:
             "mmlu": ("mmlu_by_gpu", "energy of MMLU [Wh]", ("model", "gpu")),
             "strategies": ("quantization_strategies", "energy of MMLU [Wh]", ("model", "quantization")),
             "distillation": ("gsm8k_distillation", "energy of GSM8K [Wh]", ("gpu", "model")),
+            "complexity": ("energy_by_task", "energy per task [Wh]", ("task", "quantization")),
         }
-        table, label, (index, columns) = frames.get(name, ("energy_by_task", "energy per task [Wh]", ("task", "quantization")))
+        table, label, (index, columns) = frames[name]
         grid = self.found.tables[table].pivot_table(index=index, columns=columns, values="energy_wh").dropna(how="all")
         if columns == "quantization":
             grid = grid[[q for q in STRATEGIES if q in grid]]
@@ -423,15 +378,10 @@ class Said:
         caption = self.t.sentences(caption, self.source(table))
         return self.t.figure(name, caption, lambda ax: plots.bars(self.named(grid), ax, label, name == "complexity"), 2.8)
 
-    def filled(self, sentence: str) -> str:
-        """How many cells of card and strategy were measured."""
-        cells = self.found.cells()
-        return self.t(sentence, filled=int(cells.notna().sum().sum()), all=cells.size)
-
     def crossed(self, name: str, caption: str) -> Picture:
         """The cells of card and strategy that the study measured."""
-        label = "energy of MMLU [Wh]"
-        return self.t.figure(name, caption, lambda ax: plots.heatmap(self.named(self.found.cells()), ax, label), 3.4)
+        draw = lambda ax: plots.heatmap(self.named(self.found.cells()), ax, "energy of MMLU [Wh]")  # noqa: E731
+        return self.t.figure(name, caption, draw, 3.4)
 
     @cached_property
     def combined(self) -> pd.DataFrame:
@@ -441,11 +391,8 @@ class Said:
 
     def together(self, seen: str, listed: str) -> list:
         """Energy, score and their basis for every card, strategy and model at one batch size: a figure of one model, a table of all."""
-        t = self.t
-        grid = self.combined[self.combined["batch_size"] == TOGETHER_BATCH]
-        known = grid["reason"] == ""
-        words = {"published": "m", "predicted": "p"}
-        letters = grid["basis"].map(words)
+        t, grid = self.t, self.combined[self.combined["batch_size"] == TOGETHER_BATCH]
+        known, letters = grid["reason"] == "", grid["basis"].map({"published": "m", "predicted": "p"})
         score = [number(100 * s) + ("~" if b == "computed" else "") for s, b in zip(grid["score"], grid["score_basis"], strict=True)]
         notes = pd.Series([s + " %, " if s != "-" else "" for s in score], grid.index) + letters
         text = grid["energy_j_per_token"].map(number) + " " + letters + " / " + pd.Series(score, grid.index)
@@ -454,19 +401,13 @@ class Said:
         one = table[table["model"] == CROSSED]
         cost, note = (one.pivot_table(v, "gpu", "quantization", "first", sort=False) for v in ("energy_j_per_token", "note"))
         cost, note = cost.reindex(index=note.index, columns=COMPARED), note[COMPARED]
-        reach = number((grid["energy_j_per_token_high"] / grid["energy_j_per_token"]).median(), 2)
         wide = table.pivot_table("text", ["gpu", "model"], "quantization", "first", sort=False)[COMPARED]
         rows = tuple((*map(self.name, key), *texts) for key, texts in zip(wide.index, wide.to_numpy(), strict=True))
+        reach = number((grid["energy_j_per_token_high"] / grid["energy_j_per_token"]).median(), 2)
         values = {"batch": TOGETHER_BATCH, "reach": reach, "model": MODELS[CROSSED]}
-        label = "energy per output token [J]"
-
-        def draw(ax) -> None:
-            plots.heatmap(self.named(cost), ax, label, notes=note)
-
-        return [
-            t.figure("together", t(seen, **values), draw, 3.6, wide=True),
-            Table((t("GPU"), t("model"), *COMPARED), rows, t(listed, **values)),
-        ]
+        draw = lambda ax: plots.heatmap(self.named(cost), ax, "energy per output token [J]", notes=note)  # noqa: E731
+        picture = t.figure("together", t(seen, **values), draw, 3.6, wide=True)
+        return [picture, Table((t("GPU"), t("model"), *COMPARED), rows, t(listed, **values))]
 
     @cached_property
     def choices(self) -> pd.DataFrame:
@@ -499,11 +440,3 @@ class Said:
             "limits it misses": lambda r: self.t.join(self.t(missed[m]) for m in filter(None, r["misses"].split(", "))) or "-",
         }  # fmt: skip
         return self.t.table(self.choices, columns, caption)
-
-    def matrix(self) -> Table:
-        """The five scenarios with what the study expects of them."""
-        columns = {"scenario": "scenario", "GPU": "gpu", "strategy": "quantization", "cost": "deployment_cost"}
-        columns |= {"score kept [%], expected": "expected_accuracy_retained_pct"}
-        columns |= {"efficiency gained [%], expected": "expected_efficiency_gain_pct"}
-        caption = self.t("The study's deployment matrix. These are its expectations, not measurements.")
-        return self.table("deployment_matrix", columns, caption)
