@@ -113,8 +113,7 @@ def log_values(blocks: pd.DataFrame, metric: str) -> pd.DataFrame:
 def with_differences(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
     """Adds each comparison's difference of logarithms and its ratio: paired on place and block where two blocks pair, else Welch's.
 
-    Columns: log_ratio, se_log, df, u_log, n_pairs, method (paired_t | welch | not_testable), reason, ratio_to_baseline with `_low` and
-    `_high`; mean, sd, n of both sides' logarithms (`_base`) and sd_pair.
+    `method`: paired_t, welch or not_testable; mean, sd and n are of both sides' logarithms (`_base`).
     """
     groups = pairs(table, logs).groupby("configuration_id")
     paired = groups.agg(mean_pair=("log_ratio", "mean"), sd_pair=("log_ratio", "std"), n_pairs=("log_ratio", "size"), u=("u_log", "mean"))
@@ -150,10 +149,7 @@ def with_differences(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
-    """One row a pair of blocks: configuration_id, baseline_id, job, block, log_ratio, u_log.
-
-    `table`: configuration_id and baseline_id (`match_baselines`); `logs`: `log_values`.
-    """
+    """One row a pair of blocks: configuration_id, baseline_id (of `table`), job, block, log_ratio, u_log."""
     links = table.loc[table["baseline_id"].notna(), ["configuration_id", "baseline_id"]]
     links = links[links["configuration_id"] != links["baseline_id"]]
     place = ["place", "block"]
@@ -168,10 +164,8 @@ def pairs(table: pd.DataFrame, logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sensor_u(u_offset, u_offset_base, u_gain, u_gain_base, one_card: pd.Series) -> pd.Series:
-    """What the sensors add to a log ratio that no repeat removes, from relative uncertainties.
-
-    One card's offset shifts both energies by the same watts: relative shifts subtract, u_offset/E - u_offset/E_base. Between two cards
-    offset and gain of both remain (of logarithms, as in `summary`).
+    """What the sensors add to a log ratio that no repeat removes: one card's offset shifts both energies by the same watts, so relative
+    shifts subtract; between two cards offset and gain of both remain.
     """
     apart = np.sqrt(sum(np.log1p(u.astype(float).fillna(0.0) ** 2) for u in (u_offset, u_offset_base, u_gain, u_gain_base)))
     return (u_offset - u_offset_base).where(one_card, apart)
@@ -215,10 +209,7 @@ SYNERGY_COLUMNS += ["synergy", "synergy_low", "synergy_high", "n", "n_reference"
 
 
 def block_ratios(selection: Selection, baseline: str | None = None) -> pd.DataFrame:
-    """One row a (configuration, job, block): `log_ratio` of its energy per token (of a task: per item) to the baseline's in the same block.
-
-    The common material of interactions and crossovers; columns: configuration_id, the configuration, job, block, log_ratio.
-    """
+    """One row a (configuration, job, block): `log_ratio` of its energy per token (or item) to the baseline's in the same block."""
     configurations = selection.rows[["configuration_id", *CONFIGURATION]].drop_duplicates("configuration_id")
     matched = match_baselines(configurations, baseline)
     found = pairs(matched, log_values(block_means(selection.rows), "energy_j_per_token"))
@@ -228,10 +219,9 @@ def block_ratios(selection: Selection, baseline: str | None = None) -> pd.DataFr
 def synergy(ratios: pd.DataFrame, factor: str, reference=None) -> pd.DataFrame:
     """Interaction of quantization with `factor`: for each level, its ratio to the baseline over the ratio at the reference level.
 
-    `reference` defaults to the first level. Strata that differ in anything else but the setup are averaged within a block first; setups
-    (engine, number of GPUs, ...) stand apart. Levels that share blocks (batch, task) are paired on block, levels on different cards are
-    compared by Welch's test. synergy < 1: the strategy saves more there. Energy is multiplicative, so 1 says that the two just multiply.
-    The family of Holm's correction is the table. Raises UserError for an unknown factor or reference and for fewer than two levels.
+    `reference` defaults to the first level. Strata that differ in anything else but the setup (engine, number of GPUs, ...) are averaged
+    within a block first. Levels that share blocks are paired on block, others compared by Welch's test. Below 1 the strategy saves more
+    there; at 1 the two just multiply. Raises UserError for an unknown factor or reference and for fewer than two levels.
     """
     if factor not in FACTORS:
         raise UserError(f"factor {factor}", f"one of {', '.join(FACTORS)}")
@@ -384,9 +374,8 @@ def contrast(
 
 
 def with_ratios(summary: pd.DataFrame, comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The summary with the ratios of a comparisons table (or of `ratios`) in place of its own, whatever baseline and test stood in it.
-
-    A configuration that no comparison names is a baseline: ratio 1 without an interval, or it was never usable.
+    """The summary with the ratios of a comparisons table (or of `ratios`) in place of its own. A configuration that no comparison names is
+    a baseline: ratio 1 without an interval, or it was never usable.
     """
     if "metric" in comparisons:
         comparisons = comparisons[comparisons["metric"].isin(["energy_j_per_token", "energy_j_per_request"])]

@@ -28,8 +28,8 @@ WORTH += ["gate", "basis"]
 def at_chance(summary: pd.DataFrame) -> pd.Series:
     """For each row why its strategy may not be recommended, an empty string where nothing speaks against it.
 
-    The lower end of the score's interval must lie above what a guess scores (0 where that is not known: nothing right at all). What broke a
-    strategy on a task broke it for that model everywhere, if full precision passes that task on the same model.
+    The lower end of the score's interval must lie above what a guess scores (0 where that is not known). What broke a strategy on a task
+    broke it for that model everywhere, if full precision passes that task on the same model.
     """
     guess = summary["task"].map({task.slug: task.chance for task in catalog.tasks()}).astype(float).fillna(0.0)
     low = summary["score_low"].fillna(summary["score"])

@@ -185,9 +185,8 @@ def select(
 ) -> Selection:
     """The last attempt of each usable window with its energy, and the table of the others.
 
-    Boundary and basis default to the best that a usable window has: gpu, else cpu_package, else machine; measured, else estimated,
-    and so on down the registry. Raises UserError for an empty table or one without key columns, where nothing is usable, or not on the
-    boundary or basis asked for.
+    Boundary and basis default to the best that a usable window has: gpu, else cpu_package, else machine; measured, else estimated, and so
+    on. Raises UserError for an empty table or one without key columns, and where nothing is usable or of the boundary or basis asked for.
     """
     if missing := [c for c in [*JOIN, *CONFIGURATION, "status", "duration_s", "tokens_out"] if c not in windows]:
         found, hint = f"windows without {', '.join(missing)}", "read them with eai.tables or import them with a mapping"
@@ -283,10 +282,8 @@ def is_served(table: pd.DataFrame) -> pd.Series:
 
 
 def requests_of(windows: pd.DataFrame) -> pd.Series:
-    """The requests of each window, NaN where they were not counted.
-
-    Of a server with replies of fixed length it is the tokens that arrived over the tokens of a reply: tokens are counted where they
-    arrive and requests where they end, so whole requests counted at the edges of a short window would add scatter of their own.
+    """The requests of each window, NaN where they were not counted; of a server with replies of fixed length the tokens that arrived over
+    those of a reply: whole requests counted at the edges of a short window would add scatter of their own.
     """
     counted = windows["requests"].astype(float)
     if not {"options", "flags"} <= set(windows) or not (served := is_served(windows)).any():
@@ -329,9 +326,8 @@ def _units(rows: pd.DataFrame, tasks: pd.Series) -> pd.Series:
 def block_means(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a (configuration, job, block): totals over its windows turned into ratios, so that long windows weigh more.
 
-    `window_energy_j` and `window_s` are the energy and time of one task as run: means over windows, and over the passes of a window that
-    holds several; NaN for a nominal window, which stands for rates of a source that states no totals. `unit_energy_j` is the
-    compared cost: of an item of a task, of an output token otherwise. Per token is NaN where no token was produced.
+    `window_energy_j` and `window_s`: energy and time of one task as run, means over windows and the passes of a window; NaN for a nominal
+    window, which stands for rates of a source that states no totals. `unit_energy_j`: of an item of a task, of an output token otherwise.
     """
     tasks, totals = as_run(rows), ["energy_j", "duration_s", "tokens_out", "u_offset_j", "u_gain_j", "cpu_time_s"]
     peaks = ["memory_peak_gb", "model_bytes"]

@@ -420,7 +420,7 @@ def by_load(windows: pd.DataFrame, energies: pd.DataFrame, *chosen) -> pd.DataFr
 
 
 def loads(windows: pd.DataFrame, energies: pd.DataFrame, *chosen) -> pd.DataFrame:
-    """The loads table as `by_load` makes it; without rows where no server was measured or nothing of it is usable."""
+    """`by_load`, without rows where no server was measured or nothing of it is usable."""
     try:
         return by_load(windows, energies, *chosen)
     except UserError:

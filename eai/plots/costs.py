@@ -223,9 +223,8 @@ def best(cells: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def load_curve(loads: pd.DataFrame, ax: Axes, metric: str = "energy_j_per_token") -> list:
     """Draw a column of the loads table against requests completed per second; each point carries its load, each line its name.
 
-    Closed loads are joined in the order of their concurrency, open ones are points of their own. A series for each server, model,
-    quantization and length; the legend of all axes stands below the figure. Only an energy carries the doubts about its basis: a time is
-    measured, wherever the energy comes from.
+    Closed loads are joined in the order of their concurrency, open ones are points of their own. The legend of all axes stands below the
+    figure. Only an energy carries the doubts about its basis: a time is measured, wherever the energy comes from.
     """
     tidy(ax, "y")
     ax.set_xlabel(label("requests_per_s", "loads"))
@@ -274,8 +273,8 @@ def sensed(samples: pd.DataFrame) -> bool:
 def power_traces(samples: pd.DataFrame, windows: pd.DataFrame, ax: Axes) -> list:
     """Draw the sensed power of the windows of the first block over time, a colour and dash a strategy.
 
-    `samples` (schema.SAMPLES) are power readings where the field's name ends in `_w`, limits apart. The grey band is where every window
-    drawn was still open: readings outside it are the pads that the edges of the integral need. At most 12 windows are drawn.
+    The grey band is where every window drawn was still open: readings outside it are the pads that the edges of the integral need. At most
+    12 windows are drawn.
     """
     tidy(ax, "y")
     ax.set_xlabel(t("time since the window began [s]"))
@@ -310,9 +309,8 @@ ROOM = 3.0
 def roofline(table: pd.DataFrame, ax: Axes) -> list:
     """Draw the points of analyze.roofline.roofline, a marker a strategy, under the roofs of their cards; returns the artists.
 
-    The legend states each strategy's share of its roof, and the figures of each roof: words at the roofs would cover each other. Prefill
-    lies right (compute) and decode left (memory); the words stand at the foot of the axes. Beyond 16 series a colour is a strategy.
-    Without a known roof none is drawn, and the title says so; beyond 6 it says how many there were.
+    The legend states each strategy's share of its roof, and the figures of each roof. Beyond 16 series a colour is a strategy. Without a
+    known roof none is drawn, and the title says so; beyond 6 it says how many there were.
     """
     tidy(ax, grid="both")
     points = table[table["phase"] != ""].reset_index(drop=True)

@@ -382,10 +382,8 @@ def show(fig: Figure, path: str | Path, finding: str, caption: str = "") -> None
 
 
 def save(fig: Figure, path: str | Path, caption: str = "") -> Path:
-    """Write the figure as .svg, .pdf or .png, byte for byte the same for the same figure; returns the path.
-
-    The caption goes into the file's own description, so that number of blocks and kind of interval travel with the picture. Raises
-    UserError for another suffix.
+    """Write the figure as .svg, .pdf or .png, byte for byte the same for the same figure, the caption in the file's own description;
+    returns the path. Raises UserError for another suffix.
     """
     path = Path(path)
     kind = path.suffix.lstrip(".")

@@ -112,13 +112,12 @@ def readable(reason: str, quantities: pd.Series, t: Words) -> str:
 def cells(
     gpus: list[str], models: list[str], strategies: list[str], batches: list[int], tokens: tuple[int, int] = (256, 256)
 ) -> pd.DataFrame:
-    """Every combination with its energy, time and score, one row each; `reason` says why one cannot run (`runs`) or be predicted,
-    else it is empty.
+    """Every combination with its energy, time and score, one row each; `reason` says why one cannot run (`runs`) or be predicted.
 
-    `energy_j_per_token` and `throughput_tok_s` with `_low` and `_high`, `itl_s`; their `basis` is published where a row was measured on
-    that card with a model of those shapes, strategy and batch (median of the rows, the width of a prediction), else predicted. `score` is
-    the study's for that model and strategy (`score_basis` published; it states no card), or its score of the model times `kept`, the mean
-    share that the study prints for the strategy (computed); NaN for a strategy without a printed score. `usd_an_hour`, `watts`: the card's.
+    `basis` of energy and speed: published where a row was measured on that card with a model of those shapes, strategy and batch (median of
+    the rows, the width of a prediction), else predicted. `score`: the study's for that model and strategy (`score_basis` published; it
+    states no card), or its score of the model times `kept`, the mean share that it prints for the strategy (computed); NaN without a
+    printed one.
     """
     from eai.predict import predict, sources, work
     from eai.predict.sources import SAME_WORK
