@@ -154,6 +154,13 @@ def test_impossible_power_is_found(power, name):
     assert len(bad) == 1 and name in bad["id"].iloc[0] and bad["rows"].iloc[0] == "table:2"
 
 
+def test_a_stated_power_may_be_of_one_board_of_several():
+    """Eight boards of 50 W idle: 240 W may be one of them, 30 W is none."""
+    frame = pd.DataFrame({"gpu": "gpu-a", "num_gpus": 8, "power_w": [240.1, 30.1, 2390.1]})
+    (row,) = found(frame, "physical", limits=limits()).to_dict("records")
+    assert "below idle" in row["id"] and row["rows"] == "table:3"
+
+
 def test_power_that_energy_and_throughput_imply_is_checked():
     frame = pd.DataFrame({"gpu": ["gpu-a", "gpu-b"], "energy_j_per_token": [0.1, 4.0], "throughput_tok_s": [100.0, 50.0]})
     (reason,) = found(frame, "physical", limits=limits())["reason"]

@@ -515,7 +515,7 @@ def physical(table: Table) -> list[Finding]:
         off = table.column(name) <= 0
         found += judged(f"{name} is positive", off, off, f"{off.sum()} figures of {name} are zero or negative", name=name)
 
-    def held(power: np.ndarray, what: str) -> list[Finding]:  # net-labelled rows have no lower bound, machines no board's limit
+    def held(power: np.ndarray, what: str, floor: np.ndarray) -> list[Finding]:  # net rows have no lower bound, machines no board's limit
         seen = (power > 0) & ~table.is_in("boundary", ("machine", "wall", "system", "node", "server"))
         bounded = seen & np.isfinite(floor) & ~table.is_in("accounting", lambda text: text.startswith("net"))
 
@@ -534,11 +534,11 @@ def physical(table: Table) -> list[Finding]:
         high = judged(f"{what} is within the board's power limit", top, seen, above, right, name=f"{what} above limit")
         return high + judged(f"{what} is above idle", low, bounded, below, right, name=f"{what} below idle")
 
-    found += held(table.column("power_w"), "stated power")
+    found += held(table.column("power_w"), "stated power", floor / count)  # which may be of one board
     implied = values(table, "energy_j_per_token") * table.column("throughput_tok_s")
-    found += held(implied, "power implied by energy per token and throughput")
+    found += held(implied, "power implied by energy per token and throughput", floor)
     if energy := table.first("energy_gpu_j", "energy_j", "energy_wh", "energy_kwh"):
-        found += held(table.column(energy) * TO_J[energy] / table.column("duration_s"), "power implied by energy and time")
+        found += held(table.column(energy) * TO_J[energy] / table.column("duration_s"), "power implied by energy and time", floor)
     wh, time = table.column("energy_wh"), table.column("eor") / table.column("tweor")
     power = wh * 3600 / time
 
