@@ -455,6 +455,9 @@ def test_a_rate_may_count_the_prompt_and_a_power_may_be_of_one_board_of_several(
         {"tokens_out": 12345, "duration_s": 61.7, "input_tokens": 512, "output_tokens": 128, "throughput_tok_s": [200.1, 1000.4]}
     )
     assert found(rate, "derived").empty and len(found(rate.assign(throughput_tok_s=[200.1, 600.3]), "derived")) == 1
+    total = {"tokens_in": 5120, "tokens_out": 1280, "duration_s": 12.81, "energy_j": 3201.3}
+    both = pd.DataFrame(total | {"throughput_tok_s": [499.6, 99.92], "energy_j_per_token": [0.5002, 2.501]})
+    assert found(both, "derived").empty and len(found(both.assign(energy_j_per_token=[0.6002, 2.501]), "derived")) >= 1
     boards = {"gpu": "a", "num_gpus": 8, "power_w": 640.3, "duration_s": 100.2, "throughput_tok_s": 1000.3}
     frame = pd.DataFrame(boards | {"energy_j": [513264.5, 64158.1, 128316.1], "energy_j_per_token": [5.1209, 0.6401, 1.2802]})
     assert list(found(frame, "derived")["rows"]) == ["table:4"] and list(found(frame.iloc[:2], "accounting")["rows"]) == []

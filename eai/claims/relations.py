@@ -116,6 +116,7 @@ def values(table: Table, name: str) -> np.ndarray:
 
 _SCALES = {3600.0: "as if J were taken for Wh, or h for s", 100.0: "as if a fraction were taken for percent", 1000.0: "a factor of 1000"}
 MOST_NAMED = 20
+OF_TOKENS = {"tokens_out", "output_tokens", "energy_j_per_token", "energy_j_per_1k_tok", "tokens_per_j", "throughput_tok_s"}
 
 
 def _times(stated: float, computed: float) -> str:
@@ -152,7 +153,7 @@ def compare(claim: str, label: str, seen, off, stated, computed, wrong, right: s
 def derived(table: Table) -> list[Finding]:
     """Every printed figure that a relation defines, against that relation; tokens may count the prompt's, power may be of one board."""
     found, done, boards_ = [], set(), np.log(table.column("num_gpus"))
-    prompt = np.log1p(table.column("input_tokens") / table.column("output_tokens"))
+    prompts = [np.log1p(table.column(n) / table.column(m)) for n, m in (("tokens_in", "tokens_out"), ("input_tokens", "output_tokens"))]
     for relation in (r for relations in BY_TARGET.values() for r in relations if table.has(r.target)):
         target, pair = relation.target, frozenset([relation.target, *relation.powers])
         computed = None if pair in done else follow(table, relation, frozenset([target]))
@@ -162,8 +163,8 @@ def derived(table: Table) -> list[Finding]:
         gap, width = stated[0] - computed[0], stated[1] + computed[1] + 1e-9
         seen = np.isfinite(gap) & ((gap >= -width) | (not relation.at_most))
         off = seen & (np.abs(gap) > width)
-        for name, also in (("output_tokens", prompt), ("tokens_out", prompt), ("power_w", boards_)):
-            off &= ~(np.abs(gap - relation.powers.get(name, 0) * also) <= width)
+        for also in (*(prompts if {target, *relation.powers} & OF_TOKENS else ()), *([boards_] if "power_w" in relation.powers else ())):
+            off &= ~(np.abs(np.abs(gap) - also) <= width)
         outcome = compare(
             claim, f"{target}:{'+'.join(relation.powers)}", seen, off, np.exp(stated[0]), np.exp(computed[0]),
             lambda a, b, t=target, r=relation: f"{t} is printed as {number(a)}; {r.text} gives {number(b)}{_times(a, b)}",
