@@ -14,7 +14,7 @@ import pandas as pd
 
 from eai import cells
 from eai.claims import chance, relations
-from eai.claims.tabular import KEYS, KNOWN, MOST_COMPARED, QUANTITIES, Finding, Table, build, lines, stack, to_frame
+from eai.claims.tabular import KEYS, KNOWN, MOST_COMPARED, QUANTITIES, Finding, build, lines, stack, to_frame
 from eai.errors import UserError
 from eai.importers import mappings, reading
 from eai.importers.mappings import PER, Mapping
@@ -65,12 +65,6 @@ def check_source(frames: dict[str, pd.DataFrame], source: str) -> pd.DataFrame:
     found = [f for each in (chance.one_value, chance.two_values) for f in each(table, FALSE_ALARM_RATE / 2)]
     across = [f for f in found if f.verdict == "consistent" or len(set(owner[np.asarray(f.positions, np.int64)])) > 1]
     return framed([*across, *chance.restated(table, owner)], table.name, table.lines, source, owner)
-
-
-@np.errstate(all="ignore")
-def rowwise(table: Table) -> pd.DataFrame:
-    """The findings of the checks that look at one row at a time: what a file too long for memory gets, piece by piece."""
-    return framed([f for each in ROWWISE for f in each(table)], table.name, table.lines)
 
 
 WHOLE_ROWS = 1_000_000
@@ -137,7 +131,9 @@ def check_file(path: str | Path, mapping: Mapping | None = None, limits: pd.Data
         if total < WHOLE_ROWS:
             whole.append(frame)
         else:
-            later = rowwise(build(_ours(frame, mapping), path.name, bad.numbers(total, len(frame)), limits))
+            table = build(_ours(frame, mapping), path.name, bad.numbers(total, len(frame)), limits)
+            with np.errstate(all="ignore"):
+                later = framed([f for each in ROWWISE for f in each(table)], table.name, table.lines)
             parts.append(later[later["verdict"] == "inconsistent"])
         total += len(frame)
     wrong = sum(bad.widths.values())

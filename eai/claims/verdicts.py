@@ -21,11 +21,8 @@ NOT_FIGURES = ("claims", "sources")
 
 def _sources(published: dict[str, pd.DataFrame]) -> dict[str, list[str]]:
     """The names of the checkable tables of each source."""
-    out: dict[str, list[str]] = {}
-    for name, frame in published.items():
-        if name not in NOT_FIGURES and "source" in frame and len(frame):
-            out.setdefault(str(frame["source"].iloc[0]), []).append(name)
-    return out
+    of = {n: str(f["source"].iloc[0]) for n, f in published.items() if n not in NOT_FIGURES and "source" in f and len(f)}
+    return {source: [n for n, s in of.items() if s == source] for source in dict.fromkeys(of.values())}
 
 
 def _from_checks(claim: pd.Series, findings: pd.DataFrame) -> Outcome:
@@ -76,10 +73,9 @@ def claim_verdicts(
     outcomes = {}
     for _, claim in claims.iterrows():
         names, kind = word(claim, "tables"), claim["kind"]
-        if absent := [n for n in filter(None, names.split(";")) if n not in tables]:
-            raise UserError(f"claim {claim['id']} is about table '{absent[0]}'", f"one of {', '.join(tables)}", "correct claims.csv")
-        if kind not in (*KINDS, "checks"):
-            raise UserError(f"claim {claim['id']} has kind '{kind}'", f"one of {', '.join([*KINDS, 'checks'])}", "correct claims.csv")
+        for what, given, allowed in (("table", filter(None, names.split(";")), tables), ("kind", [kind], [*KINDS, "checks"])):
+            if wrong := [name for name in given if name not in allowed]:
+                raise UserError(f"claim {claim['id']} names {what} '{wrong[0]}'", f"one of {', '.join(allowed)}", "correct claims.csv")
         rows = evaluate.select(tables, names, word(claim, "where"))
         own = _from_checks(claim, findings) if kind == "checks" else KINDS[kind](claim, rows)
         outcomes[claim["id"]] = own or evaluate.nothing(claim)
