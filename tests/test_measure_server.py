@@ -346,7 +346,7 @@ def test_an_address_that_is_none_is_one_line(address):
 def test_the_format_that_llama_cpp_tells_is_a_strategy(ftype, slug):
     """Its names of formats are those of llama_ftype_name in llama-model-loader.cpp."""
     assert told_quantization({"meta": {"ftype": ftype}}) == slug
-    assert told_quantization({}) == told_quantization({"meta": None}) == ""
+    assert told_quantization({}) == told_quantization({"meta": None}) == told_quantization({"meta": "Q4_1"}) == ""
 
 
 def test_a_server_whose_model_is_in_another_format_than_stated_is_one_line():

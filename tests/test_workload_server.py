@@ -136,6 +136,8 @@ def test_more_than_one_failure_in_twenty_spoils_the_window(kind, status):
     verdict = Tally([reply(0, 1, 1, 3)] * 20 + bad, 0.0, 10.0, Load(concurrency=1)).verdict()
     assert verdict == {"status": status, "reason": "2 of 22 requests failed (2 x why)"}
     assert Tally([], 0.0, 10.0, Load(concurrency=1)).verdict()["status"] == "timeout"
+    early = dataclasses.replace(reply(0, 1, 1, 3), ended_s=4.0)
+    assert Tally([early], 3.5, 10.0, Load(concurrency=1)).verdict()["status"] == "short_window", "its text had come before"
 
 
 def test_what_came_out_otherwise_is_flagged():

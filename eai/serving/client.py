@@ -1,15 +1,14 @@
 """One request over HTTP: sent, streamed back with the time of each piece, retried where the server asks for it, never lost.
 
-A reply is a series of `data:` lines (server-sent events), one JSON object each, and ends with `data: [DONE]`. Text comes as `delta` (chat)
-or `text`; usage comes with the last piece of text or in a piece of its own without choices; a fault may come as an object with `error`
-inside a reply that began well.
+A reply is a series of `data:` lines (server-sent events), one JSON object each, and ends with `data: [DONE]`. Usage comes with the last
+piece of text or in a piece without choices; a fault may come as an object with `error` inside a reply that began well.
 
 Times must be the server's and not this side's. Each request in flight has a connection of its own, made before the load begins: behind a
 shared pool of 64, requests left up to 0.7 s late. Bytes are stamped as they arrive and parsed afterwards, so that the last of 256 replies
 that arrive together is not stamped when the first 255 are parsed.
 
 A connection is kept for the next request. A server may have closed it by then, and llama.cpp's does so after every streamed reply although
-it promises to keep it; the request that met the closed connection was never read, and is sent again on a new one (RFC 9112, section 9.3.1).
+it promises to keep it; the request that met the closed connection was never read, and is sent again (RFC 9112, section 9.3.1).
 """
 
 import asyncio
@@ -19,7 +18,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -37,19 +36,12 @@ CONNECT_S, CONNECTING = 10.0, 32
 RETRIES, RETRY_CAP_S = 5, 30.0
 TURNED_AWAY = (429, 503)
 FIRST_TIMEOUTS, STEADY_TOKENS = 3.0, 64
-"""A reply may take three times `timeout_s`, and once more for each 64 tokens: a server that trickles is given up."""
-RUNAWAY = 2
-"""Pieces of text, as a multiple of max_tokens, after which a reply is broken off: the server does not heed it."""
-MOST_BYTES = 1 << 22
-"""Longest line of a stream and longest reply in one piece."""
-MOST_SAID = 10_000
-"""Characters of a server's own words that are looked at."""
-TEMPLATE_TOKENS = 10_000
-"""Tokens that a server's template can add to a prompt; without them a prompt has at most one a byte."""
-JOINED = 1.1
-"""Tokens of a text by its tokenizer, as a multiple of those that it was written in."""
-TEXTS = ("content", "reasoning_content", "reasoning", "tool_calls")
-"""Keys of a delta that hold what the model wrote; reasoning is produced token by token as the answer is."""
+RUNAWAY = 2  # pieces of text, as a multiple of max_tokens, after which a reply is broken off: the server does not heed it
+MOST_BYTES = 1 << 22  # of a line of a stream, and of a reply in one piece
+MOST_SAID = 10_000  # characters of a server's own words that are looked at
+TEMPLATE_TOKENS = 10_000  # that a server's template can add to a prompt; without them a prompt has at most one a byte
+JOINED = 1.1  # tokens of a text by its tokenizer, as a multiple of those that it was written in
+TEXTS = ("content", "reasoning_content", "reasoning", "tool_calls")  # of a delta; reasoning is produced token by token as the answer is
 
 
 @dataclass(frozen=True)
@@ -64,12 +56,10 @@ class Endpoint:
 
     @property
     def completions(self) -> str:
-        """The address that requests go to."""
         return self.base + (CHAT if self.chat else PLAIN)
 
     @property
     def mark(self) -> str:
-        """8 hex digits that tell this server from another without naming it."""
         return hashlib.sha256(f"{self.host}:{self.port}".encode()).hexdigest()[:8]
 
     @cached_property
@@ -85,12 +75,8 @@ class Endpoint:
 
 
 def endpoint(server: str, environ: Mapping[str, str] = os.environ) -> Endpoint:
-    """The endpoint at an address such as http://127.0.0.1:8000, with the key of the environment variable EAI_API_KEY.
-
-    Without a path, /v1 is meant. An address that ends in /chat/completions or /completions says which is asked; chat is the default.
-    Raises UserError for what is no such address, for one with a name or password in it (addresses are written down), and for a key that
-    cannot stand in a header.
-    """
+    """The endpoint at an address such as http://127.0.0.1:8000, with the key of the environment variable EAI_API_KEY. Without a path, /v1
+    is meant; one that ends in /chat/completions or /completions says which is asked, chat by default. Raises UserError for what is none."""
     parts = address(server)
     path = parts.path.rstrip("/")
     chat = path.endswith(CHAT) or not path.endswith(PLAIN)
@@ -131,56 +117,44 @@ class Reply:
 
     @property
     def ok(self) -> bool:
-        """Whether the whole reply arrived."""
         return not self.failure
 
     def miscount(self, count: Callable[[str], int] | None = None) -> str:
-        """Which counts of a whole reply cannot be, "" where they can; `count` tells a text's tokens where the tokenizer is at hand.
-
-        A piece of text holds at least one token, so pieces <= usage <= max_tokens; a prompt has at most a token a byte, and a template;
-        a text takes at least as many tokens as usage tells, but for those that a tokenizer would have joined. Tokens without a text, as
-        of the end of a turn, are usual: fewer in the text than in usage says nothing.
-        """
-        pieces, source = len(self.moments_s), "usage" if self.by_usage else "pieces"
+        """Which counts of a whole reply cannot be, "" where they can; `count` tells a text's tokens where the tokenizer is at hand. A piece
+        of text holds at least one token, so pieces <= usage <= max_tokens; a prompt has at most a token a byte, and a template; a text has
+        no more tokens than usage tells, but for those that a tokenizer would have joined. It may have fewer: the end of a turn."""
+        pieces, told = len(self.moments_s), f"{'usage' if self.by_usage else 'pieces'} of {self.tokens_out} output tokens"
         if not self.ok:
             return ""
-        if self.tokens_out <= 0:
-            return f"{source} of {self.tokens_out} output tokens" + (f" in {pieces} pieces of text" if pieces else "")
-        if self.asked_tokens and self.tokens_out > self.asked_tokens:
-            return f"{source} of {self.tokens_out} output tokens where max_tokens is {self.asked_tokens}"
-        if pieces > self.tokens_out:
-            return f"usage of {self.tokens_out} output tokens in {pieces} pieces of text"
+        if self.tokens_out > self.asked_tokens > 0:
+            return f"{told} where max_tokens is {self.asked_tokens}"
+        if self.tokens_out <= 0 or pieces > self.tokens_out:
+            return told + (f" in {pieces} pieces of text" if pieces else "")
         if self.tokens_in is not None and not 0 < self.tokens_in <= (self.asked_bytes or self.tokens_in) + TEMPLATE_TOKENS:
             return f"usage of {self.tokens_in} input tokens for a request of {self.asked_bytes} bytes"
         if count and (written := count(self.text.replace("\ufffd", ""))) > JOINED * self.tokens_out + 2:
-            return f"{source} of {self.tokens_out} output tokens for a text of {written} by the model's tokenizer"
+            return f"{told} for a text of {written} by the model's tokenizer"
         return ""
 
     @property
     def ttft_s(self) -> float | None:
-        """Time from when the request was due to its first text; None if none came."""
-        return self.moments_s[0] - self.due_s if self.moments_s else None
+        return self.moments_s[0] - self.due_s if self.moments_s else None  # waiting in line counts
 
     @property
     def latency_s(self) -> float:
-        """Time from when the request was due to the end of its reply."""
         return self.ended_s - self.due_s
 
     @property
     def step_time_s(self) -> float | None:
         """Mean time of one token after the first; None for a reply of one token."""
-        if len(self.moments_s) < 2 or self.tokens_out < 2:
-            return None
-        return (self.moments_s[-1] - self.moments_s[0]) / (self.tokens_out - 1)
+        several = min(len(self.moments_s), self.tokens_out) > 1
+        return (self.moments_s[-1] - self.moments_s[0]) / (self.tokens_out - 1) if several else None
 
     def tokens_between(self, start_s: float, stop_s: float) -> float:
-        """Output tokens that arrived after `start_s` and up to `stop_s`: the usage spread evenly over the pieces of text.
-
-        A piece may hold several tokens, and a token may hold no text of its own; without any text they count where the reply ended.
-        """
+        """Output tokens that arrived after `start_s` and up to `stop_s`: the usage spread evenly over the pieces of text, since a piece may
+        hold several tokens and a token no text of its own; without any text they count where the reply ended."""
         moments_s = self.moments_s or (self.ended_s,)
-        inside = sum(start_s < moment_s <= stop_s for moment_s in moments_s)
-        return self.tokens_out * inside / len(moments_s)
+        return self.tokens_out * sum(start_s < moment_s <= stop_s for moment_s in moments_s) / len(moments_s)
 
     def gaps_between_s(self, start_s: float, stop_s: float) -> list[float]:
         """Times between successive pieces of text, of those that arrived after `start_s` and up to `stop_s`."""
@@ -192,15 +166,11 @@ class StreamError(Exception):
 
 
 class Event(NamedTuple):
-    """What one line said: the text that came with it, the usage if given, whether the text is finished or this is the last line.
-
-    `text` is None where nothing came that the model wrote; a call of a tool is written by the model and has no text.
-    """
+    """What one line said: the text that came with it (None: nothing that the model wrote; a call of a tool is, and has no text), the usage
+    if given (input, output and cached tokens), and whether the text is finished or this is the last line."""
 
     text: str | None = None
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    tokens_cached: int | None = None
+    usage: tuple[int | None, ...] = (None, None, None)
     finished: bool = False
 
 
@@ -221,11 +191,11 @@ def completion(payload: str, what: str = "a reply") -> Event:
         content = json.loads(payload)
     except (ValueError, RecursionError):
         raise StreamError(f"{what} that is not JSON: {_line(payload)}") from None
-    if isinstance(content, dict) and content.get("error"):
-        raise StreamError(f"the server reports: {message(content)}")
     try:
+        if content.get("error"):
+            raise StreamError(f"the server reports: {message(content)}")
         if not content.keys() & {"choices", "usage"}:
-            raise StreamError(f"{what} that is no completion: {_line(content)}")
+            raise TypeError
         choice = next(iter(content.get("choices") or []), {})
         delta = choice.get("delta") or choice.get("message") or {}
         written = [found for found in (choice.get("text"), *map(delta.get, TEXTS)) if found]
@@ -238,7 +208,7 @@ def completion(payload: str, what: str = "a reply") -> Event:
         if told is not None and (isinstance(told, bool) or not isinstance(told, (int, float)) or told != told // 1):
             raise StreamError(f"usage that is no count: {_line(told)}")
     text = next((found for found in written if isinstance(found, str)), "") if written else None
-    return Event(text, *(told if told is None else int(told) for told in tokens), bool(choice.get("finish_reason")))
+    return Event(text, tuple(told if told is None else int(told) for told in tokens), bool(choice.get("finish_reason")))
 
 
 def message(content: Any) -> str:
@@ -266,7 +236,7 @@ class _Answer:
     def __init__(self, most_pieces: float):
         self.status, self.headers, self.content = 0, {}, bytearray()
         self.moment_s, self.moments_s, self.texts = 0.0, [], []
-        self.tokens_in = self.tokens_out = self.tokens_cached = None
+        self.usage: Sequence[int | None] = (None, None, None)
         self.is_stream = self.finished = self.ended = self.keeps = False
         self._most_pieces = most_pieces
         self.parser = httptools.HttpResponseParser(self)
@@ -282,16 +252,13 @@ class _Answer:
             raise StreamError(f"no HTTP: {error}") from None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header."""
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        """The end of the head."""
         self.status = self.parser.get_status_code()
         self.is_stream = self.status == OK and "text/event-stream" in self.headers.get("content-type", "")
 
     def on_body(self, data: bytes) -> None:
-        """A part of the body: whole lines of a stream are taken at once."""
         self.content += data
         if self.is_stream and b"\n" in data:
             *lines, self.content = self.content.split(b"\n")
@@ -301,7 +268,6 @@ class _Answer:
             raise StreamError(f"more than {MOST_BYTES} bytes without an end")
 
     def on_message_complete(self) -> None:
-        """The end of the answer; an interim one (1xx) is none."""
         self.ended, self.keeps = self.status >= OK, self.parser.should_keep_alive()  # the parser knows only here
         if not self.ended:
             self.headers.clear()
@@ -314,13 +280,10 @@ class _Answer:
             self.texts.append(event.text)
             if len(self.moments_s) > self._most_pieces:
                 raise StreamError(f"{len(self.moments_s)} pieces of text and no end: the server does not heed max_tokens")
-        for name in ("tokens_in", "tokens_out", "tokens_cached"):
-            if (told := getattr(event, name)) is not None:
-                setattr(self, name, told)
+        self.usage = [before if told is None else told for before, told in zip(self.usage, event.usage, strict=True)]
         self.finished = self.finished or event.finished
 
     def close(self) -> None:
-        """Take what is left at the end. Raises StreamError for a reply that is broken or cut off."""
         rest = self.content.decode(errors="replace")
         if self.is_stream:
             self._take(event_of(rest))
@@ -330,7 +293,6 @@ class _Answer:
             self._take(completion(rest))
 
     def refusal(self) -> str:
-        """Why an answer is not 200, in the server's own words."""
         text = self.content.decode(errors="replace")
         try:
             words = message(json.loads(text))
@@ -355,11 +317,9 @@ class _Wire(asyncio.Protocol):
         self.is_open = self.was_used = False
 
     async def exchange(self, request: bytes, answer: _Answer, sent_s: list[float], timeout_s: float, until_s: float) -> None:
-        """Send a request and feed `answer` until its end; `sent_s` gets the time when the kernel had all of it.
-
-        Raises ConnectionResetError where the connection was lost, TimeoutError where no text comes for `timeout_s` or no end until
-        `until_s` of the loop's clock, StreamError for what is no HTTP or no reply.
-        """
+        """Send a request and feed `answer` until its end; `sent_s` gets the time when the kernel had all of it. Raises ConnectionResetError
+        where the connection was lost, TimeoutError where no text comes for `timeout_s` or no end until `until_s` of the loop's clock,
+        StreamError."""
         self._answer, self._done = answer, self._loop.create_future()
         self._look(0, self._loop.time(), timeout_s, until_s)
         try:
@@ -387,22 +347,18 @@ class _Wire(asyncio.Protocol):
             self._finish(TimeoutError(f"no text for {timeout_s:g} s"))
 
     def close(self) -> None:
-        """End the connection; what is under way is lost."""
         self.is_open = False
         self._transport.abort()
 
     def connection_made(self, transport: Any) -> None:
-        """As asyncio calls it."""
         self._transport, self.is_open = transport, True
         transport.set_write_buffer_limits(0)
 
     def resume_writing(self) -> None:
-        """As asyncio calls it once everything has left."""
         if self._left and not self._left.done():
             self._left.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        """As asyncio calls it."""
         if not self._arrived:
             self._loop.call_soon(self._feed)
         self._arrived.append((self._now_s(), data))
@@ -435,7 +391,6 @@ class _Wire(asyncio.Protocol):
         self._finish(None if self._answer.status and not lasts else StreamError(CUT_OFF))
 
     def _finish(self, error: Exception | None) -> None:
-        """End the exchange that is under way, if any."""
         for future in (self._left, self._done):
             if future and not future.done():
                 if error:
@@ -444,10 +399,8 @@ class _Wire(asyncio.Protocol):
 
 
 class Client:
-    """One connection to an endpoint, made anew where it was closed; for one request at a time.
-
-    `now_s` is the measurement's clock, `timeout_s` the longest wait for the next piece of text.
-    """
+    """One connection to an endpoint, made anew where it was closed; for one request at a time. `now_s` is the measurement's clock,
+    `timeout_s` the longest wait for the next piece of text."""
 
     def __init__(self, endpoint: Endpoint, now_s: Callable[[], float], timeout_s: float):
         self.endpoint, self.now_s, self.timeout_s = endpoint, now_s, timeout_s
@@ -457,19 +410,17 @@ class Client:
         """Make the connection unless it stands. Raises OSError where nobody answers."""
         if self._wire and self._wire.is_open:
             return
-        here = self.endpoint
+        here, connect = self.endpoint, asyncio.get_running_loop().create_connection
         named = {"ssl": here.tls, "server_hostname": here.host} if here.tls else {}
         try:
             async with asyncio.timeout(CONNECT_S):
-                connecting = asyncio.get_running_loop().create_connection(lambda: _Wire(self.now_s), here.host, here.port, **named)
-                _, self._wire = await connecting
+                _, self._wire = await connect(lambda: _Wire(self.now_s), here.host, here.port, **named)
         except TimeoutError:
             raise ConnectionRefusedError(f"none within {CONNECT_S:g} s") from None
         except UnicodeError as error:
             raise ConnectionRefusedError(str(error)) from None
 
     def close(self) -> None:
-        """End the connection."""
         if self._wire:
             self._wire.close()
 
@@ -481,11 +432,9 @@ class Client:
         await asyncio.sleep(0)  # asyncio ends its transport in the loop's next round
 
     async def ask(self, body: dict, due_s: float) -> Reply:
-        """The reply to a request that was due at `due_s`. What goes wrong is in the reply; nothing is raised but a cancellation.
-
-        429 and 503 are retried up to five times after the time that Retry-After asks for, else after 1, 2, 4 ... s, at most 30 s;
-        the waiting counts as latency. All of it takes `longest_s` at most.
-        """
+        """The reply to a request that was due at `due_s`; what goes wrong is in it. 429 and 503 are retried up to five times after the time
+        that Retry-After asks for, else after 1, 2, 4 ... s, at most 30 s; the waiting counts as latency. All of it takes `longest_s` at
+        most."""
         content, tokens, loop = json.dumps(body).encode(), body.get("max_tokens", 0), asyncio.get_running_loop()
         until_s = loop.time() + longest_s(self.timeout_s, tokens)
         for attempt in range(RETRIES + 1):
@@ -495,12 +444,11 @@ class Client:
             if answer.status not in TURNED_AWAY or attempt == RETRIES or loop.time() + wait_s > until_s:
                 break
             await asyncio.sleep(wait_s)
-        by_usage = answer.tokens_out is not None
-        tokens_out = answer.tokens_out if by_usage else len(answer.moments_s)
-        counts = {"tokens_in": answer.tokens_in, "tokens_out": tokens_out, "by_usage": by_usage, "tokens_cached": answer.tokens_cached or 0}
-        came = {"moments_s": tuple(answer.moments_s), "text": "".join(answer.texts), "http_status": answer.status, "retries": attempt}
-        asked = {"asked_tokens": tokens, "asked_bytes": len(content), "failure": failure, "reason": excerpt(self.endpoint.redacted(reason))}
-        return Reply(due_s, sent_s, self.now_s(), **counts, **came, **asked)
+        tokens_in, told, cached = answer.usage
+        tokens_out, reason = len(answer.moments_s) if told is None else told, excerpt(self.endpoint.redacted(reason))
+        counts = (tokens_in, tokens_out, told is not None, cached or 0)
+        came = (failure, reason, answer.status, attempt, tokens, len(content), "".join(answer.texts))
+        return Reply(due_s, sent_s, self.now_s(), tuple(answer.moments_s), *counts, *came)
 
     async def _try(self, content: bytes, answer: _Answer, until_s: float) -> tuple[float, str, str]:
         """One attempt: when it had left, and what went wrong, of which kind and in words, "" if nothing did."""
@@ -537,7 +485,6 @@ class Client:
                     raise
 
     async def models(self) -> tuple[int, str]:
-        """(status, content) of the list of models, without the key. Raises OSError where nobody answers in time, or StreamError."""
         answer, until_s = _Answer(0), asyncio.get_running_loop().time() + self.timeout_s
         await self._exchange("GET", self.endpoint.base + "/models", b"", answer, [], until_s)
         return answer.status, self.endpoint.redacted(answer.content.decode(errors="replace"))
@@ -563,7 +510,6 @@ class Slots:
             await asyncio.gather(*(client.connect() for client in self._all[i : i + CONNECTING]), return_exceptions=True)
 
     async def ask(self, body: dict, due_s: float) -> Reply:
-        """The reply to a request on a connection that is free, or on a further one."""
         if not self._free:
             self._free.append(self._make())
             self._all.append(self._free[0])
@@ -574,7 +520,6 @@ class Slots:
             self._free.append(client)
 
     async def close(self) -> None:
-        """End all connections."""
         for client in self._all:
             client.close()
         await asyncio.sleep(0)

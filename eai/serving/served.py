@@ -3,10 +3,8 @@
     ramp: until every slot has answered   warm up: until steady   window   drain: outside the window, so that straddling replies are counted
 
 What runs in it cannot be verified through its protocol: model and quantization are as stated, and every window says so (`unverified`);
-where the server's list of models tells a format (llama.cpp's does), the statement must agree with it.
-The server's processes are billed, never this one's: its own CPU time is beside the energy as `client_cpu_s`.
-
-Where it runs: its processes, the cards they are on, and the meter that sees them, or the reason why none does.
+where the server's list of models tells a format (llama.cpp's does), the statement must agree with it. The server's processes are billed,
+never this one's: its own CPU time is beside the energy as `client_cpu_s`.
 """
 
 import contextlib
@@ -16,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
+from typing import Any
 
 from eai import catalog, machine, power, strategies
 from eai.errors import UserError, WindowFault
@@ -34,12 +33,9 @@ from eai.workload import models
 
 POLL_S = 0.02
 RAMP_LATENCIES, CYCLES = 2.0, 2.0
-RAMP_LONGEST, REST_LONGEST = 2.0, 5.0
-"""Of a window, in longest replies: the ramp; and what rounding to whole cycles, the first completion and the drain can add."""
-PIECE_CPU_S = 5e-6
-"""CPU time that no program can undercut for a piece of text: the system calls that send it."""
-PEAK_FLOP_S = 4e12
-"""More than a thread of any processor computes: matrix units in 8 bit included."""
+RAMP_LONGEST, REST_LONGEST = 2.0, 5.0  # of a window, in longest replies: the ramp; rounding to whole cycles, first completion and drain
+PIECE_CPU_S = 5e-6  # that no program can undercut for a piece of text: the system calls that send it
+PEAK_FLOP_S = 4e12  # more than a thread of any processor computes, matrix units in 8 bit included
 UNVERIFIED = "unverified"
 
 
@@ -50,10 +46,8 @@ def located(sweep: Sweep) -> ServerProcesses:
 
 
 def cards(sweep: Sweep, guess: bool = True) -> list[tuple[str, str]]:
-    """(UUID, slug) of the cards that the server's processes are on; none without a driver, or where they are out of sight.
-
-    `guess`: also those that it can only be on, where the driver's process ids tell nothing.
-    """
+    """(UUID, slug) of the cards that the server's processes are on; none without a driver, or where they are out of sight. `guess`: also
+    those that it can only be on, where the driver's process ids tell nothing."""
     if not (processes := located(sweep).processes):
         return []
     try:
@@ -63,17 +57,14 @@ def cards(sweep: Sweep, guess: bool = True) -> list[tuple[str, str]]:
 
 
 def resolve_gpu(sweep: Sweep) -> str:
-    """The slug of what the server runs on: as stated, or by `auto` the card that its processes are on, else cpu.
-
-    Raises UserError where they are on another card than stated: the energy of what does the work would be missing.
-    """
+    """The slug of what the server runs on: as stated, or by `auto` the card that its processes are on, else cpu. Raises UserError where
+    they are on another card than stated: the energy of what does the work would be missing."""
     (asked,), found = sweep.gpus, {name for _, name in cards(sweep, guess=sweep.gpus != ["cpu"])}
     if asked == "auto":
         return min(found, default="cpu")
     if found and asked not in found and catalog.gpu(asked).slug not in found:
-        raise UserError(
-            f"gpu '{asked}' was stated but the server is on {', '.join(sorted(found))}", "the server's card", "set gpus to auto"
-        )
+        what = f"gpu '{asked}' was stated but the server is on {', '.join(sorted(found))}"
+        raise UserError(what, "the server's card", "set gpus to auto")
     return asked
 
 
@@ -83,24 +74,22 @@ def meter(sweep: Sweep, gpu: str) -> tuple[Meter, str]:
         return AbsentMeter(endpoint(sweep.server).mark, found.reason), f"energy is not measured: {found.reason}."
     where = "cpu" if gpu == "cpu" else ",".join(uuid for uuid, _ in cards(sweep))
     if not where:
-        raise UserError(
-            f"the server's processes are on no visible card, but gpu '{gpu}' was stated", "the server's card", "set gpus to auto"
-        )
+        what = f"the server's processes are on no visible card, but gpu '{gpu}' was stated"
+        raise UserError(what, "the server's card", "set gpus to auto")
     chosen, why = power.best_meter(where, sweep.meter, sweep.shared, found.processes)
-    protocol = Protocol.of(sweep, chosen)
-    bound = bound_s(sweep, protocol.warmup_cap_s, protocol.window_s)
-    return chosen, f"{why} Billed are the server's processes. Each window ends within {bound:.0f} s, whatever the server does."
+    protocol, longest = Protocol.of(sweep, chosen), longest_s(sweep.server_timeout_s, max(sweep.output_tokens))
+    bound_s = protocol.warmup_cap_s + protocol.window_s + (RAMP_LONGEST + REST_LONGEST) * longest
+    return chosen, f"{why} Billed are the server's processes. Each window ends within {bound_s:.0f} s, whatever the server does."
 
 
-def bound_s(sweep: Sweep, warmup_cap_s: float, window_s: float) -> float:
-    """The longest [s] that a window of the sweep can take, ramp and drain included, of a server that hangs, trickles or fails."""
-    longest = longest_s(sweep.server_timeout_s, max(sweep.output_tokens))
-    return warmup_cap_s + window_s + (RAMP_LONGEST + REST_LONGEST) * longest
+def _shown(model: str) -> str:
+    """A model's name at the server without the folder that it may lie in."""
+    return PurePath(model).name if model.startswith(("/", "~", ".")) else model
 
 
 def facts(sweep: Sweep) -> dict:
     """What provenance says of the server: no address, no key."""
-    here, model = endpoint(sweep.server), shown(sweep.server_model or sweep.models[0])
+    here, model = endpoint(sweep.server), _shown(sweep.server_model or sweep.models[0])
     known = {"name": sweep.server_name, "model": model, "mark": here.mark, "chat": here.chat}
     return known | {"same_machine": cpu.is_this_machine(here.host)}
 
@@ -115,21 +104,14 @@ def scheduled_cpu_s(pids: Iterable[int]) -> float:
 
 
 def least_cpu_s(model: str, tally: Tally) -> float:
-    """CPU seconds that no server on a processor can undercut for the work of a window: two operations a parameter and output token.
-
-    Of a model of unknown shapes what it takes to send the pieces of text. A process below it does not do the work.
-    """
+    """CPU seconds that no server on a processor can undercut for the work of a window: two operations a parameter and output token, of a
+    model of unknown shapes what it takes to send the pieces of text. A process below it does not do the work."""
     pieces = sum(tally.start_s < m <= tally.stop_s for r in tally.replies for m in r.moments_s)
     try:
         flops = 2 * catalog.model(model).params_total * tally.tokens_out
     except UserError:
         flops = 0.0
     return max(PIECE_CPU_S * pieces, flops / PEAK_FLOP_S)
-
-
-def shown(model: str) -> str:
-    """A model's name at the server without the folder that it may lie in."""
-    return PurePath(model).name if model.startswith(("/", "~", ".")) else model
 
 
 def token_counter(model: str) -> Callable[[str], int] | None:
@@ -152,7 +134,8 @@ def token_counter(model: str) -> Callable[[str], int] | None:
 def told_quantization(listed: dict) -> str:
     """The strategy that a server's list says its model is in, "" where it says nothing that is known. llama.cpp's server tells the type of
     its file as `meta.ftype`: "Q4_1", "Q4_K - Medium", "IQ4_XS - 4.25 bpw", "all F32"; what everyone calls Q2_K is "Q2_K - Medium" there."""
-    told = str((listed.get("meta") or {}).get("ftype", "")).lower().removeprefix("all ")
+    meta = listed.get("meta")
+    told = str(meta.get("ftype", "") if isinstance(meta, dict) else "").lower().removeprefix("all ")
     kind, _, mixture = told.partition(" - ")
     suffix = {"small": "_s", "medium": "_m", "large": "_l"}.get(mixture, "") if told != "q2_k - medium" else ""
     slug = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}.get(kind, f"{strategies.GGUF}{kind}{suffix}")
@@ -179,11 +162,9 @@ class System:
         self._traffic: Traffic | None = None
 
     def refusal(self, c: Configuration) -> Exception | None:
-        """None: what a server cannot do it says itself."""
         return None
 
     def open(self) -> None:
-        """Find out how to talk to the server. Raises UserError where it does not answer or does not know the model."""
         sweep = self._sweep
         self._found = located(sweep)
         self._count = token_counter(sweep.models[0])
@@ -197,41 +178,28 @@ class System:
         longest = longest_s(self._sweep.server_timeout_s, c.output_tokens)
         # what the server says of itself, without the folder that its model may lie in
         listed = {k: v for k, v in self._session.listed.items() if k in ("owned_by", "max_model_len", "meta") and v}
-        ran = {"model": shown(self._model), "dialect": self._session.dialect.name, "verified": False} | listed
+        ran = {"model": _shown(self._model), "dialect": self._session.dialect.name, "verified": False} | listed
         return ServedWork(c, self._traffic, clock, json.dumps(ran, sort_keys=True), self._found, longest, self._count)
 
     def close(self) -> None:
-        """End what a window that failed may have left running."""
         if self._traffic is not None:
             self._traffic.stop(drain_s=0.0)
 
 
 class ServedWork:
-    """One window of a load on a server, whose processes are `found` or out of sight.
-
-    `longest_s`: the longest that a reply may take; `count`: tokens of a text, where the model's tokenizer is at hand.
-    """
+    """One window of a load on a server, whose processes are `found` or out of sight. `longest_s`: the longest that a reply may take;
+    `count`: tokens of a text, where the model's tokenizer is at hand."""
 
     def __init__(
-        self,
-        c: Configuration,
-        traffic: Traffic,
-        clock: Clock,
-        ran: str,
-        found: ServerProcesses,
-        longest_s: float,
-        count: Callable[[str], int] | None = None,
+        self, c: Configuration, traffic: Traffic, clock: Clock, ran: str, found: ServerProcesses, longest_s: float, count: Any = None
     ):
         self._c, self._traffic, self._clock, self._ran, self._found = c, traffic, clock, ran, found
         self._longest_s, self._count = longest_s, count
 
     def warm_up(self, cap_s: float, power_w: Callable[[], float | None]) -> Warm:
-        """Start the load and keep it up until it is steady, or `cap_s` is over; but never before every slot has answered once.
-
-        A closed load is steady when the mean times of the last five groups of requests, a group being one of each slot, vary by at most
-        2 %; an open one, whose requests queue by chance, when it has lasted twice its median latency. Raises WindowFault where nothing
-        answers.
-        """
+        """Start the load and keep it up until it is steady, or `cap_s` is over, and every slot has answered once. A closed load is steady
+        when the mean times of the last five groups of one request a slot vary by at most 2 %; an open one when it has lasted twice its
+        median latency."""
         begin_s = self._clock.now_s()
         self._traffic.start()
         self._keep_up(lambda: self._is_ramped(begin_s), RAMP_LONGEST * self._longest_s)
@@ -252,14 +220,11 @@ class ServedWork:
         return Warm(self._clock.now_s() - begin_s, self._steadiness().cv, done or settled(), None, step_time_s, keeps_running=True)
 
     def _steadiness(self) -> Steadiness:
-        """Whether the times of the requests so far are steady."""
-        latencies_s = [r.latency_s for r in self._traffic.replies if r.ok]
-        if self._traffic.load.concurrency is None:
+        if (concurrency := self._traffic.load.concurrency) is None:
             return Steadiness(True, None)
-        return steadiness(latencies_s, group_steps=self._traffic.load.concurrency)
+        return steadiness([r.latency_s for r in self._traffic.replies if r.ok], group_steps=concurrency)
 
     def _is_ramped(self, begin_s: float) -> bool:
-        """Whether each slot has answered, or an open load has lasted twice its median latency."""
         ended = [r for r in self._traffic.replies if r.ok]
         if concurrency := self._traffic.load.concurrency:
             return len(ended) >= concurrency
@@ -272,22 +237,24 @@ class ServedWork:
     def _keep_up(self, over: Callable[[], bool], within_s: float = math.inf) -> None:
         """Wait, loaded, until `over()`. Raises WindowFault where the traffic has ended by itself, or that takes longer than `within_s`."""
         until_s = self._clock.now_s() + within_s
+        traffic = self._traffic
         while not over():
-            traffic = self._traffic
             if traffic.fault or not traffic.is_running:
-                traffic.stop(drain_s=0.0)
-                raise WindowFault(traffic.fault or "the traffic ended by itself", traffic.fault_status)
-            if self._clock.now_s() > until_s:
-                traffic.stop(drain_s=0.0)
+                fault = WindowFault(traffic.fault or "the traffic ended by itself", traffic.fault_status)
+            elif self._clock.now_s() > until_s:
                 good = sum(r.ok for r in traffic.replies)
-                raise WindowFault(f"{good} of {len(traffic.replies)} requests succeeded in {within_s:.3g} s, and not one a slot", "timeout")
-            self._clock.sleep(POLL_S)
+                fault = WindowFault(
+                    f"{good} of {len(traffic.replies)} requests succeeded in {within_s:.3g} s, and not one a slot", "timeout"
+                )
+            else:
+                self._clock.sleep(POLL_S)
+                continue
+            traffic.stop(drain_s=0.0)
+            raise fault
 
     def run_for(self, duration_s: float) -> None:
-        """Let the load go on for `whole_cycles_s(duration_s)`, and until one request has been completed.
-
-        The times of a tick of the process table are too coarse for a light server, so that its scheduler's nanoseconds are read beside.
-        """
+        """Let the load go on for `whole_cycles_s(duration_s)`, and until one request has been completed. The times of a tick of the process
+        table are too coarse for a light server, so that its scheduler's nanoseconds are read beside."""
         before, client_s, server_s = len(self._traffic.replies), time.process_time(), trees_cpu_s(self._found.processes)
         scheduled_s = scheduled_cpu_s(self._found.processes)
         self._start_s = self._clock.now_s()
@@ -298,12 +265,9 @@ class ServedWork:
         self._seen_s = max(self._server_s, scheduled_cpu_s(self._found.processes) - scheduled_s)
 
     def whole_cycles_s(self, duration_s: float) -> float:
-        """`duration_s` [s], but at least twice the median latency so far; of a closed load a whole multiple of it.
-
-        Requests of equal length that started together stay together: prefill for all, decode for all, and again. A window that cut such a
-        cycle would hold more of one than of the other. Its end is set before it begins: one that waited for a reply would end where
-        tokens have just been paid for.
-        """
+        """`duration_s` [s], but at least twice the median latency so far; of a closed load a whole multiple of it. Requests of equal length
+        that started together stay together, and a window that cut their cycle would hold more of prefill than of decode, or less. Its end
+        is set before it begins: after a reply tokens have just been paid for."""
         latencies_s = [r.latency_s for r in self._traffic.replies if r.ok]
         if not latencies_s:
             return duration_s
@@ -312,7 +276,6 @@ class ServedWork:
         return least_s if self._traffic.load.concurrency is None else math.ceil(least_s / cycle_s) * cycle_s
 
     def columns(self) -> dict:
-        """The window's columns, once everything under way has ended: a reply's usage comes with its end."""
         self._traffic.stop(drain_s=self._longest_s)
         traffic = self._traffic
         tally = self._tally = Tally(traffic.replies, self._start_s, self._stop_s, traffic.load, traffic.beats, self._count)
@@ -322,7 +285,6 @@ class ServedWork:
         return tally.columns() | seen | told | (tally.verdict() or self._unbelievable())
 
     def _unbelievable(self) -> dict:
-        """Status and reason where no process could be billed, or those that were can not have done the work; else nothing."""
         if not self._found.processes:
             return {"status": "invalid", "reason": f"energy is not measured: {self._found.reason}"}
         least_s = least_cpu_s(self._c.model, self._tally)
@@ -333,5 +295,4 @@ class ServedWork:
         return {"status": "invalid", "reason": f"{why}; name it with server_pid"}
 
     def scores(self) -> list[dict]:
-        """None: a fixed number of tokens has no right answer."""
         return []

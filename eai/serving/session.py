@@ -4,8 +4,8 @@ Prompts: texts of a wanted number of tokens for a server whose tokenizer is not 
 to. Each begins with a number of its own, so that a server that keeps the beginnings of earlier prompts finds no more than the template.
 
 Dialects: how a server is asked for a reply of a fixed length; each has a word of its own, and refuses or ignores the others'. Energies are
-compared at equal length, so a text must not end where the model would end it. Tried in this order, the first that a server accepts and
-obeys is used; what it then does is counted in every reply, never assumed.
+compared at equal length, so a text must not end where the model would end it. The first that a server accepts and obeys is used; what it
+then does is counted in every reply, never assumed.
 
     ignore_eos          vLLM (with min_tokens), SGLang, llama.cpp's server
     generation_config   transformers serve: an end token that no model has
@@ -39,8 +39,7 @@ _TRIES = 4
 
 
 @cache
-def passage() -> tuple[str, ...]:
-    """The words of our text."""
+def _passage() -> tuple[str, ...]:
     return tuple(files("eai.workload").joinpath("passage.txt").read_text("utf-8").split())
 
 
@@ -53,7 +52,7 @@ class Prompts:
 
     def text(self, i: int) -> str:
         """Prompt i: a number of six digits, then words from a place in our text that moves on by 37 words each time."""
-        words = passage()
+        words = _passage()
         number = int(np.random.default_rng([*np.atleast_1d(self.seed), i]).integers(100_000, 1_000_000))
         start = (i * STRIDE_WORDS) % len(words)
         repeated = words * (2 + self.n_words // len(words))
@@ -61,11 +60,8 @@ class Prompts:
 
 
 def fitted(input_tokens: int, count: Callable[[str], int], seed: Seed = 0) -> Prompts:
-    """Prompts of about `input_tokens` tokens (within 5 %, or one word), by `count`, which says how many tokens a text came to.
-
-    The number of words is corrected by the tokens a word that were found. Raises UserError where the shortest prompt is longer already:
-    chat templates add tokens of their own.
-    """
+    """Prompts of about `input_tokens` tokens (within 5 %, or one word), by `count`, which says how many tokens a text came to. Raises
+    UserError where the shortest prompt is longer already: chat templates add tokens of their own."""
     least = count(Prompts(1, seed).text(0))
     if least > input_tokens * (1 + TOLERANCE):
         raise UserError(f"{input_tokens} input tokens", f"at least {least}: the server's template comes on top", "set input_tokens higher")
@@ -82,8 +78,7 @@ def fitted(input_tokens: int, count: Callable[[str], int], seed: Seed = 0) -> Pr
 
 
 NO_TOKEN = 2**31 - 1
-QUESTION = "Answer with one word: is water wet?"
-QUESTION_TOKENS = 24
+QUESTION, QUESTION_TOKENS = "Answer with one word: is water wet?", 24
 NOT_UNDERSTOOD = (400, 404, 422)
 _UNCACHED = "cache_prompt"
 _USAGE = {"stream_options": {"include_usage": True}}
@@ -99,7 +94,6 @@ class Dialect:
     min_tokens: str = ""
 
     def body(self, model: str, prompt: str, output_tokens: int, chat: bool, streamed: bool = True) -> dict[str, Any]:
-        """The request for `output_tokens` tokens, the likeliest one at each step."""
         asked = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
         least = {self.min_tokens: output_tokens} if self.min_tokens else {}
         fields = {k: v for k, v in self.fields.items() if streamed or k != "stream_options"}
@@ -112,46 +106,12 @@ DIALECTS = (
     Dialect("plain", _USAGE),
     Dialect("plain, no usage"),
 )
-
-
-Ask = Callable[[dict], Reply]
-
-
-def negotiate(ask: Ask, model: str, chat: bool) -> Dialect:
-    """The first dialect that the server accepts and obeys, else the plainest that it accepts, by a question whose answer is short.
-
-    Raises UserError where it accepts none, with its own words for the plainest: a wrong model, or no chat template, shows here.
-    """
-    accepted, reply = None, None
-    for dialect in DIALECTS:
-        if accepted and dialect is DIALECTS[-1]:
-            break
-        reply = ask(dialect.body(model, QUESTION, QUESTION_TOKENS, chat))
-        accepted = dialect if reply.ok else accepted
-        if reply.ok and reply.tokens_out == QUESTION_TOKENS:
-            break
-        if not reply.ok and reply.http_status not in NOT_UNDERSTOOD:
-            raise UserError(f"the server answers no request for model '{model}' ({reply.reason})", "a completion", "look into its log")
-    if not accepted:
-        raise UserError(f"the server refuses model '{model}' ({reply.reason})", "a completion", "check the model's name and the address")
-    # The question was asked before: a server that keeps the beginnings of prompts has it, and may know the word to compute it whole.
-    if not ask(accepted.body(model, QUESTION, QUESTION_TOKENS, chat)).tokens_cached:
-        return accepted
-    whole = replace(accepted, name=f"{accepted.name}, {_UNCACHED}", fields=accepted.fields | {_UNCACHED: False})
-    reply = ask(whole.body(model, QUESTION, QUESTION_TOKENS, chat))
-    return whole if reply.ok and not reply.tokens_cached else accepted
-
-
-LIST_S = 10.0
-OPEN_SLOTS = 16
+LIST_S, OPEN_SLOTS = 10.0, 16
 
 
 class Session:
-    """A conversation with one server about one of its models; `open` finds out how to talk to it.
-
-    `listed`: what /v1/models says of the model, empty where it has no list; `prompts` are fitted once for each input length; `count`
-    tells how many tokens a text is, where the model's tokenizer is at hand.
-    """
+    """A conversation with one server about one of its models; `open` finds out how to talk to it. `listed`: what /v1/models says of the
+    model, empty where it has no list; `count` tells how many tokens a text is, where the model's tokenizer is at hand."""
 
     def __init__(self, endpoint: Endpoint, model: str, timeout_s: float, seed: int = 0, count: Callable[[str], int] | None = None):
         self.endpoint, self.model, self.timeout_s, self.seed, self.count = endpoint, model, timeout_s, seed, count
@@ -160,23 +120,44 @@ class Session:
         self._prompts: dict[int, Prompts] = {}
 
     def look_up(self) -> None:
-        """Find the model in the server's list. Raises UserError where nobody answers, or the list does not have it."""
         listed = models(self.endpoint)
         if listed and self.model not in listed:
             raise UserError(f"the server has no model '{self.model}'", f"one of {', '.join(listed)}", "set server_model to its name there")
         self.listed = listed.get(self.model, {})
 
     def open(self) -> "Session":
-        """Itself, once the model was found in the server's list, or there is no list, and it answered. Raises UserError if not."""
+        """Itself, with the first dialect that the server accepts and obeys, else the plainest that it accepts, by a question with a short
+        answer. Raises UserError where the server has no such model, or accepts none, with its own words: no chat template is seen here."""
         self.look_up()
-        self.dialect = negotiate(self._ask_once, self.model, self.endpoint.chat)
+        accepted, reply = None, None
+        for dialect in DIALECTS:
+            if accepted and dialect is DIALECTS[-1]:
+                break
+            reply = self._ask(dialect, QUESTION, QUESTION_TOKENS)
+            accepted = dialect if reply.ok else accepted
+            if reply.ok and reply.tokens_out == QUESTION_TOKENS:
+                break
+            if not reply.ok and reply.http_status not in NOT_UNDERSTOOD:
+                raise self._no_answer(reply)
+        if not accepted:
+            do = "check the model's name and the address"
+            raise UserError(f"the server refuses model '{self.model}' ({reply.reason})", "a completion", do)
+        # The question was asked before: a server that keeps the beginnings of prompts has it, and may know the word to compute it whole.
+        if self._ask(accepted, QUESTION, QUESTION_TOKENS).tokens_cached:
+            whole = replace(accepted, name=f"{accepted.name}, {_UNCACHED}", fields=accepted.fields | {_UNCACHED: False})
+            reply = self._ask(whole, QUESTION, QUESTION_TOKENS)
+            accepted = whole if reply.ok and not reply.tokens_cached else accepted
+        self.dialect = accepted
         return self
 
-    def _ask_once(self, body: dict) -> Reply:
-        """The reply to one request, outside any traffic."""
+    def _no_answer(self, reply: Reply) -> UserError:
+        found = f"the server answers no request for model '{self.model}' ({reply.reason})"
+        return UserError(found, "a completion", "look into its log")
 
+    def _ask(self, dialect: Dialect, text: str, output_tokens: int, streamed: bool = True) -> Reply:
         async def ask() -> Reply:
             async with Client(self.endpoint, time.monotonic, self.timeout_s) as client:
+                body = dialect.body(self.model, text, output_tokens, self.endpoint.chat, streamed)
                 return await client.ask(body, time.monotonic())
 
         return in_thread(ask())
@@ -189,24 +170,19 @@ class Session:
 
     def _count(self, text: str) -> int:
         """How many tokens a prompt comes to, as the server tells. Raises UserError where it does not, or its number cannot be."""
-        reply = self._ask_once(self.dialect.body(self.model, text, 1, self.endpoint.chat, streamed=False))
+        reply = self._ask(self.dialect, text, 1, streamed=False)
         if not reply.ok:
-            raise UserError(f"the server answers no request for model '{self.model}' ({reply.reason})", "a completion", "look into its log")
+            raise self._no_answer(reply)
         if reply.tokens_in is None:
             raise UserError("the server tells no usage", "prompt_tokens in its replies", "measure a server that counts tokens")
         if self.count and (own := self.count(text)) > JOINED * reply.tokens_in + 2:
-            raise UserError(
-                f"usage of {reply.tokens_in} input tokens for a prompt of {own} by the model's tokenizer",
-                "at least as many",
-                "state the model that the server runs, or measure a server that counts tokens",
-            )
+            found = f"usage of {reply.tokens_in} input tokens for a prompt of {own} by the model's tokenizer"
+            raise UserError(found, "at least as many", "state the model that the server runs, or measure a server that counts tokens")
         return reply.tokens_in
 
     def traffic(self, load: Load, input_tokens: int, output_tokens: int, now_s: Callable[[], float], seed: Seed = 0) -> Traffic:
-        """Traffic under `load` with prompts and replies of these lengths; not started yet.
-
-        `seed` decides arrivals and prompts: another one for each window, or the server may still know the prompts of the last.
-        """
+        """Traffic under `load` with prompts and replies of these lengths; not started yet. `seed` decides arrivals and prompts: another one
+        for each window, or the server may still know the prompts of the last."""
         prompts, slots = replace(self.prompts(input_tokens), seed=seed), Slots(self.endpoint, now_s, self.timeout_s)
 
         async def ask(number: int, due_s: float) -> Reply:
@@ -216,10 +192,8 @@ class Session:
 
 
 def models(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
-    """What the server says of each of its models; empty where it keeps no list.
-
-    Raises UserError where nobody answers at the address, the key is not accepted, or the answer is not HTTP.
-    """
+    """What the server says of each of its models; empty where it keeps no list. Raises UserError where nobody answers at the address, the
+    key is not accepted, or the answer is not HTTP."""
 
     async def look() -> tuple[int, str]:
         async with Client(endpoint, time.monotonic, LIST_S) as client:

@@ -1,4 +1,9 @@
-"""A load kept up on a thread of its own, so that the one that measures only waits, and when the requests of an open load are due."""
+"""A load kept up on a thread of its own, so that the one that measures only waits; and what the server did between two instants of it.
+
+Tokens count where they arrive: a request that began before the window or ends after it adds the output tokens that arrived inside, and its
+prompt counts where its first token arrives, when the prompt has been read. A request is completed where its reply ends. Over a steady
+load what is cut off at one edge is made up for at the other. Tokens of replies that failed are not counted, the energy spent on them is.
+"""
 
 import asyncio
 import contextlib
@@ -26,13 +31,17 @@ def arrivals_s(rate_per_s: float, rng: np.random.Generator) -> Iterator[float]:
 
 Seed = int | Sequence[int]
 Ask = Callable[[int, float], Awaitable[Reply]]
+Does = Callable[[], Awaitable[None]]
 
 IN_FLIGHT_CAP = 2048
 DEAD_AFTER = 5
 PAUSE_S, PAUSE_CAP_S = 0.05, 2.0
 BEAT_S = 0.01
-SWITCH_S = 0.0005
-"""How long another thread of this process may keep Python from the traffic's, while it runs; Python's own 5 ms are a token's time."""
+SWITCH_S = 0.0005  # how long another thread of this process may keep Python from the traffic's; Python's own 5 ms are a token's time
+
+
+async def _nothing() -> None:
+    pass
 
 
 class Beat(NamedTuple):
@@ -44,21 +53,12 @@ class Beat(NamedTuple):
 
 
 class Traffic:
-    """Requests under `load` from `start` until `stop`; `replies` holds those that have ended, whatever became of them.
-
-    `ask(number, due_s)` sends request `number` and returns its reply; it is called on this object's thread only, `opening` before the
-    first request. `fault` says why the traffic ended by itself, `fault_status` the status of its window: the server is gone, nothing but
-    failures comes back, or an error of ours. `beats` tells how late this thread itself was.
-    """
+    """Requests under `load` from `start` until `stop`; `replies` holds those that have ended, whatever became of them. `ask(number, due_s)`
+    sends request `number` and returns its reply; it is called on this object's thread only, `opening` before the first one. `fault` says
+    why the traffic ended by itself, `fault_status` the status of its window. `beats` tells how late this thread itself was."""
 
     def __init__(
-        self,
-        load: Load,
-        ask: Ask,
-        now_s: Callable[[], float],
-        seed: Seed = 0,
-        opening: Callable[[], Awaitable[None]] | None = None,
-        closing: Callable[[], Awaitable[None]] | None = None,
+        self, load: Load, ask: Ask, now_s: Callable[[], float], seed: Seed = 0, opening: Does = _nothing, closing: Does = _nothing
     ):
         self.load, self.fault, self.fault_status = load, "", "failed"
         self.beats: list[Beat] = []
@@ -72,16 +72,13 @@ class Traffic:
 
     @property
     def in_flight(self) -> int:
-        """Requests that are due and have not ended."""
         return len(self.due_s) - len(self.replies)
 
     @property
     def is_running(self) -> bool:
-        """Whether requests are still sent."""
         return self._thread.is_alive() and not self._halt.is_set()
 
     def start(self) -> None:
-        """Begin."""
         self._thread.start()
 
     def stop(self, drain_s: float = math.inf) -> None:
@@ -115,12 +112,10 @@ class Traffic:
             self.fault = self.fault or "requests were still under way when the time to drain was over"
         finally:
             beating.cancel()
-            if self._closing:
-                await self._closing()
+            await self._closing()
 
     async def _all(self) -> None:
-        if self._opening:
-            await self._opening()
+        await self._opening()
         await (self._closed() if self.load.concurrency else self._open())
 
     async def _beat(self) -> None:
@@ -131,25 +126,19 @@ class Traffic:
             self.beats.append(Beat(self._now_s(), max(self._loop.time() - due_s, 0.0), time.thread_time()))
 
     async def _one(self, due_s: float) -> Reply:
-        """Send the next request and note its reply; a server that refuses every connection ends the traffic."""
+        """Send the next request and note its reply; a server of which nothing but failures comes is not loaded further."""
         number, self._asked = self._asked, self._asked + 1
         self.due_s.append(due_s)
         reply = await self._ask(number, due_s)
         self.replies.append(reply)
         self._failed_in_a_row = 0 if reply.ok else self._failed_in_a_row + 1
         if self._failed_in_a_row >= (DEAD_AFTER if reply.failure == REFUSED else max(DEAD_AFTER, self.in_flight)):
-            self._give_up(reply)
+            lasts = f"the last {self._failed_in_a_row} requests failed" if any(r.ok for r in self.replies) else "no request succeeded"
+            if not self.fault:
+                self.fault = f"{'the server is gone' if reply.failure == REFUSED else lasts}: {reply.reason}"
+                self.fault_status = TIMEOUT if reply.failure == TIMEOUT else "failed"
+            self._halt.set()
         return reply
-
-    def _give_up(self, last: Reply) -> None:
-        """End the traffic: a server of which nothing but failures comes is not loaded by them."""
-        if last.failure == REFUSED:
-            self.fault = self.fault or f"the server is gone: {last.reason}"
-        elif not self.fault:
-            none = "no request succeeded" if not any(r.ok for r in self.replies) else f"the last {self._failed_in_a_row} requests failed"
-            self.fault = f"{none}: {last.reason}"
-            self.fault_status = TIMEOUT if last.failure == TIMEOUT else "failed"
-        self._halt.set()
 
     async def _closed(self) -> None:
         """As many workers as requests in flight; one whose request failed pauses, longer each time, before it asks again."""
@@ -170,18 +159,16 @@ class Traffic:
         begin_s, tasks = self._now_s(), set()
         for arrival_s in arrivals_s(self.load.rate_per_s or 0.0, self._rng):
             await self._wait(begin_s + arrival_s - self._now_s())
-            if self._halt.is_set():
-                break
-            if self.in_flight >= IN_FLIGHT_CAP:
+            if self.in_flight >= IN_FLIGHT_CAP and not self._halt.is_set():
                 self.fault = f"more than {IN_FLIGHT_CAP} requests in flight: the server cannot keep up with {self.load}"
                 self._halt.set()
+            if self._halt.is_set():
                 break
             tasks.add(task := asyncio.ensure_future(self._one(begin_s + arrival_s)))
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)
 
     async def _wait(self, duration_s: float) -> None:
-        """Sleep, but not past the end of the traffic by more than a moment."""
         until_s = self._now_s() + duration_s
         while not self._halt.is_set() and (left_s := until_s - self._now_s()) > 0:
             await asyncio.sleep(min(left_s, 0.1))
@@ -196,10 +183,8 @@ GROWTH_SIGMAS = 3.0
 
 @dataclass(frozen=True)
 class Tally:
-    """The replies to a load, the window [s] that is looked at, and how the client's thread fared meanwhile.
-
-    `count` tells how many tokens a text is, where the model's tokenizer is at hand.
-    """
+    """The replies to a load, the window [s] that is looked at, and how the client's thread fared meanwhile; `count` tells how many tokens
+    a text is, where the model's tokenizer is at hand."""
 
     replies: Sequence[Reply]
     start_s: float
@@ -210,58 +195,41 @@ class Tally:
 
     @cached_property
     def completed(self) -> list[Reply]:
-        """Requests whose whole reply had arrived by an instant inside."""
         return [r for r in self.replies if r.ok and self._holds(r.ended_s)]
 
     @cached_property
     def failed(self) -> list[Reply]:
-        """Requests that failed inside."""
         return [r for r in self.replies if not r.ok and self._holds(r.ended_s)]
 
     @cached_property
     def begun(self) -> list[Reply]:
-        """Completed requests whose first token arrived inside."""
         return [r for r in self.replies if r.ok and r.moments_s and self._holds(r.moments_s[0])]
-
-    @cached_property
-    def arrivals(self) -> int:
-        """Requests that fell due inside."""
-        return sum(self._holds(r.due_s) for r in self.replies)
 
     def _holds(self, moment_s: float) -> bool:
         return self.start_s < moment_s <= self.stop_s
 
     @property
     def tokens_out(self) -> float:
-        """Output tokens that arrived inside; a fraction where pieces of text hold no whole number of tokens."""
         return sum(r.tokens_between(self.start_s, self.stop_s) for r in self.replies if r.ok)
 
-    def in_flight_at(self, moment_s: float) -> int:
-        """Requests that were due and had not ended."""
-        return sum(r.due_s <= moment_s < r.ended_s for r in self.replies)
-
     def columns(self) -> dict:
-        """The window's columns of the windows table about the work of a server."""
-        gaps_s = [gap for r in self.replies if r.ok for gap in r.gaps_between_s(self.start_s, self.stop_s)]
-        ttft_s = [r.ttft_s for r in self.begun]
-        latency_s = [r.latency_s for r in self.completed]
+        times_s = {
+            "ttft": [r.ttft_s for r in self.begun],
+            "itl": [gap for r in self.replies if r.ok for gap in r.gaps_between_s(self.start_s, self.stop_s)],
+            "latency": [r.latency_s for r in self.completed],
+        }
+        found = {f"{name}_{end}s": quantile(each, q) for name, each in times_s.items() for end, q in (("", 0.5), ("p95_", 0.95))}
         tokens_in, seconds = [r.tokens_in for r in self.begun], self.stop_s - self.start_s
-        return {
+        return found | {
             "calls": len(self.completed) + len(self.failed),
             "requests": len(self.completed),
             "requests_failed": len(self.failed),
             "requests_retried": sum(r.retries > 0 for r in self.completed + self.failed),
-            "arrivals": self.arrivals,
+            "arrivals": sum(self._holds(r.due_s) for r in self.replies),
             "in_flight_mean": sum(max(min(r.ended_s, self.stop_s) - max(r.due_s, self.start_s), 0.0) for r in self.replies) / seconds,
             "tokens_in": None if None in tokens_in else sum(tokens_in),
             "tokens_out": round(self.tokens_out),
-            "ttft_s": quantile(ttft_s, 0.5),
-            "ttft_p95_s": quantile(ttft_s, 0.95),
-            "itl_s": quantile(gaps_s, 0.5),
-            "itl_p95_s": quantile(gaps_s, 0.95),
             "step_time_s": quantile([r.step_time_s for r in self.completed if r.step_time_s], 0.5),
-            "latency_s": quantile(latency_s, 0.5),
-            "latency_p95_s": quantile(latency_s, 0.95),
         }
 
     def remarks(self, input_tokens: int, output_tokens: int) -> dict[str, bool]:
@@ -279,23 +247,19 @@ class Tally:
         }
 
     def flags(self, input_tokens: int, output_tokens: int) -> list[str]:
-        """The remarks that hold."""
         return [name for name, holds in self.remarks(input_tokens, output_tokens).items() if holds]
 
     def is_overloaded(self) -> bool:
         """Whether an open load outran the server: the requests in flight grew by more than chance, three times the root of the arrivals."""
-        if self.load.rate_per_s is None:
-            return False
-        grown = self.in_flight_at(self.stop_s) - self.in_flight_at(self.start_s)
-        return grown > GROWTH_SIGMAS * math.sqrt(max(self.arrivals, 1))
+        before, after = (sum(r.due_s <= moment_s < r.ended_s for r in self.replies) for moment_s in (self.start_s, self.stop_s))
+        arrivals = sum(self._holds(r.due_s) for r in self.replies)
+        return self.load.rate_per_s is not None and after - before > GROWTH_SIGMAS * math.sqrt(max(arrivals, 1))
 
     def is_client_late(self) -> bool:
-        """Whether this side was the slow one, so that the server looks slower than it is.
-
-        A request leaves late and its first token is read late: the 99th percentiles of the delay between due and sent, and of the time
-        by which the client's thread woke late, exceed together 5 ms and 5 % of the median time to first token; or that thread was busy
-        for nine tenths of the window. A look that is late by 50 ms hides what came in all of them, so that it counts for as long.
-        """
+        """Whether this side was the slow one. A request leaves late and its first token is read late: the 99th percentiles of the delay
+        between due and sent, and of the time by which the client's thread woke late, exceed together 5 ms and 5 % of the median time to
+        first token; or that thread was busy for nine tenths of the window. A look that is late by 50 ms hides what came in all of them, and
+        counts for as long."""
         sent_late_s = quantile([r.sent_s - r.due_s for r in self.completed if not r.retries], LATE_QUANTILE) or 0.0
         beats = [b for b in self.beats if self._holds(b.moment_s)]
         busy = len(beats) > 1 and (beats[-1].cpu_s - beats[0].cpu_s) > BUSY_SHARE * (beats[-1].moment_s - beats[0].moment_s)
@@ -315,12 +279,14 @@ class Tally:
             status = "timeout" if all(r.failure == TIMEOUT for r in self.failed) else "failed"
             return {"status": status, "reason": f"{len(self.failed)} of {ended} requests failed ({_most(r.reason for r in self.failed)})"}
         adding = (r for r in self.replies if r.due_s <= self.stop_s and r.ended_s > self.start_s)
-        wrong = _most(filter(None, (r.miscount(self.count) for r in adding)))
-        return {"status": "invalid", "reason": f"counts that cannot be: {wrong}"} if wrong else {}
+        if wrong := _most(filter(None, (r.miscount(self.count) for r in adding))):
+            return {"status": "invalid", "reason": f"counts that cannot be: {wrong}"}
+        if round(self.tokens_out) < 1:  # the end of a reply whose text had come before
+            return {"status": "short_window", "reason": f"no text arrived within {self.stop_s - self.start_s:.3g} s"}
+        return {}
 
 
 def _most(reasons: Iterable[str]) -> str:
-    """The three most frequent reasons with their numbers; "" of none."""
     return "; ".join(f"{n} x {why}" for why, n in Counter(reasons).most_common(3))
 
 
