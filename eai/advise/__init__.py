@@ -21,7 +21,7 @@ from typing import Any
 from eai.errors import UserError
 
 _READ = tomllib.loads(Path(__file__).with_name("options.toml").read_text())
-DEFAULTS, _UNLESS = _READ.pop("defaults"), _READ.pop("unless_named")
+DEFAULTS, QUESTIONS, _UNLESS = (_READ.pop(name) for name in ("defaults", "questions", "unless_named"))
 """Option -> (what is taken where it is not given, why)."""
 
 
@@ -30,9 +30,8 @@ def _option(o: dict) -> SimpleNamespace:
 
 
 GROUPS = {group: {name: _option(o) for name, o in each.items()} for group, each in _READ.items()}
-FIGURES, _PLAN = GROUPS["own"] | GROUPS["figures"], "request rates site load own"
-_GROUPS_OF = {"optimize": _PLAN, "compare": _PLAN, "estimate": f"{_PLAN} other", "diagnose": "request own figures rates site"}
-OF = {question: {name: o for g in groups.split() for name, o in GROUPS[g].items()} for question, groups in _GROUPS_OF.items()}
+FIGURES = GROUPS["own"] | GROUPS["figures"]
+OF = {question: {name: o for g in each["options"] for name, o in GROUPS[g].items()} for question, each in QUESTIONS.items()}
 """Question -> its options."""
 OPTIONS = {name: o for each in GROUPS.values() for name, o in each.items()}
 ALIASES = {flag.lstrip("-").replace("-", "_"): name for name, o in OPTIONS.items() for flag in o.flags}

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eai.advise import ALIASES, FIGURES, OF, OPTIONS
+from eai.advise import ALIASES, FIGURES, OF, OPTIONS, QUESTIONS
 from eai.errors import UserError
 from eai.terminal import Json
 
@@ -93,19 +93,13 @@ LIMIT = Annotated[str, typer.Option(help="With A B: the largest rise that is sti
 DIR = Annotated[str | None, typer.Option("--experiment", metavar="DIR", help="Check every configuration of an experiment instead.")]
 OTHERWISE: dict[str, Any] = {"compare": {"experiments": A_B, "max_regression": LIMIT}, "diagnose": {"experiments": DIR}}
 """What two of the commands take instead of a configuration."""
-WHAT = {
-    "optimize": "A workload in, ranked plans out: card, number, engine, precision, concurrency, with capacity, bill and what to type.",
-    "estimate": "Energy, cost and carbon per month, now and optimized, by lever; your own figures need no model.",
-    "compare": "Strategies side by side for --model and --gpu; or two experiments A B, exit 1 if B is shown to cost more than the limit.",
-    "diagnose": "Reported figures in, likely causes out: how sure, evidence, fixes, verification; or every configuration of --experiment.",
-}
 ASK = {question.__name__: question for question in (optimize, compare, estimate, diagnose)}
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the four commands to the application."""
-    for question, what in WHAT.items():
-        _add(app, question, what)
+    for question, each in QUESTIONS.items():
+        _add(app, question, each["what"])
 
 
 def _add(app: typer.Typer, question: str, what: str) -> None:

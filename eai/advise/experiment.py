@@ -47,14 +47,9 @@ SPILLED = 3.0
 THROTTLED_SHARE, CAPPED_SHARE, FULL_SHARE = 0.01, 0.05, 0.97
 ROWS = "rows or predictions"
 COSTLY = {"int8_decomposition", "small_model_4bit", "quantization_overhead"}
-WORDS_OF = {
-    "int8": r"Linear8bitLt|Int8Tensor",
-    "nf4": r"Linear4bit\(nf4",
-    "fp4": r"Linear4bit\(fp4",
-    "float32": r"Linear\(torch\.float32\)",
-    "float16": r"Linear\(torch\.float16\)",
-    "bfloat16": r"Linear\(torch\.bfloat16\)",
-}
+WORDS_OF = {"int8": r"Linear8bitLt|Int8Tensor"} | {kind: rf"Linear4bit\({kind}" for kind in ("nf4", "fp4")}
+WORDS_OF |= {kind: rf"Linear\(torch\.{kind}\)" for kind in ("float32", "float16", "bfloat16")}
+"""Stored type -> what the class of a linear layer says of it."""
 
 
 def diagnose_experiment(experiment: str | Path) -> dict[str, Any]:

@@ -175,19 +175,8 @@ def replicas(
 
 HOURS_A_YEAR = HOURS_A_MONTH * 12
 READY = 0.8
-EMBODIED = Factor(
-    "embodied carbon of a card", 164.0, 100.0, 320.0, "kg",
-    "NVIDIA's product carbon footprint of HGX H100, 1,312 kg per board of eight (cited by others); 150 kg per card: Luccioni et al. 2022, "
-    "arXiv:2211.02001, and Cloud Carbon Footprint; 318 kg with a share of the server: Chien et al. 2023, doi:10.1145/3604930.3605705; "
-    "consumer cards less",
-)  # fmt: skip
-SERVER = Factor(
-    "embodied carbon of a card's share of its server", 312.0, 150.0, 1080.0, "kg",
-    "2,500 kg a server without cards (HPE's ProLiant DL345 Gen10 Plus, taken by Luccioni et al. 2022), eight cards a server; lower end: "
-    "1,200 kg; upper end: the parts of a Dell PowerEdge R740 (its life cycle assessment, 2019: 4,288 kg, 3,443 of them SSDs), four cards",
-)  # fmt: skip
-LIFETIME = Factor("life of cards and servers", 4.0, 3.0, 6.0, "years", "usual depreciation of servers, 3 to 6 years")
-MAKING = (EMBODIED, SERVER, LIFETIME)
+MAKING = tuple(Factor(**row) for row in tables.read_catalog("embodied").to_dict("records"))
+EMBODIED, SERVER, LIFETIME = MAKING
 
 
 @dataclass(frozen=True)

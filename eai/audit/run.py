@@ -19,18 +19,10 @@ from eai.audit import subjects as files
 from eai.audit.checks import CHECKS
 from eai.audit.code import Code
 from eai.audit.evidence import Evidence, Waste
-from eai.audit.subjects import RULES, Option, Subject, Unit, Unreadable, meets
+from eai.audit.subjects import NAMES, RULES, Option, Subject, Unit, Unreadable, meets
 from eai.errors import UserError
 
-GROUPS = {
-    "quantization": "Quantization",
-    "precision": "Data types",
-    "memory": "Memory and cards",
-    "batching": "Batching",
-    "generation": "Generation",
-    "reloading": "Loading again",
-    "measuring": "Measuring",
-}
+GROUPS = NAMES["groups"]
 """File of rules -> its title."""
 FAILED = "the audit itself failed on it"
 _ORDER = {"critical": 0, "warning": 1, "info": 2}
