@@ -191,6 +191,14 @@ def test_a_healthy_card_is_compared_with_rows_and_left_alone(scratch):
     assert "rows or predictions" in one["summary"] and "not checked" not in json.dumps(one)
 
 
+def test_one_block_says_that_its_spread_is_not_known(scratch, monkeypatch):
+    measured_experiment(0.0)
+    summary = experiment._summary("card", tables.read_windows("card")).assign(n_blocks=1, energy_cv=np.nan, gate="noisy", model="acme/x")
+    monkeypatch.setattr(experiment, "_summary", lambda *_: summary)
+    notes = "; ".join(diagnose_experiment("card")["configurations"][0]["notes"])
+    assert "gate noisy: one block, its spread is not known" in notes and "nan" not in notes and ".;" not in notes
+
+
 def test_what_varies_too_much_is_never_called_healthy(scratch):
     """The same mean, but its two blocks are 40 % apart: the gate rejects it."""
     measured_experiment(0.0, apart=0.2)

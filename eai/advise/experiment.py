@@ -135,7 +135,8 @@ def _configuration(row: dict, summary: pd.DataFrame, windows: pd.DataFrame, name
     bad = (bad["status"] + ": " + bad["reason"].fillna("").replace("", "no reason given")).value_counts()
     notes += [f"windows left out: {', '.join(f'{n} {what}' for what, n in bad.items())}"] if len(bad) else []
     if gate != "ok" and usable:
-        notes.append(f"gate {gate}: the energy varies by {row['energy_cv']:.1%} between {row['n_blocks']} blocks")
+        known = f"the energy varies by {row['energy_cv']:.1%} between {row['n_blocks']} blocks"
+        notes.append(f"gate {gate}: {known if np.isfinite(row['energy_cv']) else 'one block, its spread is not known'}")
     return {
         "configuration": {k: row[k] for k in KEYS} | {"work": _work(row)},
         "verdict": verdict,
@@ -169,7 +170,7 @@ def _against_rows(row: dict, reported: dict[str, float], name: str) -> tuple[dic
             asked = _asked(row)
             return diagnose(asked, figures(reported, asked.output_tokens), (name,)), []
     except UserError as error:
-        why = f"not compared with rows: {error}"
+        why = f"not compared with rows: {str(error).rstrip('.')}"
     return {}, [why]
 
 
