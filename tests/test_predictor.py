@@ -4,6 +4,8 @@ import importlib
 import json
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -537,3 +539,14 @@ def test_a_cache_that_no_card_holds_is_refused():
     asked = pd.DataFrame({"gpu": "h100", "model": LLAMA, "engine": "vllm", "batch_size": [1, 65_536, 256], "input_tokens": [1e9, 256, 256]})
     reasons = predict(asked)["reason"].tolist()
     assert ["and a cache of" in r for r in reasons] == [True, True, False] and reasons[2] == ""
+
+
+def test_the_digest_is_of_the_models_code_without_its_text(monkeypatch, tmp_path):
+    """A moved import or another docstring needs no new fit; another constant does."""
+    code, before = Path(physics.__file__).read_text(), predictor.digest()
+    reworded = code.replace("The physics", "Physics").replace("import numpy as np", "import json\nimport numpy as np")
+    for text, same in ((reworded, True), (code.replace("PCIE_TRAFFIC = 1.3", "PCIE_TRAFFIC = 1.4"), False)):
+        assert text != code
+        (tmp_path / "physics.py").write_text(text)
+        monkeypatch.setattr(predictor, "physics", SimpleNamespace(__file__=str(tmp_path / "physics.py")))
+        assert (predictor.digest() == before) is same

@@ -88,8 +88,7 @@ def sd_log(q: Quantity, least: float = 0.0) -> float:
 class Cost:
     """What a configuration costs, gross at the GPUs' boards, and how that is known. `basis`: measured | published | predicted | given;
     `kind`: of a prediction what is new about it, else `row`; `sd_own`: the error of the log energy not shared by predictions of one card
-    and engine.
-    """
+    and engine."""
 
     energy_j_per_token: Quantity
     power_w: Quantity

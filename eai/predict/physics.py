@@ -104,7 +104,6 @@ class Fitted:
 
     @property
     def constants(self) -> dict[str, np.ndarray]:
-        """The constants in their own units."""
         return unpacked(self.target, self.theta)
 
     def to_json(self) -> dict:
@@ -115,7 +114,6 @@ class Fitted:
 
     @classmethod
     def from_json(cls, document: dict) -> "Fitted":
-        """The inverse of `to_json`."""
         lower = np.array([row + [0.0] * (len(document["theta"]) - len(row)) for row in document["covariance"]])
         return cls(document["target"], np.array(document["theta"]), lower + np.tril(lower, -1).T, document["effects"])
 
@@ -213,10 +211,8 @@ def levels(work: pd.DataFrame, effect: str) -> pd.Series:
 
 
 def fit(rows: pd.DataFrame, target: str, timed: Fitted | None = None, widths: float = 1.0) -> Fitted:
-    """The constants and effects of `target` from rows of work with the columns of `sources.learned`.
-
-    `timed`: the fitted time, for how long the GPUs are busy in the measured steps. `widths`: a factor on the priors' standard deviations.
-    """
+    """The constants and effects of `target` from rows of `sources.learned`; `timed`: the fitted time, for how long the GPUs are busy in the
+    measured steps; `widths`: a factor on the priors' standard deviations."""
     means = np.concatenate([_IN[scale](np.array(prior)) for scale, prior, _ in TABLES[target].values()])
     sds = np.concatenate([np.full(len(prior), widths * s) for _, prior, s in TABLES[target].values()])
     a, constants, n, at = Arrays(rows), len(means), len(rows), len(means)
@@ -260,11 +256,8 @@ def fit(rows: pd.DataFrame, target: str, timed: Fitted | None = None, widths: fl
 
 
 def _minimum(errors: Callable, jacobian: Callable, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(theta with the least sum of squared errors, J'J there), by Levenberg-Marquardt on the normal equations.
-
-    (Nocedal, Wright: Numerical Optimization, 2nd ed., section 10.3; the priors' rows keep J'J well conditioned, and scipy's QR of the same
-    matrix takes four times as long.)
-    """
+    """(theta with the least sum of squared errors, J'J there), by Levenberg-Marquardt on the normal equations (Nocedal, Wright: Numerical
+    Optimization, 2nd ed., section 10.3; the priors keep J'J well conditioned, and scipy's QR takes four times as long)."""
     now, damping = errors(theta), 1e-2
     for _ in range(60):
         j = jacobian(theta)

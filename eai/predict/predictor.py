@@ -49,7 +49,8 @@ def digest() -> str:
     for name in ("gpus", "models", "shapes", "aliases"):
         found.update((paths.CATALOG / f"{name}.csv").read_bytes())
     for module in (physics, work):
-        found.update(re.sub(r'"""[\s\S]*?"""|^(from|import) [^\n]*|\s+', " ", Path(module.__file__).read_text(), flags=re.M).encode())
+        code = re.sub(r'"""[\s\S]*?"""|^(from|import) [^\n]*', "", Path(module.__file__).read_text(), flags=re.M)
+        found.update(" ".join(code.split()).encode())
     return found.hexdigest()[:16]
 
 
@@ -209,11 +210,9 @@ def predict(table: pd.DataFrame, evidence: list[str | Path] | None = None) -> pd
 
 def wall(gpu: catalog.Gpu, num_gpus: int, power_w: Quantity) -> Quantity:
     """Power of the whole machine at the wall [W] from that of its boards: (boards + everything else) / efficiency of the supply.
-
     Everything else, a GPU: of a PC, or a server of plain cards, fitted to cards read in a PC and on a Raspberry Pi
     (`sources.rest_of_pc_w`); 230 W in a server with stacked memory (idle and loaded rows of one server of eight H200: 224 to 238 W) and 8 W
-    around a module, chip or laptop: one machine each, so the rows say nothing of their spread, and between half and double is a guess.
-    """
+    around a module, chip or laptop: one machine each, so the rows say nothing of their spread, and between half and double is a guess."""
     else_w, efficiency = MACHINES[work.MEMORY_KINDS[work.memory_kind(gpu)]]
     rest = (else_w, else_w / GUESSED_SPREAD, else_w * GUESSED_SPREAD) if else_w else [efficiency * w for w in rows_of.rest_of_pc_w()]
     boards = [power_w.value if w is None else w for w in (power_w.value, power_w.low, power_w.high)]

@@ -52,11 +52,8 @@ def memory_kind(card: catalog.Gpu) -> int:
 
 
 def bits(quantization: str) -> tuple[float, float, str]:
-    """(bits of a quantized weight with its scales, of the others, data type whose peak its products reach) of a strategy or format.
-
-    bitsandbytes and torchao convert around every INT8 product: they do not come near that peak, and count as 16 bit.
-    Raises UserError for a name that is none.
-    """
+    """(bits of a quantized weight with its scales, of the others, data type whose peak its products reach) of a format. bitsandbytes and
+    torchao convert around every INT8 product and count as 16 bit. Raises UserError for a name that is none."""
     known = strategies.get(quantization)
     width = known.weight_bits + known.scale_bits
     rest = 8.5 if quantization == "gguf_mxfp4" else width if quantization.startswith(strategies.GGUF) else known.other_bits
@@ -71,10 +68,8 @@ def kernel(quantization: str) -> str:
 
 
 def engine(name: object, quantization: str, num_gpus: float, version: object = None) -> tuple[str, bool]:
-    """(measured engine whose constants are used, whether rows measure this very engine).
-
-    Without a name: llama.cpp for GGUF, transformers for torch's and bitsandbytes' formats on one GPU, else vLLM.
-    """
+    """(measured engine whose constants are used, whether rows measure this very engine); without a name llama.cpp for GGUF, transformers
+    for torch's and bitsandbytes' formats on one GPU, else vLLM."""
     if not isinstance(name, str) or not name.strip():
         if quantization.startswith("gguf"):
             return LLAMA, True
