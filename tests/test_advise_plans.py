@@ -386,3 +386,9 @@ def test_the_format_that_the_authors_publish_is_the_reference(model, gpu, publis
 def test_what_a_dearer_choice_costs_is_not_called_a_saving(planted):  # noqa: F811
     answer = ask.compare(model="mistralai/Mistral-7B-Instruct-v0.2", gpu="l40s", engine="vllm", batch_size=8)
     assert answer["recommended"] == "bf16" and not any("saves -" in line for line in answer["context"])
+
+
+@pytest.mark.parametrize("engine", ["transformers", "vllm", "llama.cpp", "ollama"])
+def test_several_replicas_are_said_of_every_engine(engine):
+    c = request(model="mistral-7b-instruct-v0.2", gpu="h100", engine=engine).now
+    assert launch(c, 3) == f"# 3 of these behind a load balancer, each on its own 1 card(s)\n{launch(c)}"
