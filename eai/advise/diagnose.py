@@ -75,37 +75,28 @@ class Cause:
 
 
 @cache
+def _read() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("causes.toml").read_text())
+
+
+@cache
 def causes() -> dict[str, Cause]:
     """Name -> cause; `code` may name a strategy's loader or `batch`."""
-    codes, found = LOAD | {"batch": BATCH}, tomllib.loads((Path(__file__).parent / "causes.toml").read_text())
+    codes, found = LOAD | {"batch": BATCH}, {name: c for name, c in _read().items() if name != "confusions"}
     return {name: Cause(**c | {"code": codes.get(c.get("code"), c.get("code", ""))}) for name, c in found.items()}
 
 
-def confusions(c: Configuration) -> list[tuple[str, float, float, float]]:
+def confusions(c: Configuration) -> list[tuple[str, list[float]]]:
     """Each possible confusion of units and counts with the logarithms of the exact factors on energy per token, throughput and power."""
-    out, total, batch = log(c.output_tokens), log((c.input_tokens + c.output_tokens) / c.output_tokens), log(c.batch_size)
-    found = [
-        ("energy given per token, not per 1000 tokens", -log(1e3), 0.0, 0.0),
-        ("energy multiplied by 1000 twice", log(1e3), 0.0, 0.0),
-        ("watt hours given as joules", -log(3600), 0.0, 0.0),
-        ("joules multiplied by 3600", log(3600), 0.0, 0.0),
-        ("energy too large by 3.6 (kilojoules and watt hours confused)", log(3.6), 0.0, 0.0),
-        ("energy too small by 3.6 (kilojoules and watt hours confused)", -log(3.6), 0.0, 0.0),
-        ("energy per request given as energy per 1000 tokens", log(c.output_tokens / 1e3), 0.0, 0.0),
-        ("power samples at 10 Hz summed without their interval", log(10), 0.0, 0.0),
-        ("prompt tokens counted in the energy's tokens", -total, 0.0, 0.0),
-        ("requests per second given as tokens per second", 0.0, -out, 0.0),
-        ("prompt tokens counted as output tokens in both figures", -total, total, 0.0),
-        ("prompt tokens counted in the throughput", 0.0, total, 0.0),
-        ("milliwatts given as watts", 0.0, 0.0, log(1e3)),
-        ("kilowatts given as watts", 0.0, 0.0, -log(1e3)),
-        ("throughput of one sequence given for the whole batch", 0.0, -batch, 0.0),
-        ("throughput multiplied by the batch size twice", 0.0, batch, 0.0),
-        ("energy of the whole batch given for one sequence's tokens", batch, 0.0, 0.0),
-        ("energy divided by the batch size twice", -batch, 0.0, 0.0),
-        ("tokens of one sequence counted for the whole batch", batch, -batch, 0.0),
-    ]
-    return found if c.batch_size > 1 else found[:14]
+    known = {"out": log(c.output_tokens), "out/1000": log(c.output_tokens / 1e3), "batch": log(c.batch_size)}
+    known["total"] = log((c.input_tokens + c.output_tokens) / c.output_tokens)
+
+    def shift(factor: str) -> float:
+        name = factor.lstrip("-")
+        return (-1 if factor[:1] == "-" else 1) * (known[name] if name in known else log(float(name or 1)))
+
+    possible = [row for row in _read()["confusions"] if c.batch_size > 1 or not any("batch" in factor for factor in row[1:])]
+    return [(what, [shift(factor) for factor in factors]) for what, *factors in possible]
 
 
 @dataclass(frozen=True)
@@ -256,7 +247,7 @@ def hypotheses(here: State, engine_stated: bool) -> list[Hypothesis]:
     if served:
         add(AS_STATED, "run by a serving engine", 0.3 * share, state=served, memory_gb=None, other=True)
     units = confusions(c)
-    for name, *shift in units:
+    for name, shift in units:
         add("unit_error", name, 1 / len(units), [shift])
     for name, share, shifts in _boundaries(here):
         add("wrong_boundary", name, share, shifts)
