@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eai.audit import evidence as wastes
-from eai.audit.code import TEXT_TASKS, Code, body, configured, task_of
+from eai.audit.code import Code, body, configured, task_of
 from eai.audit.evidence import FIGURE, SMALL_PARAMS_B, Evidence, Waste, slow_sampling
 from eai.audit.subjects import WORDS, Subject
 from eai.audit.values import FUNCTIONS, Built, Symbol
@@ -143,7 +143,7 @@ def batch_1_loop(code: Code, evidence: Evidence) -> Iterator[Hit]:
             is_decoding = helpers.get(call.name.removeprefix("self."), call.kwargs.get("max_new_tokens") != 1)
             waste = evidence.batch_1(_items(code, source_of(loop)[1]), _subject(code)) if is_decoding and not is_open else None
             yield Hit(call.node.lineno, {"call": call.name or "generate"}, waste)
-    pipes = {code.assigned_name(c.node): c for c in code.model_loads if c.last == "pipeline" and task_of(c) in TEXT_TASKS}
+    pipes = {code.assigned_name(c.node): c for c in code.model_loads if c.last == "pipeline" and task_of(c) in WORDS.text_tasks}
     for call in code.calls if not code.trains else ():
         made = pipes.get(call.name) if call.name and call.args else None
         is_one = made and call.kwargs.get("batch_size", made.kwargs.get("batch_size", 1)) == 1 and not made.is_open | call.is_open

@@ -17,15 +17,9 @@ from eai.audit.deployments import launch, shell
 from eai.audit.subjects import NAMES, WORDS, Option, Subject, Unit, Unreadable, card_in_text, parse
 from eai.audit.values import FUNCTIONS, UNKNOWN, Built, Symbol, Values, dotted
 
-TEXT_TASKS = ("text-generation", "text2text-generation", "image-text-to-text", "summarization", "translation")
 _LOOPS = (ast.For, ast.AsyncFor, ast.While, ast.ListComp, ast.SetComp, ast.GeneratorExp)
 _ENGINES, _RUNNERS, _LIBRARIES = NAMES["python"]["engines"], NAMES["python"]["runners"], set(NAMES["python"]["libraries"])
-_WORKERS = {
-    "predict": "Predictor|LitAPI|kserve|Model",
-    "inference": "Handler",
-    "handle": "Handler",
-    "__call__": "EndpointHandler|serve.deployment",
-}
+_WORKERS = NAMES["workers"]
 
 
 class Code:
@@ -90,7 +84,7 @@ class Code:
     @cached_property
     def direct(self) -> set[str]:
         """Names that are called with a prompt: transformers pipelines that generate text, and engines."""
-        made = [c for c in self.model_loads if c.last == "pipeline" and task_of(c) in TEXT_TASKS]
+        made = [c for c in self.model_loads if c.last == "pipeline" and task_of(c) in WORDS.text_tasks]
         return {self.assigned_name(c.node) for c in [*made, *(e for e, _ in self.engines)]} - {""}
 
     @cached_property
@@ -301,7 +295,7 @@ class Code:
             "is_plain": bool(subject.model) if is_pipeline else WORDS.plain_class.match(call.name) is not None,
             "direct_flag": "load_in_4bit" in {**call.kwargs, **_model_kwargs(call)},
             "quantized": config is not None or bool({"quantization_config", "load_in_4bit", "load_in_8bit"} & set(call.kwargs)),
-            "generates": self.facts["generates"] or (is_pipeline and task_of(call) in TEXT_TASKS[:2]),
+            "generates": self.facts["generates"] or (is_pipeline and task_of(call) in WORDS.text_tasks[:2]),
             "moved_on": any(how in ("half", "bfloat16") or (how == "to" and re.search(r"dtype|float16", to)) for how, to in moves),
             "spills_on_purpose": isinstance(memory, dict) and memory.get("cpu") not in (None, 0, "0", "0GB", "0GiB"),
         }

@@ -14,7 +14,7 @@ from functools import cached_property
 import yaml
 
 from eai import strategies
-from eai.audit.subjects import MODEL_PLACES, NAMES, WORDS, Option, Subject, Unit, Unreadable, canonical, card_in_text, engine_of
+from eai.audit.subjects import NAMES, WORDS, Option, Subject, Unit, Unreadable, canonical, card_in_text, engine_of
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_DEPTH = 150  # no deployment nests deeper, and libyaml's composer recurses in C
@@ -22,7 +22,6 @@ _MAX_NODES = 200_000
 _LONGEST_VALUE = 2000  # variables made of variables double with each line
 _KEYS = NAMES["containers"]
 _WORDS, _ENVIRONMENT, _IMAGE_KEYS, _ENGINE_SETTINGS = _KEYS["words"], _KEYS["environment"], _KEYS["image"], _KEYS["engine_settings"]
-_SERVES = {"vllm": ("serve", "run"), "sglang": ("serve",), "ollama": ("serve", "run"), "lmdeploy": ("serve",)}
 
 Environment = dict[str, Option]
 Words = list[tuple[str, int]]
@@ -60,7 +59,7 @@ def _program(words: Words) -> tuple[int, str]:
         engine, name = engine_of(word), word.rpartition("/")[2]
         if following == "serve" and re.match(r"\$\{?VLLM", word, re.IGNORECASE):
             return position, "vllm"
-        if engine and following not in _SERVES.get(name, (following,)):
+        if engine and following not in NAMES["serves"].get(name, (following,)):
             continue
         if engine or name == "nvidia-smi":
             return position, engine or name
@@ -388,7 +387,7 @@ class Config:
         self.taken: set[int] = set()
         self.variables = {n: Option(v, 1) for n, v in unit.environment(".env").items()}
         scalars = [(k.value, v.value) for n in self._nodes() for k, v in _pairs(n) if isinstance(v, yaml.ScalarNode)]
-        named = {expand(v, {}) for k, v in scalars if canonical(k) in MODEL_PLACES or (k == "name" and "/" in v)}
+        named = {expand(v, {}) for k, v in scalars if canonical(k) in WORDS.model_places or (k == "name" and "/" in v)}
         self.facts = _file_facts(unit) | ({"model": named.pop()} if len(named) == 1 else {})
 
     def _nodes(self) -> Iterator[yaml.Node]:

@@ -36,7 +36,6 @@ _DTYPES = {spelling: dtype for dtype, spellings in NAMES["dtypes"].items() for s
 _PROGRAMS = {engine: re.compile(rf"^(?:{x['program']})$", re.IGNORECASE) for engine, x in NAMES["engines"].items() if "program" in x}
 _IMAGES = {engine: re.compile(x["image"], re.IGNORECASE) for engine, x in NAMES["engines"].items() if "image" in x}
 _COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq}
-MODEL_PLACES = ("model", "base_model", "pretrained", "pretrained_model_name_or_path")
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Subject:
 
     @cached_property
     def model(self) -> str:
-        given = next((self.options[n].value for n in MODEL_PLACES if n in self.options), self.facts.get("model", ""))
+        given = next((self.options[n].value for n in WORDS.model_places if n in self.options), self.facts.get("model", ""))
         return given if isinstance(given, str) and not isinstance(given, Symbol) else ""
 
     @cached_property
