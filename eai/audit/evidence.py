@@ -74,7 +74,7 @@ class Evidence:
         keys = [*_SETTING, "quantization", "batch_size", "params_b"]
         return usable.assign(gross_j_per_1k_tok=gross).groupby(keys, as_index=False)["gross_j_per_1k_tok"].mean()
 
-    def _compare(self, column: str, used: object, instead: object, subject: Subject | None, what: str, most_b: float) -> Waste | None:
+    def _compare(self, column: str, used: object, instead: object, subject: Subject | None, most_b: float = np.inf) -> Waste | None:
         """Waste of `used` against `instead`: median and range over pairs alike otherwise, nearest in card and size; None without a pair."""
         on = [*_SETTING, *({"quantization", "batch_size"} - {column})]
         spent, needed = self.rows[self.rows[column] == used], self.rows[self.rows[column] == instead]
@@ -91,26 +91,24 @@ class Evidence:
             return None
         share = 100 * (1 - chosen["gross_j_per_1k_tok_instead"] / chosen["gross_j_per_1k_tok"])
         labels = tuple(f"{p.session}: {p.model} {p.quantization} on {p.gpu}, batch {p.batch_size:.0f}" for p in chosen.itertuples())
-        note = f"{what}, gross energy an output token, median of {len(chosen)} pairs of published rows{where}"
+        what = "batch {} against batch {}" if column == "batch_size" else "{} against {}"
+        note = f"{what.format(used, instead)}, gross energy an output token, median of {len(chosen)} pairs of published rows{where}"
         return Waste(float(np.median(share)), float(share.min()), float(share.max()), "published", note, labels)
 
     def quantization(self, used: str, instead: str, max_params_b: float | None = None, subject: Subject | None = None) -> Waste | None:
         """Waste of `used` against `instead` at the same batch size, over the pairs measured in one session."""
-        return self._compare("quantization", used, instead, subject, f"{used} against {instead}", max_params_b or np.inf)
-
-    def _batch(self, instead: int, subject: Subject | None = None) -> Waste | None:
-        """Waste of batch 1 against a larger batch: same session, card, model and quantization."""
-        return self._compare("batch_size", 1, instead, subject, f"batch 1 against batch {instead}", np.inf)
+        return self._compare("quantization", used, instead, subject, max_params_b or np.inf)
 
     @cached_property
     def _batches(self) -> list[int]:
         """Batch sizes that a published session compares with batch 1, ascending."""
-        return [b for b in sorted(int(x) for x in self.rows["batch_size"].unique()) if b > 1 and self._batch(b)]
+        return [b for b in sorted(int(x) for x in self.rows["batch_size"].unique()) if b > 1 and self._compare("batch_size", 1, b, None)]
 
     def batch_1(self, available: int | None = None, subject: Subject | None = None) -> Waste | None:
         """Waste of batch 1 where `available` requests could share a batch (None: unknown, 8 assumed); at most what was measured."""
         reachable = [b for b in self._batches if b <= min(available or 8, 8)]
-        return self.once(("batch", reachable[-1]), subject, lambda: self._batch(reachable[-1], subject)) if reachable else None
+        compare = lambda: self._compare("batch_size", 1, reachable[-1], subject)  # noqa: E731
+        return self.once(("batch", reachable[-1]), subject, compare) if reachable else None
 
 
 def _in_catalog(subject: Subject | None) -> catalog.Model | None:
