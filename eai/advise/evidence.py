@@ -496,7 +496,7 @@ def launch(c: Configuration, replicas: int = 1) -> str:
     return f"{each}{CODE['head'].format(name=own)}{code}\n{BATCH.format(batch_size=n, output_tokens=c.output_tokens)}"
 
 
-def verify(c: Configuration, known: Cost, rival: str | None = None) -> dict[str, Any]:
+def verify(c: Configuration, known: Cost) -> dict[str, Any]:
     """`command` that measures the configuration, what it should read, and what to conclude if it reads something else."""
     error = known.stated_error
     wide = "the stated error" if error is None else f"a factor of {1 + error:.2g}"
@@ -505,4 +505,4 @@ def verify(c: Configuration, known: Cost, rival: str | None = None) -> dict[str,
         f"inside the intervals: the answer stands. Off by more than {wide}: trust your measurement, and give it with --throughput and "
         "--energy-j-per-1k to `eai diagnose`, which says why, and to `eai estimate` for the bill"
     )
-    return {"command": measure_command(c, rival), "expected": expected, "conclude": conclude}
+    return {"command": measure_command(c), "expected": expected, "conclude": conclude}

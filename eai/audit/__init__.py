@@ -14,8 +14,8 @@ info, as is a finding without a number.
 """
 
 
-def audit(paths, published=None) -> dict:
+def audit(paths) -> dict:
     """The report on files and folders (`eai.audit.run.audit`), imported on first use: the command line lists its commands without it."""
     from eai.audit import run
 
-    return run.audit(paths, published)
+    return run.audit(paths)

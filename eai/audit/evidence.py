@@ -214,10 +214,10 @@ def many_cards(subject: Subject) -> Waste | None:
     return Waste(*(100 * waiting / (step_s + waiting) for waiting in waits), "estimate", note)
 
 
-def slow_sampling(interval_s: float, window_s: float = 10.0) -> Waste:
+def slow_sampling(interval_s: float) -> Waste:
     """Error of mean power times time when samples are `interval_s` apart: the sd of two uniform edge errors is interval / sqrt(6)."""
-    note = f"sd of the two window edges at one sample each {interval_s:g} s, for {window_s:g} s of work (range 30 s to 1 s)"
-    return Waste(*(min(100 * interval_s / 6**0.5 / window, 100.0) for window in (window_s, 30.0, 1.0)), "computed", note, unit=FIGURE)
+    note = f"sd of the two window edges at one sample each {interval_s:g} s, for 10 s of work (range 30 s to 1 s)"
+    return Waste(*(min(100 * interval_s / 6**0.5 / window, 100.0) for window in (10.0, 30.0, 1.0)), "computed", note, unit=FIGURE)
 
 
 def of_rule(name: str, subject: Subject, evidence: Evidence) -> Waste | None:

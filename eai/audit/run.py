@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from eai.audit import deployments, evidence
@@ -139,12 +138,12 @@ def good_practices(unit: Unit) -> list[dict]:
     return found
 
 
-def audit(paths: Iterable[str | Path], published: pd.DataFrame | None = None) -> dict:
+def audit(paths: Iterable[str | Path]) -> dict:
     """The report on files and folders: `{findings, good_practices, skipped, counts, files, read, concerned}`, the worst finding first.
 
-    `files`: how many there are; `read`: how many could be read; `concerned`: how many of those speak of inference. `published`: rows that
-    replace the published ones. Raises UserError for a path that does not exist, and where there is no file to audit."""
-    known, paths = Evidence(published), list(paths)
+    `files`: how many there are; `read`: how many could be read; `concerned`: how many of those speak of inference. Raises UserError for a
+    path that does not exist, and where there is no file to audit."""
+    known, paths = Evidence(), list(paths)
     findings, practices, skipped, count, read, concerned = [], [], [], 0, 0, 0
     for path in files.find(paths):
         count += 1
