@@ -335,3 +335,9 @@ def test_own_figures_that_no_such_card_can_show_are_refused(energy, rate):
 def test_the_bill_of_today_needs_the_card_of_today():
     with pytest.raises(UserError, match="today's card first"):
         ask.estimate(model="mistral-7b-v0.1", gpu="any")
+
+
+def test_an_energy_of_another_unit_is_doubted():
+    """1e6 J per 1000 tokens at some 30 tok/s would be 30 kW."""
+    said = [ask.estimate(model="mistral-7b-v0.1", gpu="rtx4090d", energy_j_per_1k=joules)["warnings"] for joules in (1e6, 9000)]
+    assert ["check its unit" in " ".join(each) for each in said] == [True, False]

@@ -227,6 +227,7 @@ def test_a_number_of_cards_that_does_not_divide_the_heads_leaves_vllm_out():
     r = request(**MISTRAL, gpu="h100", num_gpus=3)
     assert "3 cards" in cannot_run(r.now.with_(engine="vllm", quantization="bf16")) and not cannot_run(r.now)
     assert not cannot_run(r.now.with_(engine="vllm", quantization="bf16", num_gpus=4))
+    assert "cannot share the 32" in cannot_run(r.now.with_(num_gpus=33)), "32 layers"
 
 
 @pytest.mark.parametrize("rows", ["inf", "0", "", "abc"])

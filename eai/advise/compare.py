@@ -253,6 +253,15 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         optimized = bill(r, better.configuration, better.cost, better.work) | {"accuracy": better.quality.to_json()}
         optimized["launch"] = launch(better.configuration, better.replicas)
     warnings += ["your figure carries no interval: its own uncertainty is not in the result"] if now.basis == "given" else []
+    if (
+        now.basis == "given"
+        and c is not None
+        and r.throughput is None
+        and (now.power_w.value or 0) > 2 * (c.gpu.tdp_w or np.inf) * c.num_gpus
+    ):
+        warnings.append(
+            f"at the expected {plain(now.throughput_tok_s.value)} tok/s your energy is {plain(now.power_w.value)} W: check its unit"
+        )
     warnings += now.warnings
     warnings += [] if r.site.price else [f"no sourced price of electricity for region {r.site.region}: give --price; cost is left empty"]
     dropped = better is not None and better.configuration.quantization != c.quantization and not quality.acceptable
@@ -292,9 +301,7 @@ def given(r: Request) -> Cost | None:
         beyond = beyond_the_card(c.gpu, c.num_gpus, None, rate, roof_share(rate, c))
         beyond += [f"{plain(1e3 * energy)} J per 1000 tokens at {plain(rate)} tok/s are {plain(energy * rate)} W"] * (energy * rate > most)
         if beyond:
-            expected = (
-                f"at most {most:,.0f} W on {c.cards}, {MOST_HOST_W:.0f} W of them a host's, and no more than its memory's bandwidth allows"
-            )
+            expected = f"at most {most:,.0f} W on {c.cards} with {MOST_HOST_W:.0f} W for the host, and what its memory's bandwidth allows"
             raise UserError(beyond[0], expected, "correct the figures, --gpu or --num-gpus")
     if rate is None and r.now is not None and (known := cost_or_reason(r.now)[0]):
         rate, cited = known.throughput_tok_s.value, (*cited, "throughput from the evidence")

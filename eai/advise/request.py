@@ -310,8 +310,12 @@ def _refused(quantization: str, engine: str, gpu: Gpu) -> str:
 
 def cannot_run(c: Configuration) -> str:
     """What the strategy or the engine needs and the card lacks, or why the cards cannot share the model; empty if nothing."""
-    uneven = f"{c.engine} gives each card as many attention heads: {c.num_gpus} cards cannot share the {c.model.heads} of {c.model.slug}"
-    return _refused(c.quantization, c.engine, c.gpu) or (uneven if c.engine in SERVERS and c.model.heads % c.num_gpus else "")
+    if lacks := _refused(c.quantization, c.engine, c.gpu):
+        return lacks
+    if c.engine in SERVERS and c.model.heads % c.num_gpus:
+        return f"{c.engine} gives each card as many attention heads: {c.num_gpus} cards cannot share the {c.model.heads} of {c.model.slug}"
+    few = f"{c.engine} gives each card whole layers: {c.num_gpus} cards cannot share the {c.model.layers} of {c.model.slug}"
+    return few if c.num_gpus > c.model.layers else ""
 
 
 def is_module(gpu: Gpu) -> bool:
