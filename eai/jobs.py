@@ -1,13 +1,18 @@
-"""Jobs of a sweep: their windows in seeded random order, which card and folder they belong to, what is already measured."""
+"""Jobs of a sweep, one gpu x one model each: their windows in order, what is on disk, what would stop them, what needs no second run.
+
+What would stop a sweep is found before any GPU second is spent: one line each, with what to do. What went into a notebook of the analysis
+is remembered as one digest (notebook, parameters, the package's source, every table's content); so is what came out of it.
+"""
 
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -42,18 +47,13 @@ class PlannedWindow:
 
     @property
     def key(self) -> tuple[int, str, int]:
-        """(block, configuration_id, repeat): unique within a job."""
         return (self.block, self.configuration.configuration_id, self.repeat)
 
 
 def job_order(sweep: Sweep, gpu: str, model: str) -> list[PlannedWindow]:
-    """All windows of the job `gpu` x `model` in the order of measuring; the same sweep and seed give the same order.
-
-    A block holds every configuration once: it is the replicate, so drift of the machine falls on all configurations alike. Loading a
-    model costs far more than a window, so inside a block the loads stand in random order and the configurations that share a load
-    (other batch sizes, other lengths) in random order within it: a split-plot design (Montgomery, Design and Analysis of Experiments,
-    chapter 14).
-    """
+    """All windows of the job `gpu` x `model` in the order of measuring; the same sweep and seed give the same order. A block holds every
+    configuration once, in random order, and is the replicate. Loading a model costs far more than a window, so that those of one load stay
+    together: a split-plot design (Montgomery, Design and Analysis of Experiments, chapter 14)."""
     loads: dict[str, list[Configuration]] = {}
     for configuration in sweep.configurations(gpu, model):
         loads.setdefault(configuration.quantization, []).append(configuration)
@@ -77,10 +77,8 @@ def device_mark(gpu: str, meter: Meter) -> str:
 def finished_job(experiment: Path, sweep: Sweep, gpu: str, model: str) -> Path | None:
     """A job folder that already holds every window of the sweep, measured the same way, on whichever card; None if there is none."""
     wanted = wanted_keys(sweep, gpu, model)
-    for directory in folders(experiment, gpu, model):
-        if wanted <= done_keys(directory) and not differing_settings(directory, sweep):
-            return directory
-    return None
+    complete = (f for f in folders(experiment, gpu, model) if wanted <= done_keys(f) and not differing_settings(f, sweep))
+    return next(complete, None)
 
 
 def folders(experiment: Path, gpu: str, model: str) -> list[Path]:
@@ -96,21 +94,32 @@ def marks(experiment: Path, gpu: str, model: str) -> list[str]:
 def wanted_keys(sweep: Sweep, gpu: str, model: str) -> set[tuple[int, str, int]]:
     """The keys (block, configuration_id, repeat) of all windows of a job; the order of measuring does not matter here."""
     ids = [c.configuration_id for c in sweep.configurations(gpu, model)]
-    return {(block, i, repeat) for block in range(1, sweep.blocks + 1) for i in ids for repeat in range(1, sweep.repeats + 1)}
+    return set(itertools.product(range(1, sweep.blocks + 1), ids, range(1, sweep.repeats + 1)))
 
 
 def differing_settings(directory: Path, sweep: Sweep) -> list[str]:
     """The settings that decide how a window is measured and that differ from those of the windows already in a job folder."""
-    earlier = [line["settings"] for line in tables.read_jsonl(directory / "provenance.jsonl")]
-    return [name for name in SAME_THROUGHOUT if any(old.get(name) != getattr(sweep, name) for old in earlier)]
+    lines = tables.read_jsonl(directory / "provenance.jsonl")
+    with whole_rows(directory):
+        return [name for name in SAME_THROUGHOUT if any(line["settings"].get(name) != getattr(sweep, name) for line in lines)]
 
 
 def done_keys(directory: Path) -> set[tuple]:
     """Keys of the windows on disk that need no second try: failures that may be gone tomorrow do."""
-    rows = tables.read_jsonl(directory / "windows.jsonl")
-    last = {(row["block"], row["configuration_id"], row["repeat"]): row for row in rows}
-    not_again = set(os.environ.get(NOT_AGAIN, "").split(","))
-    return {key for key, row in last.items() if row["status"] not in RETRIED or row.get("attempt") in not_again}
+    rows, not_again = tables.read_jsonl(directory / "windows.jsonl"), os.environ.get(NOT_AGAIN, "").split(",")
+    with whole_rows(directory):
+        last = {(row["block"], row["configuration_id"], row["repeat"]): row for row in rows}
+        return {key for key, row in last.items() if row["status"] not in RETRIED or row.get("attempt") in not_again}
+
+
+@contextlib.contextmanager
+def whole_rows(directory: Path) -> Iterator[None]:
+    """Raises UserError where the block meets a row of a job folder that lacks something, or holds what no writer of ours writes."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{directory} holds a damaged row ({why})", "rows as eai writes them", "restore it from a copy") from None
 
 
 def resolve_experiment(sweep: Sweep) -> Path:
@@ -124,11 +133,9 @@ def resolve_experiment(sweep: Sweep) -> Path:
     return tables.experiment_dir(f"run-{sweep.digest()}")
 
 
-WINDOW_BYTES, JOB_BYTES, ANALYSIS_BYTES = 100_000, 2_000_000, 50_000_000
-"""A generous estimate of what a window, a job and the notebooks with their figures need on disk."""
+WINDOW_BYTES, JOB_BYTES, ANALYSIS_BYTES = 100_000, 2_000_000, 50_000_000  # generous, of a window, a job and the notebooks with figures
 HUB_TIMEOUT_S = 5.0
-TICK_NS = 50_000_000
-"""How far a file system's clock may lie behind."""
+TICK_NS = 50_000_000  # how far a file system's clock may lie behind
 TABLES = ("windows.jsonl", "energies.jsonl", "idle.jsonl", "provenance.jsonl", "scores.parquet")
 
 
@@ -145,17 +152,14 @@ class Job:
 
     @property
     def id(self) -> str:
-        """The job's name in the workflow: its folder's without the card."""
         return f"{self.gpu}--{slug(self.model)}"
 
     @property
     def windows_left(self) -> int:
-        """Windows that are missing."""
         return self.windows - self.windows_done
 
     @property
     def is_done(self) -> bool:
-        """Whether every window is on disk."""
         return self.windows_left == 0
 
 
@@ -210,8 +214,8 @@ def state_dir(experiment: Path) -> Path:
 
 def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path, options: Any, elsewhere: bool = False) -> None:
     """Nothing, if the sweep can start, here or (`elsewhere`) on a machine with its cards and models. Raises UserError for the first thing
-    that would stop it: settings that contradict each other, a folder that cannot be written, holds somebody's other files, another sweep or
-    another protocol, an engine or profile that is not there, a disk too small for what is planned, models that do not exist."""
+    that would stop it: settings, folders, another sweep or protocol, an engine or profile, a disk too small, models or items that
+    are not available."""
     left = [job for job in planned if not job.is_done]
     if options and options.jobs is not None and options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}", "1 or more measurements at once")
@@ -230,9 +234,8 @@ def check(sweep: Sweep, planned: Sequence[Job], experiment: Path, figures: Path,
     ours = (".eai", "figures/*.ipynb", "*/provenance.jsonl", "*/windows.jsonl")
     others = tables.other_files(experiment) if experiment in figures.parents else []
     if others and not any(any(experiment.glob(pattern)) for pattern in ours):
-        raise UserError(
-            f"{experiment} holds other files ({others[0]})", "a new or empty folder, or an experiment's", "choose another --out"
-        )
+        found = f"{experiment} holds other files ({others[0]})"
+        raise UserError(found, "a new or empty folder, or an experiment's", "choose another --out")
     present = {path.parent.name for path in experiment.glob("*/windows.jsonl")}
     mine = {name.rpartition("--")[0] for name in present} & {job.id for job in planned}
     if present and not mine:
@@ -285,13 +288,13 @@ def require_model(model: str, weights: str, may_be_elsewhere: bool = False) -> N
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    do = "check its name, or give a folder with safetensors"
+    do, (name, pinned) = "check its name, or give a folder with safetensors", sources.at_revision(model)
     try:
-        if isinstance(try_to_load_from_cache(model, "config.json"), str):
+        if isinstance(try_to_load_from_cache(name, "config.json", **pinned), str):
             return
         if constants.HF_HUB_OFFLINE:
             raise UserError(f"model '{model}' is not in the local cache, and the hub is switched off", "a model that is here", do)
-        get_hf_file_metadata(hf_hub_url(model, "config.json"), timeout=HUB_TIMEOUT_S)
+        get_hf_file_metadata(hf_hub_url(name, "config.json", **pinned), timeout=HUB_TIMEOUT_S)
     except HFValidationError:
         raise UserError(f"model '{model}'", "a folder, or a hub id such as org/name", do) from None
     except HfHubHTTPError as error:
@@ -327,7 +330,6 @@ class Freshness:
         self._began_ns = time.time_ns()
 
     def _digest(self, name: str, parameters: Mapping[str, Any]) -> str:
-        """The digest of what goes into one step."""
         notebook = paths.NOTEBOOKS / f"{name}.ipynb"
         text = (notebook.read_text() if notebook.exists() else "") + json.dumps(dict(parameters), sort_keys=True, default=str)
         return hashlib.sha256(f"{self._inputs} {text}".encode()).hexdigest()

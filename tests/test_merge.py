@@ -179,6 +179,28 @@ def test_what_was_changed_by_hand_is_not_merged_and_the_result_is_sealed(tmp_pat
         merge([folder], tmp_path / "again")
 
 
+@pytest.mark.parametrize(
+    ("table", "changes", "why"),
+    [
+        ("windows", {"attempt": ...}, "no 'attempt'"),
+        ("windows", {"started_at": "yesterday"}, "isoformat"),
+        ("windows", {"start_s": "x"}, "could not convert"),
+        ("energies", {"attempt": ...}, "no 'attempt'"),
+        ("provenance", {"at": ...}, "no 'at'"),
+        ("provenance", {"meter": "nvml"}, "no attribute"),
+        ("provenance", {"versions": ["1.0"]}, "sequence"),
+    ],
+)
+def test_a_damaged_row_is_one_line(tmp_path, table, changes, why):
+    folder = unsealed(write(tmp_path / "odd", "j", {1: ("a1", 100.0)}))
+    path = folder / "j" / f"{table}.jsonl"
+    row = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in row.items() if v is not ...}) + "\n")
+    with pytest.raises(UserError, match=f"odd/j holds a damaged row .*{why}"):
+        merge([folder], tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
 def test_a_column_that_came_later_is_no_reason_to_refuse(tmp_path):
     folder = unsealed(write(tmp_path / "old", "j", {1: ("a1", 100.0)}))
     path = folder / "j" / "windows.jsonl"

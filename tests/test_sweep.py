@@ -95,6 +95,24 @@ def test_windows_measured_in_another_way_do_not_count(tmp_path):
     assert plan(grid(), tmp_path)[0].windows_done == 0
 
 
+@pytest.mark.parametrize(
+    ("table", "row", "why"),
+    [
+        ("windows", {"block": 1}, "no 'configuration_id'"),
+        ("provenance", {}, "no 'settings'"),
+        ("provenance", {"settings": None}, "NoneType"),
+    ],
+)
+def test_a_damaged_row_of_an_earlier_run_is_one_line(tmp_path, table, row, why):
+    gpu, model = GRID["gpus"][0], GRID["models"][0]
+    folder = tmp_path / f"{gpu}--{jobs.slug(model)}--aaaa0000"
+    put(folder, grid(), gpu, model, 8)
+    with open(folder / f"{table}.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=f"aaaa0000 holds a damaged row .*{why}"):
+        plan(grid(), tmp_path)
+
+
 def test_two_models_with_one_folder_name_are_refused():
     with pytest.raises(UserError, match="would share a folder"):
         plan(grid(models=["org/a-b", "org-a/b"]), Path("nowhere"))

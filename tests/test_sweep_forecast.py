@@ -26,7 +26,7 @@ def test_hours_are_windows_warm_ups_loads_and_idles():
     sweep, (job,) = planned()
     weights_gb = 7_615_616_512 * 2 / 1e9
     load_s = 10 + weights_gb
-    found = forecast.job_s(sweep, job).lasts
+    found = forecast.job_s(sweep, job)[2]
     assert found.value == pytest.approx(5 * (10 + 30) + 5 * load_s + 5 * 11, rel=1e-3)
     assert found.low == pytest.approx(5 * 10 + 5 * load_s / 3 + 5 * 11, rel=1e-3)
     assert found.high == pytest.approx(5 * 70 + 5 * load_s * 3 + 5 * 11, rel=1e-3)

@@ -62,6 +62,22 @@ def test_progress_counts_windows_energy_and_jobs(two, tmp_path, monkeypatch):
     assert shown(seen)[1] == "1 of 2 jobs done, 6 windows to go, about 1:30 left, 4.5 J so far"
 
 
+def test_a_torn_line_that_the_next_writer_cuts_is_no_progress(two, tmp_path):
+    folder = tmp_path / f"{two[0].id}--51002d00"
+    append(folder)
+    tables = [folder / f"{name}.jsonl" for name in ("windows", "energies")]
+    whole = [path.stat().st_size for path in tables]
+    for path in tables:
+        with open(path, "a") as file:
+            file.write('{"a line of a kil')
+    seen = Progress(two, tmp_path, tmp_path / ".eai")
+    for path, size in zip(tables, whole, strict=True):
+        os.truncate(path, size)
+    append(folder, energy_j=3.0)
+    seen.update()
+    assert shown(seen)[1].endswith("7 windows to go, about 0:00 left, 3 J so far")
+
+
 def test_nothing_is_drawn_where_nobody_looks(two, tmp_path, capfd):
     with Progress(two, tmp_path, tmp_path / ".eai") as progress:
         progress.draw()

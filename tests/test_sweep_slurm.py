@@ -105,6 +105,8 @@ def test_a_begun_job_asks_for_the_node_of_its_card(commands, tmp_path, monkeypat
 def test_the_partition_is_the_profiles(tmp_path):
     (tmp_path / "config.yaml").write_text("executor: slurm\ndefault-resources:\n  - mem_mb=0\n  - slurm_partition=gpu-long\n")
     assert Options(str(tmp_path)).partition == "gpu-long" and Options("slurm").partition == Options().partition == ""
+    (tmp_path / "config.yaml").write_text("executor: slurm\ndefault-resources:\n  mem_mb: 0\n  slurm_partition: gpu-long\n")
+    assert Options(str(tmp_path)).partition == "gpu-long", "Snakemake takes a mapping too"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,9 @@
 Snakemake queues, counts, submits and keeps going; which windows are missing is decided by what is on disk, never by Snakemake. Its
 working directory `<experiment>/.eai` belongs to one coordinator at a time, held by a lock that dies with it: after any kill, `eai run`
 again is all that is needed. The scheduler dies with its coordinator, and the jobs with their scheduler.
+
+Snakemake does not reattach to jobs that it has submitted to Slurm before a crash, and a running job overwrites its id in Snakemake's notes
+(snakemake#762). Slurm knows: every job carries its working directory and, as a comment, the rule's name.
 """
 
 import contextlib
@@ -61,32 +64,30 @@ class Options:
 
     @property
     def folder(self) -> Path:
-        """The profile's folder. Raises UserError if there is none."""
         folder = WORKFLOW / "profiles" / self.profile if self.profile in PROFILES else Path(self.profile)
         if too_long(str(folder)) or not (folder / "config.yaml").is_file():
             expected = f"{' or '.join(PROFILES)}, or a folder with a config.yaml"
             raise UserError(f"no profile '{self.profile}'", expected, f"see {WORKFLOW.name}/")
         return folder.resolve()
 
-    def setting(self, name: str) -> Any:
-        """A setting of the profile. Raises UserError for a file that is none."""
+    def _setting(self, name: str) -> Any:
         return yaml_mapping(self.folder / "config.yaml", "a profile of Snakemake").get(name)
 
     @property
     def is_slurm(self) -> bool:
-        """Whether jobs are submitted to Slurm."""
-        return self.setting("executor") == "slurm"
+        return self._setting("executor") == "slurm"
 
     @property
     def partition(self) -> str:
         """The partition of Slurm that the profile names, empty if it leaves that to the cluster."""
-        given = self.setting("default-resources") or ()
+        given = self._setting("default-resources") or ()
+        given = [f"{name}={value}" for name, value in given.items()] if isinstance(given, dict) else given
         pairs = (str(entry).partition("=") for entry in (given if isinstance(given, list) else [given]))
         return next((value.strip("'\"") for name, _, value in pairs if name == "slurm_partition"), "")
 
 
 def require(options: Options | None) -> None:
-    """Raises UserError, with the command that installs it, where the engine or its Slurm plugin is missing."""
+    """Raises UserError where the engine or its Slurm plugin is missing."""
     for name in ["snakemake"] + ["snakemake_executor_plugin_slurm"] * bool(options and options.is_slurm):
         if importlib.util.find_spec(name) is None:
             do = "run `.venv/bin/pip install -c constraints.txt -e '.[cluster]'`"
@@ -247,7 +248,8 @@ class Progress:
         self.jobs, self.experiment, self.state = {j.id: j for j in jobs}, experiment, state
         self.windows, self.last, self.began_s = Counter(), {}, time.monotonic()  # by job: windows seen; (its card's mark, what came last)
         self.energy_j, self._live, self._drawn_s = 0.0, None, 0.0
-        self._offsets = {p: p.stat().st_size for f in self._folders() for p in f.glob("*.jsonl")}
+        # behind the last whole line: a torn one of a killed writer is cut by the next
+        self._offsets = {p: p.read_bytes().rfind(b"\n") + 1 for f in self._folders() for p in f.glob("*.jsonl")}
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty():
@@ -260,14 +262,12 @@ class Progress:
             self._live.stop()
 
     def draw(self) -> None:
-        """Look again, at most once a second, and draw."""
         if self._live and time.monotonic() - self._drawn_s >= 1:
             self._drawn_s = time.monotonic()
             self.update()
             self._live.update(self.table(), refresh=True)
 
     def _folders(self) -> list[Path]:
-        """The folders of the sweep's jobs, one a card."""
         return [f for f in self.experiment.glob("*--*") if f.name.rpartition("--")[0] in self.jobs]
 
     def _new(self, path: Path) -> list[dict[str, Any]]:
@@ -283,7 +283,6 @@ class Progress:
         return [json.loads(line) for line in whole.splitlines()]
 
     def update(self) -> None:
-        """Read what the jobs have written since the last look."""
         for folder in self._folders():
             job, _, mark = folder.name.rpartition("--")
             windows = self._new(folder / "windows.jsonl")
@@ -358,9 +357,8 @@ def gres_types(among: Sequence[Node] | None = None) -> list[str]:
 
 
 def gives_back(among: Sequence[Node], name: str, gres: str, exclusive: bool) -> bool:
-    """Whether a job that asks for `gres` on the node `name` is certain to get the card that it had there. Slurm counts cards and hands out
-    the first one that is free: certain is a node of one such card, a whole node, and one without cards. Elsewhere waiting for one node
-    would give up the others for a chance."""
+    """Whether a job that asks for `gres` on the node `name` is certain to get the card that it had there. Slurm hands out the first card
+    that is free: certain is a node of one such card, a whole node, and one without cards."""
     node = next((n for n in among if n.name == name), None)
     if node is None or not node.is_up:
         return False
@@ -388,25 +386,20 @@ def gres_of(gpu: str, types: Sequence[str]) -> str:
 
 
 def runtime_min(timeout_s: float | None) -> int:
-    """Minutes to ask for: a job's time limit with a margin for its start; 0, the partition's own, without one. A job that asks for more
-    than its partition allows would wait for ever."""
+    """Minutes to ask for: a job's time limit with a margin for its start; 0, the partition's own, without one."""
     return 0 if timeout_s is None else -(-int(timeout_s) // 60) + MARGIN_MIN
 
 
 def left_behind(state: Path) -> dict[str, str]:
     """The jobs in Slurm that were submitted from `state`, whoever their coordinator was: id -> what Slurm says it does."""
-    found = {}
-    for line in _ask("squeue", "-h", "--me", "-o", "%A|%T|%Z|%k").splitlines():
-        job, doing, where, comment = line.split("|", 3)
-        if where == str(state) and comment.startswith("rule_"):
-            found[job] = doing
-    return found
+    told = (line.split("|", 3) for line in _ask("squeue", "-h", "--me", "-o", "%A|%T|%Z|%k").splitlines())
+    return {job: doing for job, doing, where, comment in told if where == str(state) and comment.startswith("rule_")}
 
 
 def reap(state: Path, wait_s: float = REAP_WAIT_S) -> list[str]:
-    """Cancel the jobs an earlier coordinator left in Slurm for this sweep and wait until they are gone; returns their ids. Nothing that
-    they measured is lost: every window is on disk as it ends. A job that stays `COMPLETING` is on a node that does not answer; Slurm will
-    not start it again, and what may still run there ends itself, as its claim is revoked. Raises UserError if others do not go away."""
+    """Cancel the jobs that an earlier coordinator left in Slurm for this sweep and wait until they are gone; returns their ids. What they
+    measured is on disk. A job that stays `COMPLETING` is on a node that does not answer; what may still run there ends itself, as its claim
+    is revoked."""
     if reaped := list(left_behind(state)):
         _ask("scancel", *reaped)
     end_s = time.monotonic() + wait_s

@@ -1,11 +1,17 @@
-"""What a sweep would do, before anything starts: which configurations cannot run, and what is left in hours, energy, cost and carbon.
+"""What a sweep would do, before anything starts: which configurations cannot run, what is left in hours, energy, cost and carbon, and which
+part of it shows most in so many hours.
 
 What cannot run is told from shapes and data sheets by the rules that a run goes by; what cannot be judged, such as a model of unknown
 shapes, is not judged. A run makes a row with status and reason of each, and goes on.
 
-Everything else is predicted, and says from what. Hours follow from the protocol; how long a warm-up and a load take is known only
-afterwards, so the interval spans none to all of the allowed warm-up and a load at a third to three times the assumed pace. Energy is the
-predicted power of each configuration over its windows and warm-ups, at the GPU's board.
+Hours follow from the protocol; how long a warm-up and a load take is known only afterwards, so the interval spans none to all of the
+allowed warm-up and a load at a third to three times the assumed pace. Energy is the predicted power of each configuration over its windows
+and warm-ups, at the GPU's board.
+
+A sweep is cut along its lists (cards, models, strategies, batch sizes, tasks), in blocks and in items of each task. Every cut is forecast
+and counted: the comparisons with the baseline that show a change of 5 % in energy with a planned power of 0.8 at alpha over the family,
+and the scores that do so on their items. The cut that shows most is taken, of equals the shortest; where none has that power, the one with
+the highest expected number. Lists are cut from their end; of batch sizes the ends stay, of tasks the shortest, and the baseline always.
 """
 
 import itertools
@@ -13,14 +19,15 @@ import json
 import math
 from collections import Counter, namedtuple
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 from eai import catalog, footprint, strategies, tables
 from eai.catalog import Model
@@ -35,19 +42,14 @@ from eai.site import DRAWS, J_PER_KWH, SEED, Site, drawn
 from eai.site import bill as billed
 from eai.stats import planning
 from eai.stats.comparisons import ALPHA, MIN_POWER
-from eai.workload import device
+from eai.workload import device, sources
 
 MOST_LINES = 20
 LOAD_GB_S, LOAD_FIXED_S, LOAD_UNKNOWN_S, LOAD_FACTOR = 1.0, 10.0, 60.0, 3.0
+# of a pass over a task's items: share of the peak while reading, steps over the roofline, launches of a step, and how far off that may be
 READING_SHARE, STEP_FACTOR, STEP_LAUNCH_S, TASK_FACTOR = 0.5, 3.0, 0.02, 3.0
-"""Of a pass over a task's items: share of the peak while reading, steps over the roofline, launches of a step, and how far off that may
-be."""
 MOST_PREDICTED = 120
-ENDS = ("value", "low", "high")
-Blocked = Mapping[tuple[str, str], Collection[int]]
-"""By (gpu, model): the places in the sweep's grid of the cells that cannot run."""
-
-
+Blocked = Mapping[tuple[str, str], Collection[int]]  # by (gpu, model): the places in the sweep's grid of the cells that cannot run
 Obstacle = namedtuple("Obstacle", "gpu model quantization batch_size input_tokens output_tokens task status reason")
 """One configuration that cannot run: `status` as its rows will have it, and the reason with its figures."""
 
@@ -69,15 +71,11 @@ def obstacles(sweep: Sweep, planned: Sequence[Job], elsewhere: bool = False) -> 
         if job.gpu == "cpu":
             target = Device("this machine", is_cpu=True, memory_gb=None if elsewhere else device.free_gb("cpu"))
         else:
-            try:
-                card = model_of(job.gpu) if is_simulated(job.gpu) else catalog.gpu(job.gpu)
-                target = Device.of_catalog(card, not elsewhere)
-            except UserError:
-                pass
+            with suppress(UserError):
+                target = Device.of_catalog(model_of(job.gpu) if is_simulated(job.gpu) else catalog.gpu(job.gpu), not elsewhere)
         why = {}
         for i, c in enumerate(grid):
-            sizes = (c.batch_size, c.input_tokens, c.output_tokens, c.options.get("kv_cache", True))
-            made_up = is_simulated(c.gpu)
+            sizes, made_up = (c.batch_size, c.input_tokens, c.output_tokens, c.options.get("kv_cache", True)), is_simulated(c.gpu)
             if found := simulated_refusal(c, shapes) if made_up else supports(c.quantization, target, c.weights, shapes, *sizes):
                 why[i] = (found.kind, found.reason)
         rows += [Obstacle(*(getattr(grid[i], name) for name in Obstacle._fields[:-2]), *found) for i, found in why.items()]
@@ -88,16 +86,15 @@ def obstacles(sweep: Sweep, planned: Sequence[Job], elsewhere: bool = False) -> 
 
 def _shapes(model: str) -> Model | None:
     """The model's shapes from the catalog, its folder or the local cache; None where nobody here knows them."""
-    try:
+    with suppress(UserError):
         return catalog.model(model)
-    except UserError:
-        pass
     path = Path(model).expanduser() / "config.json"
     try:
         if not path.is_file():
             from huggingface_hub import try_to_load_from_cache
 
-            path = Path(str(try_to_load_from_cache(model, "config.json")))
+            name, pinned = sources.at_revision(model)
+            path = Path(str(try_to_load_from_cache(name, "config.json", **pinned)))
         return footprint.from_config(json.loads(path.read_text()), model)
     except (UserError, KeyError, ZeroDivisionError, OSError, ValueError):  # the hub's errors on names are ValueErrors
         return None
@@ -129,12 +126,10 @@ def add(quantities: Iterable[Quantity], unit: str) -> Quantity:
 
 
 def _ends(q: Quantity) -> tuple[float, float, float]:
-    """(value, low, high); an exact quantity is its own ends."""
     return q.value, *((q.value, q.value) if q.low is None else (q.low, q.high))
 
 
 def _within(value: float, factor: float) -> Quantity:
-    """Seconds within a factor."""
     return Quantity(value, value / factor, value * factor, "s")
 
 
@@ -167,8 +162,8 @@ def load_s(model: str) -> Quantity:
 
 def pass_s(c: Configuration) -> Quantity | None:
     """Seconds of one pass over a task's items, within a factor of three; None for unknown items, shapes or cards. Reading: 2 flops a weight
-    and prompt token at half the card's peak, and a launch for each batch. Answering: a step of the roofline three times over and its
-    launches, for every token of an answer."""
+    and prompt token at half the card's peak, a launch a batch. Answering: three steps of the roofline and their launches for every
+    token."""
     size, card = task_size(c.task), c.gpu.removeprefix(PREFIX)
     if size is None or card == "cpu":
         return None
@@ -198,28 +193,19 @@ def task_size(task: str) -> dict | None:
     return {name: float(row[name]) for name in names} | {"subjects": 57 if row.name == "mmlu" else 1}
 
 
-class Share(NamedTuple):
-    """Of a job: the cells that can run, those whose length can be forecast among them (both of all cells), and the seconds of its missing
-    windows with their loads and idle measurements."""
-
-    runs: float
-    known: float
-    lasts: Quantity
-
-
-def job_s(sweep: Sweep, job: Job, blocked: Collection[int] = ()) -> Share:
-    """What the missing windows of a job will take; `blocked` cells cannot run, and a task of unknown items or a model of unknown shapes is
-    not forecast: neither counts anything. A window of a task takes whole passes over it, where they last longer than the protocol's."""
+def job_s(sweep: Sweep, job: Job, blocked: Collection[int] = ()) -> tuple[float, float, Quantity]:
+    """(share of a job's cells that can run, share of those whose length can be forecast, seconds of the missing windows). Cells that are
+    `blocked` or not forecast count nothing. A window of a task takes whole passes over it, where they last longer than the protocol's."""
     grid, (window, idle_s) = sweep.configurations(job.gpu, job.model), window_s(sweep, job.gpu)
     able = [c for i, c in enumerate(grid) if i not in blocked]
     passes = [pass_s(c) for c in able if c.task != GENERATE]
     over = [q for q in passes if q is not None]
     known = len(able) - len(passes) + len(over)
-    more = [sum(max(0.0, getattr(q, name) - window.low) for q in over) / max(known, 1) for name in ENDS]
+    more = [sum(max(0.0, getattr(q, end) - window.low) for q in over) / max(known, 1) for end in ("value", "low", "high")]
     loads = len({c.quantization for c in able}) / len({c.quantization for c in grid}) * job.loads * job.windows_left / job.windows
     windows = add([window, Quantity(*map(float, more))], "s") * (known / len(grid) * job.windows_left)
     lasts = add([windows, load_s(job.model) * loads, Quantity(idle_s * (2 * loads + (loads > 0)))], "s")
-    return Share(len(able) / len(grid), known / len(grid), lasts)
+    return len(able) / len(grid), known / len(grid), lasts
 
 
 def energy_j(sweep: Sweep, left: Sequence[Job], blocked: Blocked = MappingProxyType({})) -> tuple[Quantity | None, float, str]:
@@ -264,17 +250,13 @@ def bill(energy: Quantity, site: Site) -> dict:
 
 
 def forecast(sweep: Sweep, planned: Sequence[Job], region: str = "us", blocked: Blocked = MappingProxyType({})) -> dict:
-    """What is left, as a JSON-able dict; `hours` by device, `hours_share` the windows they cover, `predicted_share` those of the energy.
-
-    Keys: basis, windows, device_hours, hours_share, hours, energy_kwh, predicted_share, not_predicted, cost_usd, carbon_kg, assumptions.
-    Both shares are of the windows that can run; `blocked` cells are windows that cannot, and cost nothing. Quantities are None where
-    nothing can be predicted, and `not_predicted` says why.
-    """
+    """What is left, as a JSON-able dict. Both shares are of the windows that can run (`blocked` cells cannot, and cost nothing): those that
+    the hours cover, and those of the energy. Quantities are None where nothing can be predicted, and `not_predicted` says why."""
     left = sorted((job for job in planned if not job.is_done), key=lambda job: job.gpu)
-    parts = [(job, job_s(sweep, job, blocked.get((job.gpu, job.model), ()))) for job in left]
-    by_gpu = {gpu: [part.lasts / 3600 for job, part in parts if job.gpu == gpu] for gpu in dict.fromkeys(job.gpu for job in left)}
-    hours = {gpu: add(each, "h") for gpu, each in by_gpu.items()}
-    able, known = (sum(job.windows_left * getattr(part, name) for job, part in parts) for name in ("runs", "known"))
+    parts = [(job, *job_s(sweep, job, blocked.get((job.gpu, job.model), ()))) for job in left]
+    gpus = dict.fromkeys(job.gpu for job in left)
+    hours = {gpu: add((lasts / 3600 for job, _, _, lasts in parts if job.gpu == gpu), "h") for gpu in gpus}
+    able, known = (sum(part[0].windows_left * part[i] for part in parts) for i in (1, 2))
     on_cards = [job for job in planned if not job.is_done and job.gpu != "cpu"]
     energy, predicted, refusal = energy_j(sweep, on_cards, blocked) if on_cards else (None, 0.0, "no GPU is left to measure on")
     if not refusal and len(on_cards) < len(left):
@@ -318,22 +300,17 @@ def lines(found: dict) -> list[str]:
 
 
 CHANGE = 0.95
-SPREAD = {"estimated": 0.03}
-USUAL_SPREAD = 0.015
-SCORE, CORRELATION = 0.5, 0.7
-"""Of a task's items before they ran: a score in the middle, and two strategies that answer mostly the same ones alike."""
+SPREAD, USUAL_SPREAD = {"estimated": 0.03}, 0.015
+SCORE, CORRELATION = 0.5, 0.7  # of a task's items before they ran: a score in the middle, and strategies that mostly answer alike
 ITEMS = (None, 1000, 500, 200, 100, 50, 20)
 MOST_BLOCKS = 20
 
 
-@dataclass(frozen=True)
-class Cut:
-    """A part of the sweep by the places in its lists, with its forecast hours [h], comparisons with their power, and the same of scores."""
+class Cut(NamedTuple):
+    """A part of the sweep by the places of its jobs, strategies, batch sizes and kinds of work, with its forecast hours [h], comparisons
+    with their power, and the same of scores."""
 
-    jobs: tuple[int, ...]
-    quantizations: tuple[int, ...]
-    batch_sizes: tuple[int, ...]
-    kinds: tuple[int, ...]
+    places: tuple[tuple[int, ...], ...]
     blocks: int
     items: int | None
     hours: float
@@ -343,8 +320,7 @@ class Cut:
     score_power: float
 
     @property
-    def worth(self) -> tuple[float, float, float]:
-        """What cuts are ranked by: shown with planned power, shown by expectation, and the less time the better."""
+    def worth(self) -> tuple[float, float, float]:  # shown with planned power, shown by expectation, the less time the better
         kinds = ((self.comparisons, self.power), (self.scored, self.score_power))
         return sum(n for n, p in kinds if p >= MIN_POWER), round(sum(n * p for n, p in kinds), 6), -self.hours
 
@@ -377,7 +353,6 @@ class _Grid:
         return 0.0 if not size else min(size["items"], limit * size["subjects"] if limit else size["items"])
 
     def window_s(self, items: int | None) -> np.ndarray:
-        """Seconds of a window of every cell, 0 where it cannot run: the protocol's, or whole passes over so many items of a task."""
         share = [self.n_items(t, items) / self.n_items(t, None) if self._sizes.get(t) else 1.0 for t in self.tasks]
         return np.where(self.runs, self.lasts_s + np.maximum(self.pass_s * share - self.least_s, 0.0), 0.0)
 
@@ -398,16 +373,13 @@ def within(sweep: Sweep, planned: Sequence[Job], hours: float, elsewhere: bool =
     return kept, _lines(grid, kept, best, whole, hours)
 
 
-def _places(grid: _Grid, whole: bool) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """The places (jobs, strategies, batch sizes, kinds of work) of every cut along the lists, or of the whole sweep alone."""
-    sweep, all_places = grid.sweep, tuple(tuple(range(n)) for n in grid.runs.shape)
-    if whole:
-        yield all_places
-        return
+def _places(grid: _Grid) -> Iterator[tuple[tuple[int, ...], ...]]:
+    """The places of every cut along the lists."""
+    all_places = [range(n) for n in grid.runs.shape]
     gpus, models = (list(dict.fromkeys(getattr(job, name) for job in grid.jobs)) for name in ("gpu", "model"))
     kept = [i for i in all_places[1] if grid.base[:, i].any()]
     others = [i for i in all_places[1] if i not in kept]
-    ends = sorted(all_places[2], key=lambda i: min(i, len(sweep.batch_sizes) - 1 - i))
+    ends = sorted(all_places[2], key=lambda i: min(i, len(all_places[2]) - 1 - i))
     cost = grid.window_s(None).sum(axis=(0, 1, 2))
     tasks = sorted(dict.fromkeys(grid.tasks), key=lambda t: sum(c for c, own in zip(cost, grid.tasks, strict=True) if own == t))
     lengths = [range(1, len(s) + 1) for s in (gpus, models, others, ends, tasks)]
@@ -418,10 +390,9 @@ def _places(grid: _Grid, whole: bool) -> Iterator[tuple[tuple[int, ...], ...]]:
 
 
 def _cuts(grid: _Grid, hours: float, whole: bool = False) -> Iterator[Cut]:
-    """Every cut of the sweep that fits."""
     ladder = [n for n in ITEMS if n is None or not grid.sweep.limit or n < grid.sweep.limit]
     lasts = {n: grid.window_s(n) for n in ladder}
-    for places in _places(grid, whole):
+    for places in [tuple(tuple(range(n)) for n in grid.runs.shape)] if whole else _places(grid):
         jobs, chosen, _, kinds = places
         able = grid.runs[np.ix_(*places)]
         base = grid.base[np.ix_(jobs, chosen)][:, :, None, None]
@@ -435,40 +406,40 @@ def _cuts(grid: _Grid, hours: float, whole: bool = False) -> Iterator[Cut]:
             scored = int(paired[..., [n > 0 for n in counts]].sum())
             least = min((n for n in counts if n), default=0.0)  # of items: as `planning.detectable_score_ratio` plans it
             se = math.sqrt(2 * (1 - CORRELATION) * (1 - SCORE) / (SCORE * least)) if least else math.inf
-            score_power = float(stats.norm.cdf(-math.log(CHANGE) / se - stats.norm.isf(ALPHA / 2))) if least else 0.0
+            score_power = float(special.ndtr(-math.log(CHANGE) / se + special.ndtri(ALPHA / 2))) if least else 0.0
             for blocks in [grid.sweep.blocks] if whole else range(2, max(grid.sweep.blocks, MOST_BLOCKS) + 1):
                 spent = float(block_s * blocks + once_s) / 3600
                 if spent > hours:
                     break
                 n = int(paired.sum())
                 if n or whole:
-                    yield Cut(*places, blocks, items, spent, n, _power(grid.spread, blocks, n), scored, score_power)
+                    yield Cut(places, blocks, items, spent, n, _power(grid.spread, blocks, n), scored, score_power)
 
 
 @cache
 def _power(spread: float, blocks: int, family: int) -> float:
-    """The power of one comparison to show CHANGE at alpha over the family; 0 for one block."""
     return planning.power(spread, blocks, CHANGE, ALPHA / family) if blocks > 1 and family else 0.0
 
 
 def detectable(spread: float, blocks: int, family: int) -> float:
     """The smallest change of energy that so many blocks show with power 0.8 at alpha over the family (0.03: 3 %); NaN for one block."""
+    from scipy import optimize
+
     if blocks < 2:
         return math.nan
     return -math.expm1(-optimize.brentq(lambda x: planning.power(spread, blocks, math.exp(-x), ALPHA / family) - MIN_POWER, 1e-6, 20))
 
 
 def _sweep(grid: _Grid, cut: Cut) -> Sweep:
-    """The settings of a cut."""
-    sweep, jobs = grid.sweep, [grid.jobs[i] for i in cut.jobs]
-    names = {grid.tasks[i] for i in cut.kinds}
+    sweep, (chosen, quantizations, batch_sizes, kinds) = grid.sweep, cut.places
+    jobs, names = [grid.jobs[i] for i in chosen], {grid.tasks[i] for i in kinds}
     asked = sorted(sweep.tasks, key=lambda task: task != GENERATE)  # the order of `task_names`
     has_tasks = bool(names - {GENERATE})
     update = {
         "gpus": [a for a, gpu in zip(sweep.gpus, dict.fromkeys(j.gpu for j in grid.jobs), strict=True) if gpu in {j.gpu for j in jobs}],
         "models": [m for m in sweep.models if m in {j.model for j in jobs}],
-        "quantizations": [sweep.quantizations[i] for i in cut.quantizations],
-        "batch_sizes": [sweep.batch_sizes[i] for i in cut.batch_sizes],
+        "quantizations": [sweep.quantizations[i] for i in quantizations],
+        "batch_sizes": [sweep.batch_sizes[i] for i in batch_sizes],
         "tasks": [task for task, name in zip(asked, sweep.task_names(), strict=True) if name in names],
         "blocks": cut.blocks,
         "limit": (cut.items or sweep.limit) if has_tasks else None,
@@ -478,7 +449,6 @@ def _sweep(grid: _Grid, cut: Cut) -> Sweep:
 
 
 def _lines(grid: _Grid, kept: Sweep, cut: Cut, whole: Cut, hours: float) -> list[str]:
-    """What is measured of the sweep, what it leaves out, and what can then be shown."""
     asked = grid.sweep
     words = {"gpus": "cards", "models": "models", "quantizations": "strategies", "batch_sizes": "batch sizes", "tasks": "tasks"}
     lists = [(getattr(kept, name), getattr(asked, name), word) for name, word in words.items()]
@@ -495,7 +465,7 @@ def _lines(grid: _Grid, kept: Sweep, cut: Cut, whole: Cut, hours: float) -> list
         f"(paired blocks spread by {100 * grid.spread:g} %, assumed)",
     ]
     if cut.scored:
-        n = min(n for i in cut.kinds if (n := grid.n_items(grid.tasks[i], cut.items)))
+        n = min(n for i in cut.places[3] if (n := grid.n_items(grid.tasks[i], cut.items)))
         ratio = planning.detectable_score_ratio(int(n), SCORE, CORRELATION)
         lines.append(f"scores, {n:g} items or more: a change of {100 * (1 - 1 / ratio):.0f} % of a score near one half is shown with 0.80")
     return lines

@@ -23,7 +23,7 @@ import pandas as pd
 
 from eai import schema, store, tables
 from eai.errors import UserError
-from eai.jobs import SAME_THROUGHOUT
+from eai.jobs import SAME_THROUGHOUT, whole_rows
 
 CLOCK_SLACK = timedelta(minutes=5)
 LINES = ("windows", "energies", "idle", "provenance")
@@ -33,11 +33,14 @@ PER_ATTEMPT = ("attempt", "started_at")
 _APART, _VERSION = "leave one of the folders out", "merge with the version of eai that wrote it"
 
 
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
 class Part:
     """One job folder of one source, read once. `lines`: the bytes of each table as written, without a torn last one (`torn`: which have
-    such); `attempts`: every row of each window, the last one counts; `energies`: those of each attempt; `devices`: what they were read
-    from, UUIDs of cards, without a card the machine. Raises UserError for a folder that is being written, holds links or was changed, and
-    for rows that this version does not understand."""
+    such); `attempts`: every row of each window, the last one counts; `devices`: UUIDs of the cards, without a card the machine. Raises
+    UserError for a folder that is being written, holds links or was changed, and for rows that this version does not understand."""
 
     def __init__(self, source: Path, directory: Path):
         self.source, self.directory = source, directory
@@ -64,41 +67,43 @@ class Part:
             if wrong := [p for p in schema.problems(table, rows) if not p.endswith("is missing")]:
                 raise UserError(f"{directory}/{table}.jsonl, {wrong[0]}", "the columns of eai/schema.py", _VERSION)
         self.energies: dict[str, list[dict]] = {}
-        for row in energies:
-            self.energies.setdefault(row["attempt"], []).append(row)
         self.attempts: dict[tuple[int, str, int], list[dict]] = {}
-        for row in self.windows:
-            self.attempts.setdefault((row["block"], row["configuration_id"], row["repeat"]), []).append(row)
-        machines = {f"{m.get('cpu')} x {m.get('cores')}" for line in self.provenance if (m := line.get("machine"))}
-        self.devices = {card["uuid"] for line in self.provenance for card in line.get("meter", {}).get("cards", [])} or machines
+        with whole_rows(directory):
+            for row in energies:
+                self.energies.setdefault(row["attempt"], []).append(row)
+            for row in self.windows:
+                self.attempts.setdefault((row["block"], row["configuration_id"], row["repeat"]), []).append(row)
+            self.taken = {row["attempt"] for row in self.windows}
+            self.told = [_moment(line["at"]) for line in self.provenance]
+            self.started = [(_moment(w["started_at"]), float(w["start_s"])) for w in self.windows if w.get("started_at")]
+            self.settings = [dict(line["settings"]) for line in self.provenance if "settings" in line]
+            self.versions = [dict(line.get("versions", {})) for line in self.provenance]
+            self.cards = {card["uuid"] for line in self.provenance for card in line.get("meter", {}).get("cards", [])}
+            machines = {f"{m.get('cpu')} x {m.get('cores')}" for line in self.provenance if (m := line.get("machine"))}
+        self.devices = self.cards or machines
 
     def values(self, key: tuple[int, str, int]) -> list[dict]:
-        """The row that counts of a window and its energies, without the marks of the attempt."""
         last = self.attempts[key][-1]
         rows = [last, *self.energies.get(last["attempt"], [])]
         return [{k: v for k, v in row.items() if k not in PER_ATTEMPT} for row in rows]
 
     def oddities(self) -> Iterator[str]:
         """What the wall clock did that clocks should not do (monotonic times of several machines may overlap), and torn lines."""
-        told = [datetime.fromisoformat(line["at"]) for line in self.provenance]
-        started = [(datetime.fromisoformat(w["started_at"]), w["start_s"]) for w in self.windows if w.get("started_at")]
-        latest = max([*told, *(at for at, _ in started)], default=None)
+        latest = max([*self.told, *(at for at, _ in self.started)], default=None)
         if latest and latest > datetime.now(UTC) + CLOCK_SLACK:
             yield f"{self.label}: a time stamp lies in the future ({latest.isoformat(timespec='seconds')})"
-        if any(later < earlier for earlier, later in itertools.pairwise(told)):
+        if any(later < earlier for earlier, later in itertools.pairwise(self.told)):
             yield f"{self.label}: the wall clock went backwards between two runs"
-        if any(later[0] < earlier[0] and later[1] > earlier[1] for earlier, later in itertools.pairwise(started)):
+        if any(later[0] < earlier[0] and later[1] > earlier[1] for earlier, later in itertools.pairwise(self.started)):
             yield f"{self.label}: the wall clock went backwards between two windows of one run"
         yield from (f"1 torn line left out of {self.label}/{name}.jsonl" for name in self.torn)
 
 
 def kept_attempts(parts: list[Part]) -> list[set[str]]:
-    """For each part the attempts that are taken from it: all but those of windows that an earlier part holds with the same values.
-
-    Two parts may hold one measurement, copied (a copy may be older than its original: then its attempts are the first ones of the other),
-    or two measurements of the same values. Raises UserError for a window that they hold with different contents.
-    """
-    kept = [{row["attempt"] for row in part.windows} for part in parts]
+    """For each part the attempts that are taken from it: all but those of windows that an earlier part holds with the same values, as a
+    copy (then the attempts of one are the first ones of the other) or measured again. Raises UserError for a window with two different
+    contents."""
+    kept = [set(part.taken) for part in parts]
     for (one, _), (other, taken) in itertools.combinations(zip(parts, kept, strict=True), 2):
         for key in one.attempts.keys() & other.attempts.keys():
             shorter, longer = sorted((one.attempts[key], other.attempts[key]), key=len)
@@ -147,11 +152,9 @@ def write_files(target: Path, parts: list[Part], kept: list[set[str]]) -> None:
 
 def merge(sources: Sequence[str | Path], out: Path) -> dict:
     """Merge experiments into the new folder `out`; returns `{experiment, jobs, windows, found_twice, warnings}`. Raises UserError for a
-    source that is none or is being written, an `out` that exists, rows that do not fit this version's registry, one job of two cards or two
-    protocols, and a window with two different contents."""
+    source that is none or at work, an `out` that exists, one job of two cards or two protocols, and a window with two different
+    contents."""
     out, folders = Path(out).resolve(), [tables.experiment_dir(source) for source in sources]
-    if not folders:
-        raise UserError("no folder to merge", "at least one experiment", "name their folders")
     if len(set(folders)) < len(folders):
         raise UserError("a folder is named twice", "different experiments", "name each once")
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
@@ -190,14 +193,13 @@ def merge(sources: Sequence[str | Path], out: Path) -> dict:
 
 
 def _write_job(target: Path, parts: list[Part]) -> dict:
-    """One job, written from its parts after every check on it."""
     for one, other in itertools.combinations(parts, 2):
         both = f"{one.directory} and {other.directory}"
         if one.devices and other.devices and not one.devices & other.devices:
             cards = " and ".join(", ".join(sorted(part.devices)) for part in (one, other))
             found = f"{both} have one name but were measured on {cards}"
             raise UserError(found, "one card a job", "rename one of the folders and its rows, or merge them apart")
-        if differing := [name for name, values in _protocols([one, other]).items() if len(values) > 1]:
+        if differing := _protocols([one, other]):
             raise UserError(f"{both} were measured with another {', '.join(differing)}", "one protocol a job", "merge them apart")
     target.mkdir(parents=True)
     kept = kept_attempts(parts)
@@ -215,26 +217,25 @@ def _write_job(target: Path, parts: list[Part]) -> dict:
 
 
 def _protocols(parts: list[Part]) -> dict[str, set[str]]:
-    """The values that each setting of the protocol took."""
-    settings = [line["settings"] for part in parts for line in part.provenance if "settings" in line]
-    return {name: {json.dumps(given.get(name)) for given in settings} for name in SAME_THROUGHOUT}
+    """The settings of the protocol that took several values, with these."""
+    settings = [given for part in parts for given in part.settings]
+    took = {name: {json.dumps(given.get(name)) for given in settings} for name in SAME_THROUGHOUT}
+    return {name: values for name, values in took.items() if len(values) > 1}
 
 
 def _remarks(groups: dict[str, list[Part]]) -> Iterator[str]:
     """What a reader must know of jobs that differ: settings (within a job they are refused), versions, and cards under two names. A card
     has two names where a catalog learned of one between two runs: such jobs are not compared with each other."""
     for name, values in _protocols([part for parts in groups.values() for part in parts]).items():
-        if len(values) > 1:
-            yield f"jobs were measured with another {name}: {', '.join(sorted(values))}"
-    lines = [(job, line) for job, parts in groups.items() for part in parts for line in part.provenance]
-    for name in sorted({name for _, line in lines for name in line.get("versions", {})}):
-        found = sorted({str(line.get("versions", {}).get(name)) for _, line in lines})
-        if len(found) > 1:
+        yield f"jobs were measured with another {name}: {', '.join(sorted(values))}"
+    versions = [each for parts in groups.values() for part in parts for each in part.versions]
+    for name in sorted({name for each in versions for name in each}):
+        if len(found := sorted({str(each.get(name)) for each in versions})) > 1:
             yield f"runs with different versions of {name}: {', '.join(found)}"
     names: dict[str, set[str]] = {}
-    for job, line in lines:
-        for card in line.get("meter", {}).get("cards", []) if "--" in job else ():
-            names.setdefault(card["uuid"], set()).add(job.partition("--")[0])
+    for job, parts in groups.items():
+        for card in {card for part in parts for card in part.cards} if "--" in job else ():
+            names.setdefault(card, set()).add(job.partition("--")[0])
     for card, under in names.items():
         if len(under) > 1:
             yield f"card {card} stands under {len(under)} names: {', '.join(sorted(under))}"

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
@@ -35,11 +34,12 @@ WATCH_S, CLAIM_S = 0.25, 2.0
 """Seconds between two looks at the starters, in this machine's memory, and at the claim, on a file system that the nodes share."""
 
 
-class Claim(NamedTuple):
-    """What a process has written to `path`: that the job is its own."""
+class Claim:
+    """Written to `path`: that a job is this process's own, and the node of each card, by its mark, that was ever within the job's reach."""
 
-    path: Path
-    token: str
+    def __init__(self, path: Path, known: dict[str, str]):
+        self.path, self.token = path, secrets.token_hex(8)
+        write_json(path, {"token": self.token, "nodes": known})
 
     def is_held(self) -> bool:
         """Whether nobody has claimed the job after this process; a file that cannot be read is no news."""
@@ -49,27 +49,21 @@ class Claim(NamedTuple):
             return True
 
 
-def _claim(path: Path, known: dict[str, str]) -> Claim:
-    found = Claim(path, secrets.token_hex(8))
-    write_json(path, {"token": found.token, "nodes": known})
-    return found
-
-
 def claim(state: Path, job: str, gpu: str) -> Claim:
     """Claim a job for this process, and note the cards that it may measure on with the node they are in."""
     node = os.environ.get("SLURMD_NODENAME") or platform.node()
     here = [machine.machine_mark()] if gpu == "cpu" else [card.mark for card in machine.present(gpu)]
-    return _claim(state / "claims" / f"{job}.json", nodes(state, job) | dict.fromkeys(here, node))
+    return Claim(state / "claims" / f"{job}.json", nodes(state, job) | dict.fromkeys(here, node))
 
 
 def revoke(state: Path) -> None:
     """End whatever still works on jobs of this sweep, before they are started anew."""
     for path in (state / "claims").glob("*.json"):
-        _claim(path, nodes(state, path.stem))
+        Claim(path, nodes(state, path.stem))
 
 
 def nodes(state: Path, job: str) -> dict[str, str]:
-    """The node of each card, by its mark, that was ever within the job's reach; empty for a job that nobody claimed."""
+    """The node of each card that was ever within the job's reach; empty for a job that nobody claimed."""
     try:
         return json.loads((state / "claims" / f"{job}.json").read_text())["nodes"]
     except (OSError, ValueError, KeyError):
@@ -172,20 +166,20 @@ class Single:
                     load = (left[0].block, left[0].load) if left else None
                     if self.deaths >= MOST_DEATHS:
                         raise
-                    if load == died_on:  # rows for the load on which it has died twice
-                        reason = "the kernel died here twice (out of memory?)"
-                        self._give_up("failed", reason, [w for w in left if (w.block, w.load) == load])
+                    if load == died_on:
+                        self._give_up(
+                            "failed", "the kernel died here twice (out of memory?)", [w for w in left if (w.block, w.load) == load]
+                        )
                     died_on = load
         finally:
             timer.cancel()
 
     def folder(self) -> Path | None:
         """The job folder that was written last, None if the job never came so far."""
-        found = [f for f in jobs.folders(self.experiment, self.gpu, self.model) if (f / "provenance.jsonl").exists()]
-        return max(found, key=lambda f: (f / "provenance.jsonl").stat().st_mtime, default=None)
+        written = [p for f in jobs.folders(self.experiment, self.gpu, self.model) if (p := f / "provenance.jsonl").exists()]
+        return max(written, key=lambda p: p.stat().st_mtime).parent if written else None
 
     def missing(self) -> list[jobs.PlannedWindow]:
-        """The windows that are not on disk, in the order of measuring."""
         folder = self.folder()
         done = jobs.done_keys(folder) if folder else set()
         return [w for w in jobs.job_order(self.sweep, self.gpu, self.model) if w.key not in done]
