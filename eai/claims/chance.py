@@ -21,6 +21,17 @@ from eai.errors import UserError
 
 NAMED = 12  # of the findings of one kind; one more says how many there are
 MOST_GROUP, MOST_SCORE_PAIRS = 60, 100_000
+LEAST_RUNS = 5
+SHUFFLED_CELLS, LEAST_SHUFFLES = 4_000_000, 5_000
+CELL_SD = 0.014  # log scale; ratios of two configurations then scatter by 2 %, less than over the models of any published campaign
+MOST_ROWS, MOST_PAIRS = 2000, 200
+LEAST_MATCHED = 4
+NEIGHBOURHOOD = 0.05
+LEAST_DIGITS, COPIED_DIGITS = 4, 10
+SESSION_SD = 0.05  # log scale, k = 1: gain of a card's power sensor is 5 % (arXiv 2312.02741); sessions differ by less
+CHANGE_SD = 0.03  # of a ratio of two configurations in one session: gain cancels
+KERNEL = 0.015  # relative; repeated windows of one configuration agree as well as this
+LEAST_PAIRS, LEAST_LABELS, MOST_LABELS = 3, 3, 40
 
 
 def z_of(p, q, n, m):
@@ -93,10 +104,6 @@ def chance(table: Table, alpha: float) -> list[Finding]:
     return judged(claim, below, seen, reason, "{n} scores are above chance", f"{score[i]:.3f}")
 
 
-LEAST_RUNS = 5
-SHUFFLED_CELLS, LEAST_SHUFFLES = 4_000_000, 5_000
-
-
 def _runs(y: np.ndarray, group: np.ndarray) -> list[np.ndarray]:
     """The centred figures of each group that has runs enough and scatter; rows of a group stand together, in run order."""
     return [x - x.mean() for x in np.split(y, np.flatnonzero(np.diff(group)) + 1) if len(x) >= LEAST_RUNS and np.ptp(x) > 0]
@@ -138,11 +145,6 @@ def serial(table: Table, alpha: float) -> list[Finding]:
             verdict, reason = "inconsistent", f"consecutive runs resemble each other: lag-1 correlation of {column} {r:+.2f} {over}"
         found.append(Finding("the runs of a configuration are independent trials", verdict, reason, rows, "0", f"{r:+.2f}", column))
     return found
-
-
-CELL_SD = 0.014  # log scale; ratios of two configurations then scatter by 2 %, less than over the models of any published campaign
-MOST_ROWS, MOST_PAIRS = 2000, 200
-LEAST_MATCHED = 4
 
 
 @check("a quantity over two factors or more, at least four cells", weighs_chance=True)
@@ -241,12 +243,6 @@ def _pairs(column: str, coded: dict, y: np.ndarray, at: np.ndarray, noise: float
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share > 1e-6 else "less than 0.0001 %"
-
-
-NEIGHBOURHOOD = 0.05
-LEAST_DIGITS, COPIED_DIGITS = 4, 10
-SESSION_SD = 0.05  # log scale, k = 1: gain of a card's power sensor is 5 % (arXiv 2312.02741); sessions differ by less
-CHANGE_SD = 0.03  # of a ratio of two configurations in one session: gain cancels
 
 
 def identity(table: Table) -> list[str]:
@@ -371,11 +367,6 @@ def _two_values(table: Table, alpha: float) -> list[Finding]:
     return found
 
 
-def _limit(alpha: float, pairs: float, sd: float) -> float:
-    """How far apart [log] the figures of one configuration may lie."""
-    return -special.ndtri(alpha / pairs / 2) * np.sqrt(2) * sd
-
-
 def _apart(table: Table, column: str, at: np.ndarray, same: np.ndarray, x: np.ndarray, sd: float, alpha: float) -> list[Finding]:
     """Findings for pairs in `same` whose logs differ by more than the limit, joined into one a configuration."""
     from scipy.sparse import coo_array
@@ -384,7 +375,7 @@ def _apart(table: Table, column: str, at: np.ndarray, same: np.ndarray, x: np.nd
     claim, m = f"one configuration has one {column}", int(same.sum())
     if not m:
         return []
-    limit, logs = _limit(alpha, m, sd), np.log(x)
+    limit, logs = -special.ndtri(alpha / m / 2) * np.sqrt(2) * sd, np.log(x)
     off = np.argwhere(same & (np.abs(logs[:, None] - logs[None, :]) > limit))
     if not len(off):
         reason = f"{m} pairs of rows of one configuration agree within a factor of {np.exp(limit):.2f}"
@@ -414,7 +405,8 @@ def _wide(table: Table, column: str, alpha: float) -> list[Finding]:
     claim, several, found = f"one configuration has one {column}", size > 1, []
     if not several.any():
         return []
-    limit, spread = _limit(alpha, (size * (size - 1.0) / 2).sum(), SESSION_SD), np.where(several, np.log(high / low), 0)
+    limit = -special.ndtri(alpha / (size * (size - 1.0) / 2).sum() / 2) * np.sqrt(2) * SESSION_SD
+    spread = np.where(several, np.log(high / low), 0)
     off = spread > limit
     for g in np.argsort(-np.nan_to_num(spread), kind="stable")[: min(NAMED, int(off.sum()))]:
         rows = np.flatnonzero(group == g)
@@ -470,10 +462,6 @@ def restated(table: Table, owner: np.ndarray) -> list[Finding]:
             claim = f"the rows of {name} are of one GPU"
             found.append(Finding(claim, "inconsistent", reason, rows, "", shown, f"{name}:{column}", "restated"))
     return found
-
-
-KERNEL = 0.015  # relative; repeated windows of one configuration agree as well as this
-LEAST_PAIRS, LEAST_LABELS, MOST_LABELS = 3, 3, 40
 
 
 @check("energy and throughput of two strategies over the same configurations")

@@ -28,6 +28,9 @@ CHECKS = (
     chance.scores, chance.chance, chance.serial, chance.structure,
 )  # fmt: skip
 ORDER = ("inconsistent", "not decided", "consistent", "untested")
+WHOLE_ROWS = 1_000_000
+PARTS = {"gpu": "energy_gpu_j", "cpu_package": "energy_cpu_j", "dram": "energy_ram_j", "machine": "energy_j"}
+OURS = {"score": "accuracy", "power_mean_w": "power_w", "memory_peak_gb": "memory_gb"}
 
 
 def framed(findings: list[Finding], name: str, numbers=None, source: str = "", owner: np.ndarray | None = None) -> pd.DataFrame:
@@ -65,11 +68,6 @@ def check_source(frames: dict[str, pd.DataFrame], source: str) -> pd.DataFrame:
     found = [f for each in (chance.one_value, chance.two_values) for f in each(table, FALSE_ALARM_RATE / 2)]
     across = [f for f in found if f.verdict == "consistent" or len(set(owner[np.asarray(f.positions, np.int64)])) > 1]
     return framed([*across, *chance.restated(table, owner)], table.name, table.lines, source, owner)
-
-
-WHOLE_ROWS = 1_000_000
-PARTS = {"gpu": "energy_gpu_j", "cpu_package": "energy_cpu_j", "dram": "energy_ram_j", "machine": "energy_j"}
-OURS = {"score": "accuracy", "power_mean_w": "power_w", "memory_peak_gb": "memory_gb"}
 
 
 def read_mapping(path: str | Path) -> Mapping:

@@ -45,6 +45,14 @@ KEYS = (*(k for k in SCOPE if k != "params_b"), "weights", "boundary", "energy_k
 NEEDED = ("gpu", "model", "quantization", "batch_size", "basis", "gate", ENERGY)
 NEARLY_POINTS = 2.0
 LARGE_DF = 1e6
+WHAT = {
+    "change": "change", "range": "change", "ranking": "the best rival's excess", "exists": "the change where the other falls",
+    "scaling": "exponent",
+}  # fmt: skip
+"""The kinds of claims that are held against others' figures, and what a case of each is."""
+MOST = 0.9  # of the decided cases
+HALF_PRECISION = ("fp16", "bf16")
+FULL = ("unspecified_baseline", "unspecified_fp16_mixed", "fp16_mixed", "fp32", *HALF_PRECISION)
 
 
 @cache
@@ -177,7 +185,7 @@ def by_experiment(claim: pd.Series, measured) -> Outcome | None:
     known = [(rows, v) for rows, v in zip(found, values, strict=True) if np.isfinite(v).all()] if found else []
     if not known:
         return None
-    x, n, rows = np.array([v for _, v in known]), len(known), _lines([row for rows, _ in known for row in rows])
+    x, n, rows = np.array([v for _, v in known]), len(known), where(("measured", int(row.name) + 2) for rows, _ in known for row in rows)
 
     def text(i: int, of: str = "") -> tuple[str, str]:
         shown = f"{{:+.1f}} [{{:+.1f}}, {{:+.1f}}] {unit}".format(*x[i])
@@ -230,7 +238,10 @@ def _ranking(claim: pd.Series, frame: pd.DataFrame, quantities: list[str]) -> Ou
     beaten = [rows for rows in groups.values() if all(gain.high < 0 for _, _, gain in rows)]
     won = sum(any(gain.low > 0 for _, _, gain in rows) for rows in groups.values())
     own, rival, gain = max(beaten[0], key=lambda r: r[2].value) if beaten else min(best, key=lambda r: r[2].value)
-    rows, shown = _lines([row for duel in duels for row in duel[:2]]), f"shown first in {won} of {len(groups)} comparisons"
+    rows, shown = (
+        where(("measured", int(row.name) + 2) for d in duels for row in d[:2]),
+        f"shown first in {won} of {len(groups)} comparisons",
+    )
     better = "better by x {:.2f} [{:.2f}, {:.2f}]".format(*np.exp(np.array(gain)))
     text = f"{own[factor]} against {rival[factor]}: {better} ({_who(own)})"
     if beaten:
@@ -242,21 +253,6 @@ def _ranking(claim: pd.Series, frame: pd.DataFrame, quantities: list[str]) -> Ou
 
 def _who(row: pd.Series) -> str:
     return ", ".join(str(row[k]) for k in ("gpu", "model", "quantization", "batch_size") if k in row)
-
-
-def _lines(rows: list[pd.Series]) -> str:
-    """The rows as lines of the summary, as an editor counts them."""
-    return where(("measured", int(row.name) + 2) for row in rows)
-
-
-WHAT = {
-    "change": "change", "range": "change", "ranking": "the best rival's excess", "exists": "the change where the other falls",
-    "scaling": "exponent",
-}  # fmt: skip
-"""The kinds of claims that are held against others' figures, and what a case of each is."""
-MOST = 0.9  # of the decided cases
-HALF_PRECISION = ("fp16", "bf16")
-FULL = ("unspecified_baseline", "unspecified_fp16_mixed", "fp16_mixed", "fp32", *HALF_PRECISION)
 
 
 def gathered(tables: dict[str, pd.DataFrame], sources: dict[str, list[str]]) -> dict[str, pd.DataFrame]:

@@ -44,6 +44,18 @@ class Relation:
 
 MEANS = 0.01  # relative; twice the squared CV of 7 %, well above what a campaign with any control shows
 INTEGRAL = 0.03  # mean power x time against an integral: edges of the window, up to 2 % in careful published runs
+_SCALES = {3600.0: "as if J were taken for Wh, or h for s", 100.0: "as if a fraction were taken for percent", 1000.0: "a factor of 1000"}
+MOST_NAMED = 20
+OF_TOKENS = {"tokens_out", "output_tokens", "energy_j_per_token", "energy_j_per_1k_tok", "tokens_per_j", "throughput_tok_s"}
+SUM_SLACK = 0.005  # parts and whole are read at slightly different instants
+CONSTANT = 2e-4  # relative; a capped board still scatters more than this from run to run
+LEAST_ROWS = 4
+INTENSITY_G_PER_KWH = (1.0, 1500.0)  # hydro in Norway to lignite; life cycle, IPCC AR5 WG3 annex III
+TO_J = {"energy_j": 1.0, "energy_gpu_j": 1.0, "energy_wh": 3600.0, "energy_kwh": 3.6e6}
+GROSS_SHARE = 0.03  # an integral and mean power x time differ by up to 2 % in careful runs
+LARGEST_BOARD_W = 1500.0
+SENSOR = 0.10
+LEAST_SHARE_OF_TDP = 0.05  # an accelerator that decodes draws more than this share of its board limit
 RELATIONS = (
     Relation("eor", {"accuracy": 1, "energy_wh": -1}),
     Relation("tweor", {"eor": 1, "duration_s": -1}),
@@ -112,11 +124,6 @@ def values(table: Table, name: str) -> np.ndarray:
     """The values of a quantity, printed or computed; NaN where neither."""
     found = known(table, name)
     return np.full(len(table), np.nan) if found is None else np.exp(found[0])
-
-
-_SCALES = {3600.0: "as if J were taken for Wh, or h for s", 100.0: "as if a fraction were taken for percent", 1000.0: "a factor of 1000"}
-MOST_NAMED = 20
-OF_TOKENS = {"tokens_out", "output_tokens", "energy_j_per_token", "energy_j_per_1k_tok", "tokens_per_j", "throughput_tok_s"}
 
 
 def _times(stated: float, computed: float) -> str:
@@ -282,13 +289,6 @@ def mislabelled(table: Table) -> list[Finding]:
     return found
 
 
-SUM_SLACK = 0.005  # parts and whole are read at slightly different instants
-CONSTANT = 2e-4  # relative; a capped board still scatters more than this from run to run
-LEAST_ROWS = 4
-INTENSITY_G_PER_KWH = (1.0, 1500.0)  # hydro in Norway to lignite; life cycle, IPCC AR5 WG3 annex III
-TO_J = {"energy_j": 1.0, "energy_gpu_j": 1.0, "energy_wh": 3600.0, "energy_kwh": 3.6e6}
-
-
 @check("a whole energy beside two of GPU, CPU and RAM")
 def parts(table: Table) -> list[Finding]:
     """The whole energy against the sum of its parts, CPU + GPU + RAM, times PUE where it is stated."""
@@ -406,9 +406,6 @@ def affine(table: Table) -> list[Finding]:
     return found or judged(claim, (), seen, "", "{n} codes follow the rule")
 
 
-GROSS_SHARE = 0.03  # an integral and mean power x time differ by up to 2 % in careful runs
-
-
 def kinds(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """`gross`, `net` or "" for each row, by session and card (else by location, else the whole table), and the idle power [W] subtracted.
     Gross energy per token is power / throughput; if idle power was subtracted, power - energy x throughput is that idle power. A set is
@@ -468,11 +465,6 @@ def accounting(table: Table) -> list[Finding]:
                 both = (f"{stated:+.1f} %", f"{counted:+.1f} %", f"sign:{i}")
                 mixed.append(Finding("the direction of the change holds gross as well", "inconsistent", reason, (i, j), *both))
     return found + mixed or judged(claim, (), kind != "", "", "{n} rows are accounted alike or as labelled", name="label")
-
-
-LARGEST_BOARD_W = 1500.0
-SENSOR = 0.10
-LEAST_SHARE_OF_TDP = 0.05  # an accelerator that decodes draws more than this share of its board limit
 
 
 def _board(name: str, limits: pd.DataFrame | None) -> tuple[float, float, float]:

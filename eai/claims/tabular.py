@@ -38,6 +38,11 @@ BASELINES = ("fp16", "bf16", "fp32", "unspecified_baseline", "baseline")
 MOST_DECIMALS, FULL_PRECISION, SAMPLED = 12, 15, 512
 MOST_COMPARED = 1500  # rows that are compared pair by pair
 LARGEST = 1e100  # nothing that is measured; larger figures and infinities count as not stated
+_MARK = re.compile(r"date|stamp|time|(^|[_. ])id$|uuid|note|comment|remark|path|file|url|doubt|licence|commit")
+_BOUNDARY = re.compile(r"[-_ .]")
+MOST_RUNS = 400
+VERDICTS = ("consistent", "inconsistent", "reproduced", "contradicted", "mixed", "not decided", "untested")
+COLUMNS = ("id", "source", "claim", "verdict", "reason", "stated", "computed", "rows", "check")
 
 
 def labelled(sentence: str) -> str:
@@ -76,9 +81,6 @@ def significant_digits(values: np.ndarray, half: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         shown = np.floor(np.log10(np.abs(values)) + 1e-12) - np.floor(np.log10(2 * half) + 1e-9) + 1
     return np.where(np.isfinite(values) & (values != 0), np.where(half <= 0, FULL_PRECISION, np.maximum(shown, 0)), 0)
-
-
-_BOUNDARY = re.compile(r"[-_ .]")
 
 
 def same_or_less_specific(a: str, b: str) -> bool:
@@ -254,9 +256,6 @@ def build(frame: pd.DataFrame, name: str, lines: np.ndarray | None = None, limit
     return Table(name, words, columns, steps, np.arange(len(frame)) + 2 if lines is None else lines, others, infinite, limits)
 
 
-_MARK = re.compile(r"date|stamp|time|(^|[_. ])id$|uuid|note|comment|remark|path|file|url|doubt|licence|commit")
-
-
 def _is_other(name: str, column: pd.Series) -> bool:
     """Whether a column means nothing here and has so few values that it may be a factor."""
     if mappings.meant(name)[0] in KNOWN or name.startswith(FILE) or name in ("source", "_table"):
@@ -273,11 +272,6 @@ def stack(tables: list[Table], name: str) -> tuple[Table, np.ndarray]:
     columns, steps = ({q: np.concatenate([getattr(t, of)(q) for t in tables]) for q in quantities} for of in ("column", "step"))
     owner = np.repeat([t.name for t in tables], [len(t) for t in tables])
     return Table(name, words, columns, steps, np.concatenate([t.lines for t in tables])), owner
-
-
-MOST_RUNS = 400
-VERDICTS = ("consistent", "inconsistent", "reproduced", "contradicted", "mixed", "not decided", "untested")
-COLUMNS = ("id", "source", "claim", "verdict", "reason", "stated", "computed", "rows", "check")
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from eai.stats.intervals import CONFIDENCE, Interval, combine, t_quantile
 ALPHA = 0.05
 MARGIN = 0.03
 MIN_POWER = 0.8
+AS_GOOD_AS_NORMAL = 1e9  # degrees of freedom; the generator has no t distribution with infinitely many
 OUTCOMES = ("lower", "higher", "equivalent", "inconclusive", "not_testable")
 
 
@@ -183,9 +184,6 @@ def crossover(x, log_ratio, confidence: float = 0.95) -> Crossover:
     root = np.sqrt(t2 * residual * ((1 - g) / len(x) + distance**2 / spread)) / abs(slope)
     low, high = centre + (distance - root) / (1 - g), centre + (distance + root) / (1 - g)
     return Crossover(float(centre + distance), float(low), float(high), slope, p, True)
-
-
-AS_GOOD_AS_NORMAL = 1e9  # degrees of freedom; the generator has no t distribution with infinitely many
 
 
 def non_dominated(points) -> np.ndarray:

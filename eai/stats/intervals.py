@@ -11,6 +11,7 @@ import numpy as np
 from scipy import special
 
 CONFIDENCE = 0.95
+FEWEST_FOR_TREND = 12
 
 
 class Interval(NamedTuple):
@@ -98,9 +99,6 @@ def quotient_of_totals(values, sizes, confidence: float = CONFIDENCE) -> Interva
     se = np.sqrt(n * np.sum((values - quotient * sizes) ** 2) / (n - 1)) / total if n > 1 else np.nan
     half = float(t_quantile(n - 1, confidence)) * se
     return Interval(quotient, quotient - half, quotient + half)
-
-
-FEWEST_FOR_TREND = 12
 
 
 class Effect(NamedTuple):
