@@ -154,6 +154,14 @@ def test_impossible_power_is_found(power, name):
     assert len(bad) == 1 and name in bad["id"].iloc[0] and bad["rows"].iloc[0] == "table:2"
 
 
+def test_the_energy_of_a_machine_may_be_more_than_its_board_s():
+    """432 kJ in 1000 s are 432 W, where one board takes 300 W."""
+    frame = pd.DataFrame({"gpu": ["gpu-a"], "energy_j": [432_100.0], "duration_s": [1000.3]})
+    (reason,) = found(frame, "physical", limits=limits())["reason"]
+    assert "432 W" in reason and "a column boundary (machine)" in reason
+    assert found(frame.assign(boundary="machine"), "physical", limits=limits()).empty
+
+
 def test_a_stated_power_may_be_of_one_board_of_several():
     """Eight boards of 50 W idle: 240 W may be one of them, 30 W is none."""
     frame = pd.DataFrame({"gpu": "gpu-a", "num_gpus": 8, "power_w": [240.1, 30.1, 2390.1]})

@@ -516,7 +516,8 @@ def physical(table: Table) -> list[Finding]:
             of = f" of {np.nanmax(count[r]):.0f} boards" if np.nanmax(count[r]) > 1 else ""
             times = np.nanmedian(power[r] / most[r])
             more = f", x {times:.1f}: the energy may cover more boards, or be a sum over processes that each counted all of them"
-            limit = f"where the board limit is {span(most[r], 'W', 3)}{of}{more if times > 1.5 else ''}"
+            more = more if times > 1.5 else "; a column boundary (machine) says of energies that they are not the board's alone"
+            limit = f"where the board limit is {span(most[r], 'W', 3)}{of}{more if times > 1.5 or 'time' in what else ''}"
             return f"{what} of {span(power[r], 'W', 3)} in {len(r)} rows, {limit}"
 
         def below(r: np.ndarray) -> str:
