@@ -598,6 +598,18 @@ REFUSED = {
         smi() + smi(header="timestamp, power.draw [W], index").replace(", 0, ", ", ").replace(" W", " W, 0"),
         "another header further on, with index for power.draw [W]",
     ),
+    "comments alone": ("# none\n# either\n", "holds comments alone"),
+    "one line, cut off": ("1,100.0", "one line that was cut off"),
+    "numbers that are no cards": (
+        table("time,id,power_w", lambda i: f"{EPOCH + i},{7 if i == 5 else 3},{p(i)}"),
+        "not equally often",
+    ),
+    "turbostat of each processor alone": (
+        each(lambda i: f"Time_Of_Day_Seconds\tCPU\tPkgWatt\n{EPOCH + i}.0\t0\t20\n{EPOCH + i}.0\t1\t20\n"),
+        "has no summary line",
+    ),
+    "records without power": (each(lambda i: json.dumps({"time": EPOCH + i, "power_w": None}) + "\n"), "N/A"),
+    "totals of two": (table("time,total gpu power a,total gpu power b", lambda i: f"{EPOCH + i},{p(i)},300"), "2 columns"),
     "power in every line [N/A]": (smi(value=lambda w: "[N/A]"), "N/A"),
     "milliwatts that nobody names": (table("timestamp,power", lambda i: f"{i},{1000 * p(i)}"), "COLUMN:mW"),
     "kilowatts that nobody names": (table("timestamp,power", lambda i: f"{i},{p(i) / 1000}"), "COLUMN:kW"),

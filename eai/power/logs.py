@@ -698,7 +698,8 @@ def _from_readings(readings: Readings, where: str, wanted: list[str], gpus: int 
             several = (is_power and len(series) > 1) or choice in others
             index = choice.column if several else len(main) if choice.index is None else choice.index
             t_s, value = t_s[good], value[good]
-            if gpus != 1 and not is_power and card is None and float(np.mean((np.diff(t_s) == 0) & (np.diff(value) != 0))) > BURST_SHARE:
+            at_once = int(np.count_nonzero((np.diff(t_s) == 0) & (np.diff(value) != 0)))
+            if gpus != 1 and not is_power and card is None and at_once > BURST_SHARE * len(t_s):
                 found = f"{where} states several values of {choice.column} at one time, as of several devices that nothing names"
                 raise UserError(found, "an index or uuid in every record", "pass --gpus 1 if it is one device")
             if kind == "counter":
