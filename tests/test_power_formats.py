@@ -500,6 +500,11 @@ ELSEWHERE = {
         RAMP_J / 100,
     ),
     "a plug's watt hours beside it": (table("time,watts,volts,watt hrs", lambda i: f"{i},{p(i)},230,1"), "gpu", RAMP_J),
+    "domains of RAPL": (
+        table("timestamp,package_j,core_j,dram_j,package_w,core_w,uncore_w,dram_w", lambda i: f"{EPOCH + i},{i},1,1,{p(i)},60,5,8"),
+        "cpu_package",
+        RAMP_J,
+    ),
     "a supply's real power": (table("timestamp,ups.realpower,ups.load", lambda i: f"{EPOCH + i},{p(i)},40"), "gpu", RAMP_J),
     "a German plug": (table("Datum/Zeit;Leistung in W", lambda i: f"{at(i, '%d.%m.%Y %H:%M:%S')};{int(p(i))},0"), "machine", RAMP_J),
 }
