@@ -150,7 +150,9 @@ def read_log(path: str | Path, gpus: int | None = None, power: str | list[str] =
             raise UserError(f"{where} is empty", "a power log", f"record one: {example}")
         first = next(line for line in head if line.strip()).lstrip()
         is_json = first[0] in "{[" and not first.startswith("[N/A")
-        if is_json and (wanted or time or card) and '"result"' not in "".join(head[:20]):  # rows whose columns somebody names: a table
+        if (
+            is_json and (wanted or time or card) and not re.search('"(result|timestamps)"', "".join(head[:20]))
+        ):  # rows whose columns somebody names: a table
             import pandas as pd
 
             rows = [record for document in documents(_text(source), where) for record in _records(document)]

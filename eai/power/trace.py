@@ -7,26 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eai.errors import UserError
-from eai.power import cpu
+from eai.power import cpu, readings
 from eai.power.logs import LoggedGpu, PowerLog
 from eai.power.nvml import ARCHITECTURES, GAIN_REL, OFFSET_W, prior
-from eai.power.readings import (
-    ALIASED_REL,
-    FULL_DUTY,
-    NEAR_BEATS,
-    UNREAD_BEATS,
-    DeviceSpec,
-    beats,
-    duty,
-    integrate,
-    interval,
-    is_aliased,
-    wave_rel,
-)
 from eai.quantity import Quantity, plain
 
-MISSING_SHARE = 0.05
-GAP_FACTOR, JITTER_FACTOR = 2.5, 1.5
+JITTER_FACTOR = 1.5
 """A pause is a gap beyond 2.5 usual steps and 1.5 times the step that one in twenty exceeds: a logger that jitters leaves no gaps."""
 
 FLAT_SHARE, IDLE_SHARE, IDLE_W = 0.10, 0.30, 250.0
@@ -64,14 +50,14 @@ class Board:
 
     name: str = ""
     limit_w: float | None = None
-    sensor: DeviceSpec | None = None
+    sensor: readings.DeviceSpec | None = None
 
     @property
     def lag_s(self) -> float:
         """How much later a reading shows the load [s]: half of what it averages and holds, and the reading itself."""
         if self.sensor is None:
             return 0.0
-        extra_s = READ_LAG_S if duty(self.sensor) < FULL_DUTY else 0.0
+        extra_s = READ_LAG_S if readings.duty(self.sensor) < readings.FULL_DUTY else 0.0
         return (self.sensor.update_s + self.sensor.averaging_s) / 2 + extra_s
 
 
@@ -94,7 +80,7 @@ def board_of(product: str, column: str, logged_limit_w: float | None = None, str
     known = prior(gpu.name, ARCHITECTURES.get(gpu.architecture, 0), "", field)
     sensor = None
     if known.source == "published":
-        sensor = DeviceSpec("", "gpu", "measured", power_field=field, update_s=known.update_s, averaging_s=known.averaging_s)
+        sensor = readings.DeviceSpec("", "gpu", "measured", power_field=field, update_s=known.update_s, averaging_s=known.averaging_s)
     return Board(gpu.name, logged_limit_w or gpu.tdp_w, sensor)
 
 
@@ -137,13 +123,13 @@ def summarize_trace(log: PowerLog, window: tuple[float, float] | None = None, gp
     rest = [v for t in terms for k, v in t.items() if k not in ("gain", "statistical")]
     within_j = math.hypot(joint_j, *rest)
     energy_j = sum(r["energy_j"] for r in rows)
-    energy = interval(energy_j, math.hypot(within_j, *(t["gain"] for t in terms)))
+    energy = readings.interval(energy_j, math.hypot(within_j, *(t["gain"] for t in terms)))
     statuses = [r["status"] for r in rows]
     return {
         "gpus": rows,
         "others": others,
         "energy_j": energy,
-        "energy_within_card_j": interval(energy_j, within_j),
+        "energy_within_card_j": readings.interval(energy_j, within_j),
         "energy_wh": Quantity(energy.value / 3600, energy.low / 3600, energy.high / 3600, "Wh"),
         "duration_s": max(r["duration_s"] for r in rows),
         "start_s": start_s,
@@ -220,7 +206,7 @@ def _one(
         raise UserError(f"{who}no reading lies in the window", "at least one", "choose a longer window")
     duration_s, seen = stop_s - start_s, power_w[inside]
     lag_s = board.lag_s if cut and not gpu.held else 0.0
-    energy_j = integrate(t_s, power_w, start_s + lag_s, stop_s + lag_s)
+    energy_j = readings.integrate(t_s, power_w, start_s + lag_s, stop_s + lag_s)
     missing_s, gaps, beyond_s = _missing_s(t_s, asked, period_s, gpu.held)
     missing = missing_s / (asked[1] - asked[0])
     row = {"index": gpu.index, "boundary": gpu.boundary, "name": board.name or gpu.name}
@@ -231,12 +217,12 @@ def _one(
     sensor = board.sensor
     if sensor is not None and period_s > SLOWER * sensor.update_s and step_s is not None:
         sensor = replace(sensor, update_s=period_s)  # a slow logger looks away longer than the sensor
-    aliased = sensor is not None and not gpu.held and is_aliased(sensor, step_s, duration_s, seen)
+    aliased = sensor is not None and not gpu.held and readings.is_aliased(sensor, step_s, duration_s, seen)
     if beyond_s > period_s:
         warnings.append(f"{who}the window reaches {plain(beyond_s)} s beyond the log: that part is left out")
     warnings += [who + doubt for doubt in _doubts(row, seen, gpu, board.limit_w)]
-    has_holes = sensor is not None and duty(sensor) <= FULL_DUTY and not gpu.held
-    sees = f"sees {duty(sensor):.0%} of every {1e3 * sensor.update_s:g} ms" if has_holes else ""
+    has_holes = sensor is not None and readings.duty(sensor) <= readings.FULL_DUTY and not gpu.held
+    sees = f"sees {readings.duty(sensor):.0%} of every {1e3 * sensor.update_s:g} ms" if has_holes else ""
     if sensor is None and step_s is not None:
         warnings.append(f"{who}whether steps of {step_s * 1e3:g} ms alias is not known: name the card with --gpu")
     elif has_holes and aliased:
@@ -244,14 +230,14 @@ def _one(
     elif has_holes and step_s is None:
         doubt = "steps near a multiple or a half of that alias by 16 to 23 %, and the log cannot show it"
         warnings.append(f"{who}the sensor of the {board.name} {sees}: {doubt}; give the time of a decode step with --step")
-    zeros = gpu.boundary == "gpu" and float(np.mean(seen == 0)) > MISSING_SHARE
-    bad = bool(backwards) or missing > MISSING_SHARE or gpu.left_out > MISSING_SHARE or zeros
+    zeros = gpu.boundary == "gpu" and float(np.mean(seen == 0)) > readings.MISSING_SHARE
+    bad = bool(backwards) or missing > readings.MISSING_SHARE or gpu.left_out > readings.MISSING_SHARE or zeros
     row["status"] = "invalid" if bad else "aliased" if aliased else "ok"
     share = 0.0
     if has_holes and step_s is None:
-        share = UNKNOWN_STEP_REL * math.sqrt(min(2 * UNREAD_BEATS * sensor.update_s / duration_s, 1.0))
-    elif has_holes and (aliased or beats(sensor, step_s, duration_s) < NEAR_BEATS):
-        share = ALIASED_REL if aliased else wave_rel(seen) / 2
+        share = UNKNOWN_STEP_REL * math.sqrt(min(2 * readings.UNREAD_BEATS * sensor.update_s / duration_s, 1.0))
+    elif has_holes and (aliased or readings.beats(sensor, step_s, duration_s) < readings.NEAR_BEATS):
+        share = readings.ALIASED_REL if aliased else readings.wave_rel(seen) / 2
     stride = max(round((row["sensor_period_s"] or 0.0) / period_s), 1)
     stretch_s = 0.0 if sensor is None else (sensor.update_s + sensor.averaging_s) / 2
     offset_w = OFFSET_W * min(row["power_max_w"] / SMALL_W, 1.0) if gpu.boundary in ("gpu", "part") else 0.0
@@ -265,8 +251,8 @@ def _one(
         "gap": missing_s * float(high - low) / math.sqrt(12),
     }
     within_j = math.hypot(*(v for k, v in terms_j.items() if k != "gain"))
-    absolute = interval(energy_j, math.hypot(within_j, terms_j["gain"]))
-    return row | {"terms_j": terms_j, "within_card_j": interval(energy_j, within_j), "absolute_j": absolute}, terms_j
+    absolute = readings.interval(energy_j, math.hypot(within_j, terms_j["gain"]))
+    return row | {"terms_j": terms_j, "within_card_j": readings.interval(energy_j, within_j), "absolute_j": absolute}, terms_j
 
 
 def _some(values: np.ndarray) -> np.ndarray:
@@ -282,7 +268,7 @@ def _missing_s(t_s: np.ndarray, asked: tuple[float, float], period_s: float, hel
     known = t_s[first:last]
     forward = np.diff(t_s) if len(t_s) < MANY else _some(np.diff(known))
     forward = forward[forward > 0]
-    usual_s = max(GAP_FACTOR * period_s, JITTER_FACTOR * float(np.quantile(forward, 0.95))) if len(forward) else math.inf
+    usual_s = max(readings.GAP_FACTOR * period_s, JITTER_FACTOR * float(np.quantile(forward, 0.95))) if len(forward) else math.inf
     left_s, right_s = (known[:-1], known[1:]) if not held else (t_s[1:-1:2], t_s[2::2])
     wide = right_s - left_s > usual_s if not held else (right_s > left_s) & (left_s < asked[1]) & (right_s > asked[0])
     left_s, right_s = left_s[wide], right_s[wide]
@@ -304,8 +290,8 @@ def _doubts(row: dict, power_w: np.ndarray, gpu: LoggedGpu, limit_w: float | Non
     """What a reader should doubt of a card's readings, whatever the load was."""
     if row["gaps"]:
         yield f"{row['gaps']} gap(s), {row['missing_fraction']:.1%} of the time has no reading"
-    if row["missing_fraction"] > MISSING_SHARE:
-        yield f"more than {MISSING_SHARE:.0%} is missing: this is not a measurement of the whole time"
+    if row["missing_fraction"] > readings.MISSING_SHARE:
+        yield f"more than {readings.MISSING_SHARE:.0%} is missing: this is not a measurement of the whole time"
     if row["sample_s"] > SLOW_S and not gpu.held:
         yield f"one reading every {row['sample_s']:.2g} s: what happens in between is not seen"
     if gpu.boundary != "gpu":
