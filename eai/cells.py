@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,20 +29,6 @@ def nearest(name: str, known) -> str:
     inside = [k for low, k in lower.items() if str(name).lower().rsplit(".", 1)[-1] in low]
     found = list(dict.fromkeys([*near, *inside]))[:3]
     return f"; the nearest: {', '.join(f[:60] for f in found)}" if found else ""
-
-
-def read_document(path: Path) -> object:
-    """The document of a mapping file, YAML or JSON. Raises UserError for one that is missing or neither."""
-    import yaml
-
-    if not path.is_file():
-        raise UserError(f"no mapping file {path}", "YAML or JSON as docs/importing.md shows", "check the path")
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        found = f"{path}{f', line {mark.line + 1}' if mark else ''} is neither YAML nor JSON"
-        raise UserError(found, "keys and values as docs/importing.md shows", "correct that line") from None
 
 
 def clock_seconds(text: str) -> float:

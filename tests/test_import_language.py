@@ -12,10 +12,10 @@ import pytest
 
 from eai import cells, tables
 from eai.analyze.summary import summarize
-from eai.cells import read_document
 from eai.errors import UserError
 from eai.importers import imports, mappings, windows
 from eai.importers.mappings import evaluate, mapping_from
+from eai.inputs import yaml_mapping
 
 SAID = ["gpu=a100", "model=mistralai/Mistral-7B-v0.1", "quantization=fp16", "batch_size=1", "input_tokens=64", "output_tokens=128"]
 ENERGY = {"column": "wh", "unit": "Wh", "boundary": "gpu", "basis": "measured"}
@@ -170,8 +170,11 @@ def test_cells_with_units_come_in_the_commonest_of_them():
 
 def test_a_mapping_nested_too_deeply_is_one_line(tmp_path):
     (tmp_path / "m.yaml").write_text("[" * 5_000)
-    with pytest.raises(UserError, match="neither YAML nor JSON"):
-        read_document(tmp_path / "m.yaml")
+    with pytest.raises(UserError, match="nests too deep"):
+        yaml_mapping(tmp_path / "m.yaml", "a mapping")
+    (tmp_path / "m.yaml").write_text("columns: {duration_s: a}\ncolumns: {tokens_out: b}\n")
+    with pytest.raises(UserError, match="'columns' is given twice"):
+        yaml_mapping(tmp_path / "m.yaml", "a mapping")
 
 
 def test_a_constant_may_stand_on_either_side_of_a_comparison():

@@ -18,6 +18,7 @@ from eai.claims.tabular import KEYS, KNOWN, MOST_COMPARED, QUANTITIES, Finding, 
 from eai.errors import UserError
 from eai.importers import mappings, reading
 from eai.importers.mappings import PER, Mapping
+from eai.inputs import yaml_mapping
 
 FALSE_ALARM_RATE = 0.01
 ROWWISE = (relations.derived, relations.physical, relations.countable, relations.affine)
@@ -72,7 +73,7 @@ def check_source(frames: dict[str, pd.DataFrame], source: str) -> pd.DataFrame:
 
 def read_mapping(path: str | Path) -> Mapping:
     """The mapping file: that of `eai import`, or shorter our name -> their column. Raises UserError for anything but known names."""
-    document = mappings.read_document(Path(path))
+    document = yaml_mapping(Path(path), "a mapping as docs/importing.md shows")
     if isinstance(document, dict) and not {*document} & ({f.name for f in fields(Mapping)} - KNOWN):
         document = {"columns": document}
     if not isinstance(document, dict) or not all(isinstance(document.get(k, {}), dict) for k in ("columns", "units")):

@@ -21,6 +21,7 @@ from eai.errors import UserError
 from eai.importers import mappings, reading, windows
 from eai.importers.mappings import Energy, Mapping
 from eai.importers.reading import FILE, read_table, read_tables
+from eai.inputs import yaml_mapping
 
 LM_EVAL = "lm-eval results and a power log; load of the model included"
 SCORE_COLUMNS = [c.name for c in schema.SCORES]
@@ -31,6 +32,7 @@ ALIASES = {
 LOGS = {"lm-eval": LM_EVAL, "nvidia-smi": "power log and a table of phases"}
 BOARD = Energy("power log", "J", "gpu", "measured", words="power readings of the board, integrated")
 MOST_SHOWN = 6
+WANTED = "a mapping as docs/importing.md shows"
 ReadPower = Callable[[Path], Callable[[float, float], list[dict]]]
 """Reads a power log; what it answers gives the joules of each device between two instants, as `windows.convert` asks for them."""
 
@@ -79,7 +81,7 @@ def read(asked: Asked, read_power: ReadPower) -> Imported:
     if name and name not in plain:
         near = f"one of {', '.join(known)}{mappings.nearest(asked.tool, plain.values())}"
         raise UserError(f"format '{asked.tool}'", near, "or say with --mapping which column is which")
-    tool, document = plain.get(name, ""), mappings.read_document(asked.mapping) if asked.mapping else {}
+    tool, document = plain.get(name, ""), yaml_mapping(asked.mapping, WANTED) if asked.mapping else {}
     found = (_phases if tool in LOGS else _table)(asked, tool, document, read_power)
     if found.windows["status"].ne("ok").all():
         why = found.windows["reason"].value_counts()

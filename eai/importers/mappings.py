@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from eai import cells, schema
-from eai.cells import LONGEST, column_of, evaluate, nearest, read_document  # noqa: F401 (windows and imports read them here)
+from eai.cells import LONGEST, column_of, evaluate, nearest  # noqa: F401 (windows and imports read them here)
 from eai.errors import UserError
 
 PER = {"run": "run", "window": "run", "token": "token", "output_token": "token", "request": "request"}
@@ -169,7 +169,7 @@ def with_constants(mapping: Mapping, constants: dict[str, object]) -> Mapping:
 @cache
 def tools() -> dict[str, Mapping]:
     """The mappings of the tools that are known, by name, from formats.yaml."""
-    document = read_document(Path(__file__).with_name("formats.yaml"))
+    document = yaml.safe_load(Path(__file__).with_name("formats.yaml").read_text(encoding="utf-8"))
     return {name: replace(mapping_from(body, Mapping("", ())), known=True) for name, body in document.items()}
 
 

@@ -27,7 +27,7 @@ import yaml
 from pyarrow import csv as arrow_csv
 
 from eai.errors import UserError
-from eai.inputs import documents
+from eai.inputs import documents, yaml_mapping
 
 BLOCK_BYTES, HEAD_BYTES = 1 << 22, 1 << 17
 DAY_S = 86400.0
@@ -190,12 +190,15 @@ def options_of(mapping: Path | None) -> dict:
     card, gpu, step. Raises UserError for one that is none, or names no power."""
     if mapping is None:
         return {}
-    from eai.cells import nearest, read_document
+    from eai.cells import nearest
 
-    document, known = read_document(mapping), [*OURS, *LANGUAGE.split()]
-    if not isinstance(document, dict) or (wrong := [k for k in map(str, document) if k not in known]):
-        found = f"a key {wrong[0]}{nearest(wrong[0], known)}" if isinstance(document, dict) else "no mapping"
-        raise UserError(f"{mapping} has {found}", f"keys among {', '.join(OURS)}, columns, units, constants", "see docs/power-logs.md")
+    document, known = yaml_mapping(mapping, "a mapping as docs/power-logs.md shows"), [*OURS, *LANGUAGE.split()]
+    if wrong := [k for k in document if k not in known]:
+        raise UserError(
+            f"{mapping} has a key {wrong[0]}{nearest(wrong[0], known)}",
+            f"keys among {', '.join(OURS)}, columns, units, constants",
+            "see docs/power-logs.md",
+        )
     parts = [{k: v for k, v in document.items() if k in OURS}, document.get("columns") or {}, document.get("constants") or {}]
     if not all(isinstance(p, dict) for p in parts):
         raise UserError(f"columns or constants of {mapping} hold no pairs", "our name: theirs, for instance power_w: watts")
