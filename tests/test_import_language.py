@@ -563,16 +563,16 @@ def test_names_that_a_spreadsheet_would_run_are_text(scratch):
 
 # --- guards: each a mapping or a table that cannot be meant
 
-ROWS = {"gpu": ["a100"] * 3, "model": ["m"] * 3, "quantization": ["fp16", "nf4", "fp16"], "batch_size": [1, 1, 1]}
-ROWS |= {
+MEANT_ROWS = {"gpu": ["a100"] * 3, "model": ["m"] * 3, "quantization": ["fp16", "nf4", "fp16"], "batch_size": [1, 1, 1]}
+MEANT_ROWS |= {
     "input_tokens": [64] * 3,
     "output_tokens": [64] * 3,
     "tokens_out": [640] * 3,
     "duration_s": [10.0] * 3,
     "j": [2000.0, 1500.0, 2001.0],
 }
-ENERGY = {"column": "j", "unit": "J", "boundary": "gpu", "basis": "measured"}
-PLAIN = {"energies": [ENERGY], "columns": {k: k for k in ROWS if k != "j"}}
+MEANT_ENERGY = {"column": "j", "unit": "J", "boundary": "gpu", "basis": "measured"}
+MEANT = {"energies": [MEANT_ENERGY], "columns": {k: k for k in MEANT_ROWS if k != "j"}}
 
 
 @pytest.mark.parametrize(
@@ -588,32 +588,32 @@ PLAIN = {"energies": [ENERGY], "columns": {k: k for k in ROWS if k != "j"}}
         ({"split": {"model": "x"}}, {}, "text with {name} for each part"),
         ({"block": "run"}, {"run": [1, None, 2]}, "row 2 names no run"),
         ({"constants": {"num_gpus": 2}}, {"gpu": ["8 x a100"] * 3}, "gpu says 8 cards and num_gpus 2"),
-        ({"columns": PLAIN["columns"] | {"options": "o"}}, {"o": ["[1"] * 3}, "options '[1'"),
-        ({"energies": [{**ENERGY, "unit": ""}]}, {}, "has no unit"),
-        ({"columns": PLAIN["columns"] | {"started_at": "when"}}, {"when": ["soon"] * 3}, "started_at, row 1 is 'soon'"),
-        ({"columns": PLAIN["columns"] | {"tokens_out": "'x' + 1"}}, {}, "reckons with text"),
+        ({"columns": MEANT["columns"] | {"options": "o"}}, {"o": ["[1"] * 3}, "options '[1'"),
+        ({"energies": [{**MEANT_ENERGY, "unit": ""}]}, {}, "has no unit"),
+        ({"columns": MEANT["columns"] | {"started_at": "when"}}, {"when": ["soon"] * 3}, "started_at, row 1 is 'soon'"),
+        ({"columns": MEANT["columns"] | {"tokens_out": "'x' + 1"}}, {}, "reckons with text"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(more, cells_, words):
     with pytest.raises(UserError) as error:
-        windows.import_table(pd.DataFrame(ROWS | cells_), mapping_from(PLAIN | more))
+        windows.import_table(pd.DataFrame(MEANT_ROWS | cells_), mapping_from(MEANT | more))
     assert words in str(error.value)
 
 
 def test_scores_above_one_are_percent_and_options_may_be_json():
-    columns = PLAIN["columns"] | {"score": "s", "options": "o"}
+    columns = MEANT["columns"] | {"score": "s", "options": "o"}
     said = {"s": [62.5, 50.0, 62.5], "o": ['{"engine": "vllm"}'] * 3}
     constants = {"task": "gsm8k", "n_items": 100}
-    found = windows.convert(pd.DataFrame(ROWS | said), mapping_from(PLAIN | {"columns": columns, "constants": constants}))
+    found = windows.convert(pd.DataFrame(MEANT_ROWS | said), mapping_from(MEANT | {"columns": columns, "constants": constants}))
     assert list(found.scores["score"]) == [0.625, 0.5, 0.625] and set(found.windows["options"]) == {'{"engine":"vllm"}'}
     assert any("score is read in percent" in note for note in found.notes)
 
 
 def test_requests_side_by_side_take_the_time_from_the_first_to_the_last():
     """Three requests of 10 s that began 2 s apart: 14 s and 5,501 J, not 30 s."""
-    columns = {k: v for k, v in PLAIN["columns"].items() if k != "duration_s"} | {"started_at": "a", "ended_at": "b"}
-    frame = pd.DataFrame(ROWS | {"quantization": ["fp16"] * 3, "a": [0.0, 2.0, 4.0], "b": [10.0, 12.0, 14.0]})
-    found = windows.convert(frame, mapping_from(PLAIN | {"columns": columns, "per": "request"}))
+    columns = {k: v for k, v in MEANT["columns"].items() if k != "duration_s"} | {"started_at": "a", "ended_at": "b"}
+    frame = pd.DataFrame(MEANT_ROWS | {"quantization": ["fp16"] * 3, "a": [0.0, 2.0, 4.0], "b": [10.0, 12.0, 14.0]})
+    found = windows.convert(frame, mapping_from(MEANT | {"columns": columns, "per": "request"}))
     assert list(found.windows["duration_s"]) == [14.0] and list(found.energies["energy_j"]) == [5501.0]
 
 
