@@ -122,8 +122,8 @@ def test_a_missing_file_and_a_wrong_mapping_say_what_to_do(tmp_path, check):
     with pytest.raises(UserError, match=r"names 'energywh'.*energy_wh"):  # unread, it would leave figures a thousand times too small
         checks.read_mapping(tmp_path / "n.yaml")
     (tmp_path / "u.yaml").write_text("columns: {energy_wh: E}\nunits: Wh\n")
-    for name in ("l", "u"):
-        with pytest.raises(UserError, match="pairs of our name"):
+    for name, words in (("l", "holds list"), ("u", "pairs of our name")):
+        with pytest.raises(UserError, match=words):
             checks.read_mapping(tmp_path / f"{name}.yaml")
 
 

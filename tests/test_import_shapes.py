@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eai import paths, report
+from eai import paths
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.importers import mappings
@@ -23,6 +23,7 @@ from eai.importers.mappings import mapping_from, tools
 from eai.importers.windows import NO_NUMBER, NOT_MEASURED, import_phases, import_table
 from eai.power.logs import read_log
 from eai.power.trace import summarize_trace
+from eai.report import facts
 
 SEEDS = 40
 RNG = np.random.default_rng
@@ -230,8 +231,8 @@ def test_the_documented_way_makes_an_experiment_that_every_analysis_reads(scratc
     (scratch / "log.csv").write_text(written(logger(RNG(4))[0]))
     exec(compile(python_block, "docs/importing.md", "exec"), {})
     assert capsys.readouterr().out.strip() == str(paths.runs() / "my-import")
-    facts = report.gather("my-import")
-    assert len(facts.comparisons) == 1 and set(facts.table["basis"]) == {"measured"} and facts.comparisons["n_pairs"].iloc[0] == 5
+    found = facts.gather("my-import")
+    assert len(found.comparisons) == 1 and set(found.table["basis"]) == {"measured"} and found.comparisons["n_pairs"].iloc[0] == 5
 
 
 def test_a_column_that_stands_twice_and_a_header_alone_are_refused(tmp_path):
