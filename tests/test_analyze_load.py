@@ -123,3 +123,15 @@ def test_a_request_costs_the_same_in_every_table():
 def test_a_reply_of_its_own_length_is_counted_where_it_ends():
     rows = pd.DataFrame({"options": ['{"load":"closed:1"}'] * 2, "flags": [[], ["length_varies"]], "requests": [9, 9]})
     assert requests_of(rows.assign(tokens_out=160.0, output_tokens=16)).tolist() == [10.0, 9.0]
+
+
+def test_the_finding_says_what_is_known(served):
+    """A server that sends no tokens one by one has no time to the first one."""
+    table = by_load(*served)
+    both, cost = (plots.findings.load_curve(t) for t in (table, table.assign(ttft_s=float("nan"))))
+    assert (
+        cost.startswith("A token is cheapest at closed:") and both.startswith(cost[:-1]) and "first token" in both and "first" not in cost
+    )
+    assert "neither" not in both and plots.findings.load_curve(
+        table.assign(ttft_s=float("nan"), energy_j_per_token=float("nan"))
+    ).startswith("Neither")

@@ -181,10 +181,16 @@ def matrix(table: pd.DataFrame) -> str:
 
 
 def load_curve(loads: pd.DataFrame) -> str:
-    """The load with the cheapest token and the one with the fastest first token."""
-    low, fast = loads.loc[loads["energy_j_per_token"].idxmin()], loads.loc[loads["ttft_s"].idxmin()]
-    cheapest = f"A token is cheapest at {low['traffic']}, {interval(*(low[f'energy_j_per_token{end}'] for end in ENDS), 'J')}"
-    return f"{cheapest}; the first token comes fastest at {fast['traffic']}, {number(fast['ttft_s'])} s."
+    """The load with the cheapest token and the one with the fastest first token, as far as they are known."""
+    said = []
+    if loads["energy_j_per_token"].notna().any():
+        low = loads.loc[loads["energy_j_per_token"].idxmin()]
+        said.append(f"a token is cheapest at {low['traffic']}, {interval(*(low[f'energy_j_per_token{end}'] for end in ENDS), 'J')}")
+    if loads["ttft_s"].notna().any():
+        fast = loads.loc[loads["ttft_s"].idxmin()]
+        said.append(f"the first token comes fastest at {fast['traffic']}, {number(fast['ttft_s'])} s")
+    text = "; ".join(said) or "neither the energy of a token nor the time to the first one is known"
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def power_traces(samples: pd.DataFrame) -> str:

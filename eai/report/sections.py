@@ -482,8 +482,7 @@ class Spoken:
     def answer(self) -> str:
         """The largest saving, or of a server what the load does; why there is none."""
         t, row = self.t, self.facts.best()
-        if self.facts.only_served:
-            energy = self.facts.loads["energy_j_per_token"]
+        if self.facts.only_served and (energy := self.facts.loads["energy_j_per_token"]).notna().any():
             known = "From the cheapest load to the most expensive one, the energy of a token differs by a factor of {factor}."
             return t(known, factor=number(energy.max() / energy.min(), 2))
         if row is None:
