@@ -68,6 +68,13 @@ def test_the_energy_of_an_eor_ratio_is_that_of_the_task_paired_on_block(study):
     assert row["eor_ratio"] == pytest.approx(row["score_retained"] / ratio)
 
 
+def test_nothing_is_kept_of_a_baseline_without_a_score(study):
+    summary = summarize(*study[:2], scores=summaries.of_items(study[2]))
+    scores = ["score", "score_low", "score_high"]
+    lost = summary.assign(**{c: summary[c].mask(summary["quantization"] == "fp16") for c in scores})
+    assert len(retention(summary)) == 2 and retention(lost).empty
+
+
 def test_paired_items_make_the_retained_share_surer(study):
     windows, energies, answers = study
     summary = summarize(windows, energies, scores=summaries.of_items(answers))

@@ -256,8 +256,8 @@ def retention(summary: pd.DataFrame, pairs: pd.DataFrame | None = None) -> pd.Da
     and safe where the items were the same.
     """
     table = summary.dropna(subset=["score", "ratio_to_baseline"])
-    named = table["baseline"].unique()
-    matched = match_baselines(table, named[0] if len(named) == 1 else None)[["configuration_id", "baseline_id"]]
+    named = set(table["baseline"]) & set(table["quantization"])  # a baseline without a score has no row here
+    matched = match_baselines(table, named.pop() if len(named) == 1 else None)[["configuration_id", "baseline_id"]]
     scores = [f"score{end}" for end in ENDS]
     base = table[["configuration_id", *scores]].add_suffix("_base").rename(columns={"configuration_id_base": "baseline_id"})
     both = table.merge(matched, on="configuration_id").merge(base, on="baseline_id")
