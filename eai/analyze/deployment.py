@@ -34,7 +34,8 @@ def at_chance(summary: pd.DataFrame) -> pd.Series:
     guess = summary["task"].map({task.slug: task.chance for task in catalog.tasks()}).astype(float).fillna(0.0)
     low = summary["score_low"].fillna(summary["score"])
     failed = summary["score"].notna() & (low <= guess)
-    named = summary["task"] + ": score " + summary["score"].map("{:.2f}".format) + ", a guess has " + guess.map("{:g}".format)
+    score, chance = (column.map(form.format).astype(str) for column, form in ((summary["score"], "{:.2f}"), (guess, "{:g}")))
+    named = summary["task"] + ": score " + score + ", a guess has " + chance
     why = named.where(failed, "")
     full = {name for name, known in strategies.STRATEGIES.items() if not known.is_quantized}
     passes = summary[~failed & summary["score"].notna() & summary["quantization"].isin(full)]
@@ -54,7 +55,7 @@ def pareto(summary: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     table = split_options(costed(summary)).dropna(subset=["unit_energy_j", "units_per_s"]).reset_index(drop=True)
     scored = table["score"].notna().groupby([table[c] for c in WORKLOAD]).transform("all").astype(bool)
     table = table.assign(p_front=np.nan, objectives=np.where(scored, "energy, time, score", "energy, time"))
-    rival = table[MODEL].astype(str).agg(" ".join, axis=1).where(~scored, "")
+    rival = (table["model"].astype(str) + " " + table["weights"].astype(str)).where(~scored, "")
     for _, rows in table.groupby([*WORKLOAD, rival], sort=False):
         mean = [np.log(rows["unit_energy_j"]), -np.log(rows["units_per_s"])]
         se = [_se_log(rows, "unit_energy_j"), _se_log(rows, "units_per_s")]
