@@ -187,3 +187,9 @@ def test_a_rule_over_batches_is_no_surer_than_its_least_known_place(study):
         rules = deployment.decisions(summary, np.random.default_rng(0))
         joined = rules[rules["from"] < rules["to"]]
         assert len(joined) and joined["confidence"].isna().all()
+
+
+def test_a_table_without_a_usable_row_has_no_front_and_no_choice(study):
+    nothing = study[0].assign(energy_j_per_token=np.nan, energy_j_per_request=np.nan)
+    for found in (deployment.pareto(nothing, np.random.default_rng(0)), deployment.matrix(nothing, np.random.default_rng(0))):
+        assert found.empty
