@@ -253,15 +253,10 @@ def estimate(r: Request, other: tuple[Configuration, float] | None = None) -> di
         optimized = bill(r, better.configuration, better.cost, better.work) | {"accuracy": better.quality.to_json()}
         optimized["launch"] = launch(better.configuration, better.replicas)
     warnings += ["your figure carries no interval: its own uncertainty is not in the result"] if now.basis == "given" else []
-    if (
-        now.basis == "given"
-        and c is not None
-        and r.throughput is None
-        and (now.power_w.value or 0) > 2 * (c.gpu.tdp_w or np.inf) * c.num_gpus
-    ):
-        warnings.append(
-            f"at the expected {plain(now.throughput_tok_s.value)} tok/s your energy is {plain(now.power_w.value)} W: check its unit"
-        )
+    implied = now.power_w.value if now.basis == "given" and c is not None and r.throughput is None else None
+    if implied and implied > 2 * (c.gpu.tdp_w or np.inf) * c.num_gpus:
+        rate = plain(now.throughput_tok_s.value)
+        warnings.append(f"at the expected {rate} tok/s your energy is {plain(implied)} W: check its unit")
     warnings += now.warnings
     warnings += [] if r.site.price else [f"no sourced price of electricity for region {r.site.region}: give --price; cost is left empty"]
     dropped = better is not None and better.configuration.quantization != c.quantization and not quality.acceptable
