@@ -392,3 +392,8 @@ def test_what_a_dearer_choice_costs_is_not_called_a_saving(planted):  # noqa: F8
 def test_several_replicas_are_said_of_every_engine(engine):
     c = request(model="mistral-7b-instruct-v0.2", gpu="h100", engine=engine).now
     assert launch(c, 3) == f"# 3 of these behind a load balancer, each on its own 1 card(s)\n{launch(c)}"
+
+
+def test_cards_that_cost_nothing_are_no_crash():
+    answer = ask.optimize(model="mistral-7b-instruct-v0.2", gpu="a800", goal="cost", rent_usd_h=0)
+    assert answer["recommended"]["objective"] == 0 and "the same cost" in " ".join(answer["insights"]) and head(answer)

@@ -505,7 +505,7 @@ def insights(plans: list[Plan], chosen: Plan, r: Request) -> list[str]:
         alike = [p for p in plans if p.is_safe and all(getattr(p.configuration, name) == getattr(here, name) for name in same)]
         if best := next((p for p in alike if getattr(p.configuration, of) != getattr(here, of)), None):
             unsure = "" if best.quality.acceptable else f" (accuracy {best.quality.status})"
-            change = signed(best.objective / chosen.objective - 1)
+            change = signed(best.objective / chosen.objective - 1) if chosen.objective else "the same"
             room = f"{memory(best.configuration).needed_gb:.1f} GB per card instead of {parts.needed_gb:.1f}"
             found.append(f"{what}: the next best is {label(best.configuration)}, {change} {r.goal}, {room}{unsure}")
     used = f"memory: {percent(parts.needed_gb / parts.available_gb)} of what a card can use"
