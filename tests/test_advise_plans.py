@@ -397,3 +397,13 @@ def test_several_replicas_are_said_of_every_engine(engine):
 def test_cards_that_cost_nothing_are_no_crash():
     answer = ask.optimize(model="mistral-7b-instruct-v0.2", gpu="a800", goal="cost", rent_usd_h=0)
     assert answer["recommended"]["objective"] == 0 and "the same cost" in " ".join(answer["insights"]) and head(answer)
+
+
+def test_cards_without_a_price_are_not_ranked_by_cost():
+    """They were: by an infinite cost, one as good as another, and the answer named one."""
+    with pytest.raises(UserError, match="no rent or price of the card is known; give --rent"):
+        ask.optimize(model="mistral-7b-v0.1", gpu="a2,rtx4090d", goal="cost")
+    answer = ask.optimize(model="mistral-7b-v0.1", gpu="a2,h100", goal="cost")
+    assert {e["configuration"]["gpu"] for e in answer["ranking"]} == {"h100_sxm"}
+    assert {x["configuration"]["gpu"] for x in answer["excluded"] if x["kind"] == "no_price"} == {"a2"}
+    assert ask.optimize(model="mistral-7b-v0.1", gpu="a2,rtx4090d", goal="cost", rent_usd_h=0.3)["recommended"]

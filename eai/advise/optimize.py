@@ -162,7 +162,7 @@ def strategies_of(r: Request, engine: str, gpu) -> tuple[str, ...]:
 
 
 def left_out(c: Configuration, kind: str, reason: str) -> dict[str, Any]:
-    """What was left out, with its reason, as it stands in answers; `kind`: cannot_run, memory, not_predicted, limit."""
+    """What was left out, with its reason, as it stands in answers; `kind`: cannot_run, memory, not_predicted, no_price, limit."""
     return {"configuration": c.to_json(), "reason": reason, "kind": kind}
 
 
@@ -213,7 +213,8 @@ def searched(r: Request, own: tuple[str, ...]) -> tuple[list[Plan], list[dict[st
     for group in [list(g) for _, g in groupby(points, key=lambda p: replace(p[0], batch_size=1))]:
         made = served(group, r) if r.is_served else [plan(c, known, r) for c, known in group]
         plans += made if whole or not made else [min(made, key=lambda p: (not p.is_safe, p.objective))]
-    barred = [(p, _barred(p, r)) for p in plans]
+    out += [left_out(p.configuration, "no_price", card_hour(r, p.configuration)[1]) for p in plans if not np.isfinite(p.objective)]
+    barred = [(p, _barred(p, r)) for p in plans if np.isfinite(p.objective)]
     nearest = sorted((max((p.times[n] / r.limits[n] for n in r.limits), default=0.0), i) for i, (p, reason) in enumerate(barred) if reason)
     out += [left_out(barred[i][0].configuration, "limit", barred[i][1]) for _, i in nearest]
     kept = ranked([p for p, reason in barred if not reason], r)
@@ -538,6 +539,9 @@ def refusal(r: Request, excluded: list[dict[str, Any]]) -> UserError:
     if "limit" in first:
         reason = f"no plan for {name} meets the limits: of the nearest, {first['limit']['reason']}"
         return UserError(reason, "", "loosen the limit, or allow more cards (--gpu any, --num-gpus)")
+    if "no_price" in first:
+        reason = first["no_price"]["reason"].partition(":")[0]
+        return UserError(f"no plan for {name} can be ranked by cost: {reason}", "", "give --rent or --gpu-price, or another --goal")
     if unknown := first.get("not_predicted"):
         c = next((p for p in grid(r)[0] if p.to_json() == unknown["configuration"]), r.now)
         return UserError(f"no configuration of {name} can be predicted: {unknown['reason']}", "", f"measure it: `{measure_command(c)}`")
