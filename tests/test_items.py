@@ -8,7 +8,6 @@ import pytest
 
 from eai import paths, settings
 from eai.errors import UserError
-from eai.workload import tasks
 
 CHOICE = {"question": "The sky is", "choices": ["blue", "wooden"], "answer": 0}
 OPEN = {"question": "2 + 2 =", "answer": "4"}
@@ -118,15 +117,17 @@ def test_every_fact_says_where_its_answer_is_from():
 
 def test_a_set_that_changes_gets_another_version():
     """Scores of one version are compared across years: whoever changes an item raises the version in the catalog, and these digests."""
-    digests = {name: settings.read_items(settings.SETS / f"{name}.jsonl").digest for name in ("facts", "continuations", "perplexity")}
-    assert digests == {"facts": "7e7aef35", "continuations": "009eb53a", "perplexity": "ecc84274"}
+    digests = {
+        name: settings.read_items(settings.SETS / f"{name}.jsonl").digest for name in ("arithmetic", "facts", "continuations", "perplexity")
+    }
+    assert digests == {"arithmetic": "757264f5", "facts": "7e7aef35", "continuations": "009eb53a", "perplexity": "ecc84274"}
     assert {settings.task_card(name).version for name in digests} == {"1.0"}
 
 
 def test_the_sums_are_all_there_once_and_right():
-    rows = tasks.arithmetic_items()
+    read = settings.read_items(settings.SETS / "arithmetic.jsonl")
+    rows = read.items
     asked = [tuple(map(int, row["question"].removesuffix(" =").split(" + "))) for row in rows]
     assert sorted(asked) == [(a, b) for a in range(10) for b in range(10)] and asked != sorted(asked)
     assert all(int(row["answer"]) == a + b for row, (a, b) in zip(rows, asked, strict=True))
-    assert not {row["question"] for row in tasks.arithmetic_examples()} & {row["question"] for row in rows}
-    assert rows == tasks.arithmetic_items()
+    assert not {row["question"] for row in read.examples} & {row["question"] for row in rows}

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eai import catalog, settings, strategies
+from eai import catalog, jobs, settings, strategies
 from eai.errors import UserError
 from eai.footprint import CannotRun
 from eai.measure import job
@@ -188,15 +188,6 @@ def test_a_format_that_is_left_uncompiled_in_silence_is_an_error(loaded):
         generation.Generation(loaded["int8_pure"], 1, 8, 4, cache="static", compile=True).run()
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [({"compile": True}, "dynamic cache"), ({"cache": "static", "kv_cache": False}, "kv_cache off"), ({"cache": "paged"}, "cache 'paged'")],
-)
-def test_options_that_exclude_each_other_are_refused(loaded, options, words):
-    with pytest.raises(UserError, match=words):
-        generation.Generation(loaded["fp32"], 1, 8, 4, **options)
-
-
 @pytest.mark.parametrize(("options", "words"), [({"compile": True}, "cache static"), ({"cache": "static", "kv_cache": False}, "kv_cache")])
 def test_a_sweep_with_such_options_stops_before_it_starts(options, words):
     with pytest.raises(UserError, match=words) as caught:
@@ -298,6 +289,10 @@ def test_a_hub_model_is_read_at_the_revision_that_is_asked_for(tiny_model, tmp_p
     with pytest.raises(UserError, match="cannot load 'org/tiny@nothing'"):
         models.load("org/tiny@nothing", "fp32", "cpu")
     assert catalog.model("Qwen/Qwen2-7B@abc") == catalog.model("Qwen/Qwen2-7B")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    jobs.require_model(f"org/tiny@{'1' * 40}", "published")
+    with pytest.raises(UserError, match="'org/tiny@nothing' is not in the local cache"):
+        jobs.require_model("org/tiny@nothing", "published")
 
 
 def test_a_job_goes_on_with_the_revision_that_it_began_with(tmp_path):

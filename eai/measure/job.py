@@ -1,5 +1,6 @@
 """One job: the loop over blocks, loads and windows, with every outcome committed as it comes."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from eai.workload import device, generation, models, sources, tasks
 
 @dataclass(frozen=True)
 class Protocol:
-    """The durations, resolved for the meter at hand: a sensor needs time that an exact counter of CPU time does not. Seconds: `window_s` of
+    """The durations [s], resolved for the meter at hand: a sensor needs time that an exact counter of CPU time does not. `window_s` of
     work, at most `warmup_cap_s` of warm-up, `idle_s` of each idle measurement (0: none)."""
 
     window_s: float
@@ -54,7 +55,6 @@ class System:
         self._first, self._sweep = first, sweep
 
     def refusal(self, c: Configuration) -> Exception | None:
-        """Why a window cannot run on it, known beforehand; None if it may."""
         found = simulated_refusal(c)
         return CannotRun(found) if found else None
 
@@ -62,7 +62,6 @@ class System:
         """Load what all windows share."""
 
     def work(self, w: PlannedWindow, clock: Clock) -> Work:
-        """The work of one window."""
         return SimulatedWork(w, self._sweep, clock)
 
     def close(self) -> None:
@@ -92,12 +91,10 @@ class LoadedSystem(System):
         return None
 
     def open(self) -> None:
-        """Load the model and verify what the strategy made of it."""
         first, sweep = self._first, self._sweep
         self.loaded = models.load(first.model, first.quantization, first.gpu, first.weights, sweep.trust_remote_code, sweep.seed)
 
     def work(self, w: PlannedWindow, clock: Clock) -> Work:
-        """The work of one window."""
         c = w.configuration
         if c.task in self._cards:
             sizes = (c.batch_size, c.options["fewshot"], c.options.get("limit"))
@@ -119,9 +116,8 @@ Say = Callable[[str], None]
 
 
 def run(sweep: Sweep, say: Say = print) -> Path:
-    """Measure what the sweep asks for and is not on disk yet; returns the experiment's folder. `say` gets one line a window with what was
-    found and how long the rest will take. Raises UserError for what can be known beforehand: a model or GPU that is not there, a folder
-    that cannot be written or that was measured in another way."""
+    """Measure what the sweep asks for and is not on disk yet; returns the experiment's folder. `say` gets one line a window. Raises
+    UserError for a model or GPU that is not there, a folder that cannot be written or that was measured in another way."""
     experiment = resolve_experiment(sweep)
     for asked in sweep.gpus:
         for model in sweep.models:
@@ -135,16 +131,13 @@ def run(sweep: Sweep, say: Say = print) -> Path:
 
 
 def _told_finished(experiment: Path, sweep: Sweep, gpu: str, model: str, say: Say) -> bool:
-    """Whether every window of the job is on disk, and then says so."""
-    finished = finished_job(experiment, sweep, gpu, model)
-    if finished:
+    if finished := finished_job(experiment, sweep, gpu, model):
         say(f"{finished.name}: every window is on disk, nothing to measure")
     return finished is not None
 
 
 def _require(sweep: Sweep, card: machine.Card, gpu: str, model: str) -> None:
-    """Raise UserError for a model that is not to be had, and where CUDA chose another card than the leased one before the lease. A
-    simulated card needs no more than the model's shapes, a server has its own."""
+    """Raise UserError for a model that is not to be had, and where CUDA chose another card than the leased one before the lease."""
     if sweep.server:
         paths.server().require(sweep, model)
     elif is_simulated(gpu):
@@ -156,14 +149,13 @@ def _require(sweep: Sweep, card: machine.Card, gpu: str, model: str) -> None:
 
 
 def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> None:
-    """Measure the windows of one job that are missing."""
     plan = job_order(sweep, gpu, model)
-    card = gpu if gpu == "cpu" or is_simulated(gpu) or sweep.server else device.cuda_uuid()
+    is_here = not (is_simulated(gpu) or sweep.server)
+    card = device.cuda_uuid() if is_here and gpu != "cpu" else gpu
     meter, why = paths.server().meter(sweep, gpu) if sweep.server else power.best_meter(card, sweep.meter, sweep.shared)
-    threads = None if is_simulated(gpu) or sweep.server else device.set_threads(sweep.threads)
+    threads = device.set_threads(sweep.threads) if is_here else None
     name = f"{gpu}--{slug(model)}--{device_mark(gpu, meter)}"
-    is_loaded = not (is_simulated(gpu) or sweep.server) and sweep.weights == "published"
-    revision = sources.revision(model) if is_loaded else None
+    revision = sources.revision(model) if is_here and sweep.weights == "published" else None
     _require_revision(experiment / name, model, revision)
     if differing := differing_settings(experiment / name, sweep):
         found = f"{experiment / name} was measured with another {', '.join(differing)}"
@@ -190,11 +182,8 @@ def _run_job(sweep: Sweep, gpu: str, model: str, experiment: Path, say: Say) -> 
         )
         job = _Job(sweep, meter, store, Protocol.of(sweep, meter), name, say, len(left))
         job.idle("bare")
-        loads: dict[tuple[int, int], list[PlannedWindow]] = {}
-        for w in left:
-            loads.setdefault((w.block, w.load), []).append(w)
-        for windows in loads.values():
-            job.measure_load(windows)
+        for _, windows in itertools.groupby(left, lambda w: (w.block, w.load)):
+            job.measure_load(list(windows))
 
 
 def _require_revision(job: Path, model: str, revision: str | None) -> None:
@@ -207,7 +196,7 @@ def _require_revision(job: Path, model: str, revision: str | None) -> None:
 
 
 class _Job:
-    """The state of a running job: where rows go, and how far it is."""
+    """A running job: where rows go, and how far it is."""
 
     def __init__(self, sweep: Sweep, meter: Meter, store: JobStore, protocol: Protocol, name: str, say: Say, total: int):
         self.sweep, self.meter, self.store, self.protocol, self.name, self.say = sweep, meter, store, protocol, name, say
@@ -238,13 +227,13 @@ class _Job:
         except Exception as error:
             for w in windows:
                 self._commit(w, failure(error))
-        else:
+            windows = []
+        if windows:
             try:
-                baseline = self.idle("context", windows[0]) if windows else None
+                baseline = self.idle("context", windows[0])
                 for w in windows:
                     self._measure(w, under_test, baseline)
-                if windows:
-                    self.idle("context_after", windows[0])
+                self.idle("context_after", windows[0])
             finally:
                 under_test.close()
         self.store.compact(block)
@@ -267,12 +256,10 @@ class _Job:
         self._commit(w, row, [e.to_row() for e in measured.energies], measured.stream, scores)
 
     def _commit(self, w: PlannedWindow, row: dict, energies: Iterable[dict] = (), stream=None, scores: Iterable[dict] = ()) -> None:
-        """Write one window, measured or not, and say so."""
         c = w.configuration
-        empty = dict.fromkeys(COLUMNS)
         fixed = {"job": self.name, "block": w.block, "configuration_id": c.configuration_id, "repeat": w.repeat, "attempt": new_attempt()}
         fixed |= c.columns() | {"order": w.order, "load": w.load, "meter": self.meter.name, "basis": self.meter.basis}
-        window = empty | {"flags": [], "reason": ""} | row | fixed
+        window = dict.fromkeys(COLUMNS) | {"flags": [], "reason": ""} | row | fixed
         self.store.append_window(window, list(energies), stream, list(scores))
         self.ended += 1
         work = c.quantization if c.task == GENERATE else f"{c.quantization} {c.task}"
@@ -288,8 +275,7 @@ class _Job:
 
 
 def failure(error: Exception) -> dict:
-    """Status and one-line reason of what stopped a window: failure is data. An error of the store itself is not a window's failure and is
-    raised again."""
+    """Status and one-line reason of what stopped a window: failure is data. An error of the store itself is raised again."""
     if isinstance(error, WindowFault):
         return {"status": error.status, "reason": str(error)}
     if isinstance(error, CannotRun):

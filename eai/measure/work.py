@@ -1,4 +1,15 @@
-"""What one window does: warm up until speed and power have settled, keep working for as long as the window lasts, say what was done."""
+"""What one window does: warm up until speed and power have settled, keep working for as long as the window lasts, say what was done.
+
+A simulated card loads no model and takes the time and power that its shapes suggest::
+
+    eai run with gpus: [simulated_h200_sxm]     no GPU, no weights, basis `simulated`; any model whose shapes are known
+    EAI_SIMULATED_GPUS=2                        two cards on this machine (see eai.power.simulated)
+    EAI_SIMULATED_PACE=0.1                      a 10 s window takes a second of the host's time
+
+Times come from the roofline of `footprint`, with a share of the peak that is reached, a cost a layer and a factor a strategy; powers from
+how busy that makes the board. They are round figures chosen to be plausible. A window varies with a random part drawn from the seed and
+its key alone, so a sweep that was killed and resumed gives the energies of one that was not.
+"""
 
 import itertools
 import json
@@ -37,7 +48,6 @@ class Warm:
     keeps_running: bool = False
 
     def columns(self) -> dict:
-        """The warm-up's columns of the windows table."""
         return {"ttft_s": self.ttft_s, "warmup_s": self.duration_s, "warmup_cv": self.cv}
 
 
@@ -56,8 +66,7 @@ def settle(step: Callable[[], float], cap_s: float, power_w: Callable[[], float 
 
 
 def warm_up(generation, cap_s: float, power_w: Callable[[], float | None] = lambda: None, clock: Clock | None = None) -> Warm:
-    """Run a generation until it has settled in groups of at least 16 decode steps, or for `cap_s` seconds, after calls for the first
-    token."""
+    """Run a generation until it has settled in groups of at least 16 decode steps, or for `cap_s` s, after calls for the first token."""
     clock = clock or MonotonicClock()
     start_s, ttft_s, least_s = clock.now_s(), None, 0.0
     if generation.times_tokens:  # those of the window are timed: here a short call will do, where a whole one takes longer than the cap
@@ -79,14 +88,12 @@ def warm_up(generation, cap_s: float, power_w: Callable[[], float | None] = lamb
 
 
 class Work:
-    """One window's work with what it runs. The job calls `warm_up`, `run_for` (inside the measured window), `columns` and `scores`, in this
-    order."""
+    """One window's work: the job calls `warm_up`, `run_for` (inside the measured window), `columns` and `scores`, in this order."""
 
     def __init__(self, does, loaded: LoadedModel, clock: Clock):
         self._does, self._loaded, self._clock, self._calls = does, loaded, clock, []
 
     def run_for(self, duration_s: float) -> None:
-        """Whole calls until `duration_s` has passed, at least one."""
         end_s = self._clock.now_s() + duration_s
         while not self._calls or self._clock.now_s() < end_s:
             self._calls.append(self._does.run())
@@ -123,7 +130,6 @@ class FixedGeneration(Work):
         return self._columns(counts)
 
     def scores(self) -> list[dict]:
-        """None: a fixed number of tokens has no right answer."""
         return []
 
 
@@ -138,13 +144,11 @@ class TaskPasses(Work):
         return Warm(self._clock.now_s() - start_s, verdict.cv, verdict.steady, None, None)
 
     def columns(self) -> dict:
-        """The window's columns about the work; tokens are counted in the last pass, and greedy passes are alike."""
         self._rows, passes = self._does.scored(), len(self._calls)
         counts = {name: passes * sum(row[name] for row in self._rows) for name in ("tokens_in", "tokens_out")}
         return self._columns(counts | {"requests": passes * len(self._rows)})
 
     def scores(self) -> list[dict]:
-        """One row an item."""
         return self._rows
 
 
@@ -152,12 +156,8 @@ REACHED = 0.65
 LAYER_S = 60e-6
 SLOWDOWN = {"int8_default": 4.0, "int8_pure": 1.8, "nf4": 1.5, "nf4_dq": 1.6, "fp4": 1.5, "dynamic": 1.7, "fp16_mixed": 1.4}
 SLOWDOWN |= {"static": 1.6, "int8_ffn": 1.5, "int8_wo": 1.5, "int8_wo_affine": 1.5}
-BUSY_W, MOVING_W, COMPUTING_W = 0.15, 0.45, 0.50
-"""Shares of the power above idle: for being busy at all, at full bandwidth, and at full matrix throughput."""
-
-BLOCK_SD, WINDOW_SD, CALL_SD = 0.004, 0.006, 0.002
-"""Relative standard deviations of a block, of a window's speed and power, and of single calls."""
-
+BUSY_W, MOVING_W, COMPUTING_W = 0.15, 0.45, 0.50  # of the power above idle: being busy at all, full bandwidth, full matrix throughput
+BLOCK_SD, WINDOW_SD, CALL_SD = 0.004, 0.006, 0.002  # relative, of a block, of a window's speed and power, and of single calls
 OPTIONS = {"kv_cache", "cache", "compile"}
 
 
@@ -205,7 +205,6 @@ class SimulatedGeneration:
         return pace(self._c)
 
     def run(self, new_tokens: int | None = None) -> Produced:
-        """One batch, `output_tokens` each unless `new_tokens` says otherwise."""
         wanted, began_s = new_tokens or self.output_tokens, self._clock.now_s()
         slow = self._slow * float(np.exp(self._rng.normal(0, CALL_SD)))
         self._clock.work(self._pace.prefill_s * slow, self._pace.prefill_w * self._hungry)
@@ -215,11 +214,9 @@ class SimulatedGeneration:
         return Produced(batch, batch * self._c.input_tokens, batch * wanted, self._clock.now_s() - began_s)
 
     def first_token_s(self, calls: int = 3, cap_s: float = math.inf) -> float:
-        """Time to first token of the whole batch [s]: the median of calls that produce one token; virtual time has no cap."""
         return sorted(self.run(new_tokens=1).duration_s for _ in range(calls))[calls // 2]
 
     def inter_token_s(self) -> list[float]:
-        """Inter-token latencies of one batch [s], one fewer than output tokens."""
         return [self._pace.step_s * self._slow] * (self.output_tokens - 1)
 
 
@@ -245,5 +242,4 @@ class SimulatedWork(FixedGeneration):
         self._memory_gb = found.memory_gb
 
     def columns(self) -> dict:
-        """The window's columns about the work, memory as the shapes say."""
         return super().columns() | {"memory_peak_gb": self._memory_gb}

@@ -1,5 +1,6 @@
 """The device the work runs on: which card it is, and the process settings that decide a CPU measurement."""
 
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -67,26 +68,19 @@ def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    try:
+    with contextlib.suppress(OSError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except OSError:
-        return
-
-
-# Peak memory of a stretch of work: allocated on the GPU, or resident set of the process on a CPU.
 
 
 def reset_peak(device: str) -> None:
-    """Start a new peak. On Linux the kernel's high-water mark of the process is reset; where that is refused, the old peak stays."""
+    """Start a new peak of memory: allocated on the GPU, or the kernel's high-water mark of the process, where Linux lets it be reset."""
     if device.startswith("cuda"):
         import torch
 
         torch.cuda.reset_peak_memory_stats(device)
         return
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
 
 
 def peak_gb(device: str) -> float | None:
@@ -108,29 +102,19 @@ def free_gb(device: str) -> float | None:
 
 
 def _proc_gb(path: str, name: str) -> float | None:
-    try:
-        match = re.search(rf"{name}:\s+(\d+) kB", Path(path).read_text())
-    except OSError:
-        return None
-    return int(match[1]) * 1024 / 1e9 if match else None
+    with contextlib.suppress(OSError):
+        if match := re.search(rf"{name}:\s+(\d+) kB", Path(path).read_text()):
+            return int(match[1]) * 1024 / 1e9
+    return None
 
 
-# The roofs of a processor, measured in about a second: the fastest matrix product and the fastest copy that torch gives here.
-#
-# A CPU has no peak in the catalog, because the host decides it. What a large square product and a large copy reach on the threads of
-# the measured process is a roof that was seen, and no kernel of the model can be expected to beat it by much.
-
-SIDES = (256, 512, 1024)
-COPY_BYTES = 256 * 2**20
-BEST_OF = 5
-LONGEST_S = 0.1
-"""Of one product: a processor without instructions for a number type needs seconds for a large one; its roof shows in a small one too."""
+SIDES, COPY_BYTES, BEST_OF = (256, 512, 1024), 256 * 2**20, 5
+LONGEST_S = 0.1  # of one product: a type without instructions for it needs seconds for a large one, and a small one shows its roof too
 
 
 def processor_roofs() -> dict:
-    """Highest flop/s of a square product by number type and byte/s of a copy, on the threads that torch has now. `{"peak_flop_s":
-    {"float32": ...}, "bandwidth_byte_s": ..., "threads": n, "how": ...}`; a type that has no product here is left out. The best of five is
-    taken: a roof is what can be reached, not what is usual."""
+    """The roofs of a processor, which the catalog does not know, measured in about a second: highest flop/s of a square product by number
+    type (one without a product here is left out) and byte/s of a copy on the threads that torch has now; the best of five."""
     import torch
 
     products = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
@@ -148,7 +132,6 @@ def processor_roofs() -> dict:
 
 
 def _product_flop_s(kind) -> float | None:
-    """Flop/s of the largest square product of SIDES that is expected to take at most LONGEST_S, None where this processor has none."""
     import torch
 
     product = torch._int_mm if kind == torch.int8 else torch.matmul
@@ -166,6 +149,5 @@ def _product_flop_s(kind) -> float | None:
 
 
 def _best_s(work: Callable[[], object]) -> float:
-    """The shortest of five runs after one that is not counted [s]."""
-    work()
+    work()  # not counted
     return min(timeit.repeat(work, timer=time.perf_counter, number=1, repeat=BEST_OF))

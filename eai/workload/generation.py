@@ -8,10 +8,10 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,26 +43,11 @@ def prompts(ids: list[int], batch_size: int, input_tokens: int) -> list[list[int
     return [repeated[start : start + input_tokens] for start in starts]
 
 
-class _TokenClock:
-    """Notes when each token of a batch arrives; transformers hands it the prompt first."""
-
-    def __init__(self, synchronize: Callable[[], None]):
-        self._synchronize, self.moments_s = synchronize, []
-
-    def put(self, value: Any) -> None:
-        """A token of every sequence, or the prompt."""
-        self._synchronize()
-        self.moments_s.append(time.perf_counter())
-
-    def end(self) -> None:
-        """Nothing is left to do when the text ends."""
-
-
 @dataclass(frozen=True)
 class Generation:
     """A batch of fixed shape on a loaded model; `run()` is one workload call. `cache`: dynamic (grows with the text) or static (allocated
-    whole, which `compile`, torch.compile of the decode step, needs). Raises UserError if input and output together exceed the model's
-    context, or the options exclude each other."""
+    whole, which `compile`, torch.compile of the decode step, needs; settings.Sweep holds that). Raises UserError beyond the model's
+    context."""
 
     loaded: LoadedModel
     batch_size: int
@@ -77,14 +62,6 @@ class Generation:
         if context and asked > context:
             asked = f"{self.input_tokens} input + {self.output_tokens} output tokens"
             raise UserError(asked, f"at most {context}, the model's context", "shorten one")
-        if self.cache not in ("dynamic", "static"):
-            raise UserError(f"cache '{self.cache}'", "dynamic or static")
-        if self.cache == "static" and not self.kv_cache:
-            raise UserError("a static cache was asked for with kv_cache off", "kv_cache on", "leave one of them out")
-        if self.compile and self.cache != "static":
-            raise UserError(
-                "compile was asked for with a dynamic cache", "cache static", "a growing cache would be compiled anew each step"
-            )
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:
@@ -130,13 +107,17 @@ class Generation:
 
     def run(self, new_tokens: int | None = None, timed: bool | None = None, prompt_tokens: int | None = None) -> Produced:
         """One batch, `output_tokens` each unless `new_tokens` says otherwise; ends when the device has finished. `timed`: note when each
-        token comes, by default where that costs nothing. Raises UserError if the model produced another number of tokens than was asked
-        for."""
+        token comes, by default where that costs nothing. Raises UserError if another number of tokens came out."""
         import torch
 
-        wanted, clock = new_tokens or self.output_tokens, _TokenClock(self._synchronize)
+        wanted, moments_s = new_tokens or self.output_tokens, []
+
+        def put(_) -> None:  # of a streamer, for each token of the batch
+            self._synchronize()
+            moments_s.append(time.perf_counter())
+
         inputs = {name: tensor[:, :prompt_tokens] for name, tensor in self._inputs.items()}
-        streamer = {"streamer": clock} if (self.times_tokens if timed is None else timed) else {}
+        streamer = {"streamer": SimpleNamespace(put=put, end=lambda: None)} if (self.times_tokens if timed is None else timed) else {}
         precision = torch.autocast("cuda", torch.float16) if self.loaded.strategy.slug == "fp16_mixed" else nullcontext()
         self._synchronize()
         start = time.perf_counter()
@@ -151,11 +132,10 @@ class Generation:
         if produced != wanted * self.batch_size:
             do = "this model cannot be measured at a fixed length"
             raise UserError(f"the model produced {produced} tokens", f"{wanted * self.batch_size}", do)
-        token_s = tuple(moment - start for moment in clock.moments_s[1:])  # after the prompt
+        token_s = tuple(moment - start for moment in moments_s[1:])  # after the prompt
         return Produced(self.batch_size, tokens_in, produced, duration_s, token_s)
 
     def inter_token_s(self) -> list[float]:
-        """Inter-token latencies of one batch [s], one fewer than output tokens."""
         times = self.run(timed=True).token_s if self.output_tokens > 1 else [0.0]
         return [after - before for before, after in itertools.pairwise(times)]
 
@@ -167,10 +147,8 @@ class Generation:
         return statistics.median_low(times)
 
     def least_s(self) -> float:
-        """Seconds that a whole call takes at least, from one of two tokens after eight of the prompt's, which has touched every weight.
-
-        A static cache is allocated, and its step compiled, for the whole length: there one whole call is made, and nothing said.
-        """
+        """Seconds that a whole call takes at least, from one of two tokens after eight of the prompt's, which has touched every weight. A
+        static cache is allocated, and its step compiled, for the whole length: there one whole call is made, and nothing said."""
         if self.cache == "static":
             self.run()
             return 0.0

@@ -39,9 +39,8 @@ class LoadedModel:
 
 
 def locate(model: str, weights: str = "published") -> str:
-    """Where `from_pretrained` finds the model: a folder, or a hub id; random weights need no more than its shapes. `org/name@revision` is a
-    branch, tag or commit of the hub's repository. Raises UserError for a folder without safetensors (other formats can carry code), and for
-    shapes that are not known."""
+    """Where `from_pretrained` finds the model: a folder, or a hub id such as `org/name@revision`; random weights need no more than its
+    shapes. Raises UserError for a folder without safetensors (other formats can carry code), and for shapes that are not known."""
     if weights != "published":
         sources.config(model)
         return model
@@ -88,8 +87,7 @@ def load(
     model: str, quantization: str, gpu: str, weights: str = "published", trust_remote_code: bool = False, seed: int = 0
 ) -> LoadedModel:
     """Load `model` under `quantization` on `gpu` and verify that what was asked for is what runs. Random weights are made from `seed` in
-    the model's shapes and need no tokenizer. Raises CannotRun before anything is loaded, UserError if the model cannot be loaded or another
-    format came out than was requested."""
+    the model's shapes. Raises CannotRun before anything is loaded, UserError if it cannot be loaded or another format came out."""
     if found := supports(quantization, here(gpu), weights):
         raise CannotRun(found)
     strategy, place = strategies.get(quantization), torch_device(gpu)
@@ -169,9 +167,9 @@ def known_shapes(model: str) -> catalog.Model:
 
 
 def layer_errors(model: str, quantizations: Sequence[str], gpu: str = "cpu") -> Any:
-    """How far each layer's output is from that of fp32 under each strategy: a table with one row a strategy and layer. Columns:
-    quantization, layer (0: the embeddings, the last: after the final norm) and error, |h - h_fp32| over |h_fp32|: Frobenius norms of the
-    hidden states of the first CALIBRATION_TOKENS tokens of the prompt text. Raises CannotRun and UserError as `load`."""
+    """How far each layer's output is from that of fp32 under each strategy, a row a strategy and layer (0: the embeddings, the last: after
+    the final norm): |h - h_fp32| over |h_fp32|, Frobenius norms of the hidden states of the first CALIBRATION_TOKENS tokens of the prompt
+    text."""
     import pandas as pd
     import torch
 
@@ -197,8 +195,7 @@ FEED_FORWARD = r"re:.*\.mlp\..*"
 
 def rest_dtype(strategy: Strategy, place: str) -> Any:
     """The dtype of what is not quantized. LLM.int8() computes in float16 on CUDA and bfloat16 on a CPU; torchao's INT8 leaves the rest in
-    float32, but for `int8_ffn`, whose rest is the 16 bits of its attention; GPTQ and AWQ kernels take float16; every other format computes
-    in bfloat16."""
+    float32, but for `int8_ffn`; GPTQ and AWQ kernels take float16; every other format computes in bfloat16."""
     import torch
 
     if not strategy.is_quantized:
@@ -223,7 +220,7 @@ def quantization_config(strategy: Strategy, dtype: Any) -> Any:
 
 
 def _torchao(strategy: Strategy) -> Any:
-    """The torchao configuration: the packings that stock torch has kernels for, and no change of the compiler's global settings."""
+    """The packings that stock torch has kernels for, and no change of the compiler's global settings."""
     import torch
     from transformers import TorchAoConfig
 
@@ -240,35 +237,16 @@ def _torchao(strategy: Strategy) -> Any:
 
 
 def set_static(model: Any, ids: list[int]) -> None:
-    """Quantize weights and activations of the blocks' linear layers to INT8, each layer's activation range fixed beforehand. The range is
-    the largest magnitude that the layer reads while `ids` run through the model once (calibration), symmetric, one for the whole tensor;
-    weights have a scale a row, as under `dynamic`, which finds a range anew for every token."""
+    """Quantize weights and activations of the blocks' linear layers to INT8, each layer's activation range fixed beforehand: the largest
+    magnitude that it reads while `ids` run through the model once (calibration), symmetric. Weights have a scale a row, as under
+    `dynamic`."""
     import torch
 
-    largest: dict[str, float] = {}
-    linears = _linears(model)
-
-    def watch(name: str):
-        def record(_, inputs):
-            largest[name] = max(largest.get(name, 0.0), float(inputs[0].detach().abs().max()))
-
-        return record
-
-    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in linears.items()]
-    try:
-        with torch.inference_mode():
-            model(input_ids=torch.tensor([ids], device=next(model.parameters()).device), use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    ao = device.imported("torchao.quantization")[0]
-    for name, layer in linears.items():
-        scale = torch.full((1, 1, 1), largest[name] / 127, device=layer.weight.device)
+    largest, ao = sources.largest_inputs(model, [ids]), device.imported("torchao.quantization")[0]
+    for name, layer in sources.linears(model).items():
+        scale = torch.full((1, 1, 1), float(largest[name].max()) / 127, device=layer.weight.device)
         granularity = [ao.PerTensor(), ao.PerRow()]
         ao.quantize_(layer, ao.Int8StaticActivationInt8WeightConfig(scale, granularity=granularity, set_inductor_config=False))
-
-
-# Checkpoints that come quantized (GPTQ, AWQ): what they say they are, checked against what was asked for before anything is loaded.
 
 
 def describe_quantization(quantization: dict) -> tuple[str, str, int | None]:
@@ -296,11 +274,6 @@ def require_checkpoint(model: str, config: Any, strategy: Strategy) -> None:
         raise UserError(f"{asked} says {said}", f"{strategy.weight_bits:g} bit", "give another one")
 
 
-# What was requested is what runs: module classes, data types and bytes, read from the loaded model itself.
-#
-# A library that falls back in silence would be measured under the wrong name, so any difference is an error.
-
-
 def _parts(tensor: Any) -> list[Any]:
     """What a tensor stores: itself, or codes and scales where it is one of torchao's wrappers, which store nothing under their own name."""
     if not hasattr(tensor, "__tensor_flatten__"):
@@ -326,15 +299,6 @@ def _tensors(model: Any) -> dict[int, Any]:
 def model_bytes(model: Any) -> int:
     """Bytes of all stored tensors, tied ones counted once."""
     return sum(t.numel() * t.element_size() for t in _tensors(model).values())
-
-
-def _linears(model: Any) -> dict[str, Any]:
-    """The linear layers inside the transformer blocks by name: every torch.nn.Linear but the head, and every GPTQ or AWQ layer."""
-    import torch
-
-    head = model.get_output_embeddings()
-    named = ((name, module) for name, module in model.named_modules() if module is not head)
-    return {name: module for name, module in named if isinstance(module, torch.nn.Linear) or hasattr(module, "qweight")}
 
 
 def _describe(module: Any) -> str:
@@ -384,7 +348,7 @@ def _expected(strategy: Strategy, dtype: Any, name: str = "") -> str:
 def verify(model: Any, strategy: Strategy, dtype: Any) -> dict:
     """What runs: `{linears: {description: count}, dtypes: {dtype: tensors}, model_bytes}`. Raises UserError if any linear layer is not what
     the strategy says, or a float parameter has another dtype than requested."""
-    found = {name: _describe(module) for name, module in _linears(model).items()}
+    found = {name: _describe(module) for name, module in sources.linears(model).items()}
     expected, kinds = {name: _expected(strategy, dtype, name) for name in found}, Counter(found.values())
     if found != expected:
         found = f"asked for {strategy.slug}, but the model has {dict(kinds)}"

