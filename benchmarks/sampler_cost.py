@@ -19,7 +19,7 @@ from faulty_nvml import CounterSpec, FakeCard, FakeNvml
 from scipy import stats
 
 from eai.errors import UserError
-from eai.power.meter import MonotonicClock
+from eai.power.meter import Clock
 from eai.power.nvml import NvmlMeter
 from eai.power.simulated import SensorSpec
 
@@ -40,7 +40,7 @@ def meter() -> tuple[NvmlMeter, bool]:
     try:
         return NvmlMeter(shared=True), True
     except UserError:
-        clock = MonotonicClock()
+        clock = Clock()
         load = known_power.constant(clock.now_s() - 1.0, 1.0, 300.0, 80.0)
         card = FakeCard(load, {"power_instant_w": SensorSpec()}, CounterSpec())
         return NvmlMeter(ConstantNvml([card], clock), clock=clock, environ={}), False

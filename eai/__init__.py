@@ -6,7 +6,7 @@ power       meters, windows, power logs: joules          workload    models, gen
 measure     the protocol: warm-up, windows -> rows       jobs store         what is to be done, and the rows on disk
 stats       intervals, tests, planning                   analyze plots      tables from windows, figures from tables
 settings inputs cells   parameters, tasks, loads, YAML, cells of tables; schema tables paths   columns, the only reader and writer of data/
-catalog site strategies footprint           GPUs, models, prices, formats, bytes and flops, what can run where
+catalog strategies footprint                GPUs, models, prices, formats, bytes and flops, what can run where
 cli runs machine notebooks terminal export   commands, the main job, this machine, guarded papermill, hand-over
 plug-ins    serving cluster importers claims predict advise audit report; the core imports none (paths finds them)
 

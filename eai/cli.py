@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from eai import __version__, terminal
 from eai.errors import UserError
@@ -29,8 +30,8 @@ PANELS = {
 """The commands of `eai --help` by what one wants to do."""
 
 
-Experiment = Annotated[str, typer.Argument(help="Name or folder of an experiment.")]
-Step = Annotated[float | None, typer.Option(metavar="SECONDS", help="Time of one decode step: shows whether the sensor aliases.")]
+Experiment = Annotated[str, Argument(help="Name or folder of an experiment.")]
+Step = Annotated[float | None, Option(metavar="SECONDS", help="Time of one decode step: shows whether the sensor aliases.")]
 
 
 def _version(wanted: bool) -> None:
@@ -41,31 +42,25 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def main_options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:
     """Energy of LLM inference, measured so that it can be trusted."""
 
 
 @app.command()
 def run(
-    sweep_yaml: Annotated[
-        Path | None, typer.Argument(metavar="[SWEEP.yaml]", help="Settings of the sweep; none: the embedded model.")
-    ] = None,
-    out: Annotated[str | None, typer.Option(metavar="PATH", help="Folder for data, notebooks and figures.")] = None,
-    profile: Annotated[str | None, typer.Option(metavar="local|slurm|DIR", help="Run the jobs with the engine, here or on Slurm.")] = None,
-    jobs: Annotated[
-        int | None, typer.Option(help="Measurements at once, each on a card of its own; here 1: they disturb each other.")
-    ] = None,
+    sweep_yaml: Annotated[Path | None, Argument(metavar="[SWEEP.yaml]", help="Settings of the sweep; none: the embedded model.")] = None,
+    out: Annotated[str | None, Option(metavar="PATH", help="Folder for data, notebooks and figures.")] = None,
+    profile: Annotated[str | None, Option(metavar="local|slurm|DIR", help="Run the jobs with the engine, here or on Slurm.")] = None,
+    jobs: Annotated[int | None, Option(help="Measurements at once, each on a card of its own; here 1: they disturb each other.")] = None,
     timeout: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Longest time per job; what it did not reach becomes rows with a reason.")
+        float | None, Option(metavar="SECONDS", help="Longest time per job; what it did not reach becomes rows with a reason.")
     ] = None,
-    exclusive: Annotated[bool, typer.Option("--exclusive", help="On Slurm: whole nodes.")] = False,
-    hours: Annotated[
-        float | None, typer.Option(help="Device time to spend: the blocks, items and configurations that show most in it.")
-    ] = None,
-    region: Annotated[str, typer.Option(help="For the cost and carbon of --dry-run.")] = "us",
+    exclusive: Annotated[bool, Option("--exclusive", help="On Slurm: whole nodes.")] = False,
+    hours: Annotated[float | None, Option(help="Device time to spend: the blocks, items and configurations that show most in it.")] = None,
+    region: Annotated[str, Option(help="For the cost and carbon of --dry-run.")] = "us",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be measured, with hours, energy and cost; measure nothing.")
+        bool, Option("--dry-run", help="Print what would be measured, with hours, energy and cost; measure nothing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -94,11 +89,11 @@ def run(
 
 @app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="measure, analyze, compare, plot ...")],
+    name: Annotated[str, Argument(help="measure, analyze, compare, plot ...")],
     parameter: Annotated[
-        list[str] | None, typer.Option("-p", metavar="KEY=VALUE", help="A parameter; lists as YAML: -p batch_sizes=[1,8].")
+        list[str] | None, Option("-p", metavar="KEY=VALUE", help="A parameter; lists as YAML: -p batch_sizes=[1,8].")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the executed copy.")] = None,
+    out: Annotated[Path | None, Option(help="Folder for the executed copy.")] = None,
     as_json: Json = False,
 ) -> None:
     """One notebook with parameters, through the guard: an unknown parameter exits 2."""
@@ -111,7 +106,7 @@ def notebook(
 
 @app.command()
 def doctor(
-    probe: Annotated[bool, typer.Option("--probe", help="First load each GPU for two minutes to learn what its sensor does.")] = False,
+    probe: Annotated[bool, Option("--probe", help="First load each GPU for two minutes to learn what its sensor does.")] = False,
     as_json: Json = False,
 ) -> None:
     """What can be measured on this machine, how well, and what to do about the rest."""
@@ -123,17 +118,15 @@ def doctor(
 
 @app.command()
 def trace(
-    log: Annotated[Path, typer.Argument(help="A power log (docs/power-logs.md lists the formats); - reads standard input.")],
-    power: Annotated[
-        str, typer.Option(metavar="COLUMN[,COLUMN]", help="The column of power: NAME, NAME:UNIT, a pattern, an expression.")
-    ] = "",
-    time: Annotated[str, typer.Option(metavar="COLUMN", help="The column of time.")] = "",
-    card: Annotated[str, typer.Option(metavar="COLUMN", help="The column with the name of the card.")] = "",
-    mapping: Annotated[Path | None, typer.Option(help="A file of `import` and `check`: columns power_w, time_s, card, and units.")] = None,
-    gpus: Annotated[int | None, typer.Option(help="How many cards take turns in a log without an index column.")] = None,
-    gpu: Annotated[str, typer.Option(metavar="NAME", help="The card, for its limit and its sensor, where the log does not name it.")] = "",
+    log: Annotated[Path, Argument(help="A power log (docs/power-logs.md lists the formats); - reads standard input.")],
+    power: Annotated[str, Option(metavar="COLUMN[,COLUMN]", help="The column of power: NAME, NAME:UNIT, a pattern, an expression.")] = "",
+    time: Annotated[str, Option(metavar="COLUMN", help="The column of time.")] = "",
+    card: Annotated[str, Option(metavar="COLUMN", help="The column with the name of the card.")] = "",
+    mapping: Annotated[Path | None, Option(help="A file of `import` and `check`: columns power_w, time_s, card, and units.")] = None,
+    gpus: Annotated[int | None, Option(help="How many cards take turns in a log without an index column.")] = None,
+    gpu: Annotated[str, Option(metavar="NAME", help="The card, for its limit and its sensor, where the log does not name it.")] = "",
     step: Step = None,
-    window: Annotated[tuple[float, float] | None, typer.Option(help="Only this part: seconds from the start, or epoch seconds.")] = None,
+    window: Annotated[tuple[float, float] | None, Option(help="Only this part: seconds from the start, or epoch seconds.")] = None,
     as_json: Json = False,
 ) -> None:
     """Energy of a recorded power log, with its interval and what is wrong with the log. Exit 1 if the total cannot be trusted."""
@@ -150,9 +143,9 @@ def trace(
 
 @app.command()
 def measure(
-    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND ...", help="What to run, after two dashes.")],
-    tokens: Annotated[int | None, typer.Option(min=1, help="Output tokens of the command, for J per token.")] = None,
-    result: Annotated[Path | None, typer.Option(help="Or its result file: vllm bench serve, guidellm, aiperf, llama-bench.")] = None,
+    command: Annotated[list[str], Argument(metavar="-- COMMAND ...", help="What to run, after two dashes.")],
+    tokens: Annotated[int | None, Option(min=1, help="Output tokens of the command, for J per token.")] = None,
+    result: Annotated[Path | None, Option(help="Or its result file: vllm bench serve, guidellm, aiperf, llama-bench.")] = None,
     step: Step = None,
     as_json: Json = False,
 ) -> None:
@@ -174,9 +167,9 @@ def measure(
 
 @app.command()
 def watch(
-    interval: Annotated[float, typer.Option(help="Seconds between readings.")] = 1.0,
-    duration: Annotated[float | None, typer.Option(help="Seconds until it ends; none: until Ctrl-C.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Log what is shown, in a form that `eai trace` reads.")] = None,
+    interval: Annotated[float, Option(help="Seconds between readings.")] = 1.0,
+    duration: Annotated[float | None, Option(help="Seconds until it ends; none: until Ctrl-C.")] = None,
+    csv: Annotated[Path | None, Option("--csv", help="Log what is shown, in a form that `eai trace` reads.")] = None,
     as_json: Json = False,
 ) -> None:
     """Live power of the cards and the processor, with the energy so far. Ends with Ctrl-C."""
@@ -190,11 +183,11 @@ def watch(
 
 @app.command()
 def calibrate(
-    wall: Annotated[Path, typer.Option(help="Log of a wall meter, recorded beside the card over idle and load.")],
-    card: Annotated[Path, typer.Option(help="The card's own power log over the same time.")],
-    efficiency: Annotated[float, typer.Option(help="Of the power supply; 1 for a meter in the card's own supply lines.")] = 1.0,
-    u_efficiency: Annotated[float, typer.Option(help="Its standard uncertainty.")] = 0.0,
-    remember: Annotated[str | None, typer.Option(metavar="UUID", help="Use it from now on for this card of this machine.")] = None,
+    wall: Annotated[Path, Option(help="Log of a wall meter, recorded beside the card over idle and load.")],
+    card: Annotated[Path, Option(help="The card's own power log over the same time.")],
+    efficiency: Annotated[float, Option(help="Of the power supply; 1 for a meter in the card's own supply lines.")] = 1.0,
+    u_efficiency: Annotated[float, Option(help="Its standard uncertainty.")] = 0.0,
+    remember: Annotated[str | None, Option(metavar="UUID", help="Use it from now on for this card of this machine.")] = None,
     as_json: Json = False,
 ) -> None:
     """The gain of a card's power sensor against a wall meter: shrinks the term that no repetition removes."""
@@ -203,7 +196,7 @@ def calibrate(
     found = probe.calibrate_logs(str(wall), str(card), efficiency, u_efficiency)
     kept = probe.remember_calibration(remember, found) if remember else False
     text = f"true power = {found.scale:.4f} x the card's reading, +- {196 * found.gain_rel:.2f} % (95 %), {found.bins} means of 10 s"
-    emit(found.to_dict() | {"remembered": kept}, as_json, text + (", remembered" if kept else ""))
+    emit(vars(found) | {"remembered": kept}, as_json, text + (", remembered" if kept else ""))
 
 
 @app.command()
@@ -217,7 +210,8 @@ def replay(experiment: Experiment, as_json: Json = False) -> None:
     if not windows:
         notes = [*notes, "NO ENERGY WAS DERIVED AGAIN: no window here has raw readings (imported, or none was measured)"]
     answer = {"experiment": str(tables.experiment_dir(experiment)), "windows": windows, "mismatches": contradictions + mismatches}
-    emit(answer | {"notes": notes}, as_json, terminal.mismatches_text(answer | {"notes": notes}))
+    answer["notes"] = notes
+    emit(answer, as_json, terminal.mismatches_text(answer))
     if answer["mismatches"]:
         raise typer.Exit(1)
 
@@ -225,9 +219,9 @@ def replay(experiment: Experiment, as_json: Json = False) -> None:
 @app.command()
 def export(
     experiment: Experiment,
-    to: Annotated[str, typer.Option(metavar="parquet|csv|hf|mlflow|croissant", help="What to write.")] = "parquet",
-    out: Annotated[Path | None, typer.Option(help="New folder; default <name>-<format> in the current folder.")] = None,
-    licence: Annotated[str, typer.Option(help="SPDX name of the data's licence, for the card and the metadata.")] = "",
+    to: Annotated[str, Option(metavar="parquet|csv|hf|mlflow|croissant", help="What to write.")] = "parquet",
+    out: Annotated[Path | None, Option(help="New folder; default <name>-<format> in the current folder.")] = None,
+    licence: Annotated[str, Option(help="SPDX name of the data's licence, for the card and the metadata.")] = "",
     as_json: Json = False,
 ) -> None:
     """Hand an experiment over: tables as Parquet or CSV, a data set for the hub, Croissant metadata, or a local MLflow store."""

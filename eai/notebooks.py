@@ -22,21 +22,15 @@ class KernelDied(NotebookFailed):
     """A notebook whose kernel was killed or crashed: nothing was raised, and what ran until then is on disk."""
 
 
-def available() -> list[str]:
-    """The names of the notebooks."""
-    return sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))
-
-
 def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
     """Raise UserError if there is no such notebook, if it has no parameter of one of these names, or a value would stop it at once."""
-    if name not in available():
-        raise UserError(f"no notebook '{name}'", f"one of {', '.join(available())}")
+    if name not in (names := sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb"))):
+        raise UserError(f"no notebook '{name}'", f"one of {', '.join(names)}")
     import papermill
 
     known = list(papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{name}.ipynb")))
-    for key in parameters:
-        if key not in known:
-            raise settings.unknown_parameter(f"notebook {name} has no parameter", key, known)
+    if wrong := [key for key in parameters if key not in known]:
+        raise settings.unknown_parameter(f"notebook {name} has no parameter", wrong[0], known)
     if name == "measure":
         settings.sweep(**parameters)
     elif name in ("analyze", "compare", "plot") and "experiment" in parameters:
@@ -45,20 +39,15 @@ def check_parameters(name: str, parameters: Mapping[str, Any]) -> None:
 
 def require_known(cells: list[str]) -> None:
     """Raise UserError for a parameter that papermill by itself was given and the notebook does not have: it would run on with the default.
+    `cells`: IPython's `In`, the cells as they ran. papermill writes its values below the cell of parameters, under a comment of its own."""
 
-    `cells`: IPython's `In`, the cells as they ran. papermill writes its values below the cell of parameters, under a comment of its own.
-    """
+    def assigned(source: str) -> list[str]:
+        targets = [t for node in ast.parse(source).body for t in (getattr(node, "targets", None) or [getattr(node, "target", None)])]
+        return [t.id for t in targets if isinstance(t, ast.Name)]
+
     for known, given in itertools.pairwise(cells):
-        if given.startswith("# Parameters\n"):
-            for key in _assigned(given):
-                if key not in _assigned(known):
-                    raise settings.unknown_parameter("this notebook has no parameter", key, _assigned(known))
-
-
-def _assigned(source: str) -> list[str]:
-    """The names that a cell assigns at its top level, in order."""
-    targets = [t for node in ast.parse(source).body for t in (getattr(node, "targets", None) or [getattr(node, "target", None)])]
-    return [t.id for t in targets if isinstance(t, ast.Name)]
+        if given.startswith("# Parameters\n") and (wrong := [key for key in assigned(given) if key not in assigned(known)]):
+            raise settings.unknown_parameter("this notebook has no parameter", wrong[0], assigned(known))
 
 
 def execute(name: str, parameters: Mapping[str, Any], out_dir: Path, say: Callable[[str], None] | None = None) -> Path:

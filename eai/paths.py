@@ -55,6 +55,14 @@ def cache() -> Path:
     return Path(os.environ.get("EAI_CACHE", default))
 
 
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file under another name and rename it: whoever sees the file sees all of it. Returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    return temporary.replace(path)
+
+
 def slug(text: str) -> str:
     """The text as part of a folder name: lower case, everything but letters, digits, dot and dash turned into dashes."""
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")

@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 
 SMALLEST = 1e-6
 """Below it a person reads nothing from the digits."""
-
-_TIMES = {"d": 86_400.0, "h": 3_600.0, "min": 60.0, "s": 1.0}
-_LADDERS = (_TIMES, {"MWh": 1e6, "kWh": 1e3, "Wh": 1.0}, {"t": 1e6, "kg": 1e3, "g": 1.0})
+_LADDERS = ({"d": 86_400.0, "h": 3_600.0, "min": 60.0, "s": 1.0}, {"MWh": 1e6, "kWh": 1e3, "Wh": 1.0}, {"t": 1e6, "kg": 1e3, "g": 1.0})
 """Units of one kind with their sizes, largest first."""
 
 
@@ -69,20 +67,16 @@ class Quantity:
 
     def to_json(self) -> dict:
         """`{"value", "low", "high", "unit"}`, with None for what is not finite: JSON has no NaN."""
-        numbers = {"value": self.value, "low": self.low, "high": self.high}
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in numbers.items()} | {"unit": self.unit}
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in vars(self).items()}
 
     def __format__(self, spec: str) -> str:
         """`12.3 [11.9 to 12.7] J` in plain digits; a `spec` applies to each of the three numbers."""
-
-        def digits(number: float) -> str:
-            text = format(number, spec) if spec else plain(number, 4)
-            return text.rstrip("0").rstrip(".") if "." in text and not spec else text
-
         if self.value is None or not math.isfinite(self.value):
             return "not measured"
-        ends = "" if self.low is None else f" [{digits(self.low)} to {digits(self.high)}]"
-        return f"{digits(self.value)}{ends} {self.unit}".rstrip()
+        known = [v for v in (self.value, self.low, self.high) if v is not None]
+        texts = [format(v, spec) if spec else plain(v, 4) for v in known]
+        value, *ends = (text.rstrip("0").rstrip(".") if "." in text and not spec else text for text in texts)
+        return f"{value}{' [{} to {}]'.format(*ends) if ends else ''} {self.unit}".rstrip()
 
     def __str__(self) -> str:
         return format(self, "")

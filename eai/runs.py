@@ -24,17 +24,16 @@ EXTRAS = {"measure": "torch", "notebooks": "papermill"}
 MOST_REASONS = 3
 BUSY_SHARE = 0.9
 """Of a thread's time: one that computes all along has more than this on a quiet machine."""
+HEADS = {"quantization": "strategy", "batch_size": "batch", "input_tokens": "tokens in", "output_tokens": "tokens out", "server": "engine"}
 Say = Callable[[str], None]
 
 
-def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: Any = None) -> dict:
-    """Measure, analyze, compare and plot; returns `{experiment, rows, figures, seconds, status_counts}`, and `failed` if a job failed.
-
-    With `out` everything goes there: the data under it and the executed notebooks with the figures in its folder figures/.
-    Notebooks and figures of a run otherwise lie side by side in figures/<experiment>/. One job is measured in this process; several, or
-    `options`, are measured by the engine, and then claims and report are written too. What is on disk is not done again.
-    Raises UserError, before anything is measured, for whatever can be known to stop it.
-    """
+def run(sweep: Sweep, out: Path | None = None, say: Say = lambda line: None, options: Any = None) -> dict:
+    """Measure, analyze, compare and plot; returns `{experiment, rows, figures, seconds, status_counts}`, and `failed` if a job failed. With
+    `out` everything goes there: the data under it and the executed notebooks with the figures in its folder figures/. Notebooks and figures
+    of a run otherwise lie side by side in figures/<experiment>/. One job is measured in this process; several, or `options`, are measured
+    by the engine, and then claims and report are written too. What is on disk is not done again. Raises UserError, before anything is
+    measured, for whatever can be known to stop it."""
     began_s = time.monotonic()
     if missing := [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None]:
         found = "a run measures and executes notebooks, and the extras for it are not installed"
@@ -51,7 +50,7 @@ def run(sweep: Sweep, out: Path | None = None, say: Say | None = None, options: 
     rows, counts = 0, {}
     try:
         counts = {str(k): int(v) for k, v in tables.read_windows(experiment)["status"].value_counts().items()}
-        _analyze(sweep, experiment, folder, say or (lambda line: None), is_sweep)
+        _analyze(sweep, experiment, folder, say, is_sweep)
         rows = len(tables.read_result(experiment, "summary"))
     except (UserError, notebooks.NotebookFailed) as error:
         if not failures:
@@ -119,12 +118,10 @@ def _analyze(sweep: Sweep, experiment: Path, folder: Path, say: Say, is_sweep: b
 
 
 def describe(sweep: Sweep, out: Path | None = None, options: Any = None, region: str = "us") -> dict:
-    """What a run would do, without doing it: `{experiment, jobs, cannot_run, forecast, not_here, lines}`.
-
-    Jobs with their windows and model loads; configurations that cannot run, with the reason; hours, energy, cost and carbon of what is
-    left, predicted, with intervals. Cards that are elsewhere are planned as if they were here, and `not_here` says why a run would
-    refuse. Raises UserError for whatever else `run` would refuse before it measures.
-    """
+    """What a run would do, without doing it: `{experiment, jobs, cannot_run, forecast, not_here, lines}`. Jobs with their windows and model
+    loads; configurations that cannot run, with the reason; hours, energy, cost and carbon of what is left, predicted, with intervals. Cards
+    that are elsewhere are planned as if they were here, and `not_here` says why a run would refuse. Raises UserError for whatever else
+    `run` would refuse before it measures."""
     experiment, folder = _places(sweep, out)
     planned, not_here, elsewhere = _planned_anywhere(sweep, experiment, options)
     preflight.check(sweep, planned, experiment, folder, options, elsewhere=bool(not_here))
@@ -151,24 +148,20 @@ def human_table(experiment: str | Path) -> str:
     perplexity, throughput, ratio to the baseline, gate, and blocks and basis where they differ."""
     summary = tables.read_result(experiment, "summary")
     options = pd.DataFrame([json.loads(each) for each in summary["options"]], index=summary.index)
-    added = [c for c in options if c not in (*summary, "limit", "fewshot", "version")]
-    summary = summary.join(options[added].astype(object))
-    added = [c for c in added if c not in schema.CONFIGURATION]
-    factors = ["gpu", "model", "quantization", *added, "batch_size", "input_tokens", "output_tokens"]
-    names = {"quantization": "strategy", "batch_size": "batch", "input_tokens": "tokens in", "output_tokens": "tokens out"}
-    names["server"] = "engine"
-    parts = []
+    options = options[[c for c in options if c not in (*summary, "limit", "fewshot", "version")]].astype(object)
+    summary, parts = summary.join(options), []
+    added = [c for c in options if c not in schema.CONFIGURATION]
     for task, rows in summary.groupby("task", sort=False):
         is_plain = task == GENERATE
         figures = {"energy_j_per_token": "J/token"} if is_plain else {"energy_j_per_request": "J/item"}
         figures |= {"score": "score", "word_perplexity": "word perplexity"}
         figures |= ({"throughput_tok_s": "tokens/s"} if is_plain else {}) | {"ratio_to_baseline": "ratio"}
+        factors = ("gpu", "model", "quantization", *added, "batch_size", "input_tokens", "output_tokens")
         shown = [c for c in factors if c == "quantization" or rows[c].nunique(dropna=False) > 1]
-        table = pd.DataFrame({names.get(c, c): rows[c].map(lambda v: "-" if pd.isna(v) else str(v).rpartition("/")[2]) for c in shown})
+        table = pd.DataFrame({HEADS.get(c, c): rows[c].map(lambda v: "-" if pd.isna(v) else str(v).rpartition("/")[2]) for c in shown})
         for name, head in figures.items():
             if name in rows and rows[name].notna().any():
-                columns = (rows.get(c, pd.Series(float("nan"), rows.index)) for c in (name, f"{name}_low", f"{name}_high"))
-                cells = zip(*columns, strict=True)
+                cells = zip(*(rows.get(c, pd.Series(float("nan"), rows.index)) for c in (name, f"{name}_low", f"{name}_high")), strict=True)
                 table[head] = [plain(v) + ("" if pd.isna(low) else f" [{plain(low)} to {plain(high)}]") for v, low, high in cells]
         table["gate"], same = rows["gate"], []
         for name, said in (("n_blocks", "n = {} blocks"), ("basis", "energy {}")):
@@ -189,16 +182,12 @@ def _doubts(experiment: str | Path) -> list[str]:
     found += [f"  and {len(reasons) - MOST_REASONS} more reasons, in summary.csv"] if len(reasons) > MOST_REASONS else []
     capped = windows[windows["flags"].map(lambda flags: "not_steady" in flags) & ok]
     if len(capped):
-        longest = f"{capped['warmup_s'].max():.1f} s"
-        found.append(
-            f"warm-up: its cap ended it before the speed had settled in {len(capped)} of {ok.sum()} windows (after {longest} at most)"
-        )
+        where = f"in {len(capped)} of {ok.sum()} windows (after {capped['warmup_s'].max():.1f} s at most)"
+        found.append(f"warm-up: its cap ended it before the speed had settled {where}")
     threads = {line["settings"].get("threads") for line in tables.read_provenance(experiment) if "settings" in line}
     share = windows.loc[windows["gpu"].eq("cpu") & ok, "cpu_threads_busy"].dropna()
     if threads == {1} and len(share) and (waited := (share < BUSY_SHARE)).any():
-        less, median = f"{100 * BUSY_SHARE:.0f} %", f"{100 * share[waited].median():.0f} %"
-        found.append(
-            f"busy machine: in {waited.sum()} of {len(share)} windows the work had its thread for less than {less} of the time (median of "
-            f"these {median}); other programs had the rest. Stop them and measure again under another name"
-        )
+        where = f"in {waited.sum()} of {len(share)} windows the work had its thread for less than {100 * BUSY_SHARE:.0f} % of the time"
+        rest = "other programs had the rest. Stop them and measure again under another name"
+        found.append(f"busy machine: {where} (median of these {100 * share[waited].median():.0f} %); {rest}")
     return found

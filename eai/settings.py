@@ -15,6 +15,7 @@ Further fields are kept: `id` names the item (default: its line number), `"examp
 prompts instead of an item, `source` says where the answer is from.
 """
 
+import contextlib
 import difflib
 import hashlib
 import itertools
@@ -35,7 +36,11 @@ from eai.schema import CONFIGURATION
 
 EMBEDDED_MODEL = "embedded/SmolLM2-135M-Instruct"
 OPTION_DEFAULTS = {"kv_cache": True, "cache": "dynamic", "compile": False}
-
+GENERATE = "generate"
+METRICS = {"choice": "acc", "open": "exact_match", "text": "word_perplexity"}
+TEXTS = {"choice": ("question",), "open": ("question", "answer"), "text": ("text",)}
+"""The fields of each kind of item that hold a text."""
+SETS = Path(str(files("eai"))) / "workload" / "sets"
 EXPECTED = {
     "too_short": "a list of {min_length} or more",
     "string_too_short": "a name",
@@ -49,13 +54,6 @@ EXPECTED = {
     **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
 }
 """What was expected, by pydantic's type of error and filled in from its context."""
-
-
-GENERATE = "generate"
-KIND_METRICS = {"choice": "acc", "open": "exact_match", "text": "word_perplexity"}
-TEXTS = {"choice": ("question",), "open": ("question", "answer"), "text": ("text",)}
-"""The fields of each kind that hold a text."""
-SETS = Path(str(files("eai"))) / "workload" / "sets"
 
 
 @dataclass(frozen=True)
@@ -83,10 +81,8 @@ class TaskCard:
 
 
 def task_card(asked: str) -> TaskCard:
-    """The task called `asked`: a name of data/catalog/tasks.csv, or the path of a JSONL file (docs/tasks.md documents its fields).
-
-    Raises UserError with the nearest names for one that is not known, and for a file that cannot be used, with its line.
-    """
+    """The task called `asked`: a name of data/catalog/tasks.csv, or the path of a JSONL file (docs/tasks.md documents its fields). Raises
+    UserError with the nearest names for one that is not known, and for a file that cannot be used, with its line."""
     if asked.endswith(".jsonl") or "/" in asked:
         path = Path(asked).expanduser()
         found = read_items(path)
@@ -94,7 +90,7 @@ def task_card(asked: str) -> TaskCard:
             known = catalog.task(path.stem).name
         except UserError:
             chance = sum(1 / len(row["choices"]) for row in found.items) / len(found.items) if found.kind == "choice" else None
-            return TaskCard(path.stem, KIND_METRICS[found.kind], f"sha256:{found.digest}", 0, len(found.examples), path, chance=chance)
+            return TaskCard(path.stem, METRICS[found.kind], f"sha256:{found.digest}", 0, len(found.examples), path, chance=chance)
         raise UserError(f"{path} would be scored as {known}, which it is not", "a name of its own", f"rename it, such as my-{path.name}")
     try:
         task = catalog.task(asked)
@@ -105,16 +101,6 @@ def task_card(asked: str) -> TaskCard:
     examples = len(read_items(stored).examples) if stored.exists() else task.few_shot if is_own or not task.few_shot else None
     harness = "" if is_own else task.lm_eval
     return TaskCard(task.slug, task.metric, task.version, task.few_shot, examples, harness=harness, chance=task.chance)
-
-
-def cards(asked: list[str]) -> dict[str, TaskCard]:
-    """The tasks by name, `generate` left out. Raises UserError where two of them would have one name."""
-    found: dict[str, TaskCard] = {}
-    for card in (task_card(each) for each in asked if each != GENERATE):
-        if card.name in found or card.name == GENERATE:
-            raise UserError(f"two tasks are called '{card.name}'", "one name a task", "rename the file")
-        found[card.name] = card
-    return found
 
 
 class Items(NamedTuple):
@@ -155,23 +141,20 @@ def _problem(row: dict, kind: str) -> str:
 
 
 def read_items(path: Path) -> Items:
-    """The items of a JSON-lines file.
-
-    Raises UserError, which names the line, for a file that cannot be read or is empty, a line that is not an object or lacks a field, an
-    answer that is none of the choices, a name that stands twice, and lines of two kinds.
-    """
+    """The items of a JSON-lines file. Raises UserError, which names the line, for a file that cannot be read or is empty, a line that is
+    not an object or lacks a field, an answer that is none of the choices, a name that stands twice, and lines of two kinds."""
     try:
         content = path.read_bytes()
         lines = content.decode("utf-8-sig").split("\n")  # not splitlines: a text may hold U+2028, which ends no line of JSON
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "not UTF-8"
         raise UserError(f"cannot read {path} ({why})", "a JSONL file in UTF-8", "check the path") from None
-    rows: list[dict] = []
+    rows, do = [], "correct that line"
     for number, line in ((number, line) for number, line in enumerate(lines, start=1) if line.strip()):
-        where, do = f"{path}, line {number}", "correct that line"
+        where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{where} is not JSON ({getattr(error, 'msg', 'not JSON')})", "one object a line", do) from None
         if not isinstance(row, dict):
             raise UserError(f"{where} is {_shown(row)}", 'an object such as {"question": ..., "answer": ...}', do)
@@ -182,9 +165,8 @@ def read_items(path: Path) -> Items:
         raise UserError(f"{path} holds no items{only}", "one JSON object a line", "see docs/tasks.md for the fields")
     kind, seen = _kind(items[0]), set()
     for row in rows:
-        problem = _problem(row, kind) or (f"id {row['id']!r} stands twice" if row["id"] in seen else "")
-        if problem:
-            raise UserError(f"{path}, line {row['line']}: {problem}", do="correct that line")
+        if problem := _problem(row, kind) or (f"id {row['id']!r} stands twice" if row["id"] in seen else ""):
+            raise UserError(f"{path}, line {row['line']}: {problem}", do=do)
         seen.add(row["id"])
     return Items(kind, items, examples, hashlib.sha256(content).hexdigest()[:8])
 
@@ -406,8 +388,14 @@ class Sweep(BaseModel):
         return self
 
     def task_cards(self) -> dict[str, TaskCard]:
-        """The tasks other than plain generation, by name. Raises UserError for one that is not known, or a file that cannot be used."""
-        return cards(self.tasks)
+        """The tasks other than plain generation, by name. Raises UserError for one that is not known, a file that cannot be used, or two
+        of one name."""
+        found: dict[str, TaskCard] = {}
+        for card in (task_card(each) for each in self.tasks if each != GENERATE):
+            if card.name in found or card.name == GENERATE:
+                raise UserError(f"two tasks are called '{card.name}'", "one name a task", "rename the file")
+            found[card.name] = card
+        return found
 
     def task_names(self) -> list[str]:
         """The tasks by name, plain generation first; a user's file by its own, without the path to it."""
@@ -464,6 +452,7 @@ def read_sweep(path: Path) -> Sweep:
     not YAML, not a mapping, or not valid."""
     content = inputs.yaml_mapping(path, "a sweep.yaml")
     if content.get("tasks"):
-        places = [(t, (path.parent / str(t)).resolve()) for t in _as_list(content["tasks"])]
-        content["tasks"] = [str(p) if p.suffix == ".jsonl" and p.is_file() else t for t, p in places]
+        with contextlib.suppress(OSError, ValueError):  # what is no list and no path is refused below
+            places = [(t, (path.parent / str(t)).resolve()) for t in _as_list(content["tasks"])]
+            content["tasks"] = [str(p) if p.suffix == ".jsonl" and p.is_file() else t for t, p in places]
     return sweep(**content)

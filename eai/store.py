@@ -25,6 +25,7 @@ import pandas as pd
 
 from eai import schema, tables
 from eai.errors import UserError
+from eai.paths import write_whole
 from eai.tables import read_jsonl
 
 TABLES = ("windows", "energies", "idle", "provenance")
@@ -36,21 +37,9 @@ def new_attempt() -> str:
     return secrets.token_hex(4)
 
 
-def _append(path: Path, rows: list[dict]) -> None:
-    """Append rows with one write and wait until they are on disk; what is not finite becomes null, because JSON has no NaN."""
-    clean = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
-    with open(path, "ab") as file:
-        file.write(b"".join(json.dumps(row, sort_keys=True, allow_nan=False).encode() + b"\n" for row in clean))
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def write_json(path: Path, document: dict) -> None:
-    """Write a document under another name and rename it: whoever sees the file sees all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document))
-    temporary.replace(path)
+    """Write a document, whole or not at all."""
+    write_whole(path, json.dumps(document))
 
 
 def _digest(path: Path, size: int | None = None) -> list:
@@ -94,11 +83,8 @@ def seal(directory: Path, broken: Mapping[str, list] = MappingProxyType({})) -> 
 
 
 class JobStore:
-    """The writer of one job folder; use as a context manager.
-
-    Raises UserError if another process still writes there after `wait_s` (a killed run's kernel needs a moment to notice), or if a
-    row does not fit the registry.
-    """
+    """The writer of one job folder; use as a context manager. Raises UserError if another process still writes there after `wait_s` (a
+    killed run's kernel needs a moment to notice), or if a row does not fit the registry."""
 
     def __init__(self, directory: Path, wait_s: float = 10.0):
         self.directory, self._wait_s = Path(directory), wait_s
@@ -130,6 +116,16 @@ class JobStore:
         self._broken = broken_seals(self.directory)
         return self
 
+    def __exit__(self, *exc) -> None:
+        try:
+            with contextlib.suppress(OSError):  # a full disk: what was committed is there, and the next writer joins and seals it
+                self._drop_orphans()
+                for block in {int(part.name.split(".")[0]) for part in self.directory.glob("s*/*.part.parquet")}:
+                    self.compact(block)
+                seal(self.directory, self._broken)
+        finally:
+            self._lock.close()
+
     def _attempts(self) -> set[str]:
         """The attempts that became a window."""
         return {row["attempt"] for row in read_jsonl(self.directory / "windows.jsonl")}
@@ -141,27 +137,25 @@ class JobStore:
             if part.name.split(".")[1] not in committed:
                 part.unlink()
 
-    def __exit__(self, *exc) -> None:
-        try:
-            with contextlib.suppress(OSError):  # a full disk: what was committed is there, and the next writer joins and seals it
-                self._drop_orphans()
-                for block in {int(part.name.split(".")[0]) for part in self.directory.glob("s*/*.part.parquet")}:
-                    self.compact(block)
-                seal(self.directory, self._broken)
-        finally:
-            self._lock.close()
-
     def done(self) -> set[tuple]:
         """The keys (block, configuration_id, repeat) of the windows that are on disk."""
         return {(row["block"], row["configuration_id"], row["repeat"]) for row in read_jsonl(self.directory / "windows.jsonl")}
 
     def append_provenance(self, line: dict) -> None:
         """Append one line of provenance."""
-        _append(self.directory / "provenance.jsonl", [line])
+        self._append("provenance", [line])
 
     def append_idle(self, row: dict) -> None:
         """Append one idle measurement of one device (schema.IDLE)."""
-        _append(self.directory / "idle.jsonl", [row])
+        self._append("idle", [row])
+
+    def _append(self, table: str, rows: list[dict]) -> None:
+        """Append rows with one write and wait until they are on disk; what is not finite becomes null, because JSON has no NaN."""
+        clean = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
+        with open(self.directory / f"{table}.jsonl", "ab") as file:
+            file.write(b"".join(json.dumps(row, sort_keys=True, allow_nan=False).encode() + b"\n" for row in clean))
+            file.flush()
+            os.fsync(file.fileno())
 
     def append_window(self, window: dict, energies: list[dict], samples: pd.DataFrame | None = None, scores: Sequence[dict] = ()) -> None:
         """Commit one window with its energies, raw samples and item scores (schema.SAMPLES, SCORES, without the window key)."""
@@ -177,8 +171,8 @@ class JobStore:
             columns = [c.name for c in schema.SCORES if c.name != "items"]
             self._write_parquet(pd.DataFrame(scores)[columns], self.directory / "scores" / part)
         if energies:
-            _append(self.directory / "energies.jsonl", energies)
-        _append(self.directory / "windows.jsonl", [window])
+            self._append("energies", energies)
+        self._append("windows", [window])
 
     def _write_parquet(self, frame: pd.DataFrame, path: Path, sealed: bool = False) -> None:
         """Write under another name, sync, then rename: no reader ever meets half a file. `sealed`: the job's seal covers the new content
@@ -193,10 +187,8 @@ class JobStore:
         temporary.replace(path)
 
     def compact(self, block: int) -> None:
-        """Join the part files of a block's windows: samples into samples/<block>.parquet, scores into scores.parquet.
-
-        A kill in between loses nothing, and readers meet no row twice.
-        """
+        """Join the part files of a block's windows: samples into samples/<block>.parquet, scores into scores.parquet. A kill in between
+        loses nothing, and readers meet no row twice."""
         for kind, name in (("samples", f"samples/{block:04d}.parquet"), ("scores", "scores.parquet")):
             target, parts = self.directory / name, sorted(self.directory.glob(f"{kind}/{block:04d}.*.part.parquet"))
             if parts:
@@ -208,18 +200,25 @@ class JobStore:
 
 
 def check(experiment: str | Path) -> tuple[list[dict], list[str]]:
-    """(contradictions, notes) of an experiment's files among themselves; a contradiction says attempt, what, stored and derived.
-
-    Held against each other: the files and their digests; configuration_id and the columns it is the hash of; duration_s and
-    stop_s - start_s; the counts of plain generation; each energy, which may stand once. Notes say what could not be checked.
-    """
-    found: list[tuple] = []
-    job_dirs = tables.job_dirs(experiment)
+    """(contradictions, notes) of an experiment's files among themselves; a contradiction says attempt, what, stored and derived. Held
+    against each other: the files and their digests; configuration_id and the columns it is the hash of; duration_s and stop_s - start_s;
+    the counts of plain generation in this process, of which each call makes the same tokens; each energy, which may stand once. Notes say
+    what could not be checked."""
+    job_dirs, found = tables.job_dirs(experiment), []
     for job in job_dirs:
         for name in broken_seals(job):
             found.append(("", f"{job.name}/{name}", "changed" if (job / name).exists() else "missing", "as its writer left it"))
     windows, energies = tables.read_windows(experiment), tables.read_energies(experiment)
-    found += [*_ids(windows), *_numbers(windows)]
+    found += _wrong_ids(windows)
+    spans, wrong = (windows["stop_s"] - windows["start_s"]).astype(float), {}
+    off = (spans - windows["duration_s"]).abs() > 1e-9 * np.maximum(windows["stop_s"].abs(), 1.0)
+    wrong["duration_s"] = off | (spans <= 0), spans
+    plain = (windows["task"] == "generate") & ~windows["options"].str.contains('"load"', na=False) & windows["calls"].notna()
+    for name, each in (("tokens_out", "output_tokens"), ("tokens_in", "input_tokens"), ("requests", None)):
+        derived = windows["calls"] * windows["batch_size"] * (windows[each] if each else 1)
+        wrong[name] = (plain & windows[name].notna() & (derived != windows[name])) | (windows[name] < 0), derived
+    for name, (differs, derived) in wrong.items():
+        found += [(windows["attempt"].iloc[i], name, windows[name].iloc[i], derived.iloc[i]) for i in np.flatnonzero(differs)]
     twice = energies.duplicated(["attempt", "device_id", "boundary", "method"])
     rows = energies.loc[twice, ["attempt", "boundary", "method"]].to_numpy()
     found += [(attempt, f"energies {boundary}/{method}", "twice", "once") for attempt, boundary, method in rows]
@@ -228,7 +227,7 @@ def check(experiment: str | Path) -> tuple[list[dict], list[str]]:
     return [dict(zip(("attempt", "what", "stored", "derived"), each, strict=True)) for each in found], notes
 
 
-def _ids(windows: pd.DataFrame) -> Iterator[tuple]:
+def _wrong_ids(windows: pd.DataFrame) -> Iterator[tuple]:
     """Windows whose configuration_id is not the hash of their configuration."""
     from eai.settings import Configuration
 
@@ -241,17 +240,3 @@ def _ids(windows: pd.DataFrame) -> Iterator[tuple]:
             derived = f"none ({str(error).splitlines()[0][:80]})"
         if derived != stored:
             yield from ((a, "configuration_id", stored, derived) for a in rows["attempt"])
-
-
-def _numbers(windows: pd.DataFrame) -> Iterator[tuple]:
-    """Windows that do not last from their start to their stop, and counts that cannot be: of plain generation in this process each call
-    makes the same tokens; nothing is negative."""
-    spans = (windows["stop_s"] - windows["start_s"]).astype(float)
-    off = (spans - windows["duration_s"]).abs() > 1e-9 * np.maximum(windows["stop_s"].abs(), 1.0)
-    wrong = {"duration_s": (off | (spans <= 0), spans)}
-    plain = (windows["task"] == "generate") & ~windows["options"].str.contains('"load"', na=False) & windows["calls"].notna()
-    for name, each in (("tokens_out", "output_tokens"), ("tokens_in", "input_tokens"), ("requests", None)):
-        derived = windows["calls"] * windows["batch_size"] * (windows[each] if each else 1)
-        wrong[name] = (plain & windows[name].notna() & (derived != windows[name])) | (windows[name] < 0), derived
-    for name, (differs, derived) in wrong.items():
-        yield from ((windows["attempt"].iloc[i], name, windows[name].iloc[i], derived.iloc[i]) for i in np.flatnonzero(differs))

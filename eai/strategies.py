@@ -15,14 +15,11 @@ from eai.errors import UserError
 
 @dataclass(frozen=True)
 class Strategy:
-    """One quantization strategy.
-
-    `weight_bits`: stored bits a weight of a quantized linear layer, scales not counted; `scale_bits`: further bits a weight for
-    block or row scales (a row scale of LLM.int8() is spread over thousands of weights: 0); `other_bits`: stored bits of all other
-    parameters; `stored`: data type of the quantized weights; `compute`: what the matrix product runs in; `threshold`: LLM.int8()'s
-    outlier threshold; `attention_bits`: of the attention's linear layers where they differ from `weight_bits`; `min_capability`: the
-    lowest CUDA compute capability, None if any GPU will do.
-    """
+    """One quantization strategy. `weight_bits`: stored bits a weight of a quantized linear layer, scales not counted; `scale_bits`: further
+    bits a weight for block or row scales (a row scale of LLM.int8() is spread over thousands of weights: 0); `other_bits`: stored bits of
+    all other parameters; `stored`: data type of the quantized weights; `compute`: what the matrix product runs in; `threshold`:
+    LLM.int8()'s outlier threshold; `attention_bits`: of the attention's linear layers where they differ from `weight_bits`;
+    `min_capability`: the lowest CUDA compute capability, None if any GPU will do."""
 
     slug: str
     title: str
@@ -84,9 +81,7 @@ def canonical(name: str) -> str:
 
 def get(slug: str) -> Strategy:
     """The strategy called `slug`; `int8_t<x>` is LLM.int8() with outlier threshold x, `gguf_<type>` a GGUF file as llama.cpp runs it.
-
-    Raises UserError for a name that is not in the vocabulary, published names like `int8` included: they do not say which method ran.
-    """
+    Raises UserError for a name that is not in the vocabulary, published names like `int8` included: they do not say which method ran."""
     if known := STRATEGIES.get(slug) or SERVED.get(slug):
         return known
     if match := re.fullmatch(r"int8_t(\d+(?:\.\d+)?)", slug):

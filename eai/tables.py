@@ -35,21 +35,14 @@ DICTIONARY_MARK = "<!-- generated from data/schema.csv by `make dictionary` -->"
 COPIED_FROM_BYTES = 8_000_000
 """JSON lines of an experiment from which on a copy in Parquet is kept beside them."""
 BLOCK_BYTES = 1 << 24
-KINDS = {
-    "str": (str, pa.string()),
-    "int": ((int, float), pa.float64()),  # counts may be fractions in results of others
-    "float": ((int, float), pa.float64()),
-    "bool": (bool, pa.bool_()),
-    "list": (list, pa.list_(pa.string())),
-}
+NUMBER = ((int, float), pa.float64())  # counts may be fractions in results of others
+KINDS = {"str": (str, pa.string()), "int": NUMBER, "float": NUMBER, "bool": (bool, pa.bool_()), "list": (list, pa.list_(pa.string()))}
 """A column's kind as Python's types and as Arrow's."""
 
 
 def experiment_dir(experiment: str | Path) -> Path:
-    """The folder of an experiment: `sample`, a published campaign, a run, or a folder; in this order where a name fits several.
-
-    The folder need not exist: a new name is a new run. Raises UserError for a name that is none.
-    """
+    """The folder of an experiment: `sample`, a published campaign, a run, or a folder; in this order where a name fits several. The folder
+    need not exist: a new name is a new run. Raises UserError for a name that is none."""
     name = str(experiment)
     if name in ("", ".", ".."):
         raise UserError(f"experiment name '{name}'", "the name of a run or a folder")
@@ -93,10 +86,8 @@ def _require_known_schema(path: Path, *state: int) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """The objects of a JSON-lines file; a torn last line (no newline) is left out, as its writer was killed there.
-
-    Raises UserError for a broken line anywhere else: that is damage, not a crash.
-    """
+    """The objects of a JSON-lines file; a torn last line (no newline) is left out, as its writer was killed there. Raises UserError for a
+    broken line anywhere else: that is damage, not a crash."""
     rows = []
     whole = path.read_bytes().rpartition(b"\n")[0] if path.exists() else b""
     for number, line in enumerate(whole.splitlines(), start=1):
@@ -129,9 +120,7 @@ def _content(path: Path, *state: int) -> str:
 
 def _parse(path: Path, table: str) -> pa.Table:
     """The rows of one JSON-lines file, a torn last line left out, by Arrow; by Python what Arrow does not take, so that it names the line.
-
-    Raises UserError for a broken line, for one that is no object, and for a value of another type than its column's.
-    """
+    Raises UserError for a broken line, for one that is no object, and for a value of another type than its column's."""
     from pyarrow import json as arrow_json
 
     columns = schema.TABLES[table]
@@ -156,10 +145,8 @@ def _parse(path: Path, table: str) -> pa.Table:
 
 
 def _rows(experiment: str | Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a table of all jobs of an experiment, job by job in the order of writing; `columns`: these only.
-
-    Of a large experiment a copy is kept in its folder `.eai/`, keyed on the content of all files: reading anew costs their digest.
-    """
+    """The rows of a table of all jobs of an experiment, job by job in the order of writing; `columns`: these only. Of a large experiment a
+    copy is kept in its folder `.eai/`, keyed on the content of all files: reading anew costs their digest."""
     from pyarrow import parquet
 
     files = [path for job in job_dirs(experiment) if (path := job / f"{table}.jsonl").exists()]
@@ -194,20 +181,15 @@ def _frame(rows: pa.Table, table: str) -> pd.DataFrame:
     return frame
 
 
-def _last_attempts(experiment: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """The windows that count: of one that was measured again the last attempt."""
+def read_windows(experiment: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """The windows of an experiment, one row each, in the order of schema.WINDOWS. One that was measured again keeps its last attempt."""
     rows = _frame(_rows(experiment, "windows", columns), "windows")
     return rows[~rows.duplicated(list(schema.WINDOW_KEY), keep="last")].reset_index(drop=True)
 
 
 def _committed(experiment: str | Path) -> pd.Series:
     """The attempts that count."""
-    return _last_attempts(experiment, [*schema.WINDOW_KEY, "attempt"])["attempt"]
-
-
-def read_windows(experiment: str | Path) -> pd.DataFrame:
-    """The windows of an experiment, one row each, in the order of schema.WINDOWS. One that was measured again keeps its last attempt."""
-    return _last_attempts(experiment)
+    return read_windows(experiment, [*schema.WINDOW_KEY, "attempt"])["attempt"]
 
 
 def read_energies(experiment: str | Path) -> pd.DataFrame:
@@ -224,8 +206,8 @@ def read_parquet(path: Path) -> pd.DataFrame:
     except (LookupError, OSError, TypeError, ValueError, pa.ArrowException) as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:120]
     if why:
-        beside = "windows.jsonl and energies.jsonl beside it can be read, and only replay and scores need more"
-        raise UserError(f"{path} is damaged ({why})", "the file as it was written", f"restore it from a copy; {beside}")
+        do = "restore it from a copy; windows.jsonl and energies.jsonl beside it can be read, and only replay and scores need more"
+        raise UserError(f"{path} is damaged ({why})", "the file as it was written", do)
     return frame
 
 
@@ -262,10 +244,9 @@ def require_writable(folder: Path) -> None:
         raise UserError(f"cannot write to {str(folder)[:60]}...: the name is too long", "at most 255 characters a folder", "choose another")
     place = next(p for p in (folder, *folder.parents) if p.exists())
     why = "" if place.is_dir() else "is not a folder"
-    if not why and os.statvfs(place).f_flag & os.ST_RDONLY:
-        why = "lies on a read-only file system"
-    if not why and os.statvfs(place).f_blocks == 0:
-        why = "is no place for files"
+    if not why:
+        disk = os.statvfs(place)
+        why = "lies on a read-only file system" if disk.f_flag & os.ST_RDONLY else "" if disk.f_blocks else "is no place for files"
     if not why and not os.access(place, os.W_OK | os.X_OK):
         why = "is read-only"
     if why:
@@ -294,11 +275,8 @@ def write_experiment(
     provenance: dict | None = None,
 ) -> Path:
     """Write windows and energies that were imported or simulated, the items' scores if there are any and where all of it comes from, as an
-    experiment that every notebook reads; returns its folder.
-
-    All or nothing: it is written beside its place and moved there, so that one that is killed leaves nothing in the way. Raises UserError
-    where the folder holds windows already, or where a window has no job.
-    """
+    experiment that every notebook reads; returns its folder. All or nothing: it is written beside its place and moved there, so that one
+    that is killed leaves nothing in the way. Raises UserError where the folder holds windows already, or where a window has no job."""
     root = experiment_dir(experiment)
     if list(root.glob("*/windows.jsonl")):
         raise UserError(f"{root} holds windows already", "a new name", "choose another name or move that folder away")
@@ -337,11 +315,8 @@ def without_formulas(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def results_dir(experiment: str | Path, results: str | Path = "") -> Path:
-    """Where the tables made from an experiment go: `results` if named, else its own folder.
-
-    The recorded sample and the published campaigns are committed: looking at them changes nothing, so theirs go to the user's
-    `runs()/<name>`.
-    """
+    """Where the tables made from an experiment go: `results` if named, else its own folder. The recorded sample and the published campaigns
+    are committed: looking at them changes nothing, so theirs go to the user's `runs()/<name>`."""
     if results:
         return Path(results).resolve()
     root = experiment_dir(experiment)
@@ -350,33 +325,29 @@ def results_dir(experiment: str | Path, results: str | Path = "") -> Path:
 
 def write_result(experiment: str | Path, name: str, frame: pd.DataFrame, results: str | Path = "") -> Path:
     """Write `summary`, `comparisons`, ... of an experiment as CSV into `results_dir`, replacing the old one at once; returns its path.
-
-    Where the committed table says the same, that one stands and no copy is kept: a copy would outlive the next release of the data.
-    """
+    Where the committed table says the same, that one stands and no copy is kept: a copy would outlive the next release of the data."""
     path, beside = results_dir(experiment, results) / f"{name}.csv", experiment_dir(experiment) / f"{name}.csv"
     text = without_formulas(frame).to_csv(index=False, float_format="%.10g")
     if path != beside and not results and beside.exists() and beside.read_text(encoding="utf-8") == text:
         path.unlink(missing_ok=True)
         return beside
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".csv.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    return temporary.replace(path)
+    return paths.write_whole(path, text)
 
 
 def read_result(experiment: str | Path, name: str, results: str | Path = "", optional: bool = False) -> pd.DataFrame:
-    """The `summary`, `comparisons`, ... of an experiment: the user's own where there is one, else the one beside its windows.
-
-    Raises UserError if it was not written yet; an `optional` one is then an empty table.
-    """
+    """The `summary`, `comparisons`, ... of an experiment: the user's own where there is one, else the one beside its windows. Raises
+    UserError if it was not written yet; an `optional` one is then an empty table."""
     places = [folder / f"{name}.csv" for folder in (results_dir(experiment, results), experiment_dir(experiment))]
-    path = next((path for path in places if path.exists()), None)
-    if path is None and optional:
-        return pd.DataFrame()
-    if path is None:
+    if (path := next((path for path in places if path.exists()), None)) is None:
+        if optional:
+            return pd.DataFrame()
         expected, do = f"the {name} table of an experiment", "run the notebook `analyze`, then `compare`, first"
         raise UserError(f"{places[0]} does not exist", expected, do)
-    frame = pd.read_csv(path)
+    try:
+        frame = pd.read_csv(path)
+    except (ValueError, OSError) as error:  # pandas' errors of parsing are ValueErrors
+        why, do = (str(error).splitlines() or ["unreadable"])[0][:120], "run the notebook `analyze`, then `compare`, again"
+        raise UserError(f"{path} is damaged ({why})", "the table as it was written", do) from None
     for c in frame.select_dtypes(exclude="number").columns:
         frame[c] = frame[c].map(lambda v: v[1:] if isinstance(v, str) and v[:1] == "'" and _FORMULA.match(v) else v)
     return frame

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import metadata
 from typing import TYPE_CHECKING, Annotated
@@ -21,15 +23,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+BOUNDARIES = {"gpu": "GPU", "cpu_package": "processor", "dram": "memory"}
 
 
 def extra_of(module: str) -> str | None:
     """The extra of `eai` that brings a module, by the package's own metadata; None for a module that no extra brings."""
     top = module.split(".")[0].lower().replace("_", "-")
-    imported_as = {"sklearn": "scikit-learn", "yaml": "pyyaml", "ipykernel-launcher": "ipykernel"}
+    wanted = {"sklearn": "scikit-learn", "yaml": "pyyaml", "ipykernel-launcher": "ipykernel"}.get(top, top)
     for line in metadata("eai").get_all("Requires-Dist") or []:
         found = re.match(r"([A-Za-z0-9._-]+).*extra == ['\"](\w+)['\"]", line)
-        if found and found[1].lower().replace("_", "-") == imported_as.get(top, top) and found[2] not in ("all", "dev"):
+        if found and found[1].lower().replace("_", "-") == wanted and found[2] not in ("all", "dev"):
             return found[2]
     return None
 
@@ -41,8 +44,12 @@ def say(line: str) -> None:
 
 
 def emit(document: dict, as_json: bool, text: str) -> None:
-    """The answer on stdout: one JSON document, or text for a person."""
-    typer.echo(json.dumps(document, default=_plain) if as_json else folded(text))
+    """The answer on stdout: one JSON document (quantities by their four keys), or text for a person."""
+
+    def known_to_json(value: object) -> object:
+        return value.to_json() if isinstance(value, Quantity) else value.item()  # the rest are NumPy numbers
+
+    typer.echo(json.dumps(document, default=known_to_json) if as_json else folded(text))
 
 
 def width() -> int | None:
@@ -61,11 +68,6 @@ def folded(text: str) -> str:
     return "\n".join(lines)
 
 
-def _plain(value: object) -> object:
-    """What JSON knows: quantities as their four keys."""
-    return value.to_json() if isinstance(value, Quantity) else value.item()  # the rest are NumPy numbers
-
-
 def records(frame: pd.DataFrame) -> list[dict]:
     """The rows of a data frame, with None for what is missing."""
     return json.loads(frame.to_json(orient="records"))
@@ -73,8 +75,6 @@ def records(frame: pd.DataFrame) -> list[dict]:
 
 def table_text(table: pd.DataFrame, title: str = "") -> str:
     """A table of texts as wide as the terminal; where that is narrow, intervals stand below their estimates. A file has whole lines."""
-    import io
-
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -121,12 +121,11 @@ def trace_text(answer: dict) -> str:
 
 def measured_text(answer: dict) -> str:
     """What a command used: one line a boundary with its interval and J per token, then status and flags."""
-    names = {"gpu": "GPU", "cpu_package": "processor", "dram": "memory"}
-    estimated = " (estimated from CPU time)" if answer["basis"] == "estimated" else ""
-    lines = []
+    estimated, lines = " (estimated from CPU time)" if answer["basis"] == "estimated" else "", []
     for boundary, energy in answer["energies_j"].items():
         each = answer["energies_per_token_j"].get(boundary)
-        lines.append(f"{names[boundary]}: {amount(energy)}{estimated}" + (f", {amount(each).partition(' =')[0]} per token" if each else ""))
+        per_token = f", {amount(each).partition(' =')[0]} per token" if each else ""
+        lines.append(f"{BOUNDARIES[boundary]}: {amount(energy)}{estimated}{per_token}")
     lines = lines or ["not measured" + (f": {answer['reason']}" if answer["reason"] else "")]
     flags = f", {', '.join(answer['flags'])}" if answer["flags"] else ""
     lines.append(f"{answer['duration_s']:.2f} s, status {answer['status']}{flags}, by {answer['meter']}, exit code {answer['exit_code']}")
@@ -135,8 +134,6 @@ def measured_text(answer: dict) -> str:
 
 def live_gauges(run: Callable, table_of: Callable, quiet: bool) -> list:
     """What `run(show)` returns, shown meanwhile as a table that refreshes where a person looks at the terminal."""
-    import time
-
     if quiet or not sys.stdout.isatty():
         return run(None)
     from rich.live import Live
@@ -161,8 +158,7 @@ def findings_text(findings: pd.DataFrame, verdicts: Iterable[str]) -> str:
     lines = []
     for row in findings[findings["verdict"].isin(list(verdicts))].to_dict("records"):
         lines += [f"{row['verdict']:<13}{row['id']}", f"    {row['claim']}", f"    {row['reason']}"]
-        if row["rows"]:
-            lines.append(f"    rows: {row['rows']}")
+        lines += [f"    rows: {row['rows']}"] if row["rows"] else []
     counts = ", ".join(f"{n} {verdict}" for verdict, n in findings["verdict"].value_counts().items())
     return "\n".join([*lines, counts])
 
@@ -171,8 +167,7 @@ def mismatches_text(answer: dict) -> str:
     """What a replay found, at most twenty mismatches."""
     lines = [f"{answer['windows']} windows derived again from their raw readings, {len(answer['mismatches'])} numbers differ"]
     lines += [f"  {m['attempt']} {m['what']}: stored {m['stored']}, derived {m['derived']}" for m in answer["mismatches"][:20]]
-    lines += [f"  note: {note}" for note in answer.get("notes", [])]
-    return "\n".join(lines)
+    return "\n".join(lines + [f"  note: {note}" for note in answer.get("notes", [])])
 
 
 def merged_text(answer: dict) -> str:

@@ -6,7 +6,7 @@ import pytest
 from planted_costs import planted  # noqa: F401
 from scipy import stats
 
-from eai import catalog, site, tables
+from eai import catalog, tables
 from eai.advise import commands as ask
 from eai.advise import evidence
 from eai.advise.compare import shares
@@ -200,9 +200,8 @@ def _exact(half: float, low: float | None = None, high: float | None = None) -> 
 
 def test_monte_carlo_reproduces_the_log_normal_interval():
     rng = np.random.default_rng(1)
-    point = site.bill(
-        3.6e9, 3.6e9 * site.drawn(Quantity(1.0, np.exp(-0.5), np.exp(0.5)), rng.standard_normal(20_000)), site.Site("us", 1.0, 1.0), rng
-    )
+    draws = catalog.drawn(Quantity(1.0, np.exp(-0.5), np.exp(0.5)), rng.standard_normal(20_000))
+    point = catalog.bill(3.6e9, 3.6e9 * draws, catalog.Site("us", 1.0, 1.0), rng)
     found = point["cost_usd"]
     assert found.value == pytest.approx(1000)
     assert (found.low, found.high) == pytest.approx((1000 * np.exp(-0.5), 1000 * np.exp(0.5)), rel=0.03)
@@ -217,7 +216,7 @@ def _variance_of_the_log(low: float, mode: float, high: float) -> float:
 
 @pytest.mark.parametrize("low, mode, high", [(0.0738, 0.12, 0.2391), (107, 555, 725), (1.0, 1.0, 1.1)])
 def test_a_factors_spread_is_that_of_the_logarithm_of_its_draws(low, mode, high):
-    assert site.Factor("x", mode, low, high, "", "").sd_log == pytest.approx(_variance_of_the_log(low, mode, high) ** 0.5, rel=1e-3)
+    assert catalog.Factor("x", mode, low, high, "", "").sd_log == pytest.approx(_variance_of_the_log(low, mode, high) ** 0.5, rel=1e-3)
 
 
 def test_shares_of_the_width_are_shares_of_the_variance():
@@ -230,7 +229,7 @@ def test_shares_of_the_width_are_shares_of_the_variance():
 def test_draws_share_the_common_error():
     """The correlation of two predictions of one card is the shared part of their variance."""
     rng = np.random.default_rng(1)
-    k, common = _exact(0.5), rng.standard_normal(site.DRAWS)
+    k, common = _exact(0.5), rng.standard_normal(catalog.DRAWS)
     a, b = (np.log(draw_energy(k, rng, common)) for _ in range(2))
     assert a.std() == pytest.approx(0.5 / 1.96, rel=0.05)
     assert np.corrcoef(a, b)[0, 1] == pytest.approx(k.sd_shared**2 / (k.sd_own**2 + k.sd_shared**2), abs=0.03)

@@ -4,8 +4,8 @@ import pytest
 
 from eai import catalog
 from eai.advise.request import PRESSED, cannot_run, fits, memory, native, request
+from eai.catalog import HOURS_A_MONTH
 from eai.errors import UserError
-from eai.site import HOURS_A_MONTH
 
 MISTRAL = {"model": "mistralai/Mistral-7B-Instruct-v0.2"}
 

@@ -59,7 +59,7 @@ def test_a_lock_file_that_was_left_behind_holds_nobody_up(locks):
     locks.mkdir()
     (locks / "cpu.lock").write_text("1\n")
     with machine.take("cpu", wait_s=0) as card:
-        assert machine.holder(card) == str(os.getpid())
+        assert card.holder() == str(os.getpid())
 
 
 def test_a_child_process_does_not_inherit_the_lease(locks):

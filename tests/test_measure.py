@@ -227,7 +227,7 @@ def test_warm_up_goes_on_while_power_still_rises(monkeypatch):
             return generation.Produced(1, 8, 16, 1.0)
 
     now = itertools.count()
-    monkeypatch.setattr(work.MonotonicClock, "now_s", lambda self: float(next(now)))
+    monkeypatch.setattr(work.Clock, "now_s", lambda self: float(next(now)))
     steps = Work()
     assert work.warm_up(steps, 10_000.0, lambda: 100.0 + 10 * min(steps.groups, 20)).steady
     assert 20 < steps.groups <= 25

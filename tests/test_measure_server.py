@@ -26,7 +26,7 @@ from eai import measure, paths, settings, tables
 from eai.analyze.summary import summarize
 from eai.errors import UserError
 from eai.power.derive import replay
-from eai.power.meter import MonotonicClock
+from eai.power.meter import Clock
 from eai.power.nvml import NvmlMeter
 from eai.power.simulated import SensorSpec
 from eai.power.window import MAKERS
@@ -233,7 +233,7 @@ def test_the_hardware_is_the_one_the_server_is_on(monkeypatch):
 
 def test_a_servers_card_is_measured_under_a_load_that_never_stops(monkeypatch):
     """The whole path of a GPU meter on a simulated card of 200 W that runs the server's process: measured, net of idle, replayed."""
-    clock = MonotonicClock()
+    clock = Clock()
     truth_w = known_power.constant(clock.now_s() - 10.0, 10_000.0, 200.0, 80.0)
     sensors = {"power_instant_w": SensorSpec(0.02, 0.02, 0.0)}
     with fake_process(ttft_s=0.02, itl_s=0.005) as (url, process):

@@ -121,7 +121,7 @@ def test_a_processor_without_dram_counter_says_so(tmp_path):
 def test_estimate_is_cpu_time_times_the_stated_watts():
     clock = VirtualClock()
     own, children = iter([5.0, 8.0]), iter([1.0, 1.5])
-    with EstimateMeter(4.0, clock, lambda: next(own), lambda: next(children)) as meter, window(meter) as w:
+    with EstimateMeter(clock, lambda: next(own), lambda: next(children)) as meter, window(meter) as w:
         clock.sleep(2.0)
     assert w.basis == "estimated" and w.energies[0].energy_j == pytest.approx(4.0 * (3.0 + 0.5))
     assert w.context["cpu_threads_busy"] == pytest.approx(3.5 / 2)
@@ -131,7 +131,7 @@ def test_estimate_is_cpu_time_times_the_stated_watts():
 def test_estimate_spans_a_factor_of_two_either_way():
     clock = VirtualClock()
     own = iter([0.0, 25.0])
-    with EstimateMeter(4.0, clock, lambda: next(own), lambda: 0.0) as meter, window(meter) as w:
+    with EstimateMeter(clock, lambda: next(own), lambda: 0.0) as meter, window(meter) as w:
         clock.sleep(25.0)
     q = w.cpu_energy_j
     assert (q.low, q.value, q.high) == (pytest.approx(50.0, rel=0.01), 100.0, pytest.approx(200.0, rel=0.01))

@@ -63,7 +63,11 @@ def test_tokens_of_the_result_files_of_load_generators(name, tmp_path):
     assert live.tokens_of(path) == tokens
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "nonsense", '{"total_output_tokens": 0}', '{"total_num_tokens": 5}'])
+STRANGE = ['{"benchmarks": [{"metrics": null}]}', '{"benchmarks": [5]}', '{"n_gen": null}', '{"total_output_tokens": NaN}']
+STRANGE += ['{"output_sequence_length": {}, "request_count": {"avg": 3}}', '{"benchmarks": [{"metrics": {"output_token_count": 5}}]}']
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "nonsense", '{"total_output_tokens": 0}', '{"total_num_tokens": 5}', *STRANGE])
 def test_a_result_without_output_tokens_is_refused(text, tmp_path):
     path = tmp_path / "result.json"
     path.write_text(text)
@@ -102,6 +106,8 @@ def test_what_is_watched_is_a_log_that_trace_reads(tmp_path, monkeypatch):
         live.watch(meter, 0.1, 1.0, path)
     with pytest.raises(UserError, match="--interval"), fake_meter(tmp_path, monkeypatch) as meter:
         live.watch(meter, 0.001)
+    with pytest.raises(UserError, match="--duration nan"), fake_meter(tmp_path, monkeypatch) as meter:
+        live.watch(meter, 1.0, float("nan"))
 
 
 def test_a_watched_counter_is_read_back_as_the_means_that_it_is(tmp_path, monkeypatch):

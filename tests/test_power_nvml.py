@@ -267,6 +267,9 @@ def test_visible_devices_by_index_uuid_and_prefix():
             visible(nothing)
     with pytest.raises(UserError, match="MIG slice"):
         visible("MIG-4")
+    for twice in ("0,0", "GPU-2,2"):
+        with pytest.raises(UserError, match="names a card twice"):
+            visible(twice)
 
 
 def test_an_index_among_different_cards_needs_pci_order():

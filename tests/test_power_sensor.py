@@ -1,6 +1,7 @@
 """Sensor knowledge: published priors, the probe against simulated cards whose sensors we know, its cache, calibration, the survey."""
 
 import bisect
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -166,8 +167,11 @@ def test_a_probe_is_kept_for_this_card_driver_and_vbios_only():
     for change in ({"driver": "999.1"}, {"vbios": "other"}):
         other = FakeNvml(nvml.cards, clock, **change)
         assert NvmlMeter(other, clock=clock, environ={}).cards[0].sensor.source == "published"
-    (paths.cache() / "sensors" / f"{nvml.cards[0].uuid}.json").write_text("{ torn")
-    assert NvmlMeter(nvml, clock=clock, environ={}).cards[0].sensor.source == "published"
+    kept = paths.cache() / "sensors" / f"{nvml.cards[0].uuid}.json"
+    with_more = json.dumps({key: value | {"of_later": 1} for key, value in json.loads(kept.read_text()).items()})
+    for text in ("{ torn", "[]", with_more):
+        kept.write_text(text)
+        assert NvmlMeter(nvml, clock=clock, environ={}).cards[0].sensor.source == "published"
 
 
 def test_a_full_disk_costs_the_cache_and_nothing_else(monkeypatch):
@@ -187,6 +191,22 @@ def test_a_load_on_another_card_is_noticed():
     card = NvmlMeter(nvml, clock=clock, environ={}).cards[0]
     with pytest.raises(UserError, match="does not follow the load"):
         probe(card, clock.sleep)
+
+
+@pytest.mark.parametrize("denied", ["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage"])
+def test_a_sensor_that_stops_answering_ends_the_probe_in_one_line(denied):
+    clock = VirtualClock()
+    load, sensors = Switched(clock), {"power_usage_w": SensorSpec(0.1, 0.1, 0.033)}
+    card = FakeCard(load, sensors, CounterSpec(0.1, 0.042), name="Tesla T4", architecture=6)
+    meter = NvmlMeter(FakeNvml([card], clock), clock=clock, environ={})
+
+    def busy(duration_s):
+        if clock.now_s() > 1015.0:
+            card.denied = frozenset([denied])
+        load.busy(duration_s)
+
+    with pytest.raises(UserError, match=r"energy counter of GPU .* stopped answering|gave . power readings|power of GPU .* stopped"):
+        probe(meter.cards[0], busy, keep=False)
 
 
 def wall_and_card(gain=0.95, efficiency=0.92, lag_s=4.0, noise_w=0.5, seed=0):
@@ -235,6 +255,7 @@ def test_calibration_is_not_better_than_the_supply_is_known():
         (lambda wall, card: (replace(wall, t_s=wall.t_s + 3600), card), "overlap by 0 s"),
         (lambda wall, card: (wall, replace(card, power_w=np.full(len(card.t_s), 300.0))), "changes by 0 W"),
         (lambda wall, card: (replace(wall, power_w=np.random.default_rng(1).normal(400, 50, len(wall.t_s))), card), "badly"),
+        (lambda wall, card: (replace(wall, power_w=np.full(len(wall.t_s), 400.0)), card), "badly"),
     ],
 )
 def test_logs_that_cannot_calibrate_are_refused(change, words):

@@ -10,8 +10,9 @@ import pytest
 
 import eai
 from eai import power, schema
+from eai.errors import UserError
 from eai.power.cpu import EstimateMeter
-from eai.power.meter import MonotonicClock, next_beat
+from eai.power.meter import Clock, next_beat
 from eai.power.readings import row
 from eai.power.simulated import VirtualClock
 from eai.power.window import MAKERS
@@ -19,7 +20,7 @@ from eai.power.window import MAKERS
 
 def meter(cpu_s=(0.0, 3.0)):
     clock, own = VirtualClock(), iter(cpu_s)
-    return EstimateMeter(4.0, clock, lambda: next(own), lambda: 0.0)
+    return EstimateMeter(clock, lambda: next(own), lambda: 0.0)
 
 
 def test_users_own_code_in_one_line(monkeypatch):
@@ -74,7 +75,7 @@ def test_net_energy_is_none_without_a_baseline_and_right_with_one():
 
 
 def test_sampler_keeps_its_pace_on_a_real_thread_and_ends():
-    clock = MonotonicClock()
+    clock = Clock()
     sampler = clock.sampler(lambda: [row(clock.now_s(), "d", "gpu", "x", 1.0)], 0.02)
     before = threading.active_count()
     sampler.start()
@@ -88,7 +89,7 @@ def test_a_broken_reader_ends_the_sampler_and_leaves_a_mark():
     def broken():
         raise OSError(5, "I/O error")
 
-    sampler = MonotonicClock().sampler(broken, 0.01)
+    sampler = Clock().sampler(broken, 0.01)
     sampler.start()
     time.sleep(0.1)
     rows = sampler.stop()
@@ -146,6 +147,18 @@ def test_a_function_is_measured_at_every_call_and_an_async_one_too():
     assert (work(2.0), work(3.0), asyncio.run(later())) == (2.0, 3.0, "done")
     assert [w.cpu_energy_j.value for w in work.windows] == pytest.approx([12.0, 16.0]) and work.windows[0].name == "work"
     assert [(w.name, w.status) for w in later.windows] == [("later", "ok")]
+
+
+def test_a_function_that_yields_is_no_work_done_when_it_returns():
+    def tokens():
+        yield 1
+
+    async def later():
+        yield 1
+
+    for function in (tokens, later):
+        with pytest.raises(UserError, match=f"{function.__name__} yields"):
+            power.window(meter((0.0, 1.0)))(function)
 
 
 def test_an_async_block_that_fails_is_a_failed_window():

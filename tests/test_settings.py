@@ -117,6 +117,8 @@ def test_the_grid_is_complete():
         ("blocks: 3\nseed: 1\nblocks: 4", r"sweep.yaml, line 3: 'blocks' is given twice"),
         ("1: 2", "unknown parameter '1'"),
         ("? [a]\n: 2", "not YAML"),
+        ('tasks: "010"', "more than one reading"),
+        ("tasks: " + "x" * 300 + ".jsonl", "too long"),
     ],
 )
 def test_a_bad_sweep_file_is_one_line(tmp_path, content, words):

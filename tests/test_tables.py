@@ -81,3 +81,11 @@ def test_results_of_committed_data_go_to_the_users_folder(scratch):
     tables.write_result("sample", "comparisons", pd.read_csv(paths.SAMPLE / "comparisons.csv"))
     named = tables.write_result("sample", "comparisons", committed, scratch / "there")
     assert named == scratch / "there" / "comparisons.csv" and len(tables.read_result("sample", "comparisons", scratch / "there")) == 16
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n3,4,5,6\n", b"\xff\xfe\x00"])
+def test_a_damaged_table_is_one_line(content, scratch):
+    path = tables.write_result("mine", "summary", pd.DataFrame({"a": [1]}))
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"summary.csv is damaged .*analyze"):
+        tables.read_result("mine", "summary")

@@ -49,7 +49,7 @@ def test_two_tasks_of_one_name_are_refused(tmp_path):
         file.parent.mkdir()
         file.write_text(json.dumps({"text": "a b"}))
     with pytest.raises(UserError, match="two tasks are called 'mine'"):
-        settings.cards([str(file) for file in files])
+        settings.sweep(tasks=[str(file) for file in files])
 
 
 def test_examples_limit_and_version_are_part_of_the_key():

@@ -1,6 +1,7 @@
 """The stages of the campaign that are no sweeps: the card's sensor, other methods beside ours, outlier channels of real weights."""
 
 import statistics
+from dataclasses import asdict
 
 import known_power
 
@@ -41,7 +42,7 @@ def probe(campaign) -> dict:
         found = probing.probe(card, busy, steady_reads=20, keep=not is_simulated(campaign.gpu))
         levels = {"bare_idle_w": bare.power_w.get(card.uuid), "idle_w": found.idle_w, "load_w": found.load_w}
         facts = {"card": card.facts(), "counter_spread": found.counter_spread, "polling": polling(card, busy) if card.has_counter else None}
-    return {"basis": meter.basis, **levels, **facts, "sensor": found.sensor.to_dict()}
+    return {"basis": meter.basis, **levels, **facts, "sensor": asdict(found.sensor)}
 
 
 def polling(card, busy: probing.Busy) -> dict:

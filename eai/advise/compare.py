@@ -28,11 +28,11 @@ from eai.advise.month import MAKING, bill, break_even, draw_energy, work
 from eai.advise.optimize import BATCHES, Plan, entry, grid, label, plan, ranked, recommended, search, served, strategies_of
 from eai.advise.page import percent, signed
 from eai.advise.request import HALF, MOST_HOST_W, Configuration, Request, beyond_the_card, fits, require_fit, roof_share
+from eai.catalog import DRAWS, J_PER_KWH, NORMAL_95, SEED, interval
+from eai.catalog import bill as electricity
 from eai.errors import UserError
 from eai.predict.predictor import wall
 from eai.quantity import Quantity, plain, shortest
-from eai.site import DRAWS, J_PER_KWH, NORMAL_95, SEED, interval
-from eai.site import bill as electricity
 
 WORTH = 0.05
 """A difference of less than 5 % in energy is none that a choice should rest on."""

@@ -35,10 +35,10 @@ from eai.advise.evidence import (
 )
 from eai.advise.page import environment, percent, signed
 from eai.advise.request import MOST_HOST_W, PRESSED, Configuration, Request, beyond_the_card, memory, roof_share, smaller
+from eai.catalog import J_PER_KWH, NORMAL_95
 from eai.errors import UserError
 from eai.footprint import GIB_PER_GB
 from eai.quantity import Quantity, plain
-from eai.site import J_PER_KWH, NORMAL_95
 
 AS_STATED, NONE = "as_stated", "none_of_these"
 AXES, UNITS, SCALES = ("energy", "throughput", "power"), ("J per 1000 tokens", "tok/s", "W"), (1e3, 1.0, 1.0)

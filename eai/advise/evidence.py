@@ -19,14 +19,13 @@ import pandas as pd
 from eai import catalog, paths, strategies, tables
 from eai.advise.page import percent, signed
 from eai.advise.request import SHAPE, STATED, Configuration, cannot_run, fits, memory, native
-from eai.catalog import Model
+from eai.catalog import NORMAL_95, Model
 from eai.errors import UserError
 from eai.footprint import PUBLISHED_ONLY
 from eai.predict import predictor, sources
 from eai.predict.predictor import predict
 from eai.predict.sources import SAME_WORK
 from eai.quantity import Quantity
-from eai.site import NORMAL_95
 
 UNITS = {"energy_j_per_token": "J", "power_w": "W", "throughput_tok_s": "tok/s", "itl_s": "s"}
 LENGTH_EFFECT = 0.10

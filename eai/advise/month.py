@@ -20,10 +20,10 @@ import numpy as np
 from eai import tables
 from eai.advise.evidence import Cost, cost, idle_w, scaled
 from eai.advise.request import Configuration, Request, is_module, require_fit
+from eai.catalog import DRAWS, HOURS_A_MONTH, J_PER_KWH, SEED, Factor, drawn, interval
+from eai.catalog import bill as electricity
 from eai.errors import UserError
 from eai.quantity import Quantity
-from eai.site import DRAWS, HOURS_A_MONTH, J_PER_KWH, SEED, Factor, drawn, interval
-from eai.site import bill as electricity
 
 P95 = 0.95
 BUSY = 0.8

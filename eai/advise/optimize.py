@@ -33,10 +33,10 @@ from eai.advise.month import EMBODIED, HOURS_A_YEAR, LIFETIME, SERVER, Curve, Se
 from eai.advise.page import name as in_words
 from eai.advise.page import percent, signed
 from eai.advise.request import MOST_BATCH, Configuration, Request, cannot_run, fits, is_module, memory, native, require_fit, runs
+from eai.catalog import DRAWS, HOURS_A_MONTH, J_PER_KWH, SEED
 from eai.errors import UserError
 from eai.footprint import GGUF_ENGINES
 from eai.quantity import Quantity, plain, shortest
-from eai.site import DRAWS, HOURS_A_MONTH, J_PER_KWH, SEED
 
 STRATEGIES = {
     "transformers": ("fp16", "int8_default", "int8_pure", "nf4", "nf4_dq"),

@@ -9,11 +9,10 @@ from typing import Any
 
 from eai import catalog, footprint, strategies
 from eai.advise import ALIASES, DEFAULTS, GROUPS, OPTIONS, checked
-from eai.catalog import Gpu, Model
+from eai.catalog import HOURS_A_MONTH, Gpu, Model, Site, intensity
 from eai.errors import UserError
 from eai.footprint import ENGINES, GGUF_ENGINES, SERVERS, Device, runs, supports
 from eai.quantity import plain, shortest
-from eai.site import HOURS_A_MONTH, Site, intensity
 
 TIMES = ("max_latency_s", "latency_p95_s", "ttft_p95_s", "itl_p95_s")
 A_MONTH = {"requests_per_hour": HOURS_A_MONTH, "requests_per_day": HOURS_A_MONTH / 24, "requests": 1.0}

@@ -30,7 +30,8 @@ import numpy as np
 from scipy import special
 
 from eai import catalog, footprint, strategies, tables
-from eai.catalog import Model
+from eai.catalog import DRAWS, J_PER_KWH, SEED, Model, Site, drawn
+from eai.catalog import bill as billed
 from eai.errors import UserError
 from eai.footprint import Device, supports
 from eai.jobs import Job
@@ -38,8 +39,6 @@ from eai.measure.work import simulated_refusal
 from eai.power.simulated import PREFIX, is_simulated, model_of
 from eai.quantity import Quantity, plain, shortest
 from eai.settings import GENERATE, Configuration, Sweep
-from eai.site import DRAWS, J_PER_KWH, SEED, Site, drawn
-from eai.site import bill as billed
 from eai.stats import planning
 from eai.stats.comparisons import ALPHA, MIN_POWER
 from eai.workload import device, sources

@@ -26,7 +26,7 @@ import numpy as np
 from eai import catalog, footprint
 from eai.footprint import Device, Refusal, supports
 from eai.jobs import PlannedWindow
-from eai.power.meter import Clock, MonotonicClock
+from eai.power.meter import Clock
 from eai.power.simulated import CONTEXT_SHARE, SimulatedClock, model_of
 from eai.power.window import GROUP_STEPS, GROUPS, Steadiness, power_settled, steadiness
 from eai.settings import Configuration, Sweep
@@ -67,7 +67,7 @@ def settle(step: Callable[[], float], cap_s: float, power_w: Callable[[], float 
 
 def warm_up(generation, cap_s: float, power_w: Callable[[], float | None] = lambda: None, clock: Clock | None = None) -> Warm:
     """Run a generation until it has settled in groups of at least 16 decode steps, or for `cap_s` s, after calls for the first token."""
-    clock = clock or MonotonicClock()
+    clock = clock or Clock()
     start_s, ttft_s, least_s = clock.now_s(), None, 0.0
     if generation.times_tokens:  # those of the window are timed: here a short call will do, where a whole one takes longer than the cap
         least_s = generation.least_s()

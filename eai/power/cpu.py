@@ -32,6 +32,22 @@ from eai.power.readings import DeviceSpec, Row, row, to_stream
 if TYPE_CHECKING:
     import pandas as pd
 
+POWERCAP = Path("/sys/class/powercap")
+TICK_S = 0.001
+"""RAPL energy counters are updated about every millisecond (Intel SDM vol. 3B, 16.10.1 / 15.10.1)."""
+SAMPLE_S = 1.0
+GAIN_REL = {"cpu_package": 0.05, "dram": 0.10}
+"""Standard uncertainty (k = 1). DRAM: within 20 % of the true power (Desrochers et al. 2016, doi:10.1145/2989081.2989088),
+taken as a 95 % range. Package: the same 5 % as a GPU's sensor; no maker states one."""
+WATTS_PER_THREAD = 4.0
+"""W of one busy hardware thread: thermal design power / hardware threads, near the middle of the processors below."""
+RANGE_FACTOR = 2.0
+"""The 95 % range of that share is a factor of two either way. Makers' figures, TDP / threads: EPYC 9654 360 W / 192 = 1.9 W,
+Xeon 8480+ 350 W / 112 = 3.1 W, EPYC 7763 280 W / 128 = 2.2 W, Core i7-1165G7 28 W / 8 = 3.5 W, Xeon E5-2690 v4
+135 W / 28 = 4.8 W, Ryzen 9 7950X 170 W / 32 = 5.3 W, Core i9-13900K 253 W / 32 = 7.9 W: all within 1.9 to 7.9 W."""
+U_GAIN_REL = 0.365
+"""Relative standard uncertainty (k = 1) of a log-normal whose 95 % range is that factor: sqrt(exp((ln 2 / 1.96)^2) - 1)."""
+
 
 def of_cpu(name: str) -> str:
     """The first value of that name in /proc/cpuinfo, empty where there is none."""
@@ -44,20 +60,6 @@ def of_cpu(name: str) -> str:
 def cpu_name() -> str:
     """The processor's model name as the kernel prints it."""
     return of_cpu("model name") or platform.machine()
-
-
-POWERCAP = Path("/sys/class/powercap")
-TICK_S = 0.001
-"""RAPL energy counters are updated about every millisecond (Intel SDM vol. 3B, 16.10.1 / 15.10.1)."""
-
-SAMPLE_S = 1.0
-GAIN_REL = {"cpu_package": 0.05, "dram": 0.10}
-"""Standard uncertainty (k = 1). DRAM: within 20 % of the true power (Desrochers et al. 2016, doi:10.1145/2989081.2989088),
-taken as a 95 % range. Package: the same 5 % as a GPU's sensor; no maker states one."""
-
-PERMISSION_HINT = (
-    "run `sudo chmod -R a+r /sys/class/powercap/intel-rapl*/` once (until the next boot), or add a udev rule that does it, and start again"
-)
 
 
 @dataclass(frozen=True)
@@ -79,32 +81,30 @@ def domains(root: Path = POWERCAP) -> list[Domain]:
     them would count twice. The memory-mapped twin (`intel-rapl-mmio`) of a package is the same counter again and is left out."""
     found = []
     for path in sorted(root.glob("intel-rapl:*")):
-        try:
-            name = (path / "name").read_text().strip()
+        with contextlib.suppress(OSError, ValueError):
+            name, socket_id = (path / "name").read_text().strip(), path.name.split(":")[1]
             wrap_j = int((path / "max_energy_range_uj").read_text()) / 1e6
-        except (OSError, ValueError):
-            continue
-        socket = path.name.split(":")[1]
-        if name.startswith("package"):
-            found.append(Domain(path, f"cpu-{socket}", "cpu_package", wrap_j))
-        elif name == "dram":
-            found.append(Domain(path, f"dram-{socket}", "dram", wrap_j))
+            if name.startswith("package"):
+                found.append(Domain(path, f"cpu-{socket_id}", "cpu_package", wrap_j))
+            elif name == "dram":
+                found.append(Domain(path, f"dram-{socket_id}", "dram", wrap_j))
     return found
 
 
 def rapl_refusal(root: Path = POWERCAP) -> UserError | None:
     """Why RAPL cannot be read here and what to do about it; None if it can."""
-    found = domains(root)
-    if not found:
-        found = f"no {root}/intel-rapl:* (a virtual machine, a container without it, or no intel_rapl_msr module)"
-        return UserError(found, "the energy counters of the processor", "run on the host itself, or try `sudo modprobe intel_rapl_msr`")
+    if not (found := domains(root)):
+        seen = f"no {root}/intel-rapl:* (a virtual machine, a container without it, or no intel_rapl_msr module)"
+        return UserError(seen, "the energy counters of the processor", "run on the host itself, or try `sudo modprobe intel_rapl_msr`")
+    do = "run `sudo chmod -R a+r /sys/class/powercap/intel-rapl*/` once (until the next boot), or add a udev rule that does it"
     for domain in found:
+        file = f"{domain.path}/energy_uj"
         try:
             domain.read_j()
         except PermissionError:
-            return UserError(f"permission denied: {domain.path}/energy_uj", "a readable energy counter", PERMISSION_HINT)
+            return UserError(f"permission denied: {file}", "a readable energy counter", f"{do}, and start again")
         except (OSError, ValueError) as error:
-            return UserError(f"cannot read {domain.path}/energy_uj ({error})", "a readable energy counter", "check `dmesg`")
+            return UserError(f"cannot read {file} ({error})", "a readable energy counter", "check `dmesg`")
     return None
 
 
@@ -115,27 +115,21 @@ class RaplMeter(Meter):
 
     def __init__(self, root: Path = POWERCAP, clock: Clock | None = None):
         super().__init__(clock)
-        self._root, self._domains = root, domains(root)
-        self._sampler = self.clock.sampler(self._read, SAMPLE_S)
-        self._edges: list[Row] = []
+        self.root, self.domains = root, domains(root)
+        self._sampler, self._edges = self.clock.sampler(self._read, SAMPLE_S), []
 
     def devices(self) -> list[Device]:
-        return [Device(d.device_id, (d.path / "name").read_text().strip(), d.boundary) for d in self._domains]
+        return [Device(d.device_id, (d.path / "name").read_text().strip(), d.boundary) for d in self.domains]
 
     def open(self) -> RaplMeter:
         """Itself. Raises UserError where the counters cannot be read."""
-        if error := rapl_refusal(self._root):
+        if error := rapl_refusal(self.root):
             raise error
         return super().open()
 
-    def close(self) -> None:
-        self._sampler.stop()
-        super().close()
-
     def start(self) -> None:
-        self._edges = []
         self._sampler.start()
-        self._edges += self._read()
+        self._edges = self._read()
 
     def stop(self) -> pd.DataFrame:
         self._edges += self._read()
@@ -143,41 +137,27 @@ class RaplMeter(Meter):
 
     def _read(self) -> list[Row]:
         rows = []
-        for d in self._domains:
+        for d in self.domains:
             try:
                 rows.append(row(self.clock.now_s(), d.device_id, d.boundary, "energy_counter_j", d.read_j()))
             except (OSError, ValueError) as error:
-                code = getattr(error, "errno", None) or -1
-                rows.append(row(self.clock.now_s(), d.device_id, d.boundary, "error", code))
+                rows.append(row(self.clock.now_s(), d.device_id, d.boundary, "error", getattr(error, "errno", None) or -1))
         return rows
 
     def device_specs(self) -> list[DeviceSpec]:
         known = {"counter_field": "energy_counter_j", "tick_s": TICK_S, "full_rate": True}
-        return [
-            DeviceSpec(d.device_id, d.boundary, self.basis, wrap_j=d.wrap_j, gain_rel=GAIN_REL[d.boundary], **known) for d in self._domains
-        ]
+        each = [(d.device_id, d.boundary, d.wrap_j, GAIN_REL[d.boundary]) for d in self.domains]
+        return [DeviceSpec(device, boundary, self.basis, wrap_j=wrap_j, gain_rel=gain, **known) for device, boundary, wrap_j, gain in each]
 
     def limitations(self) -> list[str]:
         notes = ["RAPL sees the whole package: whatever else runs on this machine is in the number"]
-        if not any(d.boundary == "dram" for d in self._domains):
+        if not any(d.boundary == "dram" for d in self.domains):
             notes.append("this processor has no DRAM counter: memory energy is not measured")
         return notes
 
     def metadata(self) -> dict:
-        counters = {d.device_id: {"path": str(d.path), "wrap_j": d.wrap_j} for d in self._domains}
+        counters = {d.device_id: {"path": str(d.path), "wrap_j": d.wrap_j} for d in self.domains}
         return {"meter": self.name, "threads": os.cpu_count(), "counters": counters, "tick_s": TICK_S}
-
-
-WATTS_PER_THREAD = 4.0
-"""W of one busy hardware thread: thermal design power / hardware threads, near the middle of the processors below."""
-
-RANGE_FACTOR = 2.0
-"""The 95 % range of that share is a factor of two either way. Makers' figures, TDP / threads: EPYC 9654 360 W / 192 = 1.9 W,
-Xeon 8480+ 350 W / 112 = 3.1 W, EPYC 7763 280 W / 128 = 2.2 W, Core i7-1165G7 28 W / 8 = 3.5 W, Xeon E5-2690 v4
-135 W / 28 = 4.8 W, Ryzen 9 7950X 170 W / 32 = 5.3 W, Core i9-13900K 253 W / 32 = 7.9 W: all within 1.9 to 7.9 W."""
-
-U_GAIN_REL = 0.365
-"""Relative standard uncertainty (k = 1) of a log-normal whose 95 % range is that factor: sqrt(exp((ln 2 / 1.96)^2) - 1)."""
 
 
 def families(pids: Iterable[int]) -> dict[int, float]:
@@ -210,17 +190,15 @@ class EstimateMeter(Meter):
 
     def __init__(
         self,
-        watts_per_thread: float = WATTS_PER_THREAD,
         clock: Clock | None = None,
         own_s: Callable[[], float] = time.process_time,
         children_s: Callable[[], float] = children_cpu_s,
         processes: frozenset[int] = frozenset(),
     ):
         super().__init__(clock)
-        self.watts_per_thread, self._own_s, self._children_s, self._processes = watts_per_thread, own_s, children_s, processes
+        self._own_s, self._children_s, self._processes, self._rows = own_s, children_s, processes, []
         if processes:
             self._own_s, self._children_s = lambda: 0.0, lambda: trees_cpu_s(processes)
-        self._rows: list[Row] = []
 
     def devices(self) -> list[Device]:
         return [Device("cpu-process", cpu_name(), "cpu_package")]
@@ -239,28 +217,22 @@ class EstimateMeter(Meter):
         return row(self.clock.now_s(), "cpu-process", "cpu_package", field, value)
 
     def device_specs(self) -> list[DeviceSpec]:
-        known = {"watts_per_thread": self.watts_per_thread, "tick_s": 1.0 / os.sysconf("SC_CLK_TCK"), "gain_rel": U_GAIN_REL}
+        known = {"watts_per_thread": WATTS_PER_THREAD, "tick_s": 1.0 / os.sysconf("SC_CLK_TCK"), "gain_rel": U_GAIN_REL}
         return [DeviceSpec("cpu-process", "cpu_package", self.basis, **known)]
 
     def limitations(self) -> list[str]:
         whose = "the server's processes" if self._processes else "this process and its children"
         return [
-            f"energy is estimated: CPU time of {whose} x {self.watts_per_thread:g} W per busy thread",
+            f"energy is estimated: CPU time of {whose} x {WATTS_PER_THREAD:g} W per busy thread",
             f"the power of a thread is known to a factor of {RANGE_FACTOR:g} (95 %): ratios on this machine are ratios of CPU time, "
             "absolute joules are an order of magnitude",
             "memory, mainboard and power supply are not included, nor is the idle power of the machine",
         ]
 
     def metadata(self) -> dict:
-        return {
-            "meter": self.name,
-            "cpu": cpu_name(),
-            "threads": os.cpu_count(),
-            "watts_per_thread": self.watts_per_thread,
-            "watts_per_thread_range_factor": RANGE_FACTOR,
-            "u_gain_rel": U_GAIN_REL,
-            "billed": "server" if self._processes else "this process",
-        }
+        known = {"meter": self.name, "cpu": cpu_name(), "threads": os.cpu_count(), "watts_per_thread": WATTS_PER_THREAD}
+        known |= {"watts_per_thread_range_factor": RANGE_FACTOR, "u_gain_rel": U_GAIN_REL}
+        return known | {"billed": "server" if self._processes else "this process"}
 
 
 FORWARDERS = {"docker-proxy", "rootlesskit", "rootlessport", "slirp4netns", "pasta", "passt", "conmon", "ssh", "sshd", "kubectl"}
@@ -278,40 +250,36 @@ class ServerProcesses:
 
 def is_this_machine(host: str) -> bool:
     """Whether a host name or address is this machine: an address can be bound to if it is ours."""
-    try:
-        found = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)
-    except OSError:
-        return False
-    for family, kind, _, _, address in found:
-        with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
-            probe.bind(address)
-            return True
+    with contextlib.suppress(OSError):
+        for family, kind, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM):
+            with contextlib.suppress(OSError), socket.socket(family, kind) as probe:
+                probe.bind(address)
+                return True
     return False
 
 
 def server_processes(host: str, port: int, pid: int = 0) -> ServerProcesses:
     """The processes of the server at an address; `pid` names its process where something else listens for it (a container, a proxy)."""
-    found = {pid} if pid else set()
+
+    def none(reason: str, do: str = "; name the server's process with server_pid") -> ServerProcesses:
+        return ServerProcesses(reason=reason + do)
+
     if not is_this_machine(host):
-        return ServerProcesses(reason="the server is on another machine; run eai on that one")
+        return none("the server is on another machine; run eai on that one", "")
     if pid and not psutil.pid_exists(pid):
-        return ServerProcesses(reason=f"server_pid {pid} is no process of this machine")
+        return none(f"server_pid {pid} is no process of this machine", "")
+    found = {pid}
     if not pid:
         try:
-            sockets = psutil.net_connections("tcp")
+            found = {c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port}
         except (psutil.Error, OSError, RuntimeError):
-            return ServerProcesses(reason="this system does not tell which process listens; name the server's process with server_pid")
-        listening = [c for c in sockets if c.status == psutil.CONN_LISTEN and c.laddr.port == port]
-        if not listening:
-            why = f"no process of this machine's network listens on port {port}"
-            return ServerProcesses(reason=f"{why}; name the server's process with server_pid")
-        found = {c.pid for c in listening if c.pid is not None}
+            return none("this system does not tell which process listens")
         if not found:
-            return ServerProcesses(reason=f"port {port} belongs to another user's process; name it with server_pid, or run as that user")
-        names = {p.info["name"] for p in psutil.process_iter(["name"]) if p.pid in found} & FORWARDERS
-        if names:
-            why = f"{names.pop()} listens on port {port} for someone else"
-            return ServerProcesses(reason=f"{why}; name the server's process with server_pid")
+            return none(f"no process of this machine's network listens on port {port}")
+        if not (found := found - {None}):
+            return none(f"port {port} belongs to another user's process; name it with server_pid, or run as that user", "")
+        if names := {p.info["name"] for p in psutil.process_iter(["name"]) if p.pid in found} & FORWARDERS:
+            return none(f"{names.pop()} listens on port {port} for someone else")
     if os.getpid() in families(found):
-        return ServerProcesses(reason="the server runs in the process that measures, or started it; run it in a process of its own")
+        return none("the server runs in the process that measures, or started it; run it in a process of its own", "")
     return ServerProcesses(frozenset(found))

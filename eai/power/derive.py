@@ -19,7 +19,6 @@ from eai.quantity import plain
 if TYPE_CHECKING:
     import pandas as pd
 
-
 MEANS = {"temperature_mean_c": "temperature_c", "sm_clock_mean_mhz": "sm_clock_mhz", "mem_clock_mean_mhz": "mem_clock_mhz"}
 MEANS |= {"utilization_mean_pct": "utilization_pct"}
 KEYS = (
@@ -27,6 +26,15 @@ KEYS = (
     "power_limit_w", "power_mean_w", "power_min_w", "power_max_w", "throttle_fraction", "power_capped_fraction", "cpu_threads_busy",
     "other_processes", "samples",
 )  # fmt: skip
+PRIORITY = ("lost", "invalid", "counter_reset", "throttled", "disputed", "aliased", "short_window", "ok")
+DISPUTE_SIGMAS, DISPUTE_SHARE, THROTTLED_SHARE, CAPPED_SHARE = 3.0, 0.03, 0.005, 0.05
+WHY = {
+    "ok": "",
+    "invalid": "readings are missing",
+    "counter_reset": "the energy counter went backwards",
+    "aliased": "the work's steps beat with the sensor's updates",
+    "short_window": f"the window is too short: its granularity exceeds {SHORT_SHARE:.0%} of the energy",
+}
 
 Parts = dict[tuple[str, str, str], tuple[np.ndarray, np.ndarray]]
 
@@ -66,12 +74,6 @@ def describe(parts: Parts, start_s: float, stop_s: float, spec: Spec) -> dict:
     if "cpu_time_s" in spans:
         context["cpu_threads_busy"] = (sum(spans["cpu_time_s"]) + sum(spans.get("child_cpu_time_s", []))) / duration_s
     return context
-
-
-PRIORITY = ("lost", "invalid", "counter_reset", "throttled", "disputed", "aliased", "short_window", "ok")
-DISPUTE_SIGMAS, DISPUTE_SHARE = 3.0, 0.03
-THROTTLED_SHARE = 0.005
-CAPPED_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -116,22 +118,11 @@ def derive(stream: pd.DataFrame, start_s: float, stop_s: float, spec: Spec) -> D
     return Derived(energies, context, status, tuple(dict.fromkeys(flags)), "; ".join(reasons))
 
 
-WHY = {
-    "ok": "",
-    "invalid": "readings are missing",
-    "counter_reset": "the energy counter went backwards",
-    "aliased": "the work's steps beat with the sensor's updates",
-    "short_window": f"the window is too short: its granularity exceeds {SHORT_SHARE:.0%} of the energy",
-}
-
-
 def _device(series: Series, start_s: float, stop_s: float, spec: DeviceSpec, step_time_s: float | None) -> Derived:
-    """The energies of one device and what is wrong with them; its context is the window's.
-
-    One estimate alone stands or falls with its own status; a GPU's is flagged. Of two the counter is primary if they agree, or if it alone
-    is to be trusted. Where one is missing, a whole power trace stands in for an unread counter, not for one that was reset: then the driver
-    went away; a counter stands without its trace only if it is proven to see everything.
-    """
+    """The energies of one device and what is wrong with them; its context is the window's. One estimate alone stands or falls with its own
+    status; a GPU's is flagged. Of two the counter is primary if they agree, or if it alone is to be trusted. Where one is missing, a whole
+    power trace stands in for an unread counter, not for one that was reset: then the driver went away; a counter stands without its trace
+    only if it is proven to see everything."""
 
     def judged(energies: tuple[Energy, ...], status: str, flags: tuple[str, ...] = (), why: str | None = None) -> Derived:
         text = WHY[status] if why is None else why
@@ -176,16 +167,15 @@ def agree(counter: Energy, power: Energy, spec: DeviceSpec) -> bool:
     return abs(counter.energy_j - expected_j) <= max(DISPUTE_SIGMAS * u_j, DISPUTE_SHARE * abs(expected_j))
 
 
-# Stored windows derived again: every number must come out the same, bit for bit
-
-TERMS = ("statistical", "granularity", "aliasing", "idle", "offset", "gain", "net")
-NUMBERS = ("energy_j", "net_energy_j", *(f"u_{term}_j" for term in TERMS))
+U_TERMS = ("statistical", "granularity", "aliasing", "idle", "offset", "gain", "net")
+NUMBERS = ("energy_j", "net_energy_j", *(f"u_{term}_j" for term in U_TERMS))
 
 
 def replay(windows: pd.DataFrame, energies: pd.DataFrame, samples: pd.DataFrame) -> tuple[int, list[dict]]:
-    """(windows derived again, mismatches) of tables as `tables` reads them; a mismatch says attempt, what, stored and derived. Windows that
-    the meter did not judge (out of memory, failed, imported) have nothing to derive. A judged window without samples, or with samples that
-    are scattered over the table or there twice, is a mismatch: what cannot be derived again is not replayed."""
+    """(windows derived again, mismatches) of tables as `tables` reads them; every number must come out the same, bit for bit; a mismatch
+    says attempt, what, stored and derived. Windows that the meter did not judge (out of memory, failed, imported) have nothing to derive. A
+    judged window without samples, or with samples that are scattered over the table or there twice, is a mismatch: what cannot be derived
+    again is not replayed."""
     import pandas as pd
 
     codes, names = pd.factorize(samples["attempt"], use_na_sentinel=False)
@@ -198,15 +188,15 @@ def replay(windows: pd.DataFrame, energies: pd.DataFrame, samples: pd.DataFrame)
     for row in energies.to_dict("records"):
         kept.setdefault(row["attempt"], []).append(row)
     done, mismatches = 0, []
+
+    def check(what: str, stored, again) -> None:
+        if not same(stored, again):
+            mismatches.append({"attempt": attempt, "what": what, "stored": stored, "derived": again})
+
     for window in windows.to_dict("records"):
         if window["status"] not in PRIORITY or not isinstance(window.get("meter_spec"), str):
             continue
         attempt = window["attempt"]
-
-        def check(what: str, stored, again, attempt: str = attempt) -> None:
-            if not same(stored, again):
-                mismatches.append({"attempt": attempt, "what": what, "stored": stored, "derived": again})
-
         if (own := blocks.get(attempt)) is None:
             check("samples", "none", "")
             continue

@@ -2,11 +2,12 @@
 
 import contextlib
 import csv
+import math
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,37 +27,28 @@ NOT_FOUND, NOT_ALLOWED = 127, 126
 
 def measure_command(command: list[str], meter: Meter | None = None, quiet: bool = False, step_s: float | None = None) -> tuple[Window, int]:
     """(the window around a command, its exit code); `quiet` sends what it prints on stdout to stderr. Other processes on the GPUs are
-    accepted and flagged. An interrupt reaches the command; what was used until then is measured."""
+    accepted and flagged. Signals go to the command (an interrupt from the terminal has reached it already); what was used until then is
+    measured."""
     if not command:
         raise UserError("no command", "one after --", "eai measure -- vllm bench serve ...")
-    meter = meter or best_meter(shared=True)[0]
+    meter, before, why = meter or best_meter(shared=True)[0], {}, ""
     with window(meter, step_time_s=step_s, name=Path(command[0]).name) as w:
         try:
             process = subprocess.Popen(command, stdout=sys.stderr if quiet else None)
+            with contextlib.suppress(ValueError):  # handlers can be set in the main thread alone
+                before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
+                before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
+            code = process.wait()
         except OSError as error:
-            process, why = None, f"{command[0]} is not found" if isinstance(error, FileNotFoundError) else f"{command[0]}: {error.strerror}"
-        else:
-            with _passed_on(process):
-                code = process.wait()
-    if process is None:
+            code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_ALLOWED
+            why = f"{command[0]} is not found" if code == NOT_FOUND else f"{command[0]}: {error.strerror}"
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    if why:
         w.status, w.reason, w.energies = "failed", why, []
         print(f"eai: {why}.", file=sys.stderr)
-        return w, NOT_FOUND if why.endswith("not found") else NOT_ALLOWED
     return w, 128 - code if code < 0 else code
-
-
-@contextlib.contextmanager
-def _passed_on(process: subprocess.Popen) -> Iterator[None]:
-    """Signals of this process go to the command; an interrupt from the terminal has reached it already."""
-    before = {}
-    with contextlib.suppress(ValueError):  # handlers can be set in the main thread alone
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, lambda *_: None)
-        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda number, _: process.send_signal(number))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def tokens_of(path: Path, since_s: float = 0.0) -> int:
@@ -73,11 +65,14 @@ def tokens_of(path: Path, since_s: float = 0.0) -> int:
     except UserError:
         raise UserError(f"{path} is no JSON", "a result file", "give --tokens") from None
     results = results[0] if len(results) == 1 and isinstance(results[0], list) else results
-    found = [n for one in results if isinstance(one, dict) and (n := _tokens(one)) is not None]
-    if not found or sum(found) <= 0:
-        found = f"{path} tells no output tokens"
-        raise UserError(found, "total_output_tokens or what guidellm, aiperf and llama-bench write", "give --tokens")
-    return round(sum(found))
+    try:
+        count = sum(n for one in results if isinstance(one, dict) and (n := _tokens(one)) is not None)
+    except (AttributeError, KeyError, TypeError):  # a key of theirs with something else in it
+        count = 0
+    if not 0 < count < math.inf:
+        expected = "total_output_tokens or what guidellm, aiperf and llama-bench write"
+        raise UserError(f"{path} tells no output tokens", expected, "give --tokens")
+    return round(count)
 
 
 def _tokens(one: dict) -> float | None:
@@ -96,15 +91,11 @@ def _tokens(one: dict) -> float | None:
 
 def window_answer(w: Window, code: int, command: list[str]) -> dict:
     """A measured command as a JSON-able dict: energies as quantities, per token where `w.tokens` is known."""
-    energies = {"gpu": w.gpu_energy_j, "cpu_package": w.cpu_energy_j, "dram": w._total("dram")}
-    found = {boundary: q for boundary, q in energies.items() if q is not None}
+    found = {boundary: q for boundary in ("gpu", "cpu_package", "dram") if (q := w.total(boundary)) is not None}
     each = {b: q / w.tokens for b, q in found.items()} if w.tokens else {}
     said = {name: getattr(w, name) for name in ("duration_s", "status", "reason", "flags", "meter", "basis", "boundary", "tokens")}
     answer = {"command": command, "exit_code": code} | said | {"energies_j": found, "energies_per_token_j": each}
     return answer | {"power_mean_w": w.context.get("power_mean_w")}
-
-
-# Watching
 
 
 @dataclass
@@ -118,7 +109,7 @@ class Gauge:
     estimated: bool = False
     power_w: float | None = None
     energy_j: float = 0.0
-    low_w: float = float("inf")
+    low_w: float = math.inf
     high_w: float = 0.0
     _last: tuple[float, float] | None = field(default=None, repr=False)
 
@@ -143,14 +134,18 @@ class Gauge:
             if used_j >= 0:  # a counter that wrapped or was reset says nothing of this span
                 self.energy_j += used_j
                 power_w = power_w if counter_j is None else used_j / span_s
-        self._last = (t_s, value)
-        self.power_w = power_w
+        self._last, self.power_w = (t_s, value), power_w
         if power_w is not None:
             self.low_w, self.high_w = min(self.low_w, power_w), max(self.high_w, power_w)
 
 
 def gauges_of(meter: Meter) -> list[tuple[Gauge, Callable[[], dict]]]:
-    """The devices of a meter with what reads each; CPU time x watts where nothing can be read."""
+    """The devices of a meter with what reads each; CPU time of all processes x watts where nothing can be read."""
+
+    def busy() -> dict:
+        times = psutil.cpu_times()
+        return {"counter_j": WATTS_PER_THREAD * (sum(times[:8]) - (times.idle + getattr(times, "iowait", 0.0)))}
+
     found = []
     for part in meter.meters if isinstance(meter, JointMeter) else (meter,):
         if isinstance(part, NvmlMeter):
@@ -158,18 +153,11 @@ def gauges_of(meter: Meter) -> list[tuple[Gauge, Callable[[], dict]]]:
                 gauge = Gauge(f"gpu{index}", card.name, "gpu", card.uuid)
                 found.append((gauge, lambda c=card: {"power_w": next((r[4] for r in c.power() if r[3] == c.power_field), None)}))
         elif isinstance(part, RaplMeter):
-            for domain in part._domains:
-                gauge = Gauge(domain.device_id, domain.device_id, domain.boundary)
-                found.append((gauge, lambda d=domain: {"counter_j": d.read_j()}))
+            for domain in part.domains:
+                found.append((Gauge(domain.device_id, domain.device_id, domain.boundary), lambda d=domain: {"counter_j": d.read_j()}))
         else:
-            found.append((Gauge("cpu", f"all processes, {WATTS_PER_THREAD:g} W a busy thread", "cpu_package", estimated=True), _busy))
+            found.append((Gauge("cpu", f"all processes, {WATTS_PER_THREAD:g} W a busy thread", "cpu_package", estimated=True), busy))
     return found
-
-
-def _busy() -> dict:
-    """CPU time of all processes x watts."""
-    times = psutil.cpu_times()
-    return {"counter_j": WATTS_PER_THREAD * (sum(times[:8]) - (times.idle + getattr(times, "iowait", 0.0)))}
 
 
 def watch(
@@ -179,12 +167,23 @@ def watch(
     csv_path: Path | None = None,
     show: Callable[[list[Gauge]], None] | None = None,
 ) -> list[Gauge]:
-    """The gauges after `duration_s` seconds, or when interrupted; `show` gets them at each reading, and `csv_path` a line a card. Raises
-    UserError for an interval under 0.05 s, and for a file that exists already."""
+    """The gauges after `duration_s` seconds, or when interrupted; `show` gets them at each reading, and `csv_path` the lines of a log that
+    `eai trace` reads: cards by line, other devices in columns of their own; a counter's power is the mean since the reading before, and its
+    column says so. Raises UserError for an interval under 0.05 s, and for a file that exists already."""
     if not 0.05 <= interval_s <= 60:
         raise UserError(f"--interval {interval_s:g}", "0.05 to 60 seconds", "sensors update every 20 to 100 ms")
+    if duration_s is not None and not duration_s >= 0:
+        raise UserError(f"--duration {duration_s:g}", "seconds, 0 or more", "leave it out to watch until Ctrl-C")
     pairs = gauges_of(meter)
     gauges = [g for g, _ in pairs]
+    cards, rest = ([g for g in gauges if (g.boundary == "gpu") == wanted] for wanted in (True, False))
+
+    def lines(epoch_s: float) -> list[list[str]]:
+        watts = {g.key: "" if g.power_w is None else f"{g.power_w:.3f}" for g in gauges}
+        others = [watts[g.key] for g in rest]
+        by_card = [[str(i), g.uuid, g.name, watts[g.key]] for i, g in enumerate(cards)] or [[]]
+        return [[f"{epoch_s:.3f}", *line, *others] for line in by_card if any(line[-1:] + others)]
+
     with contextlib.ExitStack() as stack:
         log = None
         if csv_path is not None:
@@ -194,7 +193,8 @@ def watch(
                 raise UserError(f"{csv_path} exists", "a new file", "name another, so that nothing is lost") from None
             except OSError as error:
                 raise UserError(f"{csv_path}: {error.strerror}", "a file that can be written") from None
-            log.writerows(_rows(gauges, None))
+            names = [f"{g.key.replace('-', '_')}_power_interval_mean_w" for g in rest]
+            log.writerow(["timestamp", *(["index", "uuid", "name", "power.draw [W]"] if cards else []), *names])
         stack.enter_context(contextlib.suppress(KeyboardInterrupt))
         epoch_s, begin_s, beat = time.time(), meter.clock.now_s(), 0
         while True:
@@ -205,7 +205,7 @@ def watch(
                 except OSError:
                     gauge.take(now_s)
             if log is not None:
-                log.writerows(_rows(gauges, epoch_s + now_s - begin_s))
+                log.writerows(lines(epoch_s + now_s - begin_s))
             if show is not None:
                 show(gauges)
             beat += 1
@@ -213,22 +213,6 @@ def watch(
                 break
             meter.clock.sleep(begin_s + beat * interval_s - meter.clock.now_s())
     return gauges
-
-
-def _rows(gauges: list[Gauge], epoch_s: float | None) -> list[list[str]]:
-    """The lines of a log that `eai trace` reads, or its header (None): cards by line, other devices in columns of their own. A counter's
-    power is the mean since the reading before, and its column says so."""
-    cards, rest = ([g for g in gauges if (g.boundary == "gpu") == wanted] for wanted in (True, False))
-    if epoch_s is None:
-        names = (f"{g.key.replace('-', '_')}_power_interval_mean_w" for g in rest)
-        return [["timestamp", *(["index", "uuid", "name", "power.draw [W]"] if cards else []), *names]]
-
-    def text(gauge: Gauge) -> str:
-        return "" if gauge.power_w is None else f"{gauge.power_w:.3f}"
-
-    lines = [[str(i), g.uuid, g.name, text(g)] for i, g in enumerate(cards)] or [[]]
-    others = list(map(text, rest))
-    return [[f"{epoch_s:.3f}", *line, *others] for line in lines if any(line[-1:] + others)]
 
 
 def table_of(gauges: list[Gauge], seconds: float):
@@ -239,7 +223,7 @@ def table_of(gauges: list[Gauge], seconds: float):
     for name in ("device", "W", "lowest", "highest", "J so far", "Wh"):
         table.add_column(name, justify="left" if name == "device" else "right")
     for g in gauges:
-        now, low, high = ("-" if v is None or v == float("inf") else f"{v:,.1f}" for v in (g.power_w, g.low_w, g.high_w))
+        watts = ("-" if v is None or v == math.inf else f"{v:,.1f}" for v in (g.power_w, g.low_w, g.high_w))
         label = f"{g.key}  {g.name}" + ("  (estimated)" if g.estimated else "")
-        table.add_row(label, now, low, high, f"{g.energy_j:,.0f}", plain(g.energy_j / 3600))
+        table.add_row(label, *watts, f"{g.energy_j:,.0f}", plain(g.energy_j / 3600))
     return table

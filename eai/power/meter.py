@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from eai.power.derive import derive
 from eai.power.readings import LABELS, NOT_A_NUMBER, DeviceSpec, Row, Spec, row, to_stream
@@ -15,27 +15,18 @@ from eai.power.readings import LABELS, NOT_A_NUMBER, DeviceSpec, Row, Spec, row,
 if TYPE_CHECKING:
     import pandas as pd
 
-
 Read = Callable[[], list[Row]]
 
 
-class Clock(Protocol):
-    """Monotonic time, waiting, and something that calls a reader at a steady pace."""
-
-    def now_s(self) -> float: ...
-    def sleep(self, duration_s: float) -> None: ...
-    def sampler(self, read: Read, period_s: float) -> Sampler: ...
-
-
-class MonotonicClock:
-    """The host's monotonic clock: a correction of the wall clock cannot move it."""
+class Clock:
+    """Time, waiting, and something that calls a reader at a steady pace: the host's monotonic clock, which no correction of the wall clock
+    moves. Simulated cards bring their own."""
 
     def now_s(self) -> float:
         return time.monotonic()
 
     def sleep(self, duration_s: float) -> None:
-        if duration_s > 0:
-            time.sleep(duration_s)
+        time.sleep(max(duration_s, 0))
 
     def sampler(self, read: Read, period_s: float) -> Sampler:
         return Sampler(read, period_s, self)
@@ -50,8 +41,7 @@ class Sampler:
         self.read, self.period_s, self.clock = read, period_s, clock
         self.failure: Exception | None = None
         self._rows: list[Row] = []
-        self._halt = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._halt, self._thread = threading.Event(), None
 
     def start(self) -> None:
         self.stop()
@@ -119,8 +109,7 @@ class Meter(abc.ABC):
     name = basis = boundary = ""
 
     def __init__(self, clock: Clock | None = None):
-        self.clock = clock or MonotonicClock()
-        self.is_open = False
+        self.clock, self.is_open, self._sampler = clock or Clock(), False, None
 
     def __enter__(self):
         return self.open()
@@ -149,6 +138,8 @@ class Meter(abc.ABC):
         return self
 
     def close(self) -> None:
+        if self._sampler is not None:
+            self._sampler.stop()
         self.is_open = False
 
     def spec(self, baseline: Baseline | None = None, step_time_s: float | None = None) -> Spec:
@@ -174,11 +165,11 @@ class Meter(abc.ABC):
         start_s = self.clock.now_s()
         self.clock.sleep(duration_s)
         stop_s = self.clock.now_s()
-        found = derive(self.stop(), start_s, stop_s, self.spec())
-        good = [e for e in found.energies if e.primary and e.energy_j is not None and e.status not in NOT_A_NUMBER]
+        found = derive(self.stop(), start_s, stop_s, self.spec()).energies
+        good = [e for e in found if e.primary and e.energy_j is not None and e.status not in NOT_A_NUMBER]
         span_s = stop_s - start_s
-        power_w, u_power_w = ({e.device_id: value(e) / span_s for e in good} for value in (lambda e: e.energy_j, lambda e: e.u_reading_j))
-        return Baseline(kind, span_s, power_w, u_power_w)
+        u_power_w = {e.device_id: e.u_reading_j / span_s for e in good}
+        return Baseline(kind, span_s, {e.device_id: e.energy_j / span_s for e in good}, u_power_w)
 
     def power_w(self) -> float | None:
         """Power right now [W], all devices of the primary boundary; None where it is not sensed. For warm-up, never for energy."""

@@ -1,8 +1,8 @@
 """The NVIDIA meter: which cards this process may use, the energy counter at the padded edges, instant power in between.
 
-The only module that talks to NVML. The binding is a parameter, so a simulated card takes the same path as a real one.
-Limits, clocks and modes of a card are read and recorded, never changed. What is known about a card's power sensor: published priors,
-replaced by what was probed on the card itself, kept per (UUID, driver, VBIOS) in the user's cache, since a new driver may bring a new one.
+The only module that talks to NVML. The binding is a parameter, so a simulated card takes the same path as a real one. Limits, clocks and
+modes of a card are read and recorded, never changed. What is known about a card's power sensor: published priors, replaced by what was
+probed on the card itself, kept per (UUID, driver, VBIOS) in the user's cache, since a new driver may bring a new one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,15 +24,17 @@ from eai.power.readings import DeviceSpec, Row, row, to_stream
 if TYPE_CHECKING:
     import pandas as pd
 
-
 COUNTER_TICK_S = 0.100
 ARCHITECTURES = {"Pascal": 4, "Volta": 5, "Turing": 6, "Ampere": 7, "Ada Lovelace": 8, "Hopper": 9, "Blackwell": 10}
 """NVML's numbers of the catalog's architectures."""
-
 GAIN_REL = 0.05
 OFFSET_W = 8.3
 """Standard uncertainty of a sensor's offset [W]: the one with which the ratio of a 120 W to a 250 W load is off by 3.6 % rms,
 as cards of arXiv:2312.02741 are: 0.036 / (1/120 - 1/250). Their gains scatter by 4.7 % rms around the truth, taken as 5 %."""
+FIELDS = (("power_instant_w", "NVML_FI_DEV_POWER_INSTANT"), ("power_average_w", "NVML_FI_DEV_POWER_AVERAGE"))
+PAD_MARGIN_S, CONTEXT_S = 0.010, 1.0
+INITIAL_PID_NAMESPACE = "pid:[4026531836]"
+"""The kernel's fixed inode of the first PID namespace (PROC_PID_INIT_INO): elsewhere NVML's process ids are not ours."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +56,19 @@ class Sensor:
     shift_w: float = 0.0
     source: str = "unknown"
 
-    def reading(self) -> dict:
-        """The part of a DeviceSpec that the sensor decides."""
-        return {k: v for k, v in asdict(self).items() if k not in ("field", "source")}
-
     def doubts(self) -> list[str]:
         """What is not known of this sensor and what that does to the numbers."""
-        notes = []
+        notes, update_ms = [], self.update_s * 1e3
         if self.source == "unknown":
-            notes.append(f"{self.field} is in no published table: update {self.update_s * 1e3:g} ms is an assumption until it is probed")
+            notes.append(f"{self.field} is in no published table: update {update_ms:g} ms is an assumption until it is probed")
         if self.averaging_s < 0.95 * self.update_s:
             share = self.averaging_s / self.update_s
-            notes.append(f"{self.field} sees {share:.0%} of the time: steps near a multiple of {self.update_s * 1e3:g} ms alias")
+            notes.append(f"{self.field} sees {share:.0%} of the time: steps near a multiple of {update_ms:g} ms alias")
         if self.full_rate is None:
             notes.append("whether the energy counter sees all of the time has not been probed")
         elif not self.full_rate:
             notes.append("the energy counter is fed by the same sampling sensor: agreement of the two proves nothing")
         return notes
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 def prior(name: str, architecture: int, driver: str, field: str | None) -> Sensor:
@@ -89,121 +84,24 @@ def prior(name: str, architecture: int, driver: str, field: str | None) -> Senso
     return Sensor(field)
 
 
-def _stored(uuid: str) -> dict:
+def _stored(uuid: str) -> tuple[Path, dict]:
+    """The file of what was probed on a card, and what it holds: sensors by driver, VBIOS and field."""
+    path = paths.cache() / "sensors" / f"{uuid}.json"
     try:
-        return json.loads((paths.cache() / "sensors" / f"{uuid}.json").read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
-        return {}
-
-
-def knowledge(uuid: str, name: str, architecture: int, driver: str, vbios: str, field: str | None) -> Sensor:
-    """The best knowledge of a card's sensor: probed under this very driver and VBIOS, else published, else a marked guess."""
-    known = prior(name, architecture, driver, field)
-    probed = _stored(uuid).get(f"{driver} | {vbios} | {known.field}")
-    return replace(known, **probed) if isinstance(probed, dict) else known
+        found = {}
+    return path, found if isinstance(found, dict) else {}
 
 
 def remember(uuid: str, driver: str, vbios: str, sensor: Sensor) -> bool:
     """Keep what was probed for the next run; False where the cache cannot be written, which costs only the next probe."""
-    entries = _stored(uuid) | {f"{driver} | {vbios} | {sensor.field}": sensor.to_dict()}
-    path = paths.cache() / "sensors" / f"{uuid}.json"
+    path, entries = _stored(uuid)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(entries, indent=1))
-        temporary.replace(path)
+        paths.write_whole(path, json.dumps(entries | {f"{driver} | {vbios} | {sensor.field}": asdict(sensor)}, indent=1))
     except OSError:
         return False
     return True
-
-
-INITIAL_PID_NAMESPACE = "pid:[4026531836]"
-"""The kernel's fixed inode of the first PID namespace (PROC_PID_INIT_INO): elsewhere NVML's process ids are not ours."""
-
-
-def text(value) -> str:
-    """NVML's strings are bytes in some versions of its binding."""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def visible(nvml, environ: Mapping[str, str] = os.environ) -> list[tuple[str, object]]:
-    """(UUID, handle) of the cards that CUDA would show to this process, in its order.
-
-    CUDA_VISIBLE_DEVICES holds indices or (the beginnings of) UUIDs and ends at the first that does not exist. CUDA counts the fastest card
-    first unless CUDA_DEVICE_ORDER=PCI_BUS_ID, NVML counts by PCI bus. Raises UserError for no visible card, an index among different
-    cards, which is ambiguous, or a MIG slice.
-    """
-    handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-    cards = [(text(nvml.nvmlDeviceGetUUID(h)), h) for h in handles]
-    wanted = environ.get("CUDA_VISIBLE_DEVICES")
-    names = {text(nvml.nvmlDeviceGetName(h)) for h in handles} if wanted is not None else set()
-    chosen = cards if wanted is None else []
-    for entry in (e.strip() for e in (wanted or "").split(",") if wanted is not None):
-        if entry.isdigit() and len(names) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
-            do = "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the cards by UUID (nvidia-smi -L)"
-            raise UserError(f"CUDA_VISIBLE_DEVICES={wanted} among different cards ({', '.join(sorted(names))})", "a clear choice", do)
-        if entry.startswith("MIG"):
-            raise UserError(f"CUDA_VISIBLE_DEVICES={wanted} names a MIG slice", "a whole GPU", "a slice has no energy sensor of its own")
-        matches = cards[int(entry) :][:1] if entry.isdigit() else [c for c in cards if entry and c[0].startswith(entry)]
-        if len(matches) != 1:
-            break
-        chosen += matches
-    if not chosen:
-        seen = f"CUDA_VISIBLE_DEVICES={wanted} leaves none of {len(cards)} GPUs" if wanted is not None else "NVML lists no GPU"
-        raise UserError(seen, "a visible NVIDIA GPU", "check CUDA_VISIBLE_DEVICES and nvidia-smi -L")
-    return chosen
-
-
-def card_processes(nvml, handle) -> set[int] | None:
-    """Ids of the compute processes on the card, as the driver numbers them; None where it does not tell."""
-    found = ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle))
-    return None if found is None else {p.pid for p in found}
-
-
-def other_processes(nvml, handle, ours: frozenset[int] = frozenset()) -> int | None:
-    """How many compute processes other than this one, its family and `ours` (a server's) are on the card; None where that is unknown.
-    In a container NVML tells the host's process ids, so one foreign id may be our own: only the ones beyond it count."""
-    pids = card_processes(nvml, handle)
-    if pids is None:
-        return None
-    others = pids - {os.getpid(), os.getppid()} - ours
-    if len(others) == len(pids) and others and not _initial_namespace():
-        return len(others) - 1
-    return len(others)
-
-
-def _initial_namespace(path: Path = Path("/proc/self/ns/pid")) -> bool:
-    try:
-        return os.readlink(path) == INITIAL_PID_NAMESPACE
-    except OSError:
-        return True
-
-
-def card_refusal(nvml, uuid: str, handle, shared: bool, ours: frozenset[int] = frozenset()) -> UserError | None:
-    """Why this card cannot be measured: MIG, a virtual GPU, or other processes (accepted if the user says shared)."""
-    if ask(nvml, lambda: nvml.nvmlDeviceGetMigMode(handle)[0]):
-        found = f"GPU {uuid} is in MIG mode"
-        return UserError(found, "a whole GPU", "its sensors see all slices together: turn MIG off or take another card")
-    if ask(nvml, lambda: nvml.nvmlDeviceGetVirtualizationMode(handle)) == nvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU:
-        return UserError(f"GPU {uuid} is a virtual GPU", "a physical or passed-through card", "its energy is not visible from this machine")
-    others = other_processes(nvml, handle, ours)
-    if others and not shared:
-        do = "stop them (nvidia-smi), or accept them with shared=True"
-        return UserError(f"{others} other process(es) on GPU {uuid}", "a card to ourselves", do)
-    return None
-
-
-def ask(nvml, question, default=None):
-    """The answer, or the default where this card or driver does not support the question."""
-    try:
-        return question()
-    except nvml.NVMLError:
-        return default
-
-
-FIELDS = (("power_instant_w", "NVML_FI_DEV_POWER_INSTANT"), ("power_average_w", "NVML_FI_DEV_POWER_AVERAGE"))
-PAD_MARGIN_S = 0.010
-CONTEXT_S = 1.0
 
 
 def load_nvml():
@@ -219,13 +117,91 @@ def load_nvml():
     return pynvml
 
 
+def text(value) -> str:
+    """NVML's strings are bytes in some versions of its binding."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def ask(nvml, question, default=None):
+    """The answer, or the default where this card or driver does not support the question."""
+    try:
+        return question()
+    except nvml.NVMLError:
+        return default
+
+
+def visible(nvml, environ: Mapping[str, str] = os.environ) -> list[tuple[str, object]]:
+    """(UUID, handle) of the cards that CUDA would show to this process, in its order. CUDA_VISIBLE_DEVICES holds indices or (the beginnings
+    of) UUIDs and ends at the first that does not exist. CUDA counts the fastest card first unless CUDA_DEVICE_ORDER=PCI_BUS_ID, NVML counts
+    by PCI bus. Raises UserError for no visible card, an index among different cards, which is ambiguous, or a MIG slice."""
+    handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+    cards = [(text(nvml.nvmlDeviceGetUUID(h)), h) for h in handles]
+    if (wanted := environ.get("CUDA_VISIBLE_DEVICES")) is None:
+        chosen, seen = cards, "NVML lists no GPU"
+    else:
+        chosen, seen = [], f"CUDA_VISIBLE_DEVICES={wanted} leaves none of {len(cards)} GPUs"
+        names = {text(nvml.nvmlDeviceGetName(h)) for h in handles}
+        for entry in (e.strip() for e in wanted.split(",")):
+            if entry.isdigit() and len(names) > 1 and environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+                do = "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or name the cards by UUID (nvidia-smi -L)"
+                raise UserError(f"CUDA_VISIBLE_DEVICES={wanted} among different cards ({', '.join(sorted(names))})", "a clear choice", do)
+            if entry.startswith("MIG"):
+                do = "a slice has no energy sensor of its own"
+                raise UserError(f"CUDA_VISIBLE_DEVICES={wanted} names a MIG slice", "a whole GPU", do)
+            matches = cards[int(entry) :][:1] if entry.isdigit() else [c for c in cards if entry and c[0].startswith(entry)]
+            if len(matches) != 1:
+                break
+            if matches[0] in chosen:  # its energy would count twice
+                raise UserError(f"CUDA_VISIBLE_DEVICES={wanted} names a card twice", "each card once", "take one out")
+            chosen += matches
+    if not chosen:
+        raise UserError(seen, "a visible NVIDIA GPU", "check CUDA_VISIBLE_DEVICES and nvidia-smi -L")
+    return chosen
+
+
+def card_processes(nvml, handle) -> set[int] | None:
+    """Ids of the compute processes on the card, as the driver numbers them; None where it does not tell."""
+    found = ask(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(handle))
+    return None if found is None else {p.pid for p in found}
+
+
+def other_processes(nvml, handle, ours: frozenset[int] = frozenset()) -> int | None:
+    """How many compute processes other than this one, its family and `ours` (a server's) are on the card; None where that is unknown.
+    In a container NVML tells the host's process ids, so one foreign id may be our own: only the ones beyond it count."""
+    if (pids := card_processes(nvml, handle)) is None:
+        return None
+    others = pids - {os.getpid(), os.getppid()} - ours
+    return len(others) - (bool(others) and len(others) == len(pids) and not _initial_namespace())
+
+
+def _initial_namespace(path: Path = Path("/proc/self/ns/pid")) -> bool:
+    try:
+        return os.readlink(path) == INITIAL_PID_NAMESPACE
+    except OSError:
+        return True
+
+
+def cards_of(processes: frozenset[int], nvml=None, environ=os.environ, guess: bool = True) -> list[tuple[str, str]]:
+    """(UUID, name) of the visible cards on which any of these processes runs, by the driver's own list; empty if none does. In a container
+    the driver's process ids are not ours: then the cards that are visible are meant, if there is one or they were chosen with
+    CUDA_VISIBLE_DEVICES; none without `guess`. Raises UserError where neither tells, and without a driver."""
+    nvml = nvml or load_nvml()
+    found = visible(nvml, environ)
+    used = [(uuid, handle) for uuid, handle in found if (card_processes(nvml, handle) or set()) & processes]
+    if not used and not _initial_namespace():
+        if guess and len(found) > 1 and "CUDA_VISIBLE_DEVICES" not in environ:
+            wrong = f"cannot tell which of {len(found)} cards the server uses"
+            raise UserError(wrong, "its processes on a card", "name the cards with CUDA_VISIBLE_DEVICES")
+        used = found if guess else []
+    return [(uuid, text(nvml.nvmlDeviceGetName(handle))) for uuid, handle in used]
+
+
 class Card:
     """One GPU: which readings it supports, how its sensor behaves, and how to take each reading as rows of a stream."""
 
     def __init__(self, nvml, uuid: str, handle, clock: Clock, ours: frozenset[int] = frozenset()):
         self.nvml, self.uuid, self.handle, self.clock, self.ours = nvml, uuid, handle, clock, ours
-        self.name = text(nvml.nvmlDeviceGetName(handle))
-        self.driver = text(nvml.nvmlSystemGetDriverVersion())
+        self.name, self.driver = text(nvml.nvmlDeviceGetName(handle)), text(nvml.nvmlSystemGetDriverVersion())
         self.vbios = text(ask(nvml, lambda: nvml.nvmlDeviceGetVbiosVersion(handle), ""))
         self.has_counter = ask(nvml, lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) is not None
         self.power_field = "power_usage_w" if ask(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle)) else None
@@ -233,7 +209,10 @@ class Card:
             if (value := ask(nvml, lambda c=constant: self._field(getattr(nvml, c)))) is not None and value[0] > 0:
                 self.power_field = name
         architecture = ask(nvml, lambda: nvml.nvmlDeviceGetArchitecture(handle), 0)
-        self.sensor = knowledge(self.uuid, self.name, int(architecture), self.driver, self.vbios, self.power_field)
+        self.sensor = prior(self.name, int(architecture), self.driver, self.power_field)
+        probed = _stored(uuid)[1].get(f"{self.driver} | {self.vbios} | {self.sensor.field}")  # under this very driver and VBIOS
+        if isinstance(probed, dict) and probed.keys() == vars(self.sensor).keys():  # else another version wrote it
+            self.sensor = Sensor(**probed)
         self.is_lost, self.lost_code = False, 0
         self._unsupported: set[str] = set()
 
@@ -246,10 +225,10 @@ class Card:
 
     def power(self) -> list[Row]:
         """The power reading [W]."""
-        if self.power_field == "power_usage_w":
-            return self._reading("power_usage_w", lambda: self.nvml.nvmlDeviceGetPowerUsage(self.handle) / 1e3)
         if self.power_field is None:
             return []
+        if self.power_field == "power_usage_w":
+            return self._reading("power_usage_w", lambda: self.nvml.nvmlDeviceGetPowerUsage(self.handle) / 1e3)
         field_id = getattr(self.nvml, dict(FIELDS)[self.power_field])
         return self._reading(self.power_field, lambda: self._field(field_id))
 
@@ -288,18 +267,35 @@ class Card:
         again."""
         if self.is_lost or field in self._unsupported:
             return []
+        nvml = self.nvml
         try:
             value = read()
             return [self._row(field, *value) if isinstance(value, tuple) else self._row(field, value)]
-        except self.nvml.NVMLError as error:
+        except nvml.NVMLError as error:
             code = int(error.value)
-        if code in (self.nvml.NVML_ERROR_GPU_IS_LOST, self.nvml.NVML_ERROR_UNINITIALIZED, self.nvml.NVML_ERROR_RESET_REQUIRED):
+        if code in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_UNINITIALIZED, nvml.NVML_ERROR_RESET_REQUIRED):
             self.is_lost, self.lost_code = True, code
             return [self._row("lost", code)]
-        if code in (self.nvml.NVML_ERROR_NOT_SUPPORTED, self.nvml.NVML_ERROR_FUNCTION_NOT_FOUND, self.nvml.NVML_ERROR_NO_PERMISSION):
+        if code in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND, nvml.NVML_ERROR_NO_PERMISSION):
             self._unsupported.add(field)
             return []
         return [self._row("error", code)]
+
+    def refusal(self, shared: bool) -> UserError | None:
+        """Why this card cannot be measured: MIG, a virtual GPU, other processes (accepted if the user says shared), no sensor."""
+        nvml, card = self.nvml, f"GPU {self.uuid}"
+        if ask(nvml, lambda: nvml.nvmlDeviceGetMigMode(self.handle)[0]):
+            do = "its sensors see all slices together: turn MIG off or take another card"
+            return UserError(f"{card} is in MIG mode", "a whole GPU", do)
+        if ask(nvml, lambda: nvml.nvmlDeviceGetVirtualizationMode(self.handle)) == nvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU:
+            do = "its energy is not visible from this machine"
+            return UserError(f"{card} is a virtual GPU", "a physical or passed-through card", do)
+        if (others := other_processes(nvml, self.handle, self.ours)) and not shared:
+            do = "stop them (nvidia-smi), or accept them with shared=True"
+            return UserError(f"{others} other process(es) on {card}", "a card to ourselves", do)
+        if self.power_field is None and not self.has_counter:
+            return UserError(f"{card} reports neither power nor energy", "a card with a power sensor", "use another card")
+        return None
 
     def facts(self) -> dict:
         """What describes the card and its settings; None where it does not tell."""
@@ -307,26 +303,11 @@ class Card:
         known = {name: getattr(self, name) for name in ("uuid", "name", "driver", "vbios", "power_field")}
         return known | {
             "counter": self.has_counter,
-            "sensor": self.sensor.to_dict(),
+            "sensor": asdict(self.sensor),
             "power_limit_w": ask(nvml, lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3),
             "persistence_mode": ask(nvml, lambda: bool(nvml.nvmlDeviceGetPersistenceMode(handle))),
             "ecc_mode": ask(nvml, lambda: bool(nvml.nvmlDeviceGetEccMode(handle)[0])),
         }
-
-
-def cards_of(processes: frozenset[int], nvml=None, environ=os.environ, guess: bool = True) -> list[tuple[str, str]]:
-    """(UUID, name) of the visible cards on which any of these processes runs, by the driver's own list; empty if none does. In a container
-    the driver's process ids are not ours: then the cards that are visible are meant, if there is one or they were chosen with
-    CUDA_VISIBLE_DEVICES; none without `guess`. Raises UserError where neither tells, and without a driver."""
-    nvml = nvml or load_nvml()
-    found = visible(nvml, environ)
-    used = [(uuid, handle) for uuid, handle in found if (card_processes(nvml, handle) or set()) & processes]
-    if not used and not _initial_namespace():
-        if guess and len(found) > 1 and "CUDA_VISIBLE_DEVICES" not in environ:
-            wrong = f"cannot tell which of {len(found)} cards the server uses"
-            raise UserError(wrong, "its processes on a card", "name the cards with CUDA_VISIBLE_DEVICES")
-        used = found if guess else []
-    return [(uuid, text(nvml.nvmlDeviceGetName(handle))) for uuid, handle in used]
 
 
 class NvmlMeter(Meter):
@@ -370,17 +351,10 @@ class NvmlMeter(Meter):
         return tell_s + self.sample_s + PAD_MARGIN_S
 
     def open(self) -> NvmlMeter:
-        """Itself. Raises UserError for a card that cannot be measured: MIG, vGPU, other processes, no sensor."""
-        for card in self.cards:
-            if error := card_refusal(self._nvml, card.uuid, card.handle, self._shared, card.ours):
-                raise error
-            if card.power_field is None and not card.has_counter:
-                raise UserError(f"GPU {card.uuid} reports neither power nor energy", "a card with a power sensor", "use another card")
+        """Itself. Raises UserError for a card that cannot be measured."""
+        if error := next((error for card in self.cards if (error := card.refusal(self._shared))), None):
+            raise error
         return super().open()
-
-    def close(self) -> None:
-        self._sampler.stop()
-        super().close()
 
     def start(self) -> None:
         self._sampler.stop()
@@ -405,8 +379,9 @@ class NvmlMeter(Meter):
     def device_specs(self) -> list[DeviceSpec]:
         specs = []
         for c in self.cards:
-            known = {"counter_field": "energy_counter_j" if c.has_counter else None, "power_field": c.power_field, "shared": self._shared}
-            specs.append(DeviceSpec(c.uuid, "gpu", self.basis, sample_s=self.sample_s, **known, **c.sensor.reading()))
+            known = {k: v for k, v in asdict(c.sensor).items() if k not in ("field", "source")}
+            known |= {"counter_field": "energy_counter_j" if c.has_counter else None, "power_field": c.power_field}
+            specs.append(DeviceSpec(c.uuid, "gpu", self.basis, sample_s=self.sample_s, shared=self._shared, **known))
         return specs
 
     def power_w(self) -> float | None:
@@ -418,8 +393,7 @@ class NvmlMeter(Meter):
         notes = ["board power of the GPU: host, memory and power supply are not included"]
         for card in self.cards:
             notes += [f"{card.name}: {note}" for note in card.sensor.doubts()]
-            if not card.has_counter:
-                notes.append(f"{card.name}: no energy counter, the integral of power stands alone")
+            notes += [] if card.has_counter else [f"{card.name}: no energy counter, the integral of power stands alone"]
         return notes
 
     def metadata(self) -> dict:

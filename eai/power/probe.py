@@ -23,11 +23,9 @@ RISES_S = (0.001, 0.008, 0.015, 0.025, 0.040)
 CREEP_S = 0.4
 DELAYS_S = np.arange(0.0, 0.101, 0.01)
 """What the fit of the averaging tries: time constants of a card's rise, one of its creep, and delays of its sensor [s]."""
-
-PHASES, PERIODS = 8, 40
+PHASES, PERIODS, REPEATS, HOLD_S, SWITCHED_S = 8, 40, 4, 2.5, 12.0
 COUNTER_S = 1.037
 """Spacing of counter readings [s]: not faster than 1 Hz, which corrupts some counters, and no multiple of a likely tick."""
-
 FULL_BELOW, FED_ABOVE = 0.15, 0.30
 
 Busy = Callable[[float], None]
@@ -48,16 +46,13 @@ class Probe:
 
 
 def probe(card: Card, busy: Busy, steady_reads: int = 40, keep: bool = True, seed: int = 0) -> Probe:
-    """What is found out about `card` with `busy(duration_s)`, which loads it for that long and returns when it is done.
-
-    Takes about two minutes. With `keep` the result is remembered for this UUID, driver and VBIOS. A hole that is published for the
-    sensor stays unless the square wave shows that there is none: a wrong fit must not close it. Raises UserError where the card has no
-    power reading or the load does not move it.
-    """
+    """What is found out about `card` with `busy(duration_s)`, which loads it for that long and returns when it is done. Takes about two
+    minutes. With `keep` the result is remembered for this UUID, driver and VBIOS. A hole that is published for the sensor stays unless the
+    square wave shows that there is none: a wrong fit must not close it. Raises UserError where the card has no power reading or the load
+    does not move it."""
     if card.power_field is None:
         raise UserError(f"GPU {card.uuid} reports no power", "a card with a power sensor", "its counter alone cannot be probed")
-    rng = np.random.default_rng(seed)
-    t_s, power_w, loads = switched(card, busy, rng)
+    t_s, power_w, loads = switched(card, busy, np.random.default_rng(seed))
     update_s = update_period(card, t_s, power_w)
     idle_w, load_w = levels(card, busy)
     found = replace(card.sensor, update_s=update_s, averaging_s=averaging(t_s, power_w, loads, update_s), source="probed")
@@ -73,6 +68,18 @@ def probe(card: Card, busy: Busy, steady_reads: int = 40, keep: bool = True, see
         remember(card.uuid, card.driver, card.vbios, found)
     card.sensor = found
     return Probe(found, idle_w, load_w, spread, power_spread)
+
+
+def _counter_now(card: Card) -> list[tuple[float, float]]:
+    """[(time, J)] of a reading of the counter; empty if it failed."""
+    return [(r[0], r[4]) for r in card.edge() if r[3] == "energy_counter_j"]
+
+
+def _answered(card: Card, what: str, readings: list, least: int = 1) -> list:
+    """The readings. Raises UserError for too few of them."""
+    if len(readings) < least:
+        raise UserError(f"the {what} of GPU {card.uuid} stopped answering", "a reading", "see nvidia-smi -q")
+    return readings
 
 
 def _watch(card: Card, period_s: float, work: Callable[[], None]) -> Series:
@@ -91,20 +98,18 @@ def _watch(card: Card, period_s: float, work: Callable[[], None]) -> Series:
     return t_s, power_w
 
 
-def switched(card: Card, busy: Busy, rng: np.random.Generator, duration_s: float = 12.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def switched(card: Card, busy: Busy, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(t_s, power_w, begin and end of each load [s]) under a load that is switched at random every 10 to 60 ms."""
     loads: list[tuple[float, float]] = []
 
     def work():
-        end_s = card.clock.now_s() + duration_s
-        while card.clock.now_s() < end_s:
-            begin_s = card.clock.now_s()
+        end_s = card.clock.now_s() + SWITCHED_S
+        while (begin_s := card.clock.now_s()) < end_s:
             busy(rng.uniform(0.01, 0.06))
             loads.append((begin_s, card.clock.now_s()))
             card.clock.sleep(rng.uniform(0.01, 0.06))
 
-    t_s, power_w = _watch(card, FAST_S, work)
-    return t_s, power_w, np.array(loads)
+    return *_watch(card, FAST_S, work), np.array(loads)
 
 
 def update_period(card: Card, t_s: np.ndarray, power_w: np.ndarray) -> float:
@@ -114,20 +119,19 @@ def update_period(card: Card, t_s: np.ndarray, power_w: np.ndarray) -> float:
         found = f"the power of GPU {card.uuid} does not follow the load"
         raise UserError(found, "readings that change", "check that the load runs on this card")
     gaps_s = np.diff(changes_s)
-    rough_s = float(np.median(gaps_s))
-    periods = np.round(gaps_s / rough_s)
+    periods = np.round(gaps_s / float(np.median(gaps_s)))
     return float(gaps_s[periods >= 1].sum() / periods[periods >= 1].sum())
 
 
-def levels(card: Card, busy: Busy, repeats: int = 4, hold_s: float = 2.5) -> tuple[float, float]:
+def levels(card: Card, busy: Busy) -> tuple[float, float]:
     """(idle W, load W) of the card, from loads held long enough for a lagging sensor. Raises UserError for a load that hardly moves it."""
     lows, highs = [], []
-    for _ in range(repeats):
-        card.clock.sleep(hold_s)
+    for _ in range(REPEATS):
+        card.clock.sleep(HOLD_S)
         begin_s = card.clock.now_s()
-        lows.append(next(r[4] for r in card.power() if r[3] == card.power_field))
-        t_s, power_w = _watch(card, FAST_S, lambda: busy(hold_s))
-        highs.append(float(np.mean(power_w[t_s > begin_s + 0.8 * hold_s])))
+        lows.append(_answered(card, "power", [r[4] for r in card.power() if r[3] == card.power_field])[0])
+        t_s, power_w = _watch(card, FAST_S, lambda: busy(HOLD_S))
+        highs.append(float(np.mean(power_w[t_s > begin_s + 0.8 * HOLD_S])))
     idle_w, load_w = float(np.median(lows)), float(np.median(highs))
     if load_w < 1.2 * idle_w:
         found = f"the load moves GPU {card.uuid} from {idle_w:.0f} to {load_w:.0f} W only"
@@ -136,12 +140,10 @@ def levels(card: Card, busy: Busy, repeats: int = 4, hold_s: float = 2.5) -> tup
 
 
 def averaging(t_s: np.ndarray, power_w: np.ndarray, loads: np.ndarray, update_s: float) -> float:
-    """Seconds that a reading averages: the boxcar that makes the readings of a switched load out of the load itself, by least squares.
-
-    A card does not step: it rises within some 50 ms and creeps for a second more. So the load passes a fast and a slow first-order filter
+    """Seconds that a reading averages: the boxcar that makes the readings of a switched load out of the load itself, by least squares. A
+    card does not step: it rises within some 50 ms and creeps for a second more. So the load passes a fast and a slow first-order filter
     before the boxcar, the fast time constant, a delay and the two levels being fitted too. The lag of a step, which would be simpler, takes
-    the creep for averaging: 25 ms become 100.
-    """
+    the creep for averaging: 25 ms become 100."""
     from scipy.signal import lfilter
 
     changed = np.flatnonzero(np.diff(power_w)) + 1
@@ -161,29 +163,24 @@ def averaging(t_s: np.ndarray, power_w: np.ndarray, loads: np.ndarray, update_s:
     fast, slow = [filtered(c) for c in RISES_S], filtered(CREEP_S)
     edges_s = np.append(grid_s, grid_s[-1] + FIT_S)
 
-    def residual(window_s: float, delay_s: float, curve: np.ndarray) -> float:
+    def residual(tried: tuple[float, float, int]) -> float:
+        window_s, delay_s, rise = tried
         ends = seen_s - delay_s
-        means = [(np.interp(ends, edges_s, c) - np.interp(ends - window_s, edges_s, c)) / window_s for c in (curve, slow)]
+        means = [(np.interp(ends, edges_s, c) - np.interp(ends - window_s, edges_s, c)) / window_s for c in (fast[rise], slow)]
         design = np.column_stack([np.ones(len(ends)), *means])
         fit = np.linalg.lstsq(design, seen_w, rcond=None)[0]
         return float(np.sum((seen_w - design @ fit) ** 2))
 
-    tried = [(w, d, c) for w in np.geomspace(0.005, 1.6, 40) for d in DELAYS_S for c in range(len(fast))]
-    best = min(tried, key=lambda each: residual(each[0], each[1], fast[each[2]]))
+    best = min(itertools.product(np.geomspace(0.005, 1.6, 40), DELAYS_S, range(len(fast))), key=residual)
     near = [(best[0] * f, best[1] + d, best[2]) for f in np.linspace(0.85, 1.17, 17) for d in (-0.004, -0.002, 0.0, 0.002, 0.004)]
-    return max(float(min(near, key=lambda each: residual(each[0], each[1], fast[each[2]]))[0]), 0.05 * update_s)
+    return max(float(min(near, key=residual)[0]), 0.05 * update_s)
 
 
 def counter(card: Card, busy: Busy, reads: int, update_s: float) -> dict:
     """`tick_s`, `gain_ratio`, `u_gain_ratio` from slow counter readings beside the power trace under a steady load. Readings of a counter
     that ticks every T scatter below the line of a constant load by a uniform [0, T] x power: their standard deviation is T P / sqrt(12)."""
     readings: list[tuple[float, float]] = []
-
-    def read_counter():
-        readings.extend((r[0], r[4]) for r in card.edge() if r[3] == "energy_counter_j")
-        return []
-
-    slow = card.clock.sampler(read_counter, COUNTER_S)
+    slow = card.clock.sampler(lambda: readings.extend(_counter_now(card)) or [], COUNTER_S)
 
     def work():
         busy(2.0)
@@ -192,18 +189,15 @@ def counter(card: Card, busy: Busy, reads: int, update_s: float) -> dict:
         slow.stop()
 
     t_s, power_w = _watch(card, update_s / 2, work)
-    times, joules = np.array(readings).T
+    times, joules = np.array(_answered(card, "energy counter", readings, 3)).T
     slope_w, intercept = np.polyfit(times - times[0], joules - joules[0], 1)
     scatter_j = float(np.std(joules - joules[0] - intercept - slope_w * (times - times[0]), ddof=2))
     span_s = float(times[-1] - times[0])
     mean_w = integrate(t_s, power_w, float(times[0]), float(times[-1])) / span_s
     u_slope_w = scatter_j / np.sqrt(np.sum((times - times.mean()) ** 2))
     u_mean_w = float(np.std(power_w[t_s > times[0]])) / np.sqrt(span_s / update_s)
-    return {
-        "tick_s": float(np.sqrt(12) * scatter_j / slope_w),
-        "gain_ratio": float(slope_w / mean_w),
-        "u_gain_ratio": float(np.hypot(u_slope_w, u_mean_w) / mean_w),
-    }
+    ratio, u_ratio = float(slope_w / mean_w), float(np.hypot(u_slope_w, u_mean_w) / mean_w)
+    return {"tick_s": float(np.sqrt(12) * scatter_j / slope_w), "gain_ratio": ratio, "u_gain_ratio": u_ratio}
 
 
 def spreads(card: Card, busy: Busy, found: Sensor, rise_w: float) -> tuple[float | None, float]:
@@ -212,10 +206,14 @@ def spreads(card: Card, busy: Busy, found: Sensor, rise_w: float) -> tuple[float
     of each period, and a counter fed by it."""
     clock, period_s = card.clock, found.update_s
     base_s, by_counter, by_readings = clock.now_s(), [], []
+
+    def counter_j() -> float:
+        return _answered(card, "energy counter", _counter_now(card))[0][1]
+
     for phase in range(PHASES):
         clock.sleep(max(found.tick_s, found.update_s) + found.averaging_s + 1.0)
         clock.sleep((base_s + phase * period_s / PHASES - clock.now_s()) % period_s)
-        begin_s, first = clock.now_s(), _counter_j(card) if card.has_counter else 0.0
+        begin_s, first = clock.now_s(), counter_j() if card.has_counter else 0.0
 
         def wave(begin_s: float = begin_s) -> None:
             for k in range(PERIODS):
@@ -227,25 +225,17 @@ def spreads(card: Card, busy: Busy, found: Sensor, rise_w: float) -> tuple[float
         by_readings.append(float(power_w[inside].mean()))
         clock.sleep(1.0)
         if card.has_counter:
-            by_counter.append((_counter_j(card) - first) / (PERIODS * period_s))
+            by_counter.append((counter_j() - first) / (PERIODS * period_s))
     return float(np.ptp(by_counter) / rise_w) if by_counter else None, float(np.ptp(by_readings) / rise_w)
-
-
-def _counter_j(card: Card) -> float:
-    readings = [r[4] for r in card.edge() if r[3] == "energy_counter_j"]
-    if not readings:
-        raise UserError(f"the energy counter of GPU {card.uuid} stopped answering", "a reading", "see nvidia-smi -q")
-    return readings[0]
 
 
 def probe_cards(meter: NvmlMeter, load_of: Callable[[int], Busy] | None = None) -> list[dict]:
     """One row a card of a meter, probed with `load_of(index in CUDA's order)`; the default is torch's matrix products."""
-    load_of = load_of or torch_load
     rows = []
     for index, card in enumerate(meter.cards):
-        found = probe(card, load_of(index))
-        levels = {name: value for name, value in vars(found).items() if name != "sensor"}
-        rows.append({"device_id": card.uuid, "name": card.name, **levels, **found.sensor.to_dict()})
+        found = probe(card, (load_of or torch_load)(index))
+        rows.append({"device_id": card.uuid, "name": card.name} | vars(found) | asdict(found.sensor))
+        del rows[-1]["sensor"]
     return rows
 
 
@@ -266,11 +256,8 @@ def torch_load(index: int = 0, size: int = 4096) -> Busy:
     return busy
 
 
-BIN_S = 10.0
-LAG_LIMIT_S = 5.0
-LEAST_BINS = 8
-LEAST_SWING = 0.3
-LEVEL_SHARE = 0.1
+BIN_S, LAG_LIMIT_S = 10.0, 5.0
+LEAST_BINS, LEAST_SWING, LEVEL_SHARE = 8, 0.3, 0.1
 
 
 @dataclass(frozen=True)
@@ -284,9 +271,6 @@ class Calibration:
     lag_s: float
     bins: int
     r_squared: float
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 def calibrate(wall: LoggedGpu, card: LoggedGpu, efficiency: float = 1.0, u_efficiency: float = 0.0) -> Calibration:
@@ -312,7 +296,7 @@ def calibrate(wall: LoggedGpu, card: LoggedGpu, efficiency: float = 1.0, u_effic
     start_s, stop_s = overlap(0.0)
     grid_s, lag_s = np.arange(start_s + LAG_LIMIT_S, stop_s - LAG_LIMIT_S, 0.1), 0.0
     own = np.interp(grid_s, card.t_s, card.power_w)
-    if own.std() > 0:  # the shift at which the two series go together best, to a tenth of a second
+    if own.std() > 0 and np.ptp(wall.power_w) > 0:  # the shift at which the two series go together best, to a tenth of a second
         lags_s = np.round(np.arange(-LAG_LIMIT_S, LAG_LIMIT_S + 0.05, 0.1), 1)
         fits = [np.corrcoef(own, np.interp(grid_s + lag, wall.t_s, wall.power_w))[0, 1] for lag in lags_s]
         lag_s = float(lags_s[int(np.nanargmax(fits))])
@@ -331,7 +315,7 @@ def calibrate(wall: LoggedGpu, card: LoggedGpu, efficiency: float = 1.0, u_effic
     slope, host_w = np.polyfit(x, y, 1)
     residual = y - host_w - slope * x
     u_slope = math.sqrt(float(residual @ residual) / (len(x) - 2) / float(np.sum((x - x.mean()) ** 2)))
-    r_squared = 1 - float(residual @ residual) / float(np.sum((y - y.mean()) ** 2))
+    r_squared = 1 - float(residual @ residual) / float(np.sum((y - y.mean()) ** 2)) if np.ptp(y) else 0.0
     if not r_squared > 0.9:
         found = f"the wall follows the card badly (r2 {r_squared:.2f})"
         raise UserError(found, "one load that moves both", "stop what else runs on the machine")
@@ -341,11 +325,11 @@ def calibrate(wall: LoggedGpu, card: LoggedGpu, efficiency: float = 1.0, u_effic
 
 def calibrate_logs(wall_path: str, card_path: str, efficiency: float = 1.0, u_efficiency: float = 0.0) -> Calibration:
     """The calibration from two recorded logs. Raises UserError for a log that holds several cards."""
-    logs = {path: read_log(path).gpus for path in (wall_path, card_path)}
-    for path, found in logs.items():
+    logs = [read_log(path).gpus for path in (wall_path, card_path)]
+    for path, found in zip((wall_path, card_path), logs, strict=True):
         if len(found) != 1:
             raise UserError(f"{path} holds {len(found)} cards", "one series", "record the one card that is calibrated")
-    return calibrate(logs[wall_path][0], logs[card_path][0], efficiency, u_efficiency)
+    return calibrate(logs[0][0], logs[1][0], efficiency, u_efficiency)
 
 
 def remember_calibration(uuid: str, calibration: Calibration, meter: NvmlMeter | None = None) -> bool:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eai.errors import UserError
-from eai.power.meter import Baseline, Read, Sampler, next_beat
+from eai.power.meter import Baseline, Clock, Read, Sampler, next_beat
 from eai.power.nvml import ARCHITECTURES, GAIN_REL, OFFSET_W, NvmlMeter, visible
 from eai.power.readings import Row
 
@@ -87,7 +87,7 @@ class CounterSpec:
         return np.floor(self.counted_j(truth, _last(t_s, self.tick_s, self.phase_s)) / self.quantum_j) * self.quantum_j
 
 
-class VirtualClock:
+class VirtualClock(Clock):
     """A clock that moves only when someone waits; samplers beat while it moves, in the order of time. `pace`: host seconds a second."""
 
     def __init__(self, now_s: float = 1000.0, pace: float = 0.0):
@@ -106,7 +106,10 @@ class VirtualClock:
         while due := [s for s in self._samplers if s.due_s <= end_s]:
             sampler = min(due, key=lambda s: s.due_s)
             self._now_s = max(self._now_s, sampler.due_s)
-            sampler.take()
+            if sampler.beat():
+                sampler.due_s = next_beat(sampler.due_s, sampler.period_s, self._now_s)
+            else:
+                self._samplers.remove(sampler)
         self._now_s = end_s
         if self.pace and duration_s > 0:
             time.sleep(self.pace * duration_s)
@@ -118,13 +121,6 @@ class VirtualSampler(Sampler):
     def start(self) -> None:
         self.due_s = self.clock.now_s()
         self.clock._samplers.append(self)
-
-    def take(self) -> None:
-        """The reading that is due."""
-        if self.beat():
-            self.due_s = next_beat(self.due_s, self.period_s, self.clock.now_s())
-        else:
-            self.clock._samplers.remove(self)
 
     def stop(self) -> list[Row]:
         if self in self.clock._samplers:
@@ -160,15 +156,15 @@ class Timeline:
 
     def cumulative_j(self, t_s: np.ndarray | float) -> np.ndarray:
         """Energy [J] from the start until each instant, negative before it."""
-        t_s = np.asarray(t_s, dtype=float)
-        return np.array([self._until_j(t) for t in t_s.ravel().tolist()]).reshape(t_s.shape)
 
-    def _until_j(self, t_s: float) -> float:
-        piece = bisect.bisect_right(self._edge_s, t_s) - 1
-        if piece < 0:
-            return (t_s - self._edge_s[0]) * self.idle_w
-        power_w = self._power_w[piece] if piece < len(self._power_w) else self.idle_w
-        return self._sum_j[piece] + (t_s - self._edge_s[piece]) * power_w
+        def until_j(t_s: float) -> float:
+            if (piece := bisect.bisect_right(self._edge_s, t_s) - 1) < 0:
+                return (t_s - self._edge_s[0]) * self.idle_w
+            power_w = self._power_w[piece] if piece < len(self._power_w) else self.idle_w
+            return self._sum_j[piece] + (t_s - self._edge_s[piece]) * power_w
+
+        t_s = np.asarray(t_s, dtype=float)
+        return np.array([until_j(t) for t in t_s.ravel().tolist()]).reshape(t_s.shape)
 
 
 @dataclass
@@ -183,7 +179,6 @@ class SimulatedCard:
     name: str = "NVIDIA A100-SXM4-40GB"
     architecture: int = 7
     power_limit_w: float = 400.0
-    memory_total_bytes: int = 40 * 10**9
     memory_used_bytes: int = 16 * 10**9
     temperature_c: float = 55.0
     sm_clock_mhz: int = 1410
@@ -227,7 +222,7 @@ ANSWERS = FACTS | {
     "Temperature": lambda nvml, card, sensor: round(card.temperature_c),
     "ClockInfo": lambda nvml, card, clock: card.sm_clock_mhz if clock == nvml.NVML_CLOCK_SM else 1215,
     "UtilizationRates": _utilization,
-    "MemoryInfo": lambda nvml, card: SimpleNamespace(total=card.memory_total_bytes, used=card.memory_used_bytes),
+    "MemoryInfo": lambda nvml, card: SimpleNamespace(used=card.memory_used_bytes),
     "CurrentClocksEventReasons": lambda nvml, card: 0,
     "MigMode": lambda nvml, card: [0, 0],
     "VirtualizationMode": lambda nvml, card: nvml.NVML_GPU_VIRTUALIZATION_MODE_NONE,
@@ -246,7 +241,9 @@ class SimulatedNvml:
     def __init__(self, cards: list[SimulatedCard], clock: VirtualClock, driver: str = "550.54.15", vbios: str = "92.00.45.00.03"):
         import pynvml
 
-        self._real, self.cards, self.clock, self.driver, self.vbios = pynvml, cards, clock, driver, vbios
+        self._real, self.cards, self.clock, self.vbios = pynvml, cards, clock, vbios
+        self.nvmlSystemGetDriverVersion, self.nvmlDeviceGetCount = lambda: driver, lambda: len(cards)
+        self.nvmlDeviceGetHandleByIndex = cards.__getitem__
 
     def __getattr__(self, name: str):
         """An answer, or a constant or exception of the real binding; any function that is not simulated is an error."""
@@ -263,15 +260,6 @@ class SimulatedNvml:
             raise self.NVMLError(self.NVML_ERROR_GPU_IS_LOST)
         return self.answers[name](self, card, *arguments)
 
-    def nvmlSystemGetDriverVersion(self):
-        return self.driver
-
-    def nvmlDeviceGetCount(self):
-        return len(self.cards)
-
-    def nvmlDeviceGetHandleByIndex(self, index):
-        return self.cards[index]
-
     def power_mw(self, card: SimulatedCard, name: str) -> int:
         """What a field shows now [mW]. Raises NVMLError for one that the card has not."""
         if name not in card.sensors:
@@ -281,21 +269,16 @@ class SimulatedNvml:
 
 # The cards of this machine, by name
 
-
 WIDTH = 3**0.5
 """Half width of a uniform draw of standard deviation 1: no card is wilder than its uncertainty budget can bear."""
-
 LARGE_W = 400.0
 """Power limit from which on a card's offset is as large as published; below, it shrinks with the board."""
-
 PREFIX = "simulated_"
 START_S = 1000.0
 BARE_SHARE, CONTEXT_SHARE = 0.10, 0.17
 """Idle power over the board's limit, bare and with a context: an H100 of 700 W draws 72 and 122 W."""
-
 REST_C, HOT_C = 35.0, 75.0
 """Temperatures of an unloaded card and of one at its limit."""
-
 SENSORS = {5: (0.020, 0.010), 7: (0.100, 0.025), 9: (0.100, 0.025)}
 """(update, averaging) [s] of the instant power by NVML's architecture number; (0.1, 0.1) for the others."""
 
@@ -310,22 +293,12 @@ def model_of(gpu: str) -> Gpu:
     from eai import catalog
 
     found = catalog.gpu(gpu.removeprefix(PREFIX))
-    if ARCHITECTURES.get(found.architecture, 0) < ARCHITECTURES["Volta"]:  # before Volta there is no energy counter
-        known = ", ".join(name for name, number in ARCHITECTURES.items() if number >= ARCHITECTURES["Volta"])
-        raise UserError(f"cannot simulate {found.name}", f"an NVIDIA GPU of {known} in data/catalog/gpus.csv", "choose another slug")
+    known = [name for name, number in ARCHITECTURES.items() if number >= ARCHITECTURES["Volta"]]  # before Volta there is no energy counter
+    if found.architecture not in known:
+        raise UserError(
+            f"cannot simulate {found.name}", f"an NVIDIA GPU of {', '.join(known)} in data/catalog/gpus.csv", "choose another slug"
+        )
     return found
-
-
-def _setting(environ: Mapping[str, str], name: str, kind: Callable[[str], float], low: int, high: int, wanted: str, do: str) -> float:
-    """A number from the environment, `low` where it is not set. Raises UserError for one that is none or out of its range."""
-    text = environ.get(name, str(low))
-    try:
-        value = kind(text)
-    except ValueError:
-        value = -1
-    if not low <= value <= high:
-        raise UserError(f"{name}={text}", wanted, do)
-    return value
 
 
 def _card(gpu: str, index: int) -> SimulatedCard:
@@ -340,25 +313,33 @@ def _card(gpu: str, index: int) -> SimulatedCard:
     gain = 1.0 + GAIN_REL * float(rng.uniform(-WIDTH, WIDTH))
     offset_w = OFFSET_W * min(model.tdp_w / LARGE_W, 1.0) * float(rng.uniform(-WIDTH, WIDTH))
     phase_s, tick_phase_s = float(rng.uniform(0, update_s)), float(rng.uniform(0, 0.100))
-    sensor = SensorSpec(update_s, averaging_s, phase_s, gain=gain, offset_w=offset_w)
     return SimulatedCard(
         Timeline(START_S, BARE_SHARE * model.tdp_w),
-        {"power_instant_w": sensor},
+        {"power_instant_w": SensorSpec(update_s, averaging_s, phase_s, gain=gain, offset_w=offset_w)},
         CounterSpec(0.100, tick_phase_s, gain=gain, offset_w=offset_w),
         uuid=own,
         name=f"{model.name} (simulated)",
         architecture=architecture,
         power_limit_w=model.tdp_w,
-        memory_total_bytes=int(model.memory_gb * 1e9),
         memory_used_bytes=0,
     )
 
 
 def box(gpu: str, environ: Mapping[str, str] = os.environ) -> SimulatedNvml:
     """The driver of this machine's simulated cards, on a clock of their own. Raises UserError for settings that are none."""
-    pace_s = "host seconds a virtual second, 0 to 10", "unset it for no waiting"
-    pace = _setting(environ, "EAI_SIMULATED_PACE", float, 0, 10, *pace_s)
-    count = _setting(environ, "EAI_SIMULATED_GPUS", int, 1, 255, "a number from 1 to 255", "unset it for one card")
+
+    def setting(name: str, kind: Callable[[str], float], low: int, high: int, wanted: str, do: str) -> float:
+        text = environ.get(name, str(low))
+        try:
+            value = kind(text)
+        except ValueError:
+            value = -1
+        if not low <= value <= high:
+            raise UserError(f"{name}={text}", wanted, do)
+        return value
+
+    pace = setting("EAI_SIMULATED_PACE", float, 0, 10, "host seconds a virtual second, 0 to 10", "unset it for no waiting")
+    count = setting("EAI_SIMULATED_GPUS", int, 1, 255, "a number from 1 to 255", "unset it for one card")
     cards = [_card(gpu, i) for i in range(count)]
     return SimulatedNvml(cards, SimulatedClock(START_S, pace), driver="simulated", vbios="simulated")
 
@@ -394,17 +375,15 @@ class SimulatedMeter(NvmlMeter):
     name, basis = "simulated", "simulated"
 
     def __init__(self, gpu: str, own: str | None = None, environ: Mapping[str, str] = os.environ):
-        nvml, model = box(gpu, environ), model_of(gpu)
-        own = own or visible(nvml, environ)[0][0]
-        super().__init__(nvml, own, nvml.clock, environ=environ)
-        self.clock.card, self.clock.rest_w = self.cards[0].handle, CONTEXT_SHARE * model.tdp_w
-        self._bare_w = BARE_SHARE * model.tdp_w
+        nvml, self._limit_w = box(gpu, environ), model_of(gpu).tdp_w
+        super().__init__(nvml, own or visible(nvml, environ)[0][0], nvml.clock, environ=environ)
+        self.clock.card, self.clock.rest_w = self.cards[0].handle, CONTEXT_SHARE * self._limit_w
         self.clock.begin()
 
     def idle(self, duration_s: float = 5.0, kind: str = "context") -> Baseline:
         """Power of the card at rest; lower before anything was loaded."""
         context_w = self.clock.rest_w
-        self.clock.rest_w = self._bare_w if kind == "bare" else context_w
+        self.clock.rest_w = BARE_SHARE * self._limit_w if kind == "bare" else context_w
         try:
             return super().idle(duration_s, kind)
         finally:

@@ -27,6 +27,7 @@ from eai.power import cpu
 from eai.power.cpu import EstimateMeter, RaplMeter
 from eai.power.derive import Derived, derive
 from eai.power.meter import Baseline, JointMeter, Meter
+from eai.power.nvml import NvmlMeter
 from eai.power.readings import NOT_A_NUMBER, DeviceSpec, Energy, Spec, interval, total
 from eai.power.simulated import SimulatedMeter, is_simulated
 from eai.quantity import Quantity
@@ -35,29 +36,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _nvml(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset()) -> Meter:
-    from eai.power.nvml import NvmlMeter
-
-    return NvmlMeter(gpu=gpu, shared=shared, ours=processes)
-
-
 def _rapl(gpu: str, shared: bool = False, processes: frozenset[int] = frozenset()) -> Meter:
     if error := cpu.rapl_refusal():
         raise error
     return RaplMeter()
 
 
-MAKERS = {"nvml": _nvml, "rapl": _rapl, "estimate": lambda gpu, shared=False, processes=frozenset(): EstimateMeter(processes=processes)}
+MAKERS = {
+    "nvml": lambda gpu, shared=False, processes=frozenset(): NvmlMeter(gpu=gpu, shared=shared, ours=processes),
+    "rapl": _rapl,
+    "estimate": lambda gpu, shared=False, processes=frozenset(): EstimateMeter(processes=processes),
+}
 """What makes each meter from a gpu, whether others may use the card, and the processes that are billed."""
 
 
 def best_meter(gpu: str = "auto", name: str = "auto", shared: bool = False, processes: frozenset[int] = frozenset()) -> tuple[Meter, str]:
-    """The best meter for a card's UUID or slug (`cpu`: the processor; `auto`: a GPU if there is one) and one sentence why.
-
-    `name` forces one of nvml, rapl, estimate. A GPU is never answered with a CPU meter, nor `cpu` with NVML; beside NVML the processor's
-    counters are read where they can be. A slug means all visible cards; `shared` accepts other processes on them. `processes`: those of a
-    server, billed in place of this one's. Raises UserError for an unknown name or where the wanted meter cannot be opened.
-    """
+    """The best meter for a card's UUID or slug (`cpu`: the processor; `auto`: a GPU if there is one) and one sentence why. `name` forces
+    one of nvml, rapl, estimate. A GPU is never answered with a CPU meter, nor `cpu` with NVML; beside NVML the processor's counters are
+    read where they can be. A slug means all visible cards; `shared` accepts other processes on them. `processes`: those of a server, billed
+    in place of this one's. Raises UserError for an unknown name or where the wanted meter cannot be opened."""
     if name not in ("auto", *MAKERS):
         raise UserError(f"meter {name!r}", f"one of auto, {', '.join(MAKERS)}", "leave it at auto")
     if is_simulated(gpu):
@@ -91,7 +88,8 @@ TYPICAL_W = {"gpu": 250.0, "cpu_package": 60.0, "dram": 5.0}
 def survey(gpu: str = "auto") -> list[dict]:
     """One row a meter: name, basis, usable, why, do, devices, interval_10s, within_card_10s, limitations. The two intervals are relative,
     `{"low": -0.11, "high": 0.12}`: of a typical 10 s window against the true energy, and for comparisons on one card; None where the meter
-    cannot be used. A device's `sensor` says where the knowledge of it is from: published, probed or unknown."""
+    cannot be used. A device's `sensor` says where the knowledge of it is from: published, probed or unknown. `do`: the step that would help
+    most."""
     rows = []
     for name, make in MAKERS.items():
         row = {"name": name, "basis": "estimated" if name == "estimate" else "measured", "usable": False, "why": "", "do": ""}
@@ -106,34 +104,29 @@ def survey(gpu: str = "auto") -> list[dict]:
         with contextlib.closing(opened) as meter:
             sensors = {c["uuid"]: c["sensor"]["source"] for c in meter.metadata().get("cards", [])}
             primary = [d for d in meter.spec().devices if d.boundary == meter.boundary]
-            absolute, within = zip(*(expected(d) for d in primary), strict=True)
-            row |= {"usable": True, "why": ", ".join(d.name for d in meter.devices()), "do": _advice(primary)}
-            row |= {"devices": [vars(d) | {"sensor": sensors.get(d.device_id)} for d in meter.devices()]}
-            row |= {"limitations": meter.limitations(), "interval_10s": max(absolute, key=lambda i: i["high"])}
-            row["within_card_10s"] = max(within, key=lambda i: i["high"])
+            row |= {"usable": True, "why": ", ".join(d.name for d in meter.devices()), "limitations": meter.limitations()}
+            row["devices"] = [vars(d) | {"sensor": sensors.get(d.device_id)} for d in meter.devices()]
+            both = zip(*map(expected, primary), strict=True)
+            row["interval_10s"], row["within_card_10s"] = (max(each, key=lambda i: i["high"]) for each in both)
+        cards = [d for d in primary if d.boundary == "gpu"]
+        if any(d.full_rate is None for d in cards):
+            row["do"] = "probe the sensor once with `eai doctor --probe`: whether its counter sees all of the time is not known"
+        elif any(d.watts_per_thread for d in primary):
+            row["do"] = "run where RAPL or NVML can be read: this is CPU time in joules"
+        elif any(d.gain_rel >= 0.05 for d in cards):
+            row["do"] = "calibrate against a wall meter to shrink the 5 % gain term"
     return rows
 
 
 def expected(device: DeviceSpec, duration_s: float = WINDOW_S) -> tuple[dict, dict]:
     """(absolute, within-card) relative 95 % intervals that a window of a typical load will get from this device, before it is measured."""
-    energy_j = TYPICAL_W[device.boundary] * duration_s
-    edge_w = TYPICAL_W[device.boundary] / 3 if device.boundary == "gpu" else TYPICAL_W[device.boundary]
+    typical_w = TYPICAL_W[device.boundary]
+    energy_j, edge_w = typical_w * duration_s, typical_w / 3 if device.boundary == "gpu" else typical_w
     tick_s = device.tick_s if device.counter_field else device.update_s if device.power_field else 0.0
     within_j = math.hypot(edge_w * tick_s / math.sqrt(6), device.offset_w * duration_s)
     both = [interval(energy_j, u_j) / energy_j for u_j in (math.hypot(within_j, device.gain_rel * energy_j), within_j)]
     absolute, within = ({"low": q.low - 1, "high": q.high - 1} for q in both)
     return absolute, within
-
-
-def _advice(devices: list[DeviceSpec]) -> str:
-    """The step that would help most, empty if there is none."""
-    if any(d.boundary == "gpu" and d.full_rate is None for d in devices):
-        return "probe the sensor once with `eai doctor --probe`: whether its counter sees all of the time is not known"
-    if any(d.watts_per_thread for d in devices):
-        return "run where RAPL or NVML can be read: this is CPU time in joules"
-    if any(d.boundary == "gpu" and d.gain_rel >= 0.05 for d in devices):
-        return "calibrate against a wall meter to shrink the 5 % gain term"
-    return ""
 
 
 OWN_COLUMNS = ("started_at", "start_s", "stop_s", "duration_s", "meter", "basis", "status", "reason")
@@ -170,31 +163,32 @@ class Window:
     @property
     def gpu_energy_j(self) -> Quantity | None:
         """Gross energy of all GPUs with its absolute 95 % interval; None if it was not measured, never 0."""
-        return self._total("gpu")
+        return self.total("gpu")
 
     @property
     def cpu_energy_j(self) -> Quantity | None:
         """Gross energy of the CPU packages with its absolute 95 % interval; None if it was not measured."""
-        return self._total("cpu_package")
+        return self.total("cpu_package")
 
-    def _total(self, boundary: str) -> Quantity | None:
+    def total(self, boundary: str) -> Quantity | None:
+        """Gross energy of a boundary (gpu, cpu_package, dram), None if it was not measured."""
         return None if self.status in NOT_A_NUMBER else total(self.energies, boundary)
 
     def meter_columns(self) -> dict:
         """The meter's columns of the windows table; `meter_spec` is the JSON that replay reads."""
-        row = {key: getattr(self, key) for key in OWN_COLUMNS}
-        row |= {key: self.context.get(key) for key in CONTEXT_COLUMNS}
+        row = {key: getattr(self, key) for key in OWN_COLUMNS} | {key: self.context.get(key) for key in CONTEXT_COLUMNS}
         return row | {"flags": list(self.flags), "meter_spec": self.spec.to_json() if self.spec else ""}
 
     def to_row(self) -> dict:
         """One row for a DataFrame: name, tokens, duration, status, and each energy [J] with the ends of its 95 % interval and per token."""
-        row = {"name": self.name, "tokens": self.tokens, "duration_s": self.duration_s, "status": self.status, "reason": self.reason}
+        row = {name: getattr(self, name) for name in ("name", "tokens", "duration_s", "status", "reason")}
         row |= {"flags": ",".join(self.flags), "meter": self.meter, "basis": self.basis, "power_mean_w": self.context.get("power_mean_w")}
-        for boundary, energy in (("gpu", self.gpu_energy_j), ("cpu", self.cpu_energy_j), ("dram", self._total("dram"))):
+        for name, boundary in (("gpu", "gpu"), ("cpu", "cpu_package"), ("dram", "dram")):
+            energy = self.total(boundary)
             each = None if energy is None or not self.tokens else energy / self.tokens
             for suffix, q in (("energy", energy), ("energy_per_token", each)):
-                low, value, high = (None, None, None) if q is None else (q.low, q.value, q.high)
-                row |= {f"{boundary}_{suffix}_j": value, f"{boundary}_{suffix}_low_j": low, f"{boundary}_{suffix}_high_j": high}
+                for end, which in (("", "value"), ("_low", "low"), ("_high", "high")):
+                    row[f"{name}_{suffix}{end}_j"] = getattr(q, which, None)
         return row
 
     def take(self, derived: Derived) -> None:
@@ -206,12 +200,10 @@ class Window:
 
 class window(contextlib.AbstractContextManager):
     """A `Window` around the work in a `with` or `async with` block, or around every call of a function that it decorates (`.windows`).
-
-    `meter` defaults to the best one here, a string is the window's name. `step_time_s` is the period of the work (one decode step), for
-    the alias check; `pads_loaded` says that the work goes on before and after the block, as a server's does; `tokens` is the number of
-    output tokens. A meter that was not open is opened and closed; GPU work still queued by torch is waited for at both edges. An exception
-    in the block propagates after the meter has stopped: the windows before it are untouched and the meter can be used again.
-    """
+    `meter` defaults to the best one here, a string is the window's name. `step_time_s` is the period of the work (one decode step), for the
+    alias check; `pads_loaded` says that the work goes on before and after the block, as a server's does; `tokens` is the number of output
+    tokens. A meter that was not open is opened and closed; GPU work still queued by torch is waited for at both edges. An exception in the
+    block propagates after the meter has stopped: the windows before it are untouched and the meter can be used again."""
 
     def __init__(
         self,
@@ -275,6 +267,9 @@ class window(contextlib.AbstractContextManager):
     def __call__(self, function: Callable) -> Callable:
         """The function with a window around each call."""
         windows: list[Window] = []
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            do = "put `with eai.window(...)` around the loop that reads it"
+            raise UserError(f"{function.__name__} yields: its work is not done when it returns", "a function that returns", do)
         name = self._name or function.__name__
         again = functools.partial(window, self._meter, self._baseline, self._step_time_s, name, self._pads_loaded, self._tokens)
 
@@ -302,8 +297,7 @@ def _drain() -> None:
         torch.cuda.synchronize()
 
 
-GROUPS, GROUP_STEPS, CV_LIMIT = 5, 16, 0.02
-SLOPE_LIMIT_PER_S = 0.002
+GROUPS, GROUP_STEPS, CV_LIMIT, SLOPE_LIMIT_PER_S = 5, 16, 0.02, 0.002
 
 
 @dataclass(frozen=True)
