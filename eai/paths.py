@@ -58,7 +58,7 @@ def cache() -> Path:
 def write_whole(path: Path, text: str) -> Path:
     """Write a file under another name and rename it: whoever sees the file sees all of it. Returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")  # two processes may write one file at the same moment
     temporary.write_text(text, encoding="utf-8")
     return temporary.replace(path)
 

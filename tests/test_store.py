@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pytest
 
 from eai import schema, settings, tables
 from eai.errors import UserError
-from eai.store import JobStore, broken_seals, check, new_attempt
+from eai.store import JobStore, broken_seals, check, new_attempt, write_json
 
 WRITER = """
 import sys
@@ -364,3 +365,18 @@ def _rows_module() -> str:
 
     head = "import numpy as np\nimport pandas as pd\nfrom eai import schema\nfrom eai.store import new_attempt\n"
     return head + "\n\n".join(inspect.getsource(f) for f in (window, energy, samples))
+
+
+def test_what_another_process_is_writing_is_left_to_it(tmp_path, monkeypatch):
+    """Two nodes may write one claim at the same moment: neither moves the other's half-written file into place."""
+    path, replaced = tmp_path / "claim.json", Path.replace
+
+    def slow(self, target):
+        monkeypatch.setattr(Path, "replace", replaced)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        write_json(path, {"by": "the other"})
+        return replaced(self, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    write_json(path, {"by": "this one"})
+    assert json.loads(path.read_text()) == {"by": "this one"} and [p.name for p in tmp_path.iterdir()] == ["claim.json"]
