@@ -247,6 +247,11 @@ HEADERS = {
     "tok/s/W": ("tokens_per_j", 1.0),
     "Time to first token (ms)": ("ttft_s", 1e-3),
     "gpuEnergyWh": ("energy_gpu_j", 3600.0),
+    "J per 1M tokens": ("energy_j_per_token", 1e-6),
+    "mJ/token": ("energy_j_per_token", 1e-3),
+    "MJ / 1M output tokens": ("energy_j_per_token", 1.0),
+    "Energy (Wh/1k tokens)": ("energy_j_per_1k_tok", 3600.0),
+    "kWh per million tokens": ("energy_j_per_token", 3.6),
 }
 NO_HEADERS = (
     "energy_idle_j",
@@ -255,7 +260,7 @@ NO_HEADERS = (
     "energy_wh_low",
     "GPU Busy Time",
     "Throughput Total (tok/s)",
-    "J per 1M tokens",
+    "J per input token",
     "tokens/s/GPU",
     "TPS per user",
     "cpu_power_w",

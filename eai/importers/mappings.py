@@ -236,6 +236,12 @@ PARTS, STEMS = ({name: set(words) for name, words in _READ[part].items()} for pa
 RECOGNISED = frozenset((*_READ["words"], *(name for name, _ in CONVERSIONS.values()), *_READ["more"]))
 BOARDS = re.compile(r"(?:(\d{1,3})\s*[x×]\s*)?(.+?)(?:(?:(?<=\d)|\s|\s?\()[x×]\s?(\d{1,3})\)?)?")  # A100x4, A40 (x8), not rtx4090
 
+PER_TOKEN = re.compile(
+    r"(?:(?i:energy) )?(?P<unit>[mkM]?(?:[jJ]|[wW][hH])) ?(?i:/|per) ?(?P<n>(?i:\d* ?[km]?|million|thousand)) ?"
+    r"(?i:(?:output|generated) )?(?i:tok(?:en)?s?)"
+)
+"""Energy per so many tokens in any unit: `mJ/token`, `Wh/1k tokens`, `kWh per million tokens`."""
+
 
 def words_of(column: str) -> list[str]:
     """The words of a header, in English where they are of another language: `Energía (J/token gen)` is energy, j, per, token, gen."""
@@ -296,6 +302,11 @@ def our_column(column: str) -> tuple[str, float]:
     What no synonym covers is read by its words. A header that means nothing here comes back in snake case. Raises UserError for a unit that
     may be two, such as `mwh`.
     """
+    if match := PER_TOKEN.fullmatch(re.sub(r"[\s_()\[\]]+", " ", str(column)).strip()):
+        many = match["n"].lower().replace("million", "1m").replace("thousand", "1k")
+        count = float(many.rstrip("km ") or 1) * {"k": 1e3, "m": 1e6}.get(many[-1:], 1)
+        if (joules := cells.factor(match["unit"], "J")) is not None:
+            return ("energy_j_per_1k_tok", joules) if count == 1e3 else ("energy_j_per_token", joules / count)
     found = spelt_out(column)
     if found[0] in RECOGNISED or set(words_of(column)) & MACHINE:
         return found
