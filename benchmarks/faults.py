@@ -35,6 +35,7 @@ import pandas as pd
 
 from eai import schema, settings, store, tables
 from eai.errors import UserError
+from eai.jobs import named_gpus
 from eai.power.derive import replay
 from eai.serving.client import Client, endpoint, longest_s
 
@@ -222,9 +223,7 @@ def inputs(rng: random.Random, count: int) -> list[str]:
 
             def look() -> str:
                 sweep = settings.read_sweep(path)
-                from eai import plan
-
-                plan.named_gpus(sweep)
+                named_gpus(sweep)
                 return "silent"
 
             outcomes.append(judged(look))
