@@ -1,40 +1,47 @@
-"""The campaign on one GPU: what its sensor does, then windows from broad to deep until the time is used up; prints one JSON line.
+"""The campaign on one GPU in two commands of six minutes, the most valuable first; prints one JSON line.
 
     python benchmarks/gpu_campaign.py --plan              what would be measured, with the seconds counted beforehand
-    python benchmarks/gpu_campaign.py --minutes 9         measure; the same command again goes on where it stopped
+    python benchmarks/gpu_campaign.py --pack r.tar.gz     measure for six minutes; the same command again goes on where it stopped
     python benchmarks/gpu_campaign.py --report            tables and README from what is there; needs no GPU
 
+    python benchmarks/gpu_campaign.py --predict           writes beforehand what each cell will cost; the report holds it against the rows
+
 Options: --gpu auto (or simulated_h200_sxm for a rehearsal), --out FOLDER (default data/measured/<gpu>-<date>; a rehearsal must name one),
---total-minutes 18, --stage NAME ... Every stage is resumable: windows on disk are never measured again, and a command stops between two
-windows, RESERVE_S before its time is over. Stages stand in the order of their worth: first everything once, then more blocks.
+--minutes 6, --total-minutes 12, --stage NAME ... Windows on disk are never measured again, each stage writes its result as it ends, and
+with --pack the whole folder is packed into one file after each (unpack it into --out where the second command runs on another machine).
+A command stops between two windows, RESERVE_S before its time is over. A stage that a missing library, a strategy or a driver ends says
+so in campaign.json, and the next one begins. What to carry to a machine without a network: benchmarks/campaign/wheels.txt.
 """
 
 import argparse
 import datetime
 import json
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
 from campaign import report, sensor
 
 from eai import catalog, machine, measure, paths, settings
 from eai.errors import UserError
 from eai.power.simulated import PREFIX, is_simulated
-from eai.settings import EMBEDDED_MODEL, Sweep
+from eai.settings import Sweep
 
 MISTRAL = "mistralai/Mistral-7B-Instruct-v0.2"
-SMALLER = ["Qwen/Qwen2-1.5B-Instruct", "microsoft/Phi-3-mini-4k-instruct", "01-ai/Yi-1.5-6B-Chat", "Qwen/Qwen2.5-7B-Instruct"]
-STRATEGIES = ["bf16", "int8_default", "int8_pure", "nf4_dq"]
-PROTOCOL = {"window_s": 5.0, "warmup_cap_s": 1.5, "idle_s": 1.0, "weights": "random_outliers", "input_tokens": [128], "output_tokens": [64]}
-RESERVE_S = 45.0
+STRATEGIES = ["fp16", "int8_default", "int8_pure", "nf4"]
+OUTPUT = report.OUTPUT
+PROTOCOL = {"window_s": 5.0, "warmup_cap_s": 1.5, "idle_s": 1.0, "weights": "random_outliers"}
+PROTOCOL |= {"input_tokens": [128], "output_tokens": [OUTPUT]}
+RESERVE_S = 30.0
 """Time kept back at the end of a command: the longest load with its first window (LLM.int8() at batch 1)."""
 
-STEP_S_PER_LAYER = {"bf16": 0.0006, "fp16": 0.0006, "int8_default": 0.0025, "int8_pure": 0.0013, "nf4_dq": 0.0009}
+STEP_S_PER_LAYER = {"fp16": 0.0008, "int8_default": 0.0030, "int8_pure": 0.0016, "nf4": 0.0013, "fp8": 0.0008}
 LOAD_S, CALLS_BESIDE_THE_WINDOW, PADS_S = 6.0, 2.1, 0.6
-"""Assumed for the count of seconds: a decode step's host time a layer, a load of random weights, calls of warm-up and latencies, edges."""
+"""Assumed for the count of seconds: a decode step a layer (as predicted), a load of random weights, calls beside the window, edges."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +61,23 @@ def cells(models: str | list[str], quantizations: list[str], batch_sizes: list[i
     return PROTOCOL | grid | {"blocks": blocks} | changes
 
 
-BATCHES = cells(MISTRAL, ["bf16"], [1, 2, 4, 8, 16, 32, 64, 128, 256], 1)
-LENGTHS = cells(MISTRAL, ["bf16"], [1], 1, output_tokens=[1, 16, 32, 64])
-REAL = {"weights": "published", "tasks": ["facts", "perplexity"]}
+BATCHES = cells(MISTRAL, ["fp16"], [4, 16, 256], 1)
+LENGTHS = cells(MISTRAL, ["fp16"], [1], 1, output_tokens=[1, 16, OUTPUT, 64])
 STAGES = (
-    Stage("sensor", "update period, window, lag, tick and rate of the counter, cost of polling it", (), sensor.probe, 115.0),
-    Stage("main", "strategies at batch 1 and 64 on a 7B model, 2 blocks", (cells(MISTRAL, STRATEGIES, [1, 64], 2),)),
-    Stage("batches", "batch sizes 1 to 256 in bf16, 1 block", (BATCHES,)),
+    Stage("facts", "doctor, NVML, cost of a reading, counter beside integral at idle and at full load", (), sensor.facts, 22.0),
+    Stage("sensor", "update period, window, lag, tick and rate of the counter, cost of polling it", (), sensor.probe, 100.0),
+    Stage("correct", "every strategy verified and held against fp32 layer by layer", (), sensor.correct, 30.0),
+    Stage("main", "strategies at batch 1, 8 and 64 on a 7B model, 1 block", (cells(MISTRAL, STRATEGIES, [1, 8, 64], 1),)),
+    Stage("beside", "the same seconds by 10 Hz mean, 1 Hz mean and zeus", (), sensor.beside, 35.0),
+    Stage("ratio", "measured generation over bare generate", (), sensor.ratio, 25.0),
+    Stage("main-3", "the main cells to 3 blocks", (cells(MISTRAL, STRATEGIES, [1, 8, 64], 3),)),
+    Stage("batches", "batch 4, 16 and 256 in fp16, 1 block", (BATCHES,)),
+    Stage("fp8", "FP8 at batch 1 and 64, 1 block", (cells(MISTRAL, ["fp8"], [1, 64], 1),)),
+    Stage("cost", "what the sampler costs with the real driver", (), sensor.cost, 20.0),
     Stage("lengths", "prefill and decode from four output lengths, 1 block", (LENGTHS,)),
-    Stage("sizes", "where NF4 begins to save: two smaller models, 1 block", (cells(SMALLER[:3:2], ["bf16", "nf4_dq"], [1], 1),)),
-    Stage("real", "scores and perplexity of real weights", (cells(EMBEDDED_MODEL, ["bf16", "nf4_dq"], [8], 1, **REAL),)),
-    Stage("main-5", "the main cells to 5 blocks", (cells(MISTRAL, STRATEGIES, [1, 64], 5),)),
-    Stage("beside", "the same seconds by 10 Hz mean, 1 Hz mean and zeus", (), sensor.beside, 40.0),
-    Stage("outliers", "outlier channels of real weights beside the planted ones", (), sensor.outliers, 20.0),
-    Stage("sizes-2", "four smaller models, 2 blocks", (cells(SMALLER, ["bf16", "nf4_dq"], [1], 2),)),
-    Stage("predicted", "cells whose energy was predicted beforehand",
-          (cells(MISTRAL, ["bf16", "nf4_dq"], [1, 16], 1, input_tokens=[256], output_tokens=[256]),)),
-    Stage("real-all", "the other strategies on real weights", (cells(EMBEDDED_MODEL, STRATEGIES, [8], 1, **REAL),)),
-    Stage("batches-3", "batch sizes and lengths to 3 blocks", (BATCHES | {"blocks": 3}, LENGTHS | {"blocks": 3})),
+    Stage("predicted", "cells whose energy was predicted in 2026-11-22's file",
+          (cells(MISTRAL, ["fp16", "nf4"], [1, 16], 1, input_tokens=[256], output_tokens=[256]),)),
+    Stage("main-5", "the main cells to 5 blocks", (cells(MISTRAL, STRATEGIES, [1, 8, 64], 5),)),
 )  # fmt: skip
 
 
@@ -86,6 +92,7 @@ class Campaign:
     gpu: str
     out: Path
     deadline_s: float
+    pack: Path | None = None
     began_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self):
@@ -118,34 +125,48 @@ class Campaign:
 
     def run(self, stages: list[Stage]) -> dict:
         """Run what is not done of the stages until the time is up; returns `{done, stopped_in, seconds}`."""
-        stopped = None
+        stopped, command = None, {"at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "seconds": 0.0}
+        self.state["commands"].append(command)
         try:
             for stage in stages:
-                if self.state["stages"].get(stage.name, {}).get("done"):
-                    continue
-                stopped = stage.name
-                self._run(stage)
-                stopped = None
+                if not self.state["stages"].get(stage.name, {}).get("done"):
+                    stopped = stage.name
+                    self._run(stage)
+                    stopped = None
+                    self._keep(command, stopped)
         except TimeIsUp:
             self.state["stages"].setdefault(stopped, {})["done"] = False
         finally:
-            seconds = round(time.monotonic() - self.began_s, 1)
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            self.state["commands"].append({"at": now, "seconds": seconds, "stopped_in": stopped})
-            self.write("campaign", self.state)
-        return {"done": [s for s, v in self.state["stages"].items() if v["done"]], "stopped_in": stopped, "seconds": seconds}
+            self._keep(command, stopped)
+        failed = {name: stage["failed"] for name, stage in self.state["stages"].items() if "failed" in stage}
+        done = [s for s, v in self.state["stages"].items() if v["done"]]
+        return {"done": done, "failed": failed, "stopped_in": stopped, "seconds": command["seconds"]}
+
+    def _keep(self, command: dict, stopped: str | None) -> None:
+        """Write how far the campaign is, and pack its folder where that is asked for: a killed command has lost the stage in hand."""
+        command |= {"seconds": round(time.monotonic() - self.began_s, 1), "stopped_in": stopped}
+        self.write("campaign", self.state)
+        if self.pack:
+            packed = self.pack.with_suffix(".part")
+            with tarfile.open(packed, "w:gz") as archive:
+                archive.add(self.out, ".")
+            packed.replace(self.pack)
 
     def _run(self, stage: Stage) -> None:
         """Run one stage. Raises TimeIsUp where it may not end in time: a function cannot be cut in half."""
         print(f"stage {stage.name}: {stage.purpose}", file=sys.stderr, flush=True)
         if self.left_s < max(RESERVE_S, stage.seconds if not is_simulated(self.gpu) else 0.0):
             raise TimeIsUp
-        began_s = time.monotonic()
-        for parameters in stage.sweeps:
-            measure.run(self.sweep(parameters), self.say)
-        if stage.function:
-            self.write(stage.name, stage.function(self))
-        self.state["stages"][stage.name] = {"done": True, "seconds": round(time.monotonic() - began_s, 1)}
+        began_s, ended = time.monotonic(), {"done": True}
+        try:
+            for parameters in stage.sweeps:
+                measure.run(self.sweep(parameters), self.say)
+            if stage.function:
+                self.write(stage.name, stage.function(self))
+        except Exception as error:  # a library or driver that nobody here has met: said, and the next stage may still do
+            ended["failed"] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+            print(f"stage {stage.name} failed: {ended['failed']}", file=sys.stderr, flush=True)
+        self.state["stages"][stage.name] = ended | {"seconds": round(time.monotonic() - began_s, 1)}
 
 
 def count_seconds(stage: Stage, counted: set) -> tuple[int, int, float]:
@@ -189,6 +210,33 @@ def plan(stages: list[Stage]) -> list[dict]:
     return found
 
 
+def predict(stages: list[Stage], gpu: str) -> Path:
+    """Write what the cells of the stages will cost by the predictor as it stands; returns the file."""
+    from eai.predict import predict as predicted
+
+    rows = {}
+    for parameters in (p for stage in stages for p in stage.sweeps):
+        asked = settings.sweep(gpus=["gpu"], **parameters)
+        for c in (c for model in asked.models for c in asked.configurations("gpu", model)):
+            key = (catalog.model(c.model).slug, c.quantization, c.batch_size, c.input_tokens, c.output_tokens)
+            rows[key] = dict(zip(("model", "quantization", "batch_size", "input_tokens", "output_tokens"), key, strict=True))
+    table = predicted(pd.DataFrame(rows.values()).assign(gpu=gpu, engine="transformers"))
+    found = []
+    for asked, row in zip(rows.values(), table.to_dict("records"), strict=True):
+        quantities = {"energy_j_per_token": "J", "throughput_tok_s": "tok/s"}
+        told = {q: {"value": row[q], "low": row[f"{q}_low"], "high": row[f"{q}_high"], "unit": unit} for q, unit in quantities.items()}
+        found.append(asked | (told if not row["reason"] else {"reason": row["reason"]}))
+    head = {
+        "gpu": gpu,
+        "written": datetime.date.today().isoformat(),
+        "learned_from": json.loads((paths.ROOT / "data" / "predictor.json").read_text())["rows"],
+        "accounting": "gross",
+    }
+    path = report.PREDICTIONS / f"{gpu}-campaign.json"
+    path.write_text(json.dumps(head | {"predictions": found}, indent=1) + "\n")
+    return path
+
+
 def card(asked: str) -> str:
     """The slug of the GPU to measure on. Raises UserError where there is none."""
     found = machine.resolve(asked, [] if is_simulated(asked) else machine.present())
@@ -230,11 +278,13 @@ def run(arguments: argparse.Namespace) -> dict:
         rows = plan(stages)
         print(table(rows), file=sys.stderr)
         return {"plan": rows, "seconds": rows[-1]["sum_s"]}
+    if arguments.predict:
+        return {"predictions": str(predict(stages, "h200_sxm" if arguments.gpu == "auto" else arguments.gpu))}
     gpu = card(arguments.gpu) if not arguments.report or arguments.out is None else arguments.gpu
     out = folder(gpu, arguments.out)
     if arguments.report:
         return report.write(out)
-    campaign = Campaign(gpu, out, time.monotonic() + 60 * arguments.minutes)
+    campaign = Campaign(gpu, out, time.monotonic() + 60 * arguments.minutes, arguments.pack)
     spent_s = sum(command["seconds"] for command in campaign.state["commands"])
     campaign.deadline_s = min(campaign.deadline_s, time.monotonic() + 60 * arguments.total_minutes - spent_s)
     return {"experiment": str(out), **campaign.run(stages)}
@@ -244,11 +294,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", default="auto")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--total-minutes", type=float, default=18.0)
+    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--total-minutes", type=float, default=12.0)
     parser.add_argument("--stage", nargs="+")
+    parser.add_argument("--pack", type=Path)
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--predict", action="store_true")
     try:
         found = run(parser.parse_args())
     except UserError as error:

@@ -12,8 +12,9 @@ from eai.analyze.selection import select
 from eai.errors import UserError
 from eai.power.simulated import PREFIX, is_simulated
 
-BASELINE = "bf16"
-COMMAND = "python benchmarks/gpu_campaign.py --minutes 9"
+BASELINE, OUTPUT = "fp16", 32
+PREDICTIONS = paths.ROOT / "benchmarks" / "predictions"
+COMMAND = "python benchmarks/gpu_campaign.py"
 
 
 def write(out: Path) -> dict:
@@ -31,12 +32,12 @@ def write(out: Path) -> dict:
     selection = select(windows, energies)
     parts = [
         _head(state, windows),
+        _levels(_json(out, "facts")),
         _sensor(_json(out, "sensor")),
         _cells(found, net),
         _batches(found),
         _lengths(selection),
-        _sizes(selection),
-        _real(found, _json(out, "outliers")),
+        _checked(_json(out, "correct"), _json(out, "ratio"), _json(out, "cost")),
         _beside(_json(out, "beside")),
         _predicted(found, state["gpu"]),
         _statuses(windows, state),
@@ -86,9 +87,22 @@ def _head(state: dict, windows: pd.DataFrame) -> str:
         "How much energy does a generated token cost on this card, by quantization strategy, batch size, length and model size? "
         f"{len(windows)} windows in {minutes}, commands: {commands}. Intervals are 95 %, within this card unless said otherwise; n counts "
         "blocks. Weights are random in the models' real shapes, with planted outlier channels, unless said otherwise: energy and "
-        "speed follow the shapes, scores are of real weights only. Ratios refer to bf16, paired on the block."
+        "speed follow the shapes, scores are of real weights only. Ratios refer to fp16, paired on the block."
     )
     return "\n\n".join(text)
+
+
+def _levels(found: dict | None) -> str:
+    """The counter beside the integral of power, and what a reading costs."""
+    if found is None:
+        return ""
+    rows = [
+        {"level": name, "seconds": number(level["duration_s"]), "counter, J": number(level.get("counter"), digits=5)}
+        | {"integral of power, J": number(level.get("power"), digits=5), "status": level["status"]}
+        for name, level in found["levels"].items()
+    ]
+    cost = ", ".join(f"{name} {number(ms['median'])} ms (p95 {number(ms['p95'])})" for name, ms in found["reading_ms"].items())
+    return "## The counter at two levels\n\n" + _table(rows) + f"\n\nA reading takes: {cost}."
 
 
 def _sensor(found: dict | None) -> str:
@@ -125,7 +139,7 @@ def _row(row: pd.Series) -> dict:
         "against the truth": number(row["energy_j_per_token"], row["energy_j_per_token_abs_low"], row["energy_j_per_token_abs_high"]),
         "tok/s": _interval(row, "throughput_tok_s"),
         "W": number(row["power_mean_w"]),
-        "ratio to bf16": _interval(row, "ratio_to_baseline"),
+        "ratio to fp16": _interval(row, "ratio_to_baseline"),
         "n": row["n_blocks"],
         "gate": row["gate"],
     }
@@ -139,15 +153,17 @@ def _cells(found: pd.DataFrame, net: pd.DataFrame) -> str:
     """The main cells, gross with net beside, and the smaller models."""
     key = ["configuration_id"]
     table = _generated(found).merge(net[[*key, "energy_j_per_token"]].rename(columns={"energy_j_per_token": "net"}), on=key, how="left")
-    table = table[(table["output_tokens"] == 64) & (table["batch_size"].isin([1, 64]))].sort_values(["model", "batch_size", "quantization"])
+    table = table[(table["output_tokens"] == OUTPUT) & (table["batch_size"].isin([1, 8, 64]))].sort_values(
+        ["model", "batch_size", "quantization"]
+    )
     rows = [{"model": row["model"]} | _row(row) | {"net J/token": number(row["net"])} for _, row in table.iterrows()]
     return "## Strategies\n\nGross energy of the board; net takes the idle power with the model loaded off.\n\n" + _table(rows)
 
 
 def _batches(found: pd.DataFrame) -> str:
-    """Energy per token over the batch size, bf16."""
+    """Energy per token over the batch size, fp16."""
     table = _generated(found)
-    table = table[(table["quantization"] == BASELINE) & (table["output_tokens"] == 64)]
+    table = table[(table["quantization"] == BASELINE) & (table["output_tokens"] == OUTPUT)]
     table = table[table.groupby("model")["batch_size"].transform("nunique") > 2].sort_values("batch_size")
     first = table["energy_j_per_token"].iloc[0] if len(table) else np.nan
     rows = [_row(row) | {"over the first": number(row["energy_j_per_token"] / first)} for _, row in table.iterrows()]
@@ -174,51 +190,19 @@ def _lengths(selection) -> str:
     return "## Prefill and decode\n\n" + _table(rows)
 
 
-def _sizes(selection) -> str:
-    """From which model size on NF4 saves energy at batch 1."""
-    ratios = comparison.block_ratios(selection, BASELINE)
-    ratios = ratios[(ratios["quantization"] == "nf4_dq") & (ratios["batch_size"] == 1) & (ratios["output_tokens"] == 64)]
-    if ratios["model"].nunique() < 3:
-        return ""
-    sizes = {name: catalog.model(name).params_total / 1e9 for name in ratios["model"].unique()}
-    means = ratios.groupby("model")["log_ratio"].agg(["mean", "size"])
-    rows = [
-        {"model": m, "1e9 parameters": f"{sizes[m]:.2f}", "NF4 over bf16": f"{np.exp(r['mean']):.3f}", "n": int(r["size"])}
-        for m, r in means.iterrows()
-    ]
-    rows.sort(key=lambda r: float(r["1e9 parameters"]))
+def _checked(correct: dict | None, ratio: dict | None, cost: dict | None) -> str:
+    """Whether the strategies compute what they should, and what our own code costs."""
     text = []
-    for _, row in comparison.crossovers(ratios, "model", sizes).iterrows():
-        if row["bounded"] and row["within_range"]:
-            text.append(f"NF4 begins to save at {_interval(row, 'crossover')} billion parameters (Fieller).")
-        else:
-            text.append(f"No crossover is shown within the sizes measured (p of the slope {number(row['p_slope'])}, n = {row['n']}).")
-    return "## Where NF4 begins to save\n\n" + _table(rows) + "\n\n" + "\n".join(dict.fromkeys(text))
-
-
-def _real(found: pd.DataFrame, outliers: dict | None) -> str:
-    """Scores of real weights, and their outlier channels beside the planted ones."""
-    table = found[(found["task"] != "generate") & (found["n_blocks"] > 0)]
-    columns = {
-        "task": "task",
-        "quantization": "strategy",
-        "score": "score",
-        "n_items": "items",
-        "eor": "EOR, 1/Wh",
-        "tweor": "TWEOR, 1/(Wh s)",
-    }
-    rows = [
-        {title: row[name] if name in ("task", "quantization") else number(row[name]) for name, title in columns.items()}
-        for _, row in table.iterrows()
-    ]
-    text = ["## Real weights", _table(rows)]
-    if outliers and "planted" in outliers:
-        kinds = sorted(outliers["real_prefill"])
-        real, decoding, planted = (outliers[k] for k in ("real_prefill", "real_decode", "planted"))
-        shares = [(k, real[k], decoding.get(k, 0.0), planted.get(k, 0.0)) for k in kinds]
-        titles = ("projection", "real, prefill", "real, decode", "planted")
-        text.append(_table([dict(zip(titles, (kind, *(f"{v:.3%}" for v in values)), strict=True)) for kind, *values in shares]))
-    return "\n\n".join(text)
+    for row in (correct or {}).get("strategies", ()):
+        said = f"last layer {row['last_layer']:.2%} off fp32" if row["status"] == "ok" else row["reason"]
+        text.append(f"- `{row['strategy']}` on {correct['model']} ({correct['weights']} weights): {row['status']}, {said}")
+    for row in (ratio or {}).get("ratios", ()):
+        found = number(row["ratio"], row["low"], row["high"], 4)
+        text.append(f"- throughput of a measured over a bare `generate`, batch {row['batch_size']}: {found}, {row['pairs']} pairs")
+    if cost and "cpu_share" in cost:
+        loss = number(cost["loss"], cost["loss_low"], cost["loss_high"])
+        text.append(f"- the sampler takes {cost['cpu_share']:.2%} of a core at {cost['rate_hz']:.0f} Hz; a decode loop loses {loss}")
+    return "## Checked beside\n\n" + "\n".join(text) if text else ""
 
 
 def _beside(found: dict | None) -> str:
@@ -230,25 +214,29 @@ def _beside(found: dict | None) -> str:
 
 
 def _predicted(found: pd.DataFrame, gpu: str) -> str:
-    """What was predicted before the card was measured, tested on its rows."""
-    path = paths.ROOT / "benchmarks" / "predictions" / f"{gpu.removeprefix(PREFIX)}.json"
-    if not path.exists():
-        return ""
-    stored, rows = json.loads(path.read_text()), []
-    lengths = (stored["input_tokens"], stored["output_tokens"])
-    for p in stored["predictions"]:
-        same = _generated(found)
-        same = same[[catalog.model(m).slug == p["model"] for m in same["model"]]]
-        same = same[(same["quantization"] == p["quantization"]) & (same["batch_size"] == p["batch_size"])]
-        for _, row in same[(same["input_tokens"] == lengths[0]) & (same["output_tokens"] == lengths[1])].iterrows():
-            e, ours = p["energy_j_per_token"], row["energy_j_per_token"]
-            cell = {"model": p["model"], "strategy": p["quantization"], "batch": p["batch_size"]}
-            cell |= {"predicted J/token": number(e["value"], e["low"], e["high"]), "found": number(ours)}
-            inside = "yes" if e["low"] <= ours <= e["high"] else "no"
-            rows.append(cell | {"predicted over found": f"{e['value'] / ours:.2f}", "inside": inside})
-    text = f"## Predicted beforehand\n\nWritten on {stored['written']} from {stored['learned_from']} published rows of other cards. "
-    held = sum(r["inside"] == "yes" for r in rows)
-    return text + (f"{held} of {len(rows)} intervals hold.\n\n" if rows else "\n\n") + _table(rows)
+    """What was predicted before the card was measured, tested on its rows: one part a file of predictions."""
+    parts = []
+    for path in sorted(PREDICTIONS.glob(f"{gpu.removeprefix(PREFIX)}*.json")):
+        stored, rows = json.loads(path.read_text()), []
+        measured = _generated(found).assign(model=lambda t: [catalog.model(m).slug for m in t["model"]])
+        for p in (p for p in stored["predictions"] if "reason" not in p):
+            wanted = {
+                name: p.get(name, stored.get(name)) for name in ("model", "quantization", "batch_size", "input_tokens", "output_tokens")
+            }
+            for _, row in measured[measured[list(wanted)].eq(pd.Series(wanted)).all(axis=1)].iterrows():
+                e, ours = p["energy_j_per_token"], row["energy_j_per_token"]
+                cell = {
+                    "strategy": p["quantization"],
+                    "batch": p["batch_size"],
+                    "tokens": f"{wanted['input_tokens']} + {wanted['output_tokens']}",
+                }
+                cell |= {"predicted J/token": number(e["value"], e["low"], e["high"]), "found": number(ours)}
+                inside = "yes" if e["low"] <= ours <= e["high"] else "no"
+                rows.append({"model": p["model"]} | cell | {"predicted over found": f"{e['value'] / ours:.2f}", "inside": inside})
+        text = f"Written on {stored['written']} from {stored['learned_from']} published rows: {len(stored['predictions'])} cells, "
+        held = sum(r["inside"] == "yes" for r in rows)
+        parts.append(f"{text}{len(rows)} of them measured; {held} of {len(rows)} intervals hold.\n\n{_table(rows)}")
+    return "## Predicted beforehand\n\n" + "\n\n".join(parts) if parts else ""
 
 
 def _statuses(windows: pd.DataFrame, state: dict) -> str:
@@ -257,7 +245,10 @@ def _statuses(windows: pd.DataFrame, state: dict) -> str:
     rows = [{"status": status, "windows": n, "reason": reason or "-"} for (status, reason), n in reasons.items()]
     flags = windows["flags"].explode().dropna().value_counts()
     remarks = ", ".join(f"{name} {n}" for name, n in flags.items()) or "none"
-    stages = [{"stage": s, "done": "yes" if v["done"] else "cut off", "seconds": v.get("seconds", "-")} for s, v in state["stages"].items()]
+    stages = [
+        {"stage": s, "done": v.get("failed", "yes") if v["done"] else "cut off", "seconds": v.get("seconds", "-")}
+        for s, v in state["stages"].items()
+    ]
     return f"## Statuses\n\n{_table(rows)}\n\nRemarks that bar no window: {remarks}.\n\n{_table(stages)}"
 
 

@@ -1,11 +1,17 @@
-"""The stages of the campaign that are no sweeps: the card's sensor, other methods beside ours, outlier channels of real weights."""
+"""The stages of the campaign that are no sweeps: the card and its sensor, whether each strategy computes what it should, other methods."""
 
 import statistics
+import time
 from dataclasses import asdict
 
+import generation_ratio
 import known_power
+import numpy as np
+import pandas as pd
+import sampler_cost
 
-from eai import jobs, power
+from eai import jobs, machine, power
+from eai.errors import UserError
 from eai.measure.job import system
 from eai.power import probe as probing
 from eai.power.nvml import NvmlMeter
@@ -13,7 +19,9 @@ from eai.power.readings import row
 from eai.power.simulated import SimulatedMeter, is_simulated
 from eai.settings import EMBEDDED_MODEL
 
-POLL_S, POLLED_S = 0.05, 8.0
+POLL_S, POLLED_S, STEADY_READS, LEVEL_S, READS = 0.05, 4.0, 12, 5.0, 200
+STRATEGIES = ("bf16", "fp16", "int8_default", "int8_pure", "nf4", "fp8")
+NO_MODEL = {"basis": "simulated", "reason": "a simulated card loads no model"}
 BESIDE = {"models": ["Qwen/Qwen2-1.5B-Instruct"], "quantizations": ["bf16"], "batch_sizes": [1], "blocks": 1}
 BESIDE_WINDOWS, BESIDE_S = 3, 6.0
 
@@ -34,12 +42,84 @@ def busy_of(meter: NvmlMeter) -> probing.Busy:
     return probing.torch_load()
 
 
+def facts(campaign) -> dict:
+    """What `eai doctor` and NVML say, the cost of a reading [ms], and the counter beside the integral of power at idle and under full load.
+    The readings of both windows are kept in raw.parquet."""
+    with meter_of(campaign) as meter:
+        card, busy, levels, streams = meter.cards[0], busy_of(meter), {}, []
+        busy(1.0)
+        baseline = meter.idle(1.5, "context")
+        for name, work in {"idle": meter.clock.sleep, "load": busy}.items():
+            with power.window(meter, baseline) as window:
+                work(LEVEL_S)
+            levels[name] = {"duration_s": window.duration_s, "status": window.status, **{e.method: e.energy_j for e in window.energies}}
+            streams.append(window.stream.assign(level=name))
+        cost = {name: _reading_ms(read) for name, read in {"power": card.power, "edge": card.edge}.items()}
+    pd.concat(streams).to_parquet(campaign.out / "raw.parquet")
+    return {"basis": meter.basis, "doctor": machine.examine(), "card": card.facts(), "levels": levels, "reading_ms": cost}
+
+
+def _reading_ms(read) -> dict:
+    """Median and 95th percentile of the time that a reading takes [ms]."""
+    spent_ms = []
+    for _ in range(READS):
+        begin_s = time.perf_counter()
+        read()
+        spent_ms.append(1e3 * (time.perf_counter() - begin_s))
+    return {"median": float(np.median(spent_ms)), "p95": float(np.quantile(spent_ms, 0.95))}
+
+
+def correct(campaign) -> dict:
+    """Each strategy on the embedded model: verified when it is loaded, then each layer's output against that of fp32. Where the model's
+    package is not at hand, random weights in its shapes with planted outlier channels. A strategy that does not run has its reason."""
+    if is_simulated(campaign.gpu):
+        return NO_MODEL
+    from eai.workload import models
+
+    try:
+        models.locate(EMBEDDED_MODEL)
+        weights = "published"
+    except UserError:
+        weights = "random_outliers"
+    rows = []
+    for strategy in STRATEGIES:
+        try:
+            error = models.layer_errors(EMBEDDED_MODEL, [strategy], campaign.gpu, weights)["error"]
+            rows.append({"strategy": strategy, "status": "ok", "last_layer": float(error.iloc[-1]), "by_layer": error.tolist()})
+        except Exception as error:  # whatever a library does on a card that it has not met: the others go on
+            rows.append({"strategy": strategy, "status": "failed", "reason": f"{type(error).__name__}: {error}".splitlines()[0][:300]})
+    return {"basis": "measured", "model": EMBEDDED_MODEL, "weights": weights, "strategies": rows}
+
+
+def ratio(campaign) -> dict:
+    """Throughput of a measured generation over a bare `generate`, median of pairs with its 95 % interval."""
+    if is_simulated(campaign.gpu):
+        return NO_MODEL
+    from eai.workload import generation, models
+
+    loaded, found = models.load(BESIDE["models"][0], "bf16", campaign.gpu, "random_outliers"), []
+    for batch in (1, 8):
+        logs = generation_ratio.log_ratios(generation.Generation(loaded, batch, 128, 32), 8, np.random.default_rng(0))
+        value, low, high = (float(np.exp(v)) for v in generation_ratio.median_interval(logs))
+        found.append({"batch_size": batch, "ratio": value, "low": low, "high": high, "pairs": len(logs)})
+    return {"basis": "measured", "model": BESIDE["models"][0], "ratios": found}
+
+
+def cost(campaign) -> dict:
+    """What the sampler costs with the real driver: its share of a core, and what a decode loop on the processor loses."""
+    if is_simulated(campaign.gpu):
+        return NO_MODEL
+    with meter_of(campaign) as meter:
+        share, rate_hz, beats = sampler_cost.cpu_share(meter, 8.0)
+        return {"basis": "measured", "cpu_share": share, "rate_hz": rate_hz, "beats": beats, **sampler_cost.throughput_loss(meter, 20)}
+
+
 def probe(campaign) -> dict:
     """What the sensor does: idle power without a context, everything that eai.power.probe finds, and the cost of polling the counter."""
     with meter_of(campaign) as meter:
         bare = meter.idle(3.0, "bare")
         card, busy = meter.cards[0], busy_of(meter)
-        found = probing.probe(card, busy, steady_reads=20, keep=not is_simulated(campaign.gpu))
+        found = probing.probe(card, busy, steady_reads=STEADY_READS, keep=not is_simulated(campaign.gpu))
         levels = {"bare_idle_w": bare.power_w.get(card.uuid), "idle_w": found.idle_w, "load_w": found.load_w}
         facts = {"card": card.facts(), "counter_spread": found.counter_spread, "polling": polling(card, busy) if card.has_counter else None}
     return {"basis": meter.basis, **levels, **facts, "sensor": asdict(found.sensor)}
@@ -99,7 +179,8 @@ def _window(meter: NvmlMeter, baseline: power.Baseline, work) -> dict:
         found[name] = method(t_s, power_w, window.start_s, window.stop_s)
     found |= {"zeus": zeus_j}
     shares = {f"{name}_over_ours": value / ours if value is not None else None for name, value in found.items() if name != "zeus" or value}
-    return {"status": window.status, "duration_s": window.duration_s, "ours_j": ours, **{f"{n}_j": v for n, v in found.items()}, **shares}
+    told = {"status": window.status, "duration_s": window.duration_s, "ours_j": ours, "zeus_why": zeus.why}
+    return {**told, **{f"{n}_j": v for n, v in found.items()}, **shares}
 
 
 def usage(card) -> list:
@@ -117,32 +198,20 @@ def _trace(stream, card):
 
 
 class _Zeus:
-    """A window of zeus over the same work, where the package is installed and the card is real."""
+    """A window of zeus over the same work, where the package is installed and the card is real; `why` says what stopped it."""
 
     def __init__(self, is_simulated_card: bool):
-        self._monitor = None
+        self._monitor, self.why = None, "a simulated card" if is_simulated_card else ""
         if is_simulated_card:
             return
         try:
             from zeus.monitor import ZeusMonitor
-        except ImportError:
-            return
-        self._monitor = ZeusMonitor(gpu_indices=[0])
-        self._monitor.begin_window("beside")
+
+            self._monitor = ZeusMonitor(gpu_indices=[0])
+            self._monitor.begin_window("beside")
+        except Exception as error:  # it is one method of several: the others go on without it
+            self._monitor, self.why = None, f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
     def end_j(self) -> float | None:
         """The energy that zeus found [J], None without zeus."""
         return None if self._monitor is None else float(sum(self._monitor.end_window("beside").gpu_energy.values()))
-
-
-def outliers(campaign) -> dict:
-    """Share of channels of magnitude 6 and more, by projection: of the embedded model's real weights, and as planted in random ones."""
-    if is_simulated(campaign.gpu):
-        return {"basis": "simulated", "reason": "a simulated card loads no model"}
-    from eai.workload import generation, models, sources
-
-    real = models.load(EMBEDDED_MODEL, "bf16", campaign.gpu)
-    ids = generation.prompts(generation.passage_tokens(real.tokenizer), 1, 128)
-    found = {"real_prefill": sources.outlier_shares(real.model, ids), "real_decode": sources.outlier_shares(real.model, [ids[0][-1:]])}
-    planted = models.load(BESIDE["models"][0], "bf16", campaign.gpu, "random_outliers")
-    return {"basis": "measured", **found, "planted": planted.report["outlier_shares"], "planted_share": sources.PLANTED_SHARE}

@@ -166,16 +166,17 @@ def known_shapes(model: str) -> catalog.Model:
     raise UserError(f"the shapes of {model} are not known", "a model of data/catalog/models.csv", "add it there, or choose another")
 
 
-def layer_errors(model: str, quantizations: Sequence[str], gpu: str = "cpu") -> Any:
+def layer_errors(model: str, quantizations: Sequence[str], gpu: str = "cpu", weights: str = "published") -> Any:
     """How far each layer's output is from that of fp32 under each strategy, a row a strategy and layer (0: the embeddings, the last: after
     the final norm): |h - h_fp32| over |h_fp32|, Frobenius norms of the hidden states of the first CALIBRATION_TOKENS tokens of the prompt
-    text."""
+    text, or of as many token ids where `weights` are random."""
     import pandas as pd
     import torch
 
     def states(quantization: str) -> list:
-        loaded = load(model, quantization, gpu)
-        ids = torch.tensor([passage_tokens(loaded.tokenizer)[:CALIBRATION_TOKENS]], device=loaded.device)
+        loaded = load(model, quantization, gpu, weights)
+        tokens = passage_tokens(loaded.tokenizer) if loaded.tokenizer else range(1, CALIBRATION_TOKENS + 1)
+        ids = torch.tensor([list(tokens)[:CALIBRATION_TOKENS]], device=loaded.device)
         with torch.inference_mode():
             found = loaded.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
         return [h.float().cpu() for h in found]
