@@ -205,3 +205,11 @@ def test_packed_layers_are_recognized_and_leftovers_found(bits, left, ok):
         return
     with pytest.raises(UserError, match="did not take effect"):
         models.verify(model, strategies.get("awq"), torch.float16)
+
+
+def test_errors_by_layer_compare_the_same_weights_in_both_formats(tiny_model):
+    """fp32 against itself is exact. BF16 keeps 8 bits, so each rounding is off by 2^-9 at most: per cent, where other random weights would
+    be off by 1.4 (two independent vectors of one length)."""
+    found = models.layer_errors(str(tiny_model), ["fp32", "bf16"], "cpu", "random_outliers")
+    by_strategy = found.groupby("quantization")["error"]
+    assert by_strategy.max()["fp32"] == 0.0 and 2**-12 < by_strategy.max()["bf16"] < 0.1

@@ -175,7 +175,7 @@ def layer_errors(model: str, quantizations: Sequence[str], gpu: str = "cpu", wei
 
     def states(quantization: str) -> list:
         loaded = load(model, quantization, gpu, weights)
-        tokens = passage_tokens(loaded.tokenizer) if loaded.tokenizer else range(1, CALIBRATION_TOKENS + 1)
+        tokens = passage_tokens(loaded.tokenizer) if loaded.tokenizer else range(loaded.model.config.vocab_size)
         ids = torch.tensor([list(tokens)[:CALIBRATION_TOKENS]], device=loaded.device)
         with torch.inference_mode():
             found = loaded.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
