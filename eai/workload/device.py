@@ -142,7 +142,7 @@ def _product_flop_s(kind) -> float | None:
         generator = torch.Generator().manual_seed(0)
         a, b = (torch.randint(-3, 4, (side, side), generator=generator).to(kind) for _ in range(2))
         try:
-            best = 2 * side**3 / _best_s(lambda a=a, b=b: product(a, b))
+            best = max(best or 0.0, 2 * side**3 / _best_s(lambda a=a, b=b: product(a, b)))
         except RuntimeError:
             return None
     return best
