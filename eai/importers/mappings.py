@@ -237,7 +237,7 @@ RECOGNISED = frozenset((*_READ["words"], *(name for name, _ in CONVERSIONS.value
 BOARDS = re.compile(r"(?:(\d{1,3})\s*[x×]\s*)?(.+?)(?:(?:(?<=\d)|\s|\s?\()[x×]\s?(\d{1,3})\)?)?")  # A100x4, A40 (x8), not rtx4090
 
 PER_TOKEN = re.compile(
-    r"(?:(?i:energy) )?(?P<unit>[mkM]?(?:[jJ]|[wW][hH])) ?(?i:/|per) ?(?P<n>(?i:\d* ?[km]?|million|thousand)) ?"
+    r"(?:(?i:energy) )?(?P<unit>[mkM]?(?:[jJ]|[wW][hH])) ?(?i:/|per) ?(?P<n>(?i:(?:[1-9]\d*)? ?[km]?|million|thousand)) ?"
     r"(?i:(?:output|generated) )?(?i:tok(?:en)?s?)"
 )
 """Energy per so many tokens in any unit: `mJ/token`, `Wh/1k tokens`, `kWh per million tokens`."""
